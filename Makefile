@@ -1,0 +1,66 @@
+# The project's verbs. Everything they need is installed into a cache outside the tree, keyed by version.
+SHELL := /bin/bash
+CACHE := $(or $(CUTOVER_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/cutover)
+BOOTSTRAP := $(or $(BOOTSTRAP_PYTHON),python3)
+VENV := $(CACHE)/venv/$(shell cat requirements-dev.lock | $(BOOTSTRAP) -c 'import hashlib,sys; print(f"py{sys.version_info.major}.{sys.version_info.minor}-" + hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:12])')
+PYTHON := $(VENV)/bin/python
+export PYTHONPATH := operator:hack
+export CUTOVER_CACHE := $(CACHE)
+STATE ?= $(CACHE)/stacks/default
+
+.PHONY: help demo test test-unit test-kmock test-apiserver test-e2e lint format stack-build stack-up stack-down status logs crds lock bench
+
+help:  ## What can be done here
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
+
+$(VENV)/.ready: requirements-dev.lock
+	@$(BOOTSTRAP) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; point BOOTSTRAP_PYTHON at one")'
+	@echo "installing the locked Python packages into $(VENV)"
+	@rm -rf "$(VENV)" && $(BOOTSTRAP) -m venv "$(VENV)"
+	@"$(VENV)/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+venv: $(VENV)/.ready  ## Install the locked Python packages
+	@echo $(PYTHON)
+
+stack-build: $(VENV)/.ready
+	@$(PYTHON) -m devstack build
+
+demo: stack-build  ## Three cutovers under load on a real stack (KEEP=1 leaves it running)
+	@$(PYTHON) -m demo $(if $(KEEP),--keep)
+
+test: stack-build  ## All tests
+	@$(PYTHON) -m pytest tests $(ARGS)
+
+test-unit test-kmock test-apiserver test-e2e: $(VENV)/.ready  ## One layer of the tests
+	@$(PYTHON) -m pytest tests/$(@:test-%=%) $(ARGS)
+
+lint: $(VENV)/.ready  ## Style, types, import layers, generated files
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports --no-cache
+	@$(PYTHON) -m cutover.api.crd --check
+
+format: $(VENV)/.ready  ## Rewrite the sources in the project's style
+	@$(VENV)/bin/ruff check --fix-only .
+	@$(VENV)/bin/ruff format .
+
+crds: $(VENV)/.ready  ## Generate the CRD from the models
+	@$(PYTHON) -m cutover.api.crd
+
+stack-up: stack-build  ## Start the development stack in the background
+	@$(PYTHON) -m devstack up --state "$(STATE)"
+
+stack-down: $(VENV)/.ready  ## Stop it
+	@$(PYTHON) -m devstack down --state "$(STATE)"
+
+status logs: $(VENV)/.ready  ## Its processes; the tail of their logs
+	@$(PYTHON) -m devstack $@ --state "$(STATE)" $(ARGS)
+
+bench: stack-build  ## What quiet plans cost
+	@$(PYTHON) tests/bench/quiet.py $(ARGS)
+
+lock: $(VENV)/.ready  ## Renew the lock files from pyproject.toml
+	@$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements.lock
+	@$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml --group dev -o requirements-dev.lock

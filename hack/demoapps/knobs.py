@@ -1,0 +1,116 @@
+"""The knobs that make a demo app sick while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Literal, TypedDict
+
+Leg = Literal["heroku", "eks"]
+
+
+class KnobError(ValueError):
+    """A knob that does not exist, or a value that it cannot take."""
+
+
+class KnobChanges(TypedDict, total=False):
+    """A partial set of knobs, with the meanings of `Knobs`."""
+
+    error_ratio: float
+    latency_ms: float
+    slow_ratio: float
+    slow_ms: float
+    status: int
+    hang: bool
+    refuse: bool
+    down: bool
+    maintenance: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Knobs:
+    """How one app behaves.
+
+    Attributes
+    ----------
+    error_ratio
+        Fraction of requests answered with 500, 0 to 1.
+    latency_ms
+        Latency of every request in milliseconds, give or take a fifth.
+    slow_ratio
+        Fraction of requests that take `slow_ms` longer, 0 to 1.
+    slow_ms
+        What is added to those, in milliseconds.
+    status
+        Status code of a request that is not made to fail.
+    hang
+        Requests are read and never answered, while this is set.
+    refuse
+        Connections are refused, open ones are cut (EKS only).
+    down
+        The app has crashed: the router answers 503, H10 (Heroku only).
+    maintenance
+        Maintenance mode: the router answers 503, H80 (Heroku only).
+
+    """
+
+    error_ratio: float = 0.0
+    latency_ms: float = 5.0
+    slow_ratio: float = 0.0
+    slow_ms: float = 8000.0
+    status: int = 200
+    hang: bool = False
+    refuse: bool = False
+    down: bool = False
+    maintenance: bool = False
+
+    def with_changes(self, changes: Mapping[str, object], leg: Leg) -> Knobs:
+        """Return the knobs with some of them turned.
+
+        Raises
+        ------
+        KnobError
+            If a knob is unknown, has no meaning on this leg, or cannot take
+            the value.
+
+        """
+        for name, value in changes.items():
+            _check(name, value, leg)
+        return replace(self, **changes)  # type: ignore[arg-type]  # checked just above
+
+
+KNOB_NAMES = tuple(field.name for field in fields(Knobs))
+
+_RATIOS = ("error_ratio", "slow_ratio")
+_DURATIONS = ("latency_ms", "slow_ms")
+_NOT_HERE: dict[tuple[Leg, str], str] = {
+    ("heroku", "refuse"): (
+        "apps on the Heroku leg share one listener: set `down` for one app, or PUT /router for the whole router"
+    ),
+    ("eks", "down"): "only the Heroku leg has a router that answers H10: set `refuse`",
+    ("eks", "maintenance"): "only the Heroku leg has a maintenance mode",
+}
+
+
+def knobs_of(leg: Leg) -> tuple[str, ...]:
+    """Return the names of the knobs that have a meaning on a leg."""
+    return tuple(name for name in KNOB_NAMES if (leg, name) not in _NOT_HERE)
+
+
+def _check(name: str, value: object, leg: Leg) -> None:
+    if name not in KNOB_NAMES:
+        raise KnobError(f"no knob {name!r}; there are {', '.join(KNOB_NAMES)}")
+    if reason := _NOT_HERE.get((leg, name)):
+        raise KnobError(f"{name}: {reason}")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if name in _RATIOS:
+        if not (is_number and 0 <= value <= 1):  # type: ignore[operator]
+            raise KnobError(f"{name} is a number from 0 to 1, not {value!r}")
+    elif name in _DURATIONS:
+        if not (is_number and 0 <= value <= 600_000):  # type: ignore[operator]
+            raise KnobError(f"{name} is a number from 0 to 600000 (milliseconds), not {value!r}")
+    elif name == "status":
+        if not (type(value) is int and 200 <= value <= 599):
+            raise KnobError(f"status is an integer from 200 to 599, not {value!r}")
+    elif not isinstance(value, bool):
+        raise KnobError(f"{name} is true or false, not {value!r}")

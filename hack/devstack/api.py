@@ -1,0 +1,115 @@
+"""The few HTTP calls the stack makes itself, with nothing but the standard library."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from devstack.support import StackError
+
+
+def fetch(url: str, *, timeout: float = 2.0) -> bytes:
+    """Return what a plain HTTP URL answers.
+
+    Parameters
+    ----------
+    url
+        Where to ask.
+    timeout
+        Seconds to wait for each part of the answer.
+
+    Raises
+    ------
+    OSError
+        When it cannot be reached, or answers other than 2xx.
+    """
+    with _opener().open(url, timeout=timeout) as answer:
+        body: bytes = answer.read()
+    return body
+
+
+def _opener(context: ssl.SSLContext | None = None) -> urllib.request.OpenerDirector:
+    # Loopback only: a proxy from the environment would be asked for 127.0.0.1 otherwise.
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+    if context is not None:
+        handlers.append(urllib.request.HTTPSHandler(context=context))
+    return urllib.request.build_opener(*handlers)
+
+
+class KubeApi:
+    """The Kubernetes API as the holder of a kubeconfig sees it.
+
+    Parameters
+    ----------
+    kubeconfig
+        A file with one cluster and one bearer token, as the stack writes them.
+    """
+
+    def __init__(self, kubeconfig: Path) -> None:
+        config = yaml.safe_load(kubeconfig.read_text())
+        cluster = config["clusters"][0]["cluster"]
+        self._url: str = cluster["server"]
+        self._headers = {"Authorization": f"Bearer {config['users'][0]['user']['token']}"}
+        self._opener = _opener(ssl.create_default_context(cafile=cluster["certificate-authority"]))
+
+    def open(
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        body: object = None,
+        content_type: str = "application/json",
+        timeout: float = 5.0,
+    ) -> http.client.HTTPResponse:
+        """Send one request and return the open answer, to be read as a stream.
+
+        Parameters
+        ----------
+        path
+            Path and query below the server's address.
+        method, body, content_type
+            What to send; the body is encoded as JSON.
+        timeout
+            Seconds to wait for each part of the answer.
+
+        Raises
+        ------
+        OSError
+            When the server cannot be reached, or refuses.
+        """
+        request = urllib.request.Request(
+            self._url + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers=self._headers | {"Content-Type": content_type},
+        )
+        answer: http.client.HTTPResponse = self._opener.open(request, timeout=timeout)
+        return answer
+
+    def call(self, path: str, *, method: str = "GET", body: object = None) -> Any:
+        """Send one request and return the decoded JSON answer.
+
+        Parameters
+        ----------
+        path, method, body
+            As for `open`.
+
+        Raises
+        ------
+        StackError
+            When the API server refuses; the text is its own.
+        OSError
+            When it cannot be reached.
+        """
+        try:
+            with self.open(path, method=method, body=body) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise StackError(f"{method} {path}: {error.read().decode('utf-8', 'replace').strip()}") from error

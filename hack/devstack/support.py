@@ -1,0 +1,108 @@
+"""What every part of the development stack needs: its error, its cache, and small file helpers."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class StackError(RuntimeError):
+    """Something a person has to act on; its text says what happened and what to do."""
+
+
+def cache_root() -> Path:
+    """Return the folder for built programs and default state, outside the work tree.
+
+    Returns
+    -------
+    Path
+        ``$CUTOVER_CACHE``, or ``cutover`` below ``$XDG_CACHE_HOME`` or ``~/.cache``.
+    """
+    if explicit := os.environ.get("CUTOVER_CACHE"):
+        return Path(explicit).expanduser().absolute()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser().absolute() / "cutover"
+
+
+def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write a file so that a reader sees the old text or the new one, never a part.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    text
+        Its new content.
+    mode
+        Permission bits; the file never exists with wider ones.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
+def tail(path: Path, lines: int) -> str:
+    """Return the last lines of a text file.
+
+    Parameters
+    ----------
+    path
+        The file; a missing one counts as empty.
+    lines
+        How many lines at most.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            # No line of these logs is worth more than a few hundred bytes to a reader.
+            file.seek(max(0, file.tell() - 400 * lines))
+            text = file.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])
+
+
+def try_lock(path: Path) -> int | None:
+    """Take an exclusive lock without waiting.
+
+    Parameters
+    ----------
+    path
+        The lock file; made when missing, never removed (removing it would let two in).
+
+    Returns
+    -------
+    int or None
+        A file descriptor that holds the lock until it is closed, or None when another has it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock, waiting for whoever has it.
+
+    Parameters
+    ----------
+    path
+        The lock file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

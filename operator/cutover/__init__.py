@@ -1,0 +1,1 @@
+"""Staged, evidence-gated cutovers of live traffic from Heroku to EKS."""

@@ -1,0 +1,511 @@
+"""The split in Istio, ownership ``Generate``: a VirtualService of ours that carries the weights.
+
+Rendering is pure: what the objects look like depends on the plan's spec, its attempt and the weight, on nothing else.
+:class:`IstioTraffic` compares that with the API server's objects and writes what differs.
+
+The objects carry **no owner references**. Garbage collection would delete a route while users' requests need it: at
+once when the plan is deleted in the foreground (as Argo CD prunes), before the operator's finalizer has put traffic to
+rest, and whenever somebody removes that finalizer or the CRD. A route that is gone is an outage of the host. They
+belong to the plan by label and by the annotation with its UID, and outlive it; docs say how to remove them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cutover.adapters.kubernetes import (
+    DESTINATION_RULES,
+    FIELD_MANAGER,
+    MESH,
+    SERVICE_ENTRIES,
+    VIRTUAL_SERVICES,
+    Cluster,
+    Json,
+    Resource,
+    qualified_gateways,
+    route_name,
+)
+from cutover.api.v1alpha1 import OnDelete
+from cutover.core.observation import Plan, TrafficState
+from cutover.core.revision import HEADER, revision
+from cutover.ports import Conflict, Gone, Unavailable
+
+#: Request header, and its value, that the first route pins to the Heroku leg: the operator's probes.
+PROBE_HEADER = "x-cutover-probe"
+PROBE_VALUE = "heroku"
+
+#: Response header that names the leg which answered; for people and load generators.
+LEG_HEADER = "x-cutover-leg"
+
+#: Names of the two routes.
+PROBE_ROUTE = "heroku-probe"
+SPLIT_ROUTE = "split"
+
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+PLAN_LABEL = "cutover.dev/plan"
+PLAN_UID_ANNOTATION = "cutover.dev/plan-uid"
+
+#: The port that the ServiceEntry has inside the mesh; TLS starts in the gateway's proxy.
+HEROKU_PORT = 80
+HEROKU_TLS_PORT = 443
+
+#: Idle connections to Heroku's router end before the router ends them after 55 s: a request that is sent on a
+#: connection just closed by the other side fails.
+HEROKU_IDLE_TIMEOUT = "30s"
+
+#: Kinds of our objects, by the name that watch events carry.
+RESOURCES: Mapping[str, Resource] = {
+    resource.kind: resource for resource in (VIRTUAL_SERVICES, SERVICE_ENTRIES, DESTINATION_RULES)
+}
+
+# Deployment tools leave alone what is marked so. Helm needs nothing: it looks at the objects of its own releases only.
+_ANNOTATIONS = {
+    "kustomize.toolkit.fluxcd.io/reconcile": "disabled",
+    "argocd.argoproj.io/compare-options": "IgnoreExtraneous",
+    "argocd.argoproj.io/sync-options": "Prune=false",
+}
+
+# No retries, on either leg. The mesh's default repeats a refused connection twice, so that an EKS leg of which a third
+# is dead would show the gate 4 % of its errors, and the rest of them later, when there is no spare capacity. Without
+# retries one request of a user is one attempt, one entry in istio_requests_total and one answer, alike on both legs.
+# Zero has to be written: a route that says nothing has the mesh's default.
+_RETRIES = {"attempts": 0}
+
+
+# ----------------------------------------------------------------------------------------------------------- rendering
+
+
+@dataclass(frozen=True, slots=True)
+class DevelopmentHeroku:
+    """Where the Heroku leg really is in a development stack. Never set in production.
+
+    Parameters
+    ----------
+    address
+        IP address that stands in for every Heroku app.
+    port
+        Port that answers with TLS there.
+    ca_certificates
+        Path *in the gateway's proxy* of the CA that signed its certificate; it needs Istio's own agent beside the
+        proxy. ``None``: the certificate is not verified.
+    """
+
+    address: str
+    port: int
+    ca_certificates: str | None = None
+
+
+def heroku_service(plan: Plan) -> str:
+    """Return the Heroku leg's ``destination_service`` in Istio's metrics."""
+    return plan.spec.heroku.hostname
+
+
+def eks_service(plan: Plan, cluster_domain: str = "cluster.local") -> str:
+    """Return the EKS leg's ``destination_service`` in Istio's metrics."""
+    return f"{plan.spec.eks.service.name}.{plan.namespace}.svc.{cluster_domain}"
+
+
+def probe_service(plan: Plan) -> str:
+    """Return the mesh's name for the Heroku leg as the operator's probes use it.
+
+    It is another name for the same endpoint, so that probes do not count among the users' requests: in the metrics
+    that the gate compares, a probe every few seconds would be most of Heroku's traffic when its share is small.
+    """
+    return f"cutover-probe.{plan.spec.heroku.hostname}"
+
+
+def render(
+    plan: Plan,
+    weight: int,
+    *,
+    development: DevelopmentHeroku | None = None,
+    cluster_domain: str = "cluster.local",
+) -> list[Json]:
+    """Return the plan's objects with ``weight`` percent on EKS, in the order in which they are created.
+
+    Parameters
+    ----------
+    weight
+        Percent of requests to EKS, 0 to 100.
+    """
+    return [
+        _service_entry(plan, development),
+        _destination_rule(plan, route_name(plan), heroku_service(plan), development),
+        # Its prefix keeps it apart from the objects of any plan, whatever that is called.
+        _destination_rule(plan, f"probe-{route_name(plan)}", probe_service(plan), development),
+        _virtual_service(plan, weight, cluster_domain),
+    ]
+
+
+def _object(resource: Resource, plan: Plan, name: str, spec: Json) -> Json:
+    return {
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": {
+            "name": name,
+            "namespace": plan.namespace,
+            "labels": {MANAGED_BY_LABEL: FIELD_MANAGER, PLAN_LABEL: plan.name},
+            "annotations": {**_ANNOTATIONS, PLAN_UID_ANNOTATION: plan.uid},
+        },
+        "spec": spec,
+    }
+
+
+def _virtual_service(plan: Plan, weight: int, cluster_domain: str) -> Json:
+    istio = plan.spec.traffic.istio
+    shared = {
+        "headers": {"response": {"set": {HEADER: revision(plan.spec.attempt, weight)}}},
+        "timeout": f"{int(istio.timeout.total_seconds())}s",
+        "retries": _RETRIES,
+    }
+    probe = {
+        "name": PROBE_ROUTE,
+        "match": [{"headers": {PROBE_HEADER: {"exact": PROBE_VALUE}}}],
+        "route": [_heroku_destination(plan, probe_service(plan), 100)],
+        **shared,
+    }
+    split = {
+        "name": SPLIT_ROUTE,
+        # Both are listed at every weight, so that a step changes two numbers and nothing else.
+        "route": [
+            _heroku_destination(plan, heroku_service(plan), 100 - weight),
+            {
+                "destination": {
+                    "host": eks_service(plan, cluster_domain),
+                    "port": {"number": plan.spec.eks.service.port},
+                },
+                "weight": weight,
+                "headers": {"response": {"set": {LEG_HEADER: "eks"}}},
+            },
+        ],
+        **shared,
+    }
+    spec = {"hosts": list(istio.hosts), "gateways": list(qualified_gateways(plan)), "http": [probe, split]}
+    return _object(VIRTUAL_SERVICES, plan, route_name(plan), spec)
+
+
+def _heroku_destination(plan: Plan, host: str, weight: int) -> Json:
+    # Heroku's router finds the app by Host. The app learns the public name from x-forwarded-host, which Envoy fills in
+    # before it rewrites Host.
+    request = {"Host": plan.spec.heroku.hostname, "x-forwarded-host": "%REQ(:AUTHORITY)%"}
+    return {
+        "destination": {"host": host, "port": {"number": HEROKU_PORT}},
+        "weight": weight,
+        "headers": {"request": {"set": request}, "response": {"set": {LEG_HEADER: "heroku"}}},
+    }
+
+
+def _service_entry(plan: Plan, development: DevelopmentHeroku | None) -> Json:
+    endpoint: Json = {"address": plan.spec.heroku.hostname}
+    if development is not None:
+        endpoint = {"address": development.address, "ports": {"http": development.port}}
+    spec = {
+        "hosts": [heroku_service(plan), probe_service(plan)],
+        "location": "MESH_EXTERNAL",
+        "ports": [{"number": HEROKU_PORT, "name": "http", "protocol": "HTTP", "targetPort": HEROKU_TLS_PORT}],
+        "resolution": "STATIC" if development is not None else "DNS",
+        "endpoints": [endpoint],
+        "exportTo": _export_to(plan),
+    }
+    return _object(SERVICE_ENTRIES, plan, route_name(plan), spec)
+
+
+def _destination_rule(plan: Plan, name: str, host: str, development: DevelopmentHeroku | None) -> Json:
+    hostname = plan.spec.heroku.hostname
+    # Both are needed: with an SNI of its own and no names, the proxy would accept any certificate of a public CA.
+    tls: Json = {"mode": "SIMPLE", "sni": hostname, "subjectAltNames": [hostname]}
+    if development is not None and development.ca_certificates is not None:
+        tls["caCertificates"] = development.ca_certificates
+    elif development is not None:
+        tls = {"mode": "SIMPLE", "sni": hostname, "insecureSkipVerify": True}
+    policy = {"tls": tls, "connectionPool": {"http": {"idleTimeout": HEROKU_IDLE_TIMEOUT}}}
+    return _object(
+        DESTINATION_RULES, plan, name, {"host": host, "trafficPolicy": policy, "exportTo": _export_to(plan)}
+    )
+
+
+def _export_to(plan: Plan) -> list[str]:
+    """Return who may see the Heroku leg: the plan's namespace and the gateways'."""
+    gateways = qualified_gateways(plan)
+    if MESH in gateways:
+        return ["*"]
+    return [".", *sorted({gateway.split("/", 1)[0] for gateway in gateways} - {plan.namespace})]
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+_Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """One of our objects as the API server has it.
+
+    Parameters
+    ----------
+    body
+        The object without its managed fields.
+    managers
+        Field managers other than the operator that own a part of its spec.
+    """
+
+    body: Json
+    managers: tuple[str, ...] = ()
+
+    @property
+    def version(self) -> str:
+        """Its resourceVersion."""
+        version: str = self.body["metadata"]["resourceVersion"]
+        return version
+
+
+def foreign_managers(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return who besides the operator owns a part of the object's spec, from its managed fields."""
+    return tuple(
+        sorted(
+            {
+                entry.get("manager", "unknown")
+                for entry in body["metadata"].get("managedFields") or ()
+                if entry.get("manager") != FIELD_MANAGER and "f:spec" in (entry.get("fieldsV1") or {})
+            }
+        )
+    )
+
+
+def split_weight(body: Mapping[str, Any], plan: Plan, cluster_domain: str = "cluster.local") -> int | None:
+    """Return the percent of requests that a VirtualService sends to EKS; ``None`` if it is not of our shape."""
+    try:
+        (split,) = (route for route in body["spec"]["http"] if route.get("name") == SPLIT_ROUTE)
+        weights = {leg["destination"]["host"]: leg.get("weight", 0) for leg in split["route"]}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    eks = weights.pop(eks_service(plan, cluster_domain), None)
+    heroku = weights.pop(heroku_service(plan), None)
+    if weights or not isinstance(eks, int) or not isinstance(heroku, int) or eks + heroku != 100 or min(eks, heroku) < 0:
+        return None
+    return eks
+
+
+def _newer(version: str, than: str) -> bool:
+    # Versions count up, as numbers, within one kind; whatever does not is taken as news.
+    return int(version) > int(than) if version.isdecimal() and than.isdecimal() else version != than
+
+
+class RouteCache:
+    """Our routing objects of all plans, as watch events and our own writes have them.
+
+    Handlers feed it with :meth:`observe_event`. They must not filter by label: the edit that takes our label off is
+    one to be seen. What is not in it is read from the API server, so that nothing depends on the watch but speed.
+    """
+
+    def __init__(self) -> None:
+        self._live: dict[_Key, Live] = {}
+
+    def observe_event(self, kind: str | None, body: Mapping[str, Any]) -> bool:
+        """Take in one watch event; return whether it was news about an object of ours.
+
+        Parameters
+        ----------
+        kind
+            ADDED, MODIFIED or DELETED; ``None`` for the listing that a watch starts with.
+        body
+            The object, with ``kind``.
+        """
+        metadata = body["metadata"]
+        if not metadata["name"].startswith(("cutover-", "probe-cutover-")) or body.get("kind") not in RESOURCES:
+            return False
+        key = (body["kind"], metadata["namespace"], metadata["name"])
+        known = self._live.get(key)
+        if known is not None and not _newer(metadata["resourceVersion"], known.version):
+            return False
+        if kind == "DELETED":
+            return self._live.pop(key, None) is not None
+        self._store(key, body)
+        return True
+
+    def put(self, body: Mapping[str, Any]) -> Live:
+        """Take in what the API server has just answered, unless a newer version is known; return the newer one."""
+        key = (body["kind"], body["metadata"]["namespace"], body["metadata"]["name"])
+        known = self._live.get(key)
+        if known is not None and _newer(known.version, body["metadata"]["resourceVersion"]):
+            return known
+        return self._store(key, body)
+
+    def get(self, body: Mapping[str, Any]) -> Live | None:
+        """Return what is known of the object with this kind, namespace and name."""
+        return self._live.get((body["kind"], body["metadata"]["namespace"], body["metadata"]["name"]))
+
+    def drop(self, body: Mapping[str, Any]) -> None:
+        """Forget an object, so that it is read again."""
+        self._live.pop((body["kind"], body["metadata"]["namespace"], body["metadata"]["name"]), None)
+
+    def _store(self, key: _Key, body: Mapping[str, Any]) -> Live:
+        # Managed fields are half of an object and only their owners' names are used.
+        metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
+        kept = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": metadata, "spec": body.get("spec")}
+        live = self._live[key] = Live(kept, foreign_managers(body))
+        return live
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+
+
+@dataclass(slots=True)
+class IstioTraffic:
+    """:class:`cutover.ports.Traffic` with Istio.
+
+    Parameters
+    ----------
+    cluster
+        The API server.
+    cache
+        Kept by the watches.
+    development
+        Where the Heroku leg is in a development stack; ``None`` in production.
+    cluster_domain
+        The cluster's DNS domain.
+    """
+
+    cluster: Cluster
+    cache: RouteCache = field(default_factory=RouteCache)
+    development: DevelopmentHeroku | None = None
+    cluster_domain: str = "cluster.local"
+    confirms_share: bool = True
+    # What the API server made of a spec of ours, where that is not the same: an admission webhook or a later version of
+    # Istio's CRDs may fill in fields. Without it every pass would find a difference and write again.
+    _answers: dict[_Key, tuple[Json, Json]] = field(default_factory=dict)
+
+    async def get(self, plan: Plan, weight: int | None, *, fresh: bool = False) -> TrafficState:
+        """Compare the routing objects with what the plan's desired weight asks for.
+
+        Without a weight nothing is asked for, and whatever there is counts as current. Served from the watch cache
+        unless ``fresh``. Raises Unavailable.
+        """
+        wanted = self._render(plan, weight or 0)
+        if weight is None:
+            wanted = wanted[-1:]
+        live = await asyncio.gather(*(self._live(body, fresh=fresh) for body in wanted))
+        route = live[-1]
+        return TrafficState(
+            weight=None if route is None else split_weight(route.body, plan, self.cluster_domain),
+            current=weight is None or all(map(self._matches, live, wanted)),
+            foreign=tuple(sorted({manager for one in live if one is not None for manager in one.managers})),
+        )
+
+    async def set(self, plan: Plan, weight: int) -> None:
+        """Make the routing objects what the weight asks for; write only what differs. Raises Conflict, Unavailable."""
+        *supports, route = self._render(plan, weight)
+        known = await self._live(route)
+        if known is not None:
+            # The weights first: a rollback waits on nothing.
+            await self._write(route, known)
+        for body in supports:
+            await self._write(body, await self._live(body))
+        if known is None:
+            # A route comes after what it refers to.
+            await self._write(route, None)
+
+    async def finalize(self, plan: Plan, end: OnDelete) -> None:
+        """Put traffic to rest where the plan says, as the plan is deleted. Raises Conflict, Unavailable.
+
+        The objects stay and go on serving: without a VirtualService the host would answer 404. A plan that never took
+        the host over leaves nothing behind that routes.
+        """
+        known = await self._live(self._render(plan, 0)[-1], fresh=True)
+        if known is None:
+            return
+        match end:
+            case OnDelete.HEROKU:
+                await self.set(plan, 0)
+            case OnDelete.EKS:
+                await self.set(plan, 100)
+            case OnDelete.LEAVE:
+                pass
+
+    def _render(self, plan: Plan, weight: int) -> list[Json]:
+        return render(plan, weight, development=self.development, cluster_domain=self.cluster_domain)
+
+    async def _live(self, wanted: Json, *, fresh: bool = False) -> Live | None:
+        known = None if fresh else self.cache.get(wanted)
+        if known is not None:
+            return known
+        metadata = wanted["metadata"]
+        try:
+            body = await self.cluster.get(RESOURCES[wanted["kind"]], metadata["namespace"], metadata["name"])
+        except Gone:
+            self.cache.drop(wanted)
+            return None
+        return self.cache.put(body)
+
+    def _matches(self, live: Live | None, wanted: Json) -> bool:
+        if live is None:
+            return False
+        metadata = live.body["metadata"]
+        if not all(
+            (metadata.get(part) or {}).get(name) == value
+            for part in ("labels", "annotations")
+            for name, value in wanted["metadata"][part].items()
+        ):
+            return False
+        asked, answered = self._answers.get(_key(wanted), (None, None))
+        return live.body["spec"] == wanted["spec"] or (asked == wanted["spec"] and answered == live.body["spec"])
+
+    async def _write(self, wanted: Json, live: Live | None) -> None:
+        if self._matches(live, wanted):
+            return
+        resource = RESOURCES[wanted["kind"]]
+        try:
+            if live is None:
+                stored = await self.cluster.create(resource, wanted)
+            else:
+                stored = await self.cluster.replace(resource, _merged(live.body, wanted))
+        except Gone as error:
+            self.cache.drop(wanted)
+            raise Conflict(f"{error}; it was there a moment ago") from error
+        except (Conflict, Unavailable):
+            # After a time-out nobody knows whether the write was made: the next look is a fresh one.
+            self.cache.drop(wanted)
+            raise
+        self.cache.put(stored)
+        if stored["spec"] != wanted["spec"]:
+            self._answers[_key(wanted)] = (wanted["spec"], stored["spec"])
+        else:
+            self._answers.pop(_key(wanted), None)
+
+
+def _key(body: Json) -> _Key:
+    return body["kind"], body["metadata"]["namespace"], body["metadata"]["name"]
+
+
+def _merged(live: Json, wanted: Json) -> Json:
+    """Return the live object with our spec, labels and annotations; what others added to its metadata stays.
+
+    Raises
+    ------
+    Unavailable
+        Where the object is somebody else's.
+    """
+    metadata, ours = live["metadata"], wanted["metadata"]
+    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    if labels.get(MANAGED_BY_LABEL) != FIELD_MANAGER and PLAN_UID_ANNOTATION not in annotations:
+        raise Unavailable(
+            f"{live['kind']} {metadata['namespace']}/{metadata['name']} exists and is not the operator's: delete or "
+            f"rename it, or hand it over with the label {MANAGED_BY_LABEL}={FIELD_MANAGER}"
+        )
+    return {
+        **wanted,
+        "metadata": {
+            **metadata,
+            "labels": {**labels, **ours["labels"]},
+            "annotations": {**annotations, **ours["annotations"]},
+        },
+    }
+
+
+def objects(plan: Plan) -> Iterator[tuple[str, str]]:
+    """Yield kind and name of all objects of a plan, in its namespace."""
+    for body in render(plan, 0):
+        yield body["kind"], body["metadata"]["name"]

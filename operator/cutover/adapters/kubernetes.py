@@ -1,0 +1,476 @@
+"""The API server: raw objects in and out, errors as people read them, and the ports that need nothing else.
+
+Objects are plain dicts. The generated models of the ``kubernetes`` package would check and rebuild every object on
+both ways, which costs more than all the rest of a request; its transport, configuration and credentials are used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import time
+import uuid
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from kubernetes.aio import config as kubernetes_config
+from kubernetes.aio.client import ApiClient, Configuration
+from pydantic import ValidationError
+
+from cutover.api import v1alpha1
+from cutover.core.observation import Plan, WorkloadFacts
+from cutover.ports import Conflict, Gone, Unavailable
+
+logger = logging.getLogger(__name__)
+
+#: A Kubernetes object as JSON has it.
+Json = dict[str, Any]
+
+#: Names the operator in ``metadata.managedFields`` of whatever it writes.
+FIELD_MANAGER = "cutover"
+
+#: Objects per page of a list: what ``kubectl`` asks for.
+PAGE = 500
+
+#: Equal Events of one plan within this many seconds are posted once.
+EVENT_QUIET_SECONDS = 300.0
+
+_METHODS = {
+    "get": "GET",
+    "list": "GET",
+    "create": "POST",
+    "update": "PUT",
+    "patch": "PATCH",
+    "delete": "DELETE",
+}
+
+_FORBIDDEN = re.compile(
+    r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]*)" in API group "(?P<group>[^"]*)"'
+    r'(?: in the namespace "(?P<namespace>[^"]*)")?'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A namespaced kind of object as the API server addresses it.
+
+    Parameters
+    ----------
+    group
+        API group; ``""`` for the core group.
+    """
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+
+    @property
+    def api_version(self) -> str:
+        """What the objects carry as ``apiVersion``."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str, name: str = "", subresource: str = "") -> str:
+        """Return the URL's path; an empty namespace stands for all of them."""
+        # Names come from people's manifests: quoted, they stay names.
+        parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
+        if namespace:
+            parts += ["namespaces", quote(namespace, safe="")]
+        parts += [self.plural, quote(name, safe=""), subresource]
+        return "/" + "/".join(part for part in parts if part)
+
+    def __str__(self) -> str:
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+
+PLANS = Resource(v1alpha1.GROUP, v1alpha1.VERSION, v1alpha1.KIND, v1alpha1.PLURAL)
+SERVICES = Resource("", "v1", "Service", "services")
+EVENTS = Resource("", "v1", "Event", "events")
+DEPLOYMENTS = Resource("apps", "v1", "Deployment", "deployments")
+GATEWAYS = Resource("networking.istio.io", "v1", "Gateway", "gateways")
+VIRTUAL_SERVICES = Resource("networking.istio.io", "v1", "VirtualService", "virtualservices")
+SERVICE_ENTRIES = Resource("networking.istio.io", "v1", "ServiceEntry", "serviceentries")
+DESTINATION_RULES = Resource("networking.istio.io", "v1", "DestinationRule", "destinationrules")
+
+
+class Cluster:
+    """Requests to the API server.
+
+    All methods raise Gone where the object does not exist, Conflict where it changed or exists already, and
+    Unavailable for everything else, with a text that says what to do. A write that ends in Unavailable may have been
+    made all the same.
+
+    Parameters
+    ----------
+    api
+        Transport and credentials. In-cluster tokens are read again every minute, by the package itself.
+    timeout
+        Seconds that one request may take in all.
+
+    Attributes
+    ----------
+    requests
+        Requests made, by RBAC verb.
+    errors
+        Requests that failed, by cause: conflict, gone, forbidden, unauthorized, throttled, invalid, server, timeout,
+        unreachable.
+    """
+
+    def __init__(self, api: ApiClient, *, timeout: float = 5.0) -> None:
+        self._api = api
+        self._timeout = timeout
+        self._limit = aiohttp.ClientTimeout(total=timeout)
+        self.requests: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
+
+    @classmethod
+    async def connect(cls, kubeconfig: Path | None = None, *, timeout: float = 5.0) -> Self:
+        """Use the kubeconfig, or without one the ServiceAccount of the Pod that this runs in.
+
+        Raises
+        ------
+        kubernetes.aio.config.ConfigException
+            Where there is neither.
+        """
+        configuration = Configuration()
+        if kubeconfig is not None:
+            await kubernetes_config.load_kube_config(
+                config_file=str(kubeconfig), client_configuration=configuration, persist_config=False
+            )
+        else:
+            kubernetes_config.load_incluster_config(configuration)
+        return cls(ApiClient(configuration), timeout=timeout)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._api.close()
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Json:
+        """Read one object."""
+        return await self._request("get", resource, namespace, name)
+
+    async def list(self, resource: Resource, namespace: str = "", label_selector: str = "") -> list[Json]:
+        """Read all objects of a namespace, or of all namespaces; they come without ``kind`` and ``apiVersion``."""
+        items: list[Json] = []
+        query: dict[str, str] = {"limit": str(PAGE)}
+        if label_selector:
+            query["labelSelector"] = label_selector
+        while True:
+            page = await self._request("list", resource, namespace, query=query)
+            items += page["items"]
+            following = page.get("metadata", {}).get("continue")
+            if not following:
+                return items
+            query["continue"] = following
+
+    async def create(self, resource: Resource, body: Json) -> Json:
+        """Create the object in its own namespace; return what was stored."""
+        return await self._request("create", resource, body["metadata"]["namespace"], body=body)
+
+    async def replace(self, resource: Resource, body: Json, subresource: str = "") -> Json:
+        """Replace the object, or its subresource; fenced where ``metadata.resourceVersion`` is set."""
+        metadata = body["metadata"]
+        return await self._request("update", resource, metadata["namespace"], metadata["name"], subresource, body=body)
+
+    async def patch(
+        self, resource: Resource, namespace: str, name: str, body: Json, *, subresource: str = "", apply: bool = False
+    ) -> Json:
+        """Patch an object with a JSON merge patch, or by server-side apply without force."""
+        content_type = "application/apply-patch+yaml" if apply else "application/merge-patch+json"
+        return await self._request(
+            "patch", resource, namespace, name, subresource, body=body, content_type=content_type
+        )
+
+    async def delete(self, resource: Resource, namespace: str, name: str) -> None:
+        """Delete an object in the background."""
+        await self._request("delete", resource, namespace, name)
+
+    async def _request(
+        self,
+        verb: str,
+        resource: Resource,
+        namespace: str,
+        name: str = "",
+        subresource: str = "",
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Json | None = None,
+        content_type: str = "application/json",
+    ) -> Json:
+        what = f"{verb} {resource}{'/' + subresource if subresource else ''} {namespace}/{name}".rstrip("/ ")
+        options = dict(query or {})
+        if body is not None:
+            options["fieldManager"] = FIELD_MANAGER
+        self.requests[verb] += 1
+        try:
+            async with asyncio.timeout(self._timeout):
+                configuration = self._api.configuration
+                url = f"{configuration.host}{resource.path(namespace, name, subresource)}"
+                headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
+                token = await configuration.get_api_key_with_prefix("BearerToken")
+                if token:
+                    headers["Authorization"] = token
+                response = await self._api.call_api(
+                    _METHODS[verb],
+                    f"{url}?{urlencode(options)}" if options else url,
+                    header_params=headers,
+                    body=body,
+                    _request_timeout=self._limit,
+                )
+                data = await response.read()
+        except TimeoutError:
+            self.errors["timeout"] += 1
+            raise Unavailable(f"{what}: no answer from the API server within {self._timeout:g} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            self.errors["unreachable"] += 1
+            raise Unavailable(f"{what}: the API server cannot be reached: {error}") from error
+        if 200 <= response.status < 300:
+            answer: Json = json.loads(data)
+            return answer
+        cause, failure = translate(response.status, response.headers, data, what)
+        self.errors[cause] += 1
+        raise failure
+
+
+def translate(
+    status: int, headers: Mapping[str, str], data: bytes, what: str
+) -> tuple[str, Conflict | Gone | Unavailable]:
+    """Turn an answer that is no success into a cause, for counting, and an exception, for people.
+
+    Parameters
+    ----------
+    headers
+        Of the answer, with case-insensitive keys.
+    what
+        The request in words.
+    """
+    try:
+        answer = json.loads(data)
+    except ValueError:
+        answer = None
+    body: Json = answer if isinstance(answer, dict) else {}
+    message = body.get("message") or data[:200].decode(errors="replace").strip() or "no explanation"
+    match status:
+        case 404 if (body.get("details") or {}).get("name"):
+            return "gone", Gone(f"{what}: {message}")
+        case 404:
+            return "invalid", Unavailable(f"{what}: this API server does not serve it: is its CRD installed?")
+        case 409:
+            return "conflict", Conflict(f"{what}: {message}")
+        case 401:
+            return "unauthorized", Unavailable(
+                f"{what}: the API server does not accept the credentials: is the ServiceAccount's token expired?"
+            )
+        case 403:
+            return "forbidden", Unavailable(f"{what}: {_permission(message)}")
+        case 429:
+            wait = headers.get("Retry-After")
+            asked = f"asks to wait {wait} s" if wait else "asks to wait"
+            return "throttled", Unavailable(f"{what}: the API server {asked}: {message}")
+        case 400 | 413 | 415 | 422:
+            return "invalid", Unavailable(f"{what}: refused: {message}")
+        case _:
+            return "server", Unavailable(f"{what}: the API server answered {status}: {message}")
+
+
+def _permission(message: str) -> str:
+    """Say which permission is missing; other refusals, such as a quota's, speak for themselves."""
+    found = _FORBIDDEN.search(message)
+    if found is None:
+        return f"forbidden: {message}"
+    group = found["group"] or '""'
+    where = f"in namespace {found['namespace']}" if found["namespace"] else "in all namespaces"
+    return (
+        f"missing permission: {found['user']} needs verb {found['verb']} on {found['resource']} "
+        f"of API group {group} {where}"
+    )
+
+
+def plan_from_object(body: Mapping[str, Any]) -> Plan:
+    """Read a MigrationPlan from the object as the API server has it.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        Where it is not one that this version of the operator understands.
+    """
+    metadata = body["metadata"]
+    return Plan(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 1),
+        spec=v1alpha1.MigrationPlanSpec.model_validate(body["spec"]),
+        status=v1alpha1.MigrationPlanStatus.model_validate(body.get("status") or {}),
+        annotations=metadata.get("annotations") or {},
+        deleting="deletionTimestamp" in metadata,
+    )
+
+
+class KubernetesPlans:
+    """:class:`cutover.ports.Plans` in the API server.
+
+    Parameters
+    ----------
+    cluster
+        The API server.
+    instance
+        Which operator posts Events: its Pod's name.
+    """
+
+    def __init__(self, cluster: Cluster, instance: str = "") -> None:
+        self._cluster = cluster
+        self._instance = instance
+        self._posted: dict[tuple[str, str, str], float] = {}
+
+    async def read(self, namespace: str, name: str) -> tuple[Plan, str]:
+        """Return the plan and its resourceVersion. Raises Gone, Unavailable."""
+        body = await self._cluster.get(PLANS, namespace, name)
+        try:
+            plan = plan_from_object(body)
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in error.errors()
+            )
+            raise Unavailable(
+                f"{namespace}/{name} is not a plan that this operator understands: {problems}"
+            ) from error
+        return plan, body["metadata"]["resourceVersion"]
+
+    async def write_status(self, plan: Plan, status: v1alpha1.MigrationPlanStatus, resource_version: str) -> str:
+        """Replace the status, fenced by the resourceVersion; return the new one. Raises Conflict, Gone, Unavailable."""
+        body = {
+            "apiVersion": PLANS.api_version,
+            "kind": PLANS.kind,
+            "metadata": {
+                "namespace": plan.namespace,
+                "name": plan.name,
+                "uid": plan.uid,
+                "resourceVersion": resource_version,
+            },
+            "status": status.to_wire(),
+        }
+        # A PUT to /status leaves everything else alone, but the API server validates it as a whole object.
+        body["spec"] = plan.spec.to_wire()
+        stored = await self._cluster.replace(PLANS, body, "status")
+        written: str = stored["metadata"]["resourceVersion"]
+        return written
+
+    async def event(self, plan: Plan, kind: str, reason: str, message: str) -> None:
+        """Post an Event about the plan (``kind`` is Normal or Warning). Never raises: events are best effort.
+
+        The same reason and message of a plan are posted once in five minutes.
+        """
+        now = time.monotonic()
+        self._posted = {key: at for key, at in self._posted.items() if now - at < EVENT_QUIET_SECONDS}
+        key = (plan.uid, reason, message)
+        if key in self._posted:
+            return
+        self._posted[key] = now
+        stamp = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        body = {
+            "apiVersion": EVENTS.api_version,
+            "kind": EVENTS.kind,
+            "metadata": {"namespace": plan.namespace, "name": f"{plan.name}.{uuid.uuid4().hex[:16]}"},
+            "involvedObject": {
+                "apiVersion": PLANS.api_version,
+                "kind": PLANS.kind,
+                "namespace": plan.namespace,
+                "name": plan.name,
+                "uid": plan.uid,
+            },
+            "type": kind,
+            "reason": reason,
+            "message": message[:1024],  # the API server's limit
+            "count": 1,
+            "firstTimestamp": stamp,
+            "lastTimestamp": stamp,
+            "source": {"component": FIELD_MANAGER},
+            "reportingComponent": FIELD_MANAGER,
+            "reportingInstance": self._instance,
+        }
+        try:
+            await self._cluster.create(EVENTS, body)
+        except (Conflict, Gone, Unavailable) as error:
+            logger.warning("Event %s about plan %s was not posted: %s", reason, plan.key, error)
+
+
+class KubernetesWorkloads:
+    """:class:`cutover.ports.Workloads` in the API server."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    async def facts(self, plan: Plan) -> WorkloadFacts:
+        """Read what preflight judges. Raises Unavailable."""
+        gateways = [name for name in qualified_gateways(plan) if name != MESH]
+        service, workload, virtual_services, *found = await asyncio.gather(
+            self._find(SERVICES, plan.namespace, plan.spec.eks.service.name),
+            self._find(DEPLOYMENTS, plan.namespace, plan.spec.eks.workload_ref.name),
+            # Hosts are claimed from any namespace, so this lists all; preflight is the only one to ask.
+            self._cluster.list(VIRTUAL_SERVICES),
+            *(self._find(GATEWAYS, *gateway.split("/", 1)) for gateway in gateways),
+        )
+        return WorkloadFacts(
+            service_exists=service is not None,
+            service_ports=tuple(port["port"] for port in (service or {}).get("spec", {}).get("ports", ())),
+            workload_exists=workload is not None,
+            replicas_wanted=(workload or {}).get("spec", {}).get("replicas", 1) if workload else 0,
+            replicas_available=(workload or {}).get("status", {}).get("availableReplicas", 0),
+            missing_gateways=tuple(name for name, gateway in zip(gateways, found, strict=True) if gateway is None),
+            claimed_hosts=claimed_hosts(plan, virtual_services),
+        )
+
+    async def _find(self, resource: Resource, namespace: str, name: str) -> Json | None:
+        try:
+            return await self._cluster.get(resource, namespace, name)
+        except Gone:
+            return None
+
+
+#: Reserved name among a VirtualService's gateways: the sidecars.
+MESH = "mesh"
+
+
+def qualified_gateways(plan: Plan) -> tuple[str, ...]:
+    """Return the plan's gateways as ``namespace/name``; ``mesh`` stays as it is."""
+    return tuple(
+        name if "/" in name or name == MESH else f"{plan.namespace}/{name}" for name in plan.spec.traffic.istio.gateways
+    )
+
+
+def route_name(plan: Plan) -> str:
+    """Return the name of the plan's own VirtualService, ServiceEntry and DestinationRule."""
+    return f"cutover-{plan.name}"
+
+
+def claimed_hosts(plan: Plan, virtual_services: list[Json]) -> dict[str, str]:
+    """Find the plan's hosts that somebody else's VirtualService routes on one of the plan's gateways.
+
+    Only equal hosts count: where one is a wildcard the more specific host wins, so that neither takes anything from
+    the other.
+    """
+    hosts = {host.lower() for host in plan.spec.traffic.istio.hosts}
+    gateways = set(qualified_gateways(plan))
+    claimed: dict[str, str] = {}
+    for item in virtual_services:
+        namespace, name = item["metadata"]["namespace"], item["metadata"]["name"]
+        if (namespace, name) == (plan.namespace, route_name(plan)):
+            continue
+        spec = item.get("spec", {})
+        bound = {
+            gateway if "/" in gateway or gateway == MESH else f"{namespace}/{gateway}"
+            for gateway in spec.get("gateways") or (MESH,)
+        }
+        if bound & gateways:
+            for host in hosts.intersection(host.lower() for host in spec.get("hosts") or ()):
+                claimed.setdefault(host, f"{namespace}/{name}")
+    return claimed

@@ -1,0 +1,213 @@
+"""The CustomResourceDefinition, generated from the models: ``python -m cutover.api.crd [--check]``.
+
+Pydantic speaks JSON Schema; the API server takes structural OpenAPI schemas only. So references are inlined, unions with
+null become absent fields, ``const`` becomes ``enum``, and what neither can express travels as ``x-kubernetes-`` keys
+that the models carry (see :class:`cutover.api.rules.Rule`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
+
+from cutover.api.rules import format_duration
+from cutover.api.v1alpha1 import GROUP, KIND, PLURAL, VERSION, MigrationPlan
+
+Schema = dict[str, Any]
+
+_ROOT = Path(__file__).resolve().parents[3]
+_FILE = f"{GROUP}_{PLURAL}.yaml"
+
+#: The chart has a copy of its own: Helm takes CRDs from nowhere else.
+FILES = (_ROOT / "crds" / _FILE, _ROOT / "charts" / "cutover" / "crds" / _FILE)
+
+_HEADER = "# Generated from operator/cutover/api/v1alpha1.py by `make crds`. Do not edit.\n"
+
+#: What ``kubectl get mplan`` shows: name, JSONPath, type, priority (1 is for ``-o wide``).
+COLUMNS = (
+    ("Phase", ".status.phase", "string", 0),
+    ("Step", ".status.step", "string", 0),
+    ("Desired", ".status.weight", "integer", 0),
+    ("Observed", ".status.share.observed", "number", 0),
+    ("Gate", ".status.gate", "string", 0),
+    ("Reason", ".status.reason", "string", 0),
+    ("Message", ".status.message", "string", 1),
+    ("Age", ".metadata.creationTimestamp", "date", 0),
+)
+
+_INT32_MAX = 2**31 - 1
+
+
+class _Generator(GenerateJsonSchema):
+    """Writes defaults as people write them in a plan.
+
+    Of a model only what it was made with: the API server fills in the rest from the defaults of its fields, and
+    each default stands in the CRD once.
+    """
+
+    def encode_default(self, dft: Any) -> Any:
+        match dft:
+            case timedelta():
+                return format_duration(dft)
+            case BaseModel():
+                return dft.model_dump(mode="json", by_alias=True, exclude_unset=True)
+            case tuple():
+                return [self.encode_default(item) for item in dft]
+            case _:
+                return super().encode_default(dft)
+
+
+def crd() -> dict[str, Any]:
+    """Return the CustomResourceDefinition of MigrationPlan."""
+    columns = [
+        {"name": name, "jsonPath": path, "type": kind} | ({"priority": priority} if priority else {})
+        for name, path, kind, priority in COLUMNS
+    ]
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "names": {
+                "kind": KIND,
+                "listKind": f"{KIND}List",
+                "plural": PLURAL,
+                "singular": KIND.lower(),
+                "shortNames": ["mplan"],
+                "categories": ["cutover"],
+            },
+            "scope": "Namespaced",
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "subresources": {"status": {}},
+                    "additionalPrinterColumns": columns,
+                    "schema": {"openAPIV3Schema": schema()},
+                }
+            ],
+        },
+    }
+
+
+def schema() -> Schema:
+    """Return the structural schema of a whole MigrationPlan."""
+    generated = MigrationPlan.model_json_schema(schema_generator=_Generator)
+    root = _structural(generated, generated.pop("$defs"))
+    # The API server knows these three better than any schema of ours.
+    root["properties"] |= {
+        "apiVersion": {"type": "string"},
+        "kind": {"type": "string"},
+        "metadata": {"type": "object"},
+    }
+    root["required"] = ["spec"]
+    # A status that nobody wrote yet must not look like one: without observedGeneration kstatus (Flux, kubectl wait)
+    # takes a plan that the operator has not seen for done.
+    root["properties"]["status"] = _without_defaults(root["properties"]["status"]) | {
+        "default": {"observedGeneration": -1}
+    }
+    return root
+
+
+def _structural(node: Schema, definitions: Schema) -> Schema:
+    """Turn a JSON Schema into a structural one."""
+    if reference := node.get("$ref"):
+        # What stands beside a reference is about this field, and wins.
+        node = definitions[reference.removeprefix("#/$defs/")] | {k: v for k, v in node.items() if k != "$ref"}
+    if options := node.get("anyOf"):
+        rest = {k: v for k, v in node.items() if k != "anyOf"}
+        (option,) = (option for option in options if option != {"type": "null"})
+        return _structural(option | rest, definitions)
+
+    out: Schema = {}
+    for key, value in node.items():
+        match key, value:
+            case ("title", _) | ("additionalProperties", bool()) | ("default", None):
+                continue
+            case "description", str():
+                out[key] = " ".join(value.split()).replace("``", "`")
+            case "const", _:
+                out["enum"] = [value]
+            case "exclusiveMinimum", _:
+                out |= {"minimum": value, "exclusiveMinimum": True}
+            case "exclusiveMaximum", _:
+                out |= {"maximum": value, "exclusiveMaximum": True}
+            case "prefixItems", [first, *others] if all(other == first for other in others):  # a pair, with its length
+                out["items"] = _structural(first, definitions)
+            case "items", _:
+                out[key] = _structural(value, definitions)
+            case "properties", _:
+                out[key] = {name: _structural(child, definitions) for name, child in value.items()}
+            case _:
+                out[key] = value
+
+    match out.get("type"):
+        case "integer":
+            out["format"] = "int32" if abs(out.get("maximum", _INT32_MAX + 1)) <= _INT32_MAX else "int64"
+        case "array":
+            out.setdefault("x-kubernetes-list-type", "atomic")
+        case _:
+            pass
+    return dict(sorted(out.items(), key=lambda item: _ORDER.get(item[0], len(_ORDER))))
+
+
+#: A schema is read from its meaning to its machinery.
+_ORDER = {key: place for place, key in enumerate(("description", "type", "format", "enum", "default", "required"))}
+
+
+def _without_defaults(node: Schema) -> Schema:
+    out = {key: value for key, value in node.items() if key != "default"}
+    if "items" in out:
+        out["items"] = _without_defaults(out["items"])
+    if "properties" in out:
+        out["properties"] = {name: _without_defaults(child) for name, child in out["properties"].items()}
+    return out
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes equal parts out each time; anchors in a manifest confuse readers and tools."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  # the library names it
+        return True
+
+
+def render() -> str:
+    """Return the text of the generated files."""
+    return _HEADER + yaml.dump(crd(), Dumper=_Dumper, sort_keys=False, width=119, allow_unicode=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the files, or with ``--check`` tell whether they are up to date."""
+    parser = argparse.ArgumentParser(prog="python -m cutover.api.crd", description="Generate the CRD from the models.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file is out of date")
+    check = parser.parse_args(arguments).check
+    text, stale = render(), False
+    for file in FILES:
+        found = file.read_text(encoding="utf-8") if file.exists() else ""
+        if found == text:
+            continue
+        name = str(file.relative_to(_ROOT))
+        if check:
+            stale = True
+            lines = difflib.unified_diff(found.splitlines(), text.splitlines(), name, "generated", lineterm="", n=1)
+            shown = list(lines)[:40]
+            sys.stderr.write("\n".join([*shown, f"{name} is out of date: run `make crds`", ""]))
+        else:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+            sys.stdout.write(f"wrote {name}\n")
+    return int(stale)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,782 @@
+"""``cutover.dev/v1alpha1``: what people write in a MigrationPlan and what the operator answers.
+
+Field names are the API's contract; every model is immutable. The CRD in ``crds/`` is generated from these models by
+:mod:`cutover.api.crd`, so a rule that the API server can check by itself is stated here once, beside the field it
+concerns.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema
+
+from cutover.api.rules import DURATION_PATTERN, Rule, cel_seconds, matching, once, within
+from cutover.api.rules import format_duration as format_duration
+from cutover.api.rules import parse_duration as parse_duration
+
+GROUP = "cutover.dev"
+VERSION = "v1alpha1"
+KIND = "MigrationPlan"
+PLURAL = "migrationplans"
+
+#: Decisions kept in ``status.ledger``; the oldest go first.
+LEDGER_LENGTH = 30
+
+
+def _read_duration(value: Any) -> Any:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_read_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "minLength": 2, "maxLength": 32}),
+]
+
+
+#: What the API server takes for ``format: date-time``. A time without a zone is nobody's.
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})")
+
+
+def _read_time(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if _TIME.fullmatch(value) is None:
+        raise ValueError("write a time with its zone, such as 2026-12-20T00:00:00Z")
+    return datetime.fromisoformat(value)
+
+
+def _format_time(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+#: A point in time, in whole seconds, as Kubernetes writes it.
+Time = Annotated[
+    datetime,
+    BeforeValidator(_read_time),
+    PlainSerializer(_format_time, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+
+
+class Model(BaseModel):
+    """Base of all API models: immutable, camelCase on the wire, unknown fields ignored.
+
+    Unknown fields are ignored so that an operator older than the CRD keeps working during an upgrade; refusing them
+    is the API server's part.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, extra="ignore"
+    )
+
+    #: Rules that concern more than one field.
+    RULES: ClassVar[tuple[Rule, ...]] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, data: Any) -> Any:
+        """Take a null for an absent field, as the API server does: a template may leave one."""
+        return {key: value for key, value in data.items() if value is not None} if isinstance(data, dict) else data
+
+    @model_validator(mode="after")
+    def _keep_rules(self) -> Self:
+        for rule in self.RULES:
+            rule.check(self)
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Add the rules to the model's schema."""
+        schema = handler.resolve_ref_schema(handler(core))
+        if cls.RULES:
+            schema["x-kubernetes-validations"] = [rule.to_wire() for rule in cls.RULES]
+        return schema
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_wire` returns, or a manifest, as strict on types as the API server: ``"80"`` is no int."""
+        return cls.model_validate_json(json.dumps(data), strict=True)
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the model as JSON-able data with the API's field names, without empty fields."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+# ---------------------------------------------------------------------------------------------------------------- spec
+
+
+#: One label of a DNS name, and names made of them.
+_LABEL = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_DNS_LABEL = rf"^{_LABEL}$"
+_DNS_NAME = rf"^{_LABEL}(\.{_LABEL})+$"
+_OBJECT_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+_GATEWAY_NAME = rf"^({_LABEL}/)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+
+ObjectName = Annotated[
+    str,
+    Field(min_length=1, max_length=253),
+    matching(_OBJECT_NAME, "write the name of a Kubernetes object: lower-case letters, digits, '-' and '.'"),
+]
+#: A short name of ours: of an SLO, of a preflight check.
+ShortName = Annotated[
+    str,
+    Field(min_length=1, max_length=63),
+    matching(r"^[a-z]([-a-z0-9]*[a-z0-9])?$", "write lower-case letters, digits and '-', such as slow-searches"),
+]
+
+
+class SecretKeyRef(Model):
+    """A key of a Secret in the plan's own namespace."""
+
+    name: str = Field(min_length=1, max_length=253, description="Name of the Secret.")
+    key: str = Field(min_length=1, max_length=253, description="Key in the Secret's data.")
+
+
+class HerokuLeg(Model):
+    """The Heroku side of the split."""
+
+    app: Annotated[
+        str,
+        Field(min_length=3, max_length=30),
+        matching(
+            r"^[a-z][a-z0-9-]{1,28}[a-z0-9]$",
+            "write the app's name as Heroku has it: 3 to 30 lower-case letters, digits and '-', such as acme-pdf",
+        ),
+    ] = Field(description="Name of the Heroku app.")
+    hostname: Annotated[
+        str,
+        Field(min_length=3, max_length=253),
+        matching(_DNS_NAME, "write a DNS name without scheme, port or path, such as acme-pdf-1a2b3c.herokuapp.com"),
+    ] = Field(description="Host name that Heroku's router knows the app by; prefer the *.herokuapp.com name.")
+    api_key_secret_ref: SecretKeyRef | None = Field(
+        default=None, description="Secret that holds a read-only key for Heroku's Platform API."
+    )
+
+
+class ServiceRef(Model):
+    """A Service of the plan's namespace and one of its ports."""
+
+    name: Annotated[
+        str,
+        Field(min_length=1, max_length=63),
+        matching(
+            r"^[a-z]([-a-z0-9]*[a-z0-9])?$", "write the name of a Service of the plan's namespace, without a dot"
+        ),
+    ] = Field(description="Name of the Service.")
+    port: int = Field(ge=1, le=65535, description="Port of the Service, by number.")
+
+
+class WorkloadRef(Model):
+    """The workload behind the Service, in the plan's namespace."""
+
+    api_version: Literal["apps/v1"] = Field(default="apps/v1", description="API group and version of the workload.")
+    kind: Literal["Deployment"] = Field(default="Deployment", description="Kind of the workload.")
+    name: ObjectName = Field(description="Name of the workload.")
+
+
+class EksLeg(Model):
+    """The EKS side of the split."""
+
+    service: ServiceRef = Field(description="Service that takes the requests, with the port for HTTP.")
+    workload_ref: WorkloadRef = Field(description="Workload behind the Service, in the plan's namespace.")
+
+
+class Ownership(StrEnum):
+    """Who owns the VirtualService that carries the weights."""
+
+    GENERATE = "Generate"
+    DELEGATE = "Delegate"
+    ADOPT = "Adopt"
+
+
+class VirtualServiceRef(Model):
+    """The VirtualService that ``Delegate`` and ``Adopt`` work on."""
+
+    name: ObjectName = Field(description="Name of the VirtualService, in the plan's namespace.")
+
+
+_HOST_EXAMPLE = "write DNS names in lower case without scheme, port or path, such as pdf.example.com"
+
+
+class IstioTraffic(Model):
+    """How the host's traffic is split in Istio."""
+
+    RULES = (
+        Rule(
+            "hosts: a wildcard is not supported, as it may take in hosts of other services; write each host by its name",
+            "!self.hosts.exists(host, host.contains('*'))",
+            lambda self: not any("*" in host for host in self.hosts),
+            at=".hosts",
+        ),
+        Rule(
+            f"hosts: {_HOST_EXAMPLE}",
+            f"self.hosts.all(host, host.contains('*') || host.matches({json.dumps(_DNS_NAME)}))",
+            lambda self: all("*" in host or re.fullmatch(_DNS_NAME, host) for host in self.hosts),
+            at=".hosts",
+        ),
+        once("hosts", "hosts: write each host once"),
+        Rule(
+            "gateways: mesh is not supported, as traffic inside the mesh cannot be compared yet; write ingress gateways"
+            " only, such as istio-ingress/public",
+            "!('mesh' in self.gateways)",
+            lambda self: "mesh" not in self.gateways,
+            at=".gateways",
+        ),
+        Rule(
+            "gateways: write namespace/name, or name for a Gateway of the plan's namespace, such as istio-ingress/public",
+            f"self.gateways.all(gateway, gateway.matches({json.dumps(_GATEWAY_NAME)}))",
+            lambda self: all(re.fullmatch(_GATEWAY_NAME, gateway) for gateway in self.gateways),
+            at=".gateways",
+        ),
+        once("gateways", "gateways: write each gateway once"),
+        Rule(
+            "virtualServiceRef: needed with ownership Adopt or Delegate; write the name of the VirtualService to work on,"
+            " or ownership: Generate",
+            "self.ownership == 'Generate' || has(self.virtualServiceRef)",
+            lambda self: self.ownership is Ownership.GENERATE or self.virtual_service_ref is not None,
+            at=".virtualServiceRef",
+        ),
+        Rule(
+            "virtualServiceRef: must not be set with ownership Generate, which makes its own; leave it out, or write"
+            " ownership: Adopt or Delegate",
+            "self.ownership != 'Generate' || !has(self.virtualServiceRef)",
+            lambda self: self.ownership is not Ownership.GENERATE or self.virtual_service_ref is None,
+            at=".virtualServiceRef",
+        ),
+    )
+
+    hosts: tuple[Annotated[str, Field(min_length=1, max_length=253)], ...] = Field(
+        min_length=1, max_length=16, description="Public host names whose requests are split, without wildcards."
+    )
+    gateways: tuple[Annotated[str, Field(min_length=1, max_length=317)], ...] = Field(
+        min_length=1, max_length=8, description="Gateways as namespace/name, or name for one in the plan's namespace."
+    )
+    ownership: Ownership = Field(
+        default=Ownership.GENERATE,
+        description="Who owns the VirtualService. Generate: the operator makes its own. Delegate: the one named by"
+        " virtualServiceRef delegates to the operator's. Adopt: the operator takes over the one named.",
+    )
+    virtual_service_ref: VirtualServiceRef | None = Field(
+        default=None, description="Needed with ownership Delegate or Adopt."
+    )
+    timeout: Annotated[Duration, within("1s", "1h", "30s")] = Field(
+        default=timedelta(seconds=30), description="Time-out of a request on either leg; Heroku's own is 30s."
+    )
+    probe_path: Annotated[
+        str,
+        Field(min_length=1, max_length=256),
+        matching(
+            r"^/[-A-Za-z0-9._~!$&'()*+,;=:@%/]*$",
+            "write a path that begins with '/', without a query, such as /healthz",
+        ),
+    ] = Field(
+        default="/",
+        description="Path that the operator requests of the Heroku leg through the gateway, to prove the way back;"
+        " pick a cheap one.",
+    )
+
+
+class Traffic(Model):
+    """The provider that moves the traffic."""
+
+    istio: IstioTraffic
+
+
+class Approval(StrEnum):
+    """Whether moving to a step's weight needs a person."""
+
+    AUTOMATIC = "Automatic"
+    MANUAL = "Manual"
+
+
+class OnTimeout(StrEnum):
+    """What happens when a step has not passed within its timeout."""
+
+    HOLD = "Hold"
+    ROLL_BACK = "RollBack"
+
+
+class Step(Model):
+    """A target weight with its hold."""
+
+    RULES = (
+        Rule(
+            "timeout: must not be shorter than hold, or the step could never pass; write a longer timeout, or leave it out",
+            f"!has(self.timeout) || {cel_seconds('self.timeout')} >= {cel_seconds('self.hold')}",
+            lambda self: self.timeout is None or self.timeout >= self.hold,
+            at=".timeout",
+        ),
+    )
+
+    weight: int = Field(ge=1, le=100, description="Percent of requests sent to EKS during the step.")
+    hold: Annotated[Duration, within("0s", "90d")] = Field(
+        default=timedelta(minutes=10), description="Least time at this weight."
+    )
+    approval: Approval = Field(
+        default=Approval.AUTOMATIC, description="Manual: a person lets the plan enter this step."
+    )
+    timeout: Annotated[Duration, within("1s", "90d", "6h or 1d12h")] | None = Field(
+        default=None, description="Longest time at this weight before onTimeout applies."
+    )
+    on_timeout: OnTimeout = Field(
+        default=OnTimeout.HOLD, description="What happens when the step has not passed within its timeout."
+    )
+
+
+DEFAULT_STEPS = tuple(Step(weight=weight) for weight in (10, 25, 50, 100))
+
+
+class ToleranceSpec(Model):
+    """EKS may be as bad as ``ratio`` times Heroku plus ``margin``."""
+
+    ratio: float = Field(ge=1.0, le=10.0, description="Factor on Heroku's own fraction.")
+    margin: float = Field(gt=0.0, le=0.5, description="A fraction of requests: 0.001 is 0.1 %.")
+
+
+class ErrorsSlo(Model):
+    """The fraction of requests that fail."""
+
+    tolerate: ToleranceSpec = Field(
+        default=ToleranceSpec(ratio=1.25, margin=0.001), description="Evidence that EKS is worse than this is harm."
+    )
+    advance: ToleranceSpec = Field(
+        default=ToleranceSpec(ratio=1.5, margin=0.005),
+        description="Evidence that EKS is no worse than this lets the weight rise.",
+    )
+
+
+#: Upper bounds of Istio's latency histogram, in milliseconds. Only these can be judged exactly.
+HISTOGRAM_BOUNDS_MS = (
+    0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000, 3600000,
+)  # fmt: skip
+
+_BOUNDS_TEXT = ", ".join(f"{bound:.7g}" for bound in HISTOGRAM_BOUNDS_MS)
+BoundMs = Annotated[
+    float,
+    Rule(
+        f"only bounds of the mesh's latency histogram can be judged exactly; write one of {_BOUNDS_TEXT}",
+        f"self in [{', '.join(str(float(bound)) for bound in HISTOGRAM_BOUNDS_MS)}]",
+        lambda value: value in HISTOGRAM_BOUNDS_MS,
+    ),
+]
+
+
+class LatencySlo(Model):
+    """The fractions of requests slower than one or two bounds of the mesh's histogram."""
+
+    RULES = (
+        Rule(
+            "verySlowMs: must be greater than slowMs; write a higher bound, or leave one of the two to the baseline",
+            "!has(self.slowMs) || !has(self.verySlowMs) || self.slowMs < self.verySlowMs",
+            lambda self: self.slow_ms is None or self.very_slow_ms is None or self.slow_ms < self.very_slow_ms,
+            at=".verySlowMs",
+        ),
+    )
+
+    slow_ms: BoundMs | None = Field(
+        default=None, description="X1 in milliseconds, a histogram bound; chosen from the baseline by default."
+    )
+    very_slow_ms: BoundMs | None = Field(
+        default=None, description="X2 in milliseconds, a histogram bound; chosen from the baseline by default."
+    )
+
+
+class Slo(Model):
+    """One thing to judge: exactly one of the alternatives is set."""
+
+    RULES = (
+        Rule(
+            "exactly one of errors and latency must be set; write errors: {} or latency: {} for the defaults, and a second"
+            " entry of slos for the other",
+            "has(self.errors) != has(self.latency)",
+            lambda self: (self.errors is None) != (self.latency is None),
+        ),
+    )
+
+    name: ShortName = Field(description="Name of the SLO, unique in the plan.")
+    errors: ErrorsSlo | None = Field(default=None, description="Judge the fraction of requests that fail.")
+    latency: LatencySlo | None = Field(default=None, description="Judge the fractions of requests that are slow.")
+
+
+DEFAULT_SLOS = (Slo(name="errors", errors=ErrorsSlo()), Slo(name="latency", latency=LatencySlo()))
+
+
+class Gates(Model):
+    """How the two legs are compared; see docs/gates.md."""
+
+    RULES = (once("slos", "slos: each name may come once; write another name", key="name"),)
+
+    false_rollback_rate: float = Field(
+        default=0.01,
+        ge=0.0001,
+        le=0.2,
+        description="Chance of a rollback over the whole cutover of a healthy service.",
+    )
+    block: Annotated[Duration, within("1s", "60s", "15s")] = Field(
+        default=timedelta(seconds=15), description="Observation interval; at least the gateway's scrape interval."
+    )
+    warm_up: Annotated[Duration, within("0s", "1h", "30s")] = Field(
+        default=timedelta(seconds=30), description="Start of a step that only counts for finding a dead leg."
+    )
+    slos: tuple[Slo, ...] = Field(default=DEFAULT_SLOS, min_length=1, max_length=8, description="What is judged.")
+
+
+class Baseline(Model):
+    """Heroku's own record, taken before anything moves."""
+
+    window: Annotated[Duration, within("1s", "90d", "14d")] = Field(
+        default=timedelta(days=14), description="How far the record must reach back."
+    )
+    min_coverage: float = Field(
+        default=0.95, gt=0.0, le=1.0, description="Least part of the window for which there must be data."
+    )
+
+
+class Weekday(StrEnum):
+    """Day of the week."""
+
+    MON = "Mon"
+    TUE = "Tue"
+    WED = "Wed"
+    THU = "Thu"
+    FRI = "Fri"
+    SAT = "Sat"
+    SUN = "Sun"
+
+
+ClockTime = Annotated[
+    str,
+    Field(min_length=5, max_length=5),
+    matching(r"^([01][0-9]|2[0-3]):[0-5][0-9]$", 'write hours and minutes as "HH:MM" in quotes, such as "09:00"'),
+]
+
+
+class Window(Model):
+    """Hours in which weight may rise."""
+
+    RULES = (
+        Rule(
+            'to: must be after from; write a window that passes midnight as two: to "23:59", and from "00:00" on the next day',
+            "self.from < self.to",
+            lambda self: self.from_ < self.to,
+            at=".to",
+        ),
+    )
+
+    days: tuple[Weekday, ...] = Field(min_length=1, max_length=7, description="Days of the week, from Mon to Sun.")
+    from_: ClockTime = Field(alias="from", description="Start of the window in the schedule's time zone, as HH:MM.")
+    to: ClockTime = Field(description="End of the window on the same day, as HH:MM.")
+
+
+class Freeze(Model):
+    """A span of time in which weight must not rise."""
+
+    RULES = (
+        Rule(
+            "to: must be after from; write the end of the freeze, such as 2027-01-04T08:00:00Z",
+            "self.from < self.to",  # both are timestamps in CEL, by their format
+            lambda self: self.from_ < self.to,
+            at=".to",
+        ),
+    )
+
+    from_: Time = Field(alias="from", description="Start of the freeze, with its zone: 2026-12-20T00:00:00Z.")
+    to: Time = Field(description="End of the freeze, with its zone.")
+    reason: str = Field(min_length=1, max_length=256, description="Why, for people.")
+
+
+class Schedule(Model):
+    """When weight may rise. Rollbacks ignore it."""
+
+    time_zone: Annotated[
+        str,
+        Field(min_length=1, max_length=64),
+        # Which zones exist is beyond the API server; the operator reports one that it does not know.
+        matching(
+            r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$", "write an IANA time zone, such as Europe/Paris or UTC"
+        ),
+    ] = Field(default="UTC", description="IANA name, such as Europe/Paris.")
+    windows: tuple[Window, ...] = Field(
+        default=(), max_length=16, description="Hours in which weight may rise; at any time if there are none."
+    )
+    freezes: tuple[Freeze, ...] = Field(
+        default=(), max_length=32, description="Spans of time in which weight must not rise."
+    )
+
+
+class SkippedCheck(Model):
+    """A preflight check that the team takes upon itself."""
+
+    check: ShortName = Field(description="Name of the check, such as cpu-throttling.")
+    reason: str = Field(min_length=1, max_length=256, description="Why it may be left out, for people.")
+
+
+class PreflightSpec(Model):
+    """Which preflight checks are left out, and why."""
+
+    RULES = (once("skip", "skip: write each check once", key="check"),)
+
+    skip: tuple[SkippedCheck, ...] = Field(default=(), max_length=32, description="Checks that are left out.")
+
+
+class OnBreach(StrEnum):
+    """What evidence of harm leads to."""
+
+    ROLL_BACK = "RollBack"
+    HOLD = "Hold"
+
+
+class OnDelete(StrEnum):
+    """Where traffic rests when the plan is deleted."""
+
+    HEROKU = "Heroku"
+    EKS = "EKS"
+    LEAVE = "Leave"
+
+
+class MigrationPlanSpec(Model):
+    """One service's migration."""
+
+    RULES = (
+        Rule(
+            "steps: weights must rise from step to step; write them in order, such as 10, 25, 50, 100",
+            "self.steps.map(step, step.weight).isSorted()"
+            " && self.steps.all(a, self.steps.exists_one(b, b.weight == a.weight))",
+            lambda self: all(a.weight < b.weight for a, b in pairwise(self.steps)),
+            at=".steps",
+        ),
+        Rule(
+            "steps: the last weight must be 100, or the migration would never be done; add {weight: 100}, and hold it back"
+            " with ceiling or approval: Manual if need be",
+            "self.steps[size(self.steps) - 1].weight == 100",
+            lambda self: self.steps[-1].weight == 100,
+            at=".steps",
+        ),
+        Rule(
+            "heroku.hostname: must not be one of traffic.istio.hosts, as its requests would come back to the gateway; write"
+            " the app's *.herokuapp.com name",
+            "!(self.heroku.hostname in self.traffic.istio.hosts)",
+            lambda self: self.heroku.hostname not in self.traffic.istio.hosts,
+            at=".heroku.hostname",
+        ),
+    )
+
+    heroku: HerokuLeg
+    eks: EksLeg
+    traffic: Traffic
+    steps: tuple[Step, ...] = Field(
+        default=DEFAULT_STEPS,
+        min_length=1,
+        max_length=20,
+        description="Target weights in rising order, the last of them 100; by default 10, 25, 50 and 100, each held 10m.",
+    )
+    soak: Annotated[Duration, within("0s", "90d", "24h or 7d")] = Field(
+        default=timedelta(hours=24), description="Last hold at 100 %, with the way back open."
+    )
+    ceiling: int = Field(default=100, ge=0, le=100, description="Weight that is never exceeded.")
+    gates: Gates = Gates()
+    baseline: Baseline = Baseline()
+    schedule: Schedule | None = Field(default=None, description="When weight may rise. Rollbacks ignore it.")
+    preflight: PreflightSpec = PreflightSpec()
+    on_breach: OnBreach = Field(
+        default=OnBreach.ROLL_BACK,
+        description="What evidence of harm leads to: RollBack, or Hold where there is no way back for the data.",
+    )
+    on_delete: OnDelete = Field(
+        default=OnDelete.HEROKU, description="Where traffic rests when the plan is deleted; Leave touches nothing."
+    )
+    suspend: bool = Field(default=False, description="Hold the weight where it is. Rollbacks ignore it.")
+    attempt: Annotated[
+        int,
+        Rule("must not fall; leave it as it is, or raise it to try again after a rollback", "self >= oldSelf"),
+    ] = Field(default=1, ge=1, le=10_000, description="Raise it to try again after a rollback.")
+
+
+# -------------------------------------------------------------------------------------------------------------- status
+
+
+class Phase(StrEnum):
+    """Where a plan is."""
+
+    PENDING = "Pending"
+    PREFLIGHT = "Preflight"
+    BASELINE = "Baseline"
+    SHIFTING = "Shifting"
+    SOAKING = "Soaking"
+    COMPLETED = "Completed"
+    ROLLING_BACK = "RollingBack"
+    ROLLED_BACK = "RolledBack"
+
+
+def _round_share(value: float) -> float:
+    return round(value, 1)  # more digits are noise, and make a ragged column
+
+
+class Share(Model):
+    """Percent of requests seen on the EKS leg at the gateway."""
+
+    observed: Annotated[float, PlainSerializer(_round_share, return_type=float, when_used="json")] = Field(
+        description="Percent, 0 to 100, to a tenth."
+    )
+    at: Time = Field(description="When it was observed.")
+
+
+class GateStatus(Model):
+    """What a gate says, and on what numbers."""
+
+    name: str = Field(description="Name of the SLO.")
+    verdict: str = Field(description="Worse, NotWorse or Undecided.")
+    evidence: str = Field(default="", description="One sentence with the numbers.")
+    heroku: str = Field(default="", description="Heroku's number, for people.")
+    eks: str = Field(default="", description="EKS' number, for people.")
+    samples: int = Field(default=0, description="Requests of both legs that were judged in this step.")
+
+
+class CheckStatus(Model):
+    """One preflight check."""
+
+    check: str = Field(description="Name of the check.")
+    status: str = Field(description="Passed, Failed, Unknown or Skipped.")
+    message: str = ""
+
+
+class BaselineStatus(Model):
+    """What was recorded of Heroku before anything moved."""
+
+    since: Time
+    requests: int = 0
+    slow_ms: float | None = None
+    very_slow_ms: float | None = None
+
+
+class LedgerEntry(Model):
+    """One decision with its numbers."""
+
+    at: Time
+    attempt: int
+    decision: str
+    from_weight: int
+    to_weight: int
+    reason: str
+    message: str = ""
+    gates: tuple[str, ...] = ()
+
+
+class Checkpoint(Model):
+    """What a restarted operator needs to go on judging where it was."""
+
+    at: float = Field(default=0.0, description="Unix seconds of this checkpoint.")
+    weight_since: float = Field(description="Unix seconds at which the current weight was decided.")
+    previous_weight: int = Field(
+        default=0, description="Weight before that; seeing the new one means telling them apart."
+    )
+    share_pool: tuple[float, float] = Field(
+        default=(0.0, 0.0), description="Requests to EKS and to both legs, pooled until the weight is seen."
+    )
+    observed_at: float | None = Field(
+        default=None, description="Unix seconds; when the weight was seen at the gateway."
+    )
+    consumed_until: float = Field(default=0.0, description="Unix seconds; end of the last judged block.")
+    gaps: int = Field(default=0, description="Blocks in a row, up to the last one, that could not be judged.")
+    evidence: dict[str, Any] = Field(
+        default_factory=dict,
+        description="The judge's state.",
+        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+    )
+
+
+class Condition(Model):
+    """A standard Kubernetes condition."""
+
+    type: str
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str = ""
+    last_transition_time: Time
+    observed_generation: int
+
+
+class MigrationPlanStatus(Model):
+    """What the operator is doing, why, and on what numbers."""
+
+    observed_generation: int = Field(default=-1, description="Generation of the spec that this status is about.")
+    phase: Phase = Field(default=Phase.PENDING, description="Where the plan is.")
+    attempt: int = Field(default=0, description="The spec's attempt that this status is about.")
+    step: str = Field(default="", description="Current step of all steps, such as 2/4.")
+    weight: int | None = Field(default=None, description="Desired percent of requests to EKS; unset before takeover.")
+    share: Share | None = Field(default=None, description="Percent of requests seen on the EKS leg at the gateway.")
+    since: Time | None = Field(default=None, description="Start of the current phase or step.")
+    reason: str = Field(default="", description="Why it is there, in one word.")
+    message: str = Field(default="", description="Why it is there, in one sentence with the numbers.")
+    gate: str = Field(default="", description="Short summary of the gates for the table.")
+    gates: tuple[GateStatus, ...] = Field(default=(), description="What each gate says.")
+    preflight: tuple[CheckStatus, ...] = Field(default=(), description="What each preflight check says.")
+    baseline: BaselineStatus | None = Field(
+        default=None, description="What was recorded of Heroku before the first step."
+    )
+    ledger: tuple[LedgerEntry, ...] = Field(default=(), description="The last decisions, oldest first.")
+    checkpoint: Checkpoint | None = Field(default=None, description="For the operator itself, after a restart.")
+    conditions: tuple[Condition, ...] = Field(
+        default=(),
+        description="Ready, Reconciling, Stalled, Progressing, Held, Completed and RolledBack.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------- plan
+
+#: No request of users goes to EKS, nor did it a moment ago. Not only the phases between the legs count: while EKS has
+#: everything, Completed included, a change would move all users at once, to something that nobody has judged.
+_EKS_HAS_NOTHING = (
+    "!has(self.status) || (!has(self.status.weight) || self.status.weight == 0)"
+    " && (!has(self.status.phase) || self.status.phase != 'RollingBack')"
+)
+
+
+def _kept(path: str) -> Rule:
+    """Return the rule that a field keeps its value while EKS has traffic.
+
+    It stands at the root because the status is visible from there only. An update of the spec cannot change the
+    status: what the rule sees is what the operator wrote.
+    """
+    return Rule(
+        f"{path}: must not change while EKS has traffic; put it back and change it when the plan is at weight 0, or, with"
+        " all traffic on EKS for good, delete the plan (onDelete: EKS) and write a new one",
+        f"self.spec.{path} == oldSelf.spec.{path} || {_EKS_HAS_NOTHING}",
+        at=f".spec.{path}",
+    )
+
+
+class MigrationPlan(Model):
+    """Moves one service's traffic from Heroku to EKS: in steps, on evidence, with the way back open."""
+
+    RULES = tuple(
+        _kept(path)
+        for path in ("heroku.app", "heroku.hostname", "eks.service", "traffic.istio.hosts", "traffic.istio.ownership")
+    )
+
+    api_version: Literal["cutover.dev/v1alpha1"]
+    kind: Literal["MigrationPlan"]
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    spec: MigrationPlanSpec = Field(description="What to migrate, and how.")
+    status: MigrationPlanStatus = MigrationPlanStatus()

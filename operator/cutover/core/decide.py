@@ -1,0 +1,731 @@
+"""The state machine: why weight moves, and why it does not.
+
+:func:`decide` is the one place. It looks at a plan and at what was observed, and says what the plan's status becomes
+and what has to be written, in which order:
+
+- going up, the intent is written to the status first (its resourceVersion is the fence against a second operator),
+  then the route;
+- going back, the route is written first and waits on nothing.
+
+Every pass derives its actions from how the world differs from the status, so a crash between two writes heals at the
+next pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, assert_never
+
+from cutover.api.v1alpha1 import (
+    Approval,
+    BaselineStatus,
+    Checkpoint,
+    MigrationPlanStatus,
+    OnBreach,
+    OnTimeout,
+    Phase,
+    Share,
+    Step,
+    format_duration,
+)
+from cutover.core import gate, preflight, schedule
+from cutover.core.actions import Action, Decision, Event, Finalize, SetWeight, WriteStatus
+from cutover.core.baseline import LEAST_REQUESTS, choose_thresholds
+from cutover.core.conditions import conditions
+from cutover.core.gate import Judgement
+from cutover.core.holds import ALARMING, QUIET, Hold, HoldReason
+from cutover.core.judging import GAPS_UNTIL_NO_DATA, load_evidence, read, share, take_in
+from cutover.core.ledger import note, note_hold
+from cutover.core.observation import Observation, Plan
+from cutover.core.revision import desired_revision, rollback_revision
+from cutover.core.rules import gate_rules, thresholds_wanted
+from cutover.core.share import LEAST_REQUESTS as LEAST_SHARE_REQUESTS
+from cutover.core.share import Pool
+from cutover.core.steps import current_step, next_step, progress
+from cutover.core.support import not_yet_supported, problems
+
+#: Seconds between two checkpoints of the evidence while judging.
+CHECKPOINT_SECONDS = 60.0
+#: Seconds (or eight blocks, if longer) after which a weight that cannot be seen at the gateway is a hold.
+SHARE_DEADLINE_SECONDS = 120.0
+#: Seconds after which a probe of the Heroku leg says nothing about now.
+PROBE_LIFETIME_SECONDS = 60.0
+#: Seconds to wait for evidence that are still called judging; longer ones are a hold for want of traffic.
+PATIENCE_SECONDS = 600.0
+#: A person's wish to go back, for one attempt: ``cutover.dev/rollback: a1``.
+ROLLBACK_ANNOTATION = "cutover.dev/rollback"
+#: A person's leave to enter a step with manual approval: ``cutover.dev/approve: a1-w25``.
+APPROVE_ANNOTATION = "cutover.dev/approve"
+
+
+def decide(plan: Plan, observation: Observation, now: float) -> Decision:
+    """Decide what happens to a plan.
+
+    Parameters
+    ----------
+    plan
+        The plan with its working status.
+    observation
+        What this pass saw.
+    now
+        Unix seconds.
+    """
+    if plan.deleting:
+        return Decision(status=plan.status, actions=(Finalize(plan.spec.on_delete),))
+    current = _Pass(plan, observation, now)
+    return current.finish(current.outcome())
+
+
+def samples_wanted(status: MigrationPlanStatus) -> bool:
+    """Tell whether a plan's blocks are of use in its phase."""
+    return status.checkpoint is not None and status.phase in (
+        Phase.BASELINE,
+        Phase.SHIFTING,
+        Phase.SOAKING,
+        Phase.ROLLING_BACK,
+    )
+
+
+def probe_interval(status: MigrationPlanStatus) -> float | None:
+    """Return the seconds between two probes of the Heroku leg; ``None`` while there is no route to probe."""
+    if status.weight is None:
+        return None
+    match status.phase:
+        case Phase.PENDING | Phase.COMPLETED | Phase.ROLLED_BACK:
+            return None
+        case Phase.PREFLIGHT | Phase.ROLLING_BACK:
+            return 1.0
+        case Phase.BASELINE | Phase.SHIFTING | Phase.SOAKING:
+            waiting = status.checkpoint is not None and status.checkpoint.observed_at is None
+            return 2.0 if waiting else 10.0
+        case _:
+            assert_never(status.phase)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """Where a pass leads: the status but for what :meth:`_Pass.finish` derives from it."""
+
+    status: MigrationPlanStatus
+    reason: str
+    message: str
+    hold: Hold | None = None
+    events: tuple[Event, ...] = ()
+    requeue: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """One look at one plan."""
+
+    plan: Plan
+    seen: Observation
+    now: float
+
+    @property
+    def time(self) -> datetime:
+        return datetime.fromtimestamp(self.now, UTC)
+
+    @property
+    def block_seconds(self) -> float:
+        return self.plan.spec.gates.block.total_seconds()
+
+    # -------------------------------------------------------------------------------------------------- the phases
+
+    def outcome(self) -> _Outcome:
+        """Choose by what people and the world say first, then by phase."""
+        status = self.plan.status
+        if self._rolled_back_by_route(status):
+            return self.roll_back(status, "Resumed", "the route was rolled back before the operator was restarted")
+        if status.phase not in (Phase.ROLLING_BACK, Phase.ROLLED_BACK) and status.attempt != self.plan.spec.attempt:
+            # Raised while nothing was to be tried again: take note, so that it does not start a try by surprise later.
+            status = status.model_copy(update={"attempt": self.plan.spec.attempt})
+        if wished := self._wish(status):
+            return wished
+        if status.phase in (Phase.PENDING, Phase.PREFLIGHT) and (invalid := self._invalid()):
+            return self._held(status, invalid)
+        match status.phase:
+            case Phase.PENDING:
+                return self.pending(status)
+            case Phase.PREFLIGHT:
+                return self.preflight(status)
+            case Phase.BASELINE:
+                return self.baseline(status)
+            case Phase.SHIFTING | Phase.SOAKING:
+                return self.judge(status)
+            case Phase.COMPLETED:
+                return _Outcome(status, "Completed", "all traffic is on EKS and the soak is over", requeue=300)
+            case Phase.ROLLING_BACK:
+                return self.rolling_back(status)
+            case Phase.ROLLED_BACK:
+                return self.rolled_back(status)
+            case _:
+                assert_never(status.phase)
+
+    def pending(self, status: MigrationPlanStatus) -> _Outcome:
+        if self.plan.spec.suspend:
+            return self._hold(status, HoldReason.SUSPENDED, "spec.suspend is set")
+        started = self._enter(status, Phase.PREFLIGHT)
+        return _Outcome(started, "Preflight", "checking the target", requeue=0)
+
+    def preflight(self, status: MigrationPlanStatus) -> _Outcome:
+        spec = self.plan.spec
+        checks = preflight.check_target(spec, self.seen.workload)
+        status = status.model_copy(update={"preflight": checks})
+        if not preflight.passed(checks):
+            detail = "; ".join((preflight.summary(checks), *self.seen.errors))
+            return self._hold(status, HoldReason.PREFLIGHT_FAILED, detail, requeue=10)
+        if spec.suspend:
+            return self._hold(status, HoldReason.SUSPENDED, "spec.suspend is set")
+        if status.weight is None:
+            message = (
+                f"traffic of {', '.join(spec.traffic.istio.hosts)} is routed by the operator, all of it to Heroku"
+            )
+            ledger = note(status, "TakeOver", to=0, reason="PreflightPassed", message=message, now=self.time)
+            taken = self._at_weight(status, 0).model_copy(update={"ledger": ledger})
+            event = Event("Normal", "TakeOver", message)
+            return _Outcome(taken, "TakingOver", message, events=(event,), requeue=1)
+        heroku = preflight.check_heroku(spec, self.seen.probe, desired_revision(status))
+        status = status.model_copy(update={"preflight": (*checks, heroku)})
+        if not preflight.passed((heroku,)):
+            detail = preflight.summary((heroku,)) or heroku.message
+            if heroku.status == preflight.UNKNOWN and self.now - self._since(status) < SHARE_DEADLINE_SECONDS:
+                return _Outcome(status, "TakingOver", detail, requeue=1)
+            return self._hold(status, HoldReason.PREFLIGHT_FAILED, detail, requeue=2)
+        started = self._enter(status, Phase.BASELINE).model_copy(
+            update={"baseline": BaselineStatus(since=self.time), "checkpoint": self._checkpoint(status, previous=0)}
+        )
+        return _Outcome(started, "Recording", "recording Heroku's traffic at the gateway", requeue=0)
+
+    def baseline(self, status: MigrationPlanStatus) -> _Outcome:
+        spec = self.plan.spec
+        checkpoint = self._take_in(status)
+        status = status.model_copy(update={"checkpoint": checkpoint, "share": self._share(checkpoint)})
+        if hold := self._blind(checkpoint):
+            return self._held(status, hold)
+        pooled = Pool(*checkpoint.share_pool)
+        if checkpoint.observed_at is None:
+            hosts = ", ".join(spec.traffic.istio.hosts)
+            message = (
+                f"{pooled.total:.0f} requests of {hosts} seen at the gateway since the takeover; "
+                f"{LEAST_SHARE_REQUESTS} prove it: point the host's DNS at the gateway if it is not"
+            )
+            if self.now - self._since(status) < SHARE_DEADLINE_SECONDS:
+                return _Outcome(status, "Recording", message, requeue=self.block_seconds)
+            return self._hold(status, HoldReason.INSUFFICIENT_TRAFFIC, message)
+        baseline = status.baseline or BaselineStatus(since=self.time)
+        if thresholds_wanted(spec):
+            histogram = self.seen.histogram
+            if histogram is None:
+                detail = "; ".join(self.seen.errors)
+                if not detail:
+                    return _Outcome(status, "Recording", "reading Heroku's latencies", requeue=1)
+                return self._hold(status, HoldReason.PROMETHEUS_UNAVAILABLE, detail)
+            if histogram.total < LEAST_REQUESTS:
+                elapsed = max(self.now - baseline.since.timestamp(), 1.0)
+                left = (LEAST_REQUESTS - histogram.total) * elapsed / max(histogram.total, 1.0)
+                message = (
+                    f"{histogram.total:,.0f} of {LEAST_REQUESTS:,} requests for the latency thresholds, about "
+                    f"{_span(left)} at this traffic; naming slowMs and verySlowMs in the latency gate makes it shorter"
+                )
+                if self.now - self._since(status) < SHARE_DEADLINE_SECONDS:
+                    return _Outcome(status, "Recording", message, requeue=self.block_seconds)
+                return self._hold(status, HoldReason.INSUFFICIENT_TRAFFIC, message)
+            slow, very_slow = choose_thresholds(histogram)
+            baseline = baseline.model_copy(
+                update={"requests": round(histogram.total), "slow_ms": slow, "very_slow_ms": very_slow}
+            )
+        started = self._enter(status, Phase.SHIFTING).model_copy(update={"baseline": baseline})
+        return _Outcome(started, "BaselineRecorded", "the takeover is seen at the gateway", requeue=0)
+
+    def judge(self, status: MigrationPlanStatus) -> _Outcome:
+        """Shifting and soaking: take in what was seen, go back on harm, move up on evidence, hold otherwise."""
+        spec, weight = self.plan.spec, status.weight or 0
+        if drifted := self._put_back(status):
+            return drifted
+        checkpoint = self._take_in(status)
+        judgement = self._judgement(checkpoint, weight)
+        reading = read(judgement, observed=checkpoint.observed_at is not None)
+        status = status.model_copy(
+            update={
+                "checkpoint": checkpoint,
+                "share": self._share(checkpoint),
+                "gates": reading.gates if weight else (),
+                "gate": reading.summary if weight else "",
+            }
+        )
+        if weight and checkpoint.observed_at is not None and judgement.worse:
+            return self.breach(status, judgement)
+        hold = self._blocked(status, checkpoint, judgement)
+        step = current_step(spec, weight)
+        timed_out = (
+            status.phase is Phase.SHIFTING
+            and step is not None
+            and step.timeout is not None
+            and self.now - self._since(status) >= step.timeout.total_seconds()
+        )
+        if hold is not None and hold.reason not in _WAITING:
+            return self._held(status, hold)
+        if timed_out and step is not None and step.timeout is not None:
+            message = f"the step at {weight} % has not passed within {format_duration(step.timeout)}"
+            if step.on_timeout is OnTimeout.ROLL_BACK:
+                return self.roll_back(status, HoldReason.STEP_TIMEOUT, message)
+            return self._hold(status, HoldReason.STEP_TIMEOUT, message)
+        if hold is not None:
+            return self._held(status, hold)
+        if checkpoint.observed_at is None:
+            message = f"waiting for {weight} % to be seen at the gateway"
+            return _Outcome(status, "AwaitingShare", message, requeue=1)
+        if weight == 100:
+            return self.soak(status, checkpoint)
+        return self.advance(status, checkpoint, judgement)
+
+    def advance(self, status: MigrationPlanStatus, checkpoint: Checkpoint, judgement: Judgement) -> _Outcome:
+        """Move to the next step if its time has come, the evidence allows it and nobody holds it."""
+        spec, weight = self.plan.spec, status.weight or 0
+        target = next_step(spec, weight)
+        if target is None:  # the API server wants the last step to be 100, and 100 soaks
+            return self._hold(status, HoldReason.INVALID_SPEC, "steps: the last step must have weight 100")
+        step = current_step(spec, weight)
+        left = (
+            step.hold.total_seconds() - (self.now - (checkpoint.observed_at or self.now)) if step and weight else 0.0
+        )
+        evidence = self._evidence_text(judgement) if weight else "Heroku's baseline is recorded"
+        if spec.suspend:
+            return self._hold(status, HoldReason.SUSPENDED, f"spec.suspend is set; at {weight} %, {evidence}")
+        if left > 0:
+            message = f"{weight} % for another {_span(left)}; {evidence}"
+            return _Outcome(status, "Judging", message, requeue=min(left, self.block_seconds))
+        if weight and not judgement.safe:
+            return self._not_safe(status, judgement, f"the hold at {weight} % is over; {evidence}")
+        if self.seen.probe is None:
+            return _Outcome(status, "Judging", f"asking Heroku before {target.weight} %; {evidence}", requeue=1)
+        if hold := self._gatekept(status, target):
+            return self._held(status, hold)
+        message = f"{weight} % → {target.weight} %: {evidence}"
+        moved = self._at_weight(status, target.weight).model_copy(
+            update={
+                "ledger": note(
+                    status, "Advance", to=target.weight, reason="EvidenceOfSafety", message=message, now=self.time
+                )
+            }
+        )
+        event = Event("Normal", "Advance", message)
+        return _Outcome(moved, "AwaitingShare", message, events=(event,), requeue=1)
+
+    def _not_safe(self, status: MigrationPlanStatus, judgement: Judgement, message: str) -> _Outcome:
+        """Tell whether evidence is on its way, wants traffic, or does not come although there is traffic."""
+        left = judgement.seconds_to_safe
+        if left is not None and left <= PATIENCE_SECONDS:
+            return _Outcome(status, "Judging", message, requeue=self.block_seconds)
+        reason = HoldReason.INSUFFICIENT_TRAFFIC if judgement.eks_requests_needed else HoldReason.UNDECIDED
+        return self._hold(status, reason, message)
+
+    def soak(self, status: MigrationPlanStatus, checkpoint: Checkpoint) -> _Outcome:
+        """Hold at 100 %, with the way back open."""
+        spec = self.plan.spec
+        if status.phase is Phase.SHIFTING:
+            status = self._enter(status, Phase.SOAKING)
+        step = current_step(spec, 100)
+        soak = max(spec.soak, step.hold if step else timedelta())
+        left = soak.total_seconds() - (self.now - (checkpoint.observed_at or self.now))
+        if left > 0:
+            message = f"all traffic on EKS; soaking for another {_span(left)}"
+            return _Outcome(status, "Soaking", message, requeue=min(left, self.block_seconds))
+        if spec.suspend:
+            return self._hold(status, HoldReason.SUSPENDED, "spec.suspend is set; the soak is over")
+        message = f"all traffic is on EKS and the soak of {format_duration(soak)} is over"
+        done = self._enter(status, Phase.COMPLETED).model_copy(
+            update={"ledger": note(status, "Complete", to=100, reason="SoakOver", message=message, now=self.time)}
+        )
+        return _Outcome(done, "Completed", message, events=(Event("Normal", "Completed", message),), requeue=300)
+
+    def breach(self, status: MigrationPlanStatus, judgement: Judgement) -> _Outcome:
+        """Evidence of harm: go back, unless Heroku is no rescue or the plan says to hold."""
+        worst = next((m for m in judgement.metrics if m.name == judgement.main_metric), None)
+        detail = f"EKS is worse ({judgement.main_metric}): {worst.sentence if worst else ''}"
+        without_control = status.weight == 100 or judgement.heroku_silent
+        if judgement.heroku_dead or (without_control and not self._heroku_answers()):
+            return self._hold(status, HoldReason.BOTH_LEGS_UNHEALTHY, f"{detail}; Heroku does not answer either")
+        if self.plan.spec.on_breach is OnBreach.HOLD:
+            return self._hold(status, HoldReason.BREACH, f"{detail}; held, because spec.onBreach is Hold")
+        return self.roll_back(status, "EvidenceOfHarm", detail)
+
+    def roll_back(self, status: MigrationPlanStatus, reason: str, message: str) -> _Outcome:
+        """Send everything back to Heroku."""
+        text = f"{status.weight or 0} % → 0 %: {message}"
+        ledger = note(status, "RollBack", to=0, reason=reason, message=text, now=self.time)
+        back = self._enter(self._at_weight(status, 0), Phase.ROLLING_BACK).model_copy(
+            update={"ledger": ledger, "gates": status.gates, "gate": status.gate}
+        )
+        return _Outcome(back, reason, text, events=(Event("Warning", "RollBack", text),), requeue=0.5)
+
+    def rolling_back(self, status: MigrationPlanStatus) -> _Outcome:
+        checkpoint = self._take_in(status)
+        status = status.model_copy(update={"checkpoint": checkpoint, "share": self._share(checkpoint)})
+        probe, last = self.seen.probe, status.ledger[-1].message if status.ledger else ""
+        answered = (
+            probe is not None
+            and probe.revision == rollback_revision(status.attempt)
+            and probe.at >= checkpoint.weight_since
+        )
+        if not answered and checkpoint.observed_at is None:
+            message = f"waiting for 0 % to be seen at the gateway; {last}"
+            if self.now - self._since(status) < SHARE_DEADLINE_SECONDS:
+                return _Outcome(status, "RollingBack", message, requeue=1)
+            return self._hold(status, HoldReason.SHARE_NOT_OBSERVED, message, requeue=1)
+        done = self._enter(status, Phase.ROLLED_BACK)
+        event = Event("Normal", "RolledBack", f"all traffic is on Heroku; {last}")
+        return _Outcome(done, "RolledBack", last, events=(event,))
+
+    def rolled_back(self, status: MigrationPlanStatus) -> _Outcome:
+        if self.plan.spec.attempt <= status.attempt:
+            last = next((entry.message for entry in reversed(status.ledger) if entry.decision == "RollBack"), "")
+            return _Outcome(status, "RolledBack", last, requeue=300)
+        message = f"attempt {self.plan.spec.attempt} starts"
+        # Evidence is dropped: what spoke against the last attempt would end this one at once.
+        fresh = {"attempt": self.plan.spec.attempt, "gates": (), "gate": "", "share": None, "checkpoint": None}
+        anew = status.model_copy(update=fresh)
+        anew = self._enter(self._at_weight(anew, 0), Phase.PREFLIGHT).model_copy(
+            update={"ledger": note(anew, "Retry", to=0, reason="AttemptRaised", message=message, now=self.time)}
+        )
+        return _Outcome(anew, "Preflight", message, events=(Event("Normal", "Retry", message),), requeue=0)
+
+    # --------------------------------------------------------------------------------- what people and the world say
+
+    def _rolled_back_by_route(self, status: MigrationPlanStatus) -> bool:
+        """Tell whether the route was rolled back by a pass that died before it wrote the status."""
+        traffic = self.seen.traffic
+        return (
+            traffic is not None
+            and traffic.revision == rollback_revision(status.attempt)
+            and status.phase in (Phase.SHIFTING, Phase.SOAKING, Phase.COMPLETED)
+        )
+
+    def _wish(self, status: MigrationPlanStatus) -> _Outcome | None:
+        """Go back, or down, because a person says so."""
+        weight = status.weight
+        if not weight or status.phase not in (Phase.SHIFTING, Phase.SOAKING, Phase.COMPLETED):
+            return None
+        if self.plan.annotations.get(ROLLBACK_ANNOTATION) == f"a{status.attempt}":
+            return self.roll_back(status, "Requested", f"asked for by the annotation {ROLLBACK_ANNOTATION}")
+        ceiling = self.plan.spec.ceiling
+        if ceiling >= weight:
+            return None
+        if ceiling == 0:
+            return self.roll_back(status, "Requested", "asked for by spec.ceiling 0")
+        message = f"{weight} % → {ceiling} %: spec.ceiling was lowered"
+        lowered = self._enter(self._at_weight(status, ceiling), Phase.SHIFTING).model_copy(
+            update={"ledger": note(status, "Lower", to=ceiling, reason="Ceiling", message=message, now=self.time)}
+        )
+        return _Outcome(lowered, "AwaitingShare", message, events=(Event("Normal", "Lower", message),), requeue=1)
+
+    def _put_back(self, status: MigrationPlanStatus) -> _Outcome | None:
+        """Answer somebody else's edit of the route: it is put back, and the weight has to be seen again."""
+        traffic = self.seen.traffic
+        if traffic is None or traffic.current or not traffic.foreign:
+            return None
+        managers, weight = ", ".join(traffic.foreign), status.weight or 0
+        seen = "no readable weight" if traffic.weight is None else f"{traffic.weight} % to EKS"
+        message = f"the route was edited by {managers} ({seen}); put back to {weight} %"
+        checkpoint = self._checkpoint(status, previous=weight if traffic.weight is None else traffic.weight)
+        repaired = status.model_copy(
+            update={
+                "checkpoint": checkpoint,
+                "ledger": note(
+                    status, "Repair", to=weight, reason=HoldReason.DRIFT_DETECTED, message=message, now=self.time
+                ),
+            }
+        )
+        event = Event("Warning", HoldReason.DRIFT_DETECTED, message)
+        return _Outcome(
+            repaired,
+            "DriftDetected",
+            message,
+            hold=Hold(HoldReason.DRIFT_DETECTED, message),
+            events=(event,),
+            requeue=1,
+        )
+
+    # --------------------------------------------------------------------------------------------------- the holds
+
+    def _blind(self, checkpoint: Checkpoint) -> Hold | None:
+        """Without data nothing moves, in either direction."""
+        if self.seen.samples.error:
+            return Hold(HoldReason.PROMETHEUS_UNAVAILABLE, self.seen.samples.error)
+        heard = max(checkpoint.consumed_until, checkpoint.weight_since, self.seen.since)
+        late = self.now - heard > 4 * self.block_seconds + 5
+        if late or checkpoint.gaps >= GAPS_UNTIL_NO_DATA:
+            gap = next((block.gap for block in reversed(self.seen.samples.blocks) if block.gap), "")
+            detail = f": {gap}" if gap else "; is the gateway scraped, and does operator and Prometheus time agree?"
+            return Hold(HoldReason.NO_DATA, f"Prometheus has no usable counts of the gateway{detail}")
+        return None
+
+    def _invalid(self) -> Hold | None:
+        """Hold what cannot be done as asked; traffic that is on EKS is still judged, and the way back stays open."""
+        found = problems(self.plan.spec)
+        return Hold(HoldReason.INVALID_SPEC, "; ".join(found)) if found else None
+
+    def _blocked(self, status: MigrationPlanStatus, checkpoint: Checkpoint, judgement: Judgement) -> Hold | None:
+        """Return what keeps the plan where it is whatever the clock and the evidence of safety say."""
+        weight = status.weight or 0
+        if invalid := self._invalid():
+            return invalid
+        if blind := self._blind(checkpoint):
+            return blind
+        if weight and checkpoint.observed_at is not None:
+            if judgement.both_unhealthy:
+                return Hold(
+                    HoldReason.BOTH_LEGS_UNHEALTHY,
+                    "both legs fail far more than before: a shared incident; nothing moves",
+                )
+            if judgement.heroku_dead:
+                return Hold(
+                    HoldReason.HEROKU_CANNOT_TAKE_BACK,
+                    "Heroku answers far fewer requests than its weight: there is nothing to go back to",
+                )
+        if checkpoint.observed_at is None:
+            return self._unseen(status, checkpoint)
+        probe = self.seen.probe
+        if probe is not None and not self._heroku_answers():
+            return Hold(HoldReason.HEROKU_CANNOT_TAKE_BACK, f"the probe of the Heroku leg: {probe.detail}")
+        if weight and weight < 100 and judgement.heroku_silent:
+            return Hold(HoldReason.INSUFFICIENT_TRAFFIC, "the Heroku leg has no requests to compare with")
+        return None
+
+    def _unseen(self, status: MigrationPlanStatus, checkpoint: Checkpoint) -> Hold | None:
+        """Hold once a weight has not shown at the gateway for too long; an earlier drift stays told until it is seen."""
+        weight, pooled = status.weight or 0, Pool(*checkpoint.share_pool)
+        deadline = max(SHARE_DEADLINE_SECONDS, 8 * self.block_seconds)
+        if self.now - checkpoint.weight_since >= deadline:
+            if pooled.total < LEAST_SHARE_REQUESTS:
+                return Hold(
+                    HoldReason.INSUFFICIENT_TRAFFIC,
+                    f"{pooled.total:.0f} requests since {weight} % was set: too few to see the weight at the gateway",
+                )
+            seen = (
+                f"{pooled.percent:.1f} % of {pooled.total:,.0f} requests"
+                if pooled.percent is not None
+                else "no requests"
+            )
+            probe = self.seen.probe
+            route = probe.revision or probe.detail if probe is not None else "unknown"
+            return Hold(
+                HoldReason.SHARE_NOT_OBSERVED,
+                f"{weight} % was set {_span(self.now - checkpoint.weight_since)} ago, but EKS is seen with {seen}; the "
+                f"gateway's route is {route} (wanted: {desired_revision(status)})",
+            )
+        if status.reason == HoldReason.DRIFT_DETECTED:
+            return Hold(HoldReason.DRIFT_DETECTED, status.message)
+        return None
+
+    def _gatekept(self, status: MigrationPlanStatus, target: Step) -> Hold | None:
+        """Return what people have put between a safe plan and its next step."""
+        spec = self.plan.spec
+        if target.weight > spec.ceiling:
+            return Hold(
+                HoldReason.CEILING, f"ready for {target.weight} %; raise spec.ceiling ({spec.ceiling}) to go on"
+            )
+        leave = f"a{status.attempt}-w{target.weight}"
+        if target.approval is Approval.MANUAL and self.plan.annotations.get(APPROVE_ANNOTATION) != leave:
+            return Hold(
+                HoldReason.AWAITING_APPROVAL,
+                f"ready for {target.weight} %; annotate the plan {APPROVE_ANNOTATION}={leave}",
+            )
+        if spec.schedule is not None:
+            if freeze := schedule.active_freeze(spec.schedule, self.time):
+                return Hold(
+                    HoldReason.FROZEN,
+                    f"ready for {target.weight} %; frozen until {freeze.to:%F %R %Z}: {freeze.reason}",
+                )
+            if not schedule.in_window(spec.schedule, self.time):
+                opening = schedule.next_opening(spec.schedule, self.time)
+                until = f"; the next window opens {opening:%a %F %R %Z}" if opening else ""
+                return Hold(HoldReason.OUTSIDE_WINDOW, f"ready for {target.weight} %, outside the windows{until}")
+        return None
+
+    def _hold(self, status: MigrationPlanStatus, reason: HoldReason, message: str, requeue: float = 30.0) -> _Outcome:
+        return self._held(status, Hold(reason, message), requeue)
+
+    def _held(self, status: MigrationPlanStatus, hold: Hold, requeue: float = 30.0) -> _Outcome:
+        events: tuple[Event, ...] = ()
+        if status.reason != hold.reason and hold.reason not in QUIET:
+            kind: Literal["Normal", "Warning"] = "Warning" if hold.reason in ALARMING else "Normal"
+            events = (Event(kind, hold.reason, hold.message),)
+        requeue = min(requeue, max(self.block_seconds, 1.0)) if samples_wanted(status) else requeue
+        noted = status.model_copy(update={"ledger": note_hold(status, hold, self.time)})
+        return _Outcome(noted, hold.reason, hold.message, hold=hold, events=events, requeue=requeue)
+
+    # ----------------------------------------------------------------------------------------------------- helpers
+
+    def _heroku_answers(self) -> bool:
+        probe = self.seen.probe
+        return probe is not None and probe.healthy and self.now - probe.at <= PROBE_LIFETIME_SECONDS
+
+    def _take_in(self, status: MigrationPlanStatus) -> Checkpoint:
+        weight = status.weight or 0
+        target = next_step(self.plan.spec, weight)
+        return take_in(
+            status.checkpoint or self._checkpoint(status, previous=0),
+            self.seen.samples.blocks,
+            rules=gate_rules(self.plan.spec),
+            weight=weight,
+            next_weight=target.weight if target else 100,
+            probe=self.seen.probe,
+            revision=desired_revision(status),
+        )
+
+    def _judgement(self, checkpoint: Checkpoint, weight: int) -> Judgement:
+        target = next_step(self.plan.spec, weight)
+        return gate.judge(
+            load_evidence(checkpoint),
+            rules=gate_rules(self.plan.spec),
+            weight=weight,
+            next_weight=target.weight if target else 100,
+        )
+
+    def _share(self, checkpoint: Checkpoint) -> Share | None:
+        return share(checkpoint, load_evidence(checkpoint), max(checkpoint.consumed_until, checkpoint.weight_since))
+
+    def _checkpoint(self, status: MigrationPlanStatus, previous: int) -> Checkpoint:
+        """Start to look for a weight anew; evidence of harm stays, evidence of safety has to be earned again."""
+        before = status.checkpoint
+        evidence = gate.begin_step(load_evidence(before)).dump() if before is not None else {}
+        consumed = before.consumed_until if before is not None else self.now
+        return Checkpoint(
+            at=self.now,
+            weight_since=self.now,
+            previous_weight=previous,
+            consumed_until=max(consumed, self.now - 2 * self.block_seconds),
+            evidence=evidence,
+        )
+
+    def _at_weight(self, status: MigrationPlanStatus, weight: int) -> MigrationPlanStatus:
+        return status.model_copy(
+            update={
+                "weight": weight,
+                "since": self.time,
+                "gate": "",
+                "checkpoint": self._checkpoint(status, previous=status.weight or 0),
+            }
+        )
+
+    def _enter(self, status: MigrationPlanStatus, phase: Phase) -> MigrationPlanStatus:
+        return status.model_copy(update={"phase": phase, "since": self.time})
+
+    def _since(self, status: MigrationPlanStatus) -> float:
+        return status.since.timestamp() if status.since is not None else self.now
+
+    def _evidence_text(self, judgement: Judgement) -> str:
+        if judgement.safe:
+            return (
+                f"every gate is within its margin; evidence of harm {judgement.harm:.2g} of {judgement.harm_limit:.0f}"
+            )
+        text = f"evidence of safety {judgement.safety:.2g} of {judgement.safety_limit:.0f}"
+        if judgement.harm >= 10:
+            text += f", evidence of harm {judgement.harm:.0f} of {judgement.harm_limit:.0f}"
+        if judgement.seconds_to_safe:
+            text += f", about {_span(judgement.seconds_to_safe)} at this traffic"
+        return text
+
+    # ---------------------------------------------------------------------------------------------------- the writes
+
+    def finish(self, outcome: _Outcome) -> Decision:
+        """Derive what follows from the outcome: conditions, the writes and their order."""
+        before, plan = self.plan.status, self.plan
+        outcome = self._name_editors(outcome)
+        unsupported = not_yet_supported(plan.spec)
+        status = outcome.status.model_copy(
+            update={
+                "observed_generation": plan.generation,
+                "attempt": outcome.status.attempt or plan.spec.attempt,
+                "step": progress(plan.spec, outcome.status.weight),
+                "since": outcome.status.since or self.time,
+                "reason": str(outcome.reason),
+                "message": outcome.message,
+                "conditions": conditions(
+                    before,
+                    phase=outcome.status.phase,
+                    hold=outcome.hold,
+                    reason=str(outcome.reason),
+                    message=outcome.message,
+                    unsupported=unsupported,
+                    generation=plan.generation,
+                    now=self.time,
+                ),
+            }
+        )
+        changed = _significant(status) != _significant(before)
+        due = (
+            samples_wanted(status)
+            and status.checkpoint is not None
+            and before.checkpoint is not None
+            and status.checkpoint != before.checkpoint
+            and self.now - before.checkpoint.at >= CHECKPOINT_SECONDS
+        )
+        if (changed or due) and status.checkpoint is not None:
+            status = status.model_copy(update={"checkpoint": status.checkpoint.model_copy(update={"at": self.now})})
+        write: tuple[Action, ...] = (WriteStatus(),) if changed or due else ()
+        return Decision(
+            status=status,
+            actions=_ordered(write, self._route(before, status), back=status.phase is Phase.ROLLING_BACK),
+            events=outcome.events,
+            requeue_after=outcome.requeue,
+        )
+
+    def _name_editors(self, outcome: _Outcome) -> _Outcome:
+        """Tell of edits that are put back in passing, in phases that need not see the weight again."""
+        traffic = self.seen.traffic
+        known = outcome.reason == HoldReason.DRIFT_DETECTED
+        if known or outcome.status.weight is None or traffic is None or traffic.current or not traffic.foreign:
+            return outcome
+        message = f"the route was edited by {', '.join(traffic.foreign)}; put back to {outcome.status.weight} %"
+        event = Event("Warning", HoldReason.DRIFT_DETECTED, message)
+        return replace(outcome, events=(*outcome.events, event))
+
+    def _route(self, before: MigrationPlanStatus, status: MigrationPlanStatus) -> tuple[Action, ...]:
+        """Write the route where the status asks for another one, or where the world has another one."""
+        if status.weight is None:
+            return ()
+        traffic = self.seen.traffic
+        asked_anew = before.weight != status.weight or desired_revision(before) != desired_revision(status)
+        differs = traffic is not None and not traffic.current
+        return (SetWeight(status.weight),) if asked_anew or differs else ()
+
+
+def _ordered(write: tuple[Action, ...], route: tuple[Action, ...], *, back: bool) -> tuple[Action, ...]:
+    return (*route, *write) if back else (*write, *route)
+
+
+#: Holds that a step's timeout may end: the plan waits for evidence or for people, not for data or for Heroku.
+_WAITING = frozenset({HoldReason.INSUFFICIENT_TRAFFIC, HoldReason.SHARE_NOT_OBSERVED, HoldReason.DRIFT_DETECTED})
+
+
+def _significant(status: MigrationPlanStatus) -> Iterable[Any]:
+    """Return what makes a write worth it by itself; numbers that move with every block wait for the checkpoint."""
+    return (
+        status.observed_generation,
+        status.phase,
+        status.attempt,
+        status.step,
+        status.weight,
+        status.since,
+        status.reason,
+        status.checkpoint is None or (status.checkpoint.weight_since, status.checkpoint.observed_at is None),
+        tuple((check.check, check.status) for check in status.preflight),
+        status.baseline,
+        len(status.ledger),
+        status.ledger[-1:],
+        tuple((c.type, c.status, c.reason, c.observed_generation) for c in status.conditions),
+    )
+
+
+def _span(seconds: float) -> str:
+    """Write a time to wait as people say it."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"

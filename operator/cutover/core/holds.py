@@ -1,0 +1,58 @@
+"""The vocabulary of holds: why a plan is not moving, and what to do about it.
+
+``docs/holds.md`` explains each to operators of plans; a test keeps the two lists equal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class HoldReason(StrEnum):
+    """Reason of the ``Held`` condition."""
+
+    INVALID_SPEC = "InvalidSpec"
+    PREFLIGHT_FAILED = "PreflightFailed"
+    SUSPENDED = "Suspended"
+    AWAITING_APPROVAL = "AwaitingApproval"
+    OUTSIDE_WINDOW = "OutsideWindow"
+    FROZEN = "Frozen"
+    CEILING = "Ceiling"
+    INSUFFICIENT_TRAFFIC = "InsufficientTraffic"
+    UNDECIDED = "Undecided"
+    NO_DATA = "NoData"
+    PROMETHEUS_UNAVAILABLE = "PrometheusUnavailable"
+    SHARE_NOT_OBSERVED = "ShareNotObserved"
+    BOTH_LEGS_UNHEALTHY = "BothLegsUnhealthy"
+    HEROKU_CANNOT_TAKE_BACK = "HerokuCannotTakeBack"
+    DRIFT_DETECTED = "DriftDetected"
+    BREACH = "Breach"
+    STEP_TIMEOUT = "StepTimeout"
+
+
+#: Holds that a person should look at now: they are told as Warning events.
+ALARMING = frozenset(
+    {
+        HoldReason.INVALID_SPEC,
+        HoldReason.PREFLIGHT_FAILED,
+        HoldReason.PROMETHEUS_UNAVAILABLE,
+        HoldReason.SHARE_NOT_OBSERVED,
+        HoldReason.BOTH_LEGS_UNHEALTHY,
+        HoldReason.HEROKU_CANNOT_TAKE_BACK,
+        HoldReason.DRIFT_DETECTED,
+        HoldReason.BREACH,
+        HoldReason.STEP_TIMEOUT,
+    }
+)
+
+#: Holds that come and go with the traffic: shown, but neither an event nor a line in the ledger.
+QUIET = frozenset({HoldReason.INSUFFICIENT_TRAFFIC, HoldReason.UNDECIDED, HoldReason.NO_DATA})
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Not moving, for a stated reason."""
+
+    reason: HoldReason
+    message: str

@@ -1,0 +1,122 @@
+"""From new blocks to evidence: which blocks count, and for what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cutover.api.v1alpha1 import Checkpoint, GateStatus, Share
+from cutover.core import gate
+from cutover.core.blocks import Block
+from cutover.core.gate import Evidence, GateRules, Judgement
+from cutover.core.observation import Probe
+from cutover.core.share import Pool, eks_silent, fits, pool
+
+#: Blocks in a row that cannot be judged until people are told.
+GAPS_UNTIL_NO_DATA = 3
+
+
+def take_in(
+    checkpoint: Checkpoint,
+    blocks: tuple[Block, ...],
+    *,
+    rules: GateRules,
+    weight: int,
+    next_weight: int,
+    probe: Probe | None,
+    revision: str,
+) -> Checkpoint:
+    """Consume blocks: first to see the weight at the gateway, from then on as evidence.
+
+    A block counts only if it lies wholly after the change of weight (for the share) or after the share was observed
+    (as evidence), so that no judgement mixes two steps. A leg that answers nothing from the first request on never
+    shows a share; where the gateway is known to have the route, its silence is observation enough.
+    """
+    evidence = load_evidence(checkpoint)
+    pooled = Pool(*checkpoint.share_pool)
+    observed_at, consumed_until, gaps = checkpoint.observed_at, checkpoint.consumed_until, checkpoint.gaps
+    for block in blocks:
+        if block.end <= consumed_until:
+            continue
+        consumed_until = block.end
+        gaps = 0 if block.usable else gaps + 1
+        if block.start < checkpoint.weight_since:
+            continue
+        if observed_at is None:
+            pooled = pool(pooled, block, weight=weight, previous=checkpoint.previous_weight)
+            live = probe is not None and probe.revision == revision and probe.at <= block.start
+            if fits(pooled, weight=weight, previous=checkpoint.previous_weight) or (
+                live and eks_silent(pooled, weight=weight)
+            ):
+                observed_at = block.end
+        elif weight > 0:
+            evidence = gate.consume(
+                evidence, block, rules=rules, weight=weight, next_weight=next_weight, observed_at=observed_at
+            )
+    return checkpoint.model_copy(
+        update={
+            "observed_at": observed_at,
+            "consumed_until": consumed_until,
+            "gaps": gaps,
+            "share_pool": (pooled.eks, pooled.total),
+            "evidence": evidence.dump(),
+        }
+    )
+
+
+def load_evidence(checkpoint: Checkpoint) -> Evidence:
+    """Read the judge's state from a checkpoint.
+
+    Evidence that cannot be read (somebody edited the status) is started anew: it has to be earned again before
+    anything moves up, and a leg that is worse shows again.
+    """
+    try:
+        return Evidence.load(checkpoint.evidence) if checkpoint.evidence else Evidence()
+    except ValueError:
+        return Evidence()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What people see of a judgement."""
+
+    gates: tuple[GateStatus, ...]
+    summary: str
+
+
+def read(judgement: Judgement, *, observed: bool) -> Reading:
+    """Put a judgement into the words of the status."""
+    gates = tuple(
+        GateStatus(
+            name=metric.name,
+            verdict=metric.verdict,
+            evidence=metric.sentence,
+            heroku=_ratio(metric.heroku_bad, metric.heroku_total),
+            eks=_ratio(metric.eks_bad, metric.eks_total),
+            samples=round(metric.heroku_total + metric.eks_total),
+        )
+        for metric in judgement.metrics
+    )
+    if not observed:
+        return Reading(gates, "")
+    if judgement.worse:
+        return Reading(gates, f"worse ({judgement.main_metric})")
+    if judgement.harm >= judgement.harm_limit / 10:
+        return Reading(gates, f"harm {judgement.harm:.0f}/{judgement.harm_limit:.0f}")
+    if judgement.safe:
+        return Reading(gates, "safe")
+    return Reading(gates, f"safe {judgement.safety:.2g}/{judgement.safety_limit:.0f}")
+
+
+def share(checkpoint: Checkpoint, evidence: Evidence, now: float) -> Share | None:
+    """Return the share seen since the current weight was decided."""
+    heroku, eks = evidence.total
+    judged = heroku.requests + eks.requests
+    percent = 100.0 * eks.requests / judged if judged else Pool(*checkpoint.share_pool).percent
+    if percent is None:
+        return None
+    return Share(observed=round(percent, 1), at=datetime.fromtimestamp(now, UTC))
+
+
+def _ratio(bad: float, total: float) -> str:
+    return f"{100 * bad / total:.2f} % of {total:,.0f}" if total else "no requests"

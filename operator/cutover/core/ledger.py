@@ -1,0 +1,40 @@
+"""The bounded list of decisions, each with its numbers."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from cutover.api.v1alpha1 import LEDGER_LENGTH, LedgerEntry, MigrationPlanStatus
+from cutover.core.holds import QUIET, Hold
+
+
+def note(
+    status: MigrationPlanStatus, decision: str, *, to: int, reason: str, message: str, now: datetime
+) -> tuple[LedgerEntry, ...]:
+    """Return the ledger with one more decision; the numbers are what the gates say at that moment."""
+    entry = LedgerEntry(
+        at=now,
+        attempt=status.attempt,
+        decision=decision,
+        from_weight=status.weight or 0,
+        to_weight=to,
+        reason=reason,
+        message=message,
+        gates=tuple(f"{gate.name}: {gate.evidence}" for gate in status.gates),
+    )
+    return (*status.ledger, entry)[-LEDGER_LENGTH:]
+
+
+def note_hold(status: MigrationPlanStatus, hold: Hold, now: datetime) -> tuple[LedgerEntry, ...]:
+    """Return the ledger with a refusal to move, once for each reason and weight.
+
+    Holds come and go; told each time they would push out of the list what moved the weight.
+    """
+    if hold.reason in QUIET:
+        return status.ledger
+    for entry in reversed(status.ledger):
+        if entry.decision != "Hold":
+            break
+        if entry.reason == hold.reason:
+            return status.ledger
+    return note(status, "Hold", to=status.weight or 0, reason=hold.reason, message=hold.message, now=now)

@@ -1,0 +1,173 @@
+"""What one pass sees of the world, as plain facts; :func:`cutover.core.decide.decide` judges them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus
+from cutover.core.blocks import Block
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A MigrationPlan as read from the API server, with the operator's working status.
+
+    ``status`` may be ahead of what is stored: evidence is written as a checkpoint only, at most once a minute.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    spec: MigrationPlanSpec
+    status: MigrationPlanStatus = field(default_factory=MigrationPlanStatus)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    deleting: bool = False
+
+    @property
+    def key(self) -> str:
+        """``namespace/name``."""
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficState:
+    """The routing objects as they are in the API server.
+
+    Parameters
+    ----------
+    weight
+        Percent of requests that the live VirtualService sends to EKS, or ``None`` where it is missing or not of the
+        operator's shape.
+    revision
+        The revision stamped into it (see :mod:`cutover.core.revision`), ``""`` if it has none.
+    current
+        Whether all routing objects are exactly what the operator would write for the plan's desired weight.
+    foreign
+        Field managers other than the operator that own a part of the objects' spec: who edited them.
+    """
+
+    weight: int | None
+    revision: str
+    current: bool
+    foreign: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadFacts:
+    """What preflight needs to know of the target; ``None`` stands for *could not be read*.
+
+    Parameters
+    ----------
+    service_ports
+        Ports of the target Service; empty where it does not exist.
+    service_exists, workload_exists
+        Whether the objects exist.
+    replicas_wanted, replicas_available
+        Of the workload.
+    missing_gateways
+        Gateways of the plan that do not exist, as ``namespace/name``.
+    claimed_hosts
+        For each host of the plan that a VirtualService of somebody else also routes on one of the plan's gateways:
+        ``namespace/name`` of that VirtualService.
+    """
+
+    service_exists: bool
+    service_ports: tuple[int, ...]
+    workload_exists: bool
+    replicas_wanted: int
+    replicas_available: int
+    missing_gateways: tuple[str, ...] = ()
+    claimed_hosts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """The answer to one request through the gateway that the route pins to the Heroku leg.
+
+    Parameters
+    ----------
+    at
+        Unix seconds.
+    revision
+        Value of the ``x-cutover-revision`` response header: which version of the route the gateway has; ``""`` if
+        the response had none.
+    healthy
+        Whether Heroku answered as an app does: no 5xx, no routing fault, no "no such app" page.
+    detail
+        What came back, for people: ``HTTP 503 (H10)``, ``connection refused``.
+    """
+
+    at: float
+    revision: str
+    healthy: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Blocks that became known since the last consumed one, oldest first.
+
+    Parameters
+    ----------
+    blocks
+        Usable and unusable ones, without holes in time.
+    error
+        Why Prometheus gave no answer, or ``""``.
+    error_since
+        Unix seconds since when it has not; 0 where it does.
+    """
+
+    blocks: tuple[Block, ...] = ()
+    error: str = ""
+    error_since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Heroku's latency histogram over the baseline: requests at or below each bound.
+
+    Parameters
+    ----------
+    cumulative
+        Requests not slower than the bound, by bound in milliseconds (``inf`` for all), rising.
+    """
+
+    cumulative: Mapping[float, float]
+
+    @property
+    def total(self) -> float:
+        """Requests in the histogram."""
+        return self.cumulative.get(float("inf"), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Everything one pass knows. ``None`` means that it could not be read or was not needed.
+
+    Parameters
+    ----------
+    traffic
+        The routing objects; ``None`` where the API server could not be asked.
+    workload
+        The target; read in preflight only.
+    probe
+        The newest probe of the Heroku leg.
+    samples
+        New blocks.
+    histogram
+        Heroku's latencies since the takeover; read in the Baseline phase only.
+    errors
+        Why something could not be read, in words for people.
+    since
+        Unix seconds since when this process looks at the plan: silence from before says nothing.
+    """
+
+    traffic: TrafficState | None = None
+    workload: WorkloadFacts | None = None
+    probe: Probe | None = None
+    samples: Samples = Samples()
+    histogram: Histogram | None = None
+    errors: tuple[str, ...] = ()
+    since: float = 0.0

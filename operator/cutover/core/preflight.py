@@ -1,0 +1,89 @@
+"""Whether the target is ready to take traffic: judging facts, not collecting them."""
+
+from __future__ import annotations
+
+from cutover.api.v1alpha1 import CheckStatus, MigrationPlanSpec
+from cutover.core.observation import Probe, WorkloadFacts
+
+#: Checks of the target, made before the takeover.
+TARGET_CHECKS = ("service", "workload", "gateway", "host-unclaimed")
+#: Made through the gateway once the takeover at weight 0 is live.
+HEROKU_CHECK = "heroku-answers"
+CHECKS = (*TARGET_CHECKS, HEROKU_CHECK)
+
+PASSED, FAILED, UNKNOWN, SKIPPED = "Passed", "Failed", "Unknown", "Skipped"
+
+
+def check_target(spec: MigrationPlanSpec, facts: WorkloadFacts | None) -> tuple[CheckStatus, ...]:
+    """Judge the target Service, its workload, the gateways and the hosts."""
+    if facts is None:
+        return tuple(
+            _check(spec, name, status=UNKNOWN, message="the API server could not be asked") for name in TARGET_CHECKS
+        )
+    service, workload = spec.eks.service, spec.eks.workload_ref
+    service_problem = ""
+    if not facts.service_exists:
+        service_problem = f"Service {service.name} does not exist; create it or correct eks.service.name"
+    elif service.port not in facts.service_ports:
+        ports = ", ".join(str(port) for port in facts.service_ports) or "none"
+        service_problem = (
+            f"Service {service.name} has no port {service.port} (it has {ports}); correct eks.service.port"
+        )
+    workload_problem = ""
+    if not facts.workload_exists:
+        workload_problem = f"{workload.kind} {workload.name} does not exist; create it or correct eks.workloadRef"
+    elif facts.replicas_wanted == 0:
+        workload_problem = f"{workload.kind} {workload.name} is scaled to zero; scale it up"
+    elif facts.replicas_available < facts.replicas_wanted:
+        workload_problem = (
+            f"{workload.kind} {workload.name} has {facts.replicas_available} of {facts.replicas_wanted} replicas "
+            "available; see its events"
+        )
+    gateway_problem = ""
+    if facts.missing_gateways:
+        gateway_problem = f"Gateway {', '.join(facts.missing_gateways)} does not exist; correct traffic.istio.gateways"
+    claims = [f"{host} by VirtualService {owner}" for host, owner in sorted(facts.claimed_hosts.items())]
+    host_problem = f"already routed: {', '.join(claims)}; take the host out of it first" if claims else ""
+    return (
+        _judged(spec, "service", service_problem),
+        _judged(spec, "workload", workload_problem),
+        _judged(spec, "gateway", gateway_problem),
+        _judged(spec, "host-unclaimed", host_problem),
+    )
+
+
+def check_heroku(spec: MigrationPlanSpec, probe: Probe | None, revision: str) -> CheckStatus:
+    """Judge whether the Heroku leg answers through the gateway, on the route that the takeover wrote."""
+    if probe is None:
+        return _check(spec, HEROKU_CHECK, status=UNKNOWN, message="not asked yet")
+    if probe.revision != revision:
+        seen = f"revision {probe.revision}" if probe.revision else "no revision"
+        return _check(
+            spec,
+            HEROKU_CHECK,
+            status=UNKNOWN,
+            message=f"the gateway does not have the route yet ({seen}; {probe.detail})",
+        )
+    return _judged(spec, HEROKU_CHECK, "" if probe.healthy else f"Heroku's answer through the gateway: {probe.detail}")
+
+
+def passed(checks: tuple[CheckStatus, ...]) -> bool:
+    """Tell whether nothing stands in the way."""
+    return all(check.status in (PASSED, SKIPPED) for check in checks)
+
+
+def summary(checks: tuple[CheckStatus, ...]) -> str:
+    """Say in a sentence what stands in the way."""
+    return "; ".join(f"{check.check}: {check.message}" for check in checks if check.status in (FAILED, UNKNOWN))
+
+
+def _judged(spec: MigrationPlanSpec, name: str, problem: str) -> CheckStatus:
+    return _check(spec, name, status=FAILED if problem else PASSED, message=problem)
+
+
+def _check(spec: MigrationPlanSpec, name: str, *, status: str, message: str) -> CheckStatus:
+    if status != PASSED:
+        reason = next((skip.reason for skip in spec.preflight.skip if skip.check == name), None)
+        if reason is not None:
+            return CheckStatus(check=name, status=SKIPPED, message=f"skipped: {reason}")
+    return CheckStatus(check=name, status=status, message=message)

@@ -1,0 +1,388 @@
+"""From raw counter samples to blocks, without PromQL's extrapolation.
+
+Prometheus answers the instant query ``metric{...}[W]`` with the samples themselves, each at the time of its scrape.
+What a counter did between two samples belongs to the block in which the later one lies, so that every increment is
+in exactly one block. Each sample is compared with what was known in the *reach* before it (some scrape intervals) and with
+nothing else. A block is therefore the same whichever window it was cut from: read live, or again after a restart.
+
+Formats: https://prometheus.io/docs/prometheus/latest/querying/api/#range-vectors and
+https://istio.io/latest/docs/reference/config/metrics/ for the labels.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from cutover.core.blocks import Block, Counts
+
+#: ``data.result`` of Prometheus' HTTP API: one mapping with ``metric`` and ``values`` (or ``value``) per series.
+Result = Sequence[Mapping[str, Any]]
+
+#: A scrape may be missed, and may be late; two missed in a row make the next increment unusable.
+REACH_IN_SCRAPES = 2.5
+
+_HEROKU_ROUTING_FAULTS = frozenset({"421", "495"})
+_CLIENT_GONE = "0"
+_INF = math.inf
+
+
+class Source(NamedTuple):
+    """Who counted, and by which scrape of it we know.
+
+    Two Prometheus replicas, or two jobs that scrape the same pod, are two sources of one gateway.
+    """
+
+    namespace: str
+    pod: str
+    replica: str
+    job: str
+    instance: str
+
+    @property
+    def gateway(self) -> tuple[str, str]:
+        """The process that counts."""
+        return self[:2]
+
+
+class Series(NamedTuple):
+    """One counter: of requests with a response code (``bound`` is None), or of a latency bucket in milliseconds."""
+
+    source: Source
+    code: str
+    bound: float | None
+    times: Sequence[float]
+    values: Sequence[float]
+
+
+class Reading:
+    """What one set of range selectors returned: the legs' counters, and when each source was scraped."""
+
+    def __init__(self) -> None:
+        self._series: dict[str, list[Series]] = {}
+        self._scrapes: dict[Source, set[float]] = {}
+        self._sorted: dict[Source, list[float]] = {}
+
+    def add_counters(self, result: Result) -> None:
+        """Take ``istio_requests_total`` or ``istio_request_duration_milliseconds_bucket``.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If it is not the result of a range selector on them.
+        """
+        self._sorted.clear()
+        for item in result:
+            labels: Mapping[str, str] = item["metric"]
+            source = _source(labels, labels.get("source_workload_namespace", ""))
+            times = [sample[0] for sample in item["values"]]
+            values = [float(sample[1]) for sample in item["values"]]
+            bound = labels.get("le")
+            series = Series(
+                source, labels.get("response_code", ""), None if bound is None else float(bound), times, values
+            )
+            self._series.setdefault(labels["destination_service"], []).append(series)
+            self._scrapes.setdefault(source, set()).update(times)
+
+    def add_presence(self, result: Result) -> None:
+        """Take ``up``: it tells that a gateway was scraped which has not served anything yet.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If it is not the result of a range selector.
+        """
+        self._sorted.clear()
+        for item in result:
+            labels: Mapping[str, str] = item["metric"]
+            scrapes = self._scrapes.setdefault(_source(labels, labels.get("namespace", "")), set())
+            scrapes.update(sample[0] for sample in item["values"] if float(sample[1]) == 1)
+
+    def of(self, destination: str, namespaces: Sequence[str]) -> list[Series]:
+        """Return the counters of a ``destination_service`` at the gateways of some namespaces."""
+        return [series for series in self._series.get(destination, ()) if series.source.namespace in namespaces]
+
+    def sources(self) -> Iterable[Source]:
+        """Return all sources."""
+        return self._scrapes
+
+    def last_scrape(self, source: Source, before: float, *, inclusive: bool = False) -> float:
+        """Return the time of the source's newest scrape before a time, or minus infinity."""
+        times = self._sorted.get(source)
+        if times is None:
+            times = self._sorted[source] = sorted(self._scrapes.get(source, ()))
+        index = bisect_right(times, before) if inclusive else bisect_left(times, before)
+        return times[index - 1] if index else -_INF
+
+
+class _Leg:
+    """What one source counted of one leg in one block."""
+
+    __slots__ = ("errors", "fast", "infinite", "requests", "seen", "timed")
+
+    def __init__(self) -> None:
+        self.requests = self.errors = self.timed = 0.0
+        self.fast = [0.0, 0.0]  # requests at or below each threshold
+        self.infinite = 0  # samples of +Inf buckets
+        self.seen = [0, 0]  # samples of each threshold's buckets
+
+
+class _Tally:
+    """What one source counted in one block."""
+
+    __slots__ = ("continued", "dropped", "gap", "legs")
+
+    def __init__(self) -> None:
+        self.legs = (_Leg(), _Leg())
+        self.gap = ""
+        self.dropped: set[float] = set()
+        self.continued: set[float] = set()
+
+
+def cut(
+    reading: Reading,
+    *,
+    heroku: str,
+    eks: str,
+    namespaces: Sequence[str],
+    slow_ms: float | None,
+    very_slow_ms: float | None,
+    start: float,
+    end: float,
+    length: int,
+    reach: float,
+) -> list[Block]:
+    """Cut the blocks of one plan.
+
+    Parameters
+    ----------
+    reading
+        Samples of at least ``(start - reach, end]``.
+    heroku, eks
+        ``destination_service`` of each leg.
+    namespaces
+        Namespaces of the gateways whose view counts.
+    slow_ms, very_slow_ms
+        Thresholds that are histogram bounds, in milliseconds. Where one is None its count stays 0.
+    start, end
+        Unix seconds, multiples of ``length``.
+    length
+        Seconds of a block.
+    reach
+        Seconds before a sample in which its predecessor must lie.
+
+    Returns
+    -------
+    list
+        One block after the other, from ``start`` to ``end``, unusable ones with their reason.
+    """
+    legs = (reading.of(heroku, namespaces), reading.of(eks, namespaces))
+    tallies: list[dict[Source, _Tally]] = [{} for _ in range(round((end - start) / length))]
+    thresholds = (slow_ms, very_slow_ms)
+    for which, leg in enumerate(legs):
+        for series in leg:
+            times = series.times
+            for index in range(bisect_right(times, start), len(times)):
+                if times[index] > end:
+                    break
+                block = tallies[math.ceil((times[index] - start) / length) - 1]
+                tally = block.get(series.source)
+                if tally is None:
+                    tally = block[series.source] = _Tally()
+                # A client that went away is in neither leg, but its series still shows that the gateway was scraped.
+                if series.code != _CLIENT_GONE:
+                    increment = _increment(reading, series, index, reach, tally)
+                    _count(tally.legs[which], series, increment, thresholds, heroku=which == 0)
+    return [
+        _block(reading, legs, tally, thresholds, namespaces, start + n * length, start + (n + 1) * length, reach)
+        for n, tally in enumerate(tallies)
+    ]
+
+
+def cumulative(
+    reading: Reading, destination: str, namespaces: Sequence[str], *, start: float, end: float, reach: float
+) -> dict[float, float]:
+    """Add up a leg's latency histogram, aware of resets.
+
+    Parameters
+    ----------
+    reading
+        Samples of at least ``(start - reach, end]``.
+    destination, namespaces
+        Whose histogram, seen by which gateways.
+    start, end
+        Unix seconds.
+    reach
+        As for :func:`cut`. Increments that cannot be known are left out: this serves to choose thresholds, not to judge.
+
+    Returns
+    -------
+    dict
+        Requests at or below each bound in milliseconds, rising.
+    """
+    by_source: dict[Source, dict[float, float]] = {}
+    for series in reading.of(destination, namespaces):
+        if series.bound is None or series.code == _CLIENT_GONE:
+            continue
+        bounds = by_source.setdefault(series.source, {})
+        for index in range(bisect_right(series.times, start), bisect_right(series.times, end)):
+            unknown = _Tally()
+            increment = _increment(reading, series, index, reach, unknown)
+            if not unknown.gap:
+                bounds[series.bound] = bounds.get(series.bound, 0.0) + increment
+    total: dict[float, float] = {}
+    for source in _one_per_gateway(by_source):
+        for bound, value in by_source[source].items():
+            total[bound] = total.get(bound, 0.0) + value
+    return dict(sorted(total.items()))
+
+
+def _source(labels: Mapping[str, str], namespace: str) -> Source:
+    get = labels.get
+    instance = get("instance", "")
+    return Source(
+        namespace,
+        get("pod") or instance,
+        get("prometheus_replica") or get("replica") or get("__replica__") or "",
+        get("job", ""),
+        instance,
+    )
+
+
+def _increment(reading: Reading, series: Series, index: int, reach: float, tally: _Tally) -> float:
+    """Return what the counter did up to a sample, and note in the tally why it cannot be known."""
+    at, value = series.times[index], series.values[index]
+    if index and at - series.times[index - 1] < reach:
+        before = series.values[index - 1]
+        if 0.0 <= before <= value < _INF:
+            if before:
+                tally.continued.add(at)
+            return value - before
+        if 0.0 <= value < before < _INF:
+            tally.dropped.add(at)
+            return value
+    elif 0.0 <= value < _INF:
+        if at - reading.last_scrape(series.source, at) < reach:
+            return value  # the gateway was seen without this counter, so it began at 0
+        # Its whole life would look like one increment.
+        tally.gap = f"gateway {series.source.pod} is new, or was not scraped for {reach:g} s"
+        return 0.0
+    tally.gap = f"a counter of gateway {series.source.pod} is not a number or negative"
+    return 0.0
+
+
+def _count(
+    leg: _Leg, series: Series, increment: float, thresholds: tuple[float | None, float | None], *, heroku: bool
+) -> None:
+    if series.bound is None:
+        leg.requests += increment
+        if series.code.startswith("5") or (heroku and series.code in _HEROKU_ROUTING_FAULTS):
+            leg.errors += increment
+    elif series.bound == _INF:
+        leg.timed += increment
+        leg.infinite += 1
+    else:
+        for which, threshold in enumerate(thresholds):
+            if series.bound == threshold:
+                leg.fast[which] += increment
+                leg.seen[which] += 1
+
+
+def _one_per_gateway(sources: Iterable[Source]) -> list[Source]:
+    """Leave out what other replicas or jobs know of the same gateway: it would count requests twice."""
+    chosen: dict[tuple[str, str], Source] = {}
+    for source in sorted(sources):
+        chosen.setdefault(source.gateway, source)
+    return list(chosen.values())
+
+
+def _block(
+    reading: Reading,
+    legs: tuple[list[Series], list[Series]],
+    tallies: Mapping[Source, _Tally],
+    thresholds: tuple[float | None, float | None],
+    namespaces: Sequence[str],
+    start: float,
+    end: float,
+    reach: float,
+) -> Block:
+    if not tallies:
+        # Gateways that served the plan a moment ago must still be there; if none did, any will do.
+        serving = any(start - _newest(series, start) < reach for leg in legs for series in leg)
+        if serving or not _scraped(reading, namespaces, start, end):
+            return Block(start, end, gap="no samples")
+    heroku = eks = Counts()
+    for source in _one_per_gateway(tallies):
+        tally = tallies[source]
+        if gap := tally.gap or _inconsistent(source, tally, thresholds):
+            return Block(start, end, gap=gap)
+        heroku += _counts(tally.legs[0], thresholds)
+        eks += _counts(tally.legs[1], thresholds)
+    return Block(start, end, heroku, eks)
+
+
+def _inconsistent(source: Source, tally: _Tally, thresholds: tuple[float | None, float | None]) -> str:
+    # A process loses all its counters at once. Of one that did not fall nobody knows where it began.
+    if not tally.dropped.isdisjoint(tally.continued):
+        return f"gateway {source.pod} lost some of its counters"
+    for leg in tally.legs:
+        counts = _counts(leg, thresholds)
+        for which, threshold in enumerate(thresholds):
+            if threshold is not None and leg.seen[which] != leg.infinite:
+                return f"gateway {source.pod} has no latency bucket of {threshold:g} ms"
+        if counts.slow < 0 or counts.very_slow < 0 or (None not in thresholds and counts.very_slow > counts.slow):
+            return f"the latency buckets of gateway {source.pod} contradict each other"
+    return ""
+
+
+def _counts(leg: _Leg, thresholds: tuple[float | None, float | None]) -> Counts:
+    slow, very_slow = (
+        0.0 if threshold is None else leg.timed - fast for threshold, fast in zip(thresholds, leg.fast, strict=True)
+    )
+    return Counts(leg.requests, leg.errors, leg.timed, slow, very_slow)
+
+
+def _newest(series: Series, at: float) -> float:
+    index = bisect_right(series.times, at)
+    return series.times[index - 1] if index else -_INF
+
+
+def _scraped(reading: Reading, namespaces: Sequence[str], start: float, end: float) -> bool:
+    return any(
+        source.namespace in namespaces and reading.last_scrape(source, end, inclusive=True) > start
+        for source in reading.sources()
+    )
+
+
+def matcher(label: str, values: Iterable[str]) -> str:
+    r"""Return the PromQL matcher for a label that has one of some values.
+
+    Each is escaped as RE2 (as Go's ``regexp.QuoteMeta`` does) and then as a PromQL string, so that no value can
+    end the string or match more than itself. ``matcher("pod", ["a.b"])`` is ``pod=~"a\\.b"``.
+    """
+    pattern = "|".join(_quote_meta(value) for value in sorted(set(values)))
+    return f"{label}=~{_quote(pattern)}"
+
+
+def bounds_matcher(bounds: Iterable[float]) -> str:
+    """Return the matcher for the ``le`` of some bounds in milliseconds and of all requests (``+Inf``).
+
+    The same bound is written ``3600000`` by Envoy, and ``3.6e+06`` or ``3600000.0`` by Prometheus 3, which normalises it:
+    https://prometheus.io/docs/prometheus/latest/migration/#le-and-quantile-label-values
+    """
+    spellings = {"+Inf"}
+    for bound in bounds:
+        spellings |= {f"{bound:g}", repr(float(bound))}
+        if bound == int(bound):
+            spellings.add(str(int(bound)))
+    return matcher("le", spellings)
+
+
+def _quote_meta(value: str) -> str:
+    return "".join("\\" + character if character in r"\.+*?()|[]{}^$" else character for character in value)
+
+
+def _quote(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'

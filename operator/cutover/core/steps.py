@@ -1,0 +1,26 @@
+"""Which weight comes next."""
+
+from __future__ import annotations
+
+from cutover.api.v1alpha1 import MigrationPlanSpec, Step
+
+
+def current_step(spec: MigrationPlanSpec, weight: int) -> Step | None:
+    """Return the step that a weight belongs to: the last one that it reaches; ``None`` below the first."""
+    reached = [step for step in spec.steps if step.weight <= weight]
+    return reached[-1] if reached else None
+
+
+def next_step(spec: MigrationPlanSpec, weight: int) -> Step | None:
+    """Return the first step above a weight; ``None`` at the top.
+
+    Steps are found by weight and not by position, so that an edit of a running plan can insert or drop steps without
+    a jump back.
+    """
+    return next((step for step in spec.steps if step.weight > weight), None)
+
+
+def progress(spec: MigrationPlanSpec, weight: int | None) -> str:
+    """Write the step that a weight belongs to as ``2/4``."""
+    reached = sum(step.weight <= (weight or 0) for step in spec.steps)
+    return f"{reached}/{len(spec.steps)}"

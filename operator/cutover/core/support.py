@@ -1,0 +1,48 @@
+"""What a plan asks for that cannot be done, and what this version does not do yet. Nothing is silently ignored."""
+
+from __future__ import annotations
+
+from collections import Counter
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cutover.api.v1alpha1 import Baseline, MigrationPlanSpec, Ownership
+from cutover.core.preflight import CHECKS
+
+
+def problems(spec: MigrationPlanSpec) -> tuple[str, ...]:
+    """Return what keeps the plan from starting, each as ``field: what to do``."""
+    found = []
+    if spec.traffic.istio.ownership is not Ownership.GENERATE:
+        found.append(
+            f"traffic.istio.ownership: {spec.traffic.istio.ownership} is not yet supported; use Generate and take the "
+            "host out of the existing VirtualService"
+        )
+    found += [
+        f"gates.slos: more than one {kind} gate; keep one"
+        for kind in ("errors", "latency")
+        if sum(getattr(slo, kind) is not None for slo in spec.gates.slos) > 1
+    ]
+    if spec.schedule is not None:
+        try:
+            ZoneInfo(spec.schedule.time_zone)
+        except (ZoneInfoNotFoundError, ValueError):
+            found.append(
+                f"schedule.timeZone: {spec.schedule.time_zone!r} is not a known time zone; use an IANA name such as "
+                "Europe/Paris"
+            )
+    return tuple(found)
+
+
+def not_yet_supported(spec: MigrationPlanSpec) -> tuple[str, ...]:
+    """Return fields that are accepted but do not act in this version, each with what that means."""
+    found = []
+    if spec.baseline != Baseline():
+        found.append("baseline: only the traffic seen since the takeover is used as the baseline")
+    if spec.heroku.api_key_secret_ref is not None:
+        found.append("heroku.apiKeySecretRef: Heroku's Platform API is not asked")
+    found += [
+        f"preflight.skip: there is no check {name!r} in this version"
+        for name, _ in Counter(skip.check for skip in spec.preflight.skip).items()
+        if name not in CHECKS
+    ]
+    return tuple(found)

@@ -1,0 +1,117 @@
+"""The outside world as the operator needs it. Adapters implement these; tests replace them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from cutover.api.v1alpha1 import MigrationPlanStatus, OnDelete
+from cutover.core.observation import Histogram, Plan, Probe, Samples, TrafficState, WorkloadFacts
+
+
+class Unavailable(Exception):
+    """The other side could not be asked: an outage, a time-out, a missing permission. Its text is for people."""
+
+
+class Conflict(Exception):
+    """The object changed since it was read: read it again and decide anew."""
+
+
+class Gone(Exception):
+    """The object does not exist (any more)."""
+
+
+class Plans(Protocol):
+    """MigrationPlans in the API server."""
+
+    async def read(self, namespace: str, name: str) -> tuple[Plan, str]:
+        """Return the plan and its resourceVersion. Raises Gone, Unavailable."""
+
+    async def write_status(self, plan: Plan, status: MigrationPlanStatus, resource_version: str) -> str:
+        """Replace the status, fenced by the resourceVersion; return the new one. Raises Conflict, Gone, Unavailable."""
+
+    async def event(self, plan: Plan, kind: str, reason: str, message: str) -> None:
+        """Post an Event about the plan (``kind`` is Normal or Warning). Never raises: events are best effort."""
+
+
+class Traffic(Protocol):
+    """The provider that splits the host's requests between the legs."""
+
+    #: Whether the share of each leg can be observed with this provider.
+    confirms_share: bool
+
+    async def get(self, plan: Plan, weight: int | None, *, fresh: bool = False) -> TrafficState:
+        """Compare the routing objects with what the plan's desired weight asks for.
+
+        Served from the watch cache unless ``fresh``. Raises Unavailable.
+        """
+
+    async def set(self, plan: Plan, weight: int) -> None:
+        """Make the routing objects what the weight asks for; write only what differs. Raises Conflict, Unavailable."""
+
+    async def finalize(self, plan: Plan, end: OnDelete) -> None:
+        """Put traffic to rest where the plan says, as the plan is deleted. Raises Conflict, Unavailable."""
+
+
+class Workloads(Protocol):
+    """The migration's target in the cluster."""
+
+    async def facts(self, plan: Plan) -> WorkloadFacts:
+        """Read what preflight judges. Raises Unavailable."""
+
+
+class Gateway(Protocol):
+    """Requests through the ingress gateway, as a user's would go."""
+
+    async def probe(self, plan: Plan) -> Probe:
+        """Ask the Heroku leg through the gateway. Never raises: a failure is an unhealthy probe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the sampler must know of a plan to cut its blocks.
+
+    Parameters
+    ----------
+    heroku, eks
+        ``destination_service`` of each leg.
+    gateway_namespaces
+        Namespaces of the ingress gateways whose view counts.
+    slow_ms, very_slow_ms
+        Latency thresholds, histogram bounds in milliseconds; ``None`` while they are not known.
+    block_seconds
+        Length of a block.
+    since
+        Unix seconds: blocks that end after this are wanted.
+    """
+
+    heroku: str
+    eks: str
+    gateway_namespaces: tuple[str, ...]
+    slow_ms: float | None
+    very_slow_ms: float | None
+    block_seconds: int
+    since: float
+
+
+class Metrics(Protocol):
+    """Blocks for all plans from one shared set of queries."""
+
+    def watch(self, key: str, target: Target) -> None:
+        """Deliver the blocks of a plan that end after ``target.since``; called at every pass, cheap if unchanged."""
+
+    def forget(self, key: str) -> None:
+        """Stop."""
+
+    def take(self, key: str) -> Samples:
+        """Return, and drop, what became known since the last call."""
+
+    async def histogram(self, target: Target) -> Histogram:
+        """Return Heroku's latency histogram since ``target.since``. Raises Unavailable."""
+
+
+class Clock(Protocol):
+    """Time."""
+
+    def now(self) -> float:
+        """Return Unix seconds."""

@@ -1,0 +1,212 @@
+"""The load: its arrivals, and that its record shows each knob's effect."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from demoapps.apps import DemoApps
+from demoapps.load import Config, Load, Target
+from demoapps.records import Record, RecordLog
+
+PDF = "pdf.example.com"
+HEROKU = "acme-pdf-1a2b3c.herokuapp.com"
+
+
+def eks_load(apps: DemoApps, state_dir: Path, rate: float, **options: float) -> Load:
+    """Return a load on the EKS leg's pdf alone."""
+    gateway = f"http://127.0.0.1:{apps.eks_ports['pdf']}"
+    return Load(state_dir, gateway, [Target(PDF, rate)], seed=7, **options)  # type: ignore[arg-type]
+
+
+def heroku_load(apps: DemoApps, state_dir: Path, rate: float) -> Load:
+    """Return a load on the Heroku leg's pdf alone."""
+    gateway = f"https://127.0.0.1:{apps.heroku_port}"
+    return Load(state_dir, gateway, [Target(HEROKU, rate)], ca_file=apps.ca_file, seed=7)
+
+
+def test_arrivals_are_poisson_and_follow_the_rate(apps: DemoApps, tmp_path: Path) -> None:
+    with eks_load(apps, tmp_path, 300) as load:
+        began = time.time()
+        time.sleep(1.2)
+        changed = load.set_rate(PDF, 50)
+        time.sleep(0.8)
+        paused = load.set_rate(PDF, 0)
+        time.sleep(0.3)
+        fast = load.records(PDF, began, changed)
+        slow = load.records(PDF, changed, paused)
+        assert not load.records(PDF, paused)
+    # Counts of a Poisson process: four standard deviations.
+    assert len(fast) == pytest.approx(300 * (changed - began), rel=4 / math.sqrt(360))
+    assert len(slow) == pytest.approx(50 * (paused - changed), rel=4 / math.sqrt(40))
+    gaps = sorted(after.at - before.at for before, after in pairwise(fast))
+    # Kolmogorov-Smirnov against the exponential distribution, p = 0.001.
+    n = len(gaps)
+    distance = max(
+        max(abs((i + 1) / n - cdf), abs(i / n - cdf)) for i, cdf in enumerate(1 - math.exp(-300 * gap) for gap in gaps)
+    )
+    assert distance < 1.95 / math.sqrt(n)
+
+
+def test_latency_counts_from_when_a_request_was_due(apps: DemoApps, tmp_path: Path) -> None:
+    with eks_load(apps, tmp_path, 100) as load:
+        pid = json.loads((tmp_path / "load.json").read_text())["pid"]
+        time.sleep(0.3)
+        os.kill(pid, signal.SIGSTOP)
+        stalled = time.time()
+        time.sleep(0.5)
+        resumed = time.time()
+        os.kill(pid, signal.SIGCONT)
+        load.settle(resumed)
+        late = load.records(PDF, stalled, resumed)
+    assert len(late) == pytest.approx(100 * (resumed - stalled), rel=4 / math.sqrt(50)), (
+        "what was due in a stall is not left out"
+    )
+    assert all(record.at + record.latency > resumed for record in late)
+    assert all(record.sent_latency < record.latency for record in late)
+
+
+def test_every_request_is_on_record_once(apps: DemoApps, tmp_path: Path) -> None:
+    before = apps.stats("eks")["pdf"]["requests"]
+    with eks_load(apps, tmp_path, 150) as load:
+        time.sleep(0.8)
+        at = load.set_rate(PDF, 0)
+        load.settle(at)
+        status = load.status()[PDF]
+        records = load.records(PDF)
+    assert status["scheduled"] == status["completed"] == len(records) > 70
+    assert apps.stats("eks")["pdf"]["requests"] - before == len(records)
+    assert {(record.leg, record.status, record.reason) for record in records} == {("eks", 200, "")}
+    assert all(record.latency >= record.sent_latency - 1e-5 > 0.003 for record in records)
+
+
+def test_errors_and_a_slow_tail_show(apps: DemoApps, tmp_path: Path) -> None:
+    with eks_load(apps, tmp_path, 200) as load:
+        time.sleep(0.3)
+        onset = apps.knobs("eks", "pdf").set(error_ratio=0.3, slow_ratio=0.2, slow_ms=400)
+        time.sleep(1.2)
+        over = apps.knobs("eks", "pdf").reset()
+        time.sleep(0.4)
+        load.settle(over + 0.4)
+        well = load.summary(PDF, until=onset - 0.1, slow_s=0.3)
+        sick = load.summary(PDF, onset, over - 0.1, slow_s=0.3)
+        again = load.summary(PDF, over + 0.1, slow_s=0.3)
+    assert well.total.harmed == again.total.harmed == 0
+    eks = sick.leg("eks")
+    assert eks.requests == sick.total.requests
+    assert eks.error_ratio == pytest.approx(0.3, abs=0.12)
+    assert eks.slow / eks.requests == pytest.approx(0.2 * 0.7, abs=0.09)
+    assert set(eks.statuses) == {200, 500}
+    assert eks.quantiles[0.5] < 0.1
+    assert 0.4 < eks.quantiles[0.95] < 0.8
+    assert sick.eks_share == 1.0
+
+
+def test_refused_connections_show(apps: DemoApps, tmp_path: Path) -> None:
+    with eks_load(apps, tmp_path, 150) as load:
+        time.sleep(0.25)
+        onset = apps.knobs("eks", "pdf").set(refuse=True)
+        time.sleep(0.4)
+        over = apps.knobs("eks", "pdf").set(refuse=False)
+        time.sleep(0.25)
+        refused = load.summary(PDF, onset + 0.02, over - 0.02).total
+        after = load.summary(PDF, over + 0.02).total
+    assert refused.statuses == {0: refused.requests}
+    assert set(refused.reasons) == {"connect"}
+    assert after.requests
+    assert after.failed == 0
+
+
+def test_a_hang_times_out_counts_from_due_and_sheds_honestly(apps: DemoApps, tmp_path: Path) -> None:
+    with eks_load(apps, tmp_path, 100, timeout_s=0.5, max_in_flight=30) as load:
+        time.sleep(0.4)
+        onset = apps.knobs("eks", "pdf").set(hang=True)
+        time.sleep(1)
+        over = apps.knobs("eks", "pdf").set(hang=False)
+        load.settle(over)
+        hung = load.records(PDF, onset + 0.01, over - 0.5)
+        summary = load.summary(PDF, onset + 0.01, over - 0.5)
+    reasons = {record.reason for record in hung}
+    assert reasons == {"timeout", "shed"}, "arrivals go on while nothing is answered"
+    assert all(record.leg == "none" and record.status == 0 for record in hung)
+    assert all(0.5 <= r.latency < 2 for r in hung if r.reason == "timeout")
+    assert summary.shed == sum(record.reason == "shed" for record in hung)
+    assert summary.total.requests == summary.total.failed == len(hung) - summary.shed
+    assert len(hung) == pytest.approx(100 * (over - onset - 0.51), rel=4 / math.sqrt(50))
+
+
+def test_the_heroku_leg_through_tls(apps: DemoApps, tmp_path: Path) -> None:
+    knobs = apps.knobs("heroku", "pdf")
+    with heroku_load(apps, tmp_path, 100) as load:
+        time.sleep(0.22)
+        down = knobs.set(down=True)
+        time.sleep(0.22)
+        hung = knobs.set(down=False, hang=True)
+        time.sleep(0.22)
+        woken = knobs.set(hang=False)
+        refused = apps.refuse_heroku(refuse=True)
+        time.sleep(0.22)
+        back = apps.refuse_heroku(refuse=False)
+        time.sleep(0.22)
+        load.settle(back + 0.15)
+        spans = [
+            load.summary(HEROKU, since, until)
+            for since, until in [
+                (0, down - 0.05),
+                (down + 0.01, hung - 0.02),
+                (hung + 0.01, woken - 0.01),
+                (refused + 0.02, back - 0.02),
+                (back + 0.02, math.inf),
+            ]
+        ]
+    well, h10, waited, gone, again = (span.total for span in spans)
+    assert set(spans[0].legs) == {"heroku"}
+    assert set(well.statuses) == set(again.statuses) == {200}
+    assert set(h10.statuses) == {503}
+    assert waited.requests > 0
+    assert set(gone.reasons) == {"connect"}
+
+
+def test_many_targets_keep_to_themselves(apps: DemoApps, tmp_path: Path) -> None:
+    apps.knobs("eks", "images").set(hang=True)
+    images = Target("images.example.com", 80, "/status/204?x=1", f"http://127.0.0.1:{apps.eks_ports['images']}")
+    with eks_load(apps, tmp_path, 80, timeout_s=0.4, max_in_flight=5) as load:
+        load.put(images)
+        time.sleep(0.8)
+    pdf, sick = load.summary(PDF), load.summary(images.host)
+    both = load.summary()
+    assert pdf.total.failed == pdf.shed == 0
+    assert sick.shed > 0
+    assert sick.total.requests + pdf.total.requests == both.total.requests
+
+
+def test_leg_and_revision_are_read_from_the_route_too(apps: DemoApps, tmp_path: Path) -> None:
+    """A 503 that the gateway itself gives has no x-leg."""
+    path = tmp_path / "record.jsonl"
+    log = RecordLog(path)
+    assert log.records() == []
+    record = Record(10.0, PDF, "eks", "g7-w25", 503, "", 0.5, 0.4)
+    stopped = Record(10.5, PDF, "none", "", 0, "stopped", 0.5, 0.5)
+    line = record.to_json() + "\n"
+    path.write_text(line + stopped.to_json()[:20])
+    assert log.records() == [record], "a line in the writing is left for later"
+    path.write_text(line + stopped.to_json() + "\n")
+    assert log.records() == [record, stopped]
+    assert log.records(since=10.2) == [stopped]
+    assert log.records(until=10.5) == [record]
+    summary = log.summary(PDF)
+    assert summary.revisions == {"g7-w25": 1}
+    assert summary.stopped == 1
+    assert summary.total.requests == summary.total.failed == 1
+
+
+def test_a_bad_rate_is_refused(apps: DemoApps, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a rate is a number from 0 up"):
+        Config.from_json('{"gateway": "http://x", "targets": [{"host": "a", "rate": -1}]}')
