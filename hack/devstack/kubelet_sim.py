@@ -8,6 +8,7 @@ them on loopback is a WorkloadEntry.
 from __future__ import annotations
 
 import datetime as dt
+import http.client
 import json
 import sys
 import time
@@ -27,7 +28,7 @@ def main() -> None:
     while True:
         try:
             _list_and_watch(api)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             # The API server is away at times on purpose; the next list catches up.
             print(f"kubelet-sim: {error}", flush=True)
             time.sleep(_RETRY_SECONDS)

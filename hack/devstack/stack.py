@@ -329,8 +329,9 @@ class Stack:
     def start_process(self, name: str) -> None:
         """Start one process again, on its old port and data, and wait until it answers.
 
-        An istiod that saw the API server go away does not always find back, so it is restarted
-        after the API server; the proxies serve what they know meanwhile.
+        Clients of the API server try it again at growing intervals, up to half a minute or more, after
+        it was away; so istiod and the controller manager are restarted after it. The proxies serve
+        what they know meanwhile.
 
         Parameters
         ----------
@@ -340,14 +341,18 @@ class Stack:
         name = self._known(name)
         self._spawn(name)
         self._wait_healthy(name)
-        if name == "kube-apiserver" and self._pid("istiod"):
-            self.kill("istiod")
-            self.start_process("istiod")
+        if name == "kube-apiserver":
+            clients = [client for client in ("kube-controller-manager", "istiod") if self._pid(client)]
+            for client in clients:
+                self.kill(client)
+                self._spawn(client)
+            for client in clients:
+                self._wait_healthy(client)
         if name.startswith("envoy"):
             self._wait("the gateway's port", self._gateway_listens, [name])
 
     def stop_process(self, name: str) -> None:
-        """Ask one process to end, kill it if it has not after 5 s, and return when it has.
+        """Ask one process to end, kill it if it has not after a few seconds, and return when it has.
 
         Parameters
         ----------
@@ -688,9 +693,12 @@ class Stack:
         return pid
 
     def _terminate(self, names: Sequence[str]) -> None:
-        for number, seconds in ((signal.SIGTERM, _TERM_SECONDS), (signal.SIGKILL, 10.0)):
+        # The API server waits for its watchers to go, which they do not; nothing is lost with it.
+        patience = 1.0 if "kube-apiserver" in names else _TERM_SECONDS
+        for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, 10.0)):
             for name in names:
-                if self._pid(name):
+                # It may end at any moment, which is what is wanted.
+                with contextlib.suppress(StackError):
                     self.signal(name, number)
                     # A stopped process does not see the request to end.
                     self.signal(name, signal.SIGCONT)

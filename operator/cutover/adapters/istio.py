@@ -1,6 +1,7 @@
 """The split in Istio, ownership ``Generate``: a VirtualService of ours that carries the weights.
 
-Rendering is pure: what the objects look like depends on the plan's spec, its attempt and the weight, on nothing else.
+Rendering is pure: what the objects look like depends on the plan's spec, the weight, and on the attempt and phase that
+the revision names; on nothing else.
 :class:`IstioTraffic` compares that with the API server's objects and writes what differs.
 
 The objects carry **no owner references**. Garbage collection would delete a route while users' requests need it: at
@@ -19,7 +20,6 @@ from typing import Any
 from cutover.adapters.kubernetes import (
     DESTINATION_RULES,
     FIELD_MANAGER,
-    MESH,
     SERVICE_ENTRIES,
     VIRTUAL_SERVICES,
     Cluster,
@@ -30,7 +30,7 @@ from cutover.adapters.kubernetes import (
 )
 from cutover.api.v1alpha1 import OnDelete
 from cutover.core.observation import Plan, TrafficState
-from cutover.core.revision import HEADER, revision
+from cutover.core.revision import HEADER, desired_revision
 from cutover.ports import Conflict, Gone, Unavailable
 
 #: Request header, and its value, that the first route pins to the Heroku leg: the operator's probes.
@@ -156,8 +156,9 @@ def _object(resource: Resource, plan: Plan, name: str, spec: Json) -> Json:
 
 def _virtual_service(plan: Plan, weight: int, cluster_domain: str) -> Json:
     istio = plan.spec.traffic.istio
+    revision = desired_revision(plan.status.model_copy(update={"weight": weight}))
     shared = {
-        "headers": {"response": {"set": {HEADER: revision(plan.spec.attempt, weight)}}},
+        "headers": {"response": {"set": {HEADER: revision}}},
         "timeout": f"{int(istio.timeout.total_seconds())}s",
         "retries": _RETRIES,
     }
@@ -229,10 +230,8 @@ def _destination_rule(plan: Plan, name: str, host: str, development: Development
 
 def _export_to(plan: Plan) -> list[str]:
     """Return who may see the Heroku leg: the plan's namespace and the gateways'."""
-    gateways = qualified_gateways(plan)
-    if MESH in gateways:
-        return ["*"]
-    return [".", *sorted({gateway.split("/", 1)[0] for gateway in gateways} - {plan.namespace})]
+    namespaces = {gateway.split("/", 1)[0] for gateway in qualified_gateways(plan)}
+    return [".", *sorted(namespaces - {plan.namespace})]
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
@@ -292,6 +291,15 @@ def split_weight(body: Mapping[str, Any], plan: Plan, cluster_domain: str = "clu
 def _newer(version: str, than: str) -> bool:
     # Versions count up, as numbers, within one kind; whatever does not is taken as news.
     return int(version) > int(than) if version.isdecimal() and than.isdecimal() else version != than
+
+
+def stamped_revision(body: Mapping[str, Any]) -> str:
+    """Return the revision that a VirtualService's split route stamps on responses; ``""`` if it has none."""
+    try:
+        (split,) = (route for route in body["spec"]["http"] if route.get("name") == SPLIT_ROUTE)
+        return str(split["headers"]["response"]["set"][HEADER])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return ""
 
 
 class RouteCache:
@@ -391,6 +399,7 @@ class IstioTraffic:
         route = live[-1]
         return TrafficState(
             weight=None if route is None else split_weight(route.body, plan, self.cluster_domain),
+            revision="" if route is None else stamped_revision(route.body),
             current=weight is None or all(map(self._matches, live, wanted)),
             foreign=tuple(sorted({manager for one in live if one is not None for manager in one.managers})),
         )

@@ -411,7 +411,7 @@ class KubernetesWorkloads:
 
     async def facts(self, plan: Plan) -> WorkloadFacts:
         """Read what preflight judges. Raises Unavailable."""
-        gateways = [name for name in qualified_gateways(plan) if name != MESH]
+        gateways = qualified_gateways(plan)
         service, workload, virtual_services, *found = await asyncio.gather(
             self._find(SERVICES, plan.namespace, plan.spec.eks.service.name),
             self._find(DEPLOYMENTS, plan.namespace, plan.spec.eks.workload_ref.name),
@@ -436,15 +436,13 @@ class KubernetesWorkloads:
             return None
 
 
-#: Reserved name among a VirtualService's gateways: the sidecars.
-MESH = "mesh"
-
-
 def qualified_gateways(plan: Plan) -> tuple[str, ...]:
-    """Return the plan's gateways as ``namespace/name``; ``mesh`` stays as it is."""
-    return tuple(
-        name if "/" in name or name == MESH else f"{plan.namespace}/{name}" for name in plan.spec.traffic.istio.gateways
-    )
+    """Return the plan's gateways as ``namespace/name``."""
+    return tuple(_qualified(name, plan.namespace) for name in plan.spec.traffic.istio.gateways)
+
+
+def _qualified(gateway: str, namespace: str) -> str:
+    return gateway if "/" in gateway else f"{namespace}/{gateway}"
 
 
 def route_name(plan: Plan) -> str:
@@ -466,11 +464,8 @@ def claimed_hosts(plan: Plan, virtual_services: list[Json]) -> dict[str, str]:
         if (namespace, name) == (plan.namespace, route_name(plan)):
             continue
         spec = item.get("spec", {})
-        bound = {
-            gateway if "/" in gateway or gateway == MESH else f"{namespace}/{gateway}"
-            for gateway in spec.get("gateways") or (MESH,)
-        }
-        if bound & gateways:
+        # One without gateways is for sidecars only, as is the reserved gateway "mesh", which matches no name here.
+        if gateways.intersection(_qualified(gateway, namespace) for gateway in spec.get("gateways") or ()):
             for host in hosts.intersection(host.lower() for host in spec.get("hosts") or ()):
                 claimed.setdefault(host, f"{namespace}/{name}")
     return claimed

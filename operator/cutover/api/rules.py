@@ -121,21 +121,22 @@ def cel_seconds(duration: str) -> str:
 def within(least: str, most: str, example: str = "15m or 1h30m") -> Rule:
     """Return the rule that a duration is well-formed and inside the bounds."""
     low, high = parse_duration(least), parse_duration(most)
+    second = timedelta(seconds=1)
     return Rule(
         f"write a duration from {least} to {most} in whole units in the order d, h, m, s, such as {example}",
-        f"self.matches({json.dumps(DURATION_PATTERN)}) && {cel_seconds('self')} >= {low // timedelta(seconds=1)}"
-        f" && {cel_seconds('self')} <= {high // timedelta(seconds=1)}",
+        f"self.matches({json.dumps(DURATION_PATTERN)})"
+        # A list of one, as CEL has no variables.
+        f" && [{cel_seconds('self')}].all(seconds, seconds >= {low // second} && seconds <= {high // second})",
         lambda value: low <= value <= high,
     )
 
 
-def once(items: str, message: str, *, key: str = "", at: str = "") -> Rule:
-    """Return the rule that no item of a list (or no ``key`` of its items) comes twice."""
+def once(message: str, *, key: str = "") -> Rule:
+    """Return the rule that no item of a list comes twice, or no attribute ``key`` of its items."""
 
-    def holds(model: Any) -> bool:
-        values = [getattr(item, key) if key else item for item in getattr(model, items)]
+    def holds(items: Any) -> bool:
+        values = [getattr(item, key) if key else item for item in items]
         return len(values) == len(set(values))
 
-    suffix = f".{key}" if key else ""
-    cel = f"self.{items}.all(a, self.{items}.exists_one(b, b{suffix} == a{suffix}))"
-    return Rule(message, cel, holds, at=at or f".{items}")
+    a, b = (f"a.{key}", f"b.{key}") if key else ("a", "b")
+    return Rule(message, f"self.all(a, self.exists_one(b, {a} == {b}))", holds)

@@ -78,6 +78,16 @@ Time = Annotated[
 ]
 
 
+def _without_nulls(data: Any) -> Any:
+    match data:
+        case dict():
+            return {key: _without_nulls(value) for key, value in data.items() if value is not None}
+        case list():
+            return [_without_nulls(value) for value in data]
+        case _:
+            return data
+
+
 class Model(BaseModel):
     """Base of all API models: immutable, camelCase on the wire, unknown fields ignored.
 
@@ -91,12 +101,6 @@ class Model(BaseModel):
 
     #: Rules that concern more than one field.
     RULES: ClassVar[tuple[Rule, ...]] = ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_nulls(cls, data: Any) -> Any:
-        """Take a null for an absent field, as the API server does: a template may leave one."""
-        return {key: value for key, value in data.items() if value is not None} if isinstance(data, dict) else data
 
     @model_validator(mode="after")
     def _keep_rules(self) -> Self:
@@ -114,8 +118,11 @@ class Model(BaseModel):
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_wire` returns, or a manifest, as strict on types as the API server: ``"80"`` is no int."""
-        return cls.model_validate_json(json.dumps(data), strict=True)
+        """Read a manifest as the API server does.
+
+        Types are strict (``"80"`` is no number), and a null stands for an absent field.
+        """
+        return cls.model_validate_json(json.dumps(_without_nulls(data)), strict=True)
 
     def to_wire(self) -> dict[str, Any]:
         """Return the model as JSON-able data with the API's field names, without empty fields."""
@@ -215,40 +222,42 @@ class VirtualServiceRef(Model):
     name: ObjectName = Field(description="Name of the VirtualService, in the plan's namespace.")
 
 
-_HOST_EXAMPLE = "write DNS names in lower case without scheme, port or path, such as pdf.example.com"
+Hosts = Annotated[
+    tuple[Annotated[str, Field(min_length=1, max_length=253)], ...],
+    Rule(
+        "hosts: a wildcard is not supported, as it may take in hosts of other services; write each host by its name",
+        "!self.exists(host, host.contains('*'))",
+        lambda hosts: not any("*" in host for host in hosts),
+    ),
+    Rule(
+        "hosts: write DNS names in lower case without scheme, port or path, such as pdf.example.com",
+        f"self.all(host, host.contains('*') || host.matches({json.dumps(_DNS_NAME)}))",
+        lambda hosts: all("*" in host or re.fullmatch(_DNS_NAME, host) for host in hosts),
+    ),
+    once("hosts: write each host once"),
+]
+
+Gateways = Annotated[
+    tuple[Annotated[str, Field(min_length=1, max_length=317)], ...],
+    Rule(
+        "gateways: mesh is not supported, as traffic inside the mesh cannot be compared yet; write ingress gateways only,"
+        " such as istio-ingress/public",
+        "!('mesh' in self)",
+        lambda gateways: "mesh" not in gateways,
+    ),
+    Rule(
+        "gateways: write namespace/name, or name for a Gateway of the plan's namespace, such as istio-ingress/public",
+        f"self.all(gateway, gateway.matches({json.dumps(_GATEWAY_NAME)}))",
+        lambda gateways: all(re.fullmatch(_GATEWAY_NAME, gateway) for gateway in gateways),
+    ),
+    once("gateways: write each gateway once"),
+]
 
 
 class IstioTraffic(Model):
     """How the host's traffic is split in Istio."""
 
     RULES = (
-        Rule(
-            "hosts: a wildcard is not supported, as it may take in hosts of other services; write each host by its name",
-            "!self.hosts.exists(host, host.contains('*'))",
-            lambda self: not any("*" in host for host in self.hosts),
-            at=".hosts",
-        ),
-        Rule(
-            f"hosts: {_HOST_EXAMPLE}",
-            f"self.hosts.all(host, host.contains('*') || host.matches({json.dumps(_DNS_NAME)}))",
-            lambda self: all("*" in host or re.fullmatch(_DNS_NAME, host) for host in self.hosts),
-            at=".hosts",
-        ),
-        once("hosts", "hosts: write each host once"),
-        Rule(
-            "gateways: mesh is not supported, as traffic inside the mesh cannot be compared yet; write ingress gateways"
-            " only, such as istio-ingress/public",
-            "!('mesh' in self.gateways)",
-            lambda self: "mesh" not in self.gateways,
-            at=".gateways",
-        ),
-        Rule(
-            "gateways: write namespace/name, or name for a Gateway of the plan's namespace, such as istio-ingress/public",
-            f"self.gateways.all(gateway, gateway.matches({json.dumps(_GATEWAY_NAME)}))",
-            lambda self: all(re.fullmatch(_GATEWAY_NAME, gateway) for gateway in self.gateways),
-            at=".gateways",
-        ),
-        once("gateways", "gateways: write each gateway once"),
         Rule(
             "virtualServiceRef: needed with ownership Adopt or Delegate; write the name of the VirtualService to work on,"
             " or ownership: Generate",
@@ -265,10 +274,10 @@ class IstioTraffic(Model):
         ),
     )
 
-    hosts: tuple[Annotated[str, Field(min_length=1, max_length=253)], ...] = Field(
+    hosts: Hosts = Field(
         min_length=1, max_length=16, description="Public host names whose requests are split, without wildcards."
     )
-    gateways: tuple[Annotated[str, Field(min_length=1, max_length=317)], ...] = Field(
+    gateways: Gateways = Field(
         min_length=1, max_length=8, description="Gateways as namespace/name, or name for one in the plan's namespace."
     )
     ownership: Ownership = Field(
@@ -424,8 +433,6 @@ DEFAULT_SLOS = (Slo(name="errors", errors=ErrorsSlo()), Slo(name="latency", late
 class Gates(Model):
     """How the two legs are compared; see docs/gates.md."""
 
-    RULES = (once("slos", "slos: each name may come once; write another name", key="name"),)
-
     false_rollback_rate: float = Field(
         default=0.01,
         ge=0.0001,
@@ -438,7 +445,9 @@ class Gates(Model):
     warm_up: Annotated[Duration, within("0s", "1h", "30s")] = Field(
         default=timedelta(seconds=30), description="Start of a step that only counts for finding a dead leg."
     )
-    slos: tuple[Slo, ...] = Field(default=DEFAULT_SLOS, min_length=1, max_length=8, description="What is judged.")
+    slos: Annotated[tuple[Slo, ...], once("slos: each name may come once; write another name", key="name")] = Field(
+        default=DEFAULT_SLOS, min_length=1, max_length=8, description="What is judged."
+    )
 
 
 class Baseline(Model):
@@ -534,9 +543,9 @@ class SkippedCheck(Model):
 class PreflightSpec(Model):
     """Which preflight checks are left out, and why."""
 
-    RULES = (once("skip", "skip: write each check once", key="check"),)
-
-    skip: tuple[SkippedCheck, ...] = Field(default=(), max_length=32, description="Checks that are left out.")
+    skip: Annotated[tuple[SkippedCheck, ...], once("skip: write each check once", key="check")] = Field(
+        default=(), max_length=32, description="Checks that are left out."
+    )
 
 
 class OnBreach(StrEnum):
@@ -554,24 +563,26 @@ class OnDelete(StrEnum):
     LEAVE = "Leave"
 
 
+Steps = Annotated[
+    tuple[Step, ...],
+    Rule(
+        "steps: weights must rise from step to step; write them in order, such as 10, 25, 50, 100",
+        "self.map(step, step.weight).isSorted() && self.all(a, self.exists_one(b, a.weight == b.weight))",
+        lambda steps: all(a.weight < b.weight for a, b in pairwise(steps)),
+    ),
+    Rule(
+        "steps: the last weight must be 100, or the migration would never be done; write a last step {weight: 100}, held"
+        " back by ceiling or approval: Manual if need be",
+        "self[size(self) - 1].weight == 100",
+        lambda steps: steps[-1].weight == 100,
+    ),
+]
+
+
 class MigrationPlanSpec(Model):
     """One service's migration."""
 
     RULES = (
-        Rule(
-            "steps: weights must rise from step to step; write them in order, such as 10, 25, 50, 100",
-            "self.steps.map(step, step.weight).isSorted()"
-            " && self.steps.all(a, self.steps.exists_one(b, b.weight == a.weight))",
-            lambda self: all(a.weight < b.weight for a, b in pairwise(self.steps)),
-            at=".steps",
-        ),
-        Rule(
-            "steps: the last weight must be 100, or the migration would never be done; add {weight: 100}, and hold it back"
-            " with ceiling or approval: Manual if need be",
-            "self.steps[size(self.steps) - 1].weight == 100",
-            lambda self: self.steps[-1].weight == 100,
-            at=".steps",
-        ),
         Rule(
             "heroku.hostname: must not be one of traffic.istio.hosts, as its requests would come back to the gateway; write"
             " the app's *.herokuapp.com name",
@@ -584,7 +595,7 @@ class MigrationPlanSpec(Model):
     heroku: HerokuLeg
     eks: EksLeg
     traffic: Traffic
-    steps: tuple[Step, ...] = Field(
+    steps: Steps = Field(
         default=DEFAULT_STEPS,
         min_length=1,
         max_length=20,

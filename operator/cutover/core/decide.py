@@ -78,6 +78,12 @@ def decide(plan: Plan, observation: Observation, now: float) -> Decision:
     return current.finish(current.outcome())
 
 
+def refuse(plan: Plan, now: float) -> Decision:
+    """Say in the status that the plan's spec cannot be read (``plan.unreadable``); nothing else can be decided."""
+    current = _Pass(plan, Observation(), now)
+    return current.finish(current.refused())
+
+
 def samples_wanted(status: MigrationPlanStatus) -> bool:
     """Tell whether a plan's blocks are of use in its phase."""
     return status.checkpoint is not None and status.phase in (
@@ -138,6 +144,9 @@ class _Pass:
         """Choose by what people and the world say first, then by phase."""
         status = self.plan.status
         if self._rolled_back_by_route(status):
+            judged = self.judge(status) if status.phase is not Phase.COMPLETED else None
+            if judged is not None and judged.status.phase is Phase.ROLLING_BACK:
+                return judged  # the evidence is still there, and with it the reason
             return self.roll_back(status, "Resumed", "the route was rolled back before the operator was restarted")
         if status.phase not in (Phase.ROLLING_BACK, Phase.ROLLED_BACK) and status.attempt != self.plan.spec.attempt:
             # Raised while nothing was to be tried again: take note, so that it does not start a try by surprise later.
@@ -163,6 +172,9 @@ class _Pass:
                 return self.rolled_back(status)
             case _:
                 assert_never(status.phase)
+
+    def refused(self) -> _Outcome:
+        return self._hold(self.plan.status, HoldReason.INVALID_SPEC, self.plan.unreadable)
 
     def pending(self, status: MigrationPlanStatus) -> _Outcome:
         if self.plan.spec.suspend:
@@ -465,7 +477,7 @@ class _Pass:
 
     def _invalid(self) -> Hold | None:
         """Hold what cannot be done as asked; traffic that is on EKS is still judged, and the way back stays open."""
-        found = problems(self.plan.spec)
+        found = (self.plan.unreadable,) if self.plan.unreadable else problems(self.plan.spec)
         return Hold(HoldReason.INVALID_SPEC, "; ".join(found)) if found else None
 
     def _blocked(self, status: MigrationPlanStatus, checkpoint: Checkpoint, judgement: Judgement) -> Hold | None:
@@ -636,7 +648,7 @@ class _Pass:
         """Derive what follows from the outcome: conditions, the writes and their order."""
         before, plan = self.plan.status, self.plan
         outcome = self._name_editors(outcome)
-        unsupported = not_yet_supported(plan.spec)
+        unsupported = () if plan.unreadable else not_yet_supported(plan.spec)
         status = outcome.status.model_copy(
             update={
                 "observed_generation": plan.generation,

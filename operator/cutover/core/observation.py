@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus
 from cutover.core.blocks import Block
+
+
+#: Stands in for a spec that cannot be read.
+_NO_SPEC = MigrationPlanSpec.model_construct()  # type: ignore[call-arg]
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +19,7 @@ class Plan:
     """A MigrationPlan as read from the API server, with the operator's working status.
 
     ``status`` may be ahead of what is stored: evidence is written as a checkpoint only, at most once a minute.
+    ``unreadable`` says what is wrong with the newest spec, where ``spec`` is an older one that could be read.
     """
 
     namespace: str
@@ -24,6 +30,42 @@ class Plan:
     status: MigrationPlanStatus = field(default_factory=MigrationPlanStatus)
     annotations: Mapping[str, str] = field(default_factory=dict)
     deleting: bool = False
+    unreadable: str = ""
+
+    @classmethod
+    def from_object(cls, body: Mapping[str, Any]) -> Plan:
+        """Read a MigrationPlan from the object as the API server has it.
+
+        Raises
+        ------
+        pydantic.ValidationError
+            Where it is not one that this version of the operator understands.
+        """
+        return cls._of(body, MigrationPlanSpec.model_validate(body["spec"]))
+
+    @classmethod
+    def refused(cls, body: Mapping[str, Any], problem: str) -> Plan:
+        """Stand in for a plan whose spec cannot be read: enough of it to say so in its status."""
+        return replace(cls._of(body, _NO_SPEC), unreadable=problem)
+
+    @property
+    def has_spec(self) -> bool:
+        """Whether there is a spec that could be read, if only an older one."""
+        return self.spec is not _NO_SPEC
+
+    @classmethod
+    def _of(cls, body: Mapping[str, Any], spec: MigrationPlanSpec) -> Plan:
+        metadata = body["metadata"]
+        return cls(
+            namespace=metadata["namespace"],
+            name=metadata["name"],
+            uid=metadata["uid"],
+            generation=metadata.get("generation", 1),
+            spec=spec,
+            status=MigrationPlanStatus.model_validate(body.get("status") or {}),
+            annotations=metadata.get("annotations") or {},
+            deleting="deletionTimestamp" in metadata,
+        )
 
     @property
     def key(self) -> str:

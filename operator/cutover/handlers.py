@@ -1,0 +1,122 @@
+"""What Kopf calls, and nothing more.
+
+Kopf brings watches, the finalizer and one daemon a plan. It is kept away from the plan's state: no ``patch``, no return
+values, no progress in annotations. A daemon whose own patch failed once would be gone for good, and a merge patch has
+no fence.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import kopf
+
+from cutover.api.v1alpha1 import GROUP, PLURAL, VERSION
+from cutover.ports import Conflict, Gone, Unavailable
+from cutover.reconciler import PlanLoop, Ports
+
+ISTIO = ("networking.istio.io", "v1")
+ROUTING_KINDS = ("virtualservices", "serviceentries", "destinationrules")
+#: The label that names the plan a routing object belongs to.
+PLAN_LABEL = "cutover.dev/plan"
+#: Seconds over which the first passes are spread after a start.
+START_SPREAD = 3.0
+#: Seconds until a deletion that could not put traffic to rest is tried again.
+DELETION_RETRY_SECONDS = 5.0
+
+
+class Routes(Protocol):
+    """The watch cache of routing objects."""
+
+    def observe_event(self, kind: str | None, body: Mapping[str, Any]) -> bool:
+        """Take in one watch event; return whether it was news."""
+
+
+class Operator:
+    """All running loops, by the plan's UID."""
+
+    def __init__(self, ports: Ports, routes: Routes) -> None:
+        self._ports = ports
+        self._routes = routes
+        self.loops: dict[str, PlanLoop] = {}
+
+    def loop(self, uid: str, body: Mapping[str, Any]) -> PlanLoop:
+        """Return the plan's loop; the same for the daemon and the deletion, which share its lock."""
+        if uid not in self.loops:
+            self.loops[uid] = PlanLoop(self._ports, lambda: body)
+        return self.loops[uid]
+
+    def wake(self, namespace: str, name: str) -> None:
+        """Make the next pass of a plan now."""
+        for loop in self.loops.values():
+            if loop.plan is not None and loop.plan.key == f"{namespace}/{name}":
+                loop.wake()
+
+    def route_changed(self, kind: str | None, body: Mapping[str, Any]) -> None:
+        """Take in a routing object and wake its plan."""
+        if self._routes.observe_event(kind, body):
+            metadata = body["metadata"]
+            name = (metadata.get("labels") or {}).get(PLAN_LABEL)
+            if name:
+                self.wake(metadata["namespace"], name)
+
+
+def configure(settings: kopf.OperatorSettings) -> None:
+    """Set Kopf up as a production operator."""
+    settings.persistence.finalizer = f"{GROUP}/traffic"
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=f"kopf.{GROUP}")
+    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=f"kopf.{GROUP}")
+    settings.posting.enabled = False
+    settings.networking.request_timeout = 10
+    settings.networking.connect_timeout = 5
+    settings.watching.server_timeout = 300
+    settings.watching.client_timeout = 330
+    settings.queueing.worker_limit = 200
+    settings.queueing.error_delays = (1, 2, 5, 10)
+
+
+def register(registry: kopf.OperatorRegistry, operator: Operator) -> None:
+    """Register the handlers."""
+
+    @kopf.on.startup(registry=registry)
+    def startup(settings: kopf.OperatorSettings, **_: Any) -> None:
+        configure(settings)
+
+    @kopf.daemon(
+        GROUP,
+        VERSION,
+        PLURAL,
+        registry=registry,
+        initial_delay=lambda **_: random.uniform(0, START_SPREAD),
+        cancellation_timeout=5.0,
+    )
+    async def migrate(uid: str, body: kopf.Body, stopped: kopf.DaemonStopped, **_: Any) -> None:
+        loop = operator.loop(uid, body)
+        try:
+            await loop.run(lambda: bool(stopped))
+        finally:
+            if operator.loops.get(uid) is loop and not body.metadata.deletion_timestamp:
+                del operator.loops[uid]
+
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
+    def changed(uid: str, body: kopf.Body, **_: Any) -> None:
+        if (loop := operator.loops.get(uid)) is not None:
+            loop.notice(body)
+
+    @kopf.on.delete(GROUP, VERSION, PLURAL, registry=registry)
+    async def deleted(uid: str, body: kopf.Body, **_: Any) -> None:
+        try:
+            await operator.loop(uid, body).finalize()
+        except Gone:
+            pass
+        except (Conflict, Unavailable) as outage:
+            raise kopf.TemporaryError(str(outage), delay=DELETION_RETRY_SECONDS) from outage
+        operator.loops.pop(uid, None)
+
+    for plural in ROUTING_KINDS:
+
+        @kopf.on.event(*ISTIO, plural, registry=registry, id=f"watch-{plural}")
+        def routed(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002
+            operator.route_changed(type, body)

@@ -1,0 +1,168 @@
+"""Start the operator: read the settings, connect the adapters, hand over to Kopf."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from dataclasses import dataclass
+
+import kopf
+import prometheus_client
+import structlog
+
+from cutover.adapters.gateway import HttpGateway
+from cutover.adapters.istio import DevelopmentHeroku, IstioTraffic, RouteCache, eks_service, heroku_service
+from cutover.adapters.kubernetes import Cluster, KubernetesPlans, KubernetesWorkloads, qualified_gateways
+from cutover.adapters.prometheus import PrometheusClient
+from cutover.core.observation import Plan
+from cutover.handlers import Operator, register
+from cutover.metrics import OperatorCollector
+from cutover.ports import Target
+from cutover.reconciler import Ports
+from cutover.sampler import Sampler
+from cutover.settings import Settings, SettingsError, read_settings
+
+#: Passes that may run at the same time.
+CONCURRENT_PASSES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> float:
+        """Return Unix seconds."""
+        return time.time()
+
+
+def target_of(plan: Plan, cluster_domain: str) -> Target:
+    """Say where a plan's requests are found in the mesh's metrics."""
+    return Target(
+        heroku=heroku_service(plan),
+        eks=eks_service(plan, cluster_domain),
+        gateway_namespaces=tuple(sorted({name.split("/")[0] for name in qualified_gateways(plan)})),
+        slow_ms=None,
+        very_slow_ms=None,
+        block_seconds=int(plan.spec.gates.block.total_seconds()),
+        since=0.0,
+    )
+
+
+async def run(settings: Settings) -> None:
+    """Run until a signal says to stop."""
+    cluster = await Cluster.connect(settings.kubeconfig)
+    prometheus = PrometheusClient(settings.prometheus_url, token_file=settings.prometheus_token_file)
+    gateway = HttpGateway(cluster, settings.gateway_urls)
+    routes, clock = RouteCache(), SystemClock()
+    development = DevelopmentHeroku(*settings.development_heroku) if settings.development_heroku else None
+    loops_by_key = LoopWaker()
+    sampler = Sampler(
+        prometheus,
+        clock,
+        scrape_interval=settings.scrape_interval,
+        settle=settings.settle,
+        on_samples=loops_by_key,
+    )
+    ports = Ports(
+        plans=KubernetesPlans(cluster, os.environ.get("HOSTNAME", "")),
+        traffic=IstioTraffic(cluster, routes, development, settings.cluster_domain),
+        workloads=KubernetesWorkloads(cluster),
+        gateway=gateway,
+        metrics=sampler,
+        clock=clock,
+        target=lambda plan: target_of(plan, settings.cluster_domain),
+        slots=asyncio.Semaphore(CONCURRENT_PASSES),
+    )
+    operator = loops_by_key.operator = Operator(ports, routes)
+    registry = kopf.OperatorRegistry()
+    register(registry, operator)
+    _register_login(registry, settings)
+    if settings.metrics_port:
+        prometheus_client.REGISTRY.register(OperatorCollector(operator.loops.values, cluster, sampler))
+        prometheus_client.start_http_server(settings.metrics_port, settings.listen_address)
+    health = f"http://{settings.listen_address}:{settings.health_port}/healthz" if settings.health_port else None
+    sampling = asyncio.create_task(sampler.run())
+    try:
+        await kopf.operator(
+            registry=registry,
+            standalone=True,
+            clusterwide=not settings.namespaces,
+            namespaces=settings.namespaces,
+            liveness_endpoint=health,
+        )
+    finally:
+        sampling.cancel()
+        await gateway.close()
+        await prometheus.close()
+        await cluster.close()
+
+
+class LoopWaker:
+    """Wakes a plan whose blocks are there; the operator that has the loops comes after the sampler."""
+
+    def __init__(self) -> None:
+        self.operator: Operator | None = None
+
+    def __call__(self, key: str) -> None:
+        """Make the next pass of the plan ``namespace/name`` now."""
+        if self.operator is not None:
+            self.operator.wake(*key.split("/", 1))
+
+
+def _register_login(registry: kopf.OperatorRegistry, settings: Settings) -> None:
+    @kopf.on.login(registry=registry)
+    def login(**kwargs: object) -> kopf.ConnectionInfo | None:
+        if settings.kubeconfig is not None:
+            return kopf.login_with_kubeconfig(**kwargs)
+        return kopf.login_with_service_account(**kwargs)
+
+
+def configure_logging(level: str) -> None:
+    """Log JSON, one object a line, also what libraries log."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(sort_keys=False),
+            ],
+            foreign_pre_chain=shared,
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    # Both tell of every object and request: whole bodies at DEBUG, and nothing of a decision.
+    for name in ("kopf", "httpx", "httpcore"):
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+
+def main() -> None:
+    """Run the operator as a process."""
+    try:
+        settings = read_settings(os.environ)
+    except SettingsError as error:
+        sys.exit(f"settings: {error}")
+    configure_logging(settings.log_level)
+    if settings.kubeconfig is not None:
+        os.environ["KUBECONFIG"] = str(settings.kubeconfig)  # where Kopf looks
+    asyncio.run(run(settings))
+
+
+if __name__ == "__main__":
+    main()

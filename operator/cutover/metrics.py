@@ -1,0 +1,147 @@
+"""What the operator says of itself on ``/metrics``.
+
+Gauges are read off the running loops when Prometheus scrapes, so that a pass costs nothing for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from cutover.api.v1alpha1 import Phase
+from cutover.core import gate
+from cutover.core.judging import load_evidence
+from cutover.core.observation import Plan
+from cutover.core.rules import gate_rules
+from cutover.core.steps import next_step
+
+
+class Loop(Protocol):
+    """What is exported of one plan's loop."""
+
+    last_tick: float
+    failing_since: float
+    rollbacks: int
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan with its working status."""
+
+
+class Requests(Protocol):
+    """Counts of requests to the API server."""
+
+    requests: Mapping[str, int]
+    errors: Mapping[str, int]
+
+
+class Queries(Protocol):
+    """Counts of queries to Prometheus."""
+
+    queries: int
+    errors: int
+    last_success: float
+    lateness: float
+
+
+class OperatorCollector(Collector):
+    """Collects the state of all plans and of the operator's own dealings."""
+
+    def __init__(self, loops: Callable[[], Iterable[Loop]], api: Requests, prometheus: Queries) -> None:
+        self._loops = loops
+        self._api = api
+        self._prometheus = prometheus
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing: names are not checked for conflicts before there are plans."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """Read the loops."""
+        labels = ("namespace", "plan")
+        phase = GaugeMetricFamily("cutover_phase", "1 for the phase that the plan is in.", labels=(*labels, "phase"))
+        held = GaugeMetricFamily(
+            "cutover_held", "1 where the plan is held, with the reason.", labels=(*labels, "reason")
+        )
+        weight = GaugeMetricFamily(
+            "cutover_desired_weight_percent", "Percent of requests meant for EKS.", labels=labels
+        )
+        share = GaugeMetricFamily("cutover_observed_share_percent", "Percent of requests seen on EKS.", labels=labels)
+        harm = GaugeMetricFamily(
+            "cutover_evidence_of_harm", "Evidence that EKS is worse; 1/falseRollbackRate rolls back.", labels=labels
+        )
+        safety = GaugeMetricFamily(
+            "cutover_evidence_of_safety", "Least evidence over all gates that the next step is safe.", labels=labels
+        )
+        verdict = GaugeMetricFamily(
+            "cutover_verdict", "1 for what the gate says.", labels=(*labels, "gate", "verdict")
+        )
+        tick = GaugeMetricFamily(
+            "cutover_last_tick_timestamp_seconds", "When the plan's last pass ended well.", labels=labels
+        )
+        failing = GaugeMetricFamily(
+            "cutover_failing_since_timestamp_seconds", "Since when passes fail; 0 where they do not.", labels=labels
+        )
+        rollbacks = CounterMetricFamily("cutover_rollbacks", "Rollbacks begun by this process.", labels=labels)
+        for loop in self._loops():
+            plan = loop.plan
+            if plan is None:
+                continue
+            key, status = (plan.namespace, plan.name), plan.status
+            for name in Phase:
+                phase.add_metric((*key, name), float(status.phase is name))
+            hold = next((c for c in status.conditions if c.type == "Held" and c.status == "True"), None)
+            if hold is not None:
+                held.add_metric((*key, hold.reason), 1.0)
+            if status.weight is not None:
+                weight.add_metric(key, status.weight)
+            if status.share is not None:
+                share.add_metric(key, status.share.observed)
+            if plan.has_spec and status.checkpoint is not None and status.weight:
+                target = next_step(plan.spec, status.weight)
+                judgement = gate.judge(
+                    load_evidence(status.checkpoint),
+                    rules=gate_rules(plan.spec),
+                    weight=status.weight,
+                    next_weight=target.weight if target else 100,
+                )
+                harm.add_metric(key, judgement.harm)
+                safety.add_metric(key, judgement.safety)
+            for one in status.gates:
+                verdict.add_metric((*key, one.name, one.verdict), 1.0)
+            tick.add_metric(key, loop.last_tick)
+            failing.add_metric(key, loop.failing_since)
+            rollbacks.add_metric(key, loop.rollbacks)
+        yield from (phase, held, weight, share, harm, safety, verdict, tick, failing, rollbacks)
+        yield from self._dealings()
+
+    def _dealings(self) -> Iterable[Metric]:
+        requests = CounterMetricFamily("cutover_api_requests", "Requests to the API server.", labels=("verb",))
+        for verb, count in dict(self._api.requests).items():
+            requests.add_metric((verb,), count)
+        errors = CounterMetricFamily(
+            "cutover_api_errors", "Requests to the API server that failed.", labels=("cause",)
+        )
+        for cause, count in dict(self._api.errors).items():
+            errors.add_metric((cause,), count)
+        yield requests
+        yield errors
+        yield CounterMetricFamily(
+            "cutover_prometheus_queries", "Queries to Prometheus.", value=self._prometheus.queries
+        )
+        yield CounterMetricFamily(
+            "cutover_prometheus_errors", "Queries to Prometheus that failed.", value=self._prometheus.errors
+        )
+        yield GaugeMetricFamily(
+            "cutover_prometheus_last_success_timestamp_seconds",
+            "When Prometheus last answered.",
+            value=self._prometheus.last_success,
+        )
+        yield GaugeMetricFamily(
+            "cutover_tick_lateness_seconds",
+            "How late the last blocks were read.",
+            value=self._prometheus.lateness,
+        )

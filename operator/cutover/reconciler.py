@@ -1,0 +1,312 @@
+"""Observe, decide, apply: one plan's loop.
+
+The loop holds the working status, which is ahead of the stored one by the evidence since the last checkpoint. It loses
+nothing by being killed: what it knows beyond the checkpoint is in Prometheus, at the same timestamps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from cutover.api.v1alpha1 import GROUP, MigrationPlanStatus, Phase
+from cutover.core.actions import Decision, Finalize, SetWeight, WriteStatus
+from cutover.core.blocks import Block
+from cutover.core.decide import decide, probe_interval, refuse, samples_wanted
+from cutover.core.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState, WorkloadFacts
+from cutover.core.rules import thresholds, thresholds_wanted
+from cutover.ports import Clock, Conflict, Gateway, Gone, Metrics, Plans, Target, Traffic, Unavailable, Workloads
+
+log = structlog.get_logger("cutover")
+
+#: Seconds until a pass that failed is made again: a rollback sooner than anything else.
+RETRY_SECONDS, ROLLBACK_RETRY_SECONDS = 2.0, 0.5
+#: Blocks that wait for a write to succeed. Later ones are left in Prometheus' history until it does.
+PENDING_BLOCKS = 240
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The outside world of all plans."""
+
+    plans: Plans
+    traffic: Traffic
+    workloads: Workloads
+    gateway: Gateway
+    metrics: Metrics
+    clock: Clock
+    target: Callable[[Plan], Target]
+    slots: asyncio.Semaphore
+
+
+class PlanLoop:
+    """Reconciles one plan until it is gone.
+
+    Parameters
+    ----------
+    ports
+        The outside world.
+    source
+        Returns the newest MigrationPlan object that the watch knows, as the API server sent it.
+
+    Attributes
+    ----------
+    last_tick
+        Unix seconds at which the last pass ended well; 0 before the first.
+    failing_since
+        Unix seconds since when passes fail, 0 if the last one did not.
+    """
+
+    def __init__(self, ports: Ports, source: Callable[[], Mapping[str, Any]]) -> None:
+        self._ports = ports
+        self._source = source
+        self._wake = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self._plan: Plan | None = None
+        self._version = ""
+        self._stored = MigrationPlanStatus()
+        self._pending: tuple[Block, ...] = ()
+        self._probe: Probe | None = None
+        self._probe_started = 0.0
+        self._probing: asyncio.Task[None] | None = None
+        self._since = ports.clock.now()
+        self.last_tick = 0.0
+        self.failing_since = 0.0
+        self.rollbacks = 0
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan with its working status, ``None`` before the first pass."""
+        return self._plan
+
+    def wake(self) -> None:
+        """Make the next pass now."""
+        self._wake.set()
+
+    def notice(self, body: Mapping[str, Any]) -> None:
+        """Wake up where people have changed the plan; the operator's own writes come back here too."""
+        plan, metadata = self._plan, body["metadata"]
+        if plan is None or metadata.get("generation") != plan.generation or _wishes(metadata) != _wishes(plan):
+            self.wake()
+
+    async def run(self, stopped: Callable[[], bool]) -> None:
+        """Make passes until the plan is gone or ``stopped`` says so (it is asked after each wake-up)."""
+        try:
+            while not stopped():
+                self._wake.clear()
+                delay = await self.tick()
+                if delay is None:
+                    return
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), delay)
+        finally:
+            if self._probing is not None:
+                self._probing.cancel()
+            if self._plan is not None:
+                self._ports.metrics.forget(self._plan.key)
+
+    async def tick(self) -> float | None:
+        """Make one pass; return the seconds until the next, or ``None`` when the plan is gone."""
+        async with self._ports.slots, self._lock:
+            return await self._tick()
+
+    async def finalize(self) -> None:
+        """Put the traffic of a deleted plan to rest. Raises Conflict, Unavailable."""
+        async with self._lock:
+            plan = self._read()
+            decision = decide(replace(plan, deleting=True), Observation(), self._ports.clock.now())
+            await self._apply(plan, decision)
+
+    # ---------------------------------------------------------------------------------------------------- one pass
+
+    async def _tick(self) -> float | None:
+        plan = self._read()
+        if plan.deleting:
+            return None  # the deletion handler puts traffic to rest
+        if plan.has_spec:
+            decision = decide(plan, await self._observe(plan), self._ports.clock.now())
+        else:
+            decision = refuse(plan, self._ports.clock.now())
+        try:
+            await self._apply(plan, decision)
+        except Gone:
+            return None
+        except Conflict as conflict:
+            log.info("changed meanwhile, deciding anew", plan=plan.key, detail=str(conflict))
+            return await self._reread(plan)
+        except Unavailable as outage:
+            self._failed()
+            back = decision.status.phase is Phase.ROLLING_BACK
+            log.warning("not applied", plan=plan.key, phase=decision.status.phase, problem=str(outage), rollback=back)
+            return ROLLBACK_RETRY_SECONDS if back else RETRY_SECONDS
+        self.last_tick, self.failing_since = self._ports.clock.now(), 0.0
+        return decision.requeue_after
+
+    def _failed(self) -> None:
+        self.failing_since = self.failing_since or self._ports.clock.now()
+
+    def _read(self) -> Plan:
+        """Take the newest of what the watch knows and what this loop has written."""
+        body = self._source()
+        version = body["metadata"]["resourceVersion"]
+        if self._plan is None or _newer(version, self._version):
+            try:
+                self._adopt(Plan.from_object(body), version)
+            except ValidationError as error:
+                self._adopt(self._refused(body, error), version)
+        assert self._plan is not None
+        return self._plan
+
+    def _refused(self, body: Mapping[str, Any], error: ValidationError) -> Plan:
+        """Keep the last spec that could be read in force: its way back is open.
+
+        The API server refuses what this version does not understand; only a CRD of another version lets it pass.
+        """
+        refused = Plan.refused(body, _problems(error))
+        if self._plan is not None and self._plan.uid == refused.uid:
+            return replace(refused, spec=self._plan.spec)
+        return refused
+
+    def _adopt(self, plan: Plan, version: str) -> None:
+        """Take over a newer object; its status only where somebody else wrote it, as ours is ahead."""
+        if self._plan is not None and plan.uid == self._plan.uid and plan.status == self._stored:
+            plan = replace(plan, status=self._plan.status)
+        else:
+            self._stored, self._pending = plan.status, ()
+        self._plan, self._version = plan, version
+
+    async def _reread(self, plan: Plan) -> float | None:
+        try:
+            fresh, version = await self._ports.plans.read(plan.namespace, plan.name)
+        except Gone:
+            return None
+        except (Conflict, Unavailable) as outage:
+            self._failed()
+            log.warning("not read", plan=plan.key, problem=str(outage))
+            return RETRY_SECONDS
+        if self._version == version or _newer(version, self._version):
+            self._adopt(fresh, version)
+        return 0.0
+
+    async def _observe(self, plan: Plan) -> Observation:
+        """Collect what the plan's phase needs; what cannot be read is told, not guessed."""
+        ports, status, errors = self._ports, plan.status, list[str]()
+        traffic: TrafficState | None = None
+        workload: WorkloadFacts | None = None
+        histogram: Histogram | None = None
+        samples = Samples()
+        try:
+            traffic = await ports.traffic.get(plan, status.weight)
+            if status.phase is Phase.PREFLIGHT:
+                workload = await ports.workloads.facts(plan)
+        except (Conflict, Gone, Unavailable) as outage:
+            errors.append(str(outage))
+        if samples_wanted(status) and status.checkpoint is not None:
+            slow, very_slow = thresholds(plan.spec, status)
+            # Blocks that wait for a write were delivered once.
+            since = self._pending[-1].end if self._pending else status.checkpoint.consumed_until
+            target = replace(ports.target(plan), slow_ms=slow, very_slow_ms=very_slow, since=since)
+            if len(self._pending) < PENDING_BLOCKS:
+                ports.metrics.watch(plan.key, target)
+                news = ports.metrics.take(plan.key)
+                self._pending = (*self._pending, *news.blocks)
+                samples = replace(news, blocks=self._pending)
+            else:
+                ports.metrics.forget(plan.key)
+                samples = Samples(self._pending)
+            if status.phase is Phase.BASELINE and thresholds_wanted(plan.spec) and status.checkpoint.observed_at:
+                start = status.baseline.since.timestamp() if status.baseline else self._since
+                try:
+                    histogram = await ports.metrics.histogram(replace(target, since=start))
+                except Unavailable as outage:
+                    errors.append(str(outage))
+        else:
+            ports.metrics.forget(plan.key)
+        self._ask_heroku(plan)
+        return Observation(
+            traffic=traffic,
+            workload=workload,
+            probe=self._probe,
+            samples=samples,
+            histogram=histogram,
+            errors=tuple(errors),
+            since=self._since,
+        )
+
+    def _ask_heroku(self, plan: Plan) -> None:
+        """Probe the Heroku leg beside the loop: a leg that does not answer must not delay a rollback."""
+        interval = probe_interval(plan.status)
+        now = self._ports.clock.now()
+        if interval is None:
+            self._probe = None
+            return
+        busy = self._probing is not None and not self._probing.done()
+        if not busy and now - self._probe_started >= interval:
+            self._probe_started = now
+            self._probing = asyncio.create_task(self._ask(plan))
+
+    async def _ask(self, plan: Plan) -> None:
+        before, self._probe = self._probe, await self._ports.gateway.probe(plan)
+        if before is None or (before.revision, before.healthy) != (self._probe.revision, self._probe.healthy):
+            self.wake()
+
+    async def _apply(self, plan: Plan, decision: Decision) -> None:
+        """Do what was decided, in order. Raises Conflict, Gone, Unavailable at the first action that fails."""
+        decided = replace(plan, status=decision.status)
+        for action in decision.actions:
+            match action:
+                case WriteStatus():
+                    self._version = await self._ports.plans.write_status(plan, decision.status, self._version)
+                    # As the API server has it, so that it compares equal when the watch brings it back.
+                    self._stored = MigrationPlanStatus.model_validate(decision.status.to_wire())
+                    self._keep(decided)
+                case SetWeight(weight):
+                    await self._ports.traffic.set(decided, weight)
+                case Finalize(end):
+                    await self._ports.traffic.finalize(plan, end)
+        if not plan.deleting:
+            self._keep(decided)
+        self._tell(plan, decision)
+        for event in decision.events:
+            await self._ports.plans.event(plan, event.kind, event.reason, event.message)
+
+    def _keep(self, decided: Plan) -> None:
+        self._plan, self._pending = decided, ()
+
+    def _tell(self, plan: Plan, decision: Decision) -> None:
+        """Log one line a decision: transitions, not passes."""
+        before, after = plan.status, decision.status
+        if after.phase is Phase.ROLLING_BACK and before.phase is not Phase.ROLLING_BACK:
+            self.rollbacks += 1
+        if (before.phase, before.weight, before.reason) != (after.phase, after.weight, after.reason):
+            log.info(
+                "decision",
+                plan=plan.key,
+                attempt=after.attempt,
+                phase=after.phase,
+                step=after.step,
+                weight=after.weight,
+                reason=after.reason,
+                message=after.message,
+            )
+
+
+def _wishes(source: Mapping[str, Any] | Plan) -> dict[str, str]:
+    """Return the annotations through which people speak to the operator."""
+    annotations = source.annotations if isinstance(source, Plan) else source.get("annotations") or {}
+    return {name: value for name, value in annotations.items() if name.startswith(f"{GROUP}/")}
+
+
+def _newer(version: str, than: str) -> bool:
+    """Compare resourceVersions; the API server promises that they are numbers that rise."""
+    return int(version) > int(than or 0)
+
+
+def _problems(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))

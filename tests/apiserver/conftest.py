@@ -1,0 +1,114 @@
+"""A real etcd and kube-apiserver for the tests of this folder, with our CRD in it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from devstack.build import Programs
+from devstack.stack import Stack
+
+ROOT = Path(__file__).parents[2]
+CRD_FILE = ROOT / "crds" / "cutover.dev_migrationplans.yaml"
+
+
+class _ControlPlane(Stack):
+    """The development stack without what these tests have no use for."""
+
+    @property
+    def process_names(self) -> tuple[str, ...]:
+        return ("etcd", "kube-apiserver")
+
+    def _start_all(self, programs: Programs) -> None:
+        for name in self.process_names:
+            self._spawn(name)
+            self._wait_healthy(name)
+
+
+class Api:
+    """The API server as its administrator sees it."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.kubeconfig = stack.kubeconfig
+        self.kubectl = stack.kubectl_path
+        config = yaml.safe_load(stack.kubeconfig.read_text(encoding="utf-8"))
+        self.url: str = config["clusters"][0]["cluster"]["server"]
+        token = config["users"][0]["user"]["token"]
+        self.client = httpx.Client(
+            base_url=self.url,
+            verify=httpx.create_ssl_context(verify=str(stack.ca_file), trust_env=False),
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=30.0,
+            trust_env=False,
+        )
+
+    def call(self, method: str, path: str, body: Any = None, **parameters: str) -> tuple[int, dict[str, Any]]:
+        """Return the status code and the answer."""
+        answer = self.client.request(method, path, json=body, params=parameters)
+        return answer.status_code, answer.json()
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """Runs kubectl in one namespace."""
+
+    api: Api
+    namespace: str
+
+    def __call__(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
+        """Return what it prints, on both outputs."""
+        command = [str(self.api.kubectl), "--kubeconfig", str(self.api.kubeconfig), "--namespace", self.namespace]
+        done = subprocess.run(
+            [*command, *arguments],
+            input=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert not check or done.returncode == 0, done.stdout
+        return done.stdout
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Etcd and the API server, for as long as the tests run."""
+    with _ControlPlane(tmp_path_factory.mktemp("control-plane")) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def api(stack: Stack) -> Iterator[Api]:
+    """The API server with our CRD."""
+    api = Api(stack)
+    kubectl = Kubectl(api, "default")
+    kubectl("apply", "--server-side", "-f", str(CRD_FILE))
+    kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRD_FILE))
+    yield api
+    api.client.close()
+
+
+_numbers = count(1)
+
+
+@pytest.fixture
+def namespace(api: Api) -> str:
+    """A fresh namespace; without a controller-manager nothing ever removes it, nor need it."""
+    name = f"test-{next(_numbers)}"
+    status, answer = api.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+    assert status == 201, answer
+    return name
+
+
+@pytest.fixture
+def kubectl(api: Api, namespace: str) -> Kubectl:
+    """Kubectl in the fresh namespace."""
+    return Kubectl(api, namespace)

@@ -1,0 +1,193 @@
+"""The CRD in a real API server: the corpus gets the same answers there as from pydantic; columns, explain, defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.corpus import BASE, Case, cases, load
+
+from cutover.api.v1alpha1 import MigrationPlan, MigrationPlanSpec
+
+ROOT = Path(__file__).parents[2]
+CRD_PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/migrationplans.cutover.dev"
+PLANS = "/apis/cutover.dev/v1alpha1/namespaces/{}/migrationplans"
+
+
+def create(api: Any, manifest: dict[str, Any], namespace: str, **parameters: str) -> tuple[int, dict[str, Any]]:
+    answer: tuple[int, dict[str, Any]] = api.call("POST", PLANS.format(namespace), manifest, **parameters)
+    return answer
+
+
+def assert_refused(answer: tuple[int, dict[str, Any]], says: tuple[str, ...]) -> None:
+    status, body = answer
+    assert status == 422, body
+    # A rule that broke instead of answering would refuse as well, with nothing of use to anybody.
+    assert "evaluation error" not in body["message"]
+    assert "rule:" not in body["message"]
+    for words in says:
+        assert words in body["message"]
+
+
+def test_is_accepted_whole(api: Any) -> None:
+    status, crd = api.call("GET", CRD_PATH)
+    assert status == 200
+    conditions = {condition["type"]: condition["status"] for condition in crd["status"]["conditions"]}
+    assert conditions == {"NamesAccepted": "True", "Established": "True"}  # and not NonStructuralSchema
+
+
+@pytest.mark.parametrize("case", cases("good"), ids=str)
+def test_accepts(api: Any, case: Case) -> None:
+    status, body = create(api, case.manifest, "default", dryRun="All")
+    assert status == 201, body
+
+
+@pytest.mark.parametrize("case", cases("bad"), ids=str)
+def test_refuses_and_says_why(api: Any, case: Case) -> None:
+    assert_refused(create(api, case.manifest, "default", dryRun="All"), case.says)
+
+
+@pytest.mark.parametrize("case", cases("updates"), ids=str)
+def test_updates(api: Any, namespace: str, case: Case) -> None:
+    status, plan = create(api, case.old, namespace)
+    assert status == 201, plan
+    path = f"{PLANS.format(namespace)}/{case.old['metadata']['name']}"
+    if case.status:
+        status, plan = api.call("PUT", f"{path}/status", plan | {"status": {"observedGeneration": 1} | case.status})
+        assert status == 200, plan
+    answer = api.call("PUT", path, plan | {"spec": case.manifest["spec"]})
+    if case.says:
+        assert_refused(answer, case.says)
+    else:
+        assert answer[0] == 200, answer[1]
+
+
+@pytest.mark.parametrize("case", cases("good"), ids=str)
+def test_defaults_are_those_of_pydantic(api: Any, case: Case) -> None:
+    """What the API server stored says the same as the manifest did to pydantic, with nothing left to default."""
+    _, stored = create(api, case.manifest, "default", dryRun="All")
+    assert MigrationPlan.from_wire(stored).spec == MigrationPlan.from_wire(case.manifest).spec
+    if case.manifest == BASE:
+        assert stored["spec"] == MigrationPlanSpec.from_wire(BASE["spec"]).to_wire()
+    assert stored["status"] == {"observedGeneration": -1}
+
+
+def test_status_needs_its_own_door(api: Any, namespace: str) -> None:
+    _, plan = create(api, BASE | {"status": {"phase": "Completed"}}, namespace)
+    assert plan["status"] == {"observedGeneration": -1}
+    path = f"{PLANS.format(namespace)}/pdf"
+    status, plan = api.call("PUT", f"{path}/status", plan | {"status": STATUS, "spec": BASE["spec"] | {"ceiling": 5}})
+    assert status == 200, plan
+    assert plan["status"] == STATUS, "nothing that the operator writes may be pruned"
+    assert plan["spec"]["ceiling"] == 100
+    assert plan["metadata"]["generation"] == 1
+
+
+def test_two_operators_cannot_both_write_the_status(api: Any, namespace: str) -> None:
+    _, plan = create(api, BASE, namespace)
+    path = f"{PLANS.format(namespace)}/pdf/status"
+    assert api.call("PUT", path, plan | {"status": STATUS})[0] == 200
+    assert api.call("PUT", path, plan | {"status": STATUS | {"weight": 50}})[0] == 409
+
+
+def test_conditions_are_a_map(api: Any, namespace: str) -> None:
+    _, plan = create(api, BASE, namespace)
+    twice = STATUS | {"conditions": STATUS["conditions"] * 2}
+    assert_refused(
+        api.call("PUT", f"{PLANS.format(namespace)}/pdf/status", plan | {"status": twice}), ("conditions", "Duplicate")
+    )
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.name)
+def test_examples(api: Any, kubectl: Any, example: Path) -> None:
+    """As people apply them: strictly, so that a misspelt field would show."""
+    namespace = load(example)["metadata"]["namespace"]
+    api.call("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
+    assert "created (server dry run)" in kubectl(
+        "apply", "--namespace", namespace, "--dry-run=server", "--validate=strict", "-f", str(example)
+    )
+
+
+def test_unknown_fields_are_dropped_and_named(api: Any) -> None:
+    status, stored = create(api, BASE | {"spec": BASE["spec"] | {"shadow": {}}}, "default", dryRun="All")
+    assert status == 201
+    assert "shadow" not in stored["spec"]
+    status, refusal = create(
+        api, BASE | {"spec": BASE["spec"] | {"shadow": {}}}, "default", dryRun="All", fieldValidation="Strict"
+    )
+    assert status == 400
+    assert "spec.shadow" in refusal["message"]
+
+
+def test_table(api: Any, kubectl: Any, namespace: str) -> None:
+    _, plan = create(api, BASE, namespace)
+    assert kubectl("get", "mplan").splitlines()[0].split() == HEAD
+    api.call("PUT", f"{PLANS.format(namespace)}/pdf/status", plan | {"status": STATUS})
+    head, row = kubectl("get", "cutover").splitlines()
+    assert head.split() == HEAD
+    assert row.split()[:-1] == ["pdf", "Shifting", "2/4", "25", "24.9", "7", "of", "20", "AwaitingEvidence"]
+    assert STATUS["message"] in kubectl("get", "mplan", "-o", "wide")
+
+
+def test_explain(kubectl: Any) -> None:
+    spec = kubectl("explain", "mplan.spec")
+    for words in ("One service's migration", "-required-", "Target weights in rising order", "Raise it to try again"):
+        assert words in " ".join(spec.split())
+    assert "enum: RollBack, Hold" in spec
+    steps = kubectl("explain", "mplan.spec.steps")
+    assert "Percent of requests sent to EKS during the step." in steps
+
+
+HEAD = ["NAME", "PHASE", "STEP", "DESIRED", "OBSERVED", "GATE", "REASON", "AGE"]
+STATUS: dict[str, Any] = {
+    "observedGeneration": 1,
+    "phase": "Shifting",
+    "attempt": 1,
+    "step": "2/4",
+    "weight": 25,
+    "share": {"observed": 24.9, "at": "2026-11-21T10:00:00Z"},
+    "since": "2026-11-21T09:58:00Z",
+    "reason": "AwaitingEvidence",
+    "message": "errors: evidence of safety 7 of 20, about 6 min at this traffic",
+    "gate": "7 of 20",
+    "gates": [
+        {
+            "name": "errors",
+            "verdict": "Undecided",
+            "evidence": "7 of 20",
+            "heroku": "0.1 %",
+            "eks": "0 %",
+            "samples": 9,
+        }
+    ],
+    "preflight": [{"check": "service", "status": "Passed", "message": ""}],
+    "baseline": {"since": "2026-11-21T09:00:00Z", "requests": 100, "slowMs": 250.5, "verySlowMs": 1000},
+    "ledger": [
+        {
+            "at": "2026-11-21T09:58:00Z",
+            "attempt": 1,
+            "decision": "Advance",
+            "fromWeight": 10,
+            "toWeight": 25,
+            "reason": "Evidence",
+            "message": "",
+            "gates": ["errors: NotWorse"],
+        }
+    ],
+    "checkpoint": {
+        "weightSince": 1795255080.25,
+        "consumedUntil": 1795255200,
+        "evidence": {"free": 0.9, "bags": {"errors": [0.1, 1]}},
+    },
+    "conditions": [
+        {
+            "type": "Ready",
+            "status": "True",
+            "reason": "UnderControl",
+            "message": "",
+            "lastTransitionTime": "2026-11-21T09:00:00Z",
+            "observedGeneration": 1,
+        }
+    ],
+}

@@ -1,0 +1,614 @@
+"""The rules of the gate, one by one, and what it does with traffic."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from gate_traces import Regression, Run, Traffic, blocks_of, cutover
+
+from cutover.core.blocks import Block, Counts
+from cutover.core.evidence import BETTER, DEAD, TOP, WORSE, Purse, bet, log_factor
+from cutover.core.gate import (
+    DEFAULT_METRICS,
+    Evidence,
+    GateRules,
+    Judgement,
+    MetricRule,
+    Tolerance,
+    begin_step,
+    consume,
+    judge,
+)
+
+RULES = GateRules()
+UNIT = math.log(100) / 4
+WELL = Counts(1000, 1, 1000, 40, 1)
+
+
+def leg(requests: float, errors: float = 0, slow: float = 0, very_slow: float = 0) -> Counts:
+    return Counts(requests, errors, requests, slow, very_slow)
+
+
+def feed(
+    evidence: Evidence,
+    legs: list[tuple[Counts, Counts]],
+    *,
+    weight: float = 10,
+    next_weight: float = 25,
+    seconds: float = 15,
+    start: float | None = None,
+    observed_at: float = -1000,
+    rules: GateRules = RULES,
+    gap: str = "",
+) -> Evidence:
+    """Consume these blocks (Heroku, EKS), one after the other; they are warm unless `observed_at` says otherwise."""
+    at = evidence.last_end if start is None else start
+    for heroku, eks in legs:
+        block = Block(at, at + seconds, heroku, eks, gap)
+        evidence = consume(
+            evidence, block, rules=rules, weight=weight, next_weight=next_weight, observed_at=observed_at
+        )
+        at += seconds
+    return evidence
+
+
+def ask(evidence: Evidence, weight: float = 10, next_weight: float = 25, rules: GateRules = RULES) -> Judgement:
+    return judge(evidence, rules=rules, weight=weight, next_weight=next_weight)
+
+
+# --- the maths -------------------------------------------------------------------------------------------------------
+
+
+def poisson(mean: float) -> list[float]:
+    """Probabilities up to far beyond the mean."""
+    top = int(mean + 12 * math.sqrt(mean) + 30)
+    return [math.exp(k * math.log(mean) - mean - math.lgamma(k + 1)) if mean else float(k == 0) for k in range(top)]
+
+
+def expectation(
+    psi: float, n_a: float, n_b: float, p_a: float, p_b: float, c: float, margin: float, cap: float = math.inf
+) -> float:
+    """E[min(F, e^cap)], summed over all counts of both legs."""
+    total = 0.0
+    for e_a, chance_a in enumerate(poisson(n_a * p_a)):
+        for e_b, chance_b in enumerate(poisson(n_b * p_b)):
+            log = log_factor(psi, e_b, e_a, n_b, c, margin)
+            total += chance_a * chance_b * math.exp(min(log, cap))
+    return total
+
+
+@pytest.mark.parametrize("p_a", [0.0, 0.002, 0.05, 0.2])
+@pytest.mark.parametrize(("n_a", "n_b"), [(200.0, 20.0), (50.0, 50.0), (10.0, 190.0)])
+def test_a_bet_on_worse_gains_nothing_while_eks_is_tolerated(p_a: float, n_a: float, n_b: float) -> None:
+    for psi in WORSE[:3]:
+        at_the_border = expectation(psi, n_a, n_b, p_a, 1.25 * p_a + 0.001, 1.25 * n_b / n_a, 0.001)
+        assert at_the_border == pytest.approx(1, abs=1e-6)
+        assert expectation(psi, n_a, n_b, p_a, 0.8 * p_a, 1.25 * n_b / n_a, 0.001) <= 1
+        assert expectation(psi, n_a, n_b, p_a, 2 * p_a + 0.02, 1.25 * n_b / n_a, 0.001) > 1
+        assert expectation(psi, n_a, n_b, p_a, 1.25 * p_a + 0.001, 1.25 * n_b / n_a, 0.001, cap=UNIT) <= 1 + 1e-9
+
+
+@pytest.mark.parametrize("p_a", [0.0, 0.002, 0.05])
+@pytest.mark.parametrize(("n_a", "n_b"), [(900.0, 100.0), (200.0, 200.0)])
+def test_a_bet_on_safety_gains_nothing_while_eks_is_beyond_the_margin(p_a: float, n_a: float, n_b: float) -> None:
+    for psi in BETTER:
+        for excess in (0.0, 0.01):
+            p_b = 1.5 * p_a + 0.02 + excess
+            assert expectation(psi, n_a, n_b, p_a, p_b, 1.5 * n_b / n_a, 0.02) <= 1 + 1e-6
+        assert expectation(psi, n_a, n_b, p_a, p_a, 1.5 * n_b / n_a, 0.02) > 1
+
+
+@pytest.mark.parametrize("weight", [5, 10, 50, 90])
+def test_a_bet_on_dead_gains_nothing_while_a_leg_answers_its_share(weight: float) -> None:
+    odds = weight / (100 - weight)
+    for psi in DEAD:
+        for share in (0.7, 1.0):
+            assert expectation(psi, 60, 60 * odds, 1, share, 0.7 * odds, 0) <= 1 + 1e-6
+        assert expectation(psi, 60, 60 * odds, 1, 0.2, 0.7 * odds, 0) > 1
+
+
+def test_a_bet_is_capped_tempered_and_clipped() -> None:
+    assert bet((1.0, 2.0), (50.0, -math.inf), cap=1.0) == (pytest.approx(math.e), 0.0)
+    assert bet((1.0,), (3.0,), cap=9.0, temper=2.0) == (pytest.approx(math.exp(1.5)),)
+    assert bet((1e11,), (9.0,), cap=9.0) == (TOP,)
+    assert bet((1e-28,), (-30.0,), cap=9.0) == (0.0,)
+
+
+def test_a_purse_never_gives_more_than_it_has_and_never_runs_dry() -> None:
+    purse, given = Purse(), 0.0
+    for block in range(20_000):
+        purse, money = purse.draw(first=block % 300 == 0, intervals=1)
+        assert money > 0
+        given += money
+    assert given + purse.total == pytest.approx(1)
+
+
+def test_the_flow_into_the_bets_does_not_depend_on_the_length_of_blocks() -> None:
+    long, short = Purse(), Purse()
+    for _ in range(100):
+        long, _ = long.draw(first=False, intervals=1)
+    for _ in range(300):
+        short, _ = short.draw(first=False, intervals=1 / 3)
+    assert short.watch == pytest.approx(long.watch)
+
+
+# --- rules -----------------------------------------------------------------------------------------------------------
+
+
+def test_evidence_starts_as_one_of_a_hundred() -> None:
+    judgement = ask(Evidence())
+    assert judgement.harm == pytest.approx(1)
+    assert (judgement.harm_limit, judgement.safety_limit) == (pytest.approx(100), pytest.approx(20))
+    assert not (judgement.worse or judgement.safe or judgement.heroku_dead or judgement.both_unhealthy)
+    # 5 % of the margin, 2 % of the requests of EKS at the next step
+    assert judgement.eks_requests_needed == pytest.approx(math.log(20) * 0.25 / 0.005)
+    assert judgement.seconds_to_safe is None
+
+
+def test_warm_up_counts_only_for_alive() -> None:
+    failing = [(leg(900), leg(100, errors=20))] * 2
+    cold = feed(Evidence(), failing, start=0, observed_at=0)
+    warm = feed(Evidence(), failing, start=0, observed_at=-30)
+    assert cold.pool_seconds == 0
+    assert sum(cold.harm["errors"]) < 0.12 < 0.3 < sum(warm.harm["errors"])
+    dead = feed(Evidence(), [(leg(900), leg(100, errors=100))] * 3, start=0, observed_at=0)
+    assert ask(dead).worse
+    assert ask(dead).main_metric == "alive"
+
+
+def test_a_block_from_before_the_share_was_observed_is_not_judged() -> None:
+    before = Evidence(last_end=0)
+    after = feed(before, [(leg(900), leg(100, errors=100))], start=0, observed_at=5)
+    assert after == replace(before, last_end=15)
+
+
+def test_a_block_is_counted_once() -> None:
+    once = feed(Evidence(), [(WELL, WELL)], start=100)
+    assert feed(once, [(WELL, WELL)], start=100) is once
+
+
+def test_thin_blocks_wait_for_each_other() -> None:
+    thin = (leg(4), leg(2, errors=1))
+    waiting = feed(Evidence(), [thin] * 4, weight=30)
+    assert waiting.pool_seconds == 60
+    assert sum(waiting.safety.get("errors", ())) == 0
+    assert feed(waiting, [thin], weight=30).pool_seconds == 0  # 20 Heroku requests
+    thinnest = feed(Evidence(), [(leg(1), leg(1))] * 7, weight=50)
+    assert thinnest.pool_seconds == 105
+    assert feed(thinnest, [(leg(1), leg(1))], weight=50).pool_seconds == 0  # eight intervals
+
+
+def test_short_blocks_are_judged_as_long_ones() -> None:
+    long = feed(Evidence(), [(leg(300, 3), leg(60, 3))] * 6, seconds=15)
+    short = feed(Evidence(), [(leg(100, 1), leg(20, 1))] * 18, seconds=5)
+    assert short.safety == long.safety
+    for name, bag in long.harm.items():
+        assert short.harm[name] == pytest.approx(bag, rel=0.02)
+
+
+@pytest.mark.parametrize(("blocks", "caps"), [(1, 1), (2, 2), (4, 4)])
+def test_one_interval_earns_at_most_one_cap(blocks: int, caps: float) -> None:
+    before = replace(Evidence(), harm={"errors": (1.0, 1.0, 1.0, 1.0)})
+    thin = [(leg(15 / blocks), leg(500))] * (blocks - 1)
+    after = feed(before, [*thin, (leg(30), leg(500, errors=500))], weight=50, next_weight=100)
+    assert max(after.harm["errors"]) == pytest.approx(math.exp(caps * UNIT), rel=0.05)
+
+
+def test_a_late_regression_is_found_as_fast_as_an_early_one() -> None:
+    bad = [(leg(900, 1), leg(100, errors=10))] * 40
+
+    def time_to_worse(healthy: int) -> int:
+        evidence = feed(Evidence(), [(leg(900, 1), leg(100))] * healthy)
+        for n in range(40):
+            evidence = feed(evidence, bad[n : n + 1])
+            if ask(evidence).worse:
+                return n
+        return 99
+
+    assert time_to_worse(0) + 4 >= time_to_worse(80)
+    assert time_to_worse(2000) <= time_to_worse(80) + 4  # a whole night
+
+
+def test_a_thin_control_is_tempered() -> None:
+    block = (leg(100), leg(100, errors=8))
+    before = replace(Evidence(), harm={"errors": (0.0, 1.0, 0.0, 0.0)})
+    full = feed(before, [block], weight=50, next_weight=75)
+    half = feed(before, [block], weight=51, next_weight=75)
+    cap = math.log(full.harm["errors"][1])
+    assert cap == pytest.approx(UNIT, rel=0.1)
+    raw = log_factor(3.0, 8, 0, 100, 1.25, 0.001)
+    assert math.log(half.harm["errors"][1]) == pytest.approx(min(UNIT, raw / 2), abs=0.05)
+
+
+def test_harm_is_kept_and_safety_earned_anew_at_each_step() -> None:
+    evidence = feed(Evidence(), [(leg(900, 9), leg(100, 5)), (leg(900, 9), leg(100))] * 6)
+    fresh = begin_step(evidence)
+    assert fresh.harm == evidence.harm
+    assert evidence.safety != {} == fresh.safety
+    assert (fresh.safety_money, fresh.blocks, fresh.total[1].requests) == (1.0, 0, 0)
+    assert ask(fresh).harm == ask(evidence).harm
+
+
+def test_the_same_traffic_proves_less_for_a_larger_step() -> None:
+    evidence = [feed(Evidence(), [(leg(900), leg(100))] * 3, next_weight=n) for n in (20, 100)]
+    assert ask(evidence[0], next_weight=20).safety > ask(evidence[1], next_weight=100).safety
+
+
+# --- alive -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("weight", "rate"), [(10, 100), (25, 40), (50, 20)])
+@pytest.mark.parametrize("seconds", [5, 15])
+def test_refused_connections_take_two_blocks(weight: float, rate: float, seconds: float) -> None:
+    each = rate * seconds
+    well = (leg(each * (1 - weight / 100)), leg(each * weight / 100))
+    refused = (well[0], leg(well[1].requests, errors=well[1].requests))
+    evidence = feed(Evidence(), [well] * 60, weight=weight, seconds=seconds)
+    evidence = feed(evidence, [refused], weight=weight, seconds=seconds)
+    assert not ask(evidence, weight).worse
+    evidence = feed(evidence, [refused], weight=weight, seconds=seconds)
+    assert ask(evidence, weight).worse
+    assert ask(evidence, weight).main_metric == "alive"
+
+
+@pytest.mark.parametrize("seconds", [5, 15])
+def test_silence_is_a_valid_block_and_takes_three(seconds: float) -> None:
+    well, silent = (leg(750 * seconds / 15), leg(250 * seconds / 15)), (leg(750 * seconds / 15), leg(0))
+    evidence = feed(Evidence(), [well] * 60, weight=25, seconds=seconds)
+    said = []
+    for _ in range(3):
+        evidence = feed(evidence, [silent], weight=25, seconds=seconds)
+        said.append(ask(evidence, 25).worse)
+    assert said == [False, False, True]
+    alive = ask(evidence, 25).metrics[-1]
+    assert (alive.name, alive.verdict) == ("alive", "Worse")
+    assert "expected" in alive.sentence
+
+
+def test_a_dead_leg_on_its_first_block_is_not_enough() -> None:
+    assert not ask(feed(Evidence(), [(leg(5000), leg(1000, errors=1000))], weight=25), 25).worse
+
+
+def test_silence_of_both_says_nothing() -> None:
+    before = feed(Evidence(), [(leg(750), leg(250))] * 5, weight=25)
+    after = feed(before, [(leg(0), leg(0))] * 8, weight=25)
+    assert after.empty == 8
+    assert not ask(after, 25).worse
+    assert not ask(after, 25).heroku_silent
+    assert ask(after, 25).harm == pytest.approx(ask(before, 25).harm, rel=0.05)
+
+
+@pytest.mark.parametrize("failing", [leg(0), leg(500, errors=500)])
+def test_a_dead_heroku_is_found_and_forgiven(failing: Counts) -> None:
+    evidence = feed(Evidence(), [(leg(500), leg(500))] * 20, weight=50, next_weight=100)
+    evidence = feed(evidence, [(failing, leg(500))] * 4, weight=50, next_weight=100)
+    judgement = ask(evidence, 50, 100)
+    assert judgement.heroku_dead
+    assert not (judgement.worse or judgement.safe)
+    assert judgement.heroku_silent == (failing.requests == 0)
+    evidence = feed(evidence, [(leg(500), leg(500))] * 3, weight=50, next_weight=100)
+    assert not ask(evidence, 50, 100).heroku_dead
+    assert not ask(evidence, 50, 100).heroku_silent
+
+
+def test_a_failing_control_says_little_of_the_other_leg() -> None:
+    before = feed(Evidence(), [(leg(900), leg(100))] * 10)
+    sick = feed(before, [(leg(900, errors=400), leg(100, errors=100))])
+    well = feed(before, [(leg(900, errors=10), leg(100, errors=100))])
+    assert sum(sick.alive) < sum(well.alive) / 50
+
+
+# --- gaps and nonsense -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "eks",
+    [
+        Counts(10, 11, 10, 0, 0),
+        Counts(10, 0, 10, 11, 0),
+        Counts(10, 0, 10, 0, 11),
+        Counts(-1, 0, 0, 0, 0),
+        Counts(math.nan, 0, 0, 0, 0),
+        Counts(math.inf, 0, 0, 0, 0),
+    ],
+)
+def test_impossible_counts_are_a_gap(eks: Counts) -> None:
+    before = feed(Evidence(), [(WELL, WELL)], weight=50)
+    for block in ((WELL, eks), (eks, WELL)):
+        after = feed(before, [block], weight=50)
+        assert after == replace(before, gaps=1, last_end=after.last_end)
+
+
+def test_an_unusable_block_is_a_gap() -> None:
+    before = feed(Evidence(), [(leg(900), leg(100))])
+    after = feed(before, [(leg(900), leg(0))] * 10, gap="missed scrape")
+    assert after == replace(before, gaps=10, last_end=after.last_end)
+
+
+def test_nothing_is_judged_at_weight_zero() -> None:
+    assert feed(Evidence(), [(WELL, leg(0))], start=0, weight=0) == Evidence(last_end=15)
+
+
+def test_weights_must_be_percentages() -> None:
+    with pytest.raises(ValueError, match="percentages"):
+        feed(Evidence(), [(WELL, WELL)], weight=101)
+    with pytest.raises(ValueError, match="percentages"):
+        ask(Evidence(), 10, 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"alpha": 0},
+        {"beta": 1},
+        {"block_seconds": 0},
+        {"failed_cap": 0},
+        {"alive_weight": 0.3},
+        {"metrics": DEFAULT_METRICS + DEFAULT_METRICS[:1], "alive_weight": 0},
+    ],
+)
+def test_rules_that_make_no_sense_are_refused(change: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="."):
+        replace(RULES, **change)
+    with pytest.raises(ValueError, match="tolerance"):
+        Tolerance(1, 0)
+
+
+# --- no control ------------------------------------------------------------------------------------------------------
+
+
+def test_without_control_eks_is_held_against_what_heroku_was() -> None:
+    evidence = begin_step(feed(Evidence(), [(leg(900, 18), leg(100, 2))] * 10))
+    assert evidence.reference == leg(9000, 180)
+
+    def at_full(errors: float) -> Judgement:
+        after = feed(evidence, [(leg(0), leg(1000, errors))] * 12, weight=100, next_weight=100)
+        assert after.reference == evidence.reference
+        return ask(after, 100, 100)
+
+    assert not at_full(24).worse  # tolerated: 1.25 * 2 % + 0.1 %
+    assert at_full(24).safe
+    assert at_full(60).worse
+    assert at_full(60).main_metric == "errors"
+    assert "no control" in at_full(60).metrics[0].sentence
+
+
+def test_without_control_and_reference_the_floor_holds() -> None:
+    for errors, worse in ((9, False), (60, True)):
+        after = feed(Evidence(), [(leg(0), leg(1000, errors))] * 12, weight=100, next_weight=100)
+        assert ask(after, 100, 100).worse == worse
+
+
+def test_a_quiet_night_at_full_weight_is_no_harm() -> None:
+    evidence = feed(Evidence(), [(leg(0), leg(1000))] * 10, weight=100, next_weight=100)
+    after = feed(evidence, [(leg(0), leg(0))] * 100, weight=100, next_weight=100)
+    assert ask(after, 100, 100).harm == pytest.approx(ask(evidence, 100, 100).harm, rel=0.2)
+
+
+def test_with_heroku_silent_only_alive_runs() -> None:
+    evidence = feed(Evidence(), [(leg(500), leg(500))] * 3, weight=50, next_weight=100)
+    after = feed(evidence, [(leg(0), leg(500, 50))] * 8, weight=50, next_weight=100)
+    assert after.safety == {name: pytest.approx(bag) for name, bag in after.safety.items()}
+    assert ask(after, 50, 100).heroku_silent
+    assert not ask(after, 50, 100).safe
+    assert max(after.harm["errors"]) < 0.2
+
+
+# --- both unhealthy --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [5, 15])
+@pytest.mark.parametrize("bad", [{"errors": 0.3}, {"slow": 0.2, "very_slow": 0.2}])
+def test_a_shared_incident_holds_and_is_over_within_a_minute(seconds: float, bad: dict[str, float]) -> None:
+    def both(**ratios: float) -> tuple[Counts, Counts]:
+        return tuple(  # type: ignore[return-value]
+            leg(n, **{name: n * ratio for name, ratio in ratios.items()}) for n in (36 * seconds, 4 * seconds)
+        )
+
+    evidence = feed(Evidence(), [both()] * int(300 / seconds), seconds=seconds)
+    assert ask(evidence).safe
+    safety = evidence.safety
+    evidence = feed(evidence, [both(**bad)] * int(60 / seconds), seconds=seconds)
+    assert ask(evidence).both_unhealthy
+    assert not ask(evidence).safe
+    assert not ask(evidence).worse
+    assert evidence.reference.errors <= 0.3 * 36 * 15
+    after = feed(evidence, [both()] * int(60 / seconds), seconds=seconds)
+    assert not ask(after).both_unhealthy
+    assert ask(after).safe
+    assert safety.keys() == after.safety.keys()
+
+
+def test_no_safety_is_earned_while_both_are_unhealthy() -> None:
+    sick = [(leg(900, 450), leg(100, 50))]
+    first = feed(Evidence(), sick)
+    assert feed(first, sick * 10).safety == first.safety
+
+
+def test_one_unhealthy_leg_is_not_both() -> None:
+    evidence = feed(Evidence(), [(leg(900), leg(100))] * 4)
+    assert not ask(feed(evidence, [(leg(900), leg(100, 50))] * 2)).both_unhealthy
+    evidence = feed(evidence, [(leg(900, 450), leg(100))] * 2)
+    assert not ask(evidence).both_unhealthy
+
+
+# --- what people see -------------------------------------------------------------------------------------------------
+
+
+def test_the_sentence() -> None:
+    evidence = feed(Evidence(), [(leg(3800, 38, 190, 4), leg(420, 12, 21, 0))] * 10)
+    judgement = ask(evidence)
+    assert [metric.name for metric in judgement.metrics] == ["errors", "slow", "verySlow", "alive"]
+    assert sum(metric.harm for metric in judgement.metrics) == pytest.approx(judgement.harm)
+    errors, slow, _, alive = judgement.metrics
+    assert errors.sentence.startswith("EKS 2.9 % vs Heroku 1.0 % over 4,200/38,000 requests; evidence of harm ")
+    assert errors.sentence.endswith(" of 100")
+    assert (errors.eks_bad, errors.eks_total, errors.heroku_bad, errors.heroku_total) == (120, 4200, 380, 38000)
+    assert slow.verdict == "NotWorse"
+    assert alive.verdict == "NotWorse"
+    assert judgement.samples == 4200
+
+
+def test_the_estimate_is_about_right() -> None:
+    rng = np.random.default_rng(7)
+    blocks = blocks_of(rng, Traffic(rate=20), weight=25, seconds=1200)
+    run = Run(GateRules(block_seconds=5), Evidence())
+    run.step(blocks[:18], 25, 50)
+    estimate = judge(run.evidence, rules=run.rules, weight=25, next_weight=50).seconds_to_safe
+    took = Run(run.rules, Evidence()).step(blocks, 25, 50, until=lambda judgement: judgement.safe)
+    assert estimate is not None
+    assert took is not None
+    assert (took - 90) / 3 <= estimate <= 3 * (took - 90)
+
+
+def test_a_safe_step_needs_nothing_more() -> None:
+    judgement = ask(feed(Evidence(), [(leg(900), leg(100))] * 30))
+    assert judgement.safe
+    assert (judgement.eks_requests_needed, judgement.seconds_to_safe) == (0, 0)
+
+
+def test_almost_no_traffic_neither_advances_nor_rolls_back() -> None:
+    rng = np.random.default_rng(1)
+    run = Run(RULES, Evidence())
+    blocks = blocks_of(rng, Traffic(rate=0.2), weight=10, seconds=7200, block=15)
+    assert run.step(blocks, 10, 25, until=lambda judgement: judgement.safe or judgement.worse) is None
+
+
+# --- dump and load ---------------------------------------------------------------------------------------------------
+
+
+def test_a_dump_is_small_and_means_the_same() -> None:
+    rng = np.random.default_rng(2)
+    sizes = []
+    for rate in (5, 50, 500):
+        run = Run(GateRules(block_seconds=5), Evidence())
+        traffic = Traffic(rate=rate, bursts=0.5, clumps=10, incidents=0.2)
+        for weight, next_weight in ((10, 25), (25, 50), (50, 100)):
+            run.step(blocks_of(rng, traffic, weight=weight, seconds=200, start=run.now), weight, next_weight)
+            text = json.dumps(run.evidence.dump(), separators=(",", ":"))
+            sizes.append(len(text))
+            loaded = Evidence.load(json.loads(text))
+            assert loaded.dump() == run.evidence.dump()
+            assert ask(loaded, weight).harm == pytest.approx(ask(run.evidence, weight).harm, rel=1e-4)
+    assert max(sizes) < 1536
+    assert sorted(sizes)[len(sizes) // 2] < 1152
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("v", 2, "version"),
+        ("alive", [1], "'alive' must be a list of 2"),
+        ("alive", [1, "x"], "'x'"),
+        ("alive", [1, -1], "-1"),
+        ("alive", [1, math.nan], "nan"),
+        ("alive", [True, 1], "True"),
+        ("harm", [], "'harm' must be an object"),
+        ("harm", {"errors": [1]}, "'errors' must be a list of 4"),
+        ("recent", None, "'recent' must be a list"),
+        ("recent", [[1]], "'recent' must be a list of 9"),
+        ("end", "now", "'end'"),
+        ("purses", None, "'purses'"),
+    ],
+)
+def test_a_damaged_dump_is_refused(key: str, value: object, message: str) -> None:
+    data = Evidence().dump()
+    data[key] = value
+    with pytest.raises(ValueError, match="(?s).*" + message.replace("[", r"\[")):
+        Evidence.load(data)
+
+
+def test_something_else_is_refused() -> None:
+    with pytest.raises(ValueError, match="not an object"):
+        Evidence.load([])  # type: ignore[arg-type]
+
+
+def test_metrics_may_be_added_to_a_running_judge() -> None:
+    rules = GateRules(metrics=(MetricRule("errors", 0.4, Tolerance(1.25, 0.001), Tolerance(1.5, 0.005), 0.01),))
+    evidence = feed(Evidence(), [(WELL, leg(100))] * 3, rules=rules)
+    assert set(evidence.harm) == {"errors"}
+    assert set(feed(evidence, [(WELL, leg(100))]).harm) == {"errors", "slow", "verySlow"}
+
+
+# --- traffic ---------------------------------------------------------------------------------------------------------
+
+
+def detect(traffic: Traffic, regression: Regression, weight: float, block: int, seed: int) -> float:
+    """Seconds from onset to evidence of harm at the given weight, after a quiet cutover so far."""
+    rng = np.random.default_rng(seed)
+    run = Run(GateRules(block_seconds=block), Evidence())
+    ladder = [(10, 25), (25, 50), (50, 100)]
+    for w, n in ladder:
+        if w == weight:
+            blocks = blocks_of(rng, traffic, weight=w, seconds=900, block=block, start=run.now, regression=regression)
+            begun = run.now
+            end = run.step(blocks, w, n, until=lambda judgement: judgement.worse)
+            return math.inf if end is None else end - begun - regression.onset
+        run.step(blocks_of(rng, traffic, weight=w, seconds=180, block=block, start=run.now), w, n)
+    raise AssertionError(weight)
+
+
+LAG = 1.5
+"""Reading the block and writing the route."""
+
+
+@pytest.mark.parametrize("block", [5, 15])
+def test_refused_connections_are_answered_within_three_blocks(block: int) -> None:
+    times = [
+        detect(Traffic(rate=100), Regression(120 + block * i / 10, fault="refuse"), 10, block, i) for i in range(10)
+    ]
+    assert max(times) + LAG <= 3 * block
+
+
+@pytest.mark.parametrize("block", [5, 15])
+def test_a_hang_is_answered_within_four_blocks(block: int) -> None:
+    times = [
+        detect(Traffic(rate=50), Regression(120 + block * i / 10, fault="hang"), 25, block, i) for i in range(10)
+    ]
+    assert max(times) + LAG <= 4 * block
+
+
+@pytest.mark.parametrize(
+    ("regression", "weight", "limit"),
+    [
+        (Regression(100, errors=0.05), 25, 180),
+        (Regression(100, errors=0.02), 10, 300),
+        (Regression(100, very_slow=0.02), 50, 240),
+    ],
+)
+@pytest.mark.parametrize("block", [5, 15])
+def test_regressions_are_found(regression: Regression, weight: float, limit: float, block: int) -> None:
+    times = [detect(Traffic(rate=50), regression, weight, block, seed) for seed in range(5)]
+    assert sorted(times)[2] <= limit
+    assert max(times) <= 2 * limit
+
+
+@pytest.mark.parametrize(("rate", "limit"), [(20, 420), (100, 180)])
+def test_a_healthy_service_is_found_safe(rate: float, limit: float) -> None:
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        run = Run(GateRules(block_seconds=5), Evidence())
+        for weight, next_weight in ((10, 25), (25, 50), (50, 100)):
+            blocks = blocks_of(rng, Traffic(rate=rate), weight=weight, seconds=600, start=run.now)
+            begun = run.now
+            end = run.step(blocks, weight, next_weight, until=lambda judgement: judgement.safe)
+            assert end is not None
+            assert end - begun <= limit
+
+
+@pytest.mark.parametrize("rate", [5, 50, 500])
+@pytest.mark.parametrize("block", [5, 15])
+def test_healthy_cutovers_are_not_rolled_back(rate: float, block: int) -> None:
+    rng = np.random.default_rng(int(rate) + block)
+    rules = GateRules(block_seconds=block)
+    traffic = Traffic(rate=rate, bursts=0.5, clumps=10, incidents=0.1, skew=1, gaps=0.03)
+    assert [cutover(rng, traffic, rules, block=block, seconds=300) for _ in range(8)] == [""] * 8
