@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class Api:
         token = config["users"][0]["user"]["token"]
         self.client = httpx.Client(
             base_url=self.url,
-            verify=httpx.create_ssl_context(verify=str(stack.ca_file), trust_env=False),
+            verify=ssl.create_default_context(cafile=stack.ca_file),
             headers={"Authorization": f"Bearer {token}"},
             timeout=30.0,
             trust_env=False,

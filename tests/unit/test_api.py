@@ -140,6 +140,12 @@ def test_schema_is_structural() -> None:
         assert node["type"] in {"object", "array", "string", "integer", "number", "boolean"}
 
 
+def test_bounds_are_whole() -> None:
+    """The API server cuts the fraction off a bound where the value has none; ``between`` is the way."""
+    for node in _walk(crd.schema()):
+        assert all(float(node.get(key, 0)).is_integer() for key in ("minimum", "maximum"))
+
+
 def test_every_field_of_the_spec_is_explained() -> None:
     silent = [
         name

@@ -148,8 +148,8 @@ def test_evidence_starts_as_one_of_a_hundred() -> None:
     judgement = ask(Evidence())
     assert judgement.harm == pytest.approx(1)
     assert (judgement.harm_limit, judgement.safety_limit) == (pytest.approx(100), pytest.approx(20))
-    assert not (judgement.worse or judgement.safe or judgement.heroku_dead or judgement.both_unhealthy)
-    # 5 % of the margin, 2 % of the requests of EKS at the next step
+    flags = (judgement.worse, judgement.safe, judgement.heroku_dead, judgement.heroku_silent, judgement.both_unhealthy)
+    assert not any(flags)
     assert judgement.eks_requests_needed == pytest.approx(math.log(20) * 0.25 / 0.005)
     assert judgement.seconds_to_safe is None
 
@@ -293,7 +293,8 @@ def test_a_dead_heroku_is_found_and_forgiven(failing: Counts) -> None:
     evidence = feed(evidence, [(failing, leg(500))] * 4, weight=50, next_weight=100)
     judgement = ask(evidence, 50, 100)
     assert judgement.heroku_dead
-    assert not (judgement.worse or judgement.safe)
+    assert not judgement.worse
+    assert not judgement.safe
     assert judgement.heroku_silent == (failing.requests == 0)
     evidence = feed(evidence, [(leg(500), leg(500))] * 3, weight=50, next_weight=100)
     assert not ask(evidence, 50, 100).heroku_dead
@@ -357,8 +358,11 @@ def test_weights_must_be_percentages() -> None:
     ],
 )
 def test_rules_that_make_no_sense_are_refused(change: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match="probabilities|positive|once|weights"):
         replace(RULES, **change)
+
+
+def test_a_tolerance_that_makes_no_sense_is_refused() -> None:
     with pytest.raises(ValueError, match="tolerance"):
         Tolerance(1, 0)
 
@@ -397,7 +401,7 @@ def test_a_quiet_night_at_full_weight_is_no_harm() -> None:
 def test_with_heroku_silent_only_alive_runs() -> None:
     evidence = feed(Evidence(), [(leg(500), leg(500))] * 3, weight=50, next_weight=100)
     after = feed(evidence, [(leg(0), leg(500, 50))] * 8, weight=50, next_weight=100)
-    assert after.safety == {name: pytest.approx(bag) for name, bag in after.safety.items()}
+    assert sum(after.safety["errors"]) == pytest.approx(sum(evidence.safety["errors"]) + 0.08)  # nothing won or lost
     assert ask(after, 50, 100).heroku_silent
     assert not ask(after, 50, 100).safe
     assert max(after.harm["errors"]) < 0.2
@@ -571,9 +575,7 @@ def test_refused_connections_are_answered_within_three_blocks(block: int) -> Non
 
 @pytest.mark.parametrize("block", [5, 15])
 def test_a_hang_is_answered_within_four_blocks(block: int) -> None:
-    times = [
-        detect(Traffic(rate=50), Regression(120 + block * i / 10, fault="hang"), 25, block, i) for i in range(10)
-    ]
+    times = [detect(Traffic(rate=50), Regression(120 + block * i / 10, fault="hang"), 25, block, i) for i in range(10)]
     assert max(times) + LAG <= 4 * block
 
 

@@ -13,7 +13,7 @@ belong to the plan by label and by the annotation with its UID, and outlive it; 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -283,7 +283,13 @@ def split_weight(body: Mapping[str, Any], plan: Plan, cluster_domain: str = "clu
         return None
     eks = weights.pop(eks_service(plan, cluster_domain), None)
     heroku = weights.pop(heroku_service(plan), None)
-    if weights or not isinstance(eks, int) or not isinstance(heroku, int) or eks + heroku != 100 or min(eks, heroku) < 0:
+    if (
+        weights
+        or not isinstance(eks, int)
+        or not isinstance(heroku, int)
+        or eks + heroku != 100
+        or min(eks, heroku) < 0
+    ):
         return None
     return eks
 
@@ -384,7 +390,7 @@ class IstioTraffic:
     confirms_share: bool = True
     # What the API server made of a spec of ours, where that is not the same: an admission webhook or a later version of
     # Istio's CRDs may fill in fields. Without it every pass would find a difference and write again.
-    _answers: dict[_Key, tuple[Json, Json]] = field(default_factory=dict)
+    _answers: dict[_Key, tuple[Json, Json]] = field(default_factory=dict, init=False)
 
     async def get(self, plan: Plan, weight: int | None, *, fresh: bool = False) -> TrafficState:
         """Compare the routing objects with what the plan's desired weight asks for.
@@ -460,7 +466,8 @@ class IstioTraffic:
         ):
             return False
         asked, answered = self._answers.get(_key(wanted), (None, None))
-        return live.body["spec"] == wanted["spec"] or (asked == wanted["spec"] and answered == live.body["spec"])
+        spec = live.body["spec"]
+        return bool(spec == wanted["spec"] or (asked == wanted["spec"] and answered == spec))
 
     async def _write(self, wanted: Json, live: Live | None) -> None:
         if self._matches(live, wanted):
@@ -512,9 +519,3 @@ def _merged(live: Json, wanted: Json) -> Json:
             "annotations": {**annotations, **ours["annotations"]},
         },
     }
-
-
-def objects(plan: Plan) -> Iterator[tuple[str, str]]:
-    """Yield kind and name of all objects of a plan, in its namespace."""
-    for body in render(plan, 0):
-        yield body["kind"], body["metadata"]["name"]

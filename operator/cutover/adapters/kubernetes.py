@@ -112,7 +112,7 @@ class Cluster:
     ----------
     api
         Transport and credentials. In-cluster tokens are read again every minute, by the package itself.
-    timeout
+    request_timeout
         Seconds that one request may take in all.
 
     Attributes
@@ -124,15 +124,15 @@ class Cluster:
         unreachable.
     """
 
-    def __init__(self, api: ApiClient, *, timeout: float = 5.0) -> None:
+    def __init__(self, api: ApiClient, *, request_timeout: float = 5.0) -> None:
         self._api = api
-        self._timeout = timeout
-        self._limit = aiohttp.ClientTimeout(total=timeout)
+        self._timeout = request_timeout
+        self._limit = aiohttp.ClientTimeout(total=request_timeout)
         self.requests: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
 
     @classmethod
-    async def connect(cls, kubeconfig: Path | None = None, *, timeout: float = 5.0) -> Self:
+    async def connect(cls, kubeconfig: Path | None = None, *, request_timeout: float = 5.0) -> Self:
         """Use the kubeconfig, or without one the ServiceAccount of the Pod that this runs in.
 
         Raises
@@ -142,16 +142,16 @@ class Cluster:
         """
         configuration = Configuration()
         if kubeconfig is not None:
-            await kubernetes_config.load_kube_config(
+            await kubernetes_config.load_kube_config(  # type: ignore[no-untyped-call]
                 config_file=str(kubeconfig), client_configuration=configuration, persist_config=False
             )
         else:
-            kubernetes_config.load_incluster_config(configuration)
-        return cls(ApiClient(configuration), timeout=timeout)
+            kubernetes_config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
+        return cls(ApiClient(configuration), request_timeout=request_timeout)
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._api.close()
+        await self._api.close()  # type: ignore[no-untyped-call]
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Json:
         """Read one object."""
@@ -225,7 +225,7 @@ class Cluster:
                     body=body,
                     _request_timeout=self._limit,
                 )
-                data = await response.read()
+                data = await response.read()  # type: ignore[no-untyped-call]
         except TimeoutError:
             self.errors["timeout"] += 1
             raise Unavailable(f"{what}: no answer from the API server within {self._timeout:g} s") from None
@@ -294,27 +294,6 @@ def _permission(message: str) -> str:
     )
 
 
-def plan_from_object(body: Mapping[str, Any]) -> Plan:
-    """Read a MigrationPlan from the object as the API server has it.
-
-    Raises
-    ------
-    pydantic.ValidationError
-        Where it is not one that this version of the operator understands.
-    """
-    metadata = body["metadata"]
-    return Plan(
-        namespace=metadata["namespace"],
-        name=metadata["name"],
-        uid=metadata["uid"],
-        generation=metadata.get("generation", 1),
-        spec=v1alpha1.MigrationPlanSpec.model_validate(body["spec"]),
-        status=v1alpha1.MigrationPlanStatus.model_validate(body.get("status") or {}),
-        annotations=metadata.get("annotations") or {},
-        deleting="deletionTimestamp" in metadata,
-    )
-
-
 class KubernetesPlans:
     """:class:`cutover.ports.Plans` in the API server.
 
@@ -335,7 +314,7 @@ class KubernetesPlans:
         """Return the plan and its resourceVersion. Raises Gone, Unavailable."""
         body = await self._cluster.get(PLANS, namespace, name)
         try:
-            plan = plan_from_object(body)
+            plan = Plan.from_object(body)
         except ValidationError as error:
             problems = "; ".join(
                 f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in error.errors()
@@ -347,6 +326,7 @@ class KubernetesPlans:
 
     async def write_status(self, plan: Plan, status: v1alpha1.MigrationPlanStatus, resource_version: str) -> str:
         """Replace the status, fenced by the resourceVersion; return the new one. Raises Conflict, Gone, Unavailable."""
+        # A PUT to /status takes nothing else from the body, so that there need be nothing else in it.
         body = {
             "apiVersion": PLANS.api_version,
             "kind": PLANS.kind,
@@ -358,8 +338,6 @@ class KubernetesPlans:
             },
             "status": status.to_wire(),
         }
-        # A PUT to /status leaves everything else alone, but the API server validates it as a whole object.
-        body["spec"] = plan.spec.to_wire()
         stored = await self._cluster.replace(PLANS, body, "status")
         written: str = stored["metadata"]["resourceVersion"]
         return written
@@ -412,18 +390,18 @@ class KubernetesWorkloads:
     async def facts(self, plan: Plan) -> WorkloadFacts:
         """Read what preflight judges. Raises Unavailable."""
         gateways = qualified_gateways(plan)
-        service, workload, virtual_services, *found = await asyncio.gather(
+        service, workload, *found = await asyncio.gather(
             self._find(SERVICES, plan.namespace, plan.spec.eks.service.name),
             self._find(DEPLOYMENTS, plan.namespace, plan.spec.eks.workload_ref.name),
-            # Hosts are claimed from any namespace, so this lists all; preflight is the only one to ask.
-            self._cluster.list(VIRTUAL_SERVICES),
             *(self._find(GATEWAYS, *gateway.split("/", 1)) for gateway in gateways),
         )
+        # A host may be claimed from any namespace, so this lists all of them; only preflight asks.
+        virtual_services = await self._cluster.list(VIRTUAL_SERVICES)
         return WorkloadFacts(
             service_exists=service is not None,
-            service_ports=tuple(port["port"] for port in (service or {}).get("spec", {}).get("ports", ())),
+            service_ports=tuple(port["port"] for port in (service or {}).get("spec", {}).get("ports") or ()),
             workload_exists=workload is not None,
-            replicas_wanted=(workload or {}).get("spec", {}).get("replicas", 1) if workload else 0,
+            replicas_wanted=workload.get("spec", {}).get("replicas", 1) if workload is not None else 0,
             replicas_available=(workload or {}).get("status", {}).get("availableReplicas", 0),
             missing_gateways=tuple(name for name, gateway in zip(gateways, found, strict=True) if gateway is None),
             claimed_hosts=claimed_hosts(plan, virtual_services),

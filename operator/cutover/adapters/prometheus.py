@@ -32,7 +32,7 @@ class PrometheusClient:
         Seconds for one attempt, all of it; also told to Prometheus, which then stops evaluating.
     max_bytes
         Longest answer that is read.
-    bearer_token_file
+    token_file
         Read before each request, because tokens are rotated.
     transport
         For tests.
@@ -46,7 +46,7 @@ class PrometheusClient:
         *,
         timeout: float = 10.0,
         max_bytes: int = 64 << 20,
-        bearer_token_file: Path | None = None,
+        token_file: Path | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         pause: float = 0.25,
     ) -> None:
@@ -55,7 +55,7 @@ class PrometheusClient:
         self._name = f"Prometheus at {parsed.host}" + (f":{parsed.port}" if parsed.port else "")
         self._timeout = timeout
         self._max_bytes = max_bytes
-        self._token_file = bearer_token_file
+        self._token_file = token_file
         self._pause = pause
         self._http = httpx.AsyncClient(timeout=timeout, transport=transport, follow_redirects=False)
 

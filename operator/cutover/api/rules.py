@@ -131,6 +131,24 @@ def within(least: str, most: str, example: str = "15m or 1h30m") -> Rule:
     )
 
 
+def _decimal(value: float) -> str:
+    """Return a number as people and CEL write a fraction: never as 1e-06, never without its point."""
+    return f"{value:.9f}".rstrip("0")
+
+
+def between(least: float, most: float, example: str) -> Rule:
+    """Return the rule that a number is inside bounds that are not whole.
+
+    OpenAPI's ``minimum`` and ``maximum`` will not do: for a number written without a fraction the API server cuts the
+    fraction off the bounds as well, and takes 0 where the least is 0.0001.
+    """
+    return Rule(
+        f"write {example}; from {_decimal(least)} to {_decimal(most)}",
+        f"self >= {_decimal(least)} && self <= {_decimal(most)}",
+        lambda value: least <= value <= most,
+    )
+
+
 def once(message: str, *, key: str = "") -> Rule:
     """Return the rule that no item of a list comes twice, or no attribute ``key`` of its items."""
 

@@ -28,7 +28,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema
 
-from cutover.api.rules import DURATION_PATTERN, Rule, cel_seconds, matching, once, within
+from cutover.api.rules import DURATION_PATTERN, Rule, between, cel_seconds, matching, once, within
 from cutover.api.rules import format_duration as format_duration
 from cutover.api.rules import parse_duration as parse_duration
 
@@ -53,14 +53,14 @@ Duration = Annotated[
 ]
 
 
-#: What the API server takes for ``format: date-time``. A time without a zone is nobody's.
-_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})")
+#: Narrower than the API server's own ``format: date-time``, which takes the year 0 and a comma before the fraction.
+_TIME_PATTERN = r"^2[0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$"
 
 
 def _read_time(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    if _TIME.fullmatch(value) is None:
+    if re.fullmatch(_TIME_PATTERN, value) is None:
         raise ValueError("write a time with its zone, such as 2026-12-20T00:00:00Z")
     return datetime.fromisoformat(value)
 
@@ -74,7 +74,7 @@ Time = Annotated[
     datetime,
     BeforeValidator(_read_time),
     PlainSerializer(_format_time, return_type=str, when_used="json"),
-    WithJsonSchema({"type": "string", "format": "date-time"}),
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": _TIME_PATTERN}),
 ]
 
 
@@ -359,7 +359,9 @@ class ToleranceSpec(Model):
     """EKS may be as bad as ``ratio`` times Heroku plus ``margin``."""
 
     ratio: float = Field(ge=1.0, le=10.0, description="Factor on Heroku's own fraction.")
-    margin: float = Field(gt=0.0, le=0.5, description="A fraction of requests: 0.001 is 0.1 %.")
+    margin: Annotated[float, between(1e-6, 0.5, "a fraction of requests, such as 0.001 for 0.1 %")] = Field(
+        description="A fraction of requests: 0.001 is 0.1 %."
+    )
 
 
 class ErrorsSlo(Model):
@@ -433,11 +435,8 @@ DEFAULT_SLOS = (Slo(name="errors", errors=ErrorsSlo()), Slo(name="latency", late
 class Gates(Model):
     """How the two legs are compared; see docs/gates.md."""
 
-    false_rollback_rate: float = Field(
-        default=0.01,
-        ge=0.0001,
-        le=0.2,
-        description="Chance of a rollback over the whole cutover of a healthy service.",
+    false_rollback_rate: Annotated[float, between(0.0001, 0.2, "a probability, such as 0.01")] = Field(
+        default=0.01, description="Chance of a rollback over the whole cutover of a healthy service."
     )
     block: Annotated[Duration, within("1s", "60s", "15s")] = Field(
         default=timedelta(seconds=15), description="Observation interval; at least the gateway's scrape interval."
@@ -573,8 +572,8 @@ Steps = Annotated[
     Rule(
         "steps: the last weight must be 100, or the migration would never be done; write a last step {weight: 100}, held"
         " back by ceiling or approval: Manual if need be",
-        "self[size(self) - 1].weight == 100",
-        lambda steps: steps[-1].weight == 100,
+        "size(self) == 0 || self[size(self) - 1].weight == 100",
+        lambda steps: not steps or steps[-1].weight == 100,
     ),
 ]
 
@@ -789,5 +788,5 @@ class MigrationPlan(Model):
     api_version: Literal["cutover.dev/v1alpha1"]
     kind: Literal["MigrationPlan"]
     metadata: dict[str, Any] = Field(default_factory=dict)
-    spec: MigrationPlanSpec = Field(description="What to migrate, and how.")
+    spec: MigrationPlanSpec
     status: MigrationPlanStatus = MigrationPlanStatus()

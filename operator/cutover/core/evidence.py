@@ -28,8 +28,8 @@ STEP_MONEY, WATCH_MONEY = 0.4, 0.6
 """All the money of a test: for the beginnings of steps, and for all other time."""
 STEP_LUMP = 0.1
 """What a step begins with."""
-WATCH_INTERVALS = 320.0
-"""``T`` of the flow of the watch money: it begins with 0.6/320 per interval."""
+FLOW = WATCH_MONEY * 320.0
+"""Sets the flow of the watch money: it begins with 0.6/320 per interval (1/192 where all the money is for watching)."""
 
 Bag = tuple[float, ...]
 """Money per strength of belief, in the order of the strengths."""
@@ -146,14 +146,18 @@ class Purse:
             The purse afterwards and the money.
         """
         lump = min(STEP_LUMP, self.steps / 2.0) if first else 0.0
-        # What remains is W*T/(t + T). Its reciprocal grows linearly with t, so no clock needs to be stored.
-        scale = WATCH_MONEY * WATCH_INTERVALS
-        watch = self.watch * scale / (scale + self.watch * intervals)
+        # What remains is W*T/(t + T). Its reciprocal grows by 1/(W*T) per interval, so no clock needs to be stored.
+        watch = self.watch * FLOW / (FLOW + self.watch * intervals)
         return Purse(self.steps - lump, watch), lump + (self.watch - watch)
 
 
+_LARGEST = 1e15
+"""No number that the judge stores comes near it."""
+
 _NOTHING = Counts()
 _UNTOUCHED = Purse()
+_ALIVE_UNTOUCHED = Purse(0.0, STEP_MONEY + WATCH_MONEY)
+"""A dead leg is found with a trickle, so *alive* needs no lump at the beginning of a step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +203,8 @@ class Evidence:
     heroku: Bag = (0.0,) * len(DEAD)
     harm: Mapping[str, Bag] = field(default_factory=dict)
     safety: Mapping[str, Bag] = field(default_factory=dict)
-    alive_purse: Purse = _UNTOUCHED
-    heroku_purse: Purse = _UNTOUCHED
+    alive_purse: Purse = _ALIVE_UNTOUCHED
+    heroku_purse: Purse = _ALIVE_UNTOUCHED
     harm_purse: Purse = _UNTOUCHED
     safety_money: float = 1.0
     pool: tuple[Counts, Counts] = (_NOTHING, _NOTHING)
@@ -326,6 +330,6 @@ def _numbers(data: Mapping[str, Any], key: str, count: int) -> tuple[float, ...]
     if not isinstance(values, list) or len(values) != count:
         raise ValueError(f"stored evidence: {key!r} must be a list of {count} numbers, not {values!r}")
     for value in values:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-            raise ValueError(f"stored evidence: {key!r} has {value!r} where a number of at least 0 is expected")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LARGEST:
+            raise ValueError(f"stored evidence: {key!r} has {value!r} where a number of 0 or more is expected")
     return tuple(float(value) for value in values)

@@ -58,15 +58,16 @@ SHARED_RATIO = 0.2
 SAFETY_FIRST, SAFETY_FLOW = 0.5, 0.01
 """Money of the safety test: half at its first bet in a step, then this much per 15 s."""
 
-RECENT_SECONDS = 45.0
-RECENT_BIN_SECONDS = 15.0
-SICK_RATIO = 0.05
-SICK_FACTOR = 5.0
-SICK_REQUESTS = 10.0
-SILENT_SECONDS = 60.0
-SILENT_EXPECTED = 5.0
+RECENT_SECONDS, RECENT_BIN_SECONDS = 45.0, 15.0
+"""The recent window, in slots: with a slot that is half over it is a minute at most."""
+SICK_RATIO, SICK_FACTOR, SICK_REQUESTS = 0.05, 5.0, 10.0
+"""A leg is unhealthy above this fraction, and this many times the reference, with at least so many requests."""
+SILENT_SECONDS, SILENT_EXPECTED = 60.0, 5.0
+"""Heroku is silent after this time without an answer, where so many were to be expected."""
 HARM_HOLD = 10.0
 """Nothing advances while the evidence of harm is this large."""
+MOST_REQUESTS = 1e12
+"""No leg does more in a block; such a count is an error of whoever counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +156,8 @@ class GateRules:
     warm_up_seconds: float = 30.0
     metrics: tuple[MetricRule, ...] = DEFAULT_METRICS
     alive_weight: float = 0.2
-    silent_cap: float = 5.0
-    failed_cap: float = 7.0
+    silent_cap: float = 4.0
+    failed_cap: float = 6.0
 
     def __post_init__(self) -> None:
         if not (0 < self.alpha < 1 and 0 < self.beta < 1):
@@ -529,7 +530,7 @@ def _factors(
     if weight >= 100:
         limit = _frozen_limit(evidence, rule, tolerance)
         return tuple(wager.log_factor(psi, bad_b, 0.0, total_b, 0.0, limit) for psi in psis)
-    if total_a <= 0:
+    if total_a < 1:
         return None
     c, margin = tolerance.ratio * total_b / total_a, tolerance.margin / reach
     return tuple(wager.log_factor(psi, bad_b, bad_a, total_b, c, margin) for psi in psis)
@@ -644,7 +645,7 @@ def _safety_growth(
     control = evidence.reference if weight >= 100 else evidence.total[0]
     bad_a, total_a = _of(control, rule.name)
     bad_b, total_b = _of(evidence.total[1], rule.name)
-    if total_b <= 0 or (weight < 100 and total_a <= 0):
+    if total_b < 1 or (weight < 100 and total_a < 1):
         return None
     # A few requests say little of EKS' own ratio. Until there are as many as the proof will take, Heroku's counts too.
     known = math.log(rules.safety_limit) / margin
@@ -760,7 +761,7 @@ def _plausible(counts: Counts) -> bool:
     """Whether the counts are possible at all; what is not is never bet on."""
     numbers = (counts.requests, counts.errors, counts.timed, counts.slow, counts.very_slow)
     return (
-        all(math.isfinite(number) and number >= 0 for number in numbers)
+        all(0 <= number <= MOST_REQUESTS for number in numbers)
         and counts.errors <= counts.requests
         and counts.slow <= counts.timed
         and counts.very_slow <= counts.timed

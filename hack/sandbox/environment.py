@@ -1,0 +1,294 @@
+"""Starts everything, hands out what a test or a demo turns and reads, and stops everything."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+from demoapps.apps import DemoApps, KnobHandle
+from demoapps.load import Load, Target
+from devstack import supervisor
+from devstack.api import KubeApi
+from devstack.stack import Stack
+from devstack.support import StackError
+from sandbox import manifests
+from sandbox.manifests import NAMESPACE, OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, Json
+
+ROOT = Path(__file__).resolve().parents[2]
+_OPERATOR = "operator"
+_PLANS = f"/apis/cutover.dev/v1alpha1/namespaces/{NAMESPACE}/migrationplans"
+
+
+class Timeout(AssertionError):
+    """Something that was waited for did not come."""
+
+
+class Environment:
+    """A cluster with both legs of some services, load on them, and the operator.
+
+    Parameters
+    ----------
+    state_dir
+        The folder for data and logs.
+    services
+        Names of the services; each has an app on Heroku and a Deployment on EKS.
+    scrape_interval
+        Seconds between two scrapes.
+    gateways
+        Proxies of the ingress gateway.
+    log
+        Called with a line for each step of starting.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        services: Sequence[str],
+        *,
+        scrape_interval: float = 5.0,
+        gateways: int = 1,
+        detached: bool = False,
+        log: Callable[[str], None] | None = None,
+    ) -> None:
+        self.state_dir = state_dir.absolute()
+        self.services = tuple(services)
+        self._log = log or (lambda _: None)
+        self.stack = Stack(
+            self.state_dir / "stack",
+            scrape_interval_seconds=scrape_interval,
+            gateways=gateways,
+            detached=detached,
+            log=log,
+        )
+        self.apps = DemoApps(
+            self.state_dir / "apps",
+            {f"acme-{name}": [manifests.heroku_hostname(name)] for name in services},
+            services,
+            namespace=NAMESPACE,
+            outlive_parent=detached,
+        )
+        self.load: Load | None = None
+        self.metrics_port = 0
+        self.health_port = 0
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    # --------------------------------------------------------------------------------------------------- everything
+
+    def start(self) -> None:
+        """Start the stack, the demo apps and the operator, and apply what a team would have there already."""
+        self.stack.start()
+        try:
+            self.apps.start()
+            self.stack.add_scrape_target("eks-app", f"http://127.0.0.1:{self.apps.eks_admin_port}/metrics")
+            self.install()
+            self.start_operator()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop everything."""
+        if self.load is not None:
+            self.load.stop()
+        self.apps.stop()
+        self.stack.stop()
+
+    def install(self) -> None:
+        """Apply the CRD, the operator's rights and the services."""
+        self._log("applying the CRD, the operator's rights and the services")
+        self.stack.apply((ROOT / "crds" / "cutover.dev_migrationplans.yaml").read_text())
+        rules = yaml.safe_load((ROOT / "charts" / "cutover" / "files" / "clusterrole.yaml").read_text())
+        self.stack.apply(manifests.operator_rights(rules["rules"] if isinstance(rules, dict) else rules))
+        objects: list[Json] = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}]
+        for service in self.services:
+            objects += manifests.target(service, self.apps.eks_ports[service])
+        self.stack.apply(objects)
+        self.stack.kubectl("wait", "--for=condition=Established", "crd/migrationplans.cutover.dev", "--timeout=30s")
+
+    # ------------------------------------------------------------------------------------------------- the operator
+
+    def start_operator(self, **settings: str) -> None:
+        """Start the operator as its own process, under its ServiceAccount.
+
+        Parameters
+        ----------
+        settings
+            Further settings, by the name of the environment variable.
+        """
+        self._log("starting the operator")
+        if not self.metrics_port:
+            self.metrics_port, self.health_port = _free_port(), _free_port()
+            self.stack.add_scrape_target("cutover", f"http://127.0.0.1:{self.metrics_port}/metrics")
+        account = self.stack.service_account_kubeconfig(OPERATOR_NAMESPACE, OPERATOR_ACCOUNT)
+        environment = {
+            "PYTHONPATH": str(ROOT / "operator"),
+            "CUTOVER_KUBECONFIG": str(account),
+            "CUTOVER_PROMETHEUS_URL": self.stack.prometheus_url,
+            "CUTOVER_SCRAPE_INTERVAL": str(self.stack.scrape_interval_seconds),
+            "CUTOVER_GATEWAY_URLS": json.dumps({"istio-ingress/public": self.stack.gateway_url}),
+            "CUTOVER_DEVELOPMENT_HEROKU": json.dumps(["127.0.0.1", self.apps.heroku_port]),
+            "CUTOVER_METRICS_PORT": str(self.metrics_port),
+            "CUTOVER_HEALTH_PORT": str(self.health_port),
+            "CUTOVER_LISTEN_ADDRESS": "127.0.0.1",
+            "CUTOVER_CACHE": "",
+            **settings,
+        }
+        request = {
+            "do": "spawn",
+            "name": _OPERATOR,
+            "argv": [sys.executable, "-m", "cutover.main"],
+            "env": environment,
+        }
+        supervisor.call(self.stack.state_dir, request)
+        self.until("the operator is healthy", self.operator_healthy, 30)
+
+    def operator_pid(self) -> int | None:
+        """Return the operator's process id, or ``None`` when it does not run."""
+        child = supervisor.call(self.stack.state_dir, {"do": "list"}).get(_OPERATOR)
+        return child["pid"] if child and child["status"] is None else None
+
+    def operator_healthy(self) -> bool:
+        """Ask the operator's own health endpoint."""
+        if self.operator_pid() is None:
+            raise StackError(f"the operator ended:\n{self.operator_log()[-2000:]}")
+        return _answers(f"http://127.0.0.1:{self.health_port}/healthz")
+
+    def stop_operator(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send the operator a signal and wait until it is gone."""
+        pid = self.operator_pid()
+        if pid is not None:
+            os.kill(pid, number)
+            self.until("the operator is gone", lambda: self.operator_pid() is None, 20)
+
+    def operator_log(self) -> str:
+        """Return all that the operator has logged."""
+        path = self.stack.state_dir / "logs" / f"{_OPERATOR}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    # ----------------------------------------------------------------------------------------------------- the world
+
+    @property
+    def api(self) -> KubeApi:
+        """A client of the API server, as the administrator."""
+        return self.stack.api()
+
+    def knobs(self, leg: str, service: str) -> KnobHandle:
+        """Return the knobs of one leg of a service."""
+        return self.apps.knobs("eks", service) if leg == "eks" else self.apps.knobs("heroku", f"acme-{service}")
+
+    def start_load(self, rates: Mapping[str, float], *, timeout_s: float = 35.0) -> Load:
+        """Start users' requests, per second and service."""
+        targets = [Target(manifests.public_host(name), rate) for name, rate in rates.items()]
+        self.load = Load(self.state_dir / "load", self.stack.gateway_url, targets, timeout_s=timeout_s)
+        self.load.start()
+        return self.load
+
+    def apply(self, plan: Json) -> None:
+        """Apply a plan as Flux would."""
+        self.stack.apply([plan], field_manager="kustomize-controller")
+
+    def plan(self, name: str) -> Json:
+        """Read a plan."""
+        found: Json = self.api.call(f"{_PLANS}/{name}")
+        return found
+
+    def status(self, name: str) -> Json:
+        """Read a plan's status."""
+        status: Json = self.plan(name).get("status", {})
+        return status
+
+    def patch(self, name: str, body: Json) -> None:
+        """Change a plan, as a person would with ``kubectl patch``."""
+        self.stack.kubectl(
+            "-n", NAMESPACE, "patch", "migrationplan", name, "--type=merge", "--patch", json.dumps(body)
+        )
+
+    def virtual_service(self, name: str) -> Json:
+        """Read the VirtualService that carries a plan's weights."""
+        found: Json = self.api.call(
+            f"/apis/networking.istio.io/v1/namespaces/{NAMESPACE}/virtualservices/cutover-{name}"
+        )
+        return found
+
+    def routed_weight(self, name: str) -> int:
+        """Return the percent of requests that the VirtualService sends to EKS."""
+        split = next(route for route in self.virtual_service(name)["spec"]["http"] if route["name"] == "split")
+        return sum(
+            leg.get("weight", 0) for leg in split["route"] if leg["destination"]["host"].endswith("cluster.local")
+        )
+
+    def events(self, name: str) -> list[Json]:
+        """Return the Events about a plan, oldest first."""
+        items = self.api.call(f"/api/v1/namespaces/{NAMESPACE}/events")["items"]
+        mine = [item for item in items if item["involvedObject"]["name"] == name]
+        return sorted(mine, key=lambda item: item["metadata"]["creationTimestamp"])
+
+    def until(self, what: str, condition: Callable[[], bool], seconds: float, every: float = 0.25) -> float:
+        """Wait for a condition; return the Unix time at which it was seen.
+
+        Raises
+        ------
+        Timeout
+            When it does not come within ``seconds``.
+        """
+        end = time.time() + seconds
+        while True:
+            try:
+                if condition():
+                    return time.time()
+            except OSError:  # an API server that is away on purpose
+                pass
+            if time.time() > end:
+                raise Timeout(f"{what}: not within {seconds:g} s{self._states()}")
+            time.sleep(every)
+
+    def until_status(self, name: str, seconds: float, **wanted: Any) -> float:
+        """Wait until fields of a plan's status have these values."""
+        what = f"{name}: " + ", ".join(f"{field} is {value}" for field, value in wanted.items())
+        return self.until(
+            what, lambda: all(self.status(name).get(field) == value for field, value in wanted.items()), seconds
+        )
+
+    def _states(self) -> str:
+        try:
+            plans = self.api.call(_PLANS)["items"]
+        except OSError:
+            return ""
+        return "".join(
+            f"\n  {item['metadata']['name']}: " + " ".join(
+                str(item.get("status", {}).get(field)) for field in ("phase", "weight", "reason", "message")
+            )
+            for item in plans
+        )
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False

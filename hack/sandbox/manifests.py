@@ -1,0 +1,114 @@
+"""The objects that a platform team would have in its cluster, and the plans that it would commit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+NAMESPACE = "shop"
+OPERATOR_NAMESPACE = "cutover-system"
+OPERATOR_ACCOUNT = "cutover"
+
+Json = dict[str, Any]
+
+
+def heroku_hostname(service: str) -> str:
+    """Return the name that Heroku's router knows a service's app by."""
+    return f"acme-{service}-1a2b3c.herokuapp.com"
+
+
+def public_host(service: str) -> str:
+    """Return the name that users know a service by."""
+    return f"{service}.example.com"
+
+
+def target(service: str, port: int) -> list[Json]:
+    """Return a service's Deployment and Service, with what answers for its pods on loopback.
+
+    Parameters
+    ----------
+    port
+        The loopback port that the EKS demo app listens on for the service.
+    """
+    # The pods carry another label than the Service selects: they exist for the Deployment's status only.
+    pods = {"app": f"{service}-pods"}
+    return [
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": service, "namespace": NAMESPACE},
+            "spec": {
+                "replicas": 2,
+                "selector": {"matchLabels": pods},
+                "template": {
+                    "metadata": {"labels": pods},
+                    "spec": {"containers": [{"name": "app", "image": f"{service}:1"}]},
+                },
+            },
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": service, "namespace": NAMESPACE},
+            "spec": {"selector": {"app": service}, "ports": [{"name": "http", "port": 80}]},
+        },
+        {
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "WorkloadEntry",
+            "metadata": {"name": service, "namespace": NAMESPACE},
+            "spec": {"address": "127.0.0.1", "labels": {"app": service}, "ports": {"http": port}},
+        },
+    ]
+
+
+def plan(service: str, **overrides: Any) -> Json:
+    """Return a plan with the development stack's pace: short blocks, warm-up, holds and soak.
+
+    Parameters
+    ----------
+    overrides
+        Fields of ``spec`` that replace these.
+    """
+    spec: Json = {
+        "heroku": {"app": f"acme-{service}", "hostname": heroku_hostname(service)},
+        "eks": {
+            "service": {"name": service, "port": 80},
+            "workloadRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": service},
+        },
+        "traffic": {"istio": {"hosts": [public_host(service)], "gateways": ["istio-ingress/public"]}},
+        "steps": [{"weight": weight, "hold": "20s"} for weight in (10, 25, 50, 100)],
+        "soak": "20s",
+        "gates": {"block": "5s", "warmUp": "5s"},
+    }
+    return {
+        "apiVersion": "cutover.dev/v1alpha1",
+        "kind": "MigrationPlan",
+        "metadata": {"name": service, "namespace": NAMESPACE},
+        "spec": spec | overrides,
+    }
+
+
+def operator_rights(rules: list[Json]) -> list[Json]:
+    """Return the operator's account and the chart's own rules, bound to it."""
+    subject = {"kind": "ServiceAccount", "name": OPERATOR_ACCOUNT, "namespace": OPERATOR_NAMESPACE}
+    return [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OPERATOR_NAMESPACE}},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": subject_metadata(subject)},
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": "cutover"},
+            "rules": rules,
+        },
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": "cutover"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cutover"},
+            "subjects": [subject],
+        },
+    ]
+
+
+def subject_metadata(subject: Json) -> Json:
+    """Return the metadata of the ServiceAccount that a binding's subject names."""
+    return {"name": subject["name"], "namespace": subject["namespace"]}

@@ -1,0 +1,205 @@
+"""Requests through the ingress gateway: the way back to Heroku, tried out as a user's request would go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+
+import httpx
+
+from cutover.adapters.istio import LEG_HEADER, PROBE_HEADER, PROBE_VALUE
+from cutover.adapters.kubernetes import GATEWAYS, SERVICES, Cluster, Json, qualified_gateways
+from cutover.core.observation import Plan, Probe
+from cutover.core.revision import HEADER
+from cutover.ports import Conflict, Gone, Unavailable
+
+#: Seconds that a probe may take, in each of its parts.
+TIMEOUT = 5.0
+
+#: Seconds for which a gateway's address is used without looking it up again.
+ADDRESS_LIFETIME = 300.0
+
+#: Bytes of an error page that are looked at.
+EXCERPT = 16_384
+
+#: Answers of Heroku's router about the request's own way: its TLS name does not fit its Host.
+ROUTING_FAULTS = {421: "misdirected request", 495: "certificate error"}
+
+#: What Heroku's router says for a Host that it knows no app of; the page's text, and the address of the page it frames.
+NO_SUCH_APP = ("no such app", "no-such-app")
+
+
+@dataclass(frozen=True, slots=True)
+class _Address:
+    url: str
+    found_at: float
+
+
+class HttpGateway:
+    """:class:`cutover.ports.Gateway` over HTTP.
+
+    Parameters
+    ----------
+    cluster
+        Where gateways and their Services are looked up.
+    urls
+        Addresses that need no looking up, by the gateway's ``namespace/name``: such as
+        ``{"istio-ingress/public": "http://127.0.0.1:18080"}``.
+    transport
+        Replaces the network; for tests.
+    now
+        Returns Unix seconds.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        urls: Mapping[str, str] | None = None,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._cluster = cluster
+        self._urls = dict(urls or {})
+        self._found: dict[tuple[str, str], _Address] = {}
+        self._now = now
+        self._client = httpx.AsyncClient(
+            timeout=TIMEOUT,
+            # The certificate is for the public host and may be of any CA; nothing secret is sent, and what answers is
+            # believed for its revision header only.
+            verify=False,
+            # The gateway is reached directly, whatever proxy the Pod has for the world outside.
+            trust_env=False,
+            transport=transport,
+            headers={"User-Agent": "cutover-probe", PROBE_HEADER: PROBE_VALUE},
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def probe(self, plan: Plan) -> Probe:
+        """Ask the Heroku leg through the gateway. Never raises: a failure is an unhealthy probe."""
+        gateway, host = qualified_gateways(plan)[0], plan.spec.traffic.istio.hosts[0]
+        started = self._now()
+        try:
+            url = await self._url(gateway, host)
+        except (Conflict, Gone, Unavailable) as problem:
+            return Probe(at=started, revision="", healthy=False, detail=f"gateway {gateway}: {problem}")
+        try:
+            async with self._client.stream(
+                "GET",
+                f"{url}{plan.spec.traffic.istio.probe_path}",
+                headers={"Host": host},
+                extensions={"sni_hostname": host},
+            ) as response:
+                body = await _excerpt(response) if response.status_code >= 400 else ""
+        except httpx.TimeoutException:
+            return Probe(started, "", healthy=False, detail=f"{url} gave no answer within {TIMEOUT:g} s")
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            # The gateway may have moved: look it up again.
+            self._found.pop((gateway, host), None)
+            return Probe(started, "", healthy=False, detail=f"{url}: {str(error) or type(error).__name__}")
+        healthy, detail = judge(response.status_code, response.headers, body)
+        # When it was asked, not when it answered: a route that changed in between is not proven by it.
+        return Probe(started, response.headers.get(HEADER, ""), healthy, detail)
+
+    async def _url(self, gateway: str, host: str) -> str:
+        """Return where a gateway takes requests for the host. Raises Gone, Unavailable."""
+        if gateway in self._urls:
+            return self._urls[gateway]
+        known = self._found.get((gateway, host))
+        if known is None or self._now() - known.found_at > ADDRESS_LIFETIME:
+            namespace, name = gateway.split("/", 1)
+            spec = (await self._cluster.get(GATEWAYS, namespace, name))["spec"]
+            services = await self._cluster.list(SERVICES, namespace)
+            known = self._found[(gateway, host)] = _Address(address(namespace, spec, services, host), self._now())
+        return known.url
+
+
+async def _excerpt(response: httpx.Response) -> str:
+    data = b""
+    async for part in response.aiter_bytes():
+        data += part
+        if len(data) >= EXCERPT:
+            break
+    return data[:EXCERPT].decode(errors="replace")
+
+
+def judge(status: int, headers: Mapping[str, str], body: str) -> tuple[bool, str]:
+    """Say whether Heroku answered as an app does, and what came back, for people.
+
+    Parameters
+    ----------
+    headers
+        Of the answer, with case-insensitive keys.
+    body
+        The start of an error page; ``""`` for other answers.
+    """
+    answer = f"HTTP {status}"
+    if headers.get(LEG_HEADER) != PROBE_VALUE:
+        # The gateway itself, or somebody else's route.
+        return False, f"{answer}, not by way of the plan's route"
+    if status in ROUTING_FAULTS:
+        return False, f"{answer} ({ROUTING_FAULTS[status]}): Heroku's router does not take this host name"
+    if status == 404 and any(words in body.lower() for words in NO_SUCH_APP):
+        return False, f"{answer} (no such app): Heroku knows no app by this host name"
+    if status >= 500:
+        code = headers.get("x-heroku-error")
+        # Heroku keeps its error codes to its logs; Envoy's own answers are one line of text.
+        plain = headers.get("content-type", "").startswith("text/plain")
+        reason = code or (body.strip().splitlines() or [""])[0][:120] if code or plain else ""
+        return False, f"{answer} ({reason})" if reason else answer
+    return True, answer
+
+
+def address(namespace: str, gateway: Json, services: list[Json], host: str) -> str:
+    """Return the URL at which a Gateway's proxies are reached from inside the cluster.
+
+    Parameters
+    ----------
+    namespace
+        The Gateway's and its Service's.
+    gateway
+        Spec of the Gateway.
+    services
+        All Services of the namespace.
+    host
+        Public host that is asked for.
+
+    Raises
+    ------
+    Unavailable
+        Where there is no Service for its proxies, or no server for the host.
+    """
+    selector = gateway.get("selector") or {}
+    names = sorted(
+        service["metadata"]["name"]
+        for service in services
+        if (chosen := service.get("spec", {}).get("selector")) and selector.items() <= chosen.items()
+    )
+    if not names:
+        wanted = ", ".join(f"{name}={value}" for name, value in selector.items())
+        raise Unavailable(
+            f"no Service in namespace {namespace} selects the gateway's proxies ({wanted}): give the operator the "
+            "gateway's URL in its settings"
+        )
+    servers = [server for server in gateway.get("servers") or () if _serves(server, host)]
+    # A server that redirects to HTTPS answers by itself.
+    plain = [s for s in servers if _protocol(s) in ("HTTP", "HTTP2") and not s.get("tls", {}).get("httpsRedirect")]
+    secure = [s for s in servers if _protocol(s) == "HTTPS" and s.get("tls", {}).get("mode") != "PASSTHROUGH"]
+    for scheme, found in (("http", plain), ("https", secure)):
+        if found:
+            return f"{scheme}://{names[0]}.{namespace}.svc:{found[0]['port']['number']}"
+    raise Unavailable(f"the gateway has no HTTP or HTTPS server for {host}")
+
+
+def _protocol(server: Json) -> str:
+    return str(server["port"].get("protocol", "")).upper()
+
+
+def _serves(server: Json, host: str) -> bool:
+    # Hosts of a server may be bound to a namespace of VirtualServices, as in team-a/*.example.com.
+    return any(fnmatch(host, pattern.split("/", 1)[-1]) for pattern in server.get("hosts") or ())

@@ -1,0 +1,375 @@
+"""Blocks for all plans from one shared set of Prometheus queries.
+
+At the end of each block the legs of all plans that share its length are asked for together: three queries for up to 200
+destinations. A plan that is behind, after a restart or an outage, joins those that wait for the same block; blocks are
+cut from raw samples at their own times (see :mod:`cutover.core.series`), so that a late block equals a punctual one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cutover.core.blocks import Block
+from cutover.core.observation import Histogram, Samples
+from cutover.core.series import (
+    REACH_IN_SCRAPES,
+    Reading,
+    Result,
+    Source,
+    bounds_matcher,
+    cumulative,
+    cut,
+    matcher,
+)
+from cutover.ports import Clock, Target, Unavailable
+
+#: Prometheus finds up to 256 alternatives of a matcher by index; beyond that it tries the pattern on every label value.
+DESTINATIONS_PER_QUERY = 200
+#: What one query may ask for. A long time for few destinations, or a short time for many: it bounds the answer.
+LONGEST_REPLAY = 3600.0
+_DESTINATION_SECONDS = 60_000.0
+#: Older blocks are not delivered: they would be thousands, and no checkpoint is that old.
+OLDEST_BLOCK = 24 * 3600.0
+#: Blocks kept after they were handed out, for a plan that was reloaded after a conflict: two minutes of 5 s blocks.
+_KEPT = 24
+#: A plan that does not take its blocks is not served any further.
+_MOST_WAITING = 1000
+_RETRY_SECONDS = 5.0
+#: Up to this age a histogram is added up exactly, from samples; then Prometheus adds it up, which extrapolates a little.
+_EXACT_HISTOGRAM = 900.0
+_LONGEST_HISTOGRAM = 24 * 3600.0
+
+
+class Prometheus(Protocol):
+    """Instant queries."""
+
+    async def query(self, promql: str, at: float) -> Result:
+        """Evaluate an expression at a time in Unix seconds. Raises Unavailable."""
+
+
+@dataclass(slots=True, eq=False)
+class _Feed:
+    """What one plan was told.
+
+    Parameters
+    ----------
+    target
+        What it asked for last.
+    taken
+        End of the last block that was handed out, or of the one before the first that is wanted.
+    fetched
+        End of the last block that is known.
+    blocks
+        The last that were handed out, for a plan that goes back, and then those that wait.
+    not_before
+        Unix seconds before which Prometheus is not asked again.
+    """
+
+    target: Target
+    taken: float
+    fetched: float
+    blocks: deque[Block] = field(default_factory=deque)
+    error: str = ""
+    error_since: float = 0.0
+    not_before: float = 0.0
+
+    def waiting(self) -> int:
+        """Return how many blocks are known and not handed out."""
+        return round((self.fetched - self.taken) / self.target.block_seconds)
+
+    def seek(self, position: float, *, again: bool) -> None:
+        """Go on after another block; fetch it ``again`` where it is not kept."""
+        if self.blocks and self.blocks[0].start <= position <= self.fetched:
+            self.taken = position
+        elif again:
+            self.blocks.clear()
+            self.taken = self.fetched = position
+
+    def hand_out(self) -> tuple[Block, ...]:
+        """Return the blocks that wait, and keep some for a plan that goes back."""
+        blocks = tuple(block for block in self.blocks if block.end > self.taken)
+        self.taken = self.fetched
+        while len(self.blocks) > _KEPT:
+            self.blocks.popleft()
+        return blocks
+
+
+class Sampler:
+    """Reads the gateways' counters for all plans; implements :class:`cutover.ports.Metrics`.
+
+    Parameters
+    ----------
+    prometheus
+        Where to ask.
+    clock
+        The time, which should be Prometheus' own.
+    scrape_interval
+        Seconds between two scrapes of the gateways.
+    settle
+        Seconds after the end of a block at which it is read: a scrape carries the time at which it began, and is seen
+        when it ended. It is doubled, up to a scrape interval, when a scrape was seen too late.
+    on_samples
+        Called with a plan's key when it has new blocks, and when an outage begins or ends.
+    destinations_per_query
+        Legs that are asked for together.
+
+    Attributes
+    ----------
+    queries, errors
+        Queries asked, and how many of them failed.
+    last_success
+        Unix seconds of the last answer.
+    lateness
+        Seconds by which the last blocks were read later than they could have been.
+    late_scrapes
+        Times that a scrape was seen after its block had been read; its increments are in no block.
+    """
+
+    def __init__(
+        self,
+        prometheus: Prometheus,
+        clock: Clock,
+        *,
+        on_samples: Callable[[str], None],
+        scrape_interval: float = 15.0,
+        settle: float = 1.0,
+        destinations_per_query: int = DESTINATIONS_PER_QUERY,
+    ) -> None:
+        self.queries = 0
+        self.errors = 0
+        self.last_success = 0.0
+        self.lateness = 0.0
+        self.late_scrapes = 0
+        self.settle = settle
+        self._prometheus = prometheus
+        self._clock = clock
+        self._on_samples = on_samples
+        self._scrape_interval = scrape_interval
+        self._reach = REACH_IN_SCRAPES * scrape_interval
+        self._plans_per_query = max(1, destinations_per_query // 2)
+        self._feeds: dict[str, _Feed] = {}
+        self._changed = asyncio.Event()
+        # Per length of block: end of the last that was read, and each source's newest scrape then.
+        self._newest: dict[int, tuple[float, dict[Source, float]]] = {}
+
+    def watch(self, key: str, target: Target) -> None:
+        """Deliver the blocks of a plan that end after ``target.since``.
+
+        Call it at every pass, with the end of the last block that was consumed: it costs next to nothing where that is
+        the last that was taken, and goes back or forth otherwise. New thresholds apply to blocks not read yet.
+        """
+        length = target.block_seconds
+        since = max(target.since, self._clock.now() - OLDEST_BLOCK)
+        position = math.floor(since / length) * length
+        feed = self._feeds.get(key)
+        if feed is None or _legs(feed.target) != _legs(target):
+            self._feeds[key] = _Feed(target, position, position)
+            self._changed.set()
+            return
+        changed = feed.target.since != target.since
+        feed.target = target
+        if position != feed.taken:
+            # A plan that never consumes must not have all its blocks read again and again.
+            feed.seek(position, again=changed)
+            self._changed.set()
+
+    def forget(self, key: str) -> None:
+        """Stop delivering."""
+        self._feeds.pop(key, None)
+
+    def take(self, key: str) -> Samples:
+        """Return the blocks since the last call, oldest first and without holes, and whether Prometheus answers."""
+        feed = self._feeds.get(key)
+        if feed is None:
+            return Samples()
+        return Samples(feed.hand_out(), feed.error, feed.error_since)
+
+    async def histogram(self, target: Target) -> Histogram:
+        """Return Heroku's latency histogram since ``target.since``, of at most the last 24 hours.
+
+        Raises
+        ------
+        Unavailable
+            If Prometheus does not answer.
+        """
+        end = self._clock.now() - self.settle
+        start = max(target.since, end - _LONGEST_HISTOGRAM)
+        if start >= end:
+            return Histogram({})
+        selector = _selector(
+            "istio_request_duration_milliseconds_bucket",
+            matcher("source_workload_namespace", target.gateway_namespaces),
+            matcher("destination_service", [target.heroku]),
+            'response_code!="0"',
+        )
+        bounds: dict[float, float] = {}
+        if end - start <= _EXACT_HISTOGRAM:
+            window = end - start + self._reach
+            presence, buckets = await asyncio.gather(
+                self._query(_up(target.gateway_namespaces), window, end), self._query(selector, window, end)
+            )
+            with _Understood():
+                reading = Reading()
+                reading.add_presence(presence)
+                reading.add_counters(buckets)
+                namespaces = target.gateway_namespaces
+                bounds = cumulative(reading, target.heroku, namespaces, start=start, end=end, reach=self._reach)
+        else:
+            result = await self._ask(f"sum by (le) (increase({selector}[{_milliseconds(end - start)}]))", end)
+            with _Understood():
+                for item in result:
+                    bound = float(item["metric"]["le"])
+                    bounds[bound] = bounds.get(bound, 0.0) + float(item["value"][1])
+        rising, most = dict[float, float](), 0.0
+        for bound in sorted(bounds):
+            rising[bound] = most = max(most, bounds[bound])
+        return Histogram(rising)
+
+    async def run(self) -> None:
+        """Serve all plans, for ever."""
+        while True:
+            self._changed.clear()
+            await self.tick()
+            delay = self._next_read() - self._clock.now()
+            if delay > 0:
+                try:
+                    async with asyncio.timeout(delay):
+                        await self._changed.wait()
+                except TimeoutError:
+                    pass
+            else:
+                await asyncio.sleep(0)
+
+    async def tick(self) -> None:
+        """Read what can be read now: of each plan the blocks that ended, or as many as one query may ask for."""
+        now = self._clock.now()
+        groups: dict[tuple[int, float], dict[str, _Feed]] = {}
+        for key, feed in self._feeds.items():
+            if self._readable_at(feed) <= now:
+                groups.setdefault((feed.target.block_seconds, feed.fetched), {})[key] = feed
+        if groups:
+            self.lateness = now - max(start + length for length, start in groups) - self.settle
+        # The plans that are up to date first; a long replay does not make them wait.
+        for (length, start), feeds in sorted(groups.items(), key=lambda group: -group[0][1]):
+            due = math.floor((now - self.settle) / length) * length
+            for chunk in _chunks(feeds, self._plans_per_query):
+                seconds = min(LONGEST_REPLAY, _DESTINATION_SECONDS / (2 * len(chunk)))
+                end = min(due, start + max(1, math.floor(seconds / length)) * length)
+                try:
+                    await self._serve(length, start, end, chunk)
+                except Unavailable as outage:
+                    self._failed(chunk, str(outage))
+
+    def _readable_at(self, feed: _Feed) -> float:
+        """Return when there is something to do for a plan."""
+        if feed.waiting() >= _MOST_WAITING:
+            return math.inf
+        return max(feed.fetched + feed.target.block_seconds + self.settle, feed.not_before)
+
+    def _next_read(self) -> float:
+        # At least once a minute: the clock may have been set.
+        return min((self._readable_at(feed) for feed in self._feeds.values()), default=math.inf, key=float) if len(
+            self._feeds
+        ) else self._clock.now() + 60
+
+    async def _serve(self, length: int, start: float, end: float, feeds: dict[str, _Feed]) -> None:
+        # A plan that changes its mind while Prometheus thinks gets what it asks for the next time.
+        targets = {key: feed.target for key, feed in feeds.items()}
+        reading = await self._read(list(targets.values()), start, end)
+        self._watch_for_late_scrapes(reading, length, start, end)
+        for key, feed in feeds.items():
+            target = targets[key]
+            blocks = cut(
+                reading,
+                heroku=target.heroku,
+                eks=target.eks,
+                namespaces=target.gateway_namespaces,
+                slow_ms=target.slow_ms,
+                very_slow_ms=target.very_slow_ms,
+                start=start,
+                end=end,
+                length=length,
+                reach=self._reach,
+            )
+            if self._feeds.get(key) is feed and feed.fetched == start:
+                feed.blocks.extend(blocks)
+                feed.fetched = end
+                feed.error, feed.error_since = "", 0.0
+                self._on_samples(key)
+
+    async def _read(self, targets: Sequence[Target], start: float, end: float) -> Reading:
+        namespaces = sorted({name for target in targets for name in target.gateway_namespaces})
+        common = (
+            matcher("source_workload_namespace", namespaces),
+            matcher("destination_service", {leg for target in targets for leg in (target.heroku, target.eks)}),
+        )
+        bounds = {bound for target in targets for bound in (target.slow_ms, target.very_slow_ms) if bound is not None}
+        window = end - start + self._reach
+        # Presence before counters: what is missing in it then shows as a late scrape the next time.
+        presence = await self._query(_up(namespaces), window, end)
+        requests = await self._query(_selector("istio_requests_total", *common), window, end)
+        buckets = await self._query(
+            _selector("istio_request_duration_milliseconds_bucket", *common, bounds_matcher(bounds)), window, end
+        )
+        with _Understood():
+            reading = Reading()
+            reading.add_presence(presence)
+            reading.add_counters(requests)
+            reading.add_counters(buckets)
+            return reading
+
+    def _watch_for_late_scrapes(self, reading: Reading, length: int, start: float, end: float) -> None:
+        last_end, newest = self._newest.get(length, (0.0, {}))
+        if last_end == start:
+            for source in reading.sources():
+                if reading.last_scrape(source, start, inclusive=True) > newest.get(source, math.inf):
+                    self.late_scrapes += 1
+                    self.settle = min(max(self.settle, 0.25) * 2, max(self.settle, self._scrape_interval))
+                    break
+        if end > last_end:
+            self._newest[length] = (
+                end,
+                {source: reading.last_scrape(source, end, inclusive=True) for source in reading.sources()},
+            )
+
+    def _failed(self, feeds: dict[str, _Feed], text: str) -> None:
+        now = self._clock.now()
+        for key, feed in feeds.items():
+            if self._feeds.get(key) is not feed:
+                continue
+            feed.not_before = now + _RETRY_SECONDS
+            began = not feed.error
+            feed.error = text
+            if began:
+                feed.error_since = now
+                self._on_samples(key)
+
+    async def _query(self, selector: str, window: float, at: float) -> Result:
+        return await self._ask(f"{selector}[{_milliseconds(window)}]", at)
+
+    async def _ask(self, promql: str, at: float) -> Result:
+        self.queries += 1
+        try:
+            result = await self._prometheus.query(promql, at)
+        except Unavailable:
+            self.errors += 1
+            raise
+        self.last_success = self._clock.now()
+        return result
+
+
+class _Understood:
+    """Turns the errors of an answer of another shape into Unavailable."""
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, KeyError | TypeError | ValueError):
+            raise Unavailable("Prometheus' answer is not understood: is the metric Istio's?") from error
