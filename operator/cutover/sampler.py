@@ -8,8 +8,8 @@ cut from raw samples at their own times (see :mod:`cutover.core.series`), so tha
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +29,8 @@ from cutover.core.series import (
 )
 from cutover.ports import Clock, Target, Unavailable
 
+_logger = logging.getLogger(__name__)
+
 #: Prometheus finds up to 256 alternatives of a matcher by index; beyond that it tries the pattern on every label value.
 DESTINATIONS_PER_QUERY = 200
 #: What one query may ask for. A long time for few destinations, or a short time for many: it bounds the answer.
@@ -41,6 +43,7 @@ _KEPT = 24
 #: A plan that does not take its blocks is not served any further.
 _MOST_WAITING = 1000
 _RETRY_SECONDS = 5.0
+_LONGEST_SLEEP = 60.0
 #: Up to this age a histogram is added up exactly, from samples; then Prometheus adds it up, which extrapolates a little.
 _EXACT_HISTOGRAM = 900.0
 _LONGEST_HISTOGRAM = 24 * 3600.0
@@ -235,16 +238,18 @@ class Sampler:
         """Serve all plans, for ever."""
         while True:
             self._changed.clear()
-            await self.tick()
-            delay = self._next_read() - self._clock.now()
-            if delay > 0:
-                try:
-                    async with asyncio.timeout(delay):
-                        await self._changed.wait()
-                except TimeoutError:
-                    pass
-            else:
-                await asyncio.sleep(0)
+            try:
+                await self.tick()
+                delay = self._next_read() - self._clock.now()
+            except Exception:
+                # One plan's surprise must not end the service of all others.
+                _logger.exception("reading blocks failed")
+                delay = _RETRY_SECONDS
+            try:
+                async with asyncio.timeout(max(delay, 0.0)):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
 
     async def tick(self) -> None:
         """Read what can be read now: of each plan the blocks that ended, or as many as one query may ask for."""
@@ -254,7 +259,7 @@ class Sampler:
             if self._readable_at(feed) <= now:
                 groups.setdefault((feed.target.block_seconds, feed.fetched), {})[key] = feed
         if groups:
-            self.lateness = now - max(start + length for length, start in groups) - self.settle
+            self.lateness = max(0.0, now - max(start + length for length, start in groups) - self.settle)
         # The plans that are up to date first; a long replay does not make them wait.
         for (length, start), feeds in sorted(groups.items(), key=lambda group: -group[0][1]):
             due = math.floor((now - self.settle) / length) * length
@@ -273,10 +278,9 @@ class Sampler:
         return max(feed.fetched + feed.target.block_seconds + self.settle, feed.not_before)
 
     def _next_read(self) -> float:
-        # At least once a minute: the clock may have been set.
-        return min((self._readable_at(feed) for feed in self._feeds.values()), default=math.inf, key=float) if len(
-            self._feeds
-        ) else self._clock.now() + 60
+        # Now and then even without need: the clock may have been set.
+        latest = self._clock.now() + _LONGEST_SLEEP
+        return min([latest, *(self._readable_at(feed) for feed in self._feeds.values())])
 
     async def _serve(self, length: int, start: float, end: float, feeds: dict[str, _Feed]) -> None:
         # A plan that changes its mind while Prometheus thinks gets what it asks for the next time.
@@ -373,3 +377,26 @@ class _Understood:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, KeyError | TypeError | ValueError):
             raise Unavailable("Prometheus' answer is not understood: is the metric Istio's?") from error
+
+
+def _legs(target: Target) -> tuple[object, ...]:
+    """What a plan cannot change without beginning anew."""
+    return target.heroku, target.eks, target.gateway_namespaces, target.block_seconds
+
+
+def _chunks(feeds: dict[str, _Feed], size: int) -> Iterator[dict[str, _Feed]]:
+    keys = sorted(feeds)  # always the same queries, for Prometheus' caches
+    for first in range(0, len(keys), size):
+        yield {key: feeds[key] for key in keys[first : first + size]}
+
+
+def _selector(metric: str, *matchers: str) -> str:
+    return metric + "{" + ",".join(['reporter="source"', *matchers]) + "}"
+
+
+def _up(namespaces: Sequence[str]) -> str:
+    return "up{" + matcher("namespace", namespaces) + "}"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{math.ceil(seconds * 1000)}ms"

@@ -97,6 +97,13 @@ def api(stack: Stack) -> Iterator[Api]:
     api.client.close()
 
 
+@pytest.fixture(scope="session")
+def istio_crds(stack: Stack, api: Api) -> None:
+    """Istio's CRDs, for tests that write routing objects."""
+    stack.apply(stack.programs.istio_crds.read_text(encoding="utf-8"))
+    stack.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+
+
 _numbers = count(1)
 
 

@@ -27,7 +27,7 @@ class Traffic:
     bursts: float = 0.0
     """Standard deviation of the rate of a second, as a fraction of the rate; it hits both legs."""
     clumps: float = 0.0
-    """Errors that come at once on one leg alone: mean size, one clump per two minutes and leg."""
+    """Errors that come at once on one leg alone: share of its requests for 3 s, once per two minutes and leg."""
     incidents: float = 0.0
     """Shared incidents per minute: 5 to 60 s in which both legs fail or hang alike."""
     skew: float = 0.0
@@ -82,8 +82,11 @@ def blocks_of(
                 answered *= 1 - inside
             else:
                 errors = np.maximum(errors, inside * (1.0 if mode == "all" else 0.3))
+        if traffic.clumps:
+            for begin in map(int, np.flatnonzero(rng.random(seconds) < 1 / 120)):
+                errors[begin : begin + 3] = np.maximum(errors[begin : begin + 3], traffic.clumps)
         if traffic.blips:
-            for begin in np.flatnonzero(rng.random(seconds) < 1 / 120):
+            for begin in map(int, np.flatnonzero(rng.random(seconds) < 1 / 120)):
                 errors = np.maximum(errors, _inside(seconds, begin, begin + rng.uniform(0, traffic.blips)))
         if leg:
             errors = np.maximum(errors, bad * regression.errors)
@@ -97,8 +100,6 @@ def blocks_of(
             got = _stall(rng, got, traffic.stalls)
         n = got.astype(np.int64)
         e = rng.binomial(n, errors)
-        if traffic.clumps:
-            e = np.minimum(n, e + _clumps(rng, traffic.clumps, seconds) * (requests.mean() > 0))
         v = rng.binomial(n, very)
         s = np.minimum(n, v + rng.binomial(n, traffic.slow - traffic.very_slow))
         legs.append((n, e, n, s, v))
@@ -113,7 +114,8 @@ def blocks_of(
 
 def _inside(seconds: int, lo: float, hi: float) -> Array:
     t = np.arange(seconds)
-    return np.clip(np.minimum(t + 1, hi) - np.maximum(t, lo), 0.0, 1.0)
+    inside: Array = np.clip(np.minimum(t + 1, hi) - np.maximum(t, lo), 0.0, 1.0)
+    return inside
 
 
 def _incidents(
@@ -128,15 +130,8 @@ def _incidents(
     return found
 
 
-def _clumps(rng: np.random.Generator, size: float, seconds: int) -> NDArray[np.int64]:
-    begins = rng.random(seconds) < 1 / 120
-    sizes = rng.geometric(1 / size, seconds) * begins
-    # A clump takes three seconds.
-    return (sizes // 3 + np.roll(sizes, 1) // 3 + np.roll(sizes, 2) // 3).astype(np.int64)
-
-
 def _stall(rng: np.random.Generator, got: Array, longest: float) -> Array:
-    for begin in np.flatnonzero(rng.random(len(got)) < 1 / 120):
+    for begin in map(int, np.flatnonzero(rng.random(len(got)) < 1 / 120)):
         end = min(len(got) - 1, begin + round(rng.uniform(0, longest)))
         held = got[begin:end].sum()
         got[begin:end] = 0

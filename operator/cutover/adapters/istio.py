@@ -61,18 +61,18 @@ RESOURCES: Mapping[str, Resource] = {
     resource.kind: resource for resource in (VIRTUAL_SERVICES, SERVICE_ENTRIES, DESTINATION_RULES)
 }
 
-# Deployment tools leave alone what is marked so. Helm needs nothing: it looks at the objects of its own releases only.
+#: Deployment tools leave alone what is marked so. Helm needs nothing: it looks at the objects of its own releases only.
 _ANNOTATIONS = {
     "kustomize.toolkit.fluxcd.io/reconcile": "disabled",
     "argocd.argoproj.io/compare-options": "IgnoreExtraneous",
     "argocd.argoproj.io/sync-options": "Prune=false",
 }
 
-# No retries, on either leg. The mesh's default repeats a refused connection twice, so that an EKS leg of which a third
-# is dead would show the gate 4 % of its errors, and the rest of them later, when there is no spare capacity. Without
-# retries one request of a user is one attempt, one entry in istio_requests_total and one answer, alike on both legs.
-# Zero has to be written: a route that says nothing has the mesh's default.
-_RETRIES = {"attempts": 0}
+#: Retries, on either leg: none. The mesh's default repeats a refused connection twice, so that of an EKS leg with a
+#: third of its Pods dead the gate would see a tenth of the failures. Without retries one request of a user is one
+#: attempt, one count in istio_requests_total and one answer, alike on both legs. It has to be written: a route that
+#: says nothing has the mesh's default.
+RETRIES = 0
 
 
 # ----------------------------------------------------------------------------------------------------------- rendering
@@ -156,21 +156,15 @@ def _object(resource: Resource, plan: Plan, name: str, spec: Json) -> Json:
 
 def _virtual_service(plan: Plan, weight: int, cluster_domain: str) -> Json:
     istio = plan.spec.traffic.istio
-    revision = desired_revision(plan.status.model_copy(update={"weight": weight}))
-    shared = {
-        "headers": {"response": {"set": {HEADER: revision}}},
-        "timeout": f"{int(istio.timeout.total_seconds())}s",
-        "retries": _RETRIES,
-    }
     probe = {
         "name": PROBE_ROUTE,
         "match": [{"headers": {PROBE_HEADER: {"exact": PROBE_VALUE}}}],
         "route": [_heroku_destination(plan, probe_service(plan), 100)],
-        **shared,
+        **_treatment(plan, weight),
     }
     split = {
         "name": SPLIT_ROUTE,
-        # Both are listed at every weight, so that a step changes two numbers and nothing else.
+        # Both are listed at every weight, so that a step changes two numbers and the revision, and nothing else.
         "route": [
             _heroku_destination(plan, heroku_service(plan), 100 - weight),
             {
@@ -182,10 +176,21 @@ def _virtual_service(plan: Plan, weight: int, cluster_domain: str) -> Json:
                 "headers": {"response": {"set": {LEG_HEADER: "eks"}}},
             },
         ],
-        **shared,
+        **_treatment(plan, weight),
     }
     spec = {"hosts": list(istio.hosts), "gateways": list(qualified_gateways(plan)), "http": [probe, split]}
     return _object(VIRTUAL_SERVICES, plan, route_name(plan), spec)
+
+
+def _treatment(plan: Plan, weight: int) -> Json:
+    """Return what both routes do alike."""
+    revision = desired_revision(plan.status.model_copy(update={"weight": weight}))
+    return {
+        # Envoy also sets it on the answers that it makes itself, such as 503 and 504.
+        "headers": {"response": {"set": {HEADER: revision}}},
+        "timeout": f"{int(plan.spec.traffic.istio.timeout.total_seconds())}s",
+        "retries": {"attempts": RETRIES},
+    }
 
 
 def _heroku_destination(plan: Plan, host: str, weight: int) -> Json:

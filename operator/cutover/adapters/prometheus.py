@@ -17,7 +17,7 @@ _RETRIED_STATUS = frozenset({429, 502, 503, 504})
 _LONGEST_TEXT = 300
 
 
-class _Again(Exception):
+class _TransientError(Exception):
     """A failure that another attempt may cure; its text is for people."""
 
 
@@ -84,10 +84,10 @@ class PrometheusClient:
         try:
             try:
                 return await self._attempt(form)
-            except _Again:
+            except _TransientError:
                 await asyncio.sleep(self._pause * (1 + random.random()))
                 return await self._attempt(form)
-        except _Again as error:
+        except _TransientError as error:
             raise Unavailable(str(error)) from error
 
     async def close(self) -> None:
@@ -105,9 +105,9 @@ class PrometheusClient:
             # Not again: what was slow once would only add to the load.
             raise Unavailable(f"{self._name} did not answer within {self._timeout:g} s") from error
         except httpx.ConnectError as error:
-            raise _Again(f"{self._name} cannot be connected to: {_short(str(error))}") from error
+            raise _TransientError(f"{self._name} cannot be connected to: {_short(str(error))}") from error
         except httpx.HTTPError as error:
-            raise _Again(f"{self._name} broke off: {_short(str(error) or type(error).__name__)}") from error
+            raise _TransientError(f"{self._name} broke off: {_short(str(error) or type(error).__name__)}") from error
         return self._result(response.status_code, body)
 
     def _headers(self) -> dict[str, str]:
@@ -145,7 +145,7 @@ class PrometheusClient:
             elif status == 200:
                 text += " with something else than Prometheus' JSON"
             if status in _RETRIED_STATUS:
-                raise _Again(text)
+                raise _TransientError(text)
             raise Unavailable(text)
         if warnings := answer.get("warnings"):
             raise Unavailable(f"{self._name} warns that its answer is not complete: {_short(str(warnings[0]))}")

@@ -1,0 +1,78 @@
+"""What the users' own record says of a cutover."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+from demoapps.records import Record
+from sandbox import manifests
+from sandbox.environment import Environment
+from sandbox.manifests import Json
+
+#: The gate's thresholds, named where a scenario has no use for a minute of baseline.
+NAMED = {
+    "block": "5s",
+    "warmUp": "5s",
+    "slos": [{"name": "errors", "errors": {}}, {"name": "latency", "latency": {"slowMs": 100, "verySlowMs": 1000}}],
+}
+
+
+def plan(service: str, **overrides: object) -> Json:
+    """Return a plan that needs no baseline to find its thresholds."""
+    return manifests.plan(service, **({"gates": NAMED} | overrides))
+
+
+def at_weight(environment: Environment, service: str, weight: int, seconds: float = 300) -> None:
+    """Wait until a weight has been seen at the gateway and is being judged."""
+
+    def seen() -> bool:
+        status = environment.status(service)
+        if status.get("phase") in ("RolledBack", "RollingBack") or (status.get("weight") or 0) > weight:
+            raise AssertionError(f"{service} is past {weight} %: {status.get('phase')} {status.get('message')}")
+        return status.get("weight") == weight and bool(status.get("checkpoint", {}).get("observedAt"))
+
+    environment.until(f"{service} at {weight} %", seen, seconds)
+
+
+@dataclass(frozen=True)
+class Rescue:
+    """From the onset of harm to the first request on the way back, as users saw it.
+
+    Parameters
+    ----------
+    seconds
+        Unix seconds of the onset until the gateway answered from the rolled-back route.
+    harmed
+        Requests meanwhile that failed or were slow.
+    """
+
+    seconds: float
+    harmed: int
+
+    def __str__(self) -> str:
+        return f"weight 0 at the gateway after {self.seconds:.1f} s, {self.harmed} requests harmed"
+
+
+def rescue(environment: Environment, service: str, onset: float, *, slow_s: float = math.inf) -> Rescue:
+    """Read the users' record of a rollback. Raises AssertionError where there was none."""
+    host = manifests.public_host(service)
+    load = environment.load
+    assert load is not None
+    load.settle(time.time() - 1, host, timeout_s=60)
+    records = load.records(host, onset)
+    back = next((record.at for record in records if record.revision.endswith("-rollback")), None)
+    assert back is not None, f"{service}: no request was answered by the rolled-back route"
+    return Rescue(back - onset, sum(harmed(record, slow_s) for record in records if record.at <= back))
+
+
+def harmed(record: Record, slow_s: float) -> bool:
+    """Tell whether a user would complain about a request."""
+    return record.judged and (record.failed or record.latency > slow_s)
+
+
+def within_sampling_bounds(eks: int, total: int, weight: int) -> bool:
+    """Tell whether a count of requests fits a weight: four standard errors of the binomial."""
+    expected = weight / 100
+    return abs(eks / total - expected) <= 4 * math.sqrt(max(expected * (1 - expected), 1e-4) / total)

@@ -1,0 +1,198 @@
+"""Whole cutovers under load, held against the load generator's own record."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+from sandbox import manifests
+from sandbox.environment import Environment
+from sandbox.manifests import NAMESPACE
+
+from .conftest import RATE
+from .observing import at_weight, plan, rescue, within_sampling_bounds
+
+SCRAPE = 5.0
+
+
+def scenario(service: str) -> Callable[[Callable[[Environment], None]], Any]:
+    """Make a test of a scenario that runs beside the others, on a service of its own."""
+
+    def wrap(play: Callable[[Environment], None]) -> Any:
+        @pytest.mark.scenario(service)
+        def test(running: dict[str, Future[None]]) -> None:
+            running[service].result()
+
+        test.scenario = play  # type: ignore[attr-defined]
+        test.__doc__ = play.__doc__
+        return test
+
+    return wrap
+
+
+def _start(environment: Environment, manifest: dict[str, Any]) -> None:
+    assert environment.load is not None
+    environment.load.set_rate(manifests.public_host(manifest["metadata"]["name"]), RATE)
+    environment.apply(manifest)
+
+
+def _rolled_back(environment: Environment, service: str, seconds: float) -> dict[str, Any]:
+    environment.until_status(service, seconds, phase="RolledBack")
+    status = environment.status(service)
+    assert status["weight"] == 0
+    assert environment.routed_weight(service) == 0
+    assert [c["status"] for c in status["conditions"] if c["type"] == "RolledBack"] == ["True"]
+    return status
+
+
+@scenario("healthy")
+def test_a_healthy_service_is_moved(environment: Environment) -> None:
+    """100 % and Completed; every step's share fits its weight; the shifting itself fails no request."""
+    _start(environment, manifests.plan("healthy"))
+    environment.until_status("healthy", 480, phase="Completed")
+    environment.stack.kubectl(
+        "-n", NAMESPACE, "wait", "--for=condition=Completed", "migrationplan/healthy", "--timeout=5s"
+    )
+    status = environment.status("healthy")
+    path = [entry["toWeight"] for entry in status["ledger"] if entry["decision"] == "Advance"]
+    assert path == [10, 25, 50, 100]
+    assert status["baseline"]["requests"] >= 1000
+    load = environment.load
+    assert load is not None
+    load.settle(time.time() - 1, "healthy.example.com")
+    records = load.records("healthy.example.com")
+    for weight in (0, 10, 25, 50, 100):
+        answered = [record.leg for record in records if record.revision == f"a1-w{weight}"]
+        assert len(answered) > 200
+        assert within_sampling_bounds(answered.count("eks"), len(answered), weight), (weight, len(answered))
+    moved = [record for record in records if record.revision or record.at > status["checkpoint"]["weightSince"]]
+    assert [record for record in moved if record.failed and record.judged] == []
+
+
+@scenario("errors")
+def test_errors_from_25_percent_on_roll_back(environment: Environment) -> None:
+    """5 % errors of the EKS leg."""
+    _start(environment, plan("errors"))
+    at_weight(environment, "errors", 25)
+    onset = environment.knobs("eks", "errors").set(error_ratio=0.05)
+    status = _rolled_back(environment, "errors", 300)
+    assert "errors" in status["message"]
+    assert any(gate["verdict"] == "Worse" for gate in status["gates"])
+    print("errors 5 % at 25 %:", rescue(environment, "errors", onset))
+
+
+@scenario("tail")
+def test_a_slow_tail_from_50_percent_on_rolls_back(environment: Environment) -> None:
+    """4 % of the EKS leg's requests get 3 s slower."""
+    _start(environment, plan("tail"))
+    at_weight(environment, "tail", 50)
+    onset = environment.knobs("eks", "tail").set(slow_ratio=0.04, slow_ms=3000)
+    _rolled_back(environment, "tail", 360)
+    print("slow tail at 50 %:", rescue(environment, "tail", onset, slow_s=1.0))
+
+
+@scenario("refused")
+def test_refused_connections_are_left_within_three_scrapes(environment: Environment) -> None:
+    """EKS refuses connections at 10 %."""
+    _start(environment, plan("refused", steps=[{"weight": 10, "hold": "10m"}, {"weight": 100}]))
+    at_weight(environment, "refused", 10)
+    time.sleep(3 * SCRAPE)
+    onset = environment.knobs("eks", "refused").set(refuse=True)
+    _rolled_back(environment, "refused", 60)
+    found = rescue(environment, "refused", onset)
+    print("refused at 10 %:", found)
+    assert found.seconds <= 3 * SCRAPE
+
+
+@scenario("hung")
+def test_a_hung_leg_is_left_within_four_scrapes(environment: Environment) -> None:
+    """EKS accepts and answers nothing at 25 %: not after the route's time-out of 30 s."""
+    _start(
+        environment,
+        plan("hung", steps=[{"weight": 10, "hold": "5s"}, {"weight": 25, "hold": "10m"}, {"weight": 100}]),
+    )
+    at_weight(environment, "hung", 25)
+    time.sleep(3 * SCRAPE)
+    onset = environment.knobs("eks", "hung").set(hang=True)
+    _rolled_back(environment, "hung", 90)
+    environment.knobs("eks", "hung").set(hang=False)
+    found = rescue(environment, "hung", onset)
+    print("hung at 25 %:", found)
+    assert found.seconds <= 4 * SCRAPE
+
+
+@scenario("shared")
+def test_a_shared_incident_holds(environment: Environment) -> None:
+    """Both legs fail alike: held, no rollback, goes on when it is over."""
+    _start(environment, plan("shared"))
+    at_weight(environment, "shared", 25)
+    for leg in ("heroku", "eks"):
+        environment.knobs(leg, "shared").set(error_ratio=0.4)
+    environment.until_status("shared", 60, reason="BothLegsUnhealthy")
+    time.sleep(30)
+    status = environment.status("shared")
+    assert (status["phase"], status["weight"]) == ("Shifting", 25)
+    assert environment.routed_weight("shared") == 25
+    for leg in ("heroku", "eks"):
+        environment.knobs(leg, "shared").set(error_ratio=0.0)
+    environment.until("shared goes on", lambda: (environment.status("shared").get("weight") or 0) > 25, 240)
+
+
+@scenario("edited")
+def test_an_edit_of_the_weights_is_put_back(environment: Environment) -> None:
+    """Somebody edits the weights by hand: put back within moments, and the editor is named."""
+    _start(environment, plan("edited", steps=[{"weight": 10, "hold": "10m"}, {"weight": 100}]))
+    at_weight(environment, "edited", 10)
+    route = environment.virtual_service("edited")
+    http = route["spec"]["http"]
+    for leg in next(one for one in http if one["name"] == "split")["route"]:
+        leg["weight"] = 60 if leg["destination"]["host"].endswith("cluster.local") else 40
+    environment.stack.kubectl(
+        "-n", NAMESPACE, "patch", "virtualservice", "cutover-edited", "--type=merge",
+        "--field-manager=kubectl-edit", "--patch", json.dumps({"spec": {"http": http}}),
+    )  # fmt: skip
+    environment.until("the weight is put back", lambda: environment.routed_weight("edited") == 10, 10)
+
+    def told() -> bool:
+        return any(e["reason"] == "DriftDetected" and "kubectl-edit" in e["message"] for e in environment.events("edited"))
+
+    environment.until("the editor is named", told, 10)
+    assert any(entry["decision"] == "Repair" for entry in environment.status("edited")["ledger"])
+    environment.until_status("edited", 90, reason="Judging")
+
+
+@scenario("leaving")
+def test_deletion_at_50_percent_rests_where_declared(environment: Environment) -> None:
+    """The plan is deleted at 50 %: traffic ends on Heroku, and no request fails."""
+    _start(environment, plan("leaving", onDelete="Heroku"))
+    at_weight(environment, "leaving", 50)
+    since = time.time()
+    environment.stack.kubectl("-n", NAMESPACE, "delete", "migrationplan", "leaving", "--timeout=30s")
+    assert environment.routed_weight("leaving") == 0
+    time.sleep(10)
+    load = environment.load
+    assert load is not None
+    now = time.time()
+    load.settle(now - 1, "leaving.example.com")
+    assert load.summary("leaving.example.com", since, now).total > 200
+    assert [r for r in load.records("leaving.example.com", since) if r.failed and r.judged] == []
+    assert {r.leg for r in load.records("leaving.example.com", now - 5)} == {"heroku"}
+
+
+@scenario("stranded")
+def test_a_dead_heroku_is_no_rescue(environment: Environment) -> None:
+    """The Heroku leg dies at 50 % while EKS is well: held, alarmed, no rollback onto it."""
+    _start(environment, plan("stranded"))
+    at_weight(environment, "stranded", 50)
+    environment.knobs("heroku", "stranded").set(down=True)
+    environment.until_status("stranded", 60, reason="HerokuCannotTakeBack")
+    time.sleep(45)
+    status = environment.status("stranded")
+    assert (status["phase"], status["weight"]) == ("Shifting", 50)
+    assert environment.routed_weight("stranded") == 50
+    alarms = [e for e in environment.events("stranded") if e["type"] == "Warning"]
+    assert any(e["reason"] == "HerokuCannotTakeBack" for e in alarms)

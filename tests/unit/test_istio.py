@@ -1,0 +1,503 @@
+"""What the routing objects look like, when they count as current, and how few writes keep them so."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import yaml
+
+from cutover.adapters import istio
+from cutover.adapters.istio import DevelopmentHeroku, IstioTraffic, RouteCache, render
+from cutover.adapters.kubernetes import Cluster, Json, Resource, claimed_hosts
+from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus, OnDelete, Phase
+from cutover.core.observation import Plan, TrafficState
+from cutover.ports import Conflict, Gone, Unavailable
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def make_plan(name: str = "pdf", namespace: str = "docs", *, status: Json | None = None, **traffic: Any) -> Plan:
+    """Return a plan as the API server would have it."""
+    spec = {
+        "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
+        "eks": {"service": {"name": "pdf", "port": 8080}, "workloadRef": {"name": "pdf"}},
+        "traffic": {
+            "istio": {
+                "hosts": ["pdf.example.com", "docs.example.com"],
+                "gateways": ["istio-ingress/public", "local"],
+            }
+            | traffic
+        },
+    }
+    return Plan(
+        namespace=namespace,
+        name=name,
+        uid="7f0c",
+        generation=1,
+        spec=MigrationPlanSpec.model_validate(spec),
+        status=MigrationPlanStatus.model_validate({"attempt": 1} | (status or {})),
+    )
+
+
+class FakeCluster:
+    """Enough of the API server: versions, conflicts, managed fields; and a record of the requests."""
+
+    def __init__(self) -> None:
+        self.objects: dict[tuple[str, str, str], Json] = {}
+        self.log: list[str] = []
+        self.default: dict[str, Any] = {}
+        self.outage = False
+        self._version = 0
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Json:
+        self._note("get", resource, name)
+        try:
+            return copy.deepcopy(self.objects[resource.kind, namespace, name])
+        except KeyError:
+            raise Gone(name) from None
+
+    async def create(self, resource: Resource, body: Json) -> Json:
+        self._note("create", resource, body["metadata"]["name"])
+        if self._key(body) in self.objects:
+            raise Conflict("exists")
+        return self.store(body)
+
+    async def replace(self, resource: Resource, body: Json) -> Json:
+        self._note("update", resource, body["metadata"]["name"])
+        known = self.objects.get(self._key(body))
+        if known is None:
+            raise Gone("gone")
+        if known["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"]:
+            raise Conflict("changed")
+        return self.store(body)
+
+    def store(self, body: Json, manager: str = "cutover") -> Json:
+        self._version += 1
+        body = copy.deepcopy(body)
+        body["metadata"]["resourceVersion"] = str(self._version)
+        body["metadata"]["managedFields"] = [{"manager": manager, "fieldsV1": {"f:spec": {"f:http": {}}}}]
+        body["spec"] |= self.default
+        self.objects[self._key(body)] = body
+        return copy.deepcopy(body)
+
+    def route(self) -> Json:
+        return copy.deepcopy(self.objects["VirtualService", "docs", "cutover-pdf"])
+
+    def _note(self, verb: str, resource: Resource, name: str) -> None:
+        if self.outage:
+            raise Unavailable("outage")
+        self.log.append(f"{verb} {resource.kind} {name}")
+
+    @staticmethod
+    def _key(body: Json) -> tuple[str, str, str]:
+        return body["kind"], body["metadata"]["namespace"], body["metadata"]["name"]
+
+    def writes(self) -> list[str]:
+        return [line for line in self.log if not line.startswith("get")]
+
+
+@pytest.fixture
+def cluster() -> FakeCluster:
+    return FakeCluster()
+
+
+@pytest.fixture
+def traffic(cluster: FakeCluster) -> IstioTraffic:
+    return IstioTraffic(cast("Cluster", cluster))
+
+
+def split(objects: list[Json]) -> Json:
+    (route,) = [route for route in objects[-1]["spec"]["http"] if route["name"] == "split"]
+    return cast("Json", route)
+
+
+# ----------------------------------------------------------------------------------------------------------- rendering
+
+
+def test_golden() -> None:
+    golden = list(yaml.safe_load_all((GOLDEN / "pdf-a1-w25.yaml").read_text(encoding="utf-8")))
+    assert render(make_plan(), 25) == golden
+
+
+def test_golden_in_development() -> None:
+    golden = list(yaml.safe_load_all((GOLDEN / "pdf-development.yaml").read_text(encoding="utf-8")))
+    assert render(make_plan(), 0, development=DevelopmentHeroku("127.0.0.1", 18443))[:2] == golden
+
+
+@pytest.mark.parametrize("weight", range(101))
+def test_both_legs_are_listed_and_add_up(weight: int) -> None:
+    objects = render(make_plan(), weight)
+    legs = split(objects)["route"]
+    assert [leg["destination"]["host"] for leg in legs] == [
+        "acme-pdf-1a2b3c.herokuapp.com",
+        "pdf.docs.svc.cluster.local",
+    ]
+    assert [leg["weight"] for leg in legs] == [100 - weight, weight]
+    assert istio.split_weight(objects[-1], make_plan()) == weight
+
+
+def test_a_step_changes_two_weights_and_the_revision_only() -> None:
+    *supports, route = render(make_plan(), 10)
+    *later_supports, later = render(make_plan(), 25)
+    assert later_supports == supports
+    for destination, weight in zip(split([later])["route"], (90, 10), strict=True):
+        destination["weight"] = weight
+    for one in later["spec"]["http"]:
+        assert one["headers"]["response"]["set"] == {"x-cutover-revision": "a1-w25"}
+        one["headers"]["response"]["set"]["x-cutover-revision"] = "a1-w10"
+    assert later == route
+
+
+@pytest.mark.parametrize(
+    ("phase", "attempt", "weight", "revision"),
+    [
+        (Phase.BASELINE, 1, 0, "a1-w0"),
+        (Phase.SHIFTING, 2, 50, "a2-w50"),
+        (Phase.ROLLING_BACK, 2, 0, "a2-rollback"),
+        (Phase.ROLLED_BACK, 2, 0, "a2-rollback"),
+    ],
+)
+def test_revision_is_the_one_that_the_status_asks_for(phase: Phase, attempt: int, weight: int, revision: str) -> None:
+    plan = make_plan(status={"phase": phase, "attempt": attempt, "weight": 70})
+    assert istio.stamped_revision(render(plan, weight)[-1]) == revision
+
+
+def test_probes_do_not_count_as_the_users_requests() -> None:
+    probe, users = render(make_plan(), 0)[-1]["spec"]["http"]
+    assert probe["match"] == [{"headers": {"x-cutover-probe": {"exact": "heroku"}}}]
+    (leg,) = probe["route"]
+    assert leg["destination"]["host"] == "cutover-probe.acme-pdf-1a2b3c.herokuapp.com"
+    # It goes the same way otherwise.
+    assert leg["headers"] == users["route"][0]["headers"]
+    assert {name: probe[name] for name in ("timeout", "retries", "headers")} == {
+        name: users[name] for name in ("timeout", "retries", "headers")
+    }
+
+
+def test_names_of_two_plans_never_meet() -> None:
+    names = {
+        (body["kind"], body["metadata"]["name"])
+        for name in ("pdf", "probe-pdf", "pdf-probe", "probe-cutover-pdf", "cutover-pdf")
+        for body in render(make_plan(name), 0)
+    }
+    assert len(names) == 5 * 4
+
+
+def test_nothing_in_production_form_trusts_blindly() -> None:
+    _, *rules, _ = render(make_plan(), 0)
+    assert len(rules) == 2
+    for rule in rules:
+        assert rule["spec"]["trafficPolicy"]["tls"] == {
+            "mode": "SIMPLE",
+            "sni": "acme-pdf-1a2b3c.herokuapp.com",
+            "subjectAltNames": ["acme-pdf-1a2b3c.herokuapp.com"],
+        }
+
+
+def test_development_with_a_ca_verifies() -> None:
+    _, rule, *_ = render(make_plan(), 0, development=DevelopmentHeroku("127.0.0.1", 1, "/ca.crt"))
+    assert rule["spec"]["trafficPolicy"]["tls"] == {
+        "mode": "SIMPLE",
+        "sni": "acme-pdf-1a2b3c.herokuapp.com",
+        "subjectAltNames": ["acme-pdf-1a2b3c.herokuapp.com"],
+        "caCertificates": "/ca.crt",
+    }
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda legs: legs.pop(),
+        lambda legs: legs.append({"destination": {"host": "third"}, "weight": 0}),
+        lambda legs: legs[0].update(weight=80),
+        lambda legs: legs[0].pop("weight"),
+        lambda legs: legs[0].update(destination={"host": "elsewhere"}),
+        lambda legs: legs[0].pop("destination"),
+    ],
+)
+def test_another_shape_has_no_weight(edit: Any) -> None:
+    objects = render(make_plan(), 25)
+    edit(split(objects)["route"])
+    assert istio.split_weight(objects[-1], make_plan()) is None
+
+
+@pytest.mark.parametrize("spec", [{}, {"http": None}, {"http": []}, {"http": [{"name": "other"}]}, {"tls": []}])
+def test_a_foreign_route_has_neither_weight_nor_revision(spec: Json) -> None:
+    assert istio.split_weight({"spec": spec}, make_plan()) is None
+    assert istio.stamped_revision({"spec": spec}) == ""
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        ([], ()),
+        ([{"manager": "cutover", "fieldsV1": {"f:spec": {"f:http": {}}}}], ()),
+        ([{"manager": "kubectl-edit", "fieldsV1": {"f:spec": {"f:http": {}}}}], ("kubectl-edit",)),
+        ([{"manager": "kubectl-label", "fieldsV1": {"f:metadata": {"f:labels": {"f:a": {}}}}}], ()),
+        ([{"manager": "pilot-discovery", "subresource": "status", "fieldsV1": {"f:status": {}}}], ()),
+        (
+            [
+                {"manager": "kustomize-controller", "operation": "Apply", "fieldsV1": {"f:spec": {}}},
+                {"manager": "argocd", "operation": "Update", "fieldsV1": {"f:spec": {"f:hosts": {}}}},
+            ],
+            ("argocd", "kustomize-controller"),
+        ),
+    ],
+)
+def test_foreign_managers_are_those_of_the_spec(entries: list[Json], expected: tuple[str, ...]) -> None:
+    assert istio.foreign_managers({"metadata": {"managedFields": entries}}) == expected
+
+
+async def test_nothing_is_wanted_before_the_takeover(traffic: IstioTraffic, cluster: FakeCluster) -> None:
+    assert await traffic.get(make_plan(), None) == TrafficState(weight=None, revision="", current=True)
+    assert cluster.writes() == []
+
+
+async def test_what_was_set_is_current(traffic: IstioTraffic) -> None:
+    plan = make_plan()
+    await traffic.set(plan, 25)
+    assert await traffic.get(plan, 25) == TrafficState(weight=25, revision="a1-w25", current=True)
+    assert await traffic.get(plan, 50) == TrafficState(weight=25, revision="a1-w25", current=False)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda body: body["spec"]["http"][1]["route"][0].update(weight=60),
+        lambda body: body["spec"]["http"][1].update(fault={"abort": {"httpStatus": 503}}),
+        lambda body: body["spec"].update(hosts=["pdf.example.com"]),
+        lambda body: body["metadata"]["labels"].pop("cutover.dev/plan"),
+        lambda body: body["metadata"].pop("labels"),
+        lambda body: body["metadata"]["annotations"].pop("kustomize.toolkit.fluxcd.io/reconcile"),
+    ],
+)
+async def test_an_edit_is_seen_by_the_watch_and_put_back(
+    traffic: IstioTraffic, cluster: FakeCluster, edit: Any
+) -> None:
+    plan = make_plan()
+    await traffic.set(plan, 25)
+    edited = cluster.route()
+    edit(edited)
+    assert traffic.cache.observe_event("MODIFIED", cluster.store(edited, "kubectl-edit"))
+    state = await traffic.get(plan, 25)
+    assert (state.current, state.foreign) == (False, ("kubectl-edit",))
+    cluster.log.clear()
+    await traffic.set(plan, 25)
+    assert cluster.log == ["update VirtualService cutover-pdf"]
+    assert await traffic.get(plan, 25, fresh=True) == TrafficState(weight=25, revision="a1-w25", current=True)
+
+
+async def test_what_others_add_to_the_metadata_stays(traffic: IstioTraffic, cluster: FakeCluster) -> None:
+    plan = make_plan()
+    await traffic.set(plan, 10)
+    edited = cluster.route()
+    edited["metadata"]["labels"]["team"] = "docs"
+    edited["metadata"]["annotations"]["note"] = "hello"
+    traffic.cache.observe_event("MODIFIED", cluster.store(edited))
+    assert (await traffic.get(plan, 10)).current
+    await traffic.set(plan, 25)
+    metadata = cluster.route()["metadata"]
+    assert (metadata["labels"]["team"], metadata["annotations"]["note"]) == ("docs", "hello")
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+
+
+async def test_a_route_is_created_after_what_it_refers_to(traffic: IstioTraffic, cluster: FakeCluster) -> None:
+    await traffic.set(make_plan(), 0)
+    assert cluster.writes() == [
+        "create ServiceEntry cutover-pdf",
+        "create DestinationRule cutover-pdf",
+        "create DestinationRule probe-cutover-pdf",
+        "create VirtualService cutover-pdf",
+    ]
+
+
+async def test_a_step_is_one_write_and_nothing_is_written_twice(traffic: IstioTraffic, cluster: FakeCluster) -> None:
+    plan = make_plan()
+    await traffic.set(plan, 0)
+    cluster.log.clear()
+    await traffic.set(plan, 10)
+    assert cluster.log == ["update VirtualService cutover-pdf"]
+    await traffic.set(plan, 10)
+    assert len(cluster.log) == 1
+
+
+async def test_a_rollback_writes_the_route_first(traffic: IstioTraffic, cluster: FakeCluster) -> None:
+    plan = make_plan()
+    await traffic.set(plan, 50)
+    rule = copy.deepcopy(cluster.objects["DestinationRule", "docs", "cutover-pdf"])
+    rule["spec"]["trafficPolicy"] = {}
+    traffic.cache.observe_event("MODIFIED", cluster.store(rule, "somebody"))
+    cluster.log.clear()
+    await traffic.set(plan, 0)
+    assert cluster.log == ["update VirtualService cutover-pdf", "update DestinationRule cutover-pdf"]
+
+
+async def test_a_stale_cache_ends_in_a_conflict_once(traffic: IstioTraffic, cluster: FakeCluster) -> None:
+    plan = make_plan()
+    await traffic.set(plan, 10)
+    edited = cluster.route()
+    split([edited])["route"][1]["weight"] = 99
+    cluster.store(edited, "kubectl-edit")  # and the watch has not said so yet
+    with pytest.raises(Conflict):
+        await traffic.set(plan, 25)
+    await traffic.set(plan, 25)
+    assert (await traffic.get(plan, 25, fresh=True)).current
+
+
+async def test_a_write_of_unknown_outcome_is_looked_up(traffic: IstioTraffic, cluster: FakeCluster) -> None:
+    plan = make_plan()
+    await traffic.set(plan, 10)
+    cluster.outage = True
+    with pytest.raises(Unavailable):
+        await traffic.set(plan, 25)
+    cluster.outage = False
+    cluster.log.clear()
+    assert (await traffic.get(plan, 10)).current
+    assert cluster.log == ["get VirtualService cutover-pdf"]
+
+
+async def test_a_deleted_object_comes_back(traffic: IstioTraffic, cluster: FakeCluster) -> None:
+    plan = make_plan()
+    await traffic.set(plan, 10)
+    gone = cluster.objects.pop(("VirtualService", "docs", "cutover-pdf"))
+    gone["metadata"]["resourceVersion"] = "1000"
+    with pytest.raises(Conflict):
+        await traffic.set(plan, 25)  # before the watch has said so
+    traffic.cache.observe_event("DELETED", gone)
+    assert await traffic.get(plan, 10) == TrafficState(weight=None, revision="", current=False)
+    await traffic.set(plan, 10)
+    assert (await traffic.get(plan, 10)).current
+
+
+async def test_defaults_of_the_api_server_are_no_drift(traffic: IstioTraffic, cluster: FakeCluster) -> None:
+    cluster.default = {"filledIn": True}
+    plan = make_plan()
+    await traffic.set(plan, 10)
+    cluster.log.clear()
+    assert (await traffic.get(plan, 10, fresh=True)).current
+    await traffic.set(plan, 10)
+    assert cluster.writes() == []
+    edited = cluster.route()
+    edited["spec"]["hosts"] = []
+    traffic.cache.observe_event("MODIFIED", cluster.store(edited))
+    assert not (await traffic.get(plan, 10)).current
+
+
+async def test_somebody_elses_route_of_that_name_is_left_alone(traffic: IstioTraffic, cluster: FakeCluster) -> None:
+    plan = make_plan()
+    theirs = copy.deepcopy(render(plan, 0)[-1])
+    theirs["metadata"] = {"name": "cutover-pdf", "namespace": "docs"}
+    theirs["spec"] = {"hosts": ["pdf.example.com"], "http": []}
+    cluster.store(theirs, "team-docs")
+    with pytest.raises(Unavailable, match="exists and is not the operator's"):
+        await traffic.set(plan, 0)
+    assert cluster.route()["spec"] == theirs["spec"]
+
+
+async def test_a_plan_made_anew_takes_over_what_its_forerunner_left(
+    traffic: IstioTraffic, cluster: FakeCluster
+) -> None:
+    await traffic.set(make_plan(), 0)
+    anew = replace(make_plan(), uid="another")
+    assert not (await traffic.get(anew, 0)).current
+    await traffic.set(anew, 0)
+    assert cluster.route()["metadata"]["annotations"]["cutover.dev/plan-uid"] == "another"
+
+
+@pytest.mark.parametrize(
+    ("end", "weight"), [(OnDelete.HEROKU, 0), (OnDelete.EKS, 100), (OnDelete.LEAVE, 50)], ids=str
+)
+async def test_traffic_goes_on_after_the_plan(
+    traffic: IstioTraffic, cluster: FakeCluster, end: OnDelete, weight: int
+) -> None:
+    plan = make_plan(status={"phase": "Shifting", "weight": 50})
+    await traffic.set(plan, 50)
+    cluster.log.clear()
+    await traffic.finalize(plan, end)
+    assert len(cluster.writes()) == (0 if end is OnDelete.LEAVE else 1)
+    assert istio.split_weight(cluster.route(), plan) == weight
+    assert len(cluster.objects) == 4
+    assert not any("ownerReferences" in body["metadata"] for body in cluster.objects.values())
+
+
+async def test_a_plan_that_never_took_over_leaves_nothing(traffic: IstioTraffic, cluster: FakeCluster) -> None:
+    await traffic.finalize(make_plan(), OnDelete.HEROKU)
+    assert cluster.objects == {}
+
+
+# --------------------------------------------------------------------------------------------------------------- cache
+
+
+def versioned(version: int, **spec: Any) -> Json:
+    body = render(make_plan(), 0)[-1]
+    body["metadata"]["resourceVersion"] = str(version)
+    body["spec"] = spec
+    return body
+
+
+def test_cache_ignores_what_is_older() -> None:
+    cache = RouteCache()
+    assert cache.observe_event(None, versioned(10, hosts=["new"]))
+    assert not cache.observe_event("MODIFIED", versioned(9, hosts=["old"]))
+    assert not cache.observe_event("MODIFIED", versioned(10, hosts=["same"]))
+    assert not cache.observe_event("DELETED", versioned(9))
+    assert cache.put(versioned(8)).version == "10"
+    live = cache.get(versioned(0))
+    assert live is not None
+    assert live.body["spec"] == {"hosts": ["new"]}
+    assert cache.observe_event("DELETED", versioned(11))
+    assert cache.get(versioned(0)) is None
+
+
+def test_cache_takes_only_objects_of_the_operator() -> None:
+    cache = RouteCache()
+    other = versioned(1)
+    other["metadata"]["name"] = "team-route"
+    assert not cache.observe_event("ADDED", other)
+    gateway = versioned(1)
+    gateway["kind"] = "Gateway"
+    assert not cache.observe_event("ADDED", gateway)
+
+
+def test_a_look_that_finds_the_cache_warm_asks_nobody(cluster: FakeCluster) -> None:
+    async def scenario() -> None:
+        traffic, plan = IstioTraffic(cast("Cluster", cluster)), make_plan()
+        await traffic.set(plan, 10)
+        cluster.log.clear()
+        for _ in range(3):
+            await traffic.get(plan, 10)
+        assert cluster.log == []
+
+    asyncio.run(scenario())
+
+
+# --------------------------------------------------------------------------------------------------------- other routes
+
+
+@pytest.mark.parametrize(
+    ("namespace", "name", "spec", "claimed"),
+    [
+        ("a", "x", {"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"]}, {"pdf.example.com": "a/x"}),
+        ("a", "x", {"hosts": ["PDF.example.com"], "gateways": ["istio-ingress/public"]}, {"pdf.example.com": "a/x"}),
+        ("docs", "x", {"hosts": ["docs.example.com"], "gateways": ["local"]}, {"docs.example.com": "docs/x"}),
+        ("a", "x", {"hosts": ["docs.example.com"], "gateways": ["local"]}, {}),
+        ("a", "x", {"hosts": ["*.example.com"], "gateways": ["istio-ingress/public"]}, {}),
+        ("a", "x", {"hosts": ["pdf.example.com"], "gateways": ["mesh"]}, {}),
+        ("a", "x", {"hosts": ["pdf.example.com"]}, {}),
+        ("a", "delegate", {"http": []}, {}),
+        ("docs", "cutover-pdf", {"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"]}, {}),
+    ],
+)
+def test_claimed_hosts(namespace: str, name: str, spec: Json, claimed: dict[str, str]) -> None:
+    item = {"metadata": {"namespace": namespace, "name": name}, "spec": spec}
+    assert claimed_hosts(make_plan(), [item]) == claimed
