@@ -275,6 +275,8 @@ def _copy_from_module(go: str, part: _Part) -> None:
 def _build_program(go: str, part: _Part, heading: str, started: float) -> None:
     target = part.target()
     target.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in target.parent.glob(".build-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".build-") as folder:
         output = Path(folder) / part.name
         command = [go, "build", "-v", "-trimpath", *part.flags, "-o", str(output), part.package]

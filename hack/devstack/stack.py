@@ -254,8 +254,8 @@ class Stack:
         for folder in ("logs", "targets", "etcd", "prometheus", "accounts"):
             (self.state_dir / folder).mkdir(parents=True, exist_ok=True)
         # There are an administrator's keys in it, and etcd wants its own folder closed.
-        for folder in (self.state_dir, self.state_dir / "etcd"):
-            folder.chmod(0o700)
+        for private in (self.state_dir, self.state_dir / "etcd"):
+            private.chmod(0o700)
         self._supervisor = supervisor.launch(self.state_dir, detached=self._detached)
         try:
             self._choose_ports()
@@ -307,15 +307,14 @@ class Stack:
         self._kill_all()
 
     def _kill_all(self) -> None:
-        pid = self._supervisor.pid if self._supervisor else _read_pid(self.state_dir)
         with contextlib.suppress(StackError):
             supervisor.call(self.state_dir, {"do": "exit"})
         if self._supervisor:
             if self._supervisor.stdin:
                 self._supervisor.stdin.close()
             self._supervisor.wait()
-        elif pid:
-            self._until(lambda: not Path(f"/proc/{pid}").exists(), 10.0)
+        else:
+            self._until(lambda: not supervisor.runs(self.state_dir), 10.0)
         self._release()
 
     def _release(self) -> None:
@@ -784,10 +783,3 @@ def _read_record(state: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise StackError(f"there is no stack in {state}") from error
     return record
-
-
-def _read_pid(state: Path) -> int | None:
-    try:
-        return int((state / "supervisor.pid").read_text())
-    except (FileNotFoundError, ValueError):
-        return None

@@ -9,6 +9,7 @@ owner, and its end means that the owner is gone.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -18,7 +19,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,10 @@ from devstack.support import StackError, tail, try_lock
 
 _PR_SET_PDEATHSIG = 1
 _SOCKET = "control.sock"
+_LOCK = "supervisor.lock"
 
 
-@contextmanager
+@contextlib.contextmanager
 def _socket_path(state: Path) -> Iterator[str]:
     """Yield a path of the control socket short enough for the kernel's 108 bytes."""
     descriptor = os.open(state, os.O_RDONLY | os.O_DIRECTORY)
@@ -46,7 +47,7 @@ def call(state: Path, request: dict[str, Any]) -> Any:
     state
         The stack's state directory.
     request
-        ``{"do": "spawn" | "signal" | "list" | "exit", ...}``.
+        ``{"do": "spawn" | "signal" | "list" | "pid" | "exit", ...}``.
 
     Raises
     ------
@@ -97,16 +98,27 @@ def launch(state: Path, *, detached: bool) -> subprocess.Popen[bytes]:
             cwd="/",
         )
     while process.poll() is None:
-        try:
-            call(state, {"do": "list"})
-        except StackError:
-            try:
-                process.wait(timeout=0.02)
-            except subprocess.TimeoutExpired:
-                continue
-        else:
-            return process
+        # Another one may be answering: the one that keeps ours from starting.
+        with contextlib.suppress(StackError):
+            if call(state, {"do": "pid"}) == process.pid:
+                return process
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.02)
     raise StackError(f"the stack in {state} cannot be supervised:\n{tail(log, 5)}")
+
+
+def runs(state: Path) -> bool:
+    """Tell whether a supervisor runs in a state directory, also one that is just ending.
+
+    Parameters
+    ----------
+    state
+        The stack's state directory.
+    """
+    lock = try_lock(state / _LOCK)
+    if lock is not None:
+        os.close(lock)
+    return lock is None
 
 
 class _Supervisor:
@@ -180,6 +192,8 @@ class _Supervisor:
                 return None
             case "list":
                 return {name: {"pid": child.pid, "status": child.poll()} for name, child in self._children.items()}
+            case "pid":
+                return os.getpid()
             case "exit":
                 self._leaving = True
                 return None
@@ -215,7 +229,7 @@ class _Supervisor:
 def main() -> None:
     """Supervise the stack in the state directory named on the command line."""
     state = Path(sys.argv[1])
-    if try_lock(state / "supervisor.lock") is None:
+    if try_lock(state / _LOCK) is None:
         sys.exit(f"another supervisor runs in {state}; stop that stack first")
     (state / "supervisor.pid").write_text(f"{os.getpid()}\n")
     try:

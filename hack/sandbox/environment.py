@@ -27,6 +27,8 @@ from sandbox.manifests import NAMESPACE, OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, J
 
 ROOT = Path(__file__).resolve().parents[2]
 _OPERATOR = "operator"
+#: Of a request when all is well. Next to it the machine's own unevenness is small, and no bound of the histogram is near.
+_LATENCY_MS = 75.0
 _PLANS = f"/apis/cutover.dev/v1alpha1/namespaces/{NAMESPACE}/migrationplans"
 
 
@@ -96,6 +98,9 @@ class Environment:
         self.stack.start()
         try:
             self.apps.start()
+            for service in self.services:
+                for leg in ("heroku", "eks"):
+                    self.knobs(leg, service).set(latency_ms=_LATENCY_MS)
             self.stack.add_scrape_target("eks-app", f"http://127.0.0.1:{self.apps.eks_admin_port}/metrics")
             self.install()
             self.start_operator()

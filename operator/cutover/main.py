@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import kopf
 import prometheus_client
@@ -114,7 +115,7 @@ class LoopWaker:
 
 def _register_login(registry: kopf.OperatorRegistry, settings: Settings) -> None:
     @kopf.on.login(registry=registry)
-    def login(**kwargs: object) -> kopf.ConnectionInfo | None:
+    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
         if settings.kubeconfig is not None:
             return kopf.login_with_kubeconfig(**kwargs)
         return kopf.login_with_service_account(**kwargs)
@@ -147,8 +148,8 @@ def configure_logging(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # Both tell of every object and request: whole bodies at DEBUG, and nothing of a decision.
-    for name in ("kopf", "httpx", "httpcore"):
+    # They tell of every object and request, whole bodies at DEBUG, and nothing of a decision.
+    for name in ("kopf", "httpx", "httpcore", "aiohttp.access"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
 
 

@@ -34,8 +34,13 @@ class Loop(Protocol):
 class Requests(Protocol):
     """Counts of requests to the API server."""
 
-    requests: Mapping[str, int]
-    errors: Mapping[str, int]
+    @property
+    def requests(self) -> Mapping[str, int]:
+        """Requests made, by verb."""
+
+    @property
+    def errors(self) -> Mapping[str, int]:
+        """Requests that failed, by cause."""
 
 
 class Queries(Protocol):

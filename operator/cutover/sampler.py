@@ -13,7 +13,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from cutover.core.blocks import Block
 from cutover.core.observation import Histogram, Samples
@@ -103,6 +103,14 @@ class _Feed:
         return blocks
 
 
+class _LastRead(NamedTuple):
+    """Up to which block all were read, how long after its end, and each source's newest scrape then."""
+
+    end: float
+    settle: float
+    newest: dict[Source, float]
+
+
 class Sampler:
     """Reads the gateways' counters for all plans; implements :class:`cutover.ports.Metrics`.
 
@@ -158,8 +166,7 @@ class Sampler:
         self._plans_per_query = max(1, destinations_per_query // 2)
         self._feeds: dict[str, _Feed] = {}
         self._changed = asyncio.Event()
-        # Per length of block: end of the last that was read, and each source's newest scrape then.
-        self._newest: dict[int, tuple[float, dict[Source, float]]] = {}
+        self._last_read: dict[int, _LastRead] = {}  # by length of block
 
     def watch(self, key: str, target: Target) -> None:
         """Deliver the blocks of a plan that end after ``target.since``.
@@ -329,18 +336,17 @@ class Sampler:
             return reading
 
     def _watch_for_late_scrapes(self, reading: Reading, length: int, start: float, end: float) -> None:
-        last_end, newest = self._newest.get(length, (0.0, {}))
-        if last_end == start:
+        last, settle = self._last_read.get(length), self.settle
+        if last is not None and last.end == start:
             for source in reading.sources():
-                if reading.last_scrape(source, start, inclusive=True) > newest.get(source, math.inf):
+                if reading.last_scrape(source, start, inclusive=True) > last.newest.get(source, math.inf):
                     self.late_scrapes += 1
-                    self.settle = min(max(self.settle, 0.25) * 2, max(self.settle, self._scrape_interval))
+                    if settle == last.settle:  # else it was read too early, but would not be any more
+                        self.settle = min(max(2 * settle, 0.5), max(settle, self._scrape_interval))
                     break
-        if end > last_end:
-            self._newest[length] = (
-                end,
-                {source: reading.last_scrape(source, end, inclusive=True) for source in reading.sources()},
-            )
+        if last is None or end > last.end:
+            newest = {source: reading.last_scrape(source, end, inclusive=True) for source in reading.sources()}
+            self._last_read[length] = _LastRead(end, settle, newest)
 
     def _failed(self, feeds: dict[str, _Feed], text: str) -> None:
         now = self._clock.now()

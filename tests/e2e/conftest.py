@@ -16,7 +16,7 @@ from sandbox.environment import Environment
 Scenario = Callable[[Environment], None]
 
 #: Requests per second to each service that a scenario uses.
-RATE = 40.0
+RATE = 50.0
 
 
 def scenarios_of(request: pytest.FixtureRequest) -> dict[str, Scenario]:

@@ -120,7 +120,7 @@ def test_a_hung_leg_is_left_within_four_scrapes(environment: Environment) -> Non
     onset = environment.knobs("eks", "hung").set(hang=True)
     _rolled_back(environment, "hung", 90)
     environment.knobs("eks", "hung").set(hang=False)
-    found = rescue(environment, "hung", onset)
+    found = rescue(environment, "hung", onset, slow_s=5.0)
     print("hung at 25 %:", found)
     assert found.seconds <= 4 * SCRAPE
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 from dataclasses import replace
 from pathlib import Path
@@ -245,10 +244,11 @@ def test_a_foreign_route_has_neither_weight_nor_revision(spec: Json) -> None:
         ([{"manager": "pilot-discovery", "subresource": "status", "fieldsV1": {"f:status": {}}}], ()),
         (
             [
-                {"manager": "kustomize-controller", "operation": "Apply", "fieldsV1": {"f:spec": {}}},
-                {"manager": "argocd", "operation": "Update", "fieldsV1": {"f:spec": {"f:hosts": {}}}},
+                {"manager": "kustomize-controller", "time": "2026-11-01T09:00:00Z", "fieldsV1": {"f:spec": {}}},
+                {"manager": "kubectl-edit", "time": "2026-11-01T10:00:00Z", "fieldsV1": {"f:spec": {}}},
+                {"manager": "kubectl-edit", "time": "2026-11-01T08:00:00Z", "fieldsV1": {"f:spec": {}}},
             ],
-            ("argocd", "kustomize-controller"),
+            ("kubectl-edit", "kustomize-controller"),
         ),
     ],
 )
@@ -306,6 +306,20 @@ async def test_what_others_add_to_the_metadata_stays(traffic: IstioTraffic, clus
     await traffic.set(plan, 25)
     metadata = cluster.route()["metadata"]
     assert (metadata["labels"]["team"], metadata["annotations"]["note"]) == ("docs", "hello")
+
+
+async def test_the_maker_of_an_edit_is_looked_for_where_the_edit_is(
+    traffic: IstioTraffic, cluster: FakeCluster
+) -> None:
+    plan = make_plan()
+    await traffic.set(plan, 25)
+    rule = cluster.objects["DestinationRule", "docs", "cutover-pdf"]
+    traffic.cache.observe_event("MODIFIED", cluster.store(rule, "agrees"))
+    assert (await traffic.get(plan, 25)).foreign == ("agrees",)
+    edited = cluster.route()
+    edited["spec"]["hosts"] = []
+    traffic.cache.observe_event("MODIFIED", cluster.store(edited, "culprit"))
+    assert (await traffic.get(plan, 25)).foreign == ("culprit",)
 
 
 # ------------------------------------------------------------------------------------------------------------- writing
@@ -414,9 +428,7 @@ async def test_a_plan_made_anew_takes_over_what_its_forerunner_left(
     assert cluster.route()["metadata"]["annotations"]["cutover.dev/plan-uid"] == "another"
 
 
-@pytest.mark.parametrize(
-    ("end", "weight"), [(OnDelete.HEROKU, 0), (OnDelete.EKS, 100), (OnDelete.LEAVE, 50)], ids=str
-)
+@pytest.mark.parametrize(("end", "weight"), [(OnDelete.HEROKU, 0), (OnDelete.EKS, 100), (OnDelete.LEAVE, 50)], ids=str)
 async def test_traffic_goes_on_after_the_plan(
     traffic: IstioTraffic, cluster: FakeCluster, end: OnDelete, weight: int
 ) -> None:
@@ -469,16 +481,13 @@ def test_cache_takes_only_objects_of_the_operator() -> None:
     assert not cache.observe_event("ADDED", gateway)
 
 
-def test_a_look_that_finds_the_cache_warm_asks_nobody(cluster: FakeCluster) -> None:
-    async def scenario() -> None:
-        traffic, plan = IstioTraffic(cast("Cluster", cluster)), make_plan()
-        await traffic.set(plan, 10)
-        cluster.log.clear()
-        for _ in range(3):
-            await traffic.get(plan, 10)
-        assert cluster.log == []
-
-    asyncio.run(scenario())
+async def test_a_look_that_finds_the_cache_warm_asks_nobody(traffic: IstioTraffic, cluster: FakeCluster) -> None:
+    plan = make_plan()
+    await traffic.set(plan, 10)
+    cluster.log.clear()
+    for _ in range(3):
+        await traffic.get(plan, 10)
+    assert cluster.log == []
 
 
 # --------------------------------------------------------------------------------------------------------- other routes

@@ -69,7 +69,7 @@ _ANNOTATIONS = {
 }
 
 #: Retries, on either leg: none. The mesh's default repeats a refused connection twice, so that of an EKS leg with a
-#: third of its Pods dead the gate would see a tenth of the failures. Without retries one request of a user is one
+#: third of its Pods dead the gate would see a ninth of the failures. Without retries one request of a user is one
 #: attempt, one count in istio_requests_total and one answer, alike on both legs. It has to be written: a route that
 #: says nothing has the mesh's default.
 RETRIES = 0
@@ -267,16 +267,14 @@ class Live:
 
 
 def foreign_managers(body: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return who besides the operator owns a part of the object's spec, from its managed fields."""
-    return tuple(
-        sorted(
-            {
-                entry.get("manager", "unknown")
-                for entry in body["metadata"].get("managedFields") or ()
-                if entry.get("manager") != FIELD_MANAGER and "f:spec" in (entry.get("fieldsV1") or {})
-            }
-        )
-    )
+    """Return who besides the operator owns a part of the object's spec by its managed fields, the latest first."""
+    entries = [
+        entry
+        for entry in body["metadata"].get("managedFields") or ()
+        if entry.get("manager") != FIELD_MANAGER and "f:spec" in (entry.get("fieldsV1") or {})
+    ]
+    entries.sort(key=lambda entry: str(entry.get("time", "")), reverse=True)
+    return tuple(dict.fromkeys(entry.get("manager", "unknown") for entry in entries))
 
 
 def split_weight(body: Mapping[str, Any], plan: Plan, cluster_domain: str = "cluster.local") -> int | None:
@@ -408,11 +406,14 @@ class IstioTraffic:
             wanted = wanted[-1:]
         live = await asyncio.gather(*(self._live(body, fresh=fresh) for body in wanted))
         route = live[-1]
+        strayed = [one for one, body in zip(live, wanted, strict=True) if not self._matches(one, body)]
+        present = [one for one in strayed or live if one is not None]
         return TrafficState(
             weight=None if route is None else split_weight(route.body, plan, self.cluster_domain),
             revision="" if route is None else stamped_revision(route.body),
-            current=weight is None or all(map(self._matches, live, wanted)),
-            foreign=tuple(sorted({manager for one in live if one is not None for manager in one.managers})),
+            current=weight is None or not strayed,
+            # Of those that are not as they should be, if any: others may own a part of the rest in all harmony.
+            foreign=tuple(dict.fromkeys(manager for one in present for manager in one.managers)),
         )
 
     async def set(self, plan: Plan, weight: int) -> None:

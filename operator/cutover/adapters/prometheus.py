@@ -57,7 +57,8 @@ class PrometheusClient:
         self._max_bytes = max_bytes
         self._token_file = token_file
         self._pause = pause
-        self._http = httpx.AsyncClient(timeout=timeout, transport=transport, follow_redirects=False)
+        # Prometheus is in the cluster or next to it: a proxy for the outside is not on the way.
+        self._http = httpx.AsyncClient(timeout=timeout, transport=transport, follow_redirects=False, trust_env=False)
 
     async def query(self, promql: str, at: float) -> Result:
         """Evaluate an expression.
@@ -150,10 +151,11 @@ class PrometheusClient:
         if warnings := answer.get("warnings"):
             raise Unavailable(f"{self._name} warns that its answer is not complete: {_short(str(warnings[0]))}")
         data = answer.get("data")
-        if not isinstance(data, dict) or data.get("resultType") not in ("vector", "matrix"):
-            raise Unavailable(f"{self._name} answered with neither a vector nor a matrix")
-        result: Result = data["result"]
-        return result
+        if isinstance(data, dict) and data.get("resultType") in ("vector", "matrix"):
+            result = data.get("result")
+            if isinstance(result, list):
+                return result
+        raise Unavailable(f"{self._name} answered with neither a vector nor a matrix")
 
 
 def _short(text: str) -> str:

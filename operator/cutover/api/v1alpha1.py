@@ -703,9 +703,13 @@ class Checkpoint(Model):
     share_pool: tuple[float, float] = Field(
         default=(0.0, 0.0), description="Requests to EKS and to both legs, pooled until the weight is seen."
     )
+    live_at: float | None = Field(
+        default=None, description="Unix seconds; when a probe first saw the current route at the gateway."
+    )
     observed_at: float | None = Field(
         default=None, description="Unix seconds; when the weight was seen at the gateway."
     )
+    next_weight: int = Field(default=0, description="Next step's weight, which the evidence of safety is for.")
     consumed_until: float = Field(default=0.0, description="Unix seconds; end of the last judged block.")
     gaps: int = Field(default=0, description="Blocks in a row, up to the last one, that could not be judged.")
     evidence: dict[str, Any] = Field(

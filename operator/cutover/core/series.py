@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cutover.core.blocks import Block, Counts
@@ -57,13 +57,35 @@ class Series(NamedTuple):
     values: Sequence[float]
 
 
+class _Scrapes:
+    """When each source was scraped."""
+
+    def __init__(self) -> None:
+        self._times: dict[Source, set[float]] = {}
+        self._sorted: dict[Source, list[float]] = {}
+
+    def add(self, source: Source, times: Iterable[float]) -> None:
+        self._times.setdefault(source, set()).update(times)
+        self._sorted.pop(source, None)
+
+    def last(self, source: Source, before: float, *, inclusive: bool = False) -> float:
+        times = self._sorted.get(source)
+        if times is None:
+            times = self._sorted[source] = sorted(self._times.get(source, ()))
+        index = bisect_right(times, before) if inclusive else bisect_left(times, before)
+        return times[index - 1] if index else -_INF
+
+    def __iter__(self) -> Iterator[Source]:
+        return iter(self._times)
+
+
 class Reading:
     """What one set of range selectors returned: the legs' counters, and when each source was scraped."""
 
     def __init__(self) -> None:
         self._series: dict[str, list[Series]] = {}
-        self._scrapes: dict[Source, set[float]] = {}
-        self._sorted: dict[Source, list[float]] = {}
+        self._seen = _Scrapes()  # scrapes that succeeded
+        self._counted = _Scrapes()  # those of them that brought a counter
 
     def add_counters(self, result: Result) -> None:
         """Take ``istio_requests_total`` or ``istio_request_duration_milliseconds_bucket``.
@@ -73,7 +95,6 @@ class Reading:
         KeyError, TypeError, ValueError
             If it is not the result of a range selector on them.
         """
-        self._sorted.clear()
         for item in result:
             labels: Mapping[str, str] = item["metric"]
             source = _source(labels, labels.get("source_workload_namespace", ""))
@@ -84,21 +105,21 @@ class Reading:
                 source, labels.get("response_code", ""), None if bound is None else float(bound), times, values
             )
             self._series.setdefault(labels["destination_service"], []).append(series)
-            self._scrapes.setdefault(source, set()).update(times)
+            self._seen.add(source, times)
+            self._counted.add(source, times)
 
     def add_presence(self, result: Result) -> None:
-        """Take ``up``: it tells that a gateway was scraped which has not served anything yet.
+        """Take ``up``: it tells that a gateway was scraped which has not served anything yet, or lacks its counters.
 
         Raises
         ------
         KeyError, TypeError, ValueError
             If it is not the result of a range selector.
         """
-        self._sorted.clear()
         for item in result:
             labels: Mapping[str, str] = item["metric"]
-            scrapes = self._scrapes.setdefault(_source(labels, labels.get("namespace", "")), set())
-            scrapes.update(sample[0] for sample in item["values"] if float(sample[1]) == 1)
+            scrapes = [sample[0] for sample in item["values"] if float(sample[1]) == 1]
+            self._seen.add(_source(labels, labels.get("namespace", "")), scrapes)
 
     def of(self, destination: str, namespaces: Sequence[str]) -> list[Series]:
         """Return the counters of a ``destination_service`` at the gateways of some namespaces."""
@@ -106,15 +127,15 @@ class Reading:
 
     def sources(self) -> Iterable[Source]:
         """Return all sources."""
-        return self._scrapes
+        return self._seen
 
     def last_scrape(self, source: Source, before: float, *, inclusive: bool = False) -> float:
         """Return the time of the source's newest scrape before a time, or minus infinity."""
-        times = self._sorted.get(source)
-        if times is None:
-            times = self._sorted[source] = sorted(self._scrapes.get(source, ()))
-        index = bisect_right(times, before) if inclusive else bisect_left(times, before)
-        return times[index - 1] if index else -_INF
+        return self._seen.last(source, before, inclusive=inclusive)
+
+    def last_count(self, source: Source, before: float) -> float:
+        """Return the time of the source's newest scrape before a time that brought any counter, or minus infinity."""
+        return self._counted.last(source, before)
 
 
 class _Leg:
@@ -253,23 +274,27 @@ def _source(labels: Mapping[str, str], namespace: str) -> Source:
 
 def _increment(reading: Reading, series: Series, index: int, reach: float, tally: _Tally) -> float:
     """Return what the counter did up to a sample, and note in the tally why it cannot be known."""
-    at, value = series.times[index], series.values[index]
+    at, value, source = series.times[index], series.values[index], series.source
     if index and at - series.times[index - 1] < reach:
         before = series.values[index - 1]
-        if 0.0 <= before <= value < _INF:
-            if before:
-                tally.continued.add(at)
-            return value - before
         if 0.0 <= value < before < _INF:
             tally.dropped.add(at)
             return value
+        if 0.0 <= before <= value < _INF:
+            if reading.last_scrape(source, at) > series.times[index - 1]:
+                # It began anew, or what relays the counters was in trouble (Istio's agent then answers without them).
+                tally.gap = f"gateway {source.pod} was without a counter for a while"
+            elif before:
+                tally.continued.add(at)
+            return value - before
     elif 0.0 <= value < _INF:
-        if at - reading.last_scrape(series.source, at) < reach:
-            return value  # the gateway was seen without this counter, so it began at 0
+        # ``up`` is not enough: an agent in trouble is up. Some counters must have been there, and not this one.
+        if at - reading.last_count(source, at) < reach:
+            return value
         # Its whole life would look like one increment.
-        tally.gap = f"gateway {series.source.pod} is new, or was not scraped for {reach:g} s"
+        tally.gap = f"gateway {source.pod} is new, or was not scraped for {reach:g} s"
         return 0.0
-    tally.gap = f"a counter of gateway {series.source.pod} is not a number or negative"
+    tally.gap = f"a counter of gateway {source.pod} is not a number or negative"
     return 0.0
 
 

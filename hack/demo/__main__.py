@@ -1,0 +1,183 @@
+"""The demo on the command line: ``python -m demo [--keep] [--out DIR]``, or ``make demo``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from demo import picture, summary
+from demo.play import Play
+from demo.scenarios import SCENARIOS
+from demo.screen import Screen
+from demoapps.child import ChildError
+from devstack.build import ensure_programs
+from devstack.stack import Stack
+from devstack.support import StackError, cache_root, try_lock
+from sandbox.environment import Environment, Timeout
+from sandbox.manifests import NAMESPACE
+
+#: Seconds until a demo that hangs is broken off; a good one takes half of that.
+DEADLINE_SECONDS = 12 * 60
+#: Seconds that stopping may take.
+STOP_SECONDS = 60
+#: Exit status of what was broken off by Ctrl-C.
+INTERRUPTED = 130
+
+
+class DeadlineError(Exception):
+    """The demo takes too long."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="demo", description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="leave the stack and the operator running")
+    parser.add_argument("--stop", action="store_true", help="only stop what an earlier demo has left running")
+    parser.add_argument("--out", type=Path, default=Path("out"), metavar="DIR", help="folder for the picture")
+    parser.add_argument(
+        "--state", type=Path, default=cache_root() / "stacks" / "demo", metavar="DIR", help="folder for data and logs"
+    )
+    return parser
+
+
+def main() -> int:
+    """Run the demo and return the exit status: 0 only when all three plans ended as they should."""
+    options = _parser().parse_args()
+    state = options.state.absolute()
+    if try_lock(state.with_name(f"{state.name}.lock")) is None:
+        return _fail(f"a demo is running in {state} already; wait for it, or name another folder with --state")
+    screen = Screen(Console(highlight=False))
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        ensure_programs()
+        _stop_kept(state, screen)
+        if options.stop:
+            return 0
+        # Plans of an earlier demo would be at their end already.
+        shutil.rmtree(state, ignore_errors=True)
+        with _deadline(DEADLINE_SECONDS):
+            return _run(state, options.out.absolute(), screen, keep=options.keep)
+    except KeyboardInterrupt:
+        screen.say("stopped")
+        return INTERRUPTED
+    except DeadlineError:
+        problem = f"not over after {DEADLINE_SECONDS // 60} minutes, so it was broken off"
+    except (StackError, ChildError, Timeout, OSError, RuntimeError) as error:
+        problem = str(error)
+    return _fail(f"{problem}\n{_where_to_look(state)}")
+
+
+def _run(state: Path, out: Path, screen: Screen, *, keep: bool) -> int:
+    screen.say("starting the stack, both legs and the operator; this takes about half a minute, all of it six")
+    environment = Environment(
+        state, [scenario.service for scenario in SCENARIOS], detached=keep, log=lambda text: screen.say(text)
+    )
+    leave = False
+    try:
+        environment.start()
+        played = Play(environment, screen).run()
+        leave = keep
+        file = out / "demo-timeline.png"
+        picture.draw(played.stories, played.records, played.rollbacks, start=played.start, end=played.end, path=file)
+        summary.tell(screen.console, played)
+        screen.console.print(f"timeline: {file}", soft_wrap=True)
+        if leave:
+            screen.console.print(_how_to_look_around(environment), soft_wrap=True)
+        return _fail(_where_to_look(state)) if played.problems else 0
+    finally:
+        if not leave:
+            with _undisturbed():
+                environment.stop()
+                screen.say("everything is stopped")
+
+
+def _how_to_look_around(environment: Environment) -> str:
+    stack = environment.stack
+    again = " ".join(
+        [
+            f"PYTHONPATH={os.environ.get('PYTHONPATH', '')}",
+            sys.executable,
+            "-m",
+            "demo",
+            "--state",
+            str(environment.state_dir),
+        ]
+    )
+    return (
+        "\nThe stack and the operator are left running; the users are not, as they end with the demo.\n"
+        f"  look around:  KUBECONFIG={stack.kubeconfig} {stack.kubectl_path} -n {NAMESPACE} get mplan\n"
+        f"  Prometheus:   {stack.prometheus_url}\n"
+        f"  gateway:      curl -i -H 'Host: pdf.example.com' {stack.gateway_url}\n"
+        f"  stop it:      {again} --stop"
+    )
+
+
+def _where_to_look(state: Path) -> str:
+    logs = state / "stack" / "logs"
+    return (
+        "where to look:\n"
+        f"  the operator's log       {logs / 'operator.log'}\n"
+        f"  the stack's logs         {logs}\n"
+        f"  both legs' logs          {state / 'apps'}\n"
+        f"  every request of users   {state / 'load' / 'load.jsonl'}\n"
+        "  with --keep (make demo KEEP=1) the stack stays up for a look around"
+    )
+
+
+def _stop_kept(state: Path, screen: Screen) -> None:
+    """Stop what a demo with ``--keep`` has left running."""
+    with contextlib.suppress(StackError):
+        Stack.attach(state / "stack", log=lambda text: screen.say(f"{text} what an earlier demo has left")).stop()
+    for ready in ("heroku-sim", "eks-app"):
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(json.loads((state / "apps" / f"{ready}.json").read_text())["pid"])
+            # The number may belong to another program by now.
+            if str(state).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGTERM)
+
+
+def _fail(problem: str) -> int:
+    print(f"\ndemo: {problem}", file=sys.stderr, flush=True)
+    return 1
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _too_late(*_: object) -> None:
+    raise DeadlineError
+
+
+@contextlib.contextmanager
+def _deadline(seconds: int) -> Iterator[None]:
+    """Break off whatever runs when the time is over, also a call that hangs."""
+    signal.signal(signal.SIGALRM, _too_late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Stop in good order whoever presses Ctrl-C again; if that hangs, end: the children end with their parent."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(STOP_SECONDS)
+    yield
+    signal.alarm(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""Runs the demo: applies the plans, turns the knobs when their time has come, watches until all have ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from demo.scenarios import RATE, SCENARIOS
+from demo.screen import Screen
+from demo.story import Rollback, Story, Users, View, eks_share, rollback
+from demoapps.load import Load
+from demoapps.records import Record
+from devstack.api import fetch
+from sandbox import manifests
+from sandbox.environment import Environment
+
+_LOOK_SECONDS = 0.5
+#: Seconds of users' requests after the last plan has ended: they show where traffic came to rest.
+_REST_SECONDS = 6.0
+#: Most seconds that a request may still be open after that; the route's own time-out is 30.
+_OPEN_SECONDS = 40.0
+#: Seconds of the API server's silence until the demo says so.
+_PATIENCE_SECONDS = 15.0
+_METRICS = {
+    "cutover_observed_share_percent": "share",
+    "cutover_evidence_of_harm": "harm",
+    "cutover_evidence_of_safety": "safety",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """A demo that has ended.
+
+    Parameters
+    ----------
+    stories
+        The plans.
+    start, end
+        From when to when it was, in unix seconds; the record is complete up to the end.
+    records, rollbacks
+        By service: the load's record, and the rollback as measured on it.
+    problems
+        What did not end as it should have.
+    """
+
+    stories: Sequence[Story]
+    start: float
+    end: float
+    records: Mapping[str, Sequence[Record]]
+    rollbacks: Mapping[str, Rollback | None]
+    problems: Sequence[str]
+
+
+class Play:
+    """One demo on a started environment.
+
+    Parameters
+    ----------
+    environment
+        The stack, the legs and the operator.
+    screen
+        Where to tell of it.
+    """
+
+    def __init__(self, environment: Environment, screen: Screen) -> None:
+        self._environment = environment
+        self._screen = screen
+        self._metrics_url = f"http://127.0.0.1:{environment.metrics_port}/metrics"
+        self._seen_at = time.time()
+
+    def run(self) -> Played:
+        """Run it to its end, good or bad."""
+        load = self._environment.start_load({scenario.service: RATE for scenario in SCENARIOS})
+        self._screen.say(f"users send {RATE:g} requests a second to each of {len(SCENARIOS)} services")
+        start = time.time()
+        for scenario in SCENARIOS:
+            self._environment.apply(manifests.plan(scenario.service))
+        self._screen.say("plans are applied")
+        stories = [Story(scenario, View(start)) for scenario in SCENARIOS]
+        with self._screen:
+            while not all(story.at_rest for story in stories):
+                self._look(stories)
+                self._screen.show(stories, lambda story: _lately(load, story))
+                time.sleep(_LOOK_SECONDS)
+        self._screen.say("all plans have ended; waiting for the last requests that are open")
+        time.sleep(_REST_SECONDS)
+        end = time.time()
+        load.settle(end, timeout_s=_OPEN_SECONDS)
+        load.stop()
+        records = {story.scenario.service: load.records(_host(story), start, end) for story in stories}
+        rollbacks = {
+            story.scenario.service: rollback(story, records[story.scenario.service], end) for story in stories
+        }
+        return Played(stories, start, end, records, rollbacks, _problems(stories, records, rollbacks, end))
+
+    def _look(self, stories: Sequence[Story]) -> None:
+        """See what is new, and let the faults begin whose time has come."""
+        if self._environment.operator_pid() is None:
+            raise RuntimeError(f"the operator has ended; its last words:\n{self._environment.operator_log()[-1500:]}")
+        try:
+            metrics = self._metrics()
+            views = [self._view(story.scenario.service, metrics) for story in stories]
+        except OSError as error:
+            if time.time() - self._seen_at > _PATIENCE_SECONDS:
+                raise RuntimeError(f"the API server or the operator does not answer: {error}") from error
+            return
+        self._seen_at = time.time()
+        for story, view in zip(stories, views, strict=True):
+            service, fault = story.scenario.service, story.scenario.fault
+            for news in story.take_in(view):
+                self._screen.say(news, about=service)
+            if fault is not None and story.fault_due:
+                story.onset = self._environment.knobs("eks", service).set(**fault.knobs)
+                self._screen.say(f"the fault begins: {fault.words}", about=service, style="bold dark_orange3")
+
+    def _view(self, service: str, metrics: Mapping[tuple[str, str], float]) -> View:
+        numbers = {field: metrics.get((name, service)) for name, field in _METRICS.items()}
+        return View(time.time(), self._environment.status(service), **numbers)
+
+    def _metrics(self) -> Mapping[tuple[str, str], float]:
+        text = fetch(self._metrics_url).decode()
+        return {
+            (sample.name, sample.labels["plan"]): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name in _METRICS
+        }
+
+
+def _lately(load: Load, story: Story) -> Users:
+    """Count requests that ended in the last ten seconds: a slow one is not on record before it has ended."""
+    now = time.time()
+    recent = load.records(_host(story), now - 60, now)
+    return Users.of(record for record in recent if record.at + record.latency >= now - 10)
+
+
+def _host(story: Story) -> str:
+    return manifests.public_host(story.scenario.service)
+
+
+def _problems(
+    stories: Sequence[Story],
+    records: Mapping[str, Sequence[Record]],
+    rollbacks: Mapping[str, Rollback | None],
+    end: float,
+) -> list[str]:
+    """Say what did not end as it should have: by the plans, and by the users' own record."""
+    problems = []
+    for story in stories:
+        service, phase = story.scenario.service, story.scenario.expected_phase
+        problems += [f"{service}: {text}" for text in story.shortcomings()]
+        last = [record for record in records[service] if record.at >= end - _REST_SECONDS / 2]
+        share, wanted = eks_share(last), 0.0 if phase == "RolledBack" else 100.0
+        if share != wanted:
+            problems.append(f"{service}: in the end users saw {share} % of their requests on EKS and not {wanted:g} %")
+        if phase == "RolledBack" and story.view.phase == phase and rollbacks[service] is None:
+            problems.append(f"{service}: users saw nothing of the weight before the rollback after the fault began")
+    return problems

@@ -1,0 +1,219 @@
+"""The routing objects in the real API server, with Istio's own CRDs and the chart's permissions."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cutover.adapters.istio import IstioTraffic, RouteCache, render, split_weight
+from cutover.adapters.kubernetes import DESTINATION_RULES, SERVICE_ENTRIES, VIRTUAL_SERVICES, Cluster, Json
+from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus, OnDelete
+from cutover.core.observation import Plan, TrafficState
+from cutover.ports import Conflict, Unavailable
+from devstack.stack import Stack
+
+pytestmark = pytest.mark.usefixtures("istio_crds")
+
+CLUSTER_ROLE = Path(__file__).parents[2] / "charts" / "cutover" / "files" / "clusterrole.yaml"
+HOME = "cutover-istio"
+RESOURCES = {"VirtualService": VIRTUAL_SERVICES, "ServiceEntry": SERVICE_ENTRIES, "DestinationRule": DESTINATION_RULES}
+
+
+@pytest.fixture(scope="module")
+def operator_kubeconfig(stack: Stack, api: Any) -> Path:
+    """A ServiceAccount bound to what the chart grants."""
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": HOME}
+    rules = yaml.safe_load(CLUSTER_ROLE.read_text(encoding="utf-8"))
+    rbac = "rbac.authorization.k8s.io/v1"
+    subject = {"kind": "ServiceAccount", "name": "operator", "namespace": HOME}
+    stack.apply(
+        [
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": HOME}},
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "operator", "namespace": HOME}},
+            {"apiVersion": rbac, "kind": "ClusterRole", "metadata": {"name": HOME}, "rules": rules},
+            {
+                "apiVersion": rbac,
+                "kind": "ClusterRoleBinding",
+                "metadata": {"name": HOME},
+                "roleRef": role,
+                "subjects": [subject],
+            },
+        ]
+    )
+    return stack.service_account_kubeconfig(HOME, "operator")
+
+
+@pytest.fixture
+async def cluster(operator_kubeconfig: Path) -> AsyncIterator[Cluster]:
+    cluster = await Cluster.connect(operator_kubeconfig)
+    yield cluster
+    await cluster.close()
+
+
+@pytest.fixture
+def traffic(cluster: Cluster) -> IstioTraffic:
+    return IstioTraffic(cluster)
+
+
+@pytest.fixture
+def plan(namespace: str) -> Plan:
+    spec = {
+        "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
+        "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
+        "traffic": {"istio": {"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"]}},
+    }
+    return Plan(
+        namespace=namespace,
+        name="pdf",
+        uid="8f14e45f-ceea-467f-9575-1f2d3c4b5a69",
+        generation=1,
+        spec=MigrationPlanSpec.model_validate(spec),
+        status=MigrationPlanStatus(attempt=1, weight=25),
+    )
+
+
+def writes(cluster: Cluster) -> int:
+    return sum(count for verb, count in cluster.requests.items() if verb not in ("get", "list"))
+
+
+async def read(cluster: Cluster, plan: Plan) -> Json:
+    return await cluster.get(VIRTUAL_SERVICES, plan.namespace, "cutover-pdf")
+
+
+async def test_objects_are_made_once_and_then_kept_by_one_write(
+    traffic: IstioTraffic, cluster: Cluster, plan: Plan
+) -> None:
+    await traffic.set(plan, 0)
+    assert cluster.requests["create"] == 4
+    for weight in (10, 10, 25, 25):
+        await traffic.set(plan, weight)
+    assert (cluster.requests["create"], cluster.requests["update"]) == (4, 2)
+    # The cache was enough: only the first pass looked.
+    assert cluster.requests["get"] == 4
+    assert await traffic.get(plan, 25, fresh=True) == TrafficState(weight=25, revision="a1-w25", current=True)
+
+
+async def test_istios_crds_take_every_form_of_the_objects(cluster: Cluster, plan: Plan) -> None:
+    for body in render(plan, 100):
+        stored = await cluster.create(RESOURCES[body["kind"]], body)
+        # Nothing was dropped, and nothing filled in.
+        assert stored["spec"] == body["spec"]
+        assert [entry["manager"] for entry in stored["metadata"]["managedFields"]] == ["cutover"]
+
+
+async def test_a_restarted_operator_finds_its_objects_and_writes_nothing(
+    traffic: IstioTraffic, cluster: Cluster, plan: Plan
+) -> None:
+    await traffic.set(plan, 25)
+    before = writes(cluster)
+    restarted = IstioTraffic(cluster, RouteCache())
+    assert (await restarted.get(plan, 25)).current
+    await restarted.set(plan, 25)
+    assert writes(cluster) == before
+
+
+async def test_an_edit_names_its_maker_and_is_put_back(
+    traffic: IstioTraffic, cluster: Cluster, plan: Plan, kubectl: Any
+) -> None:
+    await traffic.set(plan, 25)
+    kubectl(
+        "patch",
+        "virtualservice",
+        "cutover-pdf",
+        "--type=json",
+        '--patch=[{"op": "replace", "path": "/spec/http/1/route/0/weight", "value": 40},'
+        ' {"op": "replace", "path": "/spec/http/1/route/1/weight", "value": 60}]',
+        "--field-manager=kubectl-edit",
+    )
+    assert traffic.cache.observe_event("MODIFIED", await read(cluster, plan))
+    state = await traffic.get(plan, 25)
+    assert state == TrafficState(weight=60, revision="a1-w25", current=False, foreign=("kubectl-edit",))
+    await traffic.set(plan, 25)
+    assert await traffic.get(plan, 25, fresh=True) == TrafficState(weight=25, revision="a1-w25", current=True)
+
+
+async def test_server_side_apply_by_another_manager(
+    traffic: IstioTraffic, cluster: Cluster, plan: Plan, kubectl: Any
+) -> None:
+    await traffic.set(plan, 25)
+    in_git = render(plan, 0)[-1]
+    apply = ("apply", "--server-side", "--field-manager=kustomize-controller", "-f", "-")
+    refusal = kubectl(*apply, stdin=yaml.safe_dump(in_git), check=False)
+    assert 'conflict with "cutover"' in refusal
+    kubectl(*apply, "--force-conflicts", stdin=yaml.safe_dump(in_git))
+    state = await traffic.get(plan, 25, fresh=True)
+    assert state == TrafficState(weight=0, revision="a1-w0", current=False, foreign=("kustomize-controller",))
+    await traffic.set(plan, 25)
+    state = await traffic.get(plan, 25, fresh=True)
+    # It goes on owning the fields on which both agree, which is no drift.
+    assert state == TrafficState(weight=25, revision="a1-w25", current=True, foreign=("kustomize-controller",))
+
+
+async def test_labels_of_others_are_neither_drift_nor_lost(
+    traffic: IstioTraffic, cluster: Cluster, plan: Plan, kubectl: Any
+) -> None:
+    await traffic.set(plan, 25)
+    kubectl("label", "virtualservice", "cutover-pdf", "team=docs")
+    assert await traffic.get(plan, 25, fresh=True) == TrafficState(weight=25, revision="a1-w25", current=True)
+    await traffic.set(plan, 50)
+    assert (await read(cluster, plan))["metadata"]["labels"]["team"] == "docs"
+
+
+async def test_our_label_taken_off_is_drift_and_put_back(
+    traffic: IstioTraffic, cluster: Cluster, plan: Plan, kubectl: Any
+) -> None:
+    await traffic.set(plan, 25)
+    kubectl("label", "virtualservice", "cutover-pdf", "app.kubernetes.io/managed-by-", "cutover.dev/plan-")
+    assert not (await traffic.get(plan, 25, fresh=True)).current
+    await traffic.set(plan, 25)
+    assert (await traffic.get(plan, 25, fresh=True)).current
+
+
+async def test_a_write_on_an_old_version_is_a_conflict_and_then_succeeds(
+    traffic: IstioTraffic, plan: Plan, kubectl: Any
+) -> None:
+    await traffic.set(plan, 25)
+    kubectl("annotate", "virtualservice", "cutover-pdf", "note=hello")
+    with pytest.raises(Conflict):
+        await traffic.set(plan, 50)
+    await traffic.set(plan, 50)
+    assert (await traffic.get(plan, 50, fresh=True)).current
+
+
+async def test_a_deleted_route_is_made_again(
+    traffic: IstioTraffic, cluster: Cluster, plan: Plan, kubectl: Any
+) -> None:
+    await traffic.set(plan, 25)
+    kubectl("delete", "virtualservice", "cutover-pdf")
+    with pytest.raises(Conflict):
+        await traffic.set(plan, 50)
+    await traffic.set(plan, 50)
+    assert split_weight(await read(cluster, plan), plan) == 50
+
+
+async def test_somebody_elses_route_is_left_alone(
+    traffic: IstioTraffic, cluster: Cluster, plan: Plan, kubectl: Any
+) -> None:
+    theirs = render(plan, 0)[-1]
+    theirs["metadata"] = {"name": "cutover-pdf", "namespace": plan.namespace}
+    kubectl("apply", "-f", "-", stdin=yaml.safe_dump(theirs))
+    with pytest.raises(Unavailable, match="exists and is not the operator's"):
+        await traffic.set(plan, 10)
+    assert split_weight(await read(cluster, plan), plan) == 0
+
+
+@pytest.mark.parametrize(("end", "weight"), [(OnDelete.HEROKU, 0), (OnDelete.EKS, 100), (OnDelete.LEAVE, 25)], ids=str)
+async def test_deletion_leaves_the_objects_to_nobodys_garbage_collection(
+    traffic: IstioTraffic, cluster: Cluster, plan: Plan, end: OnDelete, weight: int
+) -> None:
+    await traffic.set(plan, 25)
+    await traffic.finalize(plan, end)
+    assert split_weight(await read(cluster, plan), plan) == weight
+    for body in render(plan, 0):
+        stored = await cluster.get(RESOURCES[body["kind"]], plan.namespace, body["metadata"]["name"])
+        assert "ownerReferences" not in stored["metadata"]
+        assert stored["metadata"]["labels"]["cutover.dev/plan"] == "pdf"
