@@ -42,24 +42,27 @@ def draw(
     path
         The file.
     """
-    figure = Figure(figsize=(13, 3.3 * len(stories) + 1.0), dpi=130, layout="constrained")
-    figure.suptitle("Three cutovers under load, as the load generator recorded them", fontsize=16, fontweight="bold")
-    rows = figure.subfigures(len(stories), 1, squeeze=False)[:, 0]
-    for row, story in zip(rows, stories, strict=True):
+    figure = Figure(figsize=(13, 3.3 * len(stories) + 1.2), dpi=130, layout="constrained")
+    figure.suptitle("Three cutovers, as the load generator recorded them", fontsize=16, fontweight="bold")
+    panels = figure.subplots(2 * len(stories), 1, sharex=True, height_ratios=[2, 1] * len(stories))
+    for story, weights, harm in zip(stories, panels[::2], panels[1::2], strict=True):
         service = story.scenario.service
-        weights, harm = row.subplots(2, 1, sharex=True, height_ratios=[2, 1])
         _draw_weights(weights, story, records[service], start, end)
         _draw_harm(harm, records[service], start, end)
         _mark(weights, harm, story, rollbacks[service], start)
-        weights.set_title(_title(story, rollbacks[service]), loc="left", fontsize=13)
-        harm.set_xlim(0, end - start)
-        harm.xaxis.set_major_locator(MultipleLocator(30))
-        harm.xaxis.set_major_formatter(FuncFormatter(lambda x, _: span(x)))
+        weights.set_title(_title(story, rollbacks[service]), loc="left", fontsize=13, fontweight="bold")
+        harm.tick_params(labelbottom=True)
         for axes in (weights, harm):
             axes.grid(visible=True, color="#dddddd", linewidth=0.6)
             axes.spines[["top", "right"]].set_visible(False)
-            axes.tick_params(labelsize=10)
-    harm.set_xlabel("minutes since the plans were applied", fontsize=11)
+            axes.tick_params(labelsize=10.5)
+    bottom = panels[-1]
+    bottom.set_xlim(0, end - start)
+    bottom.xaxis.set_major_locator(MultipleLocator(30))
+    bottom.xaxis.set_major_formatter(FuncFormatter(lambda x, _: span(x)))
+    bottom.set_xlabel("minutes since the plans were applied", fontsize=11)
+    handles = [*panels[0].get_legend_handles_labels()[0], *bottom.get_legend_handles_labels()[0]]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=10.5, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 
@@ -79,7 +82,7 @@ def _draw_weights(axes: Axes, story: Story, records: Sequence[Record], start: fl
         marker="o",
         markersize=3.5,
         linewidth=1,
-        label="share of requests that EKS answered, per 5 s",
+        label=f"share that EKS answered, per {_SHARE_SECONDS:.0f} s",
     )
     steps = [(at - start, weight) for at, weight in story.weights]
     steps = [(0.0, 0), *steps, (end - start, steps[-1][1] if steps else 0)]
@@ -88,12 +91,11 @@ def _draw_weights(axes: Axes, story: Story, records: Sequence[Record], start: fl
         color=_WANTED,
         linewidth=1.8,
         drawstyle="steps-post",
-        label="weight that the operator wants",
+        label="weight wanted",
     )
     axes.set_ylim(-4, 108)
     axes.set_yticks([0, 10, 25, 50, 100])
     axes.set_ylabel("% to EKS", fontsize=11)
-    axes.legend(loc="upper left", fontsize=9, framealpha=0.9)
 
 
 def _draw_harm(axes: Axes, records: Sequence[Record], start: float, end: float) -> None:
@@ -104,11 +106,18 @@ def _draw_harm(axes: Axes, records: Sequence[Record], start: float, end: float) 
             users = Users.of(record for record in chosen if record.leg == leg)
             times.append(left - start + _HARM_SECONDS / 2)
             ratios.append(100 * users.harmed_ratio if users.requests >= _LEAST else math.nan)
-        axes.plot(times, ratios, color=colour, marker=marker, markersize=3.5, linewidth=1.4, label=name)
+        axes.plot(
+            times,
+            ratios,
+            color=colour,
+            marker=marker,
+            markersize=3.5,
+            linewidth=1.4,
+            label=f"{name}: failed or slow, per {_HARM_SECONDS:.0f} s",
+        )
         highest = max([highest, *(ratio for ratio in ratios if not math.isnan(ratio))])
     axes.set_ylim(-0.06 * max(4.0, highest), 1.15 * max(4.0, highest))
     axes.set_ylabel("% failed\nor slow", fontsize=11)
-    axes.legend(loc="upper left", fontsize=9, ncols=2, framealpha=0.9)
 
 
 def _mark(weights: Axes, harm: Axes, story: Story, back: Rollback | None, start: float) -> None:
@@ -119,23 +128,22 @@ def _mark(weights: Axes, harm: Axes, story: Story, back: Rollback | None, start:
         if back is not None:
             axes.axvline(back.zero - start, color=_BACK, linewidth=1.8)
             axes.axvspan(story.onset - start, back.zero - start, color=_EKS, alpha=0.07, linewidth=0)
-    _note(weights, story.onset - start, "fault begins", _EKS, "right")
+    _note(weights, story.onset - start, 96, "fault begins", _EKS, "left")
     if back is not None:
-        _note(weights, back.zero - start, f"0 % at the gateway after {back.seconds:.0f} s", _BACK, "left")
+        _note(weights, back.zero - start, 76, f"0 % at the gateway, {back.seconds:.0f} s later", _BACK, "right")
 
 
-def _note(axes: Axes, x: float, text: str, colour: str, side: str) -> None:
+def _note(axes: Axes, x: float, y: float, text: str, colour: str, side: str) -> None:
     axes.annotate(
         text,
-        (x, 88),
+        (x, y),
         xytext=(6 if side == "left" else -6, 0),
         textcoords="offset points",
         ha=side,
         va="center",
         color=colour,
-        fontsize=10.5,
+        fontsize=11,
         fontweight="bold",
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
     )
 
 

@@ -60,9 +60,9 @@ class Scenario:
 
 SCENARIOS = (
     Scenario("pdf"),
-    Scenario("images", Fault(25, {"error_ratio": 0.03}, "EKS fails 3 % of requests from 25 % on")),
+    Scenario("images", Fault(25, {"error_ratio": 0.03}, "EKS fails 3 %, from weight 25 on")),
     Scenario(
         "search",
-        Fault(50, {"slow_ratio": 0.02, "slow_ms": 8000.0}, "EKS makes 2 % of requests 8 s slower from 50 % on"),
+        Fault(50, {"slow_ratio": 0.02, "slow_ms": 8000.0}, "EKS slows 2 % by 8 s, from weight 50 on"),
     ),
 )

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cutover.core.gate import GateRules
-from demo.story import Story, Users, arrows, span
+from demo.story import Story, Users, span
 
 #: Seconds between two looks at a table that is printed as lines.
 PLAIN_SECONDS = 15.0
@@ -116,7 +116,7 @@ class Screen:
             view = story.view
             table.add_row(
                 Text(service, style="bold"),
-                Text(view.phase or "-", style=_PHASE_STYLES.get(view.phase, "")),
+                phase(story),
                 str(view.status.get("step", "")),
                 "-" if view.weight is None else f"{view.weight} %",
                 _bar(view.share),
@@ -171,6 +171,7 @@ def _users(users: Users) -> Text:
     return text
 
 
-def path(story: Story) -> Text:
-    """Return a plan's path for the summary."""
-    return Text.assemble(f"0 → {arrows(story.path)} %  ", (story.view.phase, _PHASE_STYLES.get(story.view.phase, "")))
+def phase(story: Story) -> Text:
+    """Return a plan's phase in its colour."""
+    name = story.view.phase
+    return Text(name or "-", style=_PHASE_STYLES.get(name, ""))

@@ -9,15 +9,15 @@ from rich.text import Text
 
 from demo.play import Played
 from demo.scenarios import SLOW_SECONDS
-from demo.screen import path
-from demo.story import Rollback, Users, span
+from demo.screen import phase
+from demo.story import Rollback, Users, arrows, span
 
 
 def tell(console: Console, played: Played) -> None:
     """Print the summary."""
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    for heading in ("plan", "service", "path", "users harmed, of all requests"):
-        table.add_column(heading)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("plan", "its service", "path", "end", "requests harmed", ""):
+        table.add_column(heading, no_wrap=True)
     wrong = {problem.split(":")[0] for problem in played.problems}
     for story in played.stories:
         service = story.scenario.service
@@ -25,7 +25,8 @@ def tell(console: Console, played: Played) -> None:
         table.add_row(
             Text(service, style="bold"),
             story.scenario.words,
-            path(story),
+            f"0 → {arrows(story.path)} %",
+            phase(story),
             f"{users.harmed:,} of {users.requests:,}",
             Text("not as expected", style="bold red") if service in wrong else Text("as expected", style="green"),
         )

@@ -12,7 +12,7 @@ import yaml
 
 from cutover.adapters import istio
 from cutover.adapters.istio import DevelopmentHeroku, IstioTraffic, RouteCache, render
-from cutover.adapters.kubernetes import Cluster, Json, Resource, claimed_hosts
+from cutover.adapters.kubernetes import Cluster, Json, NotServed, Resource, claimed_hosts
 from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus, OnDelete, Phase
 from cutover.core.observation import Plan, TrafficState
 from cutover.ports import Conflict, Gone, Unavailable
@@ -447,6 +447,23 @@ async def test_a_plan_that_never_took_over_leaves_nothing(traffic: IstioTraffic,
     assert cluster.objects == {}
 
 
+async def test_nothing_holds_up_the_deletion_of_a_plan_without_a_route(
+    traffic: IstioTraffic, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan()
+    theirs = copy.deepcopy(render(plan, 50)[-1])
+    theirs["metadata"] = {"name": "cutover-pdf", "namespace": "docs"}
+    cluster.store(theirs)
+    await traffic.finalize(plan, OnDelete.EKS)
+    assert cluster.writes() == []
+
+    async def not_served(*_: object) -> Json:
+        raise NotServed("Istio was uninstalled")
+
+    monkeypatch.setattr(cluster, "get", not_served)
+    await traffic.finalize(plan, OnDelete.EKS)
+
+
 # --------------------------------------------------------------------------------------------------------------- cache
 
 
@@ -504,9 +521,18 @@ async def test_a_look_that_finds_the_cache_warm_asks_nobody(traffic: IstioTraffi
         ("a", "x", {"hosts": ["pdf.example.com"], "gateways": ["mesh"]}, {}),
         ("a", "x", {"hosts": ["pdf.example.com"]}, {}),
         ("a", "delegate", {"http": []}, {}),
-        ("docs", "cutover-pdf", {"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"]}, {}),
+        (
+            "docs",
+            "cutover-pdf",
+            {"hosts": ["docs.example.com"], "gateways": ["local"]},
+            {"docs.example.com": "docs/cutover-pdf"},
+        ),
     ],
 )
 def test_claimed_hosts(namespace: str, name: str, spec: Json, claimed: dict[str, str]) -> None:
     item = {"metadata": {"namespace": namespace, "name": name}, "spec": spec}
     assert claimed_hosts(make_plan(), [item]) == claimed
+
+
+def test_the_plans_own_route_claims_nothing() -> None:
+    assert claimed_hosts(make_plan(), render(make_plan(), 0)[-1:]) == {}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cutover.adapters.kubernetes import GATEWAYS, SERVICES, Cluster, Resource, translate
+from cutover.adapters.kubernetes import GATEWAYS, SERVICES, Cluster, NotServed, Resource, translate
 from cutover.ports import Conflict, Gone, Unavailable
 
 WHAT = "update virtualservices.networking.istio.io docs/cutover-pdf"
@@ -21,7 +21,7 @@ def status(message: str, **more: Any) -> bytes:
     ("code", "data", "kind", "cause", "text"),
     [
         (404, status("x not found", details={"name": "x"}), Gone, "gone", "x not found"),
-        (404, b"404 page not found", Unavailable, "invalid", "is its CRD installed?"),
+        (404, b"404 page not found", NotServed, "invalid", "is its CRD installed?"),
         (409, status("the object has been modified"), Conflict, "conflict", "has been modified"),
         (401, status("Unauthorized"), Unavailable, "unauthorized", "token expired?"),
         (

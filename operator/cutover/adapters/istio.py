@@ -20,11 +20,15 @@ from typing import Any
 from cutover.adapters.kubernetes import (
     DESTINATION_RULES,
     FIELD_MANAGER,
+    MANAGED_BY_LABEL,
+    PLAN_UID_ANNOTATION,
     SERVICE_ENTRIES,
     VIRTUAL_SERVICES,
     Cluster,
     Json,
+    NotServed,
     Resource,
+    is_ours,
     qualified_gateways,
     route_name,
 )
@@ -44,9 +48,8 @@ LEG_HEADER = "x-cutover-leg"
 PROBE_ROUTE = "heroku-probe"
 SPLIT_ROUTE = "split"
 
-MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+#: Label that names an object's plan.
 PLAN_LABEL = "cutover.dev/plan"
-PLAN_UID_ANNOTATION = "cutover.dev/plan-uid"
 
 #: The port that the ServiceEntry has inside the mesh; TLS starts in the gateway's proxy.
 HEROKU_PORT = 80
@@ -432,11 +435,14 @@ class IstioTraffic:
     async def finalize(self, plan: Plan, end: OnDelete) -> None:
         """Put traffic to rest where the plan says, as the plan is deleted. Raises Conflict, Unavailable.
 
-        The objects stay and go on serving: without a VirtualService the host would answer 404. A plan that never took
-        the host over leaves nothing behind that routes.
+        The objects stay and go on serving: without a VirtualService the host would answer 404. Where the plan never took
+        the host over there is nothing to do, and nothing holds its deletion up.
         """
-        known = await self._live(self._render(plan, 0)[-1], fresh=True)
-        if known is None:
+        try:
+            known = await self._live(self._render(plan, 0)[-1], fresh=True)
+        except NotServed:
+            return
+        if known is None or not is_ours(known.body["metadata"]):
             return
         match end:
             case OnDelete.HEROKU:
@@ -512,7 +518,7 @@ def _merged(live: Json, wanted: Json) -> Json:
     """
     metadata, ours = live["metadata"], wanted["metadata"]
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
-    if labels.get(MANAGED_BY_LABEL) != FIELD_MANAGER and PLAN_UID_ANNOTATION not in annotations:
+    if not is_ours(metadata):
         raise Unavailable(
             f"{live['kind']} {metadata['namespace']}/{metadata['name']} exists and is not the operator's: delete or "
             f"rename it, or hand it over with the label {MANAGED_BY_LABEL}={FIELD_MANAGER}"

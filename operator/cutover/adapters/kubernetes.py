@@ -37,6 +37,10 @@ Json = dict[str, Any]
 #: Names the operator in ``metadata.managedFields`` of whatever it writes.
 FIELD_MANAGER = "cutover"
 
+#: What marks the operator's own objects; either is enough, as people take labels off.
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+PLAN_UID_ANNOTATION = "cutover.dev/plan-uid"
+
 #: Objects per page of a list: what ``kubectl`` asks for.
 PAGE = 500
 
@@ -99,6 +103,10 @@ GATEWAYS = Resource("networking.istio.io", "v1", "Gateway", "gateways")
 VIRTUAL_SERVICES = Resource("networking.istio.io", "v1", "VirtualService", "virtualservices")
 SERVICE_ENTRIES = Resource("networking.istio.io", "v1", "ServiceEntry", "serviceentries")
 DESTINATION_RULES = Resource("networking.istio.io", "v1", "DestinationRule", "destinationrules")
+
+
+class NotServed(Unavailable):
+    """The API server has no such kind: its CRD is not installed."""
 
 
 class Cluster:
@@ -262,7 +270,7 @@ def translate(
         case 404 if (body.get("details") or {}).get("name"):
             return "gone", Gone(f"{what}: {message}")
         case 404:
-            return "invalid", Unavailable(f"{what}: this API server does not serve it: is its CRD installed?")
+            return "invalid", NotServed(f"{what}: this API server does not serve it: is its CRD installed?")
         case 409:
             return "conflict", Conflict(f"{what}: {message}")
         case 401:
@@ -428,6 +436,13 @@ def route_name(plan: Plan) -> str:
     return f"cutover-{plan.name}"
 
 
+def is_ours(metadata: Mapping[str, Any]) -> bool:
+    """Tell whether an object is the operator's."""
+    return (metadata.get("labels") or {}).get(MANAGED_BY_LABEL) == FIELD_MANAGER or PLAN_UID_ANNOTATION in (
+        metadata.get("annotations") or {}
+    )
+
+
 def claimed_hosts(plan: Plan, virtual_services: list[Json]) -> dict[str, str]:
     """Find the plan's hosts that somebody else's VirtualService routes on one of the plan's gateways.
 
@@ -439,7 +454,7 @@ def claimed_hosts(plan: Plan, virtual_services: list[Json]) -> dict[str, str]:
     claimed: dict[str, str] = {}
     for item in virtual_services:
         namespace, name = item["metadata"]["namespace"], item["metadata"]["name"]
-        if (namespace, name) == (plan.namespace, route_name(plan)):
+        if (namespace, name) == (plan.namespace, route_name(plan)) and is_ours(item["metadata"]):
             continue
         spec = item.get("spec", {})
         # One without gateways is for sidecars only, as is the reserved gateway "mesh", which matches no name here.

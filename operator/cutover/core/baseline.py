@@ -15,8 +15,15 @@ def choose_thresholds(histogram: Histogram) -> tuple[float, float]:
     """Return X1 and X2 in milliseconds: the first bounds that at most 5 % and 0.1 % of the requests exceed.
 
     X2 is kept above X1: for a service whose requests all fall into one bucket the two would be one question.
+
+    Raises
+    ------
+    ValueError
+        Where the histogram has none of the mesh's bounds; its text is for people.
     """
     bounds = [bound for bound in HISTOGRAM_BOUNDS_MS if bound in histogram.cumulative]
+    if not bounds:
+        raise ValueError("Heroku's latency histogram has none of Istio's default bounds; name slowMs and verySlowMs")
     slow = _first_bound(histogram, bounds, SLOW_FRACTION)
     very_slow = _first_bound(histogram, bounds, VERY_SLOW_FRACTION)
     if very_slow <= slow:

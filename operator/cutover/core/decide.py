@@ -37,7 +37,7 @@ from cutover.core.conditions import conditions
 from cutover.core.gate import Judgement
 from cutover.core.holds import ALARMING, QUIET, Hold, HoldReason
 from cutover.core.judging import GAPS_UNTIL_NO_DATA, load_evidence, read, share, take_in
-from cutover.core.ledger import note, note_hold
+from cutover.core.ledger import note, note_hold, shorten
 from cutover.core.observation import Observation, Plan
 from cutover.core.revision import desired_revision, rollback_revision
 from cutover.core.rules import gate_rules, thresholds_wanted
@@ -54,6 +54,8 @@ SHARE_DEADLINE_SECONDS = 120.0
 PROBE_LIFETIME_SECONDS = 60.0
 #: Seconds to wait for evidence that are still called judging; longer ones are a hold for want of traffic.
 PATIENCE_SECONDS = 600.0
+#: Characters of a message in the status; it is repeated in the conditions.
+LONGEST_MESSAGE = 1000
 #: A person's wish to go back, for one attempt: ``cutover.dev/rollback: a1``.
 ROLLBACK_ANNOTATION = "cutover.dev/rollback"
 #: A person's leave to enter a step with manual approval: ``cutover.dev/approve: a1-w25``.
@@ -143,11 +145,13 @@ class _Pass:
     def outcome(self) -> _Outcome:
         """Choose by what people and the world say first, then by phase."""
         status = self.plan.status
-        if self._rolled_back_by_route(status):
-            judged = self.judge(status) if status.phase is not Phase.COMPLETED else None
-            if judged is not None and judged.status.phase is Phase.ROLLING_BACK:
-                return judged  # the evidence is still there, and with it the reason
-            return self.roll_back(status, "Resumed", "the route was rolled back before the operator was restarted")
+        if (attempt := self._rolled_back_by_route(status)) is not None:
+            status = status.model_copy(update={"attempt": attempt})
+            # What led to it is most often still to be seen: a person's wish, or the evidence.
+            again = self._wish(status) or (self.judge(status) if status.phase is not Phase.COMPLETED else None)
+            if again is not None and again.status.phase is Phase.ROLLING_BACK:
+                return again
+            return self.roll_back(status, "Resumed", "the route was rolled back before it could be written down")
         if status.phase not in (Phase.ROLLING_BACK, Phase.ROLLED_BACK) and status.attempt != self.plan.spec.attempt:
             # Raised while nothing was to be tried again: take note, so that it does not start a try by surprise later.
             status = status.model_copy(update={"attempt": self.plan.spec.attempt})
@@ -178,7 +182,7 @@ class _Pass:
 
     def pending(self, status: MigrationPlanStatus) -> _Outcome:
         if self.plan.spec.suspend:
-            return self._hold(status, HoldReason.SUSPENDED, "spec.suspend is set")
+            return self._hold(status, HoldReason.SUSPENDED, "spec.suspend is set; set it to false to start")
         started = self._enter(status, Phase.PREFLIGHT)
         return _Outcome(started, "Preflight", "checking the target", requeue=0)
 
@@ -190,7 +194,7 @@ class _Pass:
             detail = "; ".join((preflight.summary(checks), *self.seen.errors))
             return self._hold(status, HoldReason.PREFLIGHT_FAILED, detail, requeue=10)
         if spec.suspend:
-            return self._hold(status, HoldReason.SUSPENDED, "spec.suspend is set")
+            return self._hold(status, HoldReason.SUSPENDED, "spec.suspend is set; set it to false to go on")
         if status.weight is None:
             message = (
                 f"traffic of {', '.join(spec.traffic.istio.hosts)} is routed by the operator, all of it to Heroku"
@@ -245,7 +249,10 @@ class _Pass:
                 if self.now - self._since(status) < SHARE_DEADLINE_SECONDS:
                     return _Outcome(status, "Recording", message, requeue=self.block_seconds)
                 return self._hold(status, HoldReason.INSUFFICIENT_TRAFFIC, message)
-            slow, very_slow = choose_thresholds(histogram)
+            try:
+                slow, very_slow = choose_thresholds(histogram)
+            except ValueError as problem:
+                return self._hold(status, HoldReason.NO_DATA, str(problem))
             baseline = baseline.model_copy(
                 update={"requests": round(histogram.total), "slow_ms": slow, "very_slow_ms": very_slow}
             )
@@ -254,7 +261,7 @@ class _Pass:
 
     def judge(self, status: MigrationPlanStatus) -> _Outcome:
         """Shifting and soaking: take in what was seen, go back on harm, move up on evidence, hold otherwise."""
-        spec, weight = self.plan.spec, status.weight or 0
+        weight = status.weight or 0
         if drifted := self._put_back(status):
             return drifted
         checkpoint = self._take_in(status)
@@ -271,20 +278,15 @@ class _Pass:
         if weight and checkpoint.observed_at is not None and judgement.worse:
             return self.breach(status, judgement)
         hold = self._blocked(status, checkpoint, judgement)
-        step = current_step(spec, weight)
-        timed_out = (
-            status.phase is Phase.SHIFTING
-            and step is not None
-            and step.timeout is not None
-            and self.now - self._since(status) >= step.timeout.total_seconds()
-        )
         if hold is not None and hold.reason not in _WAITING:
             return self._held(status, hold)
-        if timed_out and step is not None and step.timeout is not None:
-            message = f"the step at {weight} % has not passed within {format_duration(step.timeout)}"
-            if step.on_timeout is OnTimeout.ROLL_BACK:
-                return self.roll_back(status, HoldReason.STEP_TIMEOUT, message)
-            return self._hold(status, HoldReason.STEP_TIMEOUT, message)
+        if self._late(max(checkpoint.consumed_until, checkpoint.weight_since)):
+            # A clock says that the hold is over, or the timeout; what happened meanwhile is not known yet.
+            return _Outcome(status, "CatchingUp", "reading what happened since the last checkpoint", requeue=1)
+        # A step that has passed does not time out, however long people keep it from the next one.
+        passed = hold is None and checkpoint.observed_at is not None and (weight == 100 or judgement.safe)
+        if not passed and (late := self.timed_out(status, hold)):
+            return late
         if hold is not None:
             return self._held(status, hold)
         if checkpoint.observed_at is None:
@@ -293,6 +295,29 @@ class _Pass:
         if weight == 100:
             return self.soak(status, checkpoint)
         return self.advance(status, checkpoint, judgement)
+
+    def timed_out(self, status: MigrationPlanStatus, hold: Hold | None) -> _Outcome | None:
+        """End a step that has not passed in its time, as the plan says."""
+        weight = status.weight or 0
+        step = current_step(self.plan.spec, weight)
+        if status.phase is not Phase.SHIFTING or step is None or step.timeout is None:
+            return None
+        if self.now - self._since(status) < step.timeout.total_seconds():
+            return None
+        message = f"the step at {weight} % has not passed within {format_duration(step.timeout)}"
+        if hold is not None:
+            message += f" ({hold.reason}: {hold.message})"
+        if step.on_timeout is OnTimeout.HOLD:
+            message += (
+                f"; it goes on once it has; annotate the plan {ROLLBACK_ANNOTATION}=a{status.attempt} to go back"
+            )
+            return self._hold(status, HoldReason.STEP_TIMEOUT, message)
+        # Impatience is no emergency: it does not go back to what does not answer.
+        if self.seen.probe is None:
+            return self._asking_heroku(status, message)
+        if not self._heroku_answers():
+            return self._hold(status, HoldReason.HEROKU_CANNOT_TAKE_BACK, f"{message}; {self._probe_text()}")
+        return self.roll_back(status, HoldReason.STEP_TIMEOUT, message)
 
     def advance(self, status: MigrationPlanStatus, checkpoint: Checkpoint, judgement: Judgement) -> _Outcome:
         """Move to the next step if its time has come, the evidence allows it and nobody holds it."""
@@ -306,14 +331,18 @@ class _Pass:
         )
         evidence = self._evidence_text(judgement) if weight else "Heroku's baseline is recorded"
         if spec.suspend:
-            return self._hold(status, HoldReason.SUSPENDED, f"spec.suspend is set; at {weight} %, {evidence}")
+            message = f"spec.suspend is set; set it to false to go on; at {weight} %, {evidence}"
+            return self._hold(status, HoldReason.SUSPENDED, message)
         if left > 0:
             message = f"{weight} % for another {_span(left)}; {evidence}"
             return _Outcome(status, "Judging", message, requeue=min(left, self.block_seconds))
         if weight and not judgement.safe:
             return self._not_safe(status, judgement, f"the hold at {weight} % is over; {evidence}")
         if self.seen.probe is None:
-            return _Outcome(status, "Judging", f"asking Heroku before {target.weight} %; {evidence}", requeue=1)
+            return self._asking_heroku(status, f"ready for {target.weight} %; {evidence}")
+        if self.seen.traffic is None:  # somebody may have changed it; and it could not be written either
+            detail = "; ".join(("the route cannot be read", *self.seen.errors))
+            return _Outcome(status, "Judging", f"ready for {target.weight} %; {detail}", requeue=2)
         if hold := self._gatekept(status, target):
             return self._held(status, hold)
         message = f"{weight} % → {target.weight} %: {evidence}"
@@ -347,7 +376,8 @@ class _Pass:
             message = f"all traffic on EKS; soaking for another {_span(left)}"
             return _Outcome(status, "Soaking", message, requeue=min(left, self.block_seconds))
         if spec.suspend:
-            return self._hold(status, HoldReason.SUSPENDED, "spec.suspend is set; the soak is over")
+            message = "spec.suspend is set; set it to false to end the soak, which is over"
+            return self._hold(status, HoldReason.SUSPENDED, message)
         message = f"all traffic is on EKS and the soak of {format_duration(soak)} is over"
         done = self._enter(status, Phase.COMPLETED).model_copy(
             update={"ledger": note(status, "Complete", to=100, reason="SoakOver", message=message, now=self.time)}
@@ -359,10 +389,17 @@ class _Pass:
         worst = next((m for m in judgement.metrics if m.name == judgement.main_metric), None)
         detail = f"EKS is worse ({judgement.main_metric}): {worst.sentence if worst else ''}"
         without_control = status.weight == 100 or judgement.heroku_silent
-        if judgement.heroku_dead or (without_control and not self._heroku_answers()):
-            return self._hold(status, HoldReason.BOTH_LEGS_UNHEALTHY, f"{detail}; Heroku does not answer either")
+        if judgement.heroku_dead:
+            message = f"{detail}; Heroku answers far fewer requests than its weight: mend one of them"
+            return self._hold(status, HoldReason.BOTH_LEGS_UNHEALTHY, message)
         if self.plan.spec.on_breach is OnBreach.HOLD:
-            return self._hold(status, HoldReason.BREACH, f"{detail}; held, because spec.onBreach is Hold")
+            leave = f"annotate the plan {ROLLBACK_ANNOTATION}=a{status.attempt} to go back"
+            return self._hold(status, HoldReason.BREACH, f"{detail}; held, because spec.onBreach is Hold; {leave}")
+        if without_control and self.seen.probe is None:
+            return self._asking_heroku(status, detail)
+        if without_control and not self._heroku_answers():
+            message = f"{detail}; {self._probe_text()}: mend one of them"
+            return self._hold(status, HoldReason.BOTH_LEGS_UNHEALTHY, message)
         return self.roll_back(status, "EvidenceOfHarm", detail)
 
     def roll_back(self, status: MigrationPlanStatus, reason: str, message: str) -> _Outcome:
@@ -377,7 +414,7 @@ class _Pass:
     def rolling_back(self, status: MigrationPlanStatus) -> _Outcome:
         checkpoint = self._take_in(status)
         status = status.model_copy(update={"checkpoint": checkpoint, "share": self._share(checkpoint)})
-        probe, last = self.seen.probe, status.ledger[-1].message if status.ledger else ""
+        probe, last = self.seen.probe, _last_rollback(status)
         answered = (
             probe is not None
             and probe.revision == rollback_revision(status.attempt)
@@ -394,8 +431,7 @@ class _Pass:
 
     def rolled_back(self, status: MigrationPlanStatus) -> _Outcome:
         if self.plan.spec.attempt <= status.attempt:
-            last = next((entry.message for entry in reversed(status.ledger) if entry.decision == "RollBack"), "")
-            return _Outcome(status, "RolledBack", last, requeue=300)
+            return _Outcome(status, "RolledBack", _last_rollback(status), requeue=300)
         message = f"attempt {self.plan.spec.attempt} starts"
         # Evidence is dropped: what spoke against the last attempt would end this one at once.
         fresh = {"attempt": self.plan.spec.attempt, "gates": (), "gate": "", "share": None, "checkpoint": None}
@@ -407,21 +443,22 @@ class _Pass:
 
     # --------------------------------------------------------------------------------- what people and the world say
 
-    def _rolled_back_by_route(self, status: MigrationPlanStatus) -> bool:
-        """Tell whether the route was rolled back by a pass that died before it wrote the status."""
+    def _rolled_back_by_route(self, status: MigrationPlanStatus) -> int | None:
+        """Return the attempt whose route was rolled back by a pass that died before it wrote the status."""
         traffic = self.seen.traffic
-        return (
-            traffic is not None
-            and traffic.revision == rollback_revision(status.attempt)
-            and status.phase in (Phase.SHIFTING, Phase.SOAKING, Phase.COMPLETED)
-        )
+        if traffic is None or status.phase not in (Phase.SHIFTING, Phase.SOAKING, Phase.COMPLETED):
+            return None
+        # That pass may have taken note of a raised attempt, too.
+        attempts = range(status.attempt, max(status.attempt, self.plan.spec.attempt) + 1)
+        return next((attempt for attempt in attempts if traffic.revision == rollback_revision(attempt)), None)
 
     def _wish(self, status: MigrationPlanStatus) -> _Outcome | None:
         """Go back, or down, because a person says so."""
-        weight = status.weight
-        if not weight or status.phase not in (Phase.SHIFTING, Phase.SOAKING, Phase.COMPLETED):
+        weight = status.weight or 0
+        if status.phase not in (Phase.SHIFTING, Phase.SOAKING, Phase.COMPLETED):
             return None
         if self.plan.annotations.get(ROLLBACK_ANNOTATION) == f"a{status.attempt}":
+            # At weight 0, too: who has asked to go back does not want to see the first step.
             return self.roll_back(status, "Requested", f"asked for by the annotation {ROLLBACK_ANNOTATION}")
         ceiling = self.plan.spec.ceiling
         if ceiling >= weight:
@@ -437,20 +474,24 @@ class _Pass:
     def _put_back(self, status: MigrationPlanStatus) -> _Outcome | None:
         """Answer somebody else's edit of the route: it is put back, and the weight has to be seen again."""
         traffic = self.seen.traffic
-        if traffic is None or traffic.current or not traffic.foreign:
+        gone = traffic is not None and traffic.weight is None
+        if traffic is None or traffic.current or not (traffic.foreign or gone):
             return None
-        managers, weight = ", ".join(traffic.foreign), status.weight or 0
-        seen = "no readable weight" if traffic.weight is None else f"{traffic.weight} % to EKS"
-        message = f"the route was edited by {managers} ({seen}); put back to {weight} %"
-        checkpoint = self._checkpoint(status, previous=weight if traffic.weight is None else traffic.weight)
+        weight = status.weight or 0
+        who = f"edited by {', '.join(traffic.foreign)}" if traffic.foreign else "deleted or made unreadable"
+        seen = "no readable weight" if gone else f"{traffic.weight} % to EKS"
+        message = f"the route was {who} ({seen}); put back to {weight} %"
         repaired = status.model_copy(
             update={
-                "checkpoint": checkpoint,
-                "ledger": note(
-                    status, "Repair", to=weight, reason=HoldReason.DRIFT_DETECTED, message=message, now=self.time
-                ),
+                "checkpoint": self._checkpoint(status, previous=weight if traffic.weight is None else traffic.weight)
             }
         )
+        if not (status.ledger and (status.ledger[-1].decision, status.ledger[-1].message) == ("Repair", message)):
+            # Told once: a tool that edits again and again would push out of the ledger what moved the weight.
+            ledger = note(
+                status, "Repair", to=weight, reason=HoldReason.DRIFT_DETECTED, message=message, now=self.time
+            )
+            repaired = repaired.model_copy(update={"ledger": ledger})
         event = Event("Warning", HoldReason.DRIFT_DETECTED, message)
         return _Outcome(
             repaired,
@@ -467,13 +508,16 @@ class _Pass:
         """Without data nothing moves, in either direction."""
         if self.seen.samples.error:
             return Hold(HoldReason.PROMETHEUS_UNAVAILABLE, self.seen.samples.error)
-        heard = max(checkpoint.consumed_until, checkpoint.weight_since, self.seen.since)
-        late = self.now - heard > 4 * self.block_seconds + 5
+        late = self._late(max(checkpoint.consumed_until, checkpoint.weight_since, self.seen.since))
         if late or checkpoint.gaps >= GAPS_UNTIL_NO_DATA:
             gap = next((block.gap for block in reversed(self.seen.samples.blocks) if block.gap), "")
             detail = f": {gap}" if gap else "; is the gateway scraped, and does operator and Prometheus time agree?"
             return Hold(HoldReason.NO_DATA, f"Prometheus has no usable counts of the gateway{detail}")
         return None
+
+    def _late(self, heard: float) -> bool:
+        """Tell whether blocks should have come since then."""
+        return self.now - heard > 4 * self.block_seconds + 5
 
     def _invalid(self) -> Hold | None:
         """Hold what cannot be done as asked; traffic that is on EKS is still judged, and the way back stays open."""
@@ -502,7 +546,7 @@ class _Pass:
             return self._unseen(status, checkpoint)
         probe = self.seen.probe
         if probe is not None and not self._heroku_answers():
-            return Hold(HoldReason.HEROKU_CANNOT_TAKE_BACK, f"the probe of the Heroku leg: {probe.detail}")
+            return Hold(HoldReason.HEROKU_CANNOT_TAKE_BACK, f"{self._probe_text()}: there is nothing to go back to")
         if weight and weight < 100 and judgement.heroku_silent:
             return Hold(HoldReason.INSUFFICIENT_TRAFFIC, "the Heroku leg has no requests to compare with")
         return None
@@ -512,22 +556,24 @@ class _Pass:
         weight, pooled = status.weight or 0, Pool(*checkpoint.share_pool)
         deadline = max(SHARE_DEADLINE_SECONDS, 8 * self.block_seconds)
         if self.now - checkpoint.weight_since >= deadline:
-            if pooled.total < LEAST_SHARE_REQUESTS:
+            probe = self.seen.probe
+            elsewhere = probe is not None and probe.revision not in ("", desired_revision(status))
+            if pooled.total < LEAST_SHARE_REQUESTS and not elsewhere:
                 return Hold(
                     HoldReason.INSUFFICIENT_TRAFFIC,
-                    f"{pooled.total:.0f} requests since {weight} % was set: too few to see the weight at the gateway",
+                    f"{weight} % was set {_span(self.now - checkpoint.weight_since)} ago, and {pooled.total:.0f} requests "
+                    "are too few to see it at the gateway; it goes on with more traffic",
                 )
             seen = (
                 f"{pooled.percent:.1f} % of {pooled.total:,.0f} requests"
                 if pooled.percent is not None
                 else "no requests"
             )
-            probe = self.seen.probe
             route = probe.revision or probe.detail if probe is not None else "unknown"
             return Hold(
                 HoldReason.SHARE_NOT_OBSERVED,
                 f"{weight} % was set {_span(self.now - checkpoint.weight_since)} ago, but EKS is seen with {seen}; the "
-                f"gateway's route is {route} (wanted: {desired_revision(status)})",
+                f"gateway's route is {route} (wanted: {desired_revision(status)}); see istiod and the gateway's proxies",
             )
         if status.reason == HoldReason.DRIFT_DETECTED:
             return Hold(HoldReason.DRIFT_DETECTED, status.message)
@@ -575,6 +621,18 @@ class _Pass:
     def _heroku_answers(self) -> bool:
         probe = self.seen.probe
         return probe is not None and probe.healthy and self.now - probe.at <= PROBE_LIFETIME_SECONDS
+
+    def _probe_text(self) -> str:
+        probe = self.seen.probe
+        if probe is None:
+            return "Heroku has not been asked yet"
+        if probe.healthy:
+            return f"the last answer of the Heroku leg is {_span(self.now - probe.at)} old"
+        return f"the probe of the Heroku leg: {probe.detail}"
+
+    def _asking_heroku(self, status: MigrationPlanStatus, message: str) -> _Outcome:
+        """Wait for the first probe, which comes within a second or so after a restart."""
+        return _Outcome(status, "Judging", f"{message}; asking Heroku", requeue=1)
 
     def _take_in(self, status: MigrationPlanStatus) -> Checkpoint:
         weight = status.weight or 0
@@ -648,6 +706,7 @@ class _Pass:
         """Derive what follows from the outcome: conditions, the writes and their order."""
         before, plan = self.plan.status, self.plan
         outcome = self._name_editors(outcome)
+        message = shorten(outcome.message, LONGEST_MESSAGE)
         unsupported = () if plan.unreadable else not_yet_supported(plan.spec)
         status = outcome.status.model_copy(
             update={
@@ -656,13 +715,13 @@ class _Pass:
                 "step": progress(plan.spec, outcome.status.weight),
                 "since": outcome.status.since or self.time,
                 "reason": str(outcome.reason),
-                "message": outcome.message,
+                "message": message,
                 "conditions": conditions(
                     before,
                     phase=outcome.status.phase,
-                    hold=outcome.hold,
+                    hold=outcome.hold and replace(outcome.hold, message=message),
                     reason=str(outcome.reason),
-                    message=outcome.message,
+                    message=message,
                     unsupported=unsupported,
                     generation=plan.generation,
                     now=self.time,
@@ -732,6 +791,10 @@ def _significant(status: MigrationPlanStatus) -> Iterable[Any]:
         status.ledger[-1:],
         tuple((c.type, c.status, c.reason, c.observed_generation) for c in status.conditions),
     )
+
+
+def _last_rollback(status: MigrationPlanStatus) -> str:
+    return next((entry.message for entry in reversed(status.ledger) if entry.decision == "RollBack"), "")
 
 
 def _span(seconds: float) -> str:

@@ -30,9 +30,18 @@ def take_in(
 
     A block counts only if it lies wholly after the change of weight (for the share) or after the share was observed
     (as evidence), so that no judgement mixes two steps. A leg that answers nothing from the first request on never
-    shows a share; where the gateway is known to have the route, its silence is observation enough.
+    shows a share; where the gateway is known to have the route, its silence is observation enough. Nor is a share
+    believed while the gateway says that it has another route.
     """
     evidence = load_evidence(checkpoint)
+    if next_weight > checkpoint.next_weight > 0:
+        # The steps were edited: what was safe enough for a small step need not be for a bigger one.
+        evidence = gate.begin_step(evidence)
+    live_at, elsewhere = checkpoint.live_at, False
+    if probe is not None and probe.at >= checkpoint.weight_since:
+        if live_at is None and probe.revision == revision:
+            live_at = probe.at
+        elsewhere = probe.revision not in ("", revision)
     pooled = Pool(*checkpoint.share_pool)
     observed_at, consumed_until, gaps = checkpoint.observed_at, checkpoint.consumed_until, checkpoint.gaps
     for block in blocks:
@@ -43,11 +52,12 @@ def take_in(
         if block.start < checkpoint.weight_since:
             continue
         if observed_at is None:
-            pooled = pool(pooled, block, weight=weight, previous=checkpoint.previous_weight)
-            live = probe is not None and probe.revision == revision and probe.at <= block.start
-            if fits(pooled, weight=weight, previous=checkpoint.previous_weight) or (
-                live and eks_silent(pooled, weight=weight)
-            ):
+            previous = checkpoint.previous_weight
+            live = live_at is not None and live_at <= block.start
+            live_before = live_at is not None and live_at <= 2 * block.start - block.end
+            pooled = pool(pooled, block, weight=weight, previous=previous, live=live_before)
+            seen = fits(pooled, weight=weight, previous=previous) or (live and eks_silent(pooled, weight=weight))
+            if seen and not elsewhere:
                 observed_at = block.end
         elif weight > 0:
             evidence = gate.consume(
@@ -55,7 +65,9 @@ def take_in(
             )
     return checkpoint.model_copy(
         update={
+            "live_at": live_at,
             "observed_at": observed_at,
+            "next_weight": next_weight,
             "consumed_until": consumed_until,
             "gaps": gaps,
             "share_pool": (pooled.eks, pooled.total),

@@ -7,6 +7,9 @@ from datetime import datetime
 from cutover.api.v1alpha1 import LEDGER_LENGTH, LedgerEntry, MigrationPlanStatus
 from cutover.core.holds import QUIET, Hold
 
+#: Characters of a message that are kept: thirty entries have to fit into a status.
+LONGEST_MESSAGE = 300
+
 
 def note(
     status: MigrationPlanStatus, decision: str, *, to: int, reason: str, message: str, now: datetime
@@ -19,10 +22,15 @@ def note(
         from_weight=status.weight or 0,
         to_weight=to,
         reason=reason,
-        message=message,
+        message=shorten(message, LONGEST_MESSAGE),
         gates=tuple(f"{gate.name}: {gate.evidence}" for gate in status.gates),
     )
     return (*status.ledger, entry)[-LEDGER_LENGTH:]
+
+
+def shorten(text: str, longest: int) -> str:
+    """Cut a text that somebody else may have made as long as they liked."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def note_hold(status: MigrationPlanStatus, hold: Hold, now: datetime) -> tuple[LedgerEntry, ...]:

@@ -1,0 +1,446 @@
+"""A world for ``decide``: users, two legs, a gateway, Prometheus, an API server and a loop that can be killed anywhere.
+
+It is as small as it can be while the parts that matter are like the real ones: a route is live at the gateway a moment
+after it was written, blocks come late and aligned to the clock, a leg that hangs is silent until the route's time-out
+makes errors of its requests, the loop's status is ahead of the stored one, and a write can fail, or be the last thing
+that the process did.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus, OnDelete, Phase
+from cutover.core import gate
+from cutover.core.actions import Action, Decision, Event, Finalize, SetWeight, WriteStatus
+from cutover.core.blocks import Block, Counts
+from cutover.core.decide import decide, probe_interval, samples_wanted
+from cutover.core.judging import load_evidence
+from cutover.core.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState, WorkloadFacts
+from cutover.core.revision import desired_revision
+from cutover.core.rules import gate_rules
+from cutover.core.steps import next_step
+
+#: Monday 2027-01-11, 10:00:00 UTC; a multiple of any block.
+START = 1_799_661_600.0
+#: Seconds until a written route is live at the gateway; until a block is known; until a hung request ends as 504.
+LIVE_LAG, SCRAPE_LAG, ROUTE_TIMEOUT = 0.1, 3.0, 30.0
+
+READY = WorkloadFacts(
+    service_exists=True, service_ports=(80,), workload_exists=True, replicas_wanted=2, replicas_available=2
+)
+LATENCIES = Histogram({100.0: 40_000.0, 250.0: 48_500.0, 500.0: 49_900.0, 1000.0: 49_990.0, float("inf"): 50_000.0})
+
+
+@dataclass(frozen=True)
+class Leg:
+    """How a leg answers: fractions of its requests."""
+
+    errors: float = 0.001
+    slow: float = 0.03
+    very_slow: float = 0.0005
+    hangs: bool = False
+
+    @property
+    def well(self) -> bool:
+        return not self.hangs and self.errors < 0.5
+
+
+HEALTHY, FAILING, DEAD, HANGING = Leg(), Leg(errors=0.2), Leg(errors=1.0), Leg(hangs=True)
+
+
+def plan_spec(**fields: Any) -> MigrationPlanSpec:
+    """Return a spec with short holds; ``fields`` are the API's own, in camel case."""
+    steps = [{"weight": weight, "hold": "30s"} for weight in (10, 25, 50, 100)]
+    defaults = {
+        "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
+        "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
+        "traffic": {"istio": {"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"]}},
+        "steps": steps,
+        "soak": "60s",
+        "gates": {"block": "5s", "warmUp": "5s"},
+    }
+    return MigrationPlanSpec.model_validate({**defaults, **fields})
+
+
+@dataclass(frozen=True)
+class Route:
+    """The VirtualService."""
+
+    weight: int | None
+    revision: str
+    foreign: tuple[str, ...] = ()
+
+
+class Crashed(Exception):
+    """The process was killed."""
+
+
+class Refused(Exception):
+    """The API server did not take a write."""
+
+
+@dataclass
+class World:
+    """Everything that is not the operator, and the operator's loop around ``decide``."""
+
+    spec: MigrationPlanSpec = field(default_factory=plan_spec)
+    rate: float = 50.0
+    heroku: Leg = HEALTHY
+    eks: Leg = HEALTHY
+    now: float = START
+    generation: int = 1
+    annotations: dict[str, str] = field(default_factory=dict)
+    deleting: bool = False
+    workload: WorkloadFacts | None = READY
+    histogram: Histogram | None = LATENCIES
+
+    # What is broken, or will break.
+    prometheus_up: bool = True
+    scrapes_lost: bool = False
+    istiod_up: bool = True
+    status_writes_fail: bool = False
+    route_writes_fail: bool = False
+    routes_readable: bool = True
+    probes_answered: bool = True
+    crash_at: tuple[int, str] | None = None
+
+    # What the API server and the gateway have.
+    stored: MigrationPlanStatus = MigrationPlanStatus()
+    route: Route | None = None
+    live: Route | None = None
+    blocks: list[Block] = field(default_factory=list)
+
+    # What was done.
+    actions: list[tuple[float, Action]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    writes: list[tuple[float, MigrationPlanStatus]] = field(default_factory=list)
+    weights: list[int | None] = field(default_factory=list)
+    decisions: list[tuple[float, Decision]] = field(default_factory=list)
+    on_decision: Callable[[World, Plan, Observation, Decision], None] | None = None
+
+    def __post_init__(self) -> None:
+        self._coming: tuple[float, Route | None] | None = None
+        self._hung: list[tuple[float, str, float]] = []
+        self._begun = START
+        self._counts = {"heroku": Counts(), "eks": Counts()}
+        self._attempted = 0
+        self.restart()
+
+    # -------------------------------------------------------------------------------------------------- the operator
+
+    def restart(self) -> None:
+        """Begin with nothing but what is stored."""
+        self.working = self.stored
+        self.pending: tuple[Block, ...] = ()
+        self.since = self.now
+        self.probe: Probe | None = None
+        self._probed_at = 0.0
+
+    @property
+    def status(self) -> MigrationPlanStatus:
+        return self.working
+
+    def plan(self) -> Plan:
+        return Plan(
+            namespace="shop",
+            name="pdf",
+            uid="1",
+            generation=self.generation,
+            spec=self.spec,
+            status=self.working,
+            annotations=self.annotations,
+            deleting=self.deleting,
+        )
+
+    def observe(self) -> Observation:
+        status, samples = self.working, Samples()
+        if samples_wanted(status) and status.checkpoint is not None:
+            after = self.pending[-1].end if self.pending else status.checkpoint.consumed_until
+            if self.prometheus_up:
+                known = (b for b in self.blocks if b.end > after and b.end + SCRAPE_LAG <= self.now)
+                self.pending = (*self.pending, *known)
+                samples = Samples(self.pending)
+            else:
+                samples = Samples(self.pending, "Prometheus at prometheus does not answer", self.now)
+        traffic = None
+        if self.routes_readable:
+            wanted = None if status.weight is None else (status.weight, desired_revision(status))
+            is_there = None if self.route is None else (self.route.weight, self.route.revision)
+            traffic = TrafficState(
+                weight=self.route.weight if self.route else None,
+                revision=self.route.revision if self.route else "",
+                current=wanted is None or wanted == is_there,
+                foreign=self.route.foreign if self.route else (),
+            )
+        return Observation(
+            traffic=traffic,
+            workload=self.workload if status.phase is Phase.PREFLIGHT else None,
+            probe=self.probe,
+            samples=samples,
+            histogram=self.histogram if status.phase is Phase.BASELINE else None,
+            since=self.since,
+        )
+
+    def tick(self) -> float:
+        """Make one pass; return the seconds until the next."""
+        plan, seen = self.plan(), self.observe()
+        decision = decide(plan, seen, self.now)
+        self.decisions.append((self.now, decision))
+        if self.on_decision is not None:
+            self.on_decision(self, plan, seen, decision)
+        try:
+            self._apply(decision)
+        except Refused:
+            return 0.5
+        except Crashed:
+            self.restart()
+            return 0.5
+        return min(decision.requeue_after, self._ask_heroku())
+
+    def _apply(self, decision: Decision) -> None:
+        for action in decision.actions:
+            number, self._attempted = self._attempted, self._attempted + 1
+            if self.crash_at == (number, "before"):
+                raise Crashed
+            match action:
+                case WriteStatus():
+                    if self.status_writes_fail:
+                        raise Refused
+                    wire = decision.status.to_wire()
+                    assert len(json.dumps(wire)) < 32 * 1024
+                    self.stored = MigrationPlanStatus.model_validate(wire)
+                    self.writes.append((self.now, self.stored))
+                    self.working, self.pending = decision.status, ()
+                case SetWeight(weight):
+                    if self.route_writes_fail:
+                        raise Refused
+                    self.set_route(Route(weight, desired_revision(decision.status)))
+                case Finalize(end):
+                    if self.route is not None and end is not OnDelete.LEAVE:
+                        weight = 0 if end is OnDelete.HEROKU else 100
+                        self.set_route(Route(weight, self.route.revision))
+            self.actions.append((self.now, action))
+            if self.crash_at == (number, "after"):
+                raise Crashed
+        self.working, self.pending = decision.status, ()
+        self.events += decision.events
+
+    def _ask_heroku(self) -> float:
+        interval = probe_interval(self.working)
+        if interval is None:
+            self.probe = None
+            return 600.0
+        if self.now - self._probed_at < interval or not self.probes_answered:
+            return interval
+        before, self._probed_at = self.probe, self.now
+        healthy = self.live is not None and self.heroku.well
+        revision = self.live.revision if self.live is not None else ""
+        self.probe = Probe(self.now, revision, healthy, "HTTP 200" if healthy else "HTTP 503 (H10)")
+        same = before is not None and (before.revision, before.healthy) == (revision, healthy)
+        return interval if same else 0.2
+
+    # ------------------------------------------------------------------------------------------------------ the world
+
+    def set_route(self, route: Route | None) -> None:
+        """Write, edit or delete the VirtualService."""
+        self.route = route
+        self._coming = (self.now + LIVE_LAG, route)
+        weight = route.weight if route else None
+        if not self.weights or self.weights[-1] != weight:
+            self.weights.append(weight)
+
+    def edit(self, **fields: Any) -> None:
+        """Change fields of the spec, as a commit would."""
+        data = self.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+        self.spec = MigrationPlanSpec.model_validate({**data, **fields})
+        self.generation += 1
+
+    def pass_time(self, seconds: float) -> None:
+        """Let users send requests."""
+        end = self.now + seconds
+        block = self.spec.gates.block.total_seconds()
+        while self.now < end - 1e-9:
+            self._propagate()
+            until = min(end, self._begun + block)
+            if self._coming is not None and self.istiod_up:
+                until = min(until, max(self._coming[0], self.now + 1e-3))
+            self._serve(until - self.now)
+            self.now = until
+            if self.now >= self._begun + block - 1e-9:
+                gap = "a scrape was missed" if self.scrapes_lost else ""
+                counts = self._counts
+                self.blocks.append(Block(self._begun, self._begun + block, counts["heroku"], counts["eks"], gap))
+                self._begun += block
+                self._counts = {"heroku": Counts(), "eks": Counts()}
+        self.now = end
+        self._propagate()
+
+    def _propagate(self) -> None:
+        if self._coming is not None and self.istiod_up and self.now >= self._coming[0]:
+            self.live, self._coming = self._coming[1], None
+
+    def _serve(self, seconds: float) -> None:
+        if self.live is None or self.live.weight is None:
+            return
+        requests = self.rate * seconds
+        for name, leg, part in (("heroku", self.heroku, 100 - self.live.weight), ("eks", self.eks, self.live.weight)):
+            count = requests * part / 100
+            if leg.hangs:
+                self._hung.append((self.now + ROUTE_TIMEOUT, name, count))
+            else:
+                self._count(name, count, leg)
+        for late in [late for late in self._hung if late[0] <= self.now]:
+            self._hung.remove(late)
+            self._count(late[1], late[2], DEAD)
+
+    def _count(self, name: str, requests: float, leg: Leg) -> None:
+        more = Counts(
+            requests,
+            requests * leg.errors,
+            requests,
+            requests * max(leg.slow, leg.very_slow),
+            requests * leg.very_slow,
+        )
+        self._counts[name] = self._counts[name] + more
+
+    # -------------------------------------------------------------------------------------------------- running it
+
+    def step(self) -> None:
+        """One pass, and the time until the next."""
+        wait = self.tick()
+        self.pass_time(min(max(wait, 0.2), self.spec.gates.block.total_seconds()))
+
+    def run(self, seconds: float) -> World:
+        end = self.now + seconds
+        while self.now < end:
+            self.step()
+        return self
+
+    def until(self, reached: Callable[[MigrationPlanStatus], bool], within: float = 900.0) -> World:
+        """Run until the status is as asked for; fail if that takes too long."""
+        end = self.now + within
+        while not reached(self.working):
+            assert self.now < end, f"not reached within {within} s: {self.working.phase} {self.working.reason}"
+            self.step()
+        return self
+
+    def until_phase(self, phase: Phase, within: float = 900.0) -> World:
+        return self.until(lambda status: status.phase is phase, within)
+
+    def until_judging(self, weight: int, within: float = 900.0) -> World:
+        """Run until the weight was seen at the gateway."""
+        return self.until(
+            lambda status: bool(
+                status.weight == weight
+                and status.phase in (Phase.SHIFTING, Phase.SOAKING)
+                and status.checkpoint
+                and status.checkpoint.observed_at
+            ),
+            within,
+        )
+
+    def until_reason(self, reason: str, within: float = 900.0) -> World:
+        return self.until(lambda status: status.reason == reason, within)
+
+    # ------------------------------------------------------------------------------------------------------- looking
+
+    def condition(self, kind: str) -> str:
+        return next((c.status for c in self.working.conditions if c.type == kind), "Absent")
+
+    def decided(self, decision: str) -> list[tuple[int, int]]:
+        """From and to of all ledger lines of one kind."""
+        return [(e.from_weight, e.to_weight) for e in self.working.ledger if e.decision == decision]
+
+    def told(self, reason: str) -> list[Event]:
+        return [event for event in self.events if event.reason == reason]
+
+    def counted(self) -> tuple[float, float]:
+        """EKS requests in this step's evidence, and those that should be in it."""
+        checkpoint = self.working.checkpoint
+        if checkpoint is None or checkpoint.observed_at is None or not self.working.weight:
+            return 0.0, 0.0
+        truth = sum(
+            block.eks.requests
+            for block in self.blocks
+            if block.usable and block.start >= checkpoint.observed_at and block.end <= checkpoint.consumed_until
+        )
+        return load_evidence(checkpoint).total[1].requests, truth
+
+
+def check(world: World, plan: Plan, seen: Observation, decision: Decision) -> None:
+    """Hold one decision against the rules that do not bend."""
+    before, after = plan.status, decision.status
+    old, new = before.weight or 0, after.weight or 0
+    kinds = [type(action) for action in decision.actions]
+    assert decide(plan, seen, world.now) == decision, "not deterministic"
+    assert decision.requeue_after >= 0
+    assert after.message, f"nothing is said about {after.reason}"
+    assert len(after.ledger) <= 30
+    if new > old:
+        _check_advance(plan, seen, decision, old, new)
+    for action in decision.actions:
+        if isinstance(action, SetWeight):
+            assert action.weight == new
+            live = world.route.weight if world.route is not None and world.route.weight is not None else 0
+            # The route rises only to what was decided with reason, in this pass or in an earlier one.
+            assert action.weight <= live or new > old or action.weight == old
+    if after.phase is Phase.ROLLING_BACK and before.phase is not Phase.ROLLING_BACK:
+        assert new == 0
+        assert kinds == [SetWeight, WriteStatus], "a rollback is one write of the route, and then the status"
+    elif new != old:
+        assert kinds == [WriteStatus, SetWeight], "the intent is fenced before the route is written"
+    assert WriteStatus in kinds or (before.phase, before.weight, before.reason) == (
+        after.phase,
+        after.weight,
+        after.reason,
+    )
+    counted, truth = world.counted()
+    assert counted <= truth * 1.001 + 1e-3, "a block was counted twice"
+
+
+def _check_advance(plan: Plan, seen: Observation, decision: Decision, old: int, new: int) -> None:
+    entry, step, before = decision.status.ledger[-1], next_step(plan.spec, old), plan.status
+    assert (entry.decision, entry.from_weight, entry.to_weight) == ("Advance", old, new)
+    assert before.phase is Phase.SHIFTING
+    assert step is not None
+    assert new == step.weight, "a step was jumped"
+    assert new <= plan.spec.ceiling
+    assert not plan.spec.suspend
+    assert not seen.samples.error, "blind"
+    assert seen.probe is not None
+    assert seen.probe.healthy
+    assert seen.traffic is not None
+    assert seen.traffic.current
+    assert before.baseline is not None
+    if old:
+        last = replace(Block(0, 0), start=-1.0, end=-1.0)
+        evidence = load_evidence(_fed(plan, seen, (seen.samples.blocks or (last,))))
+        judged = gate.judge(evidence, rules=gate_rules(plan.spec), weight=old, next_weight=new)
+        assert judged.safe
+        assert not judged.worse
+
+
+def _fed(plan: Plan, seen: Observation, blocks: tuple[Block, ...]) -> Any:
+    from cutover.core.judging import take_in  # noqa: PLC0415
+
+    status = plan.status
+    assert status.checkpoint is not None
+    target = next_step(plan.spec, status.weight or 0)
+    return take_in(
+        status.checkpoint,
+        blocks,
+        rules=gate_rules(plan.spec),
+        weight=status.weight or 0,
+        next_weight=target.weight if target else 100,
+        probe=seen.probe,
+        revision=desired_revision(status),
+    )
+
+
+def chain(*parts: Iterator[Any]) -> Iterator[Any]:
+    for part in parts:
+        yield from part
