@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
+from prometheus_client import Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -17,6 +18,13 @@ from cutover.core.judging import load_evidence
 from cutover.core.observation import Plan
 from cutover.core.rules import gate_rules
 from cutover.core.steps import next_step
+
+PASSES = Counter("cutover_passes", "Passes over plans, one plan each.")
+DECISION_DELAY = Histogram(
+    "cutover_decision_delay_seconds",
+    "From the end of a block to the decision on it, with what the decision wrote.",
+    buckets=(0.5, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 5.0, 10.0, 20.0, 60.0, 300.0),
+)
 
 
 class Loop(Protocol):

@@ -21,6 +21,7 @@ from cutover.core.blocks import Block
 from cutover.core.decide import decide, probe_interval, refuse, samples_wanted
 from cutover.core.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState, WorkloadFacts
 from cutover.core.rules import thresholds, thresholds_wanted
+from cutover.metrics import DECISION_DELAY, PASSES
 from cutover.ports import Clock, Conflict, Gateway, Gone, Metrics, Plans, Target, Traffic, Unavailable, Workloads
 
 log = structlog.get_logger("cutover")
@@ -126,6 +127,7 @@ class PlanLoop:
     # ---------------------------------------------------------------------------------------------------- one pass
 
     async def _tick(self) -> float | None:
+        PASSES.inc()
         plan = self._read()
         if plan.deleting:
             return None  # the deletion handler puts traffic to rest
@@ -277,6 +279,8 @@ class PlanLoop:
             await self._ports.plans.event(plan, event.kind, event.reason, event.message)
 
     def _keep(self, decided: Plan) -> None:
+        if self._pending:
+            DECISION_DELAY.observe(self._ports.clock.now() - self._pending[-1].end)
         self._plan, self._pending = decided, ()
 
     def _tell(self, plan: Plan, decision: Decision) -> None:

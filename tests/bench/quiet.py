@@ -19,12 +19,13 @@ import argparse
 import math
 import os
 import platform
-import shutil
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,11 @@ from measuring import AuditLog, Counters, Memory, cpu_seconds, quantile, yardsti
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from devstack.stack import Stack
 from sandbox import manifests
 from sandbox.environment import Environment
 from sandbox.manifests import NAMESPACE, OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, Json
-
-from devstack.stack import Stack
-from devstack.support import cache_root
 
 _PLANS = f"/apis/cutover.dev/v1alpha1/namespaces/{NAMESPACE}/migrationplans"
 #: What is aimed at, per plan and minute; and MiB in all.
@@ -91,7 +91,10 @@ class Bench(Environment):
         """Return a plan that is held at its first step for longer than any bench."""
         gates = {
             "block": f"{self.block}s",
-            "slos": [{"name": "errors", "errors": {}}, {"name": "latency", "latency": {"slowMs": 100, "verySlowMs": 1000}}],
+            "slos": [
+                {"name": "errors", "errors": {}},
+                {"name": "latency", "latency": {"slowMs": 100, "verySlowMs": 1000}},
+            ],
         }
         steps = [{"weight": 10, "hold": "12h"}, {"weight": 100}]
         return manifests.plan(service, **({"gates": gates, "steps": steps, "ceiling": 10} | overrides))
@@ -193,15 +196,15 @@ def run(bench: Bench, options: argparse.Namespace) -> tuple[list[Cost], float]:
     bench.start_load(dict.fromkeys(names, 0.0))
     _settle()
     costs = [measure(bench, audit, "(none)", 0, options.minutes)]
-    known = 0
-    for count in sorted(options.plans):
+    sizes = sorted(options.plans)
+    for before, count in zip([0, *sizes], sizes, strict=False):
         _say(f"taking {count} plans to their first step")
-        bench.begin([bench.plan_of(name) for name in judging[known:count]], options.rate)
-        known = count
-        bench.until("all plans are judging", lambda: bench.judging(judging[:known]), 900, every=5)
+        bench.begin([bench.plan_of(name) for name in judging[before:count]], options.rate)
+        judged = partial(bench.judging, judging[:count])
+        bench.until("all plans are judging", judged, 900, every=5)
         _settle()
         costs.append(measure(bench, audit, "judging", count, options.minutes))
-        if not bench.judging(judging[:count]):
+        if not judged():
             raise RuntimeError(f"not all plans stayed at their step{bench._states()}")
     body = bench.plan(judging[0])
     if not options.no_rest:
@@ -332,15 +335,17 @@ def main() -> int:
     parser.add_argument("--block", type=int, default=15, help="seconds of a block, and between two scrapes")
     parser.add_argument("--rate", type=float, default=1.0, help="requests per second to each plan's service")
     parser.add_argument("--no-rest", action="store_true", help="leave the plans at rest out")
-    parser.add_argument("--state", type=Path, default=cache_root() / "stacks" / "bench", help="folder for data and logs")
+    parser.add_argument("--state", type=Path, help="folder for data and logs, to keep them")
     options = parser.parse_args()
     if min(options.plans) < 1:
         parser.error("a bench needs at least one plan")
     most = max(options.plans)
     names = [f"quiet-{number}" for number in range(most)]
     names += [f"done-{number}" for number in range(0 if options.no_rest else max(1, most // 5))]
-    shutil.rmtree(options.state, ignore_errors=True)
-    with Bench(options.state, names, options.block) as bench:
+    with (
+        tempfile.TemporaryDirectory(prefix="cutover-bench-") as scratch,
+        Bench(options.state or Path(scratch), names, options.block) as bench,
+    ):
         costs, stick = run(bench, options)
         console = Console(width=200, highlight=False)
         console.print(_machine(bench, options, stick) + "\n", soft_wrap=True)

@@ -9,8 +9,8 @@ that the process did.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus, OnDelete, Phase
@@ -18,7 +18,7 @@ from cutover.core import gate
 from cutover.core.actions import Action, Decision, Event, Finalize, SetWeight, WriteStatus
 from cutover.core.blocks import Block, Counts
 from cutover.core.decide import decide, probe_interval, samples_wanted
-from cutover.core.judging import load_evidence
+from cutover.core.judging import load_evidence, take_in
 from cutover.core.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState, WorkloadFacts
 from cutover.core.revision import desired_revision
 from cutover.core.rules import gate_rules
@@ -417,30 +417,23 @@ def _check_advance(plan: Plan, seen: Observation, decision: Decision, old: int, 
     assert seen.traffic.current
     assert before.baseline is not None
     if old:
-        last = replace(Block(0, 0), start=-1.0, end=-1.0)
-        evidence = load_evidence(_fed(plan, seen, (seen.samples.blocks or (last,))))
-        judged = gate.judge(evidence, rules=gate_rules(plan.spec), weight=old, next_weight=new)
+        judged = gate.judge(_evidence(plan, seen), rules=gate_rules(plan.spec), weight=old, next_weight=new)
         assert judged.safe
         assert not judged.worse
 
 
-def _fed(plan: Plan, seen: Observation, blocks: tuple[Block, ...]) -> Any:
-    from cutover.core.judging import take_in  # noqa: PLC0415
-
-    status = plan.status
+def _evidence(plan: Plan, seen: Observation) -> gate.Evidence:
+    status, target = plan.status, next_step(plan.spec, plan.status.weight or 0)
     assert status.checkpoint is not None
-    target = next_step(plan.spec, status.weight or 0)
-    return take_in(
-        status.checkpoint,
-        blocks,
-        rules=gate_rules(plan.spec),
-        weight=status.weight or 0,
-        next_weight=target.weight if target else 100,
-        probe=seen.probe,
-        revision=desired_revision(status),
+    assert target is not None
+    return load_evidence(
+        take_in(
+            status.checkpoint,
+            seen.samples.blocks,
+            rules=gate_rules(plan.spec),
+            weight=status.weight or 0,
+            next_weight=target.weight,
+            probe=seen.probe,
+            revision=desired_revision(status),
+        )
     )
-
-
-def chain(*parts: Iterator[Any]) -> Iterator[Any]:
-    for part in parts:
-        yield from part

@@ -37,7 +37,7 @@ from cutover.core.conditions import conditions
 from cutover.core.gate import Judgement
 from cutover.core.holds import ALARMING, QUIET, Hold, HoldReason
 from cutover.core.judging import GAPS_UNTIL_NO_DATA, load_evidence, read, share, take_in
-from cutover.core.ledger import note, note_hold, shorten
+from cutover.core.ledger import note, note_hold, note_repair, shorten
 from cutover.core.observation import Observation, Plan
 from cutover.core.revision import desired_revision, rollback_revision
 from cutover.core.rules import gate_rules, thresholds_wanted
@@ -293,7 +293,7 @@ class _Pass:
             message = f"waiting for {weight} % to be seen at the gateway"
             return _Outcome(status, "AwaitingShare", message, requeue=1)
         if weight == 100:
-            return self.soak(status, checkpoint)
+            return self.soak(status, checkpoint, judgement)
         return self.advance(status, checkpoint, judgement)
 
     def timed_out(self, status: MigrationPlanStatus, hold: Hold | None) -> _Outcome | None:
@@ -364,7 +364,7 @@ class _Pass:
         reason = HoldReason.INSUFFICIENT_TRAFFIC if judgement.eks_requests_needed else HoldReason.UNDECIDED
         return self._hold(status, reason, message)
 
-    def soak(self, status: MigrationPlanStatus, checkpoint: Checkpoint) -> _Outcome:
+    def soak(self, status: MigrationPlanStatus, checkpoint: Checkpoint, judgement: Judgement) -> _Outcome:
         """Hold at 100 %, with the way back open."""
         spec = self.plan.spec
         if status.phase is Phase.SHIFTING:
@@ -375,6 +375,10 @@ class _Pass:
         if left > 0:
             message = f"all traffic on EKS; soaking for another {_span(left)}"
             return _Outcome(status, "Soaking", message, requeue=min(left, self.block_seconds))
+        if judgement.harm >= gate.HARM_HOLD:
+            # The end of the soak ends the judging too: not in the middle of a suspicion.
+            message = f"the soak is over, but not with evidence of harm {judgement.harm:.0f} of {judgement.harm_limit:.0f}"
+            return self._hold(status, HoldReason.UNDECIDED, f"{message}; it goes on until that is settled")
         if spec.suspend:
             message = "spec.suspend is set; set it to false to end the soak, which is over"
             return self._hold(status, HoldReason.SUSPENDED, message)
@@ -481,17 +485,13 @@ class _Pass:
         who = f"edited by {', '.join(traffic.foreign)}" if traffic.foreign else "deleted or made unreadable"
         seen = "no readable weight" if gone else f"{traffic.weight} % to EKS"
         message = f"the route was {who} ({seen}); put back to {weight} %"
+        previous = weight if traffic.weight is None else traffic.weight
         repaired = status.model_copy(
             update={
-                "checkpoint": self._checkpoint(status, previous=weight if traffic.weight is None else traffic.weight)
+                "checkpoint": self._checkpoint(status, previous=previous),
+                "ledger": note_repair(status, reason=HoldReason.DRIFT_DETECTED, message=message, now=self.time),
             }
         )
-        if not (status.ledger and (status.ledger[-1].decision, status.ledger[-1].message) == ("Repair", message)):
-            # Told once: a tool that edits again and again would push out of the ledger what moved the weight.
-            ledger = note(
-                status, "Repair", to=weight, reason=HoldReason.DRIFT_DETECTED, message=message, now=self.time
-            )
-            repaired = repaired.model_copy(update={"ledger": ledger})
         event = Event("Warning", HoldReason.DRIFT_DETECTED, message)
         return _Outcome(
             repaired,

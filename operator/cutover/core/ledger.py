@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
+from itertools import takewhile
 
 from cutover.api.v1alpha1 import LEDGER_LENGTH, LedgerEntry, MigrationPlanStatus
 from cutover.core.holds import QUIET, Hold
@@ -38,11 +40,19 @@ def note_hold(status: MigrationPlanStatus, hold: Hold, now: datetime) -> tuple[L
 
     Holds come and go; told each time they would push out of the list what moved the weight.
     """
-    if hold.reason in QUIET:
+    if hold.reason in QUIET or any(entry.reason == hold.reason for entry in _since_weight_moved(status)):
         return status.ledger
-    for entry in reversed(status.ledger):
-        if entry.decision != "Hold":
-            break
-        if entry.reason == hold.reason:
-            return status.ledger
     return note(status, "Hold", to=status.weight or 0, reason=hold.reason, message=hold.message, now=now)
+
+
+def note_repair(status: MigrationPlanStatus, *, reason: str, message: str, now: datetime) -> tuple[LedgerEntry, ...]:
+    """Return the ledger with an edit that was put back; of a tool that repeats itself only the first."""
+    weight = status.weight or 0
+    entries = note(status, "Repair", to=weight, reason=reason, message=message, now=now)
+    if any(entry.message == entries[-1].message for entry in _since_weight_moved(status)):
+        return status.ledger
+    return entries
+
+
+def _since_weight_moved(status: MigrationPlanStatus) -> Iterator[LedgerEntry]:
+    return takewhile(lambda entry: entry.decision in ("Hold", "Repair"), reversed(status.ledger))
