@@ -23,7 +23,7 @@ from devstack.build import ensure_programs
 from devstack.stack import Stack
 from devstack.support import StackError, cache_root, try_lock
 from sandbox.environment import Environment, Timeout
-from sandbox.manifests import NAMESPACE
+from sandbox.manifests import NAMESPACE, public_host
 
 #: Seconds until a demo that hangs is broken off; a good one takes half of that.
 DEADLINE_SECONDS = 12 * 60
@@ -66,8 +66,7 @@ def main() -> int:
         with _deadline(DEADLINE_SECONDS):
             return _run(state, options.out.absolute(), screen, keep=options.keep)
     except KeyboardInterrupt:
-        screen.say("stopped")
-        return INTERRUPTED
+        return _fail("broken off", INTERRUPTED)
     except DeadlineError:
         problem = f"not over after {DEADLINE_SECONDS // 60} minutes, so it was broken off"
     except (StackError, ChildError, Timeout, OSError, RuntimeError) as error:
@@ -100,23 +99,16 @@ def _run(state: Path, out: Path, screen: Screen, *, keep: bool) -> int:
 
 
 def _how_to_look_around(environment: Environment) -> str:
-    stack = environment.stack
-    again = " ".join(
-        [
-            f"PYTHONPATH={os.environ.get('PYTHONPATH', '')}",
-            sys.executable,
-            "-m",
-            "demo",
-            "--state",
-            str(environment.state_dir),
-        ]
-    )
+    stack, state = environment.stack, environment.state_dir
+    python = f"PYTHONPATH={os.environ.get('PYTHONPATH', '')} {sys.executable} -m"
+    load = state / "load"
     return (
-        "\nThe stack and the operator are left running; the users are not, as they end with the demo.\n"
+        "\nThe stack, both legs and the operator are left running; the users have ended with the demo.\n"
         f"  look around:  KUBECONFIG={stack.kubeconfig} {stack.kubectl_path} -n {NAMESPACE} get mplan\n"
         f"  Prometheus:   {stack.prometheus_url}\n"
-        f"  gateway:      curl -i -H 'Host: pdf.example.com' {stack.gateway_url}\n"
-        f"  stop it:      {again} --stop"
+        f"  gateway:      curl -i -H 'Host: {public_host(SCENARIOS[0].service)}' {stack.gateway_url}\n"
+        f"  users again:  {python} demoapps.load --config {load / 'load.config.json'} --record {load / 'again.jsonl'}\n"
+        f"  stop it:      {python} demo --stop --state {state}"
     )
 
 
@@ -144,9 +136,9 @@ def _stop_kept(state: Path, screen: Screen) -> None:
                 os.kill(pid, signal.SIGTERM)
 
 
-def _fail(problem: str) -> int:
+def _fail(problem: str, status: int = 1) -> int:
     print(f"\ndemo: {problem}", file=sys.stderr, flush=True)
-    return 1
+    return status
 
 
 def _interrupt(*_: object) -> None:

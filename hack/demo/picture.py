@@ -62,7 +62,7 @@ def draw(
     bottom.xaxis.set_major_formatter(FuncFormatter(lambda x, _: span(x)))
     bottom.set_xlabel("minutes since the plans were applied", fontsize=11)
     handles = [*panels[0].get_legend_handles_labels()[0], *bottom.get_legend_handles_labels()[0]]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=10.5, frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=10.5, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 

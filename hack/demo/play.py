@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -18,8 +19,10 @@ from sandbox import manifests
 from sandbox.environment import Environment
 
 _LOOK_SECONDS = 0.5
+#: Seconds in which the operator has to route all hosts.
+_TAKEOVER_SECONDS = 90.0
 #: Seconds of users' requests after the last plan has ended: they show where traffic came to rest.
-_REST_SECONDS = 6.0
+_REST_SECONDS = 10.0
 #: Most seconds that a request may still be open after that; the route's own time-out is 30.
 _OPEN_SECONDS = 40.0
 #: Seconds of the API server's silence until the demo says so.
@@ -71,22 +74,25 @@ class Play:
         self._screen = screen
         self._metrics_url = f"http://127.0.0.1:{environment.metrics_port}/metrics"
         self._seen_at = time.time()
+        self._load: Load | None = None
 
     def run(self) -> Played:
         """Run it to its end, good or bad."""
-        load = self._environment.start_load({scenario.service: RATE for scenario in SCENARIOS})
-        self._screen.say(f"users send {RATE:g} requests a second to each of {len(SCENARIOS)} services")
         start = time.time()
         for scenario in SCENARIOS:
             self._environment.apply(manifests.plan(scenario.service))
-        self._screen.say("plans are applied")
+        self._screen.say("the plans are applied")
         stories = [Story(scenario, View(start)) for scenario in SCENARIOS]
-        with self._screen:
-            while not all(story.at_rest for story in stories):
-                self._look(stories)
-                self._screen.show(stories, lambda story: _lately(load, story))
-                time.sleep(_LOOK_SECONDS)
-        self._screen.say("all plans have ended; waiting for the last requests that are open")
+        try:
+            with self._screen:
+                self._until(stories, lambda story: story.routed, start + _TAKEOVER_SECONDS)
+                load = self._load = self._environment.start_load({scenario.service: RATE for scenario in SCENARIOS})
+                self._screen.say(f"DNS points at the gateway: users send {RATE:g} requests a second to each service")
+                self._until(stories, lambda story: story.at_rest)
+        except BaseException:
+            self._screen.tell(stories, self._lately)
+            raise
+        self._screen.say("all plans have ended; users go on for a moment, to see where they are now")
         time.sleep(_REST_SECONDS)
         end = time.time()
         load.settle(end, timeout_s=_OPEN_SECONDS)
@@ -96,6 +102,23 @@ class Play:
             story.scenario.service: rollback(story, records[story.scenario.service], end) for story in stories
         }
         return Played(stories, start, end, records, rollbacks, _problems(stories, records, rollbacks, end))
+
+    def _until(self, stories: Sequence[Story], good: Callable[[Story], bool], deadline: float = math.inf) -> None:
+        """Look and show until all plans are where they have to be."""
+        while not all(good(story) for story in stories):
+            if time.time() > deadline:
+                raise RuntimeError("not all plans were taken over in time; their status says why")
+            self._look(stories)
+            self._screen.show(stories, self._lately)
+            time.sleep(_LOOK_SECONDS)
+
+    def _lately(self, story: Story) -> Users:
+        """Count requests that ended in the last ten seconds: a slow one is not on record before it has ended."""
+        if self._load is None:
+            return Users()
+        now = time.time()
+        recent = self._load.records(_host(story), now - 60, now)
+        return Users.of(record for record in recent if record.at + record.latency >= now - 10)
 
     def _look(self, stories: Sequence[Story]) -> None:
         """See what is new, and let the faults begin whose time has come."""
@@ -129,13 +152,6 @@ class Play:
             for sample in family.samples
             if sample.name in _METRICS
         }
-
-
-def _lately(load: Load, story: Story) -> Users:
-    """Count requests that ended in the last ten seconds: a slow one is not on record before it has ended."""
-    now = time.time()
-    recent = load.records(_host(story), now - 60, now)
-    return Users.of(record for record in recent if record.at + record.latency >= now - 10)
 
 
 def _host(story: Story) -> str:

@@ -18,7 +18,8 @@ from demo.story import Story, Users, span
 #: Seconds between two looks at a table that is printed as lines.
 PLAIN_SECONDS = 15.0
 _RULES = GateRules()
-_BAR = 12
+#: Widths of a share's bar and of a service's name.
+_BAR, _NAME = 12, 6
 _PHASE_STYLES = {
     "Shifting": "cyan",
     "Soaking": "cyan",
@@ -73,13 +74,16 @@ class Screen:
         style
             How to print it, as rich has it.
         """
+        clock = f"{span(self.elapsed):>5}"
+        if not self.console.is_terminal:
+            self.console.print(Text(" ".join(part for part in (clock, about, text) if part)), soft_wrap=True)
+            return
         line = Table.grid(padding=(0, 1))
         line.add_column(style="dim", no_wrap=True)
-        line.add_column(style="bold", no_wrap=True)
+        line.add_column(style="bold", no_wrap=True, min_width=_NAME if about else 0)
         line.add_column()
-        cells = (f"{span(self.elapsed):>5}", *((f"{about:<6}",) if about else ()), Text(text, style=style))
-        line.add_row(cells[0], cells[1] if about else cells[-1], cells[-1] if about else "")
-        self.console.print(line, soft_wrap=not self.console.is_terminal)
+        line.add_row(clock, about, Text(text, style=style))
+        self.console.print(line)
 
     def show(self, stories: Sequence[Story], users: Callable[[Story], Users]) -> None:
         """Show where everything is.
@@ -97,8 +101,12 @@ class Screen:
             )
         elif self.elapsed - self._shown >= PLAIN_SECONDS:
             self._shown = self.elapsed
-            for story in stories:
-                self.say(_line(story, users(story)), about=story.scenario.service)
+            self.tell(stories, users)
+
+    def tell(self, stories: Sequence[Story], users: Callable[[Story], Users]) -> None:
+        """Print where everything is as lines that stay; parameters as for `show`."""
+        for story in stories:
+            self.say(_line(story, users(story)), about=story.scenario.service)
 
     def _table(self, rows: Mapping[str, tuple[Story, Users]]) -> RenderableType:
         table = Table(title=None, expand=False, pad_edge=False, box=None, padding=(0, 2, 0, 0))
@@ -124,13 +132,12 @@ class Screen:
                 _evidence(view.safety, _RULES.safety_limit, "green"),
                 _users(users),
             )
-            reason = Text(
-                str(view.status.get("reason", "waiting for the operator")), style="yellow" if view.held else ""
+            reason, message = view.status.get("reason", ""), view.status.get("message", "")
+            why.add_row(
+                service, Text.assemble((f"{reason}: " if reason else "", "yellow" if view.held else ""), message)
             )
-            message = Text(f": {view.status['message']}" if view.status.get("message") else "", style="dim")
-            why.add_row(service, reason.append_text(message))
-        head = Text(f"{span(self.elapsed):>5} elapsed", style="dim")
-        return Group(Text(""), head, table, Text(""), why)
+        told = Text("What each status says, as last written:", style="dim")
+        return Group(Text(f"\n{span(self.elapsed):>5} elapsed\n", style="dim"), table, Text(""), told, why)
 
 
 def _line(story: Story, users: Users) -> str:
@@ -144,8 +151,9 @@ def _line(story: Story, users: Users) -> str:
         parts.append(
             f"harm {view.harm:.3g} of {_RULES.harm_limit:.0f}, safety {view.safety:.3g} of {_RULES.safety_limit:.0f}"
         )
-    parts.append(f"users in 10 s: {_users(users).plain}")
-    parts.append(f"{view.status.get('reason', '')}: {view.status.get('message', '')}")
+    parts.append(f"users in 10 s {_users(users).plain}")
+    if view.status.get("reason", view.phase) != view.phase:
+        parts.append(("held: " if view.held else "") + view.status["reason"])
     return " | ".join(parts)
 
 

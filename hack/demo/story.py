@@ -88,6 +88,11 @@ class Story:
     onset: float | None = None
 
     @property
+    def routed(self) -> bool:
+        """Whether the gateway has the host's route, so that users can be sent there."""
+        return self.view.weight is not None and self.view.phase not in ("Pending", "Preflight")
+
+    @property
     def at_rest(self) -> bool:
         """Whether the plan has ended."""
         return self.view.phase in AT_REST

@@ -57,6 +57,6 @@ def _details(back: Rollback) -> str:
         f"harmed: {users.harmed:,} of {users.requests:,} ({users.failed:,} failed, {users.slow:,} took more than "
         f"{SLOW_SECONDS:g} s), which is {100 * users.harmed_ratio:.2f} % of all users' requests\n"
         f"had it stayed at {back.weight} %: about {back.by_now:,.0f} by now and {back.in_an_hour:,.0f} over an hour "
-        f"(that {100 * users.harmed_ratio:.2f} % of the {back.since_onset:,} requests in the {minutes} min since the "
+        f"(the same {100 * users.harmed_ratio:.2f} % of the {back.since_onset:,} requests in the {minutes} min since the "
         f"onset, and of {3600 * back.rate:,.0f} an hour)"
     )

@@ -32,8 +32,14 @@ SPEC_FIELDS = (
 
 def at(weight: int, **fields: Any) -> World:
     """A world whose plan is judging at a weight."""
-    made = world(**fields)
-    return made.until_judging(weight) if weight else made.until_phase(Phase.SHIFTING)
+    key = f"{weight} {fields}"
+    if key not in _REACHED:
+        made = world(**fields)
+        _REACHED[key] = made.until_judging(weight) if weight else made.until_phase(Phase.SHIFTING)
+    return _REACHED[key].copy()
+
+
+_REACHED: dict[str, World] = {}
 
 
 # ---------------------------------------------------------------------------------------------------- the whole way up
@@ -378,11 +384,11 @@ def test_a_restart_does_not_move_before_it_knows_what_happened_meanwhile() -> No
     w.eks = DEAD
     w.pass_time(1200)
     w.restart()
-    served, w.blocks = w.blocks, []  # Prometheus has not answered yet
+    w.prometheus_slow = True
     w.run(3)
     assert w.status.weight == 10
     assert w.status.reason == "CatchingUp"
-    w.blocks = served
+    w.prometheus_slow = False
     w.until_phase(Phase.ROLLED_BACK, within=10)
     assert w.weights == [0, 10, 0]
 

@@ -373,11 +373,11 @@ def test_a_tolerance_that_makes_no_sense_is_refused() -> None:
 
 def test_without_control_eks_is_held_against_what_heroku_was() -> None:
     evidence = begin_step(feed(Evidence(), [(leg(900, 18), leg(100, 2))] * 10))
-    assert evidence.reference == leg(9000, 180)
+    assert 0 < evidence.reference.requests < 9000  # what is still in the recent window follows when it has left it
 
     def at_full(errors: float) -> Judgement:
         after = feed(evidence, [(leg(0), leg(1000, errors))] * 12, weight=100, next_weight=100)
-        assert after.reference == evidence.reference
+        assert after.reference == leg(9000, 180)
         return ask(after, 100, 100)
 
     assert not at_full(24).worse  # tolerated: 1.25 * 2 % + 0.1 %
@@ -411,6 +411,14 @@ def test_with_heroku_silent_only_alive_runs() -> None:
 # --- both unhealthy --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("ratio", [0.1, 0.4, 1.0])
+def test_an_incident_does_not_become_what_is_normal(ratio: float) -> None:
+    evidence = feed(Evidence(), [(leg(225), leg(25))] * 12, seconds=5)
+    evidence = feed(evidence, [(leg(225, 225 * ratio), leg(25, 25 * ratio))] * 60, seconds=5)
+    assert ask(evidence).both_unhealthy
+    assert evidence.reference.errors == 0
+
+
 @pytest.mark.parametrize("seconds", [5, 15])
 @pytest.mark.parametrize("bad", [{"errors": 0.3}, {"slow": 0.2, "very_slow": 0.2}])
 def test_a_shared_incident_holds_and_is_over_within_a_minute(seconds: float, bad: dict[str, float]) -> None:
@@ -426,7 +434,7 @@ def test_a_shared_incident_holds_and_is_over_within_a_minute(seconds: float, bad
     assert ask(evidence).both_unhealthy
     assert not ask(evidence).safe
     assert not ask(evidence).worse
-    assert evidence.reference.errors <= 0.3 * 36 * 15
+    assert evidence.reference.errors == 0
     after = feed(evidence, [both()] * int(60 / seconds), seconds=seconds)
     assert not ask(after).both_unhealthy
     assert ask(after).safe
@@ -520,7 +528,7 @@ def test_a_dump_is_small_and_means_the_same() -> None:
         ("harm", [], "'harm' must be an object"),
         ("harm", {"errors": [1]}, "'errors' must be a list of 4"),
         ("recent", None, "'recent' must be a list"),
-        ("recent", [[1]], "'recent' must be a list of 9"),
+        ("recent", [[1]], "'recent' must be a list of 11"),
         ("end", "now", "'end'"),
         ("purses", None, "'purses'"),
     ],

@@ -8,6 +8,7 @@ that the process did.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -100,6 +101,7 @@ class World:
 
     # What is broken, or will break.
     prometheus_up: bool = True
+    prometheus_slow: bool = False
     scrapes_lost: bool = False
     istiod_up: bool = True
     status_writes_fail: bool = False
@@ -119,7 +121,6 @@ class World:
     events: list[Event] = field(default_factory=list)
     writes: list[tuple[float, MigrationPlanStatus]] = field(default_factory=list)
     weights: list[int | None] = field(default_factory=list)
-    decisions: list[tuple[float, Decision]] = field(default_factory=list)
     on_decision: Callable[[World, Plan, Observation, Decision], None] | None = None
 
     def __post_init__(self) -> None:
@@ -129,6 +130,14 @@ class World:
         self._counts = {"heroku": Counts(), "eks": Counts()}
         self._attempted = 0
         self.restart()
+
+    def copy(self) -> World:
+        """Return a world that goes its own way from here on."""
+        twin = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, list | dict):
+                setattr(twin, name, value.copy())
+        return twin
 
     # -------------------------------------------------------------------------------------------------- the operator
 
@@ -161,7 +170,7 @@ class World:
         if samples_wanted(status) and status.checkpoint is not None:
             after = self.pending[-1].end if self.pending else status.checkpoint.consumed_until
             if self.prometheus_up:
-                known = (b for b in self.blocks if b.end > after and b.end + SCRAPE_LAG <= self.now)
+                known = () if self.prometheus_slow else (b for b in self.blocks if b.end > after and b.end + SCRAPE_LAG <= self.now)
                 self.pending = (*self.pending, *known)
                 samples = Samples(self.pending)
             else:
@@ -189,7 +198,6 @@ class World:
         """Make one pass; return the seconds until the next."""
         plan, seen = self.plan(), self.observe()
         decision = decide(plan, seen, self.now)
-        self.decisions.append((self.now, decision))
         if self.on_decision is not None:
             self.on_decision(self, plan, seen, decision)
         try:

@@ -251,7 +251,7 @@ class Evidence:
             "total": [*_short_counts(self.total[0]), *_short_counts(self.total[1]), *_short((self.total_seconds,))],
             "blocks": [self.blocks, self.empty, self.gaps],
             "silent": _short((self.silent_seconds, self.silent_expected)),
-            "recent": [[r.slot, *_short_recent(r.heroku), *_short_recent(r.eks)] for r in self.recent],
+            "recent": [[r.slot, *_short_counts(r.heroku), *_short_counts(r.eks)] for r in self.recent],
         }
         return data
 
@@ -308,13 +308,9 @@ def _short_counts(counts: Counts) -> list[float]:
     return _short((counts.requests, counts.errors, counts.timed, counts.slow, counts.very_slow))
 
 
-def _short_recent(counts: Counts) -> list[float]:
-    return _short((counts.requests, counts.errors, counts.timed, counts.very_slow))
-
-
 def _load_recent(item: Mapping[str, Any]) -> Recent:
-    slot, a, b, c, d, e, f, g, h = _numbers(item, "recent", 9)
-    return Recent(int(slot), Counts(a, b, c, 0.0, d), Counts(e, f, g, 0.0, h))
+    slot, *counts = _numbers(item, "recent", 11)
+    return Recent(int(slot), Counts(*counts[:5]), Counts(*counts[5:]))
 
 
 def _bags(data: Mapping[str, Any], key: str, parts: int) -> dict[str, Bag]:

@@ -16,7 +16,7 @@ I/O. To run it on your own numbers::
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -555,22 +555,26 @@ def _frozen_limit(evidence: Evidence, rule: MetricRule, tolerance: Tolerance) ->
 def _remember(evidence: Evidence, block: Block, *, weight: float) -> Evidence:
     """Count the block for the display, the recent window, Heroku's silence and the reference."""
     heroku, eks, seconds = block.heroku, block.eks, block.end - block.start
+    kept, left = _slide(evidence.recent, block)
+    reference = evidence.reference
+    # What is normal is taken from what has left the recent window, and only if Heroku was well in it. Taken from each
+    # block as it comes, the first seconds of an incident, too few to show, would make the rest of it normal.
+    if not _sick(_recent_sum((*left, *kept))[0], reference):
+        for slot in left:
+            reference += slot.heroku
     evidence = replace(
         evidence,
         total=(evidence.total[0] + heroku, evidence.total[1] + eks),
         total_seconds=evidence.total_seconds + seconds,
         blocks=evidence.blocks + 1,
         empty=evidence.empty + (block.requests == 0),
-        recent=_slide(evidence.recent, block),
+        recent=kept,
+        reference=reference,
     )
     if weight >= 100:
         return evidence
     if heroku.requests > 0:
-        evidence = replace(evidence, silent_seconds=0.0, silent_expected=0.0)
-        # Only while Heroku is well: an incident must not become what is normal.
-        if not _sick(_recent_sum(evidence)[0], evidence.reference):
-            evidence = replace(evidence, reference=evidence.reference + heroku)
-        return evidence
+        return replace(evidence, silent_seconds=0.0, silent_expected=0.0)
     return replace(
         evidence,
         silent_seconds=evidence.silent_seconds + seconds,
@@ -578,27 +582,29 @@ def _remember(evidence: Evidence, block: Block, *, weight: float) -> Evidence:
     )
 
 
-def _slide(recent: tuple[Recent, ...], block: Block) -> tuple[Recent, ...]:
+def _slide(recent: tuple[Recent, ...], block: Block) -> tuple[tuple[Recent, ...], tuple[Recent, ...]]:
+    """Return the slots of the recent window with one more block, and those that have left it."""
     slot = math.floor(block.start / RECENT_BIN_SECONDS)
-    heroku, eks = replace(block.heroku, slow=0.0), replace(block.eks, slow=0.0)
+    heroku, eks = block.heroku, block.eks
     # Slots and not sums that decay: an incident is out of them for good after at most a minute, whatever its size.
     horizon = block.end - RECENT_SECONDS
     kept = [r for r in recent if (r.slot + 1) * RECENT_BIN_SECONDS > horizon and r.slot <= slot]
+    left = tuple(r for r in recent if (r.slot + 1) * RECENT_BIN_SECONDS <= horizon)
     if kept and kept[-1].slot == slot:
         last = kept.pop()
         heroku, eks = last.heroku + heroku, last.eks + eks
-    return (*kept, Recent(slot, heroku, eks))
+    return (*kept, Recent(slot, heroku, eks)), left
 
 
-def _recent_sum(evidence: Evidence) -> tuple[Counts, Counts]:
+def _recent_sum(recent: Sequence[Recent]) -> tuple[Counts, Counts]:
     heroku = eks = Counts()
-    for r in evidence.recent:
+    for r in recent:
         heroku, eks = heroku + r.heroku, eks + r.eks
     return heroku, eks
 
 
 def _both_unhealthy(evidence: Evidence) -> bool:
-    heroku, eks = _recent_sum(evidence)
+    heroku, eks = _recent_sum(evidence.recent)
     return _sick(heroku, evidence.reference) and _sick(eks, evidence.reference)
 
 
@@ -703,7 +709,7 @@ def _say_metric(
 
 def _expected(evidence: Evidence, weight: float) -> tuple[float, float]:
     """How many good answers of EKS its weight lets expect in the last minute, and how many there were."""
-    heroku, eks = _recent_sum(evidence)
+    heroku, eks = _recent_sum(evidence.recent)
     if weight >= 100:
         return eks.requests, eks.successes
     return heroku.successes * weight / (100.0 - weight), eks.successes

@@ -1,0 +1,468 @@
+"""Every reason to hold: how it comes about, what it says, that nothing moves, and that harm still leads back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from world import DEAD, HEALTHY, READY, Leg, Route, World, check, plan_spec
+
+from cutover.api.v1alpha1 import Phase
+from cutover.core.holds import ALARMING, QUIET, HoldReason
+
+FAST = {"block": "5s", "warmUp": "5s"}
+
+
+def world(rate: float = 50.0, **fields: Any) -> World:
+    return World(spec=plan_spec(**fields), rate=rate, on_decision=check)
+
+
+def _invalid() -> World:
+    w = world().until_judging(10)
+    w.edit(schedule={"timeZone": "Europe/Atlantis"})
+    return w
+
+
+def _preflight() -> World:
+    w = world()
+    w.workload = replace(READY, replicas_available=1)
+    return w
+
+
+def _approval() -> World:
+    steps = [{"weight": 10, "hold": "10s"}, {"weight": 25, "approval": "Manual"}, {"weight": 100}]
+    return world(steps=steps)
+
+
+def _window() -> World:
+    windows = [{"days": ["Mon", "Tue"], "from": "14:00", "to": "17:00"}]
+    return world(schedule={"timeZone": "Europe/Paris", "windows": windows})
+
+
+def _frozen() -> World:
+    freeze = {"from": "2027-01-01T00:00:00Z", "to": "2027-02-01T00:00:00Z", "reason": "winter sale"}
+    return world(schedule={"freezes": [freeze]})
+
+
+def _insufficient() -> World:
+    w = world().until_judging(10)
+    w.rate = 0.1
+    return w
+
+
+def _undecided() -> World:
+    w = world().until_judging(10)
+    w.eks = Leg(errors=0.0065)  # above the margin of an advance, and too little to be called harm
+    return w
+
+
+def _no_data() -> World:
+    w = world().until_judging(10)
+    w.scrapes_lost = True
+    return w
+
+
+def _prometheus() -> World:
+    w = world().until_judging(10)
+    w.prometheus_up = False
+    return w
+
+
+def _unseen() -> World:
+    w = world().until_judging(10)
+    w.istiod_up = False
+    return w
+
+
+def _both() -> World:
+    w = world().until_judging(50)
+    w.heroku = w.eks = Leg(errors=0.5)
+    return w
+
+
+def _heroku() -> World:
+    w = world().until_judging(50)
+    w.heroku = DEAD
+    return w
+
+
+def _drift() -> World:
+    w = world().until_judging(25)
+    w.set_route(Route(75, "a1-w25", ("kubectl-edit",)))
+    return w
+
+
+def _breach() -> World:
+    w = world(onBreach="Hold").until_judging(25)
+    w.eks = DEAD
+    return w
+
+
+def _timeout() -> World:
+    steps = [{"weight": 10, "hold": "10s", "timeout": "2m"}, {"weight": 100}]
+    w = world(steps=steps).until_judging(10)
+    w.rate = 1.0
+    return w
+
+
+class Case(NamedTuple):
+    make: Callable[[], World]
+    says: tuple[str, ...]
+    weight: int | None
+
+
+CASES = {
+    HoldReason.INVALID_SPEC: Case(_invalid, ("schedule.timeZone", "use an IANA name"), 10),
+    HoldReason.PREFLIGHT_FAILED: Case(_preflight, ("workload", "1 of 2 replicas", "see its events"), None),
+    HoldReason.SUSPENDED: Case(lambda: world(suspend=True), ("spec.suspend", "set it to false"), None),
+    HoldReason.AWAITING_APPROVAL: Case(_approval, ("annotate the plan cutover.dev/approve=a1-w25",), 10),
+    HoldReason.OUTSIDE_WINDOW: Case(_window, ("the next window opens Mon 2027-01-11 14:00 CET",), 0),
+    HoldReason.FROZEN: Case(_frozen, ("frozen until 2027-02-01 00:00 UTC: winter sale",), 0),
+    HoldReason.CEILING: Case(lambda: world(ceiling=25), ("ready for 50 %; raise spec.ceiling (25)",), 25),
+    HoldReason.INSUFFICIENT_TRAFFIC: Case(_insufficient, ("evidence of safety",), 10),
+    HoldReason.UNDECIDED: Case(_undecided, ("evidence of safety",), 10),
+    HoldReason.NO_DATA: Case(_no_data, ("a scrape was missed",), 10),
+    HoldReason.PROMETHEUS_UNAVAILABLE: Case(_prometheus, ("does not answer",), 10),
+    HoldReason.SHARE_NOT_OBSERVED: Case(
+        _unseen, ("EKS is seen with 10.0 %", "route is a1-w10 (wanted: a1-w25)", "see istiod"), 25
+    ),
+    HoldReason.BOTH_LEGS_UNHEALTHY: Case(_both, ("both legs",), 50),
+    HoldReason.HEROKU_CANNOT_TAKE_BACK: Case(_heroku, ("nothing to go back to",), 50),
+    HoldReason.DRIFT_DETECTED: Case(_drift, ("edited by kubectl-edit (75 % to EKS); put back to 25 %",), 25),
+    HoldReason.BREACH: Case(_breach, ("EKS is worse", "annotate the plan cutover.dev/rollback=a1"), 25),
+    HoldReason.STEP_TIMEOUT: Case(_timeout, ("not passed within 2m", "annotate the plan cutover.dev/rollback=a1"), 10),
+}
+
+
+@pytest.mark.parametrize("reason", list(HoldReason))
+def test_hold(reason: HoldReason) -> None:
+    case = CASES[reason]
+    w = case.make().until_reason(reason)
+    for text in case.says:
+        assert text in w.status.message
+    assert w.status.weight == case.weight
+    held = next(c for c in w.status.conditions if c.type == "Held")
+    assert (held.status, held.reason, held.message) == ("True", reason, w.status.message)
+    assert w.condition("Progressing") == "False"
+    assert w.condition("Stalled") == ("True" if reason is HoldReason.INVALID_SPEC else "False")
+    kinds = [event.kind for event in w.told(reason)]
+    assert kinds == ([] if reason in QUIET else ["Warning" if reason in ALARMING else "Normal"])
+    told = [e.reason for e in w.status.ledger if e.reason == reason]
+    assert len(told) == (0 if reason in QUIET else 1)
+    # It is a hold: nothing moves, and it is not told again.
+    w.run(20)
+    assert w.status.weight == case.weight
+    assert [event.kind for event in w.told(reason)] == kinds
+
+
+#: What lets each of them go on, where time alone does not.
+CURES: dict[HoldReason, Callable[[World], None]] = {
+    HoldReason.INVALID_SPEC: lambda w: w.edit(schedule={"timeZone": "Europe/Paris"}),
+    HoldReason.PREFLIGHT_FAILED: lambda w: setattr(w, "workload", READY),
+    HoldReason.SUSPENDED: lambda w: w.edit(suspend=False),
+    HoldReason.AWAITING_APPROVAL: lambda w: w.annotations.update({"cutover.dev/approve": "a1-w25"}),
+    HoldReason.OUTSIDE_WINDOW: lambda w: w.pass_time(3 * 3600),
+    HoldReason.FROZEN: lambda w: w.edit(schedule={"freezes": []}),
+    HoldReason.CEILING: lambda w: w.edit(ceiling=100),
+    HoldReason.INSUFFICIENT_TRAFFIC: lambda w: setattr(w, "rate", 50.0),
+    HoldReason.UNDECIDED: lambda w: setattr(w, "eks", HEALTHY),
+    HoldReason.NO_DATA: lambda w: setattr(w, "scrapes_lost", False),
+    HoldReason.PROMETHEUS_UNAVAILABLE: lambda w: setattr(w, "prometheus_up", True),
+    HoldReason.SHARE_NOT_OBSERVED: lambda w: setattr(w, "istiod_up", True),
+    HoldReason.BOTH_LEGS_UNHEALTHY: lambda w: w.__dict__.update(heroku=HEALTHY, eks=HEALTHY),
+    HoldReason.HEROKU_CANNOT_TAKE_BACK: lambda w: setattr(w, "heroku", HEALTHY),
+    HoldReason.DRIFT_DETECTED: lambda w: None,
+    HoldReason.BREACH: lambda w: setattr(w, "eks", HEALTHY),
+    HoldReason.STEP_TIMEOUT: lambda w: setattr(w, "rate", 50.0),
+}
+
+
+@pytest.mark.parametrize("reason", list(HoldReason))
+def test_a_hold_ends_with_its_cause(reason: HoldReason) -> None:
+    w = CASES[reason].make().until_reason(reason)
+    CURES[reason](w)
+    w.until(lambda status: (status.weight or 0) > (CASES[reason].weight or 0), within=3 * 3600)
+    assert not w.decided("RollBack")
+
+
+@pytest.mark.parametrize("reason", [r for r in HoldReason if CASES[r].weight])
+def test_harm_leads_back_from_every_hold(reason: HoldReason) -> None:
+    """Once it can be seen, and there is a Heroku to go back to."""
+    w = CASES[reason].make().until_reason(reason)
+    weight = w.status.weight
+    if reason in (
+        HoldReason.NO_DATA,
+        HoldReason.PROMETHEUS_UNAVAILABLE,
+        HoldReason.SHARE_NOT_OBSERVED,
+        HoldReason.INSUFFICIENT_TRAFFIC,
+        HoldReason.STEP_TIMEOUT,
+        HoldReason.BOTH_LEGS_UNHEALTHY,
+        HoldReason.HEROKU_CANNOT_TAKE_BACK,
+    ):
+        CURES[reason](w)
+    if reason is HoldReason.BREACH:
+        w.edit(onBreach="RollBack")
+    w.eks = DEAD
+    w.until_phase(Phase.ROLLED_BACK, within=120)
+    assert w.decided("RollBack") == [(weight, 0)]
+
+
+# ------------------------------------------------------------------------------------------------------------- people
+
+
+def test_an_approval_is_for_one_attempt_and_one_step() -> None:
+    w = _approval().until_reason("AwaitingApproval")
+    for wrong in ("a1-w100", "a2-w25", "yes"):
+        w.annotations["cutover.dev/approve"] = wrong
+        w.run(10)
+        assert w.status.weight == 10
+    w.annotations["cutover.dev/approve"] = "a1-w25"
+    w.run(2)
+    assert w.status.weight == 25
+
+
+def test_a_window_opens_by_itself() -> None:
+    w = _window().until_reason("OutsideWindow")
+    w.pass_time(2 * 3600)
+    w.until(lambda status: status.weight == 10, within=2 * 3600)
+    assert w.status.since is not None
+    assert f"{w.status.since:%H:%M}" == "13:00", "14:00 in Paris"
+
+
+def test_suspension_holds_every_phase_before_the_end() -> None:
+    w = world(suspend=True)
+    w.run(60)
+    assert (w.status.phase, w.route) == (Phase.PENDING, None)
+    w.edit(suspend=False)
+    w.until(lambda status: status.weight == 0)
+    w.edit(suspend=True)
+    w.run(120)
+    assert w.weights == [0]
+    w.edit(suspend=False)
+    w.until_judging(25)
+    w.edit(suspend=True)
+    w.run(300)
+    assert (w.status.weight, w.status.reason) == (25, "Suspended")
+    w.edit(suspend=False)
+    w.until_phase(Phase.SOAKING)
+    w.edit(suspend=True)
+    w.run(300)
+    assert (w.status.phase, w.status.reason) == (Phase.SOAKING, "Suspended")
+
+
+# ----------------------------------------------------------------------------------------------------------- preflight
+
+
+@pytest.mark.parametrize(
+    ("facts", "says"),
+    [
+        ({"service_exists": False}, "Service pdf does not exist; create it"),
+        ({"service_ports": (8080,)}, "Service pdf has no port 80 (it has 8080)"),
+        ({"service_ports": ()}, "(it has none)"),
+        ({"workload_exists": False}, "Deployment pdf does not exist"),
+        ({"replicas_wanted": 0, "replicas_available": 0}, "scaled to zero; scale it up"),
+        ({"missing_gateways": ("istio-ingress/public",)}, "Gateway istio-ingress/public does not exist"),
+        ({"claimed_hosts": {"pdf.example.com": "shop/old"}}, "pdf.example.com by VirtualService shop/old"),
+    ],
+)
+def test_a_target_that_is_not_ready_keeps_the_route_untouched(facts: dict[str, Any], says: str) -> None:
+    w = world()
+    w.workload = replace(READY, **facts)
+    w.run(60)
+    assert (w.status.phase, w.status.reason, w.route) == (Phase.PREFLIGHT, "PreflightFailed", None)
+    assert says in w.status.message
+    assert [check.status for check in w.status.preflight].count("Failed") == 1
+    w.workload = READY
+    w.until_phase(Phase.BASELINE)
+
+
+def test_what_could_not_be_asked_is_unknown_and_holds() -> None:
+    w = world()
+    w.workload = None
+    w.run(30)
+    assert {check.status for check in w.status.preflight} == {"Unknown"}
+    assert (w.status.reason, w.route) == ("PreflightFailed", None)
+
+
+def test_a_skipped_check_says_so_and_lets_pass() -> None:
+    w = world(preflight={"skip": [{"check": "workload", "reason": "scaled by KEDA"}]})
+    w.workload = replace(READY, replicas_available=0)
+    w.until_phase(Phase.BASELINE)
+    workload = next(check for check in w.status.preflight if check.check == "workload")
+    assert (workload.status, workload.message) == ("Skipped", "skipped: scaled by KEDA")
+
+
+def test_heroku_must_answer_through_the_gateway_before_anything_moves() -> None:
+    w = world()
+    w.heroku = DEAD
+    w.run(60)
+    assert (w.status.phase, w.status.reason, w.status.weight) == (Phase.PREFLIGHT, "PreflightFailed", 0)
+    assert "heroku-answers" in w.status.message
+    assert "H10" in w.status.message
+    w.heroku = HEALTHY
+    w.until_phase(Phase.COMPLETED)
+
+
+def test_a_takeover_that_does_not_reach_the_gateway_is_told() -> None:
+    w = world()
+    w.istiod_up = False
+    w.run(60)
+    assert w.status.reason == "TakingOver"
+    w.run(90)
+    assert w.status.reason == "PreflightFailed"
+    assert "the gateway does not have the route yet" in w.status.message
+
+
+def test_ownership_that_is_not_supported_holds_before_it_touches_anything() -> None:
+    istio = {"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"], "ownership": "Adopt"}
+    w = world(traffic={"istio": {**istio, "virtualServiceRef": {"name": "pdf"}}})
+    w.run(30)
+    assert (w.status.phase, w.status.reason, w.route) == (Phase.PENDING, "InvalidSpec", None)
+    assert "use Generate" in w.status.message
+
+
+def test_fields_without_effect_are_told() -> None:
+    w = world(baseline={"window": "7d"}, preflight={"skip": [{"check": "cpu-throttling", "reason": "no limits"}]})
+    w.step()
+    condition = next(c for c in w.status.conditions if c.type == "NotYetSupported")
+    assert "baseline:" in condition.message
+    assert "no check 'cpu-throttling'" in condition.message
+    w.edit(baseline={}, preflight={})
+    w.step()
+    assert w.condition("NotYetSupported") == "Absent"
+
+
+# ------------------------------------------------------------------------------------------------------------- baseline
+
+
+def test_too_few_requests_for_thresholds_say_how_long_it_takes() -> None:
+    w = world()
+    assert w.histogram is not None
+    w.histogram = replace(w.histogram, cumulative={100.0: 190.0, float("inf"): 200.0})
+    w.until_phase(Phase.BASELINE).run(200)
+    assert w.status.reason == "InsufficientTraffic"
+    assert "200 of 1,000 requests" in w.status.message
+    assert "slowMs" in w.status.message
+
+
+def test_a_histogram_without_bounds_of_the_mesh_is_told() -> None:
+    w = world()
+    assert w.histogram is not None
+    w.histogram = replace(w.histogram, cumulative={7.0: 4000.0, float("inf"): 5000.0})
+    w.until_phase(Phase.BASELINE).run(60)
+    assert (w.status.phase, w.status.reason) == (Phase.BASELINE, "NoData")
+    assert "slowMs" in w.status.message
+
+
+# ------------------------------------------------------------------------------------------------------------- timeout
+
+
+def _late(on_timeout: str, **fields: Any) -> World:
+    steps = [{"weight": 10, "hold": "10s", "timeout": "2m", "onTimeout": on_timeout}, {"weight": 100}]
+    return world(steps=steps, **fields).until_judging(10)
+
+
+def test_a_timeout_rolls_back_where_the_plan_says_so() -> None:
+    w = _late("RollBack")
+    w.eks = Leg(errors=0.0065)
+    w.until_phase(Phase.ROLLED_BACK, within=180)
+    entry = next(e for e in w.status.ledger if e.decision == "RollBack")
+    assert entry.reason == "StepTimeout"
+    assert "10 % → 0 %: the step at 10 % has not passed within 2m" in entry.message
+
+
+@pytest.mark.parametrize("blindness", ["prometheus_up", "scrapes_lost"])
+def test_no_timeout_while_blind(blindness: str) -> None:
+    w = _late("RollBack")
+    setattr(w, blindness, blindness == "scrapes_lost")
+    w.run(600)
+    assert (w.status.phase, w.status.weight) == (Phase.SHIFTING, 10)
+
+
+def test_no_timeout_right_after_a_restart_that_does_not_know_yet() -> None:
+    w = _late("RollBack")
+    w.pass_time(600)
+    w.restart()
+    w.prometheus_slow = True
+    w.run(5)
+    assert w.status.reason == "CatchingUp"
+    w.prometheus_slow = False
+    w.run(5)
+    assert w.status.weight == 100, "the evidence was there all along"
+
+
+@pytest.mark.parametrize("weight_seen", [True, False])
+def test_a_timeout_does_not_go_back_to_a_dead_heroku(weight_seen: bool) -> None:
+    if weight_seen:
+        w = _late("RollBack")
+        w.eks = Leg(errors=0.0065)
+        w.run(30)
+    else:
+        steps = [{"weight": 10, "hold": "10s", "timeout": "2m", "onTimeout": "RollBack"}, {"weight": 100}]
+        w = world(steps=steps)
+        w.until(lambda status: status.weight == 10)
+        w.istiod_up = False
+    w.heroku = DEAD
+    w.run(300)
+    assert (w.status.weight, w.status.reason) == (10, "HerokuCannotTakeBack")
+
+
+def test_people_who_take_their_time_do_not_time_out_a_step_that_has_passed() -> None:
+    steps = [
+        {"weight": 50, "hold": "10s", "timeout": "2m", "onTimeout": "RollBack"},
+        {"weight": 100, "hold": "10s", "approval": "Manual"},
+    ]
+    w = world(steps=steps).until_reason("AwaitingApproval").run(600)
+    assert (w.status.weight, w.status.reason) == (50, "AwaitingApproval")
+    w.annotations["cutover.dev/approve"] = "a1-w100"
+    w.until_phase(Phase.COMPLETED)
+
+
+def test_a_timeout_as_long_as_the_hold_can_be_kept() -> None:
+    steps = [{"weight": 50, "hold": "3m", "timeout": "3m", "onTimeout": "RollBack"}, {"weight": 100, "hold": "10s"}]
+    world(steps=steps).until_phase(Phase.COMPLETED)
+
+
+def test_the_soak_does_not_end_in_the_middle_of_a_suspicion() -> None:
+    w = world(soak="10m").until_phase(Phase.SOAKING)
+    w.until(lambda status: "another 55 s" in status.message or "another 50 s" in status.message)
+    w.eks = Leg(errors=0.1)
+    w.until(lambda status: status.reason != "Soaking", within=90)
+    assert (w.status.phase, w.status.reason) in ((Phase.SOAKING, "Undecided"), (Phase.ROLLING_BACK, "EvidenceOfHarm"))
+    w.until_phase(Phase.ROLLED_BACK, within=120)
+
+
+# ------------------------------------------------------------------------------------------------------ little traffic
+
+
+def test_little_traffic_is_held_with_an_estimate_and_passes_in_time() -> None:
+    steps = [{"weight": 10, "hold": "10s"}, {"weight": 25, "hold": "10s"}, {"weight": 100, "hold": "10s"}]
+    w = world(steps=steps, rate=2.0)
+    w.histogram = replace(w.histogram, cumulative={250.0: 5000.0, float("inf"): 5000.0}) if w.histogram else None
+    w.until_reason("InsufficientTraffic", within=7200)
+    assert "at this traffic" in w.status.message
+    assert not w.told("InsufficientTraffic"), "it is no alarm"
+    w.until(lambda status: status.weight == 25, within=4 * 3600)
+
+
+def test_no_traffic_at_night_neither_advances_nor_rolls_back() -> None:
+    w = world().until_judging(25)
+    w.rate = 0.0
+    w.run(3600)
+    assert (w.status.phase, w.status.weight) == (Phase.SHIFTING, 25)
+    w.rate = 50.0
+    w.until_phase(Phase.COMPLETED)
+
+
+def test_a_weight_that_nobody_requests_is_told_apart_from_one_that_is_not_live() -> None:
+    w = world().until(lambda status: status.weight == 10)
+    w.rate = 0.01
+    w.until_reason("InsufficientTraffic", within=300)
+    assert "too few to see it" in w.status.message
