@@ -29,6 +29,8 @@ from sandbox.manifests import NAMESPACE, public_host
 DEADLINE_SECONDS = 12 * 60
 #: Seconds that stopping may take.
 STOP_SECONDS = 60
+#: Width of tables where standard output is no terminal.
+LOG_COLUMNS = 130
 #: Exit status of what was broken off by Ctrl-C.
 INTERRUPTED = 130
 
@@ -54,7 +56,8 @@ def main() -> int:
     state = options.state.absolute()
     if try_lock(state.with_name(f"{state.name}.lock")) is None:
         return _fail(f"a demo is running in {state} already; wait for it, or name another folder with --state")
-    screen = Screen(Console(highlight=False))
+    # In a file nobody minds long lines, while cut-off tables would be a pity.
+    screen = Screen(Console(highlight=False, width=None if sys.stdout.isatty() else LOG_COLUMNS))
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         ensure_programs()

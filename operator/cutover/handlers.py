@@ -7,8 +7,9 @@ no fence.
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import kopf
@@ -25,6 +26,8 @@ PLAN_LABEL = "cutover.dev/plan"
 START_SPREAD = 3.0
 #: Seconds until a deletion that could not put traffic to rest is tried again.
 DELETION_RETRY_SECONDS = 5.0
+#: Seconds until a loop that ended by a fault of ours is started again; Kopf's own 60 are long for a rollback.
+RESTART_SECONDS = 5.0
 
 
 class Routes(Protocol):
@@ -48,6 +51,11 @@ class Operator:
             self.loops[uid] = PlanLoop(self._ports, lambda: body)
         return self.loops[uid]
 
+    def end(self, uid: str) -> None:
+        """Let go of a plan that does not exist any more."""
+        if (loop := self.loops.pop(uid, None)) is not None:
+            loop.end()
+
     def wake(self, namespace: str, name: str) -> None:
         """Make the next pass of a plan now."""
         for loop in self.loops.values():
@@ -63,26 +71,51 @@ class Operator:
                 self.wake(metadata["namespace"], name)
 
 
-def configure(settings: kopf.OperatorSettings) -> None:
-    """Set Kopf up as a production operator."""
+class Backoffs:
+    """Seconds between Kopf's attempts at one request: it never gives up.
+
+    A request that Kopf gives up is an event that nobody handles any more, such as a deletion, or the end of a watch and
+    with it of the process, which then starts anew as late as Kubernetes thinks fit.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        return itertools.chain((1.0, 1.0, 2.0, 3.0), itertools.repeat(5.0))
+
+
+def kopf_settings(*, namespaced: bool) -> kopf.OperatorSettings:
+    """Return Kopf's settings for a production operator.
+
+    Parameters
+    ----------
+    namespaced
+        Whether it looks after named namespaces only. They are taken as they are: to look for namespaces and CRDs that come
+        and go needs rights in the whole cluster.
+    """
+    settings = kopf.OperatorSettings()
     settings.persistence.finalizer = f"{GROUP}/traffic"
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=f"kopf.{GROUP}")
     settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=f"kopf.{GROUP}")
     settings.posting.enabled = False
+    settings.scanning.disabled = namespaced
     settings.networking.request_timeout = 10
     settings.networking.connect_timeout = 5
+    settings.networking.error_backoffs = Backoffs()
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 330
+    for plural in ROUTING_KINDS:
+        # A mesh may have thousands that are not ours. One that loses the label is seen: as DELETED.
+        settings.watching.label_selectors[(*ISTIO, plural)] = PLAN_LABEL
     settings.queueing.worker_limit = 200
     settings.queueing.error_delays = (1, 2, 5, 10)
+    return settings
 
 
 def register(registry: kopf.OperatorRegistry, operator: Operator) -> None:
-    """Register the handlers."""
+    """Register the handlers.
 
-    @kopf.on.startup(registry=registry)
-    def startup(settings: kopf.OperatorSettings, **_: Any) -> None:
-        configure(settings)
+    Each is a coroutine, however little it does: Kopf runs plain functions in threads, where loops and caches must not be
+    touched.
+    """
 
     @kopf.daemon(
         GROUP,
@@ -90,6 +123,7 @@ def register(registry: kopf.OperatorRegistry, operator: Operator) -> None:
         PLURAL,
         registry=registry,
         initial_delay=lambda **_: random.uniform(0, START_SPREAD),
+        backoff=RESTART_SECONDS,
         cancellation_timeout=5.0,
     )
     async def migrate(uid: str, body: kopf.Body, stopped: kopf.DaemonStopped, **_: Any) -> None:
@@ -101,22 +135,24 @@ def register(registry: kopf.OperatorRegistry, operator: Operator) -> None:
                 del operator.loops[uid]
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
-    def changed(uid: str, body: kopf.Body, **_: Any) -> None:
-        if (loop := operator.loops.get(uid)) is not None:
+    async def changed(type: str | None, uid: str, body: kopf.Body, **_: Any) -> None:  # noqa: A002
+        if type == "DELETED":
+            operator.end(uid)
+        elif (loop := operator.loops.get(uid)) is not None:
             loop.notice(body)
 
-    @kopf.on.delete(GROUP, VERSION, PLURAL, registry=registry)
+    @kopf.on.delete(GROUP, VERSION, PLURAL, registry=registry, backoff=RESTART_SECONDS)
     async def deleted(uid: str, body: kopf.Body, **_: Any) -> None:
         try:
-            await operator.loop(uid, body).finalize()
+            await operator.loop(uid, body).finalize(body)
         except Gone:
             pass
         except (Conflict, Unavailable) as outage:
             raise kopf.TemporaryError(str(outage), delay=DELETION_RETRY_SECONDS) from outage
-        operator.loops.pop(uid, None)
+        operator.end(uid)
 
     for plural in ROUTING_KINDS:
 
         @kopf.on.event(*ISTIO, plural, registry=registry, id=f"watch-{plural}")
-        def routed(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002
+        async def routed(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002
             operator.route_changed(type, body)

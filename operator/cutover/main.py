@@ -19,9 +19,9 @@ from cutover.adapters.istio import DevelopmentHeroku, IstioTraffic, RouteCache, 
 from cutover.adapters.kubernetes import Cluster, KubernetesPlans, KubernetesWorkloads, qualified_gateways
 from cutover.adapters.prometheus import PrometheusClient
 from cutover.core.observation import Plan
-from cutover.handlers import Operator, register
+from cutover.handlers import Operator, kopf_settings, register
 from cutover.metrics import OperatorCollector
-from cutover.ports import Target
+from cutover.ports import Clock, Gateway, Metrics, Target
 from cutover.reconciler import Ports
 from cutover.sampler import Sampler
 from cutover.settings import Settings, SettingsError, read_settings
@@ -56,49 +56,56 @@ async def run(settings: Settings) -> None:
     """Run until a signal says to stop."""
     cluster = await Cluster.connect(settings.kubeconfig)
     prometheus = PrometheusClient(settings.prometheus_url, token_file=settings.prometheus_token_file)
-    gateway = HttpGateway(cluster, settings.gateway_urls)
-    routes, clock = RouteCache(), SystemClock()
-    development = DevelopmentHeroku(*settings.development_heroku) if settings.development_heroku else None
-    loops_by_key = LoopWaker()
+    gateway, clock, waker = HttpGateway(cluster, settings.gateway_urls), SystemClock(), LoopWaker()
     sampler = Sampler(
-        prometheus,
-        clock,
-        scrape_interval=settings.scrape_interval,
-        settle=settings.settle,
-        on_samples=loops_by_key,
+        prometheus, clock, scrape_interval=settings.scrape_interval, settle=settings.settle, on_samples=waker
     )
-    ports = Ports(
-        plans=KubernetesPlans(cluster, os.environ.get("HOSTNAME", "")),
-        traffic=IstioTraffic(cluster, routes, development, settings.cluster_domain),
-        workloads=KubernetesWorkloads(cluster),
-        gateway=gateway,
-        metrics=sampler,
-        clock=clock,
-        target=lambda plan: target_of(plan, settings.cluster_domain),
-        slots=asyncio.Semaphore(CONCURRENT_PASSES),
-    )
-    operator = loops_by_key.operator = Operator(ports, routes)
-    registry = kopf.OperatorRegistry()
-    register(registry, operator)
-    _register_login(registry, settings)
+    operator = waker.operator = assemble(settings, cluster, gateway, sampler, clock)
     if settings.metrics_port:
         prometheus_client.REGISTRY.register(OperatorCollector(operator.loops.values, cluster, sampler))
         prometheus_client.start_http_server(settings.metrics_port, settings.listen_address)
-    health = f"http://{settings.listen_address}:{settings.health_port}/healthz" if settings.health_port else None
     sampling = asyncio.create_task(sampler.run())
     try:
-        await kopf.operator(
-            registry=registry,
-            standalone=True,
-            clusterwide=not settings.namespaces,
-            namespaces=settings.namespaces,
-            liveness_endpoint=health,
-        )
+        await serve(settings, operator)
     finally:
         sampling.cancel()
         await gateway.close()
         await prometheus.close()
         await cluster.close()
+
+
+def assemble(settings: Settings, cluster: Cluster, gateway: Gateway, metrics: Metrics, clock: Clock) -> Operator:
+    """Put the operator together on top of what asks the outside world."""
+    routes = RouteCache()
+    development = DevelopmentHeroku(*settings.development_heroku) if settings.development_heroku else None
+    ports = Ports(
+        plans=KubernetesPlans(cluster, os.environ.get("HOSTNAME", "")),
+        traffic=IstioTraffic(cluster, routes, development, settings.cluster_domain),
+        workloads=KubernetesWorkloads(cluster),
+        gateway=gateway,
+        metrics=metrics,
+        clock=clock,
+        target=lambda plan: target_of(plan, settings.cluster_domain),
+        slots=asyncio.Semaphore(CONCURRENT_PASSES),
+    )
+    return Operator(ports, routes)
+
+
+async def serve(settings: Settings, operator: Operator, stop: asyncio.Event | None = None) -> None:
+    """Let Kopf run the operator until a signal, or ``stop``, says to stop."""
+    registry = kopf.OperatorRegistry()
+    register(registry, operator)
+    _register_login(registry, settings)
+    health = f"http://{settings.listen_address}:{settings.health_port}/healthz" if settings.health_port else None
+    await kopf.operator(
+        registry=registry,
+        settings=kopf_settings(namespaced=bool(settings.namespaces)),
+        standalone=True,
+        clusterwide=not settings.namespaces,
+        namespaces=settings.namespaces,
+        liveness_endpoint=health,
+        stop_flag=stop,
+    )
 
 
 class LoopWaker:
@@ -142,7 +149,8 @@ def configure_logging(level: str) -> None:
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.JSONRenderer(sort_keys=False),
             ],
-            foreign_pre_chain=shared,
+            # Kopf's own lines do not name the object that they are about.
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(allow=["k8s_ref"]), *shared],
         )
     )
     root = logging.getLogger()

@@ -99,7 +99,8 @@ class OperatorCollector(Collector):
             "cutover_failing_since_timestamp_seconds", "Since when passes fail; 0 where they do not.", labels=labels
         )
         rollbacks = CounterMetricFamily("cutover_rollbacks", "Rollbacks begun by this process.", labels=labels)
-        for loop in self._loops():
+        # At once: Prometheus' scrapes come in a thread of their own, while plans come and go.
+        for loop in tuple(self._loops()):
             plan = loop.plan
             if plan is None:
                 continue

@@ -16,7 +16,7 @@ import structlog
 from pydantic import ValidationError
 
 from cutover.api.v1alpha1 import GROUP, MigrationPlanStatus, Phase
-from cutover.core.actions import Decision, Finalize, SetWeight, WriteStatus
+from cutover.core.actions import Decision, Event, Finalize, SetWeight, WriteStatus
 from cutover.core.blocks import Block
 from cutover.core.decide import decide, probe_interval, refuse, samples_wanted
 from cutover.core.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState, WorkloadFacts
@@ -28,6 +28,10 @@ log = structlog.get_logger("cutover")
 
 #: Seconds until a pass that failed is made again: a rollback sooner than anything else.
 RETRY_SECONDS, ROLLBACK_RETRY_SECONDS = 2.0, 0.5
+#: Seconds until the next pass after a fault of ours.
+FAULT_RETRY_SECONDS = 5.0
+#: Conflicts in a row that are answered at once; more of them are no coincidence.
+CONFLICTS_AT_ONCE = 3
 #: Blocks that wait for a write to succeed. Later ones are left in Prometheus' history until it does.
 PENDING_BLOCKS = 240
 
@@ -69,10 +73,13 @@ class PlanLoop:
         self._source = source
         self._wake = asyncio.Event()
         self._lock = asyncio.Lock()
+        self._ended = False
         self._plan: Plan | None = None
         self._version = ""
         self._stored = MigrationPlanStatus()
         self._pending: tuple[Block, ...] = ()
+        self._untold: list[Event] = []
+        self._conflicts = 0
         self._probe: Probe | None = None
         self._probe_started = 0.0
         self._probing: asyncio.Task[None] | None = None
@@ -90,6 +97,11 @@ class PlanLoop:
         """Make the next pass now."""
         self._wake.set()
 
+    def end(self) -> None:
+        """Make no more passes: the plan does not exist any more."""
+        self._ended = True
+        self.wake()
+
     def notice(self, body: Mapping[str, Any]) -> None:
         """Wake up where people have changed the plan; the operator's own writes come back here too."""
         plan, metadata = self._plan, body["metadata"]
@@ -99,9 +111,16 @@ class PlanLoop:
     async def run(self, stopped: Callable[[], bool]) -> None:
         """Make passes until the plan is gone or ``stopped`` says so (it is asked after each wake-up)."""
         try:
-            while not stopped():
+            while not (self._ended or stopped()):
                 self._wake.clear()
-                delay = await self.tick()
+                try:
+                    delay = await self.tick()
+                except Exception:
+                    # A fault of ours; the next pass may do without it. Nobody else looks after this plan.
+                    metadata = self._source()["metadata"]
+                    log.exception("pass failed", plan=f"{metadata['namespace']}/{metadata['name']}")
+                    self._failed()
+                    delay = FAULT_RETRY_SECONDS
                 if delay is None:
                     return
                 with contextlib.suppress(TimeoutError):
@@ -117,12 +136,29 @@ class PlanLoop:
         async with self._ports.slots, self._lock:
             return await self._tick()
 
-    async def finalize(self) -> None:
-        """Put the traffic of a deleted plan to rest. Raises Conflict, Unavailable."""
+    async def finalize(self, body: Mapping[str, Any]) -> None:
+        """Put the traffic of a deleted plan to rest. Raises Conflict, Gone, Unavailable.
+
+        Parameters
+        ----------
+        body
+            The object as it is now: people may change ``onDelete`` while its deletion waits.
+        """
         async with self._lock:
+            self._source = lambda: body
             plan = self._read()
+            if not plan.has_spec:
+                # There is nothing to render a route from, and no use in a plan that cannot be deleted.
+                log.warning("not put to rest: the plan cannot be read", plan=plan.key, problem=plan.unreadable)
+                return
             decision = decide(replace(plan, deleting=True), Observation(), self._ports.clock.now())
-            await self._apply(plan, decision)
+            try:
+                await self._apply(plan, decision)
+            except (Conflict, Unavailable) as outage:
+                message = f"the deletion waits until traffic is put to rest: {outage}"
+                await self._ports.plans.event(plan, "Warning", "NotPutToRest", message)
+                raise
+            log.info("put to rest", plan=plan.key, end=plan.spec.on_delete)
 
     # ---------------------------------------------------------------------------------------------------- one pass
 
@@ -141,13 +177,16 @@ class PlanLoop:
             return None
         except Conflict as conflict:
             log.info("changed meanwhile, deciding anew", plan=plan.key, detail=str(conflict))
+            self._conflicts += 1
+            if self._conflicts > CONFLICTS_AT_ONCE:
+                self._failed()
             return await self._reread(plan)
         except Unavailable as outage:
             self._failed()
             back = decision.status.phase is Phase.ROLLING_BACK
             log.warning("not applied", plan=plan.key, phase=decision.status.phase, problem=str(outage), rollback=back)
             return ROLLBACK_RETRY_SECONDS if back else RETRY_SECONDS
-        self.last_tick, self.failing_since = self._ports.clock.now(), 0.0
+        self.last_tick, self.failing_since, self._conflicts = self._ports.clock.now(), 0.0, 0
         return decision.requeue_after
 
     def _failed(self) -> None:
@@ -192,9 +231,11 @@ class PlanLoop:
             self._failed()
             log.warning("not read", plan=plan.key, problem=str(outage))
             return RETRY_SECONDS
+        if fresh.uid != plan.uid:
+            return None  # another one by the same name, which has its own loop
         if self._version == version or _newer(version, self._version):
             self._adopt(fresh, version)
-        return 0.0
+        return 0.0 if self._conflicts <= CONFLICTS_AT_ONCE else RETRY_SECONDS
 
     async def _observe(self, plan: Plan) -> Observation:
         """Collect what the plan's phase needs; what cannot be read is told, not guessed."""
@@ -267,21 +308,26 @@ class PlanLoop:
                     self._version = await self._ports.plans.write_status(plan, decision.status, self._version)
                     # As the API server has it, so that it compares equal when the watch brings it back.
                     self._stored = MigrationPlanStatus.model_validate(decision.status.to_wire())
-                    self._keep(decided)
+                    self._settle(plan, decided, decision)
                 case SetWeight(weight):
                     await self._ports.traffic.set(decided, weight)
                 case Finalize(end):
                     await self._ports.traffic.finalize(plan, end)
         if not plan.deleting:
-            self._keep(decided)
-        self._tell(plan, decision)
-        for event in decision.events:
+            self._settle(plan, decided, decision)
+        while self._untold:
+            event = self._untold.pop(0)
             await self._ports.plans.event(plan, event.kind, event.reason, event.message)
 
-    def _keep(self, decided: Plan) -> None:
+    def _settle(self, plan: Plan, decided: Plan, decision: Decision) -> None:
+        """Make the decision the working status. Once it is written it holds, and is told, if the route follows later."""
+        if self._plan is decided:
+            return
         if self._pending:
             DECISION_DELAY.observe(self._ports.clock.now() - self._pending[-1].end)
         self._plan, self._pending = decided, ()
+        self._tell(plan, decision)
+        self._untold += decision.events
 
     def _tell(self, plan: Plan, decision: Decision) -> None:
         """Log one line a decision: transitions, not passes."""

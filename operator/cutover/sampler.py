@@ -43,6 +43,11 @@ _KEPT = 24
 #: A plan that does not take its blocks is not served any further.
 _MOST_WAITING = 1000
 _RETRY_SECONDS = 5.0
+#: Seconds until the gateways' scrapes are looked at again, and by how many they may have moved without consequence.
+_PHASE_SECONDS = 600.0
+_SAME_PHASE = 0.5
+#: Seconds by which a scrape may begin late.
+_SCRAPE_JITTER = 0.05
 _LONGEST_SLEEP = 60.0
 #: Up to this age a histogram is added up exactly, from samples; then Prometheus adds it up, which extrapolates a little.
 _EXACT_HISTOGRAM = 900.0
@@ -129,6 +134,8 @@ class Sampler:
         Called with a plan's key when it has new blocks, and when an outage begins or ends.
     destinations_per_query
         Legs that are asked for together.
+    phase
+        Seconds after a multiple of their length at which blocks end; by default just after the gateways are scraped.
 
     Attributes
     ----------
@@ -151,6 +158,7 @@ class Sampler:
         scrape_interval: float = 15.0,
         settle: float = 1.0,
         destinations_per_query: int = DESTINATIONS_PER_QUERY,
+        phase: float | None = None,
     ) -> None:
         self.queries = 0
         self.errors = 0
@@ -167,6 +175,8 @@ class Sampler:
         self._feeds: dict[str, _Feed] = {}
         self._changed = asyncio.Event()
         self._last_read: dict[int, _LastRead] = {}  # by length of block
+        self._phase = phase
+        self._find_phase_at = 0.0 if phase is None else math.inf
 
     def watch(self, key: str, target: Target) -> None:
         """Deliver the blocks of a plan that end after ``target.since``.
@@ -176,7 +186,7 @@ class Sampler:
         """
         length = target.block_seconds
         since = max(target.since, self._clock.now() - OLDEST_BLOCK)
-        position = math.floor(since / length) * length
+        position = self._boundary(since, length)
         feed = self._feeds.get(key)
         if feed is None or _legs(feed.target) != _legs(target):
             self._feeds[key] = _Feed(target, position, position)
@@ -261,6 +271,8 @@ class Sampler:
     async def tick(self) -> None:
         """Read what can be read now: of each plan the blocks that ended, or as many as one query may ask for."""
         now = self._clock.now()
+        if self._feeds and now >= self._find_phase_at:
+            await self._find_phase(now)
         groups: dict[tuple[int, float], dict[str, _Feed]] = {}
         for key, feed in self._feeds.items():
             if self._readable_at(feed) <= now:
@@ -269,7 +281,7 @@ class Sampler:
             self.lateness = max(0.0, now - max(start + length for length, start in groups) - self.settle)
         # The plans that are up to date first; a long replay does not make them wait.
         for (length, start), feeds in sorted(groups.items(), key=lambda group: -group[0][1]):
-            due = math.floor((now - self.settle) / length) * length
+            due = self._boundary(now - self.settle, length)
             for chunk in _chunks(feeds, self._plans_per_query):
                 seconds = min(LONGEST_REPLAY, _DESTINATION_SECONDS / (2 * len(chunk)))
                 end = min(due, start + max(1, math.floor(seconds / length)) * length)
@@ -277,6 +289,40 @@ class Sampler:
                     await self._serve(length, start, end, chunk)
                 except Unavailable as outage:
                     self._failed(chunk, str(outage))
+
+    def _boundary(self, at: float, length: int) -> float:
+        """Return the last boundary between blocks that is not after a time."""
+        phase = self._phase or 0.0
+        return math.floor((at - phase) / length) * length + phase
+
+    async def _find_phase(self, now: float) -> None:
+        """Find out when gateways are scraped, and let blocks end just after.
+
+        Prometheus scrapes each target at an offset of its own, which stays as long as the target. A block that ended
+        just before the scrape would learn of its last seconds a whole interval later, and so would a rollback. In an
+        outage it is left for the next time: blocks of another phase are as good, only later.
+        """
+        namespaces = sorted({name for feed in self._feeds.values() for name in feed.target.gateway_namespaces})
+        try:
+            presence = await self._query(_up(namespaces), self._reach, now)
+            with _Understood():
+                reading = Reading()
+                reading.add_presence(presence)
+        except Unavailable:
+            return
+        newest = [reading.last_scrape(source, now, inclusive=True) for source in reading.sources()]
+        phase = best_phase([at for at in newest if math.isfinite(at)], self._scrape_interval)
+        if phase is None:
+            return
+        self._find_phase_at = now + _PHASE_SECONDS
+        if self._phase is not None and abs(phase - self._phase) <= _SAME_PHASE:
+            return
+        self._phase = phase
+        for feed in self._feeds.values():
+            # What was not read yet is read by the new boundaries. The piece of a block that falls between is in none.
+            feed.blocks.clear()
+            position = self._boundary(feed.taken, feed.target.block_seconds)
+            feed.taken = feed.fetched = position if position == feed.taken else position + feed.target.block_seconds
 
     def _readable_at(self, feed: _Feed) -> float:
         """Return when there is something to do for a plan."""
@@ -372,6 +418,29 @@ class Sampler:
             raise
         self.last_success = self._clock.now()
         return result
+
+
+def best_phase(scrapes: Sequence[float], interval: float) -> float | None:
+    """Return how many seconds after a multiple of the scrape interval blocks best end; ``None`` without a scrape.
+
+    Parameters
+    ----------
+    scrapes
+        Unix seconds of one scrape of each gateway.
+    interval
+        Seconds between two scrapes of one.
+
+    Notes
+    -----
+    That is just after the last scrape of the closest group: behind it is the longest time without one. In quarters of a
+    second, which floating point adds up exactly, and with a little room for a scrape that begins late.
+    """
+    offsets = sorted(at % interval for at in scrapes)
+    if not offsets:
+        return None
+    gaps = [(following - offset) % interval for offset, following in zip(offsets, offsets[1:] + offsets[:1], strict=True)]
+    last = offsets[max(range(len(offsets)), key=lambda i: gaps[i] or interval)]
+    return math.ceil((last + _SCRAPE_JITTER) * 4) / 4 % interval
 
 
 class _Understood:

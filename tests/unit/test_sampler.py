@@ -17,7 +17,7 @@ from fake_tsdb import EKS, HEROKU, NAMESPACE, START, FakePrometheus, Gateway
 
 from cutover.core.blocks import Block
 from cutover.ports import Target, Unavailable
-from cutover.sampler import OLDEST_BLOCK, Sampler
+from cutover.sampler import best_phase, OLDEST_BLOCK, Sampler
 
 LENGTH = 15
 TARGET = Target(HEROKU, EKS, (NAMESPACE,), 250.0, 1000.0, LENGTH, START)
@@ -34,7 +34,10 @@ class Clock:
 class World:
     """Traffic on a gateway, a scrape every 15 s, and a sampler that is asked as often as it wants."""
 
-    def __init__(self, plans: int = 1, scrape_interval: float = 15.0, offset: float = 5.0) -> None:
+    def __init__(
+        self, plans: int = 1, scrape_interval: float = 15.0, offset: float = 5.0, phase: float | None = 0.0
+    ) -> None:
+        self.phase = phase
         self.clock, self.tsdb, self.gateway = Clock(), FakePrometheus(), Gateway("gw-0")
         self.woken: list[str] = []
         self.sampler = self.fresh()
@@ -46,7 +49,7 @@ class World:
         self.run_to(START)
 
     def fresh(self) -> Sampler:
-        self.sampler = Sampler(self.tsdb, self.clock, on_samples=self.woken.append)
+        self.sampler = Sampler(self.tsdb, self.clock, on_samples=self.woken.append, phase=self.phase)
         return self.sampler
 
     def target(self, plan: int, since: float = START) -> Target:
@@ -411,3 +414,47 @@ async def test_run_serves_new_plans_at_once_and_survives_a_surprise(
     assert not task.done()
     assert ends(world.sampler.take("ns/0").blocks) == [75, 90]
     task.cancel()
+
+
+@pytest.mark.parametrize(
+    ("offsets", "phase"),
+    [
+        ((), None),
+        ((5.0,), 5.25),
+        ((5.1,), 5.25),
+        ((14.98,), 0.25),  # the next interval's
+        ((3.0, 4.0, 5.0), 5.25),
+        ((14.0, 1.0), 1.25),  # the group goes over the end of the interval
+    ],
+)
+def test_blocks_end_just_after_the_closest_group_of_scrapes(offsets: tuple[float, ...], phase: float | None) -> None:
+    assert best_phase([START + offset for offset in offsets], 15.0) == phase
+
+
+async def test_blocks_follow_the_scrapes_and_a_restart_goes_on_where_it_was() -> None:
+    world = World(offset=5.0, phase=None)
+    world.sampler.watch("ns/0", world.target(0))
+    for second in range(1, 60):
+        await world.ask_at(START + second)
+    first = world.sampler.take("ns/0").blocks
+    assert [block.end - START for block in first] == [20.25, 35.25, 50.25]
+    assert all(block.usable for block in first)
+    world.fresh().watch("ns/0", world.target(0, since=first[0].end))
+    await world.ask_at(START + 60)
+    assert world.sampler.take("ns/0").blocks == first[1:]
+
+
+async def test_gateways_that_are_scraped_at_another_time_change_the_phase_and_count_nothing_twice() -> None:
+    world = World(offset=5.0, phase=None)
+    world.sampler.watch("ns/0", world.target(0))
+    await world.ask_at(START + 30)
+    world.next_scrape += 6
+    for second in range(31, 1300):
+        await world.ask_at(START + second)
+        taken = world.sampler.take("ns/0").blocks
+        if taken:
+            world.sampler.watch("ns/0", world.target(0, since=taken[-1].end))
+            world.truth |= {block.start: block.end for block in taken}
+    spans = sorted(world.truth.items())
+    assert all(end <= following for (_, end), (following, _) in zip(spans, spans[1:], strict=False))
+    assert (spans[-1][1] - START) % 15 == 11.25

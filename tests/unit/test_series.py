@@ -221,6 +221,17 @@ def test_restart_that_some_counters_hide() -> None:
     assert blocks_of(story.tsdb, 2)[1].gap == "gateway gw-0 lost some of its counters"
 
 
+def test_restart_that_shows_only_in_a_counter_that_is_gone() -> None:
+    story = Story()
+    story.gateway.serve(HEROKU, "404", times=1)
+    story.scrape(0)
+    story.gateway.restart()
+    story.gateway.serve(HEROKU, times=1001)
+    story.gateway.serve(EKS, times=600)
+    story.scrape(1)
+    assert blocks_of(story.tsdb, 2)[1].gap == "gateway gw-0 lost some of its counters"
+
+
 def test_missed_scrapes() -> None:
     story = Story()
     for number in range(7):

@@ -52,8 +52,8 @@ class Block:
     Parameters
     ----------
     start, end
-        Unix seconds. Blocks are aligned to the clock: ``start`` is a multiple of the block's length, so that a
-        replay after a restart sees the same blocks.
+        Unix seconds. Blocks are aligned to the clock (multiples of their length, plus the phase at which the gateways
+        are scraped), so that a replay after a restart sees the same blocks.
     heroku, eks
         The increments of each leg within ``(start, end]``.
     gap

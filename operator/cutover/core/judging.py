@@ -45,8 +45,8 @@ def take_in(
     pooled = Pool(*checkpoint.share_pool)
     observed_at, consumed_until, gaps = checkpoint.observed_at, checkpoint.consumed_until, checkpoint.gaps
     for block in blocks:
-        if block.end <= consumed_until:
-            continue
+        if block.start < consumed_until:
+            continue  # a part of it was consumed already
         consumed_until = block.end
         gaps = 0 if block.usable else gaps + 1
         if block.start < checkpoint.weight_since:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from cutover.core.blocks import Block, Counts
@@ -68,10 +69,14 @@ class _Scrapes:
         self._times.setdefault(source, set()).update(times)
         self._sorted.pop(source, None)
 
-    def last(self, source: Source, before: float, *, inclusive: bool = False) -> float:
+    def of(self, source: Source) -> list[float]:
         times = self._sorted.get(source)
         if times is None:
             times = self._sorted[source] = sorted(self._times.get(source, ()))
+        return times
+
+    def last(self, source: Source, before: float, *, inclusive: bool = False) -> float:
+        times = self.of(source)
         index = bisect_right(times, before) if inclusive else bisect_left(times, before)
         return times[index - 1] if index else -_INF
 
@@ -137,6 +142,16 @@ class Reading:
         """Return the time of the source's newest scrape before a time that brought any counter, or minus infinity."""
         return self._counted.last(source, before)
 
+    def losses(self, series: Series) -> Iterator[tuple[float, float]]:
+        """Yield when a counter was scraped last, and when its source was scraped without it."""
+        scrapes = self._counted.of(series.source)
+        if len(series.times) == len(scrapes):
+            return
+        had = set(series.times)
+        for before, after in pairwise(scrapes):
+            if before in had and after not in had:
+                yield before, after
+
 
 class _Leg:
     """What one source counted of one leg in one block."""
@@ -188,7 +203,7 @@ def cut(
     slow_ms, very_slow_ms
         Thresholds that are histogram bounds, in milliseconds. Where one is None its count stays 0.
     start, end
-        Unix seconds, multiples of ``length``.
+        Unix seconds, a multiple of ``length`` apart.
     length
         Seconds of a block.
     reach
@@ -202,20 +217,28 @@ def cut(
     legs = (reading.of(heroku, namespaces), reading.of(eks, namespaces))
     tallies: list[dict[Source, _Tally]] = [{} for _ in range(round((end - start) / length))]
     thresholds = (slow_ms, very_slow_ms)
+
+    def tally_of(source: Source, at: float) -> _Tally:
+        block = tallies[math.ceil((at - start) / length) - 1]
+        tally = block.get(source)
+        if tally is None:
+            tally = block[source] = _Tally()
+        return tally
+
     for which, leg in enumerate(legs):
         for series in leg:
             times = series.times
             for index in range(bisect_right(times, start), len(times)):
                 if times[index] > end:
                     break
-                block = tallies[math.ceil((times[index] - start) / length) - 1]
-                tally = block.get(series.source)
-                if tally is None:
-                    tally = block[series.source] = _Tally()
+                tally = tally_of(series.source, times[index])
                 # A client that went away is in neither leg, but its series still shows that the gateway was scraped.
                 if series.code != _CLIENT_GONE:
                     increment = _increment(reading, series, index, reach, tally)
                     _count(tally.legs[which], series, increment, thresholds, heroku=which == 0)
+            for before, after in reading.losses(series):
+                if start < after <= end and after - before < reach:
+                    tally_of(series.source, after).dropped.add(after)
     return [
         _block(reading, legs, tally, thresholds, namespaces, start + n * length, start + (n + 1) * length, reach)
         for n, tally in enumerate(tallies)

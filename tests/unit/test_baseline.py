@@ -1,0 +1,49 @@
+"""Which latency thresholds a baseline leads to."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cutover.api.v1alpha1 import HISTOGRAM_BOUNDS_MS
+from cutover.core.baseline import choose_thresholds
+from cutover.core.observation import Histogram
+
+INF = float("inf")
+
+
+@pytest.mark.parametrize(
+    ("cumulative", "thresholds"),
+    [
+        ({100: 900, 250: 960, 500: 990, 1000: 1000, INF: 1000}, (250, 1000)),
+        ({100: 950, 250: 999, 500: 1000, INF: 1000}, (100, 250)),
+        ({100: 949, 250: 999, 500: 1000, INF: 1000}, (250, 500)),  # kept apart
+        ({5: 1000, 10: 1000, 25: 1000, INF: 1000}, (5, 10)),
+        ({100: 10, 250: 20, 500: 30, INF: 1000}, (500, 500)),  # nothing is good enough: the last is taken
+        ({7: 500, 100: 1000, INF: 1000}, (100, 100)),  # bounds that are not the mesh's are not used
+        ({}, None),
+        ({7: 500, INF: 1000}, None),
+    ],
+)
+def test_thresholds(cumulative: dict[float, float], thresholds: tuple[float, float] | None) -> None:
+    if thresholds is None:
+        with pytest.raises(ValueError, match="name slowMs and verySlowMs"):
+            choose_thresholds(Histogram(cumulative))
+    else:
+        assert choose_thresholds(Histogram(cumulative)) == thresholds
+
+
+@given(st.lists(st.integers(0, 10_000), min_size=len(HISTOGRAM_BOUNDS_MS) + 1, max_size=len(HISTOGRAM_BOUNDS_MS) + 1))
+def test_at_most_5_and_a_tenth_of_a_percent_are_slower(counts: list[int]) -> None:
+    total, cumulative = 0.0, {}
+    for bound, count in zip((*HISTOGRAM_BOUNDS_MS, INF), counts, strict=True):
+        total += count
+        cumulative[float(bound)] = total
+    slow, very_slow = choose_thresholds(Histogram(cumulative))
+    assert slow <= very_slow
+    last = HISTOGRAM_BOUNDS_MS[-1]
+    assert total - cumulative[slow] <= 0.05 * total or slow == last
+    assert total - cumulative[very_slow] <= 0.001 * total or very_slow == last
+    below = [bound for bound in HISTOGRAM_BOUNDS_MS if bound < slow]
+    assert all(total - cumulative[bound] > 0.05 * total for bound in below), "the first such bound"
