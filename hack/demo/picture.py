@@ -50,7 +50,9 @@ def draw(
         _draw_weights(weights, story, records[service], start, end)
         _draw_harm(harm, records[service], start, end)
         _mark(weights, harm, story, rollbacks[service], start)
-        weights.set_title(_title(story, rollbacks[service]), loc="left", fontsize=13, fontweight="bold")
+        weights.set_title(
+            _title(story, records[service], rollbacks[service]), loc="left", fontsize=13, fontweight="bold"
+        )
         harm.tick_params(labelbottom=True)
         for axes in (weights, harm):
             axes.grid(visible=True, color="#dddddd", linewidth=0.6)
@@ -147,11 +149,10 @@ def _note(axes: Axes, x: float, y: float, text: str, colour: str, side: str) -> 
     )
 
 
-def _title(story: Story, back: Rollback | None) -> str:
-    title = f"{story.scenario.service}: {story.scenario.words} — {story.view.phase}"
-    if back is not None:
-        title += f", {back.meanwhile.harmed:,} of {back.meanwhile.requests:,} requests harmed meanwhile"
-    return title
+def _title(story: Story, records: Sequence[Record], back: Rollback | None) -> str:
+    users, when = (Users.of(records), "") if back is None else (back.meanwhile, " meanwhile")
+    harmed = f"{users.harmed:,} of {users.requests:,} requests harmed{when}"
+    return f"{story.scenario.service}: {story.scenario.words} — {story.view.phase}, {harmed}"
 
 
 def _bins(records: Sequence[Record], start: float, end: float, seconds: float) -> list[tuple[float, list[Record]]]:

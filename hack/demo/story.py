@@ -126,7 +126,8 @@ class Story:
             return [f"{entry['decision']}: {entry['message']}" for entry in decided]
         reason, message = view.status.get("reason", ""), view.status.get("message", "")
         if view.phase != before.phase:
-            return [f"{view.phase}: {message}"]
+            told = any(message == entry["message"] for entry in view.ledger)
+            return [view.phase if told else f"{view.phase}: {message}"]
         if view.held and reason != before.status.get("reason"):
             return [f"held, {reason}: {message}"]
         return []

@@ -122,6 +122,7 @@ def register(registry: kopf.OperatorRegistry, operator: Operator) -> None:
         VERSION,
         PLURAL,
         registry=registry,
+        id="migrate",
         initial_delay=lambda **_: random.uniform(0, START_SPREAD),
         backoff=RESTART_SECONDS,
         cancellation_timeout=5.0,
@@ -134,14 +135,14 @@ def register(registry: kopf.OperatorRegistry, operator: Operator) -> None:
             if operator.loops.get(uid) is loop and not body.metadata.deletion_timestamp:
                 del operator.loops[uid]
 
-    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry, id="changed")
     async def changed(type: str | None, uid: str, body: kopf.Body, **_: Any) -> None:  # noqa: A002
         if type == "DELETED":
             operator.end(uid)
         elif (loop := operator.loops.get(uid)) is not None:
             loop.notice(body)
 
-    @kopf.on.delete(GROUP, VERSION, PLURAL, registry=registry, backoff=RESTART_SECONDS)
+    @kopf.on.delete(GROUP, VERSION, PLURAL, registry=registry, id="deleted", backoff=RESTART_SECONDS)
     async def deleted(uid: str, body: kopf.Body, **_: Any) -> None:
         try:
             await operator.loop(uid, body).finalize(body)

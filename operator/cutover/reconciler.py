@@ -16,9 +16,9 @@ import structlog
 from pydantic import ValidationError
 
 from cutover.api.v1alpha1 import GROUP, MigrationPlanStatus, Phase
-from cutover.core.actions import Decision, Event, Finalize, SetWeight, WriteStatus
+from cutover.core.actions import Action, Decision, Event, Finalize, SetWeight, WriteStatus
 from cutover.core.blocks import Block
-from cutover.core.decide import decide, probe_interval, refuse, samples_wanted
+from cutover.core.decide import decide, not_written, probe_interval, refuse, samples_wanted
 from cutover.core.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState, WorkloadFacts
 from cutover.core.rules import thresholds, thresholds_wanted
 from cutover.metrics import DECISION_DELAY, PASSES
@@ -30,10 +30,16 @@ log = structlog.get_logger("cutover")
 RETRY_SECONDS, ROLLBACK_RETRY_SECONDS = 2.0, 0.5
 #: Seconds until the next pass after a fault of ours.
 FAULT_RETRY_SECONDS = 5.0
+#: Seconds for which a route may fail to be written until the status says so: a hiccup is not worth a write.
+TELL_UNWRITTEN_SECONDS = 5.0
 #: Conflicts in a row that are answered at once; more of them are no coincidence.
 CONFLICTS_AT_ONCE = 3
 #: Blocks that wait for a write to succeed. Later ones are left in Prometheus' history until it does.
 PENDING_BLOCKS = 240
+
+
+class _RouteUnavailable(Unavailable):
+    """It is the route that could not be written; the status may still take it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,7 @@ class PlanLoop:
         self._pending: tuple[Block, ...] = ()
         self._untold: list[Event] = []
         self._conflicts = 0
+        self._unwritten = False
         self._probe: Probe | None = None
         self._probe_started = 0.0
         self._probing: asyncio.Task[None] | None = None
@@ -185,9 +192,30 @@ class PlanLoop:
             self._failed()
             back = decision.status.phase is Phase.ROLLING_BACK
             log.warning("not applied", plan=plan.key, phase=decision.status.phase, problem=str(outage), rollback=back)
+            if isinstance(outage, _RouteUnavailable):
+                await self._tell_unwritten(decision, str(outage))
             return ROLLBACK_RETRY_SECONDS if back else RETRY_SECONDS
         self.last_tick, self.failing_since, self._conflicts = self._ports.clock.now(), 0.0, 0
         return decision.requeue_after
+
+    async def _tell_unwritten(self, decision: Decision, problem: str) -> None:
+        """Say in the status that the route cannot be written; it goes first from then on, until it can."""
+        now = self._ports.clock.now()
+        if self._plan is None or self._unwritten or now - self.failing_since < TELL_UNWRITTEN_SECONDS:
+            return
+        told = not_written(self._plan, decision, problem, now)
+        try:
+            if told.actions:
+                self._version = await self._ports.plans.write_status(self._plan, told.status, self._version)
+        except (Conflict, Gone, Unavailable) as outage:
+            log.warning("not told", plan=self._plan.key, problem=str(outage))
+            return
+        self._unwritten = True
+        self._stored = MigrationPlanStatus.model_validate(told.status.to_wire())
+        # The blocks that led to the decision stay: it is made again, from them.
+        self._plan = replace(self._plan, status=told.status)
+        for event in told.events:
+            await self._ports.plans.event(self._plan, event.kind, event.reason, event.message)
 
     def _failed(self) -> None:
         self.failing_since = self.failing_since or self._ports.clock.now()
@@ -245,7 +273,8 @@ class PlanLoop:
         histogram: Histogram | None = None
         samples = Samples()
         try:
-            traffic = await ports.traffic.get(plan, status.weight)
+            if status.weight is not None:  # before the takeover there is nothing to look at
+                traffic = await ports.traffic.get(plan, status.weight)
             if status.phase is Phase.PREFLIGHT:
                 workload = await ports.workloads.facts(plan)
         except (Conflict, Gone, Unavailable) as outage:
@@ -302,7 +331,9 @@ class PlanLoop:
     async def _apply(self, plan: Plan, decision: Decision) -> None:
         """Do what was decided, in order. Raises Conflict, Gone, Unavailable at the first action that fails."""
         decided = replace(plan, status=decision.status)
-        for action in decision.actions:
+        # Where the route could not be written, its weight has been in the status since the first try.
+        actions = sorted(decision.actions, key=_is_status) if self._unwritten else decision.actions
+        for action in actions:
             match action:
                 case WriteStatus():
                     self._version = await self._ports.plans.write_status(plan, decision.status, self._version)
@@ -310,9 +341,13 @@ class PlanLoop:
                     self._stored = MigrationPlanStatus.model_validate(decision.status.to_wire())
                     self._settle(plan, decided, decision)
                 case SetWeight(weight):
-                    await self._ports.traffic.set(decided, weight)
+                    try:
+                        await self._ports.traffic.set(decided, weight)
+                    except Unavailable as outage:
+                        raise _RouteUnavailable(str(outage)) from outage
                 case Finalize(end):
                     await self._ports.traffic.finalize(plan, end)
+        self._unwritten = False
         if not plan.deleting:
             self._settle(plan, decided, decision)
         while self._untold:
@@ -345,6 +380,10 @@ class PlanLoop:
                 reason=after.reason,
                 message=after.message,
             )
+
+
+def _is_status(action: Action) -> bool:
+    return isinstance(action, WriteStatus)
 
 
 def _wishes(source: Mapping[str, Any] | Plan) -> dict[str, str]:

@@ -6,6 +6,7 @@ import time
 
 from sandbox import manifests
 from sandbox.environment import Environment
+from sandbox.manifests import Json
 
 from .conftest import RATE
 from .observing import at_weight, plan, rescue
@@ -18,7 +19,8 @@ def test_a_cutover_outlives_prometheus_operator_and_api_server(environment: Envi
     for service in environment.services:
         load.set_rate(manifests.public_host(service), 0)
     load.set_rate("survivor.example.com", RATE)
-    environment.apply(plan("survivor", steps=[{"weight": w, "hold": "40s"} for w in (10, 25, 50, 100)]))
+    steps = [{"weight": weight, "hold": "40s"} for weight in (10, 25, 50, 100)]
+    environment.apply(plan("survivor", steps=steps, ceiling=25))
 
     at_weight(environment, "survivor", 10)
     environment.stack.stop_process("prometheus")
@@ -47,8 +49,10 @@ def test_a_cutover_outlives_prometheus_operator_and_api_server(environment: Envi
         90,
     )
     after = environment.status("survivor")
-    assert after["checkpoint"]["observedAt"] == before["checkpoint"]["observedAt"] or after["weight"] > before["weight"]
-    assert after["since"] == before["since"] or after["weight"] > before["weight"]
+    assert (after["weight"], after["since"]) == (25, before["since"])
+    assert after["checkpoint"]["observedAt"] == before["checkpoint"]["observedAt"]
+    assert _judged(after) > _judged(before)
+    environment.patch("survivor", {"spec": {"ceiling": 100}})
 
     at_weight(environment, "survivor", 50)
     environment.stack.stop_process("kube-apiserver")
@@ -59,6 +63,10 @@ def test_a_cutover_outlives_prometheus_operator_and_api_server(environment: Envi
     assert path == [10, 25, 50, 100]
     records = load.records("survivor.example.com")
     assert [record for record in records if record.failed and record.judged and record.revision] == []
+
+
+def _judged(status: Json) -> int:
+    return max(gate["samples"] for gate in status["gates"] if gate["name"] == "errors")
 
 
 def test_a_rollback_outlives_the_operator(environment: Environment) -> None:

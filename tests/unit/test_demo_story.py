@@ -116,7 +116,10 @@ def test_every_decision_is_told_once() -> None:
     assert story.take_in(View(2.0, status("Preflight", 0, moves=UP[:1]))) == []
     two = story.take_in(View(3.0, status("Shifting", 25, moves=UP)))
     assert two == ["Advance: 0 % → 10 %", "Advance: 10 % → 25 %"]
-    assert story.take_in(View(4.0, status("Soaking", 100, moves=UP))) == ["Soaking: "]
+    soaking = status("Soaking", 100, moves=UP) | {"message": "20 s to go"}
+    assert story.take_in(View(4.0, soaking)) == ["Soaking: 20 s to go"]
+    again = status("Completed", 100, moves=UP) | {"message": "10 % → 25 %"}
+    assert story.take_in(View(5.0, again)) == ["Completed"]
 
 
 def test_what_did_not_go_as_expected_is_said() -> None:

@@ -395,7 +395,7 @@ def check(world: World, plan: Plan, seen: Observation, decision: Decision) -> No
             assert action.weight == new
             live = world.route.weight if world.route is not None and world.route.weight is not None else 0
             # The route rises only to what was decided with reason, in this pass or in an earlier one.
-            assert action.weight <= live or new > old or action.weight == old
+            assert action.weight <= max(live, old) or new > old
     if after.phase is Phase.ROLLING_BACK and before.phase is not Phase.ROLLING_BACK:
         assert new == 0
         assert kinds == [SetWeight, WriteStatus], "a rollback is one write of the route, and then the status"

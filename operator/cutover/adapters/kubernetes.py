@@ -405,6 +405,7 @@ class KubernetesWorkloads:
         )
         # A host may be claimed from any namespace, so this lists all of them; only preflight asks.
         virtual_services = await self._cluster.list(VIRTUAL_SERVICES)
+        entries = await self._cluster.list(SERVICE_ENTRIES, label_selector=f"{MANAGED_BY_LABEL}={FIELD_MANAGER}")
         return WorkloadFacts(
             service_exists=service is not None,
             service_ports=tuple(port["port"] for port in (service or {}).get("spec", {}).get("ports") or ()),
@@ -413,6 +414,7 @@ class KubernetesWorkloads:
             replicas_available=(workload or {}).get("status", {}).get("availableReplicas", 0),
             missing_gateways=tuple(name for name, gateway in zip(gateways, found, strict=True) if gateway is None),
             claimed_hosts=claimed_hosts(plan, virtual_services),
+            heroku_shared_with=heroku_shared_with(plan, entries),
         )
 
     async def _find(self, resource: Resource, namespace: str, name: str) -> Json | None:
@@ -420,6 +422,9 @@ class KubernetesWorkloads:
             return await self._cluster.get(resource, namespace, name)
         except Gone:
             return None
+
+
+_ROUTE_PREFIX = "cutover-"
 
 
 def qualified_gateways(plan: Plan) -> tuple[str, ...]:
@@ -433,7 +438,7 @@ def _qualified(gateway: str, namespace: str) -> str:
 
 def route_name(plan: Plan) -> str:
     """Return the name of the plan's own VirtualService, ServiceEntry and DestinationRule."""
-    return f"cutover-{plan.name}"
+    return f"{_ROUTE_PREFIX}{plan.name}"
 
 
 def is_ours(metadata: Mapping[str, Any]) -> bool:
@@ -441,6 +446,17 @@ def is_ours(metadata: Mapping[str, Any]) -> bool:
     return (metadata.get("labels") or {}).get(MANAGED_BY_LABEL) == FIELD_MANAGER or PLAN_UID_ANNOTATION in (
         metadata.get("annotations") or {}
     )
+
+
+def heroku_shared_with(plan: Plan, entries: list[Json]) -> str:
+    """Find another plan, as ``namespace/name``, whose ServiceEntry has the plan's Heroku host name."""
+    others = (
+        f"{item['metadata']['namespace']}/{item['metadata']['name'].removeprefix(_ROUTE_PREFIX)}"
+        for item in entries
+        if (item["metadata"]["namespace"], item["metadata"]["name"]) != (plan.namespace, route_name(plan))
+        and plan.spec.heroku.hostname in (item.get("spec", {}).get("hosts") or ())
+    )
+    return min(others, default="")
 
 
 def claimed_hosts(plan: Plan, virtual_services: list[Json]) -> dict[str, str]:

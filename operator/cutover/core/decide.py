@@ -24,6 +24,7 @@ from cutover.api.v1alpha1 import (
     Checkpoint,
     MigrationPlanStatus,
     OnBreach,
+    OnDelete,
     OnTimeout,
     Phase,
     Share,
@@ -75,7 +76,7 @@ def decide(plan: Plan, observation: Observation, now: float) -> Decision:
         Unix seconds.
     """
     if plan.deleting:
-        return Decision(status=plan.status, actions=(Finalize(plan.spec.on_delete),))
+        return Decision(status=plan.status, actions=(Finalize(_resting_place(plan)),))
     current = _Pass(plan, observation, now)
     return current.finish(current.outcome())
 
@@ -84,6 +85,24 @@ def refuse(plan: Plan, now: float) -> Decision:
     """Say in the status that the plan's spec cannot be read (``plan.unreadable``); nothing else can be decided."""
     current = _Pass(plan, Observation(), now)
     return current.finish(current.refused())
+
+
+def not_written(plan: Plan, decision: Decision, problem: str, now: float) -> Decision:
+    """Say in the status that the route of a decision could not be written, whatever was decided: nobody waits unseen.
+
+    Parameters
+    ----------
+    plan
+        The plan as it was before the decision, or after the part of it that succeeded.
+    problem
+        Why not, in words for people.
+    """
+    current = _Pass(plan, Observation(), now)
+    message = f"the route to {decision.status.weight or 0} % cannot be written: {problem}; it is tried on"
+    if decision.status.phase is Phase.ROLLING_BACK:
+        message = f"{decision.status.message}: {message}"
+    held = current.finish(current.unwritten(message))
+    return replace(held, actions=tuple(action for action in held.actions if action == WriteStatus()))
 
 
 def samples_wanted(status: MigrationPlanStatus) -> bool:
@@ -180,6 +199,9 @@ class _Pass:
     def refused(self) -> _Outcome:
         return self._hold(self.plan.status, HoldReason.INVALID_SPEC, self.plan.unreadable)
 
+    def unwritten(self, message: str) -> _Outcome:
+        return self._hold(self.plan.status, HoldReason.ROUTE_NOT_WRITTEN, message)
+
     def pending(self, status: MigrationPlanStatus) -> _Outcome:
         if self.plan.spec.suspend:
             return self._hold(status, HoldReason.SUSPENDED, "spec.suspend is set; set it to false to start")
@@ -196,6 +218,13 @@ class _Pass:
         if spec.suspend:
             return self._hold(status, HoldReason.SUSPENDED, "spec.suspend is set; set it to false to go on")
         if status.weight is None:
+            there = self.seen.traffic.weight if self.seen.traffic is not None else None
+            if there:
+                detail = (
+                    f"a route of an earlier plan sends {there} % to EKS, and the takeover would send it all to Heroku; "
+                    "delete that VirtualService first if this is what you want"
+                )
+                return self._hold(status, HoldReason.PREFLIGHT_FAILED, detail, requeue=10)
             message = (
                 f"traffic of {', '.join(spec.traffic.istio.hosts)} is routed by the operator, all of it to Heroku"
             )
@@ -764,6 +793,12 @@ class _Pass:
         asked_anew = before.weight != status.weight or desired_revision(before) != desired_revision(status)
         differs = traffic is not None and not traffic.current
         return (SetWeight(status.weight),) if asked_anew or differs else ()
+
+
+def _resting_place(plan: Plan) -> OnDelete:
+    """Return where a deleted plan's traffic rests: as declared, but not on an EKS leg that was found worse."""
+    worse = plan.status.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
+    return OnDelete.HEROKU if worse and plan.spec.on_delete is OnDelete.EKS else plan.spec.on_delete
 
 
 def _ordered(write: tuple[Action, ...], route: tuple[Action, ...], *, back: bool) -> tuple[Action, ...]:

@@ -27,6 +27,7 @@ class HoldReason(StrEnum):
     BOTH_LEGS_UNHEALTHY = "BothLegsUnhealthy"
     HEROKU_CANNOT_TAKE_BACK = "HerokuCannotTakeBack"
     DRIFT_DETECTED = "DriftDetected"
+    ROUTE_NOT_WRITTEN = "RouteNotWritten"
     BREACH = "Breach"
     STEP_TIMEOUT = "StepTimeout"
 
@@ -41,6 +42,7 @@ ALARMING = frozenset(
         HoldReason.BOTH_LEGS_UNHEALTHY,
         HoldReason.HEROKU_CANNOT_TAKE_BACK,
         HoldReason.DRIFT_DETECTED,
+        HoldReason.ROUTE_NOT_WRITTEN,
         HoldReason.BREACH,
         HoldReason.STEP_TIMEOUT,
     }

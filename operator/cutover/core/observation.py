@@ -113,6 +113,9 @@ class WorkloadFacts:
     claimed_hosts
         For each host of the plan that a VirtualService of somebody else also routes on one of the plan's gateways:
         ``namespace/name`` of that VirtualService.
+    heroku_shared_with
+        ``namespace/name`` of another plan that routes to the same Heroku host name, or ``""``. In the mesh's metrics
+        their requests could not be told apart.
     """
 
     service_exists: bool
@@ -122,6 +125,7 @@ class WorkloadFacts:
     replicas_available: int
     missing_gateways: tuple[str, ...] = ()
     claimed_hosts: Mapping[str, str] = field(default_factory=dict)
+    heroku_shared_with: str = ""
 
 
 @dataclass(frozen=True, slots=True)

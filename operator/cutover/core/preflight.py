@@ -6,7 +6,7 @@ from cutover.api.v1alpha1 import CheckStatus, MigrationPlanSpec
 from cutover.core.observation import Probe, WorkloadFacts
 
 #: Checks of the target, made before the takeover.
-TARGET_CHECKS = ("service", "workload", "gateway", "host-unclaimed")
+TARGET_CHECKS = ("service", "workload", "gateway", "host-unclaimed", "heroku-unshared")
 #: Made through the gateway once the takeover at weight 0 is live.
 HEROKU_CHECK = "heroku-answers"
 CHECKS = (*TARGET_CHECKS, HEROKU_CHECK)
@@ -44,11 +44,18 @@ def check_target(spec: MigrationPlanSpec, facts: WorkloadFacts | None) -> tuple[
         gateway_problem = f"Gateway {', '.join(facts.missing_gateways)} does not exist; correct traffic.istio.gateways"
     claims = [f"{host} by VirtualService {owner}" for host, owner in sorted(facts.claimed_hosts.items())]
     host_problem = f"already routed: {', '.join(claims)}; take the host out of it first" if claims else ""
+    shared_problem = ""
+    if facts.heroku_shared_with:
+        shared_problem = (
+            f"plan {facts.heroku_shared_with} routes to {spec.heroku.hostname} too, and the gates could not tell them "
+            "apart; give one plan both hosts, or move them one after the other"
+        )
     return (
         _judged(spec, "service", service_problem),
         _judged(spec, "workload", workload_problem),
         _judged(spec, "gateway", gateway_problem),
         _judged(spec, "host-unclaimed", host_problem),
+        _judged(spec, "heroku-unshared", shared_problem),
     )
 
 

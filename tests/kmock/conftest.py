@@ -1,0 +1,92 @@
+"""Fixtures: the fake API server, and the operator on top of it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import kmock
+import pytest
+import structlog
+import yaml
+from structlog.typing import EventDict
+
+from cutover import handlers, reconciler
+from cutover.settings import Settings
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fake_api import FakeApi, resource
+from harness import NAMESPACE, PASSES, FakeMetrics, Json, World
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[FakeApi]:
+    async with FakeApi() as api, kmock.Server(api):
+        yield api
+
+
+@pytest.fixture
+def world(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    kubeconfig = tmp_path / "kubeconfig"
+    context = {"name": "fake", "context": {"cluster": "fake", "user": "fake"}}
+    clusters = [{"name": "fake", "cluster": {"server": str(api.url).rstrip("/")}}]
+    users = [{"name": "fake", "user": {"token": "s3cr3t-t0ken"}}]
+    config = {"current-context": "fake", "contexts": [context], "clusters": clusters, "users": users}
+    kubeconfig.write_text(yaml.safe_dump(config))
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    monkeypatch.setattr(handlers, "START_SPREAD", 0.0)
+    monkeypatch.setattr(handlers, "DELETION_RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(reconciler, "RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(reconciler, "ROLLBACK_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(handlers.Backoffs, "__iter__", lambda self: iter([0.1] * 1000))
+    _count_passes(monkeypatch)
+    settings = Settings(prometheus_url="http://unused.example", kubeconfig=kubeconfig, health_port=0, metrics_port=0)
+    return World(api, settings, FakeMetrics())
+
+
+def _count_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    PASSES.clear()
+    original = reconciler.PlanLoop.tick
+
+    async def counted(self: reconciler.PlanLoop) -> float | None:
+        delay = await original(self)
+        if self.plan is not None:
+            PASSES[self.plan.key] = PASSES.get(self.plan.key, 0) + 1
+        return delay
+
+    monkeypatch.setattr(reconciler.PlanLoop, "tick", counted)
+
+
+@pytest.fixture
+async def target(api: FakeApi) -> None:
+    """What a team has in the cluster before it writes a plan."""
+    await api.put(resource("", "v1", "services"), _named("pdf", {"ports": [{"port": 80}]}))
+    deployment = _named("pdf", {"replicas": 2})
+    await api.put(resource("apps", "v1", "deployments"), {**deployment, "status": {"availableReplicas": 2}})
+    gateway = _named("public", {"selector": {"istio": "ingress"}, "servers": []})
+    gateway["metadata"]["namespace"] = "istio-ingress"
+    await api.put(resource("networking.istio.io", "v1", "gateways"), gateway)
+
+
+def _named(name: str, spec: Json) -> Json:
+    return {"metadata": {"namespace": NAMESPACE, "name": name}, "spec": spec}
+
+
+@pytest.fixture
+def events() -> Iterator[list[EventDict]]:
+    """What the operator itself has logged."""
+    with structlog.testing.capture_logs() as captured:
+        yield captured
+
+
+@pytest.fixture(autouse=True)
+def _no_tracebacks(caplog: pytest.LogCaptureFixture, events: list[EventDict]) -> Iterator[None]:
+    """Whatever happens to the API server, nobody has to read a traceback."""
+    yield
+    for record in caplog.get_records("call"):
+        assert record.exc_info is None or record.levelno < logging.WARNING, record.getMessage()
+        assert "Traceback" not in record.getMessage()
+    assert [event for event in events if event.get("exc_info")] == []

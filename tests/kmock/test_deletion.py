@@ -1,0 +1,130 @@
+"""A plan is deleted: its traffic is put to rest first, however long that takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fake_api import PLANS, VIRTUAL_SERVICES
+from harness import NAMESPACE, World, plan_body, route, shifting
+
+FINALIZER = "cutover.dev/traffic"
+
+
+async def halfway(world: World, **spec: Any) -> None:
+    await world.api.put(PLANS, plan_body(status=shifting(50), **spec))
+    await world.api.put(VIRTUAL_SERVICES, route("pdf", 50))
+
+
+async def looked_after(world: World) -> None:
+    await world.until("a pass", lambda: world.passes() > 0)
+    await world.until("the finalizer", lambda: FINALIZER in (world.plan() or {})["metadata"].get("finalizers", ()))
+
+
+async def gone(world: World, seconds: float = 5.0) -> None:
+    await world.until("gone", lambda: world.plan() is None, seconds)
+    assert world.operator is not None
+    loops = world.operator.loops
+    await world.until("no loop", lambda: not loops)
+    assert world.metrics.watched == {}
+
+
+@pytest.mark.parametrize(("end", "weight"), [("Heroku", 0), ("EKS", 100), ("Leave", 50)])
+async def test_traffic_is_put_to_rest_and_the_plan_let_go(world: World, end: str, weight: int) -> None:
+    await halfway(world, onDelete=end)
+    async with world.running():
+        await looked_after(world)
+        await world.api.remove(PLANS, NAMESPACE, "pdf")
+        await gone(world)
+        assert world.weight() == weight
+
+
+async def test_a_deletion_waits_for_the_route(world: World) -> None:
+    await halfway(world)
+    async with world.running():
+        await looked_after(world)
+        broken = world.api.fail("PUT", "virtualservices", 500)
+        await world.api.remove(PLANS, NAMESPACE, "pdf")
+        await world.until("several attempts", lambda: broken.hits >= 4)
+        assert world.plan() is not None
+        told = [event["message"] for event in world.api.events() if event["reason"] == "NotPutToRest"]
+        assert len(told) == 1
+        assert "injected" in told[0]
+        world.api.faults.clear()
+        await gone(world)
+        assert world.weight() == 0
+
+
+async def test_a_waiting_deletion_heeds_a_change_of_on_delete(world: World) -> None:
+    await halfway(world)
+    async with world.running():
+        await looked_after(world)
+        broken = world.api.fail("PUT", "virtualservices", 500)
+        await world.api.remove(PLANS, NAMESPACE, "pdf")
+        await world.until("several attempts", lambda: broken.hits >= 2)
+        await world.api.merge(PLANS, NAMESPACE, "pdf", {"spec": {"onDelete": "Leave"}})
+        await gone(world)
+        assert world.weight() == 50
+
+
+@pytest.mark.parametrize("kind", [500, 429, "reset"])
+async def test_a_deletion_outlives_failures_of_kopfs_own_writes(world: World, kind: Any) -> None:
+    """Kopf forgets a deletion whose finalizer it could not drop, until something else happens to the plan."""
+    await halfway(world)
+    async with world.running():
+        await looked_after(world)
+        world.api.fail("PATCH", "migrationplans", kind, times=12)
+        await world.api.remove(PLANS, NAMESPACE, "pdf")
+        await gone(world)
+        assert world.weight() == 0
+
+
+async def test_a_plan_that_was_deleted_while_nobody_looked_is_put_to_rest(world: World) -> None:
+    body = plan_body(status=shifting(50))
+    body["metadata"] |= {"finalizers": [FINALIZER], "deletionTimestamp": "2026-01-01T00:00:00Z"}
+    await world.api.put(PLANS, body)
+    await world.api.put(VIRTUAL_SERVICES, route("pdf", 50))
+    async with world.running():
+        await gone(world)
+        assert world.weight() == 0
+
+
+async def test_a_plan_without_a_route_leaves_none(world: World) -> None:
+    async with world.running():
+        await world.api.put(PLANS, plan_body(suspend=True))
+        await looked_after(world)
+        await world.api.remove(PLANS, NAMESPACE, "pdf")
+        await gone(world)
+        assert world.weight() is None
+
+
+async def test_a_plan_that_cannot_be_read_can_be_deleted(world: World) -> None:
+    await world.api.put(VIRTUAL_SERVICES, route("pdf", 50))
+    async with world.running():
+        await world.api.put(PLANS, plan_body(steps=[{"weight": "many"}]))
+        await looked_after(world)
+        await world.api.remove(PLANS, NAMESPACE, "pdf")
+        await gone(world)
+        assert world.weight() == 50
+
+
+async def test_a_plan_that_loses_its_finalizer_by_hand_is_let_go(world: World) -> None:
+    """Nobody may go on writing a route for a plan that does not exist."""
+    await halfway(world)
+    async with world.running():
+        await looked_after(world)
+        broken = world.api.fail("PUT", "virtualservices", 500)
+        await world.api.remove(PLANS, NAMESPACE, "pdf")
+        await world.until("an attempt", lambda: broken.hits)
+        await world.api.merge(PLANS, NAMESPACE, "pdf", {"metadata": {"finalizers": []}})
+        await gone(world)
+
+
+async def test_a_plan_that_is_removed_at_once_is_let_go(world: World) -> None:
+    await halfway(world)
+    async with world.running():
+        await looked_after(world)
+        world.api.fail("PATCH", "migrationplans", 500)
+        await world.api.merge(PLANS, NAMESPACE, "pdf", {"metadata": {"finalizers": []}})
+        await world.api.remove(PLANS, NAMESPACE, "pdf")
+        await gone(world)

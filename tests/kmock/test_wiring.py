@@ -1,0 +1,173 @@
+"""Kopf and the operator together: who is woken by what."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from fake_api import PLANS, VIRTUAL_SERVICES, FakeApi
+from harness import NAMESPACE, World, plan_body, route, shifting
+
+from cutover import handlers
+
+
+async def test_a_plan_that_appears_is_taken_over(world: World, target: None) -> None:
+    async with world.running():
+        await world.api.put(PLANS, plan_body())
+        await world.until("baseline", lambda: world.status().get("phase") == "Baseline")
+        assert world.weight() == 0
+        plan = world.plan()
+        assert plan is not None
+        assert plan["metadata"]["finalizers"] == ["cutover.dev/traffic"]
+        assert world.status()["observedGeneration"] == 1
+
+
+async def test_a_plan_that_was_there_is_looked_after(world: World) -> None:
+    await world.api.put(PLANS, plan_body(status={"phase": "Completed", "attempt": 1, "weight": 100}))
+    async with world.running():
+        await world.until("a pass", lambda: world.passes() > 0)
+        await world.until("the route", lambda: world.weight() == 100)
+
+
+async def test_a_change_of_the_spec_is_taken_up_at_once(world: World) -> None:
+    await _at_rest(world, "pdf")
+    async with world.running():
+        await world.until("at rest", lambda: world.status().get("observedGeneration") == 1)
+        await world.api.merge(PLANS, NAMESPACE, "pdf", {"spec": {"soak": "1h"}})
+        await world.until("the new generation", lambda: world.status()["observedGeneration"] == 2)
+
+
+async def test_an_annotation_for_the_operator_is_taken_up_at_once(world: World) -> None:
+    await world.api.put(PLANS, plan_body(status=shifting(25)))
+    await world.api.put(VIRTUAL_SERVICES, route("pdf", 25))
+    async with world.running():
+        await world.until("a pass", lambda: world.passes() > 0)
+        await world.api.merge(PLANS, NAMESPACE, "pdf", {"metadata": {"annotations": {"cutover.dev/rollback": "a1"}}})
+        await world.until("weight 0", lambda: world.weight() == 0)
+        await world.until("RolledBack", lambda: world.status()["phase"] == "RolledBack")
+
+
+async def test_nothing_else_makes_passes(world: World, target: None) -> None:
+    """Not its own writes, nor what others write into the metadata."""
+    async with world.running():
+        await world.api.put(PLANS, plan_body())
+        await world.until("baseline", lambda: world.status().get("phase") == "Baseline")
+        await asyncio.sleep(0.3)
+        passes, writes = world.passes(), world.api.calls("PUT")
+        labels = {"metadata": {"labels": {"team": "a"}, "annotations": {"other.example/note": "x"}}}
+        await world.api.merge(PLANS, NAMESPACE, "pdf", labels)
+        await asyncio.sleep(0.7)
+        assert (world.passes(), world.api.calls("PUT")) == (passes, writes)
+        # Of Preflight at both sides of the takeover, and of Baseline: a handful, not one an event.
+        assert passes < 12
+
+
+async def test_an_edit_of_a_route_wakes_its_plan_and_no_other(world: World) -> None:
+    for name in ("pdf", "images"):
+        await _at_rest(world, name)
+    async with world.running():
+        await world.until("at rest", lambda: world.passes("pdf") and world.passes("images"))
+        await asyncio.sleep(0.3)
+        passes = world.passes("images")
+        await world.api.put(VIRTUAL_SERVICES, route("pdf", 30))
+        await world.until("put back", lambda: world.weight("pdf") == 100, 2.0)
+        assert world.passes("images") == passes
+
+
+async def test_a_route_that_is_deleted_comes_back(world: World) -> None:
+    await _at_rest(world, "pdf")
+    async with world.running():
+        await world.until("at rest", lambda: world.passes() > 0)
+        await asyncio.sleep(0.3)
+        await world.api.remove(VIRTUAL_SERVICES, NAMESPACE, "cutover-pdf")
+        await world.until("put back", lambda: world.weight() == 100, 2.0)
+
+
+async def test_only_routes_of_plans_are_watched(world: World) -> None:
+    """A mesh may have thousands of others."""
+    async with world.running():
+        await world.until("the watches", lambda: len(_selectors(world.api)) >= 6)
+    assert set(_selectors(world.api)) == {handlers.PLAN_LABEL}
+
+
+def _selectors(api: FakeApi) -> list[str]:
+    asked = [request for request in api.requests if request.method.value == "GET" and not request.name]
+    return [
+        request.params.get("labelSelector", "everything")
+        for request in asked
+        if request.url.path.endswith(handlers.ROUTING_KINDS)
+    ]
+
+
+async def test_without_istio_it_waits_and_says_so(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    for kind in [kind for kind in world.api.resources if kind.group == "networking.istio.io"]:
+        del world.api.resources[kind]
+    world.api.fail("GET", "networking.istio.io", 404)
+    async with world.running():
+        await world.api.put(PLANS, plan_body())
+        await world.until("a word", lambda: "is its CRD installed?" in world.status().get("message", ""))
+        assert world.status()["phase"] == "Preflight"
+    assert "Unresolved resources cannot be served" in caplog.text
+
+
+async def test_a_plan_that_cannot_be_read_says_so_and_goes_on_once_it_can(world: World, target: None) -> None:
+    """Only a CRD of another version than the operator's lets one pass."""
+    async with world.running():
+        await world.api.put(PLANS, plan_body(steps=[{"weight": "many"}]))
+        await world.until("InvalidSpec", lambda: world.status().get("reason") == "InvalidSpec")
+        stalled = next(c for c in world.status()["conditions"] if c["type"] == "Stalled")
+        assert stalled["status"] == "True"
+        assert "steps.0.weight" in stalled["message"]
+        assert world.weight() is None
+        await world.api.merge(PLANS, NAMESPACE, "pdf", {"spec": {"steps": [{"weight": 100}]}})
+        await world.until("baseline", lambda: world.status().get("phase") == "Baseline")
+
+
+async def test_named_namespaces_need_no_rights_in_the_cluster(world: World, target: None) -> None:
+    world.settings = world.settings.model_copy(update={"namespaces": (NAMESPACE,)})
+    for path in ("/api/v1/namespaces", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"):
+        world.api.forbid(path)
+    async with world.running():
+        await world.api.put(PLANS, plan_body())
+        await world.until("a word", lambda: world.status().get("phase"))
+    assert not world.api.calls("GET", "customresourcedefinitions")
+
+
+async def test_a_stop_leaves_nothing_behind(world: World, target: None) -> None:
+    async with world.running():
+        await world.api.put(PLANS, plan_body())
+        await world.until("baseline", lambda: world.status().get("phase") == "Baseline")
+        started = time.monotonic()
+    assert time.monotonic() - started < 3
+    assert world.leftovers == []
+    assert world.operator is not None
+    assert world.operator.loops == {}
+    assert world.metrics.watched == {}
+
+
+async def test_a_stop_does_not_wait_for_an_api_server_that_hangs(world: World) -> None:
+    await world.api.put(PLANS, plan_body())
+    async with world.running():
+        world.api.fail("PUT", "/status", "hang")
+        await world.until("the first write", lambda: world.api.calls("PUT", "/status"))
+        started = time.monotonic()
+    assert time.monotonic() - started < 3
+    assert world.leftovers == []
+
+
+async def test_the_next_operator_goes_on_where_the_last_one_was(world: World, target: None) -> None:
+    async with world.running():
+        await world.api.put(PLANS, plan_body())
+        await world.until("baseline", lambda: world.status().get("phase") == "Baseline")
+    before, writes = world.status(), world.api.calls("PUT")
+    async with world.running():
+        passes = world.passes()
+        await world.until("passes", lambda: world.passes() > passes)
+        await asyncio.sleep(0.3)
+    assert (world.status(), world.api.calls("PUT")) == (before, writes)
+
+
+async def _at_rest(world: World, name: str) -> None:
+    await world.api.put(PLANS, plan_body(name, status={"phase": "Completed", "attempt": 1, "weight": 100}))
+    await world.api.put(VIRTUAL_SERVICES, route(name, 100))
