@@ -11,7 +11,7 @@ STATE ?= $(CACHE)/stacks/default
 .PHONY: help demo test test-unit test-kmock test-apiserver test-e2e lint format stack-build stack-up stack-down status logs crds lock bench
 
 help:  ## What can be done here
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
+	@grep -hE '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 $(VENV)/.ready: requirements-dev.lock
 	@$(BOOTSTRAP) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; point BOOTSTRAP_PYTHON at one")'
@@ -23,7 +23,7 @@ $(VENV)/.ready: requirements-dev.lock
 venv: $(VENV)/.ready  ## Install the locked Python packages
 	@echo $(PYTHON)
 
-stack-build: $(VENV)/.ready
+stack-build: $(VENV)/.ready  ## Build the real programs of the stack, once
 	@$(PYTHON) -m devstack build
 
 demo: stack-build  ## Three cutovers under load on a real stack (KEEP=1 leaves it running)
@@ -55,7 +55,7 @@ stack-up: stack-build  ## Start the development stack in the background
 stack-down: $(VENV)/.ready  ## Stop it
 	@$(PYTHON) -m devstack down --state "$(STATE)"
 
-status logs: $(VENV)/.ready  ## Its processes; the tail of their logs
+status logs: $(VENV)/.ready  ## The stack's processes; the tail of their logs
 	@$(PYTHON) -m devstack $@ --state "$(STATE)" $(ARGS)
 
 bench: stack-build  ## What quiet plans cost

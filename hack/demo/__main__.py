@@ -64,8 +64,7 @@ def main() -> int:
         _stop_kept(state, screen)
         if options.stop:
             return 0
-        # Plans of an earlier demo would be at their end already.
-        shutil.rmtree(state, ignore_errors=True)
+        _clear(state)
         with _deadline(DEADLINE_SECONDS):
             return _run(state, options.out.absolute(), screen, keep=options.keep)
     except KeyboardInterrupt:
@@ -85,17 +84,20 @@ def _run(state: Path, out: Path, screen: Screen, *, keep: bool) -> int:
     leave = False
     try:
         environment.start()
-        played = Play(environment, screen).run()
         leave = keep
+        played = Play(environment, screen).run()
         file = out / "demo-timeline.png"
         picture.draw(played.stories, played.records, played.rollbacks, start=played.start, end=played.end, path=file)
         summary.tell(screen.console, played)
         screen.console.print(f"timeline: {file}", soft_wrap=True)
+        return _fail(_where_to_look(state)) if played.problems else 0
+    except KeyboardInterrupt:
+        leave = False
+        raise
+    finally:
         if leave:
             screen.console.print(_how_to_look_around(environment), soft_wrap=True)
-        return _fail(_where_to_look(state)) if played.problems else 0
-    finally:
-        if not leave:
+        else:
             with _undisturbed():
                 environment.stop()
                 screen.say("everything is stopped")
@@ -137,6 +139,13 @@ def _stop_kept(state: Path, screen: Screen) -> None:
             # The number may belong to another program by now.
             if str(state).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, signal.SIGTERM)
+
+
+def _clear(state: Path) -> None:
+    """Remove what an earlier demo has left on disk: its plans would be at their end already."""
+    if state.exists() and any(state.iterdir()) and not (state / "stack").is_dir():
+        raise StackError(f"{state} is not a demo's folder; name another one with --state")
+    shutil.rmtree(state, ignore_errors=True)
 
 
 def _fail(problem: str, status: int = 1) -> int:

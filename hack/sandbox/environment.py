@@ -88,7 +88,9 @@ class Environment:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     # --------------------------------------------------------------------------------------------------- everything
@@ -279,9 +281,8 @@ class Environment:
         except OSError:
             return ""
         return "".join(
-            f"\n  {item['metadata']['name']}: " + " ".join(
-                str(item.get("status", {}).get(field)) for field in ("phase", "weight", "reason", "message")
-            )
+            f"\n  {item['metadata']['name']}: "
+            + " ".join(str(item.get("status", {}).get(field)) for field in ("phase", "weight", "reason", "message"))
             for item in plans
         )
 

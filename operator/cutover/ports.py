@@ -82,7 +82,7 @@ class Target:
     block_seconds
         Length of a block.
     since
-        Unix seconds: blocks that end after this are wanted.
+        Unix seconds: blocks that start then or later are wanted. The end of the last consumed block goes on after it.
     """
 
     heroku: str
@@ -98,13 +98,13 @@ class Metrics(Protocol):
     """Blocks for all plans from one shared set of queries."""
 
     def watch(self, key: str, target: Target) -> None:
-        """Deliver the blocks of a plan that end after ``target.since``; called at every pass, cheap if unchanged."""
+        """Deliver the blocks of a plan from ``target.since`` on; called at every pass, cheap if unchanged."""
 
     def forget(self, key: str) -> None:
         """Stop."""
 
     def take(self, key: str) -> Samples:
-        """Return, and drop, what became known since the last call."""
+        """Return, and drop, what became known since the last call: blocks in order, none twice."""
 
     async def histogram(self, target: Target) -> Histogram:
         """Return Heroku's latency histogram since ``target.since``. Raises Unavailable."""

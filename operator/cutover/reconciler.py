@@ -84,6 +84,7 @@ class PlanLoop:
         self._version = ""
         self._stored = MigrationPlanStatus()
         self._pending: tuple[Block, ...] = ()
+        self._unanswered: list[tuple[MigrationPlanStatus, Decision]] = []
         self._untold: list[Event] = []
         self._conflicts = 0
         self._unwritten = False
@@ -244,8 +245,17 @@ class PlanLoop:
 
     def _adopt(self, plan: Plan, version: str) -> None:
         """Take over a newer object; its status only where somebody else wrote it, as ours is ahead."""
-        if self._plan is not None and plan.uid == self._plan.uid and plan.status == self._stored:
-            plan = replace(plan, status=self._plan.status)
+        working = self._plan
+        made = next((decision for status, decision in self._unanswered if status == plan.status), None)
+        if working is None or plan.uid != working.uid:
+            self._stored = plan.status
+        elif plan.status == self._stored:
+            plan = replace(plan, status=working.status)
+        elif made is not None:
+            # A write of ours of which only the answer was lost.
+            self._stored = plan.status
+            plan = replace(plan, status=made.status)
+            self._settle(working, plan, made)
         else:
             self._stored, self._pending = plan.status, ()
         self._plan, self._version = plan, version
@@ -273,7 +283,8 @@ class PlanLoop:
         histogram: Histogram | None = None
         samples = Samples()
         try:
-            if status.weight is not None:  # before the takeover there is nothing to look at
+            # In preflight before the takeover, too: an earlier plan may have left a route that carries traffic.
+            if status.weight is not None or status.phase is Phase.PREFLIGHT:
                 traffic = await ports.traffic.get(plan, status.weight)
             if status.phase is Phase.PREFLIGHT:
                 workload = await ports.workloads.facts(plan)
@@ -336,9 +347,14 @@ class PlanLoop:
         for action in actions:
             match action:
                 case WriteStatus():
-                    self._version = await self._ports.plans.write_status(plan, decision.status, self._version)
                     # As the API server has it, so that it compares equal when the watch brings it back.
-                    self._stored = MigrationPlanStatus.model_validate(decision.status.to_wire())
+                    written = MigrationPlanStatus.model_validate(decision.status.to_wire())
+                    try:
+                        self._version = await self._ports.plans.write_status(plan, decision.status, self._version)
+                    except Unavailable:
+                        self._unanswered.append((written, decision))
+                        raise
+                    self._stored = written
                     self._settle(plan, decided, decision)
                 case SetWeight(weight):
                     try:
@@ -361,6 +377,7 @@ class PlanLoop:
         if self._pending:
             DECISION_DELAY.observe(self._ports.clock.now() - self._pending[-1].end)
         self._plan, self._pending = decided, ()
+        self._unanswered.clear()
         self._tell(plan, decision)
         self._untold += decision.events
 

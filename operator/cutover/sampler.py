@@ -186,7 +186,8 @@ class Sampler:
         """
         length = target.block_seconds
         since = max(target.since, self._clock.now() - OLDEST_BLOCK)
-        position = self._boundary(since, length)
+        # Before the phase is known there are no boundaries yet.
+        position = since if self._phase is None else self._first_after(since, length)
         feed = self._feeds.get(key)
         if feed is None or _legs(feed.target) != _legs(target):
             self._feeds[key] = _Feed(target, position, position)
@@ -272,7 +273,13 @@ class Sampler:
         """Read what can be read now: of each plan the blocks that ended, or as many as one query may ask for."""
         now = self._clock.now()
         if self._feeds and now >= self._find_phase_at:
-            await self._find_phase(now)
+            try:
+                await self._find_phase(now)
+            except Unavailable as outage:
+                if self._phase is None:
+                    self._failed(self._feeds, str(outage))
+        if self._phase is None:
+            return
         groups: dict[tuple[int, float], dict[str, _Feed]] = {}
         for key, feed in self._feeds.items():
             if self._readable_at(feed) <= now:
@@ -295,37 +302,60 @@ class Sampler:
         phase = self._phase or 0.0
         return math.floor((at - phase) / length) * length + phase
 
+    def _first_after(self, since: float, length: int) -> float:
+        """Return the first boundary between blocks that is not before a time.
+
+        A block that is cut by ``since`` is left out, as a part of it may have been consumed.
+        """
+        before = self._boundary(since, length)
+        return before if before == since else before + length
+
     async def _find_phase(self, now: float) -> None:
         """Find out when gateways are scraped, and let blocks end just after.
 
         Prometheus scrapes each target at an offset of its own, which stays as long as the target. A block that ended
-        just before the scrape would learn of its last seconds a whole interval later, and so would a rollback. In an
-        outage it is left for the next time: blocks of another phase are as good, only later.
+        just before the scrape would learn of its last seconds a whole interval later, and so would a rollback.
+
+        Raises
+        ------
+        Unavailable
+            If Prometheus does not answer.
         """
         namespaces = sorted({name for feed in self._feeds.values() for name in feed.target.gateway_namespaces})
-        try:
-            presence = await self._query(_up(namespaces), self._reach, now)
-            with _Understood():
-                reading = Reading()
-                reading.add_presence(presence)
-        except Unavailable:
-            return
-        newest = [reading.last_scrape(source, now, inclusive=True) for source in reading.sources()]
-        phase = best_phase([at for at in newest if math.isfinite(at)], self._scrape_interval)
-        if phase is None:
-            return
+        selector = _selector("istio_requests_total", matcher("source_workload_namespace", namespaces))
+        self._find_phase_at = now + _RETRY_SECONDS
+        found = await self._ask(f"max by (instance, pod) (timestamp({selector}))", now)
+        with _Understood():
+            scrapes = [float(item["value"][1]) for item in found]
+        phase = best_phase(scrapes, self._scrape_interval)
         self._find_phase_at = now + _PHASE_SECONDS
-        if self._phase is not None and abs(phase - self._phase) <= _SAME_PHASE:
+        if phase is None:  # a gateway that has not served anything yet
+            self._find_phase_at = now + _LONGEST_SLEEP
+            phase = self._phase or 0.0
+        elif self._phase is None:
+            phase = self._continued(phase)
+        elif self._apart(phase, self._phase) <= _SAME_PHASE:
             return
         self._phase = phase
         for feed in self._feeds.values():
-            # What was not read yet is read by the new boundaries. The piece of a block that falls between is in none.
+            # What was not read yet is read by the new boundaries.
             feed.blocks.clear()
-            position = self._boundary(feed.taken, feed.target.block_seconds)
-            feed.taken = feed.fetched = position if position == feed.taken else position + feed.target.block_seconds
+            feed.taken = feed.fetched = self._first_after(feed.taken, feed.target.block_seconds)
+
+    def _continued(self, phase: float) -> float:
+        """Return the phase of the blocks that were consumed before a restart, if it is still a good one."""
+        known = (feed.taken % self._scrape_interval for feed in self._feeds.values() if (feed.taken * 4).is_integer())
+        return next((one for one in known if self._apart(one, phase) <= _SAME_PHASE), phase)
+
+    def _apart(self, one: float, other: float) -> float:
+        """Return how many seconds two phases are apart, on the circle that a scrape interval is."""
+        distance = abs(one - other) % self._scrape_interval
+        return min(distance, self._scrape_interval - distance)
 
     def _readable_at(self, feed: _Feed) -> float:
         """Return when there is something to do for a plan."""
+        if self._phase is None:
+            return self._find_phase_at
         if feed.waiting() >= _MOST_WAITING:
             return math.inf
         return max(feed.fetched + feed.target.block_seconds + self.settle, feed.not_before)
@@ -438,7 +468,9 @@ def best_phase(scrapes: Sequence[float], interval: float) -> float | None:
     offsets = sorted(at % interval for at in scrapes)
     if not offsets:
         return None
-    gaps = [(following - offset) % interval for offset, following in zip(offsets, offsets[1:] + offsets[:1], strict=True)]
+    gaps = [
+        (following - offset) % interval for offset, following in zip(offsets, offsets[1:] + offsets[:1], strict=True)
+    ]
     last = offsets[max(range(len(offsets)), key=lambda i: gaps[i] or interval)]
     return math.ceil((last + _SCRAPE_JITTER) * 4) / 4 % interval
 

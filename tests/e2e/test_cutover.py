@@ -159,7 +159,9 @@ def test_an_edit_of_the_weights_is_put_back(environment: Environment) -> None:
     environment.until("the weight is put back", lambda: environment.routed_weight("edited") == 10, 10)
 
     def told() -> bool:
-        return any(e["reason"] == "DriftDetected" and "kubectl-edit" in e["message"] for e in environment.events("edited"))
+        return any(
+            e["reason"] == "DriftDetected" and "kubectl-edit" in e["message"] for e in environment.events("edited")
+        )
 
     environment.until("the editor is named", told, 10)
     assert any(entry["decision"] == "Repair" for entry in environment.status("edited")["ledger"])

@@ -35,8 +35,10 @@ def test_a_cutover_outlives_prometheus_operator_and_api_server(environment: Envi
     # A checkpoint that holds evidence of this step: one is due a minute after the last.
     environment.until(
         "a checkpoint in mid-step",
-        lambda: environment.status("survivor")["checkpoint"]["consumedUntil"]
-        > environment.status("survivor")["checkpoint"]["observedAt"],
+        lambda: (
+            environment.status("survivor")["checkpoint"]["consumedUntil"]
+            > environment.status("survivor")["checkpoint"]["observedAt"]
+        ),
         90,
     )
     before = environment.status("survivor")

@@ -18,8 +18,8 @@ from cutover.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fake_api import FakeApi, resource
-from harness import NAMESPACE, PASSES, FakeMetrics, Json, World
+from fake_api import FakeApi
+from harness import PASSES, FakeMetrics, World, make_target
 
 
 @pytest.fixture
@@ -42,6 +42,8 @@ def world(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worl
     monkeypatch.setattr(reconciler, "RETRY_SECONDS", 0.1)
     monkeypatch.setattr(reconciler, "ROLLBACK_RETRY_SECONDS", 0.05)
     monkeypatch.setattr(handlers.Backoffs, "__iter__", lambda self: iter([0.1] * 1000))
+    interval = reconciler.probe_interval
+    monkeypatch.setattr(reconciler, "probe_interval", lambda status: 0.1 if interval(status) else None)
     _count_passes(monkeypatch)
     settings = Settings(prometheus_url="http://unused.example", kubeconfig=kubeconfig, health_port=0, metrics_port=0)
     return World(api, settings, FakeMetrics())
@@ -63,18 +65,7 @@ def _count_passes(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def target(api: FakeApi) -> None:
     """What a team has in the cluster before it writes a plan."""
-    await api.put(resource("", "v1", "services"), _named("pdf", {"ports": [{"port": 80}]}))
-    deployment = _named("pdf", {"replicas": 2})
-    await api.put(resource("apps", "v1", "deployments"), {**deployment, "status": {"availableReplicas": 2}})
-    gateway = _named("public", {"selector": {"istio": "ingress"}, "servers": []})
-    gateway["metadata"]["namespace"] = "istio-ingress"
-    await api.put(resource("networking.istio.io", "v1", "gateways"), gateway)
-
-
-def _named(name: str, spec: Json) -> Json:
-    return {"metadata": {"namespace": NAMESPACE, "name": name}, "spec": spec}
-
-
+    await make_target(api, "pdf")
 @pytest.fixture
 def events() -> Iterator[list[EventDict]]:
     """What the operator itself has logged."""

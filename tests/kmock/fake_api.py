@@ -39,6 +39,8 @@ class Fault:
 
     Parameters
     ----------
+    name
+        Of the object that is written, for those that are created.
     kind
         The status of the answer, or ``hang`` for none at all, or ``reset`` for a broken connection.
     times
@@ -55,12 +57,16 @@ class Fault:
     times: int = 1_000_000
     made: bool = False
     whole: bool = False
+    name: str = ""
     hits: int = 0
 
     def concerns(self, request: Request) -> bool:
         path = request.url.path
-        fits = path == self.path if self.whole else self.path in path
-        return fits and self.times > self.hits and request.method.value == self.method
+        if request.method.value != self.method or self.hits >= self.times:
+            return False
+        if not (path == self.path if self.whole else self.path in path):
+            return False
+        return not self.name or request.data["metadata"]["name"] == self.name
 
 
 @attrs.define(kw_only=True)
@@ -93,7 +99,7 @@ class FakeApi(KubernetesEmulator):
 
     def disconnect(self) -> None:
         """Break off all watches."""
-        for request in self.requests:
+        for request in self._requests:
             if request.params.get("watch") == "true" and request._raw_request and request._raw_request.transport:
                 request._raw_request.transport.abort()
 
@@ -101,7 +107,7 @@ class FakeApi(KubernetesEmulator):
         """Return the Events that were posted."""
         return [
             request.data
-            for request in self.requests
+            for request in self._requests
             if request.method.value == "POST" and request.url.path.endswith("/events")
         ]
 
@@ -111,9 +117,14 @@ class FakeApi(KubernetesEmulator):
         assert body is not None
         return await self._store((PLANS, namespace, name), {**body, "status": status}, status=True)
 
+    @property
+    def seen(self) -> list[Request]:
+        """The requests that came in."""
+        return list(self._requests)
+
     def calls(self, method: str, path: str = "") -> int:
         """Count the requests that came in."""
-        return sum(request.method.value == method and path in request.url.path for request in self.requests)
+        return sum(request.method.value == method and path in request.url.path for request in self._requests)
 
     def raw(self, kind: resource, namespace: str, name: str) -> Json | None:
         """Return an object as it is stored."""

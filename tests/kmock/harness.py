@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fake_api import PLANS, VIRTUAL_SERVICES, FakeApi, Json
+from fake_api import PLANS, VIRTUAL_SERVICES, FakeApi, Json, resource
 
 from cutover import main
 from cutover.adapters import istio
@@ -107,7 +107,7 @@ class World:
             nonlocal stop
             loop, flag = asyncio.get_running_loop(), asyncio.Event()
             stop = lambda: loop.call_soon_threadsafe(flag.set)  # noqa: E731
-            cluster = await Cluster.connect(self.settings.kubeconfig, request_timeout=0.3)
+            cluster = await Cluster.connect(self.settings.kubeconfig, request_timeout=0.5)
             self.operator = main.assemble(
                 self.settings, cluster, FakeGateway(self.api), self.metrics, main.SystemClock()
             )
@@ -167,6 +167,19 @@ def shifting(weight: int = 25) -> Json:
         {"observedGeneration": 1, "phase": "Shifting", "attempt": 1, "weight": weight, "since": stamp}
         | {"step": "2/4", "checkpoint": checkpoint}
     ).to_wire()
+
+
+async def make_target(api: FakeApi, name: str) -> None:
+    """Make what a team has in the cluster before it writes a plan."""
+
+    def named(name: str, spec: Json, namespace: str = NAMESPACE) -> Json:
+        return {"metadata": {"namespace": namespace, "name": name}, "spec": spec}
+
+    await api.put(resource("", "v1", "services"), named(name, {"ports": [{"port": 80}]}))
+    deployment = named(name, {"replicas": 2})
+    await api.put(resource("apps", "v1", "deployments"), {**deployment, "status": {"availableReplicas": 2}})
+    gateway = named("public", {"selector": {"istio": "ingress"}, "servers": []}, "istio-ingress")
+    await api.put(resource("networking.istio.io", "v1", "gateways"), gateway)
 
 
 def route(name: str, weight: int) -> Json:

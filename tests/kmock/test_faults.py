@@ -8,46 +8,69 @@ from typing import Any
 
 import pytest
 from fake_api import PLANS, VIRTUAL_SERVICES, Fault
-from harness import NAMESPACE, World, plan_body, route, shifting
+from harness import NAMESPACE, World, make_target, plan_body, route, shifting
 
 ROLL_BACK = {"metadata": {"annotations": {"cutover.dev/rollback": "a1"}}}
 
-#: How an API server fails, and whether it has made the write all the same.
-FAILURES = [(409, False), (500, False), (500, True), (429, False), (504, True), ("hang", False), ("hang", True), ("reset", True)]
+#: How an API server fails, and whether it has made the write all the same; by the name of the plan that it hits.
+FAILURES: dict[str, tuple[Any, bool]] = {
+    "conflict": (409, False),
+    "error": (500, False),
+    "throttled": (429, False),
+    "late": (504, True),
+    "broken": (500, True),
+    "hang": ("hang", False),
+    "lost": ("hang", True),
+    "reset": ("reset", True),
+}
 
 
-@pytest.mark.parametrize("path", ["/status", "virtualservices"])
-@pytest.mark.parametrize(("kind", "made"), FAILURES)
-async def test_a_rollback_is_made_once_whatever_fails(world: World, path: str, kind: Any, made: bool) -> None:
-    await world.api.put(PLANS, plan_body(status=shifting(25)))
-    await world.api.put(VIRTUAL_SERVICES, route("pdf", 25))
+@pytest.mark.parametrize("what", ["status", "route"])
+async def test_a_rollback_is_made_once_whatever_fails(world: World, what: str) -> None:
+    """Each kind of failure hits a plan of its own, side by side."""
+    for name in FAILURES:
+        await world.api.put(PLANS, plan_body(name, status=shifting(25)))
+        await world.api.put(VIRTUAL_SERVICES, route(name, 25))
     async with world.running():
-        await world.until("a pass", lambda: world.passes() > 0)
-        fault = world.api.fail("PUT", path, kind, times=2, made=made)
-        await world.api.merge(PLANS, NAMESPACE, "pdf", ROLL_BACK)
-        await world.until("RolledBack", lambda: world.status()["phase"] == "RolledBack")
-        assert world.weight() == 0
-        assert fault.hits == 2 or made
-        ledger = [entry["decision"] for entry in world.status()["ledger"]]
-        assert ledger.count("RollBack") == 1
+        await world.until("a pass", lambda: all(world.passes(name) for name in FAILURES))
+        for name, (kind, made) in FAILURES.items():
+            path = f"/{name}/status" if what == "status" else f"virtualservices/cutover-{name}"
+            world.api.fail("PUT", path, kind, times=2, made=made)
+        for name in FAILURES:
+            await world.api.merge(PLANS, NAMESPACE, name, ROLL_BACK)
+        for name in FAILURES:
+            await world.until(name, lambda name=name: world.status(name)["phase"] == "RolledBack")
+            assert world.weight(name) == 0
+            ledger = [entry["decision"] for entry in world.status(name)["ledger"]]
+            assert ledger.count("RollBack") == 1, name
+        assert all(fault.hits for fault in world.api.faults)
         assert world.operator is not None
-        (loop,) = world.operator.loops.values()
-        assert loop.failing_since == 0
+        loops = world.operator.loops.values()
+        await world.until("all well", lambda: all(loop.failing_since == 0 for loop in loops))
+        # Told once, also where the answer to the write was lost.
+        assert sorted(loop.rollbacks for loop in loops) == [1] * len(FAILURES)
+        told = [event["involvedObject"]["name"] for event in world.api.events() if event["reason"] == "RollBack"]
+        assert sorted(told) == sorted(FAILURES)
 
 
-@pytest.mark.parametrize(("kind", "made"), FAILURES)
-async def test_a_takeover_is_made_once_whatever_fails(world: World, target: None, kind: Any, made: bool) -> None:
-    faults = [
-        world.api.fail("POST", "virtualservices", kind, times=2, made=made),
-        world.api.fail("POST", "serviceentries", kind, times=1, made=made),
-        world.api.fail("PUT", "/status", kind, times=2, made=made),
-    ]
+async def test_a_takeover_is_made_once_whatever_fails(world: World) -> None:
+    names = ("conflict", "error", "lost", "reset")
+    for name in names:
+        kind, made = FAILURES[name]
+        await make_target(world.api, name)
+        world.api.fail("POST", "virtualservices", kind, times=2, made=made, name=f"cutover-{name}")
+        world.api.fail("POST", "serviceentries", kind, times=1, made=made, name=f"cutover-{name}")
+        world.api.fail("PUT", f"/{name}/status", kind, times=2, made=made)
     async with world.running():
-        await world.api.put(PLANS, plan_body())
-        await world.until("baseline", lambda: world.status().get("phase") == "Baseline")
-        assert world.weight() == 0
-        assert [entry["decision"] for entry in world.status()["ledger"]].count("TakeOver") == 1
-        assert all(fault.hits for fault in faults)
+        for name in names:
+            await world.api.put(PLANS, plan_body(name))
+        for name in names:
+            # A check that got no answer is repeated ten seconds later.
+            await world.until(name, lambda name=name: world.status(name).get("phase") == "Baseline", 25.0)
+            assert world.weight(name) == 0
+            ledger = [entry["decision"] for entry in world.status(name)["ledger"]]
+            assert ledger.count("TakeOver") == 1, name
+        assert all(fault.hits for fault in world.api.faults)
 
 
 async def test_a_rollback_goes_to_the_route_while_the_status_cannot_be_written(world: World) -> None:

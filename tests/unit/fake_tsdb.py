@@ -39,7 +39,16 @@ class FakePrometheus:
             raise Unavailable(self.down)
         if increase := re.fullmatch(r"sum by \(le\) \(increase\((.*)\)\)", promql):
             return self._increase(increase[1], at)
+        if stamped := re.fullmatch(r"max by \(instance, pod\) \(timestamp\((.*)\)\)", promql):
+            return self._newest(stamped[1], at)
         return self.select(promql, at)
+
+    def _newest(self, selector: str, at: float) -> list[dict[str, Any]]:
+        newest: dict[str, float] = {}
+        for item in self.select(f"{selector}[300000ms]", at):
+            pod = item["metric"]["pod"]
+            newest[pod] = max(newest.get(pod, 0.0), item["values"][-1][0])
+        return [{"metric": {"pod": pod}, "value": [at, str(value)]} for pod, value in newest.items()]
 
     def select(self, selector: str, at: float) -> list[dict[str, Any]]:
         parsed = re.fullmatch(r"(\w+)\{(.*)\}\[(\d+)ms\]", selector, re.DOTALL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from world import DEAD, FAILING, HANGING, HEALTHY, START, Leg, Route, World, check, plan_spec
 
-from cutover.api.v1alpha1 import MigrationPlanStatus, OnDelete, Phase
+from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus, OnDelete, Phase
 from cutover.core.actions import Finalize, SetWeight, WriteStatus
-from cutover.core.decide import decide, probe_interval, refuse, samples_wanted
+from cutover.core.decide import decide, not_written, probe_interval, refuse, samples_wanted
 from cutover.core.judging import load_evidence
 from cutover.core.observation import Observation, Plan
 
@@ -25,9 +26,7 @@ def world(**fields: Any) -> World:
     return World(spec=plan_spec(**spec), on_decision=check, **fields)
 
 
-SPEC_FIELDS = (
-    "steps soak ceiling gates baseline schedule preflight onBreach onDelete suspend attempt heroku eks traffic".split()
-)
+SPEC_FIELDS = frozenset(field.alias or name for name, field in MigrationPlanSpec.model_fields.items())
 
 
 def at(weight: int, **fields: Any) -> World:
@@ -331,7 +330,7 @@ def test_a_person_asks_to_go_back_after_completion() -> None:
 def test_a_rollback_that_died_before_its_status_is_resumed_and_never_undone() -> None:
     w = at(50)
     w.eks = DEAD
-    w.until(lambda status: w.route is not None and w.route.weight == 0 or status.phase is Phase.ROLLING_BACK)
+    w.until_phase(Phase.ROLLING_BACK)
     again = at(50)
     again.eks = DEAD
     again.crash_at = (len(w.actions) - 2, "after")  # the route is written, the status is not
@@ -456,7 +455,7 @@ def test_a_quiet_tick_writes_nothing_and_checkpoints_come_once_a_minute() -> Non
     w.run(600)
     times = [at for at, _ in w.writes[before:]]
     assert 9 <= len(times) <= 10
-    assert all(later - earlier >= 60 for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later - earlier >= 60 for earlier, later in pairwise(times))
     assert len(w.actions) - actions == len(times), "no route writes"
 
 
@@ -609,7 +608,11 @@ def test_steps_can_be_inserted_and_dropped_in_mid_run() -> None:
 
 def test_a_bigger_next_step_needs_its_own_evidence() -> None:
     """What was safe enough to go to 2 % is not enough to go to 100 %."""
-    w = at(1, steps=[{"weight": 1, "hold": "10s"}, {"weight": 2, "hold": "10s"}, {"weight": 100, "hold": "10s"}], ceiling=1)
+    w = at(
+        1,
+        steps=[{"weight": 1, "hold": "10s"}, {"weight": 2, "hold": "10s"}, {"weight": 100, "hold": "10s"}],
+        ceiling=1,
+    )
     w.until_reason("Ceiling")
     assert w.status.gate == "safe"
     w.edit(steps=[{"weight": 1, "hold": "10s"}, {"weight": 100, "hold": "10s"}], ceiling=100)
@@ -621,11 +624,21 @@ def test_a_bigger_next_step_needs_its_own_evidence() -> None:
 
 @pytest.mark.parametrize(
     "phase",
-    [Phase.PENDING, Phase.PREFLIGHT, Phase.BASELINE, Phase.SHIFTING, Phase.SOAKING, Phase.COMPLETED, Phase.ROLLED_BACK],
+    [
+        Phase.PENDING,
+        Phase.PREFLIGHT,
+        Phase.BASELINE,
+        Phase.SHIFTING,
+        Phase.SOAKING,
+        Phase.COMPLETED,
+        Phase.ROLLED_BACK,
+    ],
 )
 @pytest.mark.parametrize("end", list(OnDelete))
 def test_deletion_puts_traffic_to_rest_in_every_phase(phase: Phase, end: OnDelete) -> None:
-    plan = Plan("shop", "pdf", "1", 1, plan_spec(onDelete=end), MigrationPlanStatus(phase=phase, weight=0), deleting=True)
+    plan = Plan(
+        "shop", "pdf", "1", 1, plan_spec(onDelete=end), MigrationPlanStatus(phase=phase, weight=0), deleting=True
+    )
     decision = decide(plan, Observation(), START)
     worse = phase is Phase.ROLLED_BACK  # what was found worse is no place to rest
     assert decision.actions == (Finalize(OnDelete.HEROKU if worse and end is OnDelete.EKS else end),)
@@ -792,3 +805,28 @@ def test_a_spec_that_cannot_be_read_any_more_keeps_the_way_back_open() -> None:
     plan = replace(w.plan(), unreadable="spec.steps: new in v1beta1", generation=2)
     assert decide(plan, w.observe(), w.now).status.phase is Phase.ROLLING_BACK
 
+
+@pytest.mark.parametrize("back", [False, True])
+def test_a_route_that_cannot_be_written_is_told_and_changes_nothing_else(back: bool) -> None:
+    w = at(25)
+    w.route_writes_fail = True
+    if back:
+        w.annotations["cutover.dev/rollback"] = "a1"
+    else:
+        w.until(lambda status: status.weight == 50)
+    plan = w.plan()
+    decision = decide(plan, w.observe(), w.now)
+    assert SetWeight(0 if back else 50) in decision.actions
+    told = not_written(plan, decision, "admission webhook istiod: connection refused", w.now)
+    assert told.actions == (WriteStatus(),)
+    assert (told.status.phase, told.status.weight) == (plan.status.phase, plan.status.weight)
+    assert told.status.checkpoint is not None
+    assert plan.status.checkpoint is not None
+    assert told.status.checkpoint.evidence == plan.status.checkpoint.evidence, "the blocks that led to it count later"
+    assert told.status.reason == "RouteNotWritten"
+    assert "admission webhook istiod" in told.status.message
+    assert ("25 % → 0 %" in told.status.message) is back, "a rollback says why it is wanted"
+    assert [event.kind for event in told.events] == ["Warning"]
+    again = not_written(replace(plan, status=told.status), decision, "admission webhook istiod", w.now + 5)
+    assert again.actions == ()
+    assert again.events == ()

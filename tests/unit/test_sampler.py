@@ -7,6 +7,7 @@ import math
 import random
 import sys
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from fake_tsdb import EKS, HEROKU, NAMESPACE, START, FakePrometheus, Gateway
 
 from cutover.core.blocks import Block
 from cutover.ports import Target, Unavailable
-from cutover.sampler import best_phase, OLDEST_BLOCK, Sampler
+from cutover.sampler import OLDEST_BLOCK, Sampler, best_phase
 
 LENGTH = 15
 TARGET = Target(HEROKU, EKS, (NAMESPACE,), 250.0, 1000.0, LENGTH, START)
@@ -116,11 +117,11 @@ async def test_blocks_are_complete_consecutive_and_not_repeated(world: World) ->
 
 
 @pytest.mark.parametrize("since", [START - 8, START, START + 7.3])
-async def test_first_block_is_the_first_that_ends_after_since(world: World, since: float) -> None:
+async def test_first_block_is_the_first_that_starts_after_since(world: World, since: float) -> None:
     world.sampler.watch("ns/0", world.target(0, since))
     await world.read(3)
     first = world.sampler.take("ns/0").blocks[0]
-    assert first.end - LENGTH <= since < first.end
+    assert since <= first.start < since + LENGTH
 
 
 async def test_replay_after_a_restart_gives_the_same_blocks() -> None:
@@ -261,7 +262,7 @@ async def test_plan_that_does_not_consume_is_not_read_over_and_over(world: World
 async def test_plan_that_skips_ahead(world: World) -> None:
     world.sampler.watch("ns/0", world.target(0))
     await world.read(4)
-    world.sampler.watch("ns/0", world.target(0, since=START + 3 * LENGTH + 2))
+    world.sampler.watch("ns/0", world.target(0, since=START + 3 * LENGTH))
     assert ends(world.sampler.take("ns/0").blocks) == [60]
     world.sampler.watch("ns/0", world.target(0, since=START + 8 * LENGTH))
     await world.read(5)
@@ -456,5 +457,42 @@ async def test_gateways_that_are_scraped_at_another_time_change_the_phase_and_co
             world.sampler.watch("ns/0", world.target(0, since=taken[-1].end))
             world.truth |= {block.start: block.end for block in taken}
     spans = sorted(world.truth.items())
-    assert all(end <= following for (_, end), (following, _) in zip(spans, spans[1:], strict=False))
+    assert all(end <= following for (_, end), (following, _) in pairwise(spans))
     assert (spans[-1][1] - START) % 15 == 11.25
+
+
+async def test_a_restart_with_the_scrapes_elsewhere_counts_nothing_twice() -> None:
+    world = World(offset=2.0, phase=None)
+    world.sampler.watch("ns/0", world.target(0, since=START + 20.25))
+    await world.read(5)
+    first = world.sampler.take("ns/0").blocks[0]
+    assert first.start >= START + 20.25
+    assert (first.start - START) % 15 == 2.25
+
+
+async def test_a_little_jitter_does_not_change_the_phase_over_a_restart() -> None:
+    world = World(offset=5.21, phase=None)  # a quarter later than where the blocks ended before
+    world.sampler.watch("ns/0", world.target(0, since=START + 20.25))
+    await world.read(5)
+    assert world.sampler.take("ns/0").blocks[0].start == START + 20.25
+
+
+async def test_an_outage_before_the_phase_is_known_is_told_and_ends() -> None:
+    world = World(phase=None)
+    world.tsdb.down = "Prometheus is away"
+    world.sampler.watch("ns/0", world.target(0))
+    await world.ask_at(START + 20)
+    assert world.sampler.take("ns/0").error == "Prometheus is away"
+    world.tsdb.down = ""
+    await world.read(4)
+    taken = world.sampler.take("ns/0")
+    assert not taken.error
+    assert taken.blocks
+
+
+async def test_gateways_without_traffic_are_asked_about_once_a_minute() -> None:
+    world = World(plans=0, phase=None)
+    world.sampler.watch("ns/0", world.target(0))
+    for second in range(1, 60):
+        await world.ask_at(START + second)
+    assert sum("timestamp" in promql for promql, _ in world.tsdb.queries) == 1

@@ -8,7 +8,20 @@ import pytest
 from cutover.core.blocks import Block, Counts
 from cutover.core.share import Pool, eks_silent, fits, pool
 
-STEPS = [(0, 1), (0, 2), (0, 10), (1, 2), (1, 5), (10, 25), (25, 50), (50, 100), (90, 95), (99, 100), (50, 25), (25, 0)]
+STEPS = [
+    (0, 1),
+    (0, 2),
+    (0, 10),
+    (1, 2),
+    (1, 5),
+    (10, 25),
+    (25, 50),
+    (50, 100),
+    (90, 95),
+    (99, 100),
+    (50, 25),
+    (25, 0),
+]
 
 
 def block(eks: float, heroku: float, gap: str = "") -> Block:
@@ -33,7 +46,8 @@ def confirmed_after(
 def test_a_live_weight_is_seen_soon(previous: int, weight: int) -> None:
     rng = np.random.default_rng(1)
     times = [
-        confirmed_after(rng, share=weight, weight=weight, previous=previous, requests=750, blocks=20) for _ in range(300)
+        confirmed_after(rng, share=weight, weight=weight, previous=previous, requests=750, blocks=20)
+        for _ in range(300)
     ]
     seen = [time for time in times if time is not None]
     assert len(seen) == 300

@@ -111,7 +111,7 @@ class World:
     crash_at: tuple[int, str] | None = None
 
     # What the API server and the gateway have.
-    stored: MigrationPlanStatus = MigrationPlanStatus()
+    stored: MigrationPlanStatus = field(default_factory=MigrationPlanStatus)
     route: Route | None = None
     live: Route | None = None
     blocks: list[Block] = field(default_factory=list)
@@ -170,7 +170,11 @@ class World:
         if samples_wanted(status) and status.checkpoint is not None:
             after = self.pending[-1].end if self.pending else status.checkpoint.consumed_until
             if self.prometheus_up:
-                known = () if self.prometheus_slow else (b for b in self.blocks if b.end > after and b.end + SCRAPE_LAG <= self.now)
+                known = (
+                    ()
+                    if self.prometheus_slow
+                    else (b for b in self.blocks if b.end > after and b.end + SCRAPE_LAG <= self.now)
+                )
                 self.pending = (*self.pending, *known)
                 samples = Samples(self.pending)
             else:

@@ -295,7 +295,7 @@ class _Pass:
             return drifted
         checkpoint = self._take_in(status)
         judgement = self._judgement(checkpoint, weight)
-        reading = read(judgement, observed=checkpoint.observed_at is not None)
+        reading = read(judgement, observed=checkpoint.observed_at is not None, at_full=weight == 100)
         status = status.model_copy(
             update={
                 "checkpoint": checkpoint,
@@ -406,7 +406,9 @@ class _Pass:
             return _Outcome(status, "Soaking", message, requeue=min(left, self.block_seconds))
         if judgement.harm >= gate.HARM_HOLD:
             # The end of the soak ends the judging too: not in the middle of a suspicion.
-            message = f"the soak is over, but not with evidence of harm {judgement.harm:.0f} of {judgement.harm_limit:.0f}"
+            message = (
+                f"the soak is over, but not with evidence of harm {judgement.harm:.0f} of {judgement.harm_limit:.0f}"
+            )
             return self._hold(status, HoldReason.UNDECIDED, f"{message}; it goes on until that is settled")
         if spec.suspend:
             message = "spec.suspend is set; set it to false to end the soak, which is over"

@@ -96,7 +96,7 @@ class Reading:
     summary: str
 
 
-def read(judgement: Judgement, *, observed: bool) -> Reading:
+def read(judgement: Judgement, *, observed: bool, at_full: bool) -> Reading:
     """Put a judgement into the words of the status."""
     gates = tuple(
         GateStatus(
@@ -115,6 +115,8 @@ def read(judgement: Judgement, *, observed: bool) -> Reading:
         return Reading(gates, f"worse ({judgement.main_metric})")
     if judgement.harm >= judgement.harm_limit / 10:
         return Reading(gates, f"harm {judgement.harm:.0f}/{judgement.harm_limit:.0f}")
+    if at_full:
+        return Reading(gates, "not worse")  # there is no next step to be safe for
     if judgement.safe:
         return Reading(gates, "safe")
     return Reading(gates, f"safe {judgement.safety:.2g}/{judgement.safety_limit:.0f}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from cutover.api.v1alpha1 import Baseline, MigrationPlanSpec, Ownership
+from cutover.api.v1alpha1 import MigrationPlanSpec, Ownership
 from cutover.core.preflight import CHECKS
 
 
@@ -35,9 +35,7 @@ def problems(spec: MigrationPlanSpec) -> tuple[str, ...]:
 
 def not_yet_supported(spec: MigrationPlanSpec) -> tuple[str, ...]:
     """Return fields that are accepted but do not act in this version, each with what that means."""
-    found = []
-    if spec.baseline != Baseline():
-        found.append("baseline: only the traffic seen since the takeover is used as the baseline")
+    found = ["baseline: only the traffic seen since the takeover is used, neither its window nor its minCoverage"]
     if spec.heroku.api_key_secret_ref is not None:
         found.append("heroku.apiKeySecretRef: Heroku's Platform API is not asked")
     found += [

@@ -1,0 +1,792 @@
+"""One plan's loop: what is written in which order, and what becomes of it when the other side fails.
+
+The world is in memory. Where the decision itself does not matter it is a script's: it counts requests, so that a block
+that is lost, or counted twice, shows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+import structlog
+
+from cutover import reconciler
+from cutover.api.v1alpha1 import Checkpoint, MigrationPlanStatus, OnDelete, Phase
+from cutover.core.actions import Action, Decision, Event, Finalize, SetWeight, WriteStatus
+from cutover.core.blocks import Block, Counts
+from cutover.core.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState, WorkloadFacts
+from cutover.core.revision import desired_revision
+from cutover.ports import Conflict, Gone, Target, Unavailable
+from cutover.reconciler import PENDING_BLOCKS, PlanLoop, Ports
+
+START = 1_799_661_600.0
+BLOCK = 5.0
+
+SPEC: dict[str, Any] = {
+    "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
+    "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
+    "traffic": {"istio": {"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"]}},
+    "steps": [{"weight": 25, "hold": "1h"}, {"weight": 100}],
+    "gates": {"block": "5s", "warmUp": "5s", "slos": [{"name": "errors", "errors": {}}]},
+}
+
+
+def shifting(weight: int = 25, **fields: Any) -> MigrationPlanStatus:
+    """Return the status of a plan that is judged, since a minute."""
+    checkpoint = Checkpoint(at=START, weight_since=START - 60, observed_at=START - 50, consumed_until=START)
+    known = {"phase": Phase.SHIFTING, "attempt": 1, "weight": weight, "checkpoint": checkpoint}
+    return MigrationPlanStatus(observed_generation=1, **{**known, **fields})
+
+
+@dataclass
+class World:
+    """API server, gateway, Prometheus and clock; each of them can fail."""
+
+    status: MigrationPlanStatus = field(default_factory=shifting)
+    now: float = START
+    spec: dict[str, Any] = field(default_factory=lambda: copy.deepcopy(SPEC))
+    metadata: dict[str, Any] = field(default_factory=dict)
+    uid: str = "uid-1"
+    version: int = 10
+    weight: int = 25
+    revision: str = "a1-w25"
+    #: What happened, in order: ``status``, ``route 0``, ``read``, ``finalize Heroku``, ``event RollBack``.
+    done: list[str] = field(default_factory=list)
+    #: What the next calls of a kind raise; ``after`` the deed, where the write is made all the same.
+    failures: dict[str, deque[Exception]] = field(default_factory=dict)
+    after: bool = False
+    blocks: list[Block] = field(default_factory=list)
+    watched: Target | None = None
+    probing: Callable[[], Awaitable[None]] | None = None
+    probes: int = 0
+    #: What the watch has delivered last.
+    watch: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.wire = self.status.to_wire()
+        self.deliver()
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The plan as the API server has it."""
+        known = {"namespace": "docs", "name": "pdf", "uid": self.uid, "generation": 1}
+        metadata = {**known, "resourceVersion": str(self.version), **self.metadata}
+        return copy.deepcopy({"metadata": metadata, "spec": self.spec, "status": self.wire})
+
+    @property
+    def stored(self) -> MigrationPlanStatus:
+        return MigrationPlanStatus.model_validate(self.wire)
+
+    def deliver(self) -> None:
+        """Let the watch catch up."""
+        self.watch = self.body
+
+    def edit(self, **metadata: Any) -> None:
+        """Change the plan, as a person does."""
+        self.metadata |= metadata
+        self.version += 1
+
+    def fail(self, what: str, *errors: Exception, after: bool = False) -> None:
+        self.failures[what] = deque(errors)
+        self.after = after
+
+    def loop(self) -> PlanLoop:
+        ports = Ports(
+            plans=self,
+            traffic=self,
+            workloads=self,
+            gateway=self,
+            metrics=FakeMetrics(self),
+            clock=FakeClock(self),
+            target=lambda plan: Target("heroku", "eks", ("istio-ingress",), None, None, int(BLOCK), 0.0),
+            slots=asyncio.Semaphore(8),
+        )
+        return PlanLoop(ports, lambda: self.watch)
+
+    def run(self, seconds: float = BLOCK) -> None:
+        """Let time pass, and traffic with it: ten requests a block."""
+        for _ in range(round(seconds / BLOCK)):
+            start, self.now = self.now, self.now + BLOCK
+            legs = {"heroku": Counts(requests=8, timed=8), "eks": Counts(requests=2, timed=2)}
+            self.blocks.append(Block(start, self.now, **legs))
+
+    def _failing(self, what: str) -> Exception | None:
+        waiting = self.failures.get(what)
+        return waiting.popleft() if waiting else None
+
+    # ---------------------------------------------------------------------------------------------------- the ports
+
+    confirms_share = True
+
+    async def read(self, namespace: str, name: str) -> tuple[Plan, str]:
+        self.done.append("read")
+        if error := self._failing("read"):
+            raise error
+        return Plan.from_object(self.body), str(self.version)
+
+    async def write_status(self, plan: Plan, status: MigrationPlanStatus, resource_version: str) -> str:
+        self.done.append("status")
+        error = self._failing("status")
+        if error and not self.after:
+            raise error
+        if resource_version != str(self.version):
+            raise Conflict("the status was modified")
+        self.version += 1
+        self.wire = status.to_wire()
+        if error:
+            raise error
+        return str(self.version)
+
+    async def event(self, plan: Plan, kind: str, reason: str, message: str) -> None:
+        self.done.append(f"event {reason}")
+
+    async def get(self, plan: Plan, weight: int | None, *, fresh: bool = False) -> TrafficState:
+        if error := self._failing("get"):
+            raise error
+        wanted = desired_revision(plan.status)
+        return TrafficState(self.weight, self.revision, current=(self.weight, self.revision) == (weight, wanted))
+
+    async def set(self, plan: Plan, weight: int) -> None:
+        self.done.append(f"route {weight}")
+        error = self._failing("route")
+        if error is None or self.after:
+            self.weight, self.revision = weight, desired_revision(plan.status)
+        if error:
+            raise error
+
+    async def finalize(self, plan: Plan, end: OnDelete) -> None:
+        self.done.append(f"finalize {end}")
+        if error := self._failing("finalize"):
+            raise error
+
+    async def facts(self, plan: Plan) -> WorkloadFacts:
+        raise Unavailable("not asked in these tests")
+
+    async def probe(self, plan: Plan) -> Probe:
+        self.probes += 1
+        if self.probing is not None:
+            await self.probing()
+        return Probe(self.now, self.revision, healthy=True, detail="HTTP 200")
+
+
+@dataclass
+class FakeClock:
+    world: World
+
+    def now(self) -> float:
+        return self.world.now
+
+
+@dataclass
+class FakeMetrics:
+    """Delivers each block once, unless it is asked to go back."""
+
+    world: World
+    taken: float = 0.0
+
+    def watch(self, key: str, target: Target) -> None:
+        self.world.watched, self.taken = target, target.since
+
+    def forget(self, key: str) -> None:
+        self.world.watched = None
+
+    def take(self, key: str) -> Samples:
+        news = tuple(block for block in self.world.blocks if block.end > self.taken)
+        self.taken = news[-1].end if news else self.taken
+        return Samples(news)
+
+    async def histogram(self, target: Target) -> Histogram:
+        return Histogram({})
+
+
+Script = Callable[[Plan, MigrationPlanStatus], tuple[MigrationPlanStatus, tuple[Action, ...], tuple[Event, ...]]]
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[Script], None]:
+    """Replace the decision; the script gets the plan and its status with the new blocks counted in."""
+
+    def install(chosen: Script) -> None:
+        def decided(plan: Plan, seen: Observation, now: float) -> Decision:
+            if plan.deleting:
+                return Decision(plan.status, (Finalize(plan.spec.on_delete),))
+            status, actions, events = chosen(plan, counted(plan.status, seen))
+            return Decision(status, actions, events, requeue_after=30.0)
+
+        monkeypatch.setattr(reconciler, "decide", decided)
+
+    return install
+
+
+def counted(status: MigrationPlanStatus, seen: Observation) -> MigrationPlanStatus:
+    checkpoint = status.checkpoint
+    assert checkpoint is not None
+    news = [block for block in seen.samples.blocks if block.end > checkpoint.consumed_until]
+    if not news:
+        return status
+    requests = checkpoint.evidence.get("requests", 0) + sum(block.requests for block in news)
+    fresh = checkpoint.model_copy(update={"consumed_until": news[-1].end, "evidence": {"requests": requests}})
+    return status.model_copy(update={"checkpoint": fresh})
+
+
+def requests_in(status: MigrationPlanStatus | None) -> float:
+    assert status is not None
+    assert status.checkpoint is not None
+    return float(status.checkpoint.evidence.get("requests", 0))
+
+
+def advance(plan: Plan, status: MigrationPlanStatus) -> tuple[Any, Any, Any]:
+    """25 to 100 %, once."""
+    if status.weight == 100:
+        healing = () if plan.status.reason == "healed" else (SetWeight(100),)
+        return status.model_copy(update={"reason": "healed"}), healing, ()
+    moved = status.model_copy(update={"weight": 100, "reason": "Advance"})
+    return moved, (WriteStatus(), SetWeight(100)), (Event("Normal", "Advance", "25 % → 100 %"),)
+
+
+def roll_back(plan: Plan, status: MigrationPlanStatus) -> tuple[Any, Any, Any]:
+    """Back to 0 %, once."""
+    if status.phase is Phase.ROLLING_BACK:
+        return status, (), ()
+    back = status.model_copy(update={"weight": 0, "phase": Phase.ROLLING_BACK, "reason": "EvidenceOfHarm"})
+    return back, (SetWeight(0), WriteStatus()), (Event("Warning", "RollBack", "25 % → 0 %"),)
+
+
+def quiet(plan: Plan, status: MigrationPlanStatus) -> tuple[Any, Any, Any]:
+    return status, (), ()
+
+
+def checkpointed(plan: Plan, status: MigrationPlanStatus) -> tuple[Any, Any, Any]:
+    """Write at every pass."""
+    return status, (WriteStatus(),), ()
+
+
+@pytest.fixture(autouse=True)
+def events() -> Iterator[list[Any]]:
+    with structlog.testing.capture_logs() as captured:
+        yield captured
+
+
+async def passes(loop: PlanLoop, world: World, *, most: int = 10) -> list[float]:
+    """Make passes until one of them succeeds; return how long each wanted to wait."""
+    delays = []
+    for _ in range(most):
+        ended, world.now = loop.last_tick, world.now + 0.01
+        delay = await loop.tick()
+        assert delay is not None
+        delays.append(delay)
+        if loop.last_tick != ended:
+            return delays
+    raise AssertionError(f"no pass ended well: {world.done}")
+
+
+# ------------------------------------------------------------------------------------------------------- write order
+
+
+async def test_an_advance_writes_its_intent_first(script: Callable[[Script], None]) -> None:
+    world = World()
+    script(advance)
+    await world.loop().tick()
+    assert world.done == ["status", "route 100", "event Advance"]
+
+
+async def test_a_rollback_writes_the_route_first(script: Callable[[Script], None]) -> None:
+    world = World()
+    script(roll_back)
+    loop = world.loop()
+    await loop.tick()
+    assert world.done == ["route 0", "status", "event RollBack"]
+    assert loop.rollbacks == 1
+
+
+# ------------------------------------------------------------------------------------------------------------ failures
+
+
+@pytest.mark.parametrize("made", [False, True])
+@pytest.mark.parametrize("what", ["status", "route"])
+@pytest.mark.parametrize("move", [advance, roll_back])
+async def test_what_fails_is_done_again_and_nothing_is_counted_twice(
+    script: Callable[[Script], None], move: Script, what: str, made: bool
+) -> None:
+    world = World()
+    script(move)
+    loop = world.loop()
+    world.run(2 * BLOCK)
+    world.fail(what, Unavailable("HTTP 500"), Unavailable("timed out"), after=made)
+    delays = await passes(loop, world)
+    assert all(delay <= reconciler.RETRY_SECONDS for delay in delays[:-1])
+    world.run(BLOCK)
+    script(checkpointed)
+    await passes(loop, world)
+    assert requests_in(world.stored) == 30
+    assert world.stored.weight == world.weight
+    # Told once, however often it was tried.
+    assert [step for step in world.done if step.startswith("event")] == [f"event {'Advance' if move is advance else 'RollBack'}"]
+    assert loop.rollbacks == (0 if move is advance else 1)
+    assert loop.failing_since == 0
+
+
+async def test_a_rollback_is_tried_again_sooner_than_anything_else(script: Callable[[Script], None]) -> None:
+    waits = {}
+    for move in (advance, roll_back):
+        world = World()
+        script(move)
+        world.fail("route", Unavailable("HTTP 500"))
+        waits[move] = await world.loop().tick()
+    assert waits == {advance: 2.0, roll_back: 0.5}
+
+
+async def test_failing_is_told_since_when(script: Callable[[Script], None]) -> None:
+    world = World()
+    script(checkpointed)
+    loop = world.loop()
+    world.fail("status", *[Unavailable("HTTP 500")] * 2)
+    await loop.tick()
+    world.now += 2
+    await loop.tick()
+    assert (loop.failing_since, loop.last_tick) == (START, 0.0)
+    await loop.tick()
+    assert (loop.failing_since, loop.last_tick) == (0.0, START + 2)
+
+
+async def test_a_conflict_of_the_status_decides_anew_at_once_with_what_was_seen(
+    script: Callable[[Script], None],
+) -> None:
+    world = World()
+    script(checkpointed)
+    loop = world.loop()
+    await loop.tick()
+    world.run(3 * BLOCK)
+    world.edit(annotations={"team": "a"})  # which the watch has not delivered yet
+    assert await loop.tick() == 0.0
+    assert await loop.tick() == 30.0
+    assert world.done == ["status", "status", "read", "status"]
+    assert requests_in(world.stored) == 30
+    assert loop.plan is not None
+    assert loop.plan.annotations == {"team": "a"}
+
+
+async def test_a_conflict_of_the_route_decides_anew_at_once(script: Callable[[Script], None]) -> None:
+    world = World()
+    script(roll_back)
+    loop = world.loop()
+    world.run(BLOCK)
+    world.fail("route", Conflict("modified"))
+    assert await loop.tick() == 0.0
+    await loop.tick()
+    assert world.done == ["route 0", "read", "route 0", "status", "event RollBack"]
+    assert requests_in(world.stored) == 10
+
+
+async def test_conflicts_that_do_not_end_are_no_storm(script: Callable[[Script], None]) -> None:
+    world = World()
+    script(checkpointed)
+    loop = world.loop()
+    world.fail("status", *[Conflict("modified")] * 10)
+    delays = [await loop.tick() for _ in range(6)]
+    assert delays == [0.0, 0.0, 0.0, 2.0, 2.0, 2.0]
+    assert loop.failing_since == START
+
+
+async def test_a_read_that_fails_after_a_conflict_is_tried_again(script: Callable[[Script], None]) -> None:
+    world = World()
+    script(checkpointed)
+    loop = world.loop()
+    world.run(BLOCK)
+    world.fail("status", Conflict("modified"))
+    world.failures["read"] = deque([Unavailable("HTTP 500")])
+    assert await loop.tick() == 2.0
+    await loop.tick()
+    assert requests_in(world.stored) == 10
+
+
+@pytest.mark.parametrize("what", ["status", "read"])
+async def test_a_plan_that_is_gone_ends_its_loop(script: Callable[[Script], None], what: str) -> None:
+    world = World()
+    script(checkpointed)
+    world.fail("status", Conflict("modified") if what == "read" else Gone("not found"))
+    world.failures["read"] = deque([Gone("not found")])
+    await asyncio.wait_for(world.loop().run(lambda: False), 1)
+
+
+async def test_another_plan_by_the_same_name_ends_the_loop(script: Callable[[Script], None]) -> None:
+    """It has a loop of its own."""
+    world = World()
+    script(checkpointed)
+    loop = world.loop()
+    await loop.tick()
+    world.uid, world.version, world.wire = "uid-2", 50, {}
+    await asyncio.wait_for(loop.run(lambda: False), 1)
+    assert world.wire == {}
+
+
+async def test_a_fault_of_ours_does_not_end_the_loop(
+    script: Callable[[Script], None], monkeypatch: pytest.MonkeyPatch, events: list[Any]
+) -> None:
+    monkeypatch.setattr(reconciler, "FAULT_RETRY_SECONDS", 0.01)
+    world, stumbles = World(), iter([True, True])
+
+    def stumbling(plan: Plan, status: MigrationPlanStatus) -> tuple[Any, Any, Any]:
+        if next(stumbles, False):
+            raise ZeroDivisionError
+        return checkpointed(plan, status)
+
+    script(stumbling)
+    loop = world.loop()
+    running = asyncio.create_task(loop.run(lambda: bool(loop.last_tick)))
+    await asyncio.sleep(0.1)
+    loop.wake()
+    await asyncio.wait_for(running, 1)
+    assert world.done == ["status"]
+    assert [event["plan"] for event in events if event.get("exc_info")] == ["docs/pdf"] * 2
+
+
+async def test_what_cannot_be_read_is_told_and_not_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Observation] = []
+
+    def decided(plan: Plan, observation: Observation, now: float) -> Decision:
+        seen.append(observation)
+        return Decision(plan.status)
+
+    monkeypatch.setattr(reconciler, "decide", decided)
+    world = World()
+    world.fail("get", Unavailable("get virtualservices docs/cutover-pdf: no answer"))
+    await world.loop().tick()
+    assert seen[0].traffic is None
+    assert seen[0].errors == ("get virtualservices docs/cutover-pdf: no answer",)
+
+
+# ------------------------------------------------------------------------------------------------------------- blocks
+
+
+async def test_while_nothing_can_be_written_blocks_wait_up_to_a_bound(script: Callable[[Script], None]) -> None:
+    world = World()
+    script(checkpointed)
+    loop = world.loop()
+    world.fail("status", *[Unavailable("HTTP 500")] * (2 * PENDING_BLOCKS))
+    for _ in range(PENDING_BLOCKS):
+        world.run(BLOCK)
+        await loop.tick()
+    assert world.watched is not None
+    world.run(3 * BLOCK)
+    await loop.tick()
+    assert world.watched is None  # what comes now stays where it is, in Prometheus
+    world.failures.clear()
+    for _ in range(2):
+        await loop.tick()
+    assert requests_in(world.stored) == 10 * (PENDING_BLOCKS + 3)
+
+
+async def test_a_new_process_reads_again_what_came_after_the_checkpoint(script: Callable[[Script], None]) -> None:
+    world = World()
+    script(checkpointed)
+    await world.loop().tick()
+    script(quiet)
+    world.run(4 * BLOCK)
+    killed = world.loop()
+    await killed.tick()
+    assert requests_in(world.stored) == 0
+    world.deliver()
+    script(checkpointed)
+    await world.loop().tick()
+    assert requests_in(world.stored) == 40
+
+
+# -------------------------------------------------------------------------------------------------- what the watch says
+
+
+async def test_ones_own_write_that_comes_back_changes_nothing(script: Callable[[Script], None]) -> None:
+    world = World()
+    script(checkpointed)
+    loop = world.loop()
+    await loop.tick()
+    script(quiet)
+    world.run(2 * BLOCK)
+    await loop.tick()
+    world.deliver()
+    await loop.tick()
+    assert loop.plan is not None
+    assert requests_in(loop.plan.status) == 20  # ahead of what is stored
+
+
+async def test_a_newer_object_with_somebody_elses_status_is_adopted(script: Callable[[Script], None]) -> None:
+    world = World()
+    script(quiet)
+    loop = world.loop()
+    world.run(2 * BLOCK)
+    await loop.tick()
+    other = shifting(100, reason="another operator")
+    world.wire, world.version = other.to_wire(), world.version + 1
+    world.deliver()
+    await loop.tick()
+    assert loop.plan is not None
+    assert (loop.plan.status.weight, loop.plan.status.reason) == (100, "another operator")
+    assert requests_in(loop.plan.status) == 20  # read again after its checkpoint
+
+
+async def test_a_newer_spec_is_taken_with_the_working_status(script: Callable[[Script], None]) -> None:
+    world = World()
+    script(quiet)
+    loop = world.loop()
+    world.run(BLOCK)
+    await loop.tick()
+    world.spec["ceiling"] = 25
+    world.edit(generation=2)
+    world.deliver()
+    await loop.tick()
+    assert loop.plan is not None
+    assert (loop.plan.spec.ceiling, loop.plan.generation) == (25, 2)
+    assert requests_in(loop.plan.status) == 10
+
+
+async def test_what_the_watch_delivers_late_is_old(script: Callable[[Script], None]) -> None:
+    world = World()
+    late = world.body
+    script(checkpointed)
+    loop = world.loop()
+    world.run(BLOCK)
+    await loop.tick()
+    world.watch = late
+    await loop.tick()
+    assert requests_in(world.stored) == 10
+    assert "read" not in world.done
+
+
+async def test_people_wake_the_loop_and_its_own_writes_do_not(script: Callable[[Script], None]) -> None:
+    world = World(metadata={"annotations": {"cutover.dev/approve": "a1-w25"}})
+    script(quiet)
+    loop = world.loop()
+    assert _wakes(loop, world.body)  # not looked at yet
+    await loop.tick()
+    assert not _wakes(loop, world.body)
+    for metadata, woken in [
+        ({"resourceVersion": "99"}, False),
+        ({"annotations": {"cutover.dev/approve": "a1-w25", "kopf.cutover.dev/last-handled-configuration": "…"}}, False),
+        ({"annotations": {"cutover.dev/approve": "a1-w100"}}, True),
+        ({"annotations": {}}, True),
+        ({"generation": 2}, True),
+    ]:
+        body = world.body
+        assert _wakes(loop, {**body, "metadata": {**body["metadata"], **metadata}}) is woken, metadata
+
+
+def _wakes(loop: PlanLoop, body: dict[str, Any]) -> bool:
+    loop._wake.clear()
+    loop.notice(body)
+    return loop._wake.is_set()
+
+
+# ---------------------------------------------------------------------------------------------------- unreadable plans
+
+
+async def test_a_spec_that_cannot_be_read_stalls_the_plan() -> None:
+    world = World(status=MigrationPlanStatus())
+    world.spec["steps"] = [{"weight": "many"}]
+    world.deliver()
+    loop = world.loop()
+    await loop.tick()
+    assert (world.stored.phase, world.stored.reason) == (Phase.PENDING, "InvalidSpec")
+    assert "steps.0.weight" in world.stored.message
+    assert [c.status for c in world.stored.conditions if c.type == "Stalled"] == ["True"]
+    assert not any(step.startswith("route") for step in world.done)
+
+
+async def test_the_last_spec_that_could_be_read_stays_in_force() -> None:
+    """Its way back is open."""
+    world = World()
+    loop = world.loop()
+    await loop.tick()
+    world.spec["steps"] = [{"weight": "many"}]
+    world.edit(generation=2)
+    world.deliver()
+    await loop.tick()
+    assert world.stored.reason == "InvalidSpec"
+    assert (world.stored.phase, world.stored.weight) == (Phase.SHIFTING, 25)
+    world.edit(annotations={"cutover.dev/rollback": "a1"})
+    world.deliver()
+    await loop.tick()
+    assert (world.stored.phase, world.weight) == (Phase.ROLLING_BACK, 0)
+
+
+async def test_a_spec_that_is_mended_is_taken_up() -> None:
+    world = World()
+    loop = world.loop()
+    world.spec["ceiling"] = "high"
+    world.deliver()
+    await loop.tick()
+    world.spec["ceiling"] = 25
+    world.edit(generation=2)
+    world.deliver()
+    await loop.tick()
+    assert world.stored.reason != "InvalidSpec"
+    assert world.stored.observed_generation == 2
+
+
+# ----------------------------------------------------------------------------------------------------------- deletion
+
+
+async def test_a_plan_that_is_being_deleted_is_left_to_the_deletion(script: Callable[[Script], None]) -> None:
+    world = World(metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"})
+    script(checkpointed)
+    assert await world.loop().tick() is None
+    assert world.done == []
+
+
+async def test_finalizing_waits_for_the_pass_that_is_under_way(
+    script: Callable[[Script], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, gate = World(), asyncio.Event()
+    script(roll_back)
+    original = world.write_status
+
+    async def slow(*args: Any) -> str:
+        await gate.wait()
+        return await original(*args)
+
+    monkeypatch.setattr(world, "write_status", slow)
+    loop = world.loop()
+    ticking = asyncio.create_task(loop.tick())
+    await asyncio.sleep(0)
+    finalizing = asyncio.create_task(loop.finalize(world.body))
+    await asyncio.sleep(0.01)
+    assert world.done == ["route 0"]
+    gate.set()
+    await asyncio.gather(ticking, finalizing)
+    assert world.done == ["route 0", "status", "event RollBack", "finalize Heroku"]
+
+
+async def test_finalizing_takes_the_newest_wish() -> None:
+    world = World(metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"})
+    loop = world.loop()
+    world.fail("finalize", Unavailable("HTTP 500"))
+    with pytest.raises(Unavailable):
+        await loop.finalize(world.body)
+    world.spec["onDelete"] = "Leave"
+    world.edit(generation=3)
+    await loop.finalize(world.body)
+    assert world.done == ["finalize Heroku", "event NotPutToRest", "finalize Leave"]
+
+
+async def test_a_plan_that_never_could_be_read_is_let_go(events: list[Any]) -> None:
+    world = World(metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"})
+    world.spec["steps"] = [{"weight": "many"}]
+    await world.loop().finalize(world.body)
+    assert world.done == []
+    assert events[-1]["plan"] == "docs/pdf"
+
+
+# ------------------------------------------------------------------------------------------------------------ the probe
+
+
+async def test_a_probe_that_hangs_does_not_delay_a_rollback(script: Callable[[Script], None]) -> None:
+    world, never = World(), asyncio.Event()
+
+    async def hang() -> None:
+        await never.wait()
+
+    world.probing = hang
+    script(quiet)
+    loop = world.loop()
+    await asyncio.wait_for(loop.tick(), 1)
+    await asyncio.sleep(0)
+    assert world.probes == 1
+    script(roll_back)
+    world.now += 60
+    await asyncio.wait_for(loop.tick(), 1)
+    assert world.weight == 0
+    assert world.probes == 1  # one at a time
+
+
+async def test_a_probe_with_news_wakes_the_loop(script: Callable[[Script], None]) -> None:
+    world = World()
+    script(quiet)
+    loop = world.loop()
+    for news in (True, False):
+        loop._wake.clear()
+        await loop.tick()
+        await asyncio.sleep(0.01)
+        assert loop._wake.is_set() is news
+        world.now += 60
+
+
+async def test_a_loop_that_ends_leaves_nothing_behind(script: Callable[[Script], None]) -> None:
+    world = World()
+
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    world.probing = hang
+    script(quiet)
+    loop = world.loop()
+    before = asyncio.all_tasks()
+    running = asyncio.create_task(loop.run(lambda: False))
+    await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+    assert world.watched is None
+
+
+async def test_a_loop_that_is_told_to_ends(script: Callable[[Script], None]) -> None:
+    world = World()
+    script(quiet)
+    loop = world.loop()
+    running = asyncio.create_task(loop.run(lambda: False))
+    await asyncio.sleep(0.01)
+    loop.end()
+    await asyncio.wait_for(running, 1)
+
+
+# ---------------------------------------------------------------------------------------------- with the real decisions
+
+
+@pytest.mark.parametrize("phase", [Phase.COMPLETED, Phase.ROLLED_BACK])
+async def test_a_plan_at_rest_is_never_written(phase: Phase) -> None:
+    status = shifting(100 if phase is Phase.COMPLETED else 0, phase=phase)
+    world = World(status=status, weight=status.weight or 0, revision=desired_revision(status))
+    loop = world.loop()
+    await loop.tick()
+    world.done.clear()
+    for _ in range(100):
+        world.run(60.0)
+        world.deliver()
+        await loop.tick()
+    assert world.done == []
+    assert world.probes == 0
+
+
+async def test_while_judging_a_checkpoint_is_written_about_once_a_minute() -> None:
+    world = World()
+    loop = world.loop()
+    await loop.tick()
+    await asyncio.sleep(0)
+    world.done.clear()
+    minutes = 20
+    for _ in range(round(minutes * 60 / BLOCK)):
+        world.run(BLOCK)
+        world.deliver()
+        await loop.tick()
+        await asyncio.sleep(0)
+    assert minutes - 3 <= world.done.count("status") <= minutes + 3
+    assert set(world.done) == {"status"}
+    assert world.stored.checkpoint is not None
+    assert world.now - world.stored.checkpoint.consumed_until <= 60 + BLOCK
+
+
+async def test_nothing_new_nothing_written() -> None:
+    world = World()
+    loop = world.loop()
+    await loop.tick()
+    await asyncio.sleep(0)
+    await loop.tick()
+    world.done.clear()
+    for _ in range(20):
+        await loop.tick()
+    assert world.done == []
