@@ -71,6 +71,25 @@ class Operator:
                 self.wake(metadata["namespace"], name)
 
 
+class NoDiffs(kopf.DiffBaseStorage):
+    """Remembers nothing of an object, as no handler asks what has changed.
+
+    Otherwise Kopf would copy the whole object at every event, which comes of each checkpoint, and write all of its spec
+    into an annotation whenever that changes.
+    """
+
+    def build(self, *, body: kopf.Body, extra_fields: object = None) -> kopf.BodyEssence:
+        """Return what is the same for all objects."""
+        return kopf.BodyEssence()
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence:
+        """Return the same, so that an object is never new and never changed."""
+        return kopf.BodyEssence()
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Do nothing."""
+
+
 class Backoffs:
     """Seconds between Kopf's attempts at one request: it never gives up.
 
@@ -94,7 +113,7 @@ def kopf_settings(*, namespaced: bool) -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.persistence.finalizer = f"{GROUP}/traffic"
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=f"kopf.{GROUP}")
-    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=f"kopf.{GROUP}")
+    settings.persistence.diffbase_storage = NoDiffs()
     settings.posting.enabled = False
     settings.scanning.disabled = namespaced
     settings.networking.request_timeout = 10

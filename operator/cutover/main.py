@@ -156,6 +156,7 @@ def configure_logging(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    logging.captureWarnings(capture=True)
     # They tell of every object and request, whole bodies at DEBUG, and nothing of a decision.
     for name in ("kopf", "httpx", "httpcore", "aiohttp.access"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

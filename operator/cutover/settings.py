@@ -54,7 +54,9 @@ class Settings(BaseModel):
     development_heroku: Json[tuple[str, int]] | None = Field(
         default=None, description="Development only: [address, port] that stand in for every Heroku app, unverified."
     )
-    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    log_level: str = Field(
+        default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR."
+    )
 
 
 class SettingsError(Exception):

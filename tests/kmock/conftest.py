@@ -7,12 +7,12 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import kmock
 import pytest
 import structlog
 import yaml
 from structlog.typing import EventDict
 
+import kmock
 from cutover import handlers, reconciler
 from cutover.settings import Settings
 
@@ -66,6 +66,8 @@ def _count_passes(monkeypatch: pytest.MonkeyPatch) -> None:
 async def target(api: FakeApi) -> None:
     """What a team has in the cluster before it writes a plan."""
     await make_target(api, "pdf")
+
+
 @pytest.fixture
 def events() -> Iterator[list[EventDict]]:
     """What the operator itself has logged."""

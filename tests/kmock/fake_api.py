@@ -16,6 +16,7 @@ from typing import Any, Literal
 import aiohttp.web
 import attrs
 import jsonpatch
+
 from kmock import KubernetesEmulator, Request, resource
 
 Json = dict[str, Any]

@@ -194,5 +194,3 @@ def route(name: str, weight: int) -> Json:
 def parsed(body: Mapping[str, Any]) -> Plan:
     metadata = {"uid": "unknown", "resourceVersion": "1", **body["metadata"]}
     return Plan.from_object({**body, "metadata": metadata})
-
-

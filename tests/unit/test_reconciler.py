@@ -10,7 +10,7 @@ import asyncio
 import copy
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -113,8 +113,7 @@ class World:
         """Let time pass, and traffic with it: ten requests a block."""
         for _ in range(round(seconds / BLOCK)):
             start, self.now = self.now, self.now + BLOCK
-            legs = {"heroku": Counts(requests=8, timed=8), "eks": Counts(requests=2, timed=2)}
-            self.blocks.append(Block(start, self.now, **legs))
+            self.blocks.append(Block(start, self.now, Counts(requests=8, timed=8), Counts(requests=2, timed=2)))
 
     def _failing(self, what: str) -> Exception | None:
         waiting = self.failures.get(what)
@@ -327,7 +326,9 @@ async def test_what_fails_is_done_again_and_nothing_is_counted_twice(
     assert requests_in(world.stored) == 30
     assert world.stored.weight == world.weight
     # Told once, however often it was tried.
-    assert [step for step in world.done if step.startswith("event")] == [f"event {'Advance' if move is advance else 'RollBack'}"]
+    assert [step for step in world.done if step.startswith("event")] == [
+        f"event {'Advance' if move is advance else 'RollBack'}"
+    ]
     assert loop.rollbacks == (0 if move is advance else 1)
     assert loop.failing_since == 0
 
@@ -565,13 +566,17 @@ async def test_people_wake_the_loop_and_its_own_writes_do_not(script: Callable[[
     assert _wakes(loop, world.body)  # not looked at yet
     await loop.tick()
     assert not _wakes(loop, world.body)
-    for metadata, woken in [
+    changes: list[tuple[dict[str, Any], bool]] = [
         ({"resourceVersion": "99"}, False),
-        ({"annotations": {"cutover.dev/approve": "a1-w25", "kopf.cutover.dev/last-handled-configuration": "…"}}, False),
+        (
+            {"annotations": {"cutover.dev/approve": "a1-w25", "kopf.cutover.dev/last-handled-configuration": "…"}},
+            False,
+        ),
         ({"annotations": {"cutover.dev/approve": "a1-w100"}}, True),
         ({"annotations": {}}, True),
         ({"generation": 2}, True),
-    ]:
+    ]
+    for metadata, woken in changes:
         body = world.body
         assert _wakes(loop, {**body, "metadata": {**body["metadata"], **metadata}}) is woken, metadata
 

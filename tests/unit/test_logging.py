@@ -1,0 +1,86 @@
+"""The process' own output: one JSON object a line, whoever logs, and no secret in it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+SCRIPT = """
+import logging, warnings, kopf, structlog
+from cutover.main import configure_logging
+configure_logging({level!r})
+log = structlog.get_logger("cutover")
+log.info("decision", plan="docs/pdf", weight=25, message="25 % → 50 %")
+logging.getLogger("cutover.adapters.kubernetes").warning("Event %s was not posted", "Advance")
+try:
+    1 / 0
+except ZeroDivisionError:
+    log.exception("pass failed", plan="docs/pdf")
+    logging.getLogger("asyncio").exception("Task exception was never retrieved")
+body = kopf.Body({{"kind": "MigrationPlan", "metadata": {{"namespace": "docs", "name": "pdf"}}, "spec": {{"x": "whole-body"}}}})
+objects = kopf._core.actions.loggers.LocalObjectLogger(body=body, settings=kopf.OperatorSettings())
+objects.debug("Creation is in progress: %r", body)
+objects.warning("Daemon is cancelled.")
+logging.getLogger("httpx").info("HTTP Request: POST http://prometheus/api/v1/query")
+logging.getLogger("httpcore.http11").debug("send_request_headers Authorization: Bearer s3cr3t")
+warnings.warn("left open", ResourceWarning)
+"""
+
+
+def lines(level: str) -> list[dict[str, Any]]:
+    """Return what a process with that level prints, all of it."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "always", "-c", SCRIPT.format(level=level)],
+        env={"PYTHONPATH": str(ROOT / "operator"), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    own = [line for line in ran.stderr.splitlines() if "left open" in line]
+    assert own == []
+    return [json.loads(line) for line in ran.stdout.splitlines()]
+
+
+def test_every_line_is_a_json_object() -> None:
+    found = lines("INFO")
+    for line in found:
+        assert {"event", "level", "timestamp", "logger"} <= line.keys()
+    decision, posting, failed, never, cancelled, warned = found
+    assert (decision["event"], decision["plan"], decision["weight"]) == ("decision", "docs/pdf", 25)
+    assert posting["event"] == "Event Advance was not posted"
+    for error in (failed, never):
+        assert "ZeroDivisionError" in error["exception"]
+        assert error["level"] == "error"
+    assert cancelled["k8s_ref"]["name"] == "pdf"
+    assert "left open" in warned["event"]
+
+
+def test_not_even_at_debug_are_bodies_and_credentials_logged() -> None:
+    text = json.dumps(lines("DEBUG"))
+    assert "whole-body" not in text
+    assert "s3cr3t" not in text
+
+
+def test_at_warning_only_what_is_wrong_is_logged() -> None:
+    assert {line["level"] for line in lines("WARNING")} == {"warning", "error"}
+    assert logging.getLevelName(logging.WARNING) == "WARNING"
+
+
+def test_settings_that_are_wrong_end_the_process_with_a_word() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "cutover.main"],
+        env={"PYTHONPATH": str(ROOT / "operator"), "CUTOVER_LOG_LEVEL": "LOUD", "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("settings: CUTOVER_PROMETHEUS_URL: Field required")
+    assert "Traceback" not in ran.stderr

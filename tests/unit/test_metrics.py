@@ -1,0 +1,183 @@
+"""``/metrics``: what Prometheus reads of plans in every phase, and of the operator's own dealings."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import prometheus_client
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from cutover import metrics
+from cutover.api.v1alpha1 import Checkpoint, Condition, GateStatus, MigrationPlanStatus, Phase, Share
+from cutover.core.blocks import Block, Counts
+from cutover.core.gate import Evidence, consume
+from cutover.core.observation import Plan
+from cutover.core.rules import gate_rules
+from cutover.metrics import Loop, OperatorCollector
+
+NOW = 1_799_661_600.0
+STAMP = "2027-01-11T10:00:00Z"
+SPEC: dict[str, Any] = {
+    "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
+    "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
+    "traffic": {"istio": {"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"]}},
+}
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+@dataclass
+class Running:
+    """A plan's loop."""
+
+    plan: Plan | None
+    last_tick: float = NOW
+    failing_since: float = 0.0
+    rollbacks: int = 0
+
+
+@dataclass
+class Dealings:
+    requests: Counter[str] = field(default_factory=lambda: Counter({"get": 3, "update": 2}))
+    errors: Counter[str] = field(default_factory=lambda: Counter({"conflict": 1}))
+
+
+@dataclass
+class Queries:
+    queries: int = 12
+    errors: int = 1
+    last_success: float = NOW
+    lateness: float = 0.25
+
+
+def plan(name: str, **status: Any) -> Plan:
+    body = {"metadata": {"namespace": "docs", "name": name, "uid": name}, "spec": SPEC}
+    return replace(Plan.from_object(body), status=MigrationPlanStatus(**status))
+
+
+def checkpoint(weight: int) -> Checkpoint:
+    rules = gate_rules(plan("any").spec)
+    evidence = Evidence()
+    for number in range(20):
+        start = NOW + 15 * number
+        block = Block(start, start + 15, Counts(900, 2, 900, 20, 1), Counts(100, 40, 100, 50, 9))
+        evidence = consume(evidence, block, rules=rules, weight=weight, next_weight=50, observed_at=NOW)
+    return Checkpoint(weight_since=NOW - 60, observed_at=NOW, evidence=evidence.dump(), next_weight=50)
+
+
+def held(reason: str) -> tuple[Condition, ...]:
+    known = {"type": "Held", "status": "True", "lastTransitionTime": STAMP, "observedGeneration": 1}
+    return (Condition.model_validate({**known, "reason": reason}),)
+
+
+def scrape(loops: Iterable[Loop] | Callable[[], Iterable[Loop]]) -> Samples:
+    """Return what Prometheus understands."""
+    registry = prometheus_client.CollectorRegistry()
+    found = loops if callable(loops) else lambda: loops
+    registry.register(OperatorCollector(found, Dealings(), Queries()))
+    text = prometheus_client.generate_latest(registry).decode()
+    samples: Samples = {}
+    for family in text_string_to_metric_families(text):
+        assert family.documentation, family.name
+        for sample in family.samples:
+            key = (sample.name, frozenset(sample.labels.items()))
+            assert key not in samples, key
+            samples[key] = sample.value
+    return samples
+
+
+def value(samples: Samples, name: str, **labels: str) -> float:
+    return samples[(name, frozenset(labels.items()))]
+
+
+def test_without_plans_the_operator_tells_of_itself() -> None:
+    samples = scrape([])
+    assert value(samples, "cutover_api_requests_total", verb="update") == 2
+    assert value(samples, "cutover_api_errors_total", cause="conflict") == 1
+    assert value(samples, "cutover_prometheus_queries_total") == 12
+    assert value(samples, "cutover_prometheus_errors_total") == 1
+    assert value(samples, "cutover_prometheus_last_success_timestamp_seconds") == NOW
+    assert value(samples, "cutover_tick_lateness_seconds") == 0.25
+
+
+@pytest.mark.parametrize("weight", [None, 0, 25, 100])
+@pytest.mark.parametrize("phase", Phase)
+def test_a_plan_is_told_in_every_phase(phase: Phase, weight: int | None) -> None:
+    for kept in (None, checkpoint(25), Checkpoint(weight_since=NOW, evidence={"edited": "by hand"})):
+        samples = scrape([Running(plan("pdf", phase=phase, weight=weight, checkpoint=kept))])
+        told = {dict(labels)["phase"]: v for (name, labels), v in samples.items() if name == "cutover_phase"}
+        assert told == {name: float(name == phase) for name in Phase}
+
+
+def test_a_plan_in_the_middle_is_told_with_its_numbers() -> None:
+    status = {
+        "phase": Phase.SHIFTING,
+        "weight": 25,
+        "share": Share.model_validate({"observed": 24.6, "at": STAMP}),
+        "checkpoint": checkpoint(25),
+        "gates": (GateStatus(name="errors", verdict="Worse"), GateStatus(name="slow", verdict="Undecided")),
+        "conditions": held("AwaitingApproval"),
+    }
+    samples = scrape([Running(plan("pdf", **status), failing_since=NOW - 5, rollbacks=2)])
+    key = {"namespace": "docs", "plan": "pdf"}
+    assert value(samples, "cutover_held", reason="AwaitingApproval", **key) == 1
+    assert value(samples, "cutover_desired_weight_percent", **key) == 25
+    assert value(samples, "cutover_observed_share_percent", **key) == 24.6
+    assert value(samples, "cutover_evidence_of_harm", **key) > 100
+    assert value(samples, "cutover_evidence_of_safety", **key) < 1
+    assert value(samples, "cutover_verdict", gate="errors", verdict="Worse", **key) == 1
+    assert value(samples, "cutover_last_tick_timestamp_seconds", **key) == NOW
+    assert value(samples, "cutover_failing_since_timestamp_seconds", **key) == NOW - 5
+    assert value(samples, "cutover_rollbacks_total", **key) == 2
+
+
+def test_a_plan_that_cannot_be_read_is_told() -> None:
+    body = {"metadata": {"namespace": "docs", "name": "pdf", "uid": "pdf"}, "spec": {}}
+    refused = replace(Plan.refused(body, "spec: missing"), status=MigrationPlanStatus(conditions=held("InvalidSpec")))
+    samples = scrape([Running(refused)])
+    assert value(samples, "cutover_held", namespace="docs", plan="pdf", reason="InvalidSpec") == 1
+
+
+def test_a_plan_before_its_first_pass_is_not_told() -> None:
+    assert not any("plan" in dict(labels) for _, labels in scrape([Running(None)]))
+
+
+def test_plans_may_come_and_go_during_a_scrape() -> None:
+    """It has a thread of its own."""
+    loops: dict[str, Loop] = {}
+
+    class Coming(Running):
+        def __getattribute__(self, name: str) -> Any:
+            loops[f"new-{len(loops)}"] = Running(None)
+            return super().__getattribute__(name)
+
+    loops["pdf"] = Coming(plan("pdf"))
+    scrape(loops.values)
+
+
+def test_what_is_told_is_documented_and_what_is_documented_is_told() -> None:
+    status = {
+        "phase": Phase.SHIFTING,
+        "weight": 25,
+        "share": Share.model_validate({"observed": 25, "at": STAMP}),
+        "checkpoint": checkpoint(25),
+        "gates": (GateStatus(name="errors", verdict="Worse"),),
+        "conditions": held("Suspended"),
+    }
+    told = {(name, *sorted(dict(labels))) for name, labels in scrape([Running(plan("pdf", **status))])}
+    # What each pass counts is kept by the library itself.
+    own = prometheus_client.CollectorRegistry()
+    for metric in (metrics.PASSES, metrics.DECISION_DELAY):
+        own.register(metric)
+    for family in text_string_to_metric_families(prometheus_client.generate_latest(own).decode()):
+        if not family.name.endswith("_created"):
+            told.add((f"{family.name}_total" if family.type == "counter" else family.name,))
+    text = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
+    rows = re.findall(r"^\| `(cutover_\w+)` \| ([\w, ]*)\|", text, flags=re.MULTILINE)
+    documented = {(name, *sorted(filter(None, re.split(r"[, ]+", labels)))) for name, labels in rows}
+    assert told == documented
