@@ -78,11 +78,11 @@ class NoDiffs(kopf.DiffBaseStorage):
     into an annotation whenever that changes.
     """
 
-    def build(self, *, body: kopf.Body, extra_fields: object = None) -> kopf.BodyEssence:
+    def build(self, *, body: kopf.Body, extra_fields: object = None) -> kopf.BodyEssence:  # noqa: ARG002
         """Return what is the same for all objects."""
         return kopf.BodyEssence()
 
-    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence:
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence:  # noqa: ARG002
         """Return the same, so that an object is never new and never changed."""
         return kopf.BodyEssence()
 

@@ -335,7 +335,9 @@ class PlanLoop:
             self._probing = asyncio.create_task(self._ask(plan))
 
     async def _ask(self, plan: Plan) -> None:
-        before, self._probe = self._probe, await self._ports.gateway.probe(plan)
+        before, probe = self._probe, await self._ports.gateway.probe(plan)
+        failures = 0 if probe.healthy else 1 + (before.failures if before is not None else 0)
+        self._probe = replace(probe, failures=failures)
         if before is None or (before.revision, before.healthy) != (self._probe.revision, self._probe.healthy):
             self.wake()
 

@@ -14,6 +14,7 @@ from structlog.typing import EventDict
 
 import kmock
 from cutover import handlers, reconciler
+from cutover.core import decide
 from cutover.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -42,7 +43,7 @@ def world(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worl
     monkeypatch.setattr(reconciler, "RETRY_SECONDS", 0.1)
     monkeypatch.setattr(reconciler, "ROLLBACK_RETRY_SECONDS", 0.05)
     monkeypatch.setattr(handlers.Backoffs, "__iter__", lambda self: iter([0.1] * 1000))
-    interval = reconciler.probe_interval
+    interval = decide.probe_interval
     monkeypatch.setattr(reconciler, "probe_interval", lambda status: 0.1 if interval(status) else None)
     _count_passes(monkeypatch)
     settings = Settings(prometheus_url="http://unused.example", kubeconfig=kubeconfig, health_port=0, metrics_port=0)

@@ -23,6 +23,9 @@ Json = dict[str, Any]
 Key = tuple[resource, str | None, str]
 
 PLANS = resource("cutover.dev", "v1alpha1", "migrationplans")
+SERVICES = resource("", "v1", "services")
+DEPLOYMENTS = resource("apps", "v1", "deployments")
+GATEWAYS = resource("networking.istio.io", "v1", "gateways")
 VIRTUAL_SERVICES = resource("networking.istio.io", "v1", "virtualservices")
 
 _ISTIO = {
@@ -135,7 +138,7 @@ class FakeApi(KubernetesEmulator):
             return None
         return None if found.deleted else copy.deepcopy(found.raw)
 
-    async def put(self, kind: resource, body: Json) -> Json:
+    async def write(self, kind: resource, body: Json) -> Json:
         """Create or change an object as a person would: the status is kept, versions count up."""
         metadata = body["metadata"]
         return await self._store((kind, metadata["namespace"], metadata["name"]), copy.deepcopy(body))

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fake_api import PLANS, VIRTUAL_SERVICES, FakeApi, Json, resource
+from fake_api import DEPLOYMENTS, GATEWAYS, PLANS, SERVICES, VIRTUAL_SERVICES, FakeApi, Json
 
 from cutover import main
 from cutover.adapters import istio
@@ -97,6 +97,9 @@ class World:
             await asyncio.sleep(0.02)
         raise AssertionError(f"not within {seconds:g} s: {what}; {self.status()}")
 
+    async def until_phase(self, phase: str, name: str = "pdf", seconds: float = 5.0) -> None:
+        await self.until(f"{name}: {phase}", lambda: self.status(name).get("phase") == phase, seconds)
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run the operator, and stop it as a signal would."""
@@ -175,11 +178,11 @@ async def make_target(api: FakeApi, name: str) -> None:
     def named(name: str, spec: Json, namespace: str = NAMESPACE) -> Json:
         return {"metadata": {"namespace": namespace, "name": name}, "spec": spec}
 
-    await api.put(resource("", "v1", "services"), named(name, {"ports": [{"port": 80}]}))
+    await api.write(SERVICES, named(name, {"ports": [{"port": 80}]}))
     deployment = named(name, {"replicas": 2})
-    await api.put(resource("apps", "v1", "deployments"), {**deployment, "status": {"availableReplicas": 2}})
+    await api.write(DEPLOYMENTS, {**deployment, "status": {"availableReplicas": 2}})
     gateway = named("public", {"selector": {"istio": "ingress"}, "servers": []}, "istio-ingress")
-    await api.put(resource("networking.istio.io", "v1", "gateways"), gateway)
+    await api.write(GATEWAYS, gateway)
 
 
 def route(name: str, weight: int) -> Json:

@@ -12,8 +12,8 @@ FINALIZER = "cutover.dev/traffic"
 
 
 async def halfway(world: World, **spec: Any) -> None:
-    await world.api.put(PLANS, plan_body(status=shifting(50), **spec))
-    await world.api.put(VIRTUAL_SERVICES, route("pdf", 50))
+    await world.api.write(PLANS, plan_body(status=shifting(50), **spec))
+    await world.api.write(VIRTUAL_SERVICES, route("pdf", 50))
 
 
 async def looked_after(world: World) -> None:
@@ -82,8 +82,8 @@ async def test_a_deletion_outlives_failures_of_kopfs_own_writes(world: World, ki
 async def test_a_plan_that_was_deleted_while_nobody_looked_is_put_to_rest(world: World) -> None:
     body = plan_body(status=shifting(50))
     body["metadata"] |= {"finalizers": [FINALIZER], "deletionTimestamp": "2026-01-01T00:00:00Z"}
-    await world.api.put(PLANS, body)
-    await world.api.put(VIRTUAL_SERVICES, route("pdf", 50))
+    await world.api.write(PLANS, body)
+    await world.api.write(VIRTUAL_SERVICES, route("pdf", 50))
     async with world.running():
         await gone(world)
         assert world.weight() == 0
@@ -91,7 +91,7 @@ async def test_a_plan_that_was_deleted_while_nobody_looked_is_put_to_rest(world:
 
 async def test_a_plan_without_a_route_leaves_none(world: World) -> None:
     async with world.running():
-        await world.api.put(PLANS, plan_body(suspend=True))
+        await world.api.write(PLANS, plan_body(suspend=True))
         await looked_after(world)
         await world.api.remove(PLANS, NAMESPACE, "pdf")
         await gone(world)
@@ -99,9 +99,9 @@ async def test_a_plan_without_a_route_leaves_none(world: World) -> None:
 
 
 async def test_a_plan_that_cannot_be_read_can_be_deleted(world: World) -> None:
-    await world.api.put(VIRTUAL_SERVICES, route("pdf", 50))
+    await world.api.write(VIRTUAL_SERVICES, route("pdf", 50))
     async with world.running():
-        await world.api.put(PLANS, plan_body(steps=[{"weight": "many"}]))
+        await world.api.write(PLANS, plan_body(steps=[{"weight": "many"}]))
         await looked_after(world)
         await world.api.remove(PLANS, NAMESPACE, "pdf")
         await gone(world)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
+from typing import cast
 
+import kopf
 import pytest
 from fake_api import PLANS, VIRTUAL_SERVICES, FakeApi
 from harness import NAMESPACE, World, plan_body, route, shifting
@@ -14,8 +17,8 @@ from cutover import handlers
 
 async def test_a_plan_that_appears_is_taken_over(world: World, target: None) -> None:
     async with world.running():
-        await world.api.put(PLANS, plan_body())
-        await world.until("baseline", lambda: world.status().get("phase") == "Baseline")
+        await world.api.write(PLANS, plan_body())
+        await world.until_phase("Baseline")
         assert world.weight() == 0
         plan = world.plan()
         assert plan is not None
@@ -24,7 +27,7 @@ async def test_a_plan_that_appears_is_taken_over(world: World, target: None) -> 
 
 
 async def test_a_plan_that_was_there_is_looked_after(world: World) -> None:
-    await world.api.put(PLANS, plan_body(status={"phase": "Completed", "attempt": 1, "weight": 100}))
+    await world.api.write(PLANS, plan_body(status={"phase": "Completed", "attempt": 1, "weight": 100}))
     async with world.running():
         await world.until("a pass", lambda: world.passes() > 0)
         await world.until("the route", lambda: world.weight() == 100)
@@ -39,20 +42,20 @@ async def test_a_change_of_the_spec_is_taken_up_at_once(world: World) -> None:
 
 
 async def test_an_annotation_for_the_operator_is_taken_up_at_once(world: World) -> None:
-    await world.api.put(PLANS, plan_body(status=shifting(25)))
-    await world.api.put(VIRTUAL_SERVICES, route("pdf", 25))
+    await world.api.write(PLANS, plan_body(status=shifting(25)))
+    await world.api.write(VIRTUAL_SERVICES, route("pdf", 25))
     async with world.running():
         await world.until("a pass", lambda: world.passes() > 0)
         await world.api.merge(PLANS, NAMESPACE, "pdf", {"metadata": {"annotations": {"cutover.dev/rollback": "a1"}}})
         await world.until("weight 0", lambda: world.weight() == 0)
-        await world.until("RolledBack", lambda: world.status()["phase"] == "RolledBack")
+        await world.until_phase("RolledBack")
 
 
 async def test_nothing_else_makes_passes(world: World, target: None) -> None:
     """Not its own writes, nor what others write into the metadata."""
     async with world.running():
-        await world.api.put(PLANS, plan_body())
-        await world.until("baseline", lambda: world.status().get("phase") == "Baseline")
+        await world.api.write(PLANS, plan_body())
+        await world.until_phase("Baseline")
         await asyncio.sleep(0.3)
         passes, writes = world.passes(), world.api.calls("PUT")
         labels = {"metadata": {"labels": {"team": "a"}, "annotations": {"other.example/note": "x"}}}
@@ -70,7 +73,7 @@ async def test_an_edit_of_a_route_wakes_its_plan_and_no_other(world: World) -> N
         await world.until("at rest", lambda: world.passes("pdf") and world.passes("images"))
         await asyncio.sleep(0.3)
         passes = world.passes("images")
-        await world.api.put(VIRTUAL_SERVICES, route("pdf", 30))
+        await world.api.write(VIRTUAL_SERVICES, route("pdf", 30))
         await world.until("put back", lambda: world.weight("pdf") == 100, 2.0)
         assert world.passes("images") == passes
 
@@ -105,7 +108,7 @@ async def test_without_istio_it_waits_and_says_so(world: World, caplog: pytest.L
         del world.api.resources[kind]
     world.api.fail("GET", "networking.istio.io", 404)
     async with world.running():
-        await world.api.put(PLANS, plan_body())
+        await world.api.write(PLANS, plan_body())
         await world.until("a word", lambda: "is its CRD installed?" in world.status().get("message", ""))
         assert world.status()["phase"] == "Preflight"
     assert "Unresolved resources cannot be served" in caplog.text
@@ -114,14 +117,24 @@ async def test_without_istio_it_waits_and_says_so(world: World, caplog: pytest.L
 async def test_a_plan_that_cannot_be_read_says_so_and_goes_on_once_it_can(world: World, target: None) -> None:
     """Only a CRD of another version than the operator's lets one pass."""
     async with world.running():
-        await world.api.put(PLANS, plan_body(steps=[{"weight": "many"}]))
+        await world.api.write(PLANS, plan_body(steps=[{"weight": "many"}]))
         await world.until("InvalidSpec", lambda: world.status().get("reason") == "InvalidSpec")
         stalled = next(c for c in world.status()["conditions"] if c["type"] == "Stalled")
         assert stalled["status"] == "True"
         assert "steps.0.weight" in stalled["message"]
         assert world.weight() is None
         await world.api.merge(PLANS, NAMESPACE, "pdf", {"spec": {"steps": [{"weight": 100}]}})
-        await world.until("baseline", lambda: world.status().get("phase") == "Baseline")
+        await world.until_phase("Baseline")
+
+
+def test_no_handler_runs_in_a_thread(world: World) -> None:
+    """As plain functions would: loops and caches are for one thread only."""
+    registry = kopf.OperatorRegistry()
+    handlers.register(registry, cast("handlers.Operator", None))
+    kinds = (registry._watching, registry._spawning, registry._changing)
+    found = [handler for kind in kinds for handler in kind.get_all_handlers()]
+    assert len(found) == 6
+    assert all(inspect.iscoroutinefunction(handler.fn) for handler in found)
 
 
 async def test_named_namespaces_need_no_rights_in_the_cluster(world: World, target: None) -> None:
@@ -129,15 +142,15 @@ async def test_named_namespaces_need_no_rights_in_the_cluster(world: World, targ
     for path in ("/api/v1/namespaces", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"):
         world.api.forbid(path)
     async with world.running():
-        await world.api.put(PLANS, plan_body())
+        await world.api.write(PLANS, plan_body())
         await world.until("a word", lambda: world.status().get("phase"))
     assert not world.api.calls("GET", "customresourcedefinitions")
 
 
 async def test_a_stop_leaves_nothing_behind(world: World, target: None) -> None:
     async with world.running():
-        await world.api.put(PLANS, plan_body())
-        await world.until("baseline", lambda: world.status().get("phase") == "Baseline")
+        await world.api.write(PLANS, plan_body())
+        await world.until_phase("Baseline")
         started = time.monotonic()
     assert time.monotonic() - started < 3
     assert world.leftovers == []
@@ -147,7 +160,7 @@ async def test_a_stop_leaves_nothing_behind(world: World, target: None) -> None:
 
 
 async def test_a_stop_does_not_wait_for_an_api_server_that_hangs(world: World) -> None:
-    await world.api.put(PLANS, plan_body())
+    await world.api.write(PLANS, plan_body())
     async with world.running():
         hanging = world.api.fail("PUT", "/status", "hang")
         await world.until("some writes", lambda: hanging.hits >= 2)
@@ -158,8 +171,8 @@ async def test_a_stop_does_not_wait_for_an_api_server_that_hangs(world: World) -
 
 async def test_the_next_operator_goes_on_where_the_last_one_was(world: World, target: None) -> None:
     async with world.running():
-        await world.api.put(PLANS, plan_body())
-        await world.until("baseline", lambda: world.status().get("phase") == "Baseline")
+        await world.api.write(PLANS, plan_body())
+        await world.until_phase("Baseline")
     before, writes = world.status(), world.api.calls("PUT")
     async with world.running():
         passes = world.passes()
@@ -169,5 +182,5 @@ async def test_the_next_operator_goes_on_where_the_last_one_was(world: World, ta
 
 
 async def _at_rest(world: World, name: str) -> None:
-    await world.api.put(PLANS, plan_body(name, status={"phase": "Completed", "attempt": 1, "weight": 100}))
-    await world.api.put(VIRTUAL_SERVICES, route(name, 100))
+    await world.api.write(PLANS, plan_body(name, status={"phase": "Completed", "attempt": 1, "weight": 100}))
+    await world.api.write(VIRTUAL_SERVICES, route(name, 100))

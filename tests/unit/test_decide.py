@@ -288,7 +288,7 @@ def test_without_control_a_rollback_asks_heroku_first() -> None:
 def test_without_control_nothing_goes_back_to_a_heroku_that_does_not_answer() -> None:
     w = at(100, soak="10m")
     w.eks = w.heroku = DEAD
-    w.until_reason("HerokuCannotTakeBack", within=15)
+    w.until_reason("HerokuCannotTakeBack", within=25)
     w.until_reason("BothLegsUnhealthy", within=240).run(30)
     assert (w.status.phase, w.status.weight) == (Phase.SOAKING, 100)
     w.heroku = HEALTHY

@@ -28,6 +28,7 @@ from cutover.core.gate import (
     begin_step,
     consume,
     judge,
+    learn,
 )
 
 RULES = GateRules()
@@ -623,3 +624,20 @@ def test_healthy_cutovers_are_not_rolled_back(rate: float, block: int) -> None:
     rules = GateRules(block_seconds=block)
     traffic = Traffic(rate=rate, bursts=0.5, clumps=0.5, incidents=0.1, skew=1, gaps=0.03)
     assert [cutover(rng, traffic, rules, block=block, seconds=300) for _ in range(8)] == [""] * 8
+
+
+def test_what_is_normal_is_learned_before_the_first_step() -> None:
+    evidence = Evidence()
+    for n in range(20):
+        evidence = learn(evidence, Block(n * 15.0, n * 15.0 + 15, heroku=leg(900, 18)))
+    assert evidence.reference.requests > 0
+    assert evidence.reference.errors == pytest.approx(0.02 * evidence.reference.requests)
+    assert ask(evidence).harm == pytest.approx(1)
+    # A service that goes to 100 % in one step is judged by its own errors, not by the floor.
+    after = feed(begin_step(evidence), [(leg(0), leg(1000, 24))] * 12, start=300, weight=100, next_weight=100)
+    assert not ask(after, 100, 100).worse
+
+
+def test_unusable_blocks_teach_nothing() -> None:
+    for block in (Block(0, 15, heroku=leg(900), gap="x"), Block(0, 15), Block(0, 15, heroku=leg(-1))):
+        assert learn(Evidence(), block) == Evidence()

@@ -251,7 +251,8 @@ class World:
         before, self._probed_at = self.probe, self.now
         healthy = self.live is not None and self.heroku.well
         revision = self.live.revision if self.live is not None else ""
-        self.probe = Probe(self.now, revision, healthy, "HTTP 200" if healthy else "HTTP 503 (H10)")
+        failures = 0 if healthy else 1 + (self.probe.failures if self.probe is not None else 0)
+        self.probe = Probe(self.now, revision, healthy, "HTTP 200" if healthy else "HTTP 503 (H10)", failures)
         same = before is not None and (before.revision, before.healthy) == (revision, healthy)
         return interval if same else 0.2
 

@@ -367,7 +367,7 @@ class _Pass:
             return _Outcome(status, "Judging", message, requeue=min(left, self.block_seconds))
         if weight and not judgement.safe:
             return self._not_safe(status, judgement, f"the hold at {weight} % is over; {evidence}")
-        if self.seen.probe is None:
+        if not self._heroku_answers():
             return self._asking_heroku(status, f"ready for {target.weight} %; {evidence}")
         if self.seen.traffic is None:  # somebody may have changed it; and it could not be written either
             detail = "; ".join(("the route cannot be read", *self.seen.errors))
@@ -576,7 +576,9 @@ class _Pass:
         if checkpoint.observed_at is None:
             return self._unseen(status, checkpoint)
         probe = self.seen.probe
-        if probe is not None and not self._heroku_answers():
+        # One answer that fails is noise of a service that errs; no weight rises on it, but it is no alarm either.
+        failing = probe is not None and not self._heroku_answers() and (probe.healthy or probe.failures > 1)
+        if failing:
             return Hold(HoldReason.HEROKU_CANNOT_TAKE_BACK, f"{self._probe_text()}: there is nothing to go back to")
         if weight and weight < 100 and judgement.heroku_silent:
             return Hold(HoldReason.INSUFFICIENT_TRAFFIC, "the Heroku leg has no requests to compare with")

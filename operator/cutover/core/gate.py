@@ -286,6 +286,13 @@ def begin_step(evidence: Evidence) -> Evidence:
     )
 
 
+def learn(evidence: Evidence, block: Block) -> Evidence:
+    """Take in one block from before the first step: what is normal for Heroku. It is evidence of nothing else."""
+    if not block.usable or block.end <= evidence.last_end or not _plausible(block.heroku) or not block.heroku.requests:
+        return evidence
+    return replace(_remember(evidence, block, weight=0), last_end=block.end)
+
+
 def consume(
     evidence: Evidence, block: Block, *, rules: GateRules, weight: float, next_weight: float, observed_at: float
 ) -> Evidence:

@@ -65,7 +65,9 @@ def take_in(
             seen = fits(pooled, weight=weight, previous=previous) or (live and eks_silent(pooled, weight=weight))
             if seen and not elsewhere:
                 observed_at = block.end
-        elif weight > 0:
+        elif weight == 0:
+            evidence = gate.learn(evidence, block)
+        else:
             evidence = gate.consume(
                 evidence, block, rules=rules, weight=weight, next_weight=next_weight, observed_at=observed_at
             )

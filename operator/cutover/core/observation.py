@@ -143,12 +143,15 @@ class Probe:
         Whether Heroku answered as an app does: no 5xx, no routing fault, no "no such app" page.
     detail
         What came back, for people: ``HTTP 503 (H10)``, ``connection refused``.
+    failures
+        Unhealthy answers in a row, up to this one.
     """
 
     at: float
     revision: str
     healthy: bool
     detail: str
+    failures: int = 0
 
 
 @dataclass(frozen=True, slots=True)
