@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from demoapps.knobs import KnobChanges
 
 #: Users' requests per second to each service: more would hardly be quicker, as the judge caps what a moment may tell.
-RATE = 60.0
+RATE = 40.0
 #: Seconds after which users count as harmed although they got an answer. Healthy answers take milliseconds.
 SLOW_SECONDS = 2.0
 #: The weights that the plans go through.

@@ -15,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import yaml
 from demoapps.apps import DemoApps, KnobHandle
 from demoapps.load import Load, Target
 from devstack import supervisor
@@ -23,9 +22,8 @@ from devstack.api import KubeApi
 from devstack.stack import Stack
 from devstack.support import StackError
 from sandbox import manifests
-from sandbox.manifests import NAMESPACE, OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, Json
+from sandbox.manifests import NAMESPACE, OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, ROOT, Json
 
-ROOT = Path(__file__).resolve().parents[2]
 _OPERATOR = "operator"
 #: Of a request when all is well. Next to it the machine's own unevenness is small, and no bound of the histogram is near.
 _LATENCY_MS = 75.0
@@ -121,8 +119,7 @@ class Environment:
         """Apply the CRD, the operator's rights and the services."""
         self._log("applying the CRD, the operator's rights and the services")
         self.stack.apply((ROOT / "crds" / "cutover.dev_migrationplans.yaml").read_text())
-        rules = yaml.safe_load((ROOT / "charts" / "cutover" / "files" / "clusterrole.yaml").read_text())
-        self.stack.apply(manifests.operator_rights(rules["rules"] if isinstance(rules, dict) else rules))
+        self.stack.apply(manifests.operator_rights(manifests.chart_rules()))
         objects: list[Json] = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}]
         for service in self.services:
             objects += manifests.target(service, self.apps.eks_ports[service])

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE = "shop"
 OPERATOR_NAMESPACE = "cutover-system"
 OPERATOR_ACCOUNT = "cutover"
@@ -87,12 +91,18 @@ def plan(service: str, **overrides: Any) -> Json:
     }
 
 
+def chart_rules() -> list[Json]:
+    """Return the rules that the chart grants."""
+    rules: list[Json] = yaml.safe_load((ROOT / "charts" / "cutover" / "files" / "clusterrole.yaml").read_text())
+    return rules
+
+
 def operator_rights(rules: list[Json]) -> list[Json]:
-    """Return the operator's account and the chart's own rules, bound to it."""
-    subject = {"kind": "ServiceAccount", "name": OPERATOR_ACCOUNT, "namespace": OPERATOR_NAMESPACE}
+    """Return the operator's account and some rules, bound to it."""
+    account = {"name": OPERATOR_ACCOUNT, "namespace": OPERATOR_NAMESPACE}
     return [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OPERATOR_NAMESPACE}},
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": subject_metadata(subject)},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account},
         {
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "ClusterRole",
@@ -104,11 +114,6 @@ def operator_rights(rules: list[Json]) -> list[Json]:
             "kind": "ClusterRoleBinding",
             "metadata": {"name": "cutover"},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cutover"},
-            "subjects": [subject],
+            "subjects": [{"kind": "ServiceAccount", **account}],
         },
     ]
-
-
-def subject_metadata(subject: Json) -> Json:
-    """Return the metadata of the ServiceAccount that a binding's subject names."""
-    return {"name": subject["name"], "namespace": subject["namespace"]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -14,8 +14,10 @@ import httpx
 import pytest
 import yaml
 
+from cutover.adapters.kubernetes import Cluster
 from devstack.build import Programs
 from devstack.stack import Stack
+from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, chart_rules, operator_rights
 
 ROOT = Path(__file__).parents[2]
 CRD_FILE = ROOT / "crds" / "cutover.dev_migrationplans.yaml"
@@ -120,3 +122,18 @@ def namespace(api: Api) -> str:
 def kubectl(api: Api, namespace: str) -> Kubectl:
     """Kubectl in the fresh namespace."""
     return Kubectl(api, namespace)
+
+
+@pytest.fixture(scope="session")
+def operator_kubeconfig(stack: Stack, api: Api) -> Path:
+    """The operator's ServiceAccount, bound to what the chart grants and nothing else."""
+    stack.apply(operator_rights(chart_rules()))
+    return stack.service_account_kubeconfig(OPERATOR_NAMESPACE, OPERATOR_ACCOUNT)
+
+
+@pytest.fixture
+async def cluster(operator_kubeconfig: Path) -> AsyncIterator[Cluster]:
+    """The adapter's client, under the operator's ServiceAccount."""
+    cluster = await Cluster.connect(operator_kubeconfig)
+    yield cluster
+    await cluster.close()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,44 +12,10 @@ from cutover.adapters.kubernetes import DESTINATION_RULES, SERVICE_ENTRIES, VIRT
 from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus, OnDelete
 from cutover.core.observation import Plan, TrafficState
 from cutover.ports import Conflict, Unavailable
-from devstack.stack import Stack
 
 pytestmark = pytest.mark.usefixtures("istio_crds")
 
-CLUSTER_ROLE = Path(__file__).parents[2] / "charts" / "cutover" / "files" / "clusterrole.yaml"
-HOME = "cutover-istio"
 RESOURCES = {"VirtualService": VIRTUAL_SERVICES, "ServiceEntry": SERVICE_ENTRIES, "DestinationRule": DESTINATION_RULES}
-
-
-@pytest.fixture(scope="module")
-def operator_kubeconfig(stack: Stack, api: Any) -> Path:
-    """A ServiceAccount bound to what the chart grants."""
-    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": HOME}
-    rules = yaml.safe_load(CLUSTER_ROLE.read_text(encoding="utf-8"))
-    rbac = "rbac.authorization.k8s.io/v1"
-    subject = {"kind": "ServiceAccount", "name": "operator", "namespace": HOME}
-    stack.apply(
-        [
-            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": HOME}},
-            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "operator", "namespace": HOME}},
-            {"apiVersion": rbac, "kind": "ClusterRole", "metadata": {"name": HOME}, "rules": rules},
-            {
-                "apiVersion": rbac,
-                "kind": "ClusterRoleBinding",
-                "metadata": {"name": HOME},
-                "roleRef": role,
-                "subjects": [subject],
-            },
-        ]
-    )
-    return stack.service_account_kubeconfig(HOME, "operator")
-
-
-@pytest.fixture
-async def cluster(operator_kubeconfig: Path) -> AsyncIterator[Cluster]:
-    cluster = await Cluster.connect(operator_kubeconfig)
-    yield cluster
-    await cluster.close()
 
 
 @pytest.fixture

@@ -27,44 +27,9 @@ from cutover.api.v1alpha1 import Condition, MigrationPlanStatus, Phase
 from cutover.core.observation import Plan
 from cutover.ports import Conflict, Gone, Unavailable
 from devstack.stack import Stack
+from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE
 
 pytestmark = pytest.mark.usefixtures("istio_crds")
-
-CLUSTER_ROLE = Path(__file__).parents[2] / "charts" / "cutover" / "files" / "clusterrole.yaml"
-HOME = "cutover-adapter"
-
-
-@pytest.fixture(scope="module")
-def operator_kubeconfig(stack: Stack, api: Any) -> Path:
-    """A ServiceAccount bound to what the chart grants."""
-    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": HOME}
-    stack.apply(
-        [
-            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": HOME}},
-            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "operator", "namespace": HOME}},
-            {
-                "apiVersion": "rbac.authorization.k8s.io/v1",
-                "kind": "ClusterRole",
-                "metadata": {"name": HOME},
-                "rules": yaml.safe_load(CLUSTER_ROLE.read_text(encoding="utf-8")),
-            },
-            {
-                "apiVersion": "rbac.authorization.k8s.io/v1",
-                "kind": "ClusterRoleBinding",
-                "metadata": {"name": HOME},
-                "roleRef": role,
-                "subjects": [{"kind": "ServiceAccount", "name": "operator", "namespace": HOME}],
-            },
-        ]
-    )
-    return stack.service_account_kubeconfig(HOME, "operator")
-
-
-@pytest.fixture
-async def cluster(operator_kubeconfig: Path) -> AsyncIterator[Cluster]:
-    cluster = await Cluster.connect(operator_kubeconfig)
-    yield cluster
-    await cluster.close()
 
 
 @pytest.fixture
@@ -258,7 +223,7 @@ async def test_a_missing_permission_is_named(cluster: Cluster, namespace: str) -
         await cluster.delete(VIRTUAL_SERVICES, namespace, "cutover-pdf")
     assert str(caught.value) == (
         f"delete virtualservices.networking.istio.io {namespace}/cutover-pdf: missing permission: "
-        f"system:serviceaccount:{HOME}:operator needs verb delete on virtualservices of API group "
+        f"system:serviceaccount:{OPERATOR_NAMESPACE}:{OPERATOR_ACCOUNT} needs verb delete on virtualservices of API group "
         f"networking.istio.io in namespace {namespace}"
     )
     assert cluster.errors == {"forbidden": 1}

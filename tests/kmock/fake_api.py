@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import itertools
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -82,7 +83,8 @@ class FakeApi(KubernetesEmulator):
 
     def __attrs_post_init__(self) -> None:
         KubernetesEmulator.__attrs_post_init__(self)
-        self.resources.load_bundled()  # without it Kopf never starts watching
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            self.resources.load_bundled()  # without it Kopf never starts watching
         self.resources[PLANS] = _served("MigrationPlan", "migrationplan", ["status"])
         self.serve_istio()
 

@@ -514,6 +514,8 @@ async def test_ones_own_write_that_comes_back_changes_nothing(script: Callable[[
     await loop.tick()
     assert loop.plan is not None
     assert requests_in(loop.plan.status) == 20  # ahead of what is stored
+    assert world.watched is not None
+    assert world.watched.since == world.now  # nothing is read again
 
 
 async def test_a_newer_object_with_somebody_elses_status_is_adopted(script: Callable[[Script], None]) -> None:
@@ -529,6 +531,23 @@ async def test_a_newer_object_with_somebody_elses_status_is_adopted(script: Call
     assert loop.plan is not None
     assert (loop.plan.status.weight, loop.plan.status.reason) == (100, "another operator")
     assert requests_in(loop.plan.status) == 20  # read again after its checkpoint
+
+
+async def test_with_somebody_elses_status_blocks_that_wait_are_read_again(script: Callable[[Script], None]) -> None:
+    """They may be newer than what that status has not seen either."""
+    world = World()
+    script(quiet)
+    loop = world.loop()
+    world.run(2 * BLOCK)
+    await loop.tick()
+    world.run(2 * BLOCK)
+    script(checkpointed)
+    world.fail("status", Unavailable("HTTP 500"))
+    await loop.tick()
+    world.wire, world.version = shifting(25, reason="another operator").to_wire(), world.version + 1
+    world.deliver()
+    await loop.tick()
+    assert requests_in(world.stored) == 40
 
 
 async def test_a_newer_spec_is_taken_with_the_working_status(script: Callable[[Script], None]) -> None:
