@@ -8,7 +8,7 @@ export PYTHONPATH := operator:hack
 export CUTOVER_CACHE := $(CACHE)
 STATE ?= $(CACHE)/stacks/default
 
-.PHONY: help demo test test-unit test-kmock test-apiserver test-e2e lint format stack-build stack-up stack-down status logs crds lock bench
+.PHONY: help demo demo-stop test test-unit test-kmock test-apiserver test-e2e lint format stack-build stack-up stack-down status logs crds lock bench
 
 help:  ## What can be done here
 	@grep -hE '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -28,6 +28,9 @@ stack-build: $(VENV)/.ready  ## Build the real programs of the stack, once
 
 demo: stack-build  ## Three cutovers under load on a real stack (KEEP=1 leaves it running)
 	@$(PYTHON) -m demo $(if $(KEEP),--keep)
+
+demo-stop: $(VENV)/.ready  ## Stop what make demo KEEP=1 left running
+	@$(PYTHON) -m demo --stop
 
 test: stack-build  ## All tests
 	@$(PYTHON) -m pytest tests $(ARGS)

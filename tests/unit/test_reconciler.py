@@ -563,6 +563,8 @@ async def test_a_newer_spec_is_taken_with_the_working_status(script: Callable[[S
     assert loop.plan is not None
     assert (loop.plan.spec.ceiling, loop.plan.generation) == (25, 2)
     assert requests_in(loop.plan.status) == 10
+    assert world.watched is not None
+    assert world.watched.since == world.now  # nothing is read again
 
 
 async def test_what_the_watch_delivers_late_is_old(script: Callable[[Script], None]) -> None:

@@ -366,7 +366,7 @@ class _Pass:
             message = f"{weight} % for another {_span(left)}; {evidence}"
             return _Outcome(status, "Judging", message, requeue=min(left, self.block_seconds))
         if weight and not judgement.safe:
-            return self._not_safe(status, judgement, f"the hold at {weight} % is over; {evidence}")
+            return self._not_safe(status, judgement, target.weight, f"the hold at {weight} % is over; {evidence}")
         if not self._heroku_answers():
             return self._asking_heroku(status, f"ready for {target.weight} %; {evidence}")
         if self.seen.traffic is None:  # somebody may have changed it; and it could not be written either
@@ -385,13 +385,13 @@ class _Pass:
         event = Event("Normal", "Advance", message)
         return _Outcome(moved, "AwaitingShare", message, events=(event,), requeue=1)
 
-    def _not_safe(self, status: MigrationPlanStatus, judgement: Judgement, message: str) -> _Outcome:
+    def _not_safe(self, status: MigrationPlanStatus, judgement: Judgement, next_weight: int, message: str) -> _Outcome:
         """Tell whether evidence is on its way, wants traffic, or does not come although there is traffic."""
         left = judgement.seconds_to_safe
         if left is not None and left <= PATIENCE_SECONDS:
-            return _Outcome(status, "Judging", message, requeue=self.block_seconds)
-        reason = HoldReason.INSUFFICIENT_TRAFFIC if judgement.eks_requests_needed else HoldReason.UNDECIDED
-        return self._hold(status, reason, message)
+            return _Outcome(status, "AwaitingEvidence", message, requeue=self.block_seconds)
+        plenty = judgement.samples >= 2 * gate.least_requests(gate_rules(self.plan.spec), next_weight)
+        return self._hold(status, HoldReason.UNDECIDED if plenty else HoldReason.INSUFFICIENT_TRAFFIC, message)
 
     def soak(self, status: MigrationPlanStatus, checkpoint: Checkpoint, judgement: Judgement) -> _Outcome:
         """Hold at 100 %, with the way back open."""
@@ -449,7 +449,7 @@ class _Pass:
     def rolling_back(self, status: MigrationPlanStatus) -> _Outcome:
         checkpoint = self._take_in(status)
         status = status.model_copy(update={"checkpoint": checkpoint, "share": self._share(checkpoint)})
-        probe, last = self.seen.probe, _last_rollback(status)
+        probe, (cause, last) = self.seen.probe, _last_rollback(status)
         answered = (
             probe is not None
             and probe.revision == rollback_revision(status.attempt)
@@ -462,11 +462,12 @@ class _Pass:
             return self._hold(status, HoldReason.SHARE_NOT_OBSERVED, message, requeue=1)
         done = self._enter(status, Phase.ROLLED_BACK)
         event = Event("Normal", "RolledBack", f"all traffic is on Heroku; {last}")
-        return _Outcome(done, "RolledBack", last, events=(event,))
+        return _Outcome(done, cause, last, events=(event,))
 
     def rolled_back(self, status: MigrationPlanStatus) -> _Outcome:
         if self.plan.spec.attempt <= status.attempt:
-            return _Outcome(status, "RolledBack", _last_rollback(status), requeue=300)
+            cause, last = _last_rollback(status)
+            return _Outcome(status, cause, last, requeue=300)
         message = f"attempt {self.plan.spec.attempt} starts"
         # Evidence is dropped: what spoke against the last attempt would end this one at once.
         fresh = {"attempt": self.plan.spec.attempt, "gates": (), "gate": "", "share": None, "checkpoint": None}
@@ -832,8 +833,10 @@ def _significant(status: MigrationPlanStatus) -> Iterable[Any]:
     )
 
 
-def _last_rollback(status: MigrationPlanStatus) -> str:
-    return next((entry.message for entry in reversed(status.ledger) if entry.decision == "RollBack"), "")
+def _last_rollback(status: MigrationPlanStatus) -> tuple[str, str]:
+    """Return reason and message of what led back; a plan that stays rolled back keeps telling why."""
+    told = ((entry.reason, entry.message) for entry in reversed(status.ledger) if entry.decision == "RollBack")
+    return next(told, (str(Phase.ROLLED_BACK), ""))
 
 
 def _span(seconds: float) -> str:

@@ -629,6 +629,11 @@ def _sick(recent: Counts, reference: Counts) -> bool:
 # --- saying it -------------------------------------------------------------------------------------------------------
 
 
+def least_requests(rules: GateRules, next_weight: float) -> float:
+    """Return the EKS requests without which not even a leg without any fault can prove that a step is safe."""
+    return max(math.log(rules.safety_limit) * next_weight / 100.0 / rule.advance.margin for rule in rules.metrics)
+
+
 def _until_safe(
     evidence: Evidence, safety: Mapping[str, float], *, rules: GateRules, weight: float, next_weight: float
 ) -> tuple[float | None, float | None]:

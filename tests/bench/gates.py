@@ -1,0 +1,395 @@
+"""What the gate decides, and what others would have: ``python tests/bench/gates.py [--runs 100] [--only nulls]``.
+
+Simulated cutovers of 10, 25 and 50 % are shown to our judge and to the rules of Flagger, Argo Rollouts, a z-test that is
+looked at again and again, and Kayenta: the same ones to each. Counted are
+
+- rollbacks of healthy cutovers, under several kinds of disturbance that hit both legs alike or each as often;
+- the time from the onset of a regression (at 10 %) until the rollback is decided, and the requests harmed until then;
+- cutovers that never got on in the time allowed.
+
+Nothing is asserted; at the end stands which of the project's own criteria were reached. ``--caps`` compares caps of the
+judge instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from gate_rivals import Argo, Ending, Flagger, Kayenta, Rule, ZTest
+from gate_worlds import EKS, HEROKU, Regression, Trace, World, trace
+
+from cutover.core.blocks import Block, Counts
+from cutover.core.gate import Evidence, GateRules, Judgement, begin_step, consume, judge
+
+WEIGHTS = (10.0, 25.0, 50.0)
+HOLD = 600
+#: Before the decision is taken: reading the block.
+READ_SECONDS = 1.5
+RATES = (5.0, 50.0, 500.0)
+
+NULLS = {
+    "calm": World(),
+    "bursts": World(bursts=0.7),
+    "clumps on one leg": World(bursts=0.5, clumps=0.5),
+    "restarts of one leg": World(bursts=0.5, restarts=5.0),
+    "shared incidents": World(bursts=0.5, incidents=0.1, ragged=1.0),
+    "latency drifts": World(bursts=0.5, drift=6.0),
+    "skewed scrapes": World(bursts=0.5, skew=5),
+    "missing data": World(bursts=0.5, lost=0.05),
+    "all of it": World(bursts=0.5, clumps=0.3, incidents=0.1, ragged=1.0, drift=3.0, skew=2, lost=0.03),
+}
+#: Beyond what is promised: nothing tells a leg that fails everything for seconds, again and again, from a bad one.
+BEYOND = ("restarts of one leg",)
+QUIET_RATES = (0.2, 1.0)
+
+#: Regressions come on top of traffic like this.
+USUAL = World(bursts=0.5)
+REGRESSIONS = {
+    "refuses all": Regression(fault="refuse"),
+    "hangs": Regression(fault="hang"),
+    "5 % errors": Regression(errors=0.049),
+    "2 % errors": Regression(errors=0.019),
+    "1 % errors": Regression(errors=0.009),
+    "2 % very slow": Regression(very_slow=0.019),
+    "twice as many slow": Regression(slow=0.04),
+}
+TOTAL = ("refuses all", "hangs")
+
+
+@dataclass(frozen=True, slots=True)
+class CapRules(GateRules):
+    """Rules with another cap.
+
+    Parameters
+    ----------
+    divisor
+        The cap of 15 s is ``ln(1/alpha)`` divided by it.
+    """
+
+    divisor: float = 4.0
+
+    @property
+    def unit(self) -> float:
+        """The cap of 15 s, in nats."""
+        return math.log(self.harm_limit) / self.divisor
+
+
+class Gate:
+    """Our judge on the ladder."""
+
+    def __init__(self, rules: GateRules) -> None:
+        self.rules = rules
+        self.evidence = Evidence.start()
+        self.said: Judgement | None = None
+
+    def step(self, trace: Trace, hold: int) -> tuple[Ending, int]:
+        weights = {"weight": trace.weight, "next_weight": trace.next_weight}
+        start = self.evidence.last_end
+        self.evidence = begin_step(self.evidence)
+        heroku, eks = trace.counts[HEROKU].T.tolist(), trace.counts[EKS].T.tolist()
+        for number, lost in enumerate(trace.lost):
+            seconds = (number + 1) * trace.block
+            block = Block(
+                start + seconds - trace.block,
+                start + seconds,
+                Counts(*heroku[number]),
+                Counts(*eks[number]),
+                "missed scrape" if lost else "",
+            )
+            self.evidence = consume(self.evidence, block, rules=self.rules, observed_at=start, **weights)
+            if seconds < hold and not self._close():
+                continue
+            self.said = judge(self.evidence, rules=self.rules, **weights)
+            if self.said.worse:
+                return "rollback", seconds
+            if seconds >= hold and self.said.safe:
+                return "advance", seconds
+        return "stuck", trace.blocks * trace.block
+
+    def _close(self) -> bool:
+        # Harm is an average of these, so that it is below its limit while they all are. Judging is what takes time.
+        evidence = self.evidence
+        bags = [evidence.alive_purse.total + sum(evidence.alive)]
+        bags += [evidence.harm_purse.total + sum(bag) for bag in evidence.harm.values()]
+        return max(bags) >= self.rules.harm_limit
+
+
+Rules = dict[str, Callable[[], Rule]]
+
+
+def everybody(block: int) -> Rules:
+    """Return all that are compared, ours first."""
+    rules = GateRules(block_seconds=block)
+    return {
+        "ours": lambda: Gate(rules),
+        "Flagger": Flagger,
+        "Argo, limit 0": Argo,
+        "Argo, limit 3": lambda: Argo(3),
+        "z-test": ZTest,
+        "Kayenta": Kayenta,
+    }
+
+
+def caps(block: int) -> Rules:
+    """Return our judge with several caps: alive's as multiples of the unit, or as large as they are by default."""
+
+    def make(divisor: float, silent: float, failed: float) -> Callable[[], Rule]:
+        rules = CapRules(block_seconds=block, divisor=divisor, silent_cap=silent, failed_cap=failed)
+        return lambda: Gate(rules)
+
+    return {
+        f"/{divisor:g}, alive {silent:g} and {failed:g}": make(divisor, silent, failed)
+        for divisor, silent, failed in ((4, 4, 6), (4.5, 4, 6), (4.5, 4.5, 6.75), (5, 4, 6), (5, 5, 7.5))
+    }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one cutover ended.
+
+    Parameters
+    ----------
+    ending
+        ``advance`` where it went through to the end.
+    seconds
+        From its beginning.
+    harmed
+        Requests that the regression harmed.
+    steps
+        Completed steps.
+    why
+        What our judge blamed.
+    """
+
+    ending: Ending
+    seconds: float
+    harmed: float
+    steps: int
+    why: str = ""
+
+
+def run(rule: Rule, steps: Sequence[Trace]) -> Outcome:
+    """Take one cutover through its steps."""
+    seconds, harmed = 0.0, 0.0
+    for number, step in enumerate(steps):
+        ending, took = rule.step(step, HOLD)
+        seconds += took
+        harmed += float(step.harmed[min(int(took + READ_SECONDS), len(step.harmed)) - 1])
+        if ending != "advance":
+            why = rule.said.main_metric if isinstance(rule, Gate) and rule.said else ""
+            return Outcome(ending, seconds + READ_SECONDS, harmed, number, why)
+    return Outcome("advance", seconds, harmed, len(steps))
+
+
+def allowed(rate: float) -> int:
+    """Return the longest that a step may take, in seconds."""
+    return 7200 if rate < 5 else 3600 if rate < 20 else 1800
+
+
+def simulate(
+    name: str,
+    world: World,
+    rate: float,
+    rules: Rules,
+    *,
+    runs: int,
+    block: int,
+    regression: Regression | None = None,
+) -> dict[str, list[tuple[float, Outcome]]]:
+    """Return, for each rule, the onset and the outcome of each cutover."""
+    found: dict[str, list[tuple[float, Outcome]]] = {rule: [] for rule in rules}
+    for number in range(runs):
+        rng = np.random.default_rng([zlib.crc32(name.encode()), int(rate * 10), number])
+        onset = rng.uniform(120, 420)
+        steps = [
+            trace(
+                rng,
+                world,
+                rate,
+                weight=weight,
+                next_weight=next_weight,
+                seconds=allowed(rate),
+                block=block,
+                regression=regression,
+                onset=0.0 if step else onset,
+            )
+            for step, (weight, next_weight) in enumerate(zip(WEIGHTS, (*WEIGHTS[1:], 100.0), strict=True))
+        ]
+        for rule, make in rules.items():
+            found[rule].append((onset, run(make(), steps)))
+    return found
+
+
+# --- saying it -------------------------------------------------------------------------------------------------------
+
+
+def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def percent(some: int, all_of: int) -> str:
+    """Return a share, in words as short as they are honest."""
+    share = 100 * some / all_of
+    return "0" if not some else f"{share:.0f}" if share >= 10 else f"{share:.1f}"
+
+
+def span(seconds: float) -> str:
+    """Return a time, short."""
+    return "–" if math.isinf(seconds) else f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """Return the smallest value that this share of them does not exceed."""
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """Something that was to be reached."""
+
+    text: str
+    reached: bool
+    figure: str
+
+
+def nulls(rules: Rules, runs: int, block: int) -> list[Criterion]:
+    """Print rollbacks of healthy cutovers; return what was to be reached."""
+    rolled: list[list[str]] = []
+    stuck: list[list[str]] = []
+    lasted: list[list[str]] = []
+    worst = (0, "")
+    blamed: dict[str, int] = {}
+    wrong, total = 0, 0
+    ours = next(iter(rules))
+    for name, world in NULLS.items():
+        shares: dict[str, list[str]] = {rule: [] for rule in rules}
+        stuck_shares: dict[str, list[str]] = {rule: [] for rule in rules}
+        minutes: dict[str, list[str]] = {rule: [] for rule in rules}
+        for rate in RATES:
+            found = simulate(name, world, rate, rules, runs=runs, block=block)
+            for rule, outcomes in found.items():
+                bad = [outcome for _, outcome in outcomes if outcome.ending == "rollback"]
+                waits = sum(outcome.ending == "stuck" for _, outcome in outcomes)
+                shares[rule].append(percent(len(bad), runs))
+                stuck_shares[rule].append(percent(waits, runs))
+                through = [outcome.seconds / 60 for _, outcome in outcomes if outcome.ending == "advance"]
+                minutes[rule].append(f"{np.median(through):.0f}" if through else "–")
+                if rule == ours:
+                    for outcome in bad:
+                        key = f"{name}: {outcome.why}"
+                        blamed[key] = blamed.get(key, 0) + 1
+                    if name not in BEYOND:
+                        total += runs
+                        wrong += len(bad)
+                        worst = max(worst, (len(bad), f", most with {name} at {rate:g}/s: {len(bad)} of {runs}"))
+        rolled.append([name, *(" / ".join(shares[rule]) for rule in rules)])
+        stuck.append([name, *(" / ".join(stuck_shares[rule]) for rule in rules)])
+        lasted.append([name, *(" / ".join(minutes[rule]) for rule in rules)])
+    print(f"\n% of healthy cutovers rolled back, at 5 / 50 / 500 requests/s ({runs} of each)\n")
+    print(table(["both legs alike", *rules], rolled))
+    print("\n% of them stuck: a step that was not over in 60 / 30 / 30 min\n")
+    print(table(["both legs alike", *rules], stuck))
+    print("\nminutes that those took which went through, median; the holds are 30\n")
+    print(table(["both legs alike", *rules], lasted))
+    print(f"\nwhat ours blamed: {blamed or 'nothing'}")
+    text = f"at most 1 % false rollbacks under each disturbance at 5, 50, 500/s (but {', '.join(BEYOND)})"
+    return [Criterion(text, worst[0] <= 0.01 * runs, f"{wrong} of {total}" + (worst[1] if wrong else ""))]
+
+
+def quiet(rules: Rules, runs: int, block: int) -> list[Criterion]:
+    """Print what happens with hardly any traffic."""
+    cells: list[list[str]] = []
+    moved = 0
+    ours = next(iter(rules))
+    for name, world in (("calm", World()), ("bursts and clumps", World(bursts=0.5, clumps=0.5))):
+        for rate in QUIET_RATES:
+            found = simulate(f"quiet {name}", world, rate, rules, runs=runs, block=block)
+            row = [f"{name}, {rate:g}/s"]
+            for rule, outcomes in found.items():
+                bad = sum(outcome.ending == "rollback" for _, outcome in outcomes)
+                on = sum(outcome.steps > 0 for _, outcome in outcomes)
+                row.append(f"{percent(bad, runs)} / {percent(on, runs)}")
+                if rule == ours and rate == QUIET_RATES[0]:
+                    moved += bad + on
+            cells.append(row)
+    print(f"\nhardly any traffic, 2 h per step: % rolled back / % advanced at least once ({runs} of each)\n")
+    print(table(["healthy", *rules], cells))
+    return [Criterion("nothing advances or rolls back at 0.2/s", moved == 0, f"{moved} of {2 * runs} did")]
+
+
+def regressions(rules: Rules, runs: int, block: int) -> list[Criterion]:
+    """Print how regressions are found; return what was to be reached."""
+    times: list[list[str]] = []
+    harmed: list[list[str]] = []
+    endings: list[list[str]] = []
+    criteria: list[Criterion] = []
+    ours = next(iter(rules))
+    for name, regression in REGRESSIONS.items():
+        for rate in RATES:
+            found = simulate(name, USUAL, rate, rules, runs=runs, block=block, regression=regression)
+            rows: list[list[str]] = [[f"{name}, {rate:g}/s"] for _ in range(3)]
+            for rule, outcomes in found.items():
+                # What was rolled back before anything was wrong is a false rollback, not a fast one.
+                real = [(onset, o) for onset, o in outcomes if o.ending != "rollback" or o.seconds > onset]
+                waits = [o.seconds - onset if o.ending == "rollback" else math.inf for onset, o in real]
+                if not waits:
+                    for row in rows:
+                        row.append("–")
+                    continue
+                middle, late = quantile(waits, 0.5), quantile(waits, 0.95)
+                rows[0].append(f"{span(middle)} ({span(late)})" if middle < math.inf else "–")
+                rows[1].append(f"{np.median([o.harmed for _, o in real]):,.0f}")
+                through = sum(o.ending == "advance" for _, o in real)
+                held = sum(o.ending == "stuck" for _, o in real)
+                rows[2].append(f"{percent(through, len(real))} / {percent(held, len(real))}")
+                if rule == ours and name in TOTAL:
+                    text = f"total failure ({name}) found in 60 s at {rate:g}/s"
+                    figure = f"median {span(middle)}, 95 % {span(late)}"
+                    criteria.append(Criterion(text, late <= 60, figure))
+                if rule == ours and name == "2 % errors" and rate == 50:
+                    text = "0.1 to 2 % errors at 50/s found in 5 min, median"
+                    criteria.append(Criterion(text, middle <= 300, f"median {span(middle)}, 95 % {span(late)}"))
+            for printed, row in zip((times, harmed, endings), rows, strict=True):
+                printed.append(row)
+    print(
+        f"\ntime from the onset, at 10 %, to the rollback: median (95 %), – where not rolled back ({runs} of each)\n"
+    )
+    print(table(["regression", *rules], times))
+    print("\nrequests harmed until the rollback or the end, median\n")
+    print(table(["regression", *rules], harmed))
+    print("\n% that went through to the end in spite of it / that were held\n")
+    print(table(["regression", *rules], endings))
+    return criteria
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=50, help="cutovers of each kind")
+    parser.add_argument("--block", type=int, default=15, choices=(5, 15), help="length of a block, seconds")
+    parser.add_argument("--only", choices=("nulls", "quiet", "regressions"), help="one part")
+    parser.add_argument("--caps", action="store_true", help="compare caps of our judge, not judges")
+    arguments = parser.parse_args()
+    rules = caps(arguments.block) if arguments.caps else everybody(arguments.block)
+    begun = time.monotonic()
+    criteria: list[Criterion] = []
+    for name, part in (("nulls", nulls), ("quiet", quiet), ("regressions", regressions)):
+        if arguments.only in (None, name):
+            runs = max(1, arguments.runs // 4) if name == "quiet" else arguments.runs
+            criteria += part(rules, runs, arguments.block)
+    print("\ncriteria" + (f", of {next(iter(rules))}" if arguments.caps else "") + "\n")
+    answers = [[c.text, "yes" if c.reached else "**no**", c.figure] for c in criteria]
+    print(table(["criterion", "reached", "figure"], answers))
+    print(f"\n{time.monotonic() - begun:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
