@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
 from sandbox.environment import Environment
 
 Scenario = Callable[[Environment], None]

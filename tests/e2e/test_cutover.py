@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
+
 from sandbox import manifests
 from sandbox.environment import Environment
 from sandbox.manifests import NAMESPACE

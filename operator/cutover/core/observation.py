@@ -9,7 +9,6 @@ from typing import Any
 from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus
 from cutover.core.blocks import Block
 
-
 #: Stands in for a spec that cannot be read.
 _NO_SPEC = MigrationPlanSpec.model_construct()  # type: ignore[call-arg]
 
