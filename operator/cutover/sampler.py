@@ -45,7 +45,7 @@ _MOST_WAITING = 1000
 _RETRY_SECONDS = 5.0
 #: Seconds until the gateways' scrapes are looked at again, and by how many they may have moved without consequence.
 _PHASE_SECONDS = 600.0
-_SAME_PHASE = 0.5
+_SAME_PHASE = 0.25
 #: Seconds by which a scrape may begin late.
 _SCRAPE_JITTER = 0.05
 _LONGEST_SLEEP = 60.0

@@ -771,7 +771,7 @@ def test_evidence_that_cannot_be_read_is_earned_anew() -> None:
     w = at(25)
     w.run(20)
     assert w.working.checkpoint is not None
-    broken = w.working.checkpoint.model_copy(update={"evidence": {"v": 99}})
+    broken = w.working.checkpoint.model_copy(update={"evidence": '{"v": 99}'})
     w.working = w.stored = w.working.model_copy(update={"checkpoint": broken})
     w.until_phase(Phase.COMPLETED)
 

@@ -17,6 +17,7 @@ from cutover import metrics
 from cutover.api.v1alpha1 import Checkpoint, Condition, GateStatus, MigrationPlanStatus, Phase, Share
 from cutover.core.blocks import Block, Counts
 from cutover.core.gate import Evidence, consume
+from cutover.core.judging import dump_evidence
 from cutover.core.observation import Plan
 from cutover.core.rules import gate_rules
 from cutover.metrics import Loop, OperatorCollector
@@ -67,7 +68,7 @@ def checkpoint(weight: int) -> Checkpoint:
         start = NOW + 15 * number
         block = Block(start, start + 15, Counts(900, 2, 900, 20, 1), Counts(100, 40, 100, 50, 9))
         evidence = consume(evidence, block, rules=rules, weight=weight, next_weight=50, observed_at=NOW)
-    return Checkpoint(weight_since=NOW - 60, observed_at=NOW, evidence=evidence.dump(), next_weight=50)
+    return Checkpoint(weight_since=NOW - 60, observed_at=NOW, evidence=dump_evidence(evidence), next_weight=50)
 
 
 def held(reason: str) -> tuple[Condition, ...]:
@@ -108,7 +109,7 @@ def test_without_plans_the_operator_tells_of_itself() -> None:
 @pytest.mark.parametrize("weight", [None, 0, 25, 100])
 @pytest.mark.parametrize("phase", Phase)
 def test_a_plan_is_told_in_every_phase(phase: Phase, weight: int | None) -> None:
-    for kept in (None, checkpoint(25), Checkpoint(weight_since=NOW, evidence={"edited": "by hand"})):
+    for kept in (None, checkpoint(25), Checkpoint(weight_since=NOW, evidence="edited by hand")):
         samples = scrape([Running(plan("pdf", phase=phase, weight=weight, checkpoint=kept))])
         told = {dict(labels)["phase"]: v for (name, labels), v in samples.items() if name == "cutover_phase"}
         assert told == {name: float(name == phase) for name in Phase}

@@ -229,15 +229,15 @@ def counted(status: MigrationPlanStatus, seen: Observation) -> MigrationPlanStat
     news = [block for block in seen.samples.blocks if block.end > checkpoint.consumed_until]
     if not news:
         return status
-    requests = checkpoint.evidence.get("requests", 0) + sum(block.requests for block in news)
-    fresh = checkpoint.model_copy(update={"consumed_until": news[-1].end, "evidence": {"requests": requests}})
+    requests = requests_in(status) + sum(block.requests for block in news)
+    fresh = checkpoint.model_copy(update={"consumed_until": news[-1].end, "evidence": str(requests)})
     return status.model_copy(update={"checkpoint": fresh})
 
 
 def requests_in(status: MigrationPlanStatus | None) -> float:
     assert status is not None
     assert status.checkpoint is not None
-    return float(status.checkpoint.evidence.get("requests", 0))
+    return float(status.checkpoint.evidence or 0)
 
 
 def advance(plan: Plan, status: MigrationPlanStatus) -> tuple[Any, Any, Any]:

@@ -712,11 +712,7 @@ class Checkpoint(Model):
     next_weight: int = Field(default=0, description="Next step's weight, which the evidence of safety is for.")
     consumed_until: float = Field(default=0.0, description="Unix seconds; end of the last judged block.")
     gaps: int = Field(default=0, description="Blocks in a row, up to the last one, that could not be judged.")
-    evidence: dict[str, Any] = Field(
-        default_factory=dict,
-        description="The judge's state.",
-        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
-    )
+    evidence: str = Field(default="", description="The judge's state, as JSON for itself: people read the gates.")
 
 
 class Condition(Model):

@@ -37,7 +37,7 @@ from cutover.core.baseline import LEAST_REQUESTS, choose_thresholds
 from cutover.core.conditions import conditions
 from cutover.core.gate import Judgement
 from cutover.core.holds import ALARMING, QUIET, Hold, HoldReason
-from cutover.core.judging import GAPS_UNTIL_NO_DATA, load_evidence, read, share, take_in
+from cutover.core.judging import GAPS_UNTIL_NO_DATA, dump_evidence, load_evidence, read, share, take_in
 from cutover.core.ledger import note, note_hold, note_repair, shorten
 from cutover.core.observation import Observation, Plan
 from cutover.core.revision import desired_revision, rollback_revision
@@ -696,7 +696,7 @@ class _Pass:
     def _checkpoint(self, status: MigrationPlanStatus, previous: int) -> Checkpoint:
         """Start to look for a weight anew; evidence of harm stays, evidence of safety has to be earned again."""
         before = status.checkpoint
-        evidence = gate.begin_step(load_evidence(before)).dump() if before is not None else {}
+        evidence = dump_evidence(gate.begin_step(load_evidence(before))) if before is not None else ""
         consumed = before.consumed_until if before is not None else self.now
         return Checkpoint(
             at=self.now,

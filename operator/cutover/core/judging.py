@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from functools import lru_cache
 
 from cutover.api.v1alpha1 import Checkpoint, GateStatus, Share
 from cutover.core import gate
@@ -16,10 +16,6 @@ from cutover.core.share import Pool, eks_silent, fits, pool
 
 #: Blocks in a row that cannot be judged until people are told.
 GAPS_UNTIL_NO_DATA = 3
-#: Evidence that was read lately, by the identity of what it was read from, which is kept so that nothing else gets it. A
-#: pass asks three times, the next one and every scrape of the operator's metrics again.
-_known: dict[int, tuple[Mapping[str, Any], Evidence]] = {}
-_MOST_KNOWN = 500
 
 
 def take_in(
@@ -79,7 +75,7 @@ def take_in(
             "consumed_until": consumed_until,
             "gaps": gaps,
             "share_pool": (pooled.eks, pooled.total),
-            "evidence": evidence.dump(),
+            "evidence": dump_evidence(evidence),
         }
     )
 
@@ -90,18 +86,21 @@ def load_evidence(checkpoint: Checkpoint) -> Evidence:
     Evidence that cannot be read (somebody edited the status) is started anew: it has to be earned again before
     anything moves up, and a leg that is worse shows again.
     """
-    dump = checkpoint.evidence
-    known = _known.get(id(dump))
-    if known is not None and known[0] is dump:
-        return known[1]
+    return _read(checkpoint.evidence)
+
+
+# A pass asks three times, the next one and every scrape of the operator's metrics again.
+@lru_cache(maxsize=1024)
+def _read(text: str) -> Evidence:
     try:
-        evidence = Evidence.load(dump) if dump else Evidence()
+        return Evidence.load(json.loads(text)) if text else Evidence()
     except ValueError:
-        evidence = Evidence()
-    if len(_known) >= _MOST_KNOWN:
-        _known.clear()
-    _known[id(dump)] = dump, evidence
-    return evidence
+        return Evidence()
+
+
+def dump_evidence(evidence: Evidence) -> str:
+    """Write the judge's state for a checkpoint: one line, as people have no use for it in ``kubectl describe``."""
+    return json.dumps(evidence.dump(), separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
