@@ -147,7 +147,7 @@ class Environment:
             "CUTOVER_PROMETHEUS_URL": self.stack.prometheus_url,
             "CUTOVER_SCRAPE_INTERVAL": str(self.stack.scrape_interval_seconds),
             # A scrape of this one small gateway is stored within milliseconds.
-            "CUTOVER_SETTLE": "0.4",
+            "CUTOVER_SETTLE": "0.25",
             "CUTOVER_GATEWAY_URLS": json.dumps({"istio-ingress/public": self.stack.gateway_url}),
             "CUTOVER_DEVELOPMENT_HEROKU": json.dumps(["127.0.0.1", self.apps.heroku_port]),
             "CUTOVER_METRICS_PORT": str(self.metrics_port),
