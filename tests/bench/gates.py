@@ -103,7 +103,7 @@ class Gate:
                 "missed scrape" if lost else "",
             )
             self.evidence = consume(self.evidence, block, rules=self.rules, observed_at=start, **weights)
-            if seconds < hold and not self._close():
+            if not (self._may_be_worse() or (seconds >= hold and self._may_be_safe())):
                 continue
             self.said = judge(self.evidence, rules=self.rules, **weights)
             if self.said.worse:
@@ -112,12 +112,19 @@ class Gate:
                 return "advance", seconds
         return "stuck", trace.blocks * trace.block
 
-    def _close(self) -> bool:
-        # Harm is an average of these, so that it is below its limit while they all are. Judging is what takes time.
+    # Judging takes longer than consuming, so that it is done only where it can say something.
+
+    def _may_be_worse(self) -> bool:
+        # Harm is an average of these, so that it is below its limit while they all are.
         evidence = self.evidence
         bags = [evidence.alive_purse.total + sum(evidence.alive)]
         bags += [evidence.harm_purse.total + sum(bag) for bag in evidence.harm.values()]
         return max(bags) >= self.rules.harm_limit
+
+    def _may_be_safe(self) -> bool:
+        evidence = self.evidence
+        least = min((sum(bag) for bag in evidence.safety.values()), default=0.0)
+        return evidence.safety_money + least >= self.rules.safety_limit
 
 
 Rules = dict[str, Callable[[], Rule]]
@@ -373,7 +380,7 @@ def regressions(rules: Rules, runs: int, block: int) -> list[Criterion]:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=50, help="cutovers of each kind")
+    parser.add_argument("--runs", type=int, default=100, help="cutovers of each kind")
     parser.add_argument("--block", type=int, default=15, choices=(5, 15), help="length of a block, seconds")
     parser.add_argument("--only", choices=("nulls", "quiet", "regressions"), help="one part")
     parser.add_argument("--caps", action="store_true", help="compare caps of our judge, not judges")
