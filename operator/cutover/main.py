@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import signal
 import sys
 import time
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
 import kopf
 import prometheus_client
 import structlog
+from aiohttp import web
 
 from cutover.adapters.gateway import HttpGateway
 from cutover.adapters.istio import DevelopmentHeroku, IstioTraffic, RouteCache, eks_service, heroku_service
 from cutover.adapters.kubernetes import Cluster, KubernetesPlans, KubernetesWorkloads, qualified_gateways
+from cutover.adapters.lease import Election, LeaseLost
 from cutover.adapters.prometheus import PrometheusClient
 from cutover.core.observation import Plan
 from cutover.handlers import Operator, kopf_settings, register
@@ -28,6 +33,10 @@ from cutover.settings import Settings, SettingsError, read_settings
 
 #: Passes that may run at the same time.
 CONCURRENT_PASSES = 64
+#: The exit code of a process that lost its lease.
+EXIT_LEASE_LOST = 75
+
+log = structlog.get_logger("cutover")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +63,9 @@ def target_of(plan: Plan, cluster_domain: str) -> Target:
 
 async def run(settings: Settings) -> None:
     """Run until a signal says to stop."""
-    cluster = await Cluster.connect(settings.kubeconfig)
+    election = await Election.connect(settings.kubeconfig, settings.lease) if settings.lease else None
+    leading = (lambda: election.leading) if election else lambda: True
+    cluster = await Cluster.connect(settings.kubeconfig, may_write=leading)
     prometheus = PrometheusClient(settings.prometheus_url, token_file=settings.prometheus_token_file)
     gateway, clock, waker = HttpGateway(cluster, settings.gateway_urls), SystemClock(), LoopWaker()
     sampler = Sampler(
@@ -62,16 +73,66 @@ async def run(settings: Settings) -> None:
     )
     operator = waker.operator = assemble(settings, cluster, gateway, sampler, clock)
     if settings.metrics_port:
-        prometheus_client.REGISTRY.register(OperatorCollector(operator.loops.values, cluster, sampler))
+        prometheus_client.REGISTRY.register(OperatorCollector(operator.loops.values, cluster, sampler, leading))
         prometheus_client.start_http_server(settings.metrics_port, settings.listen_address)
-    sampling = asyncio.create_task(sampler.run())
+
+    async def act() -> None:
+        sampling = asyncio.create_task(sampler.run())
+        try:
+            await serve(settings, operator)
+        finally:
+            sampling.cancel()
+
     try:
-        await serve(settings, operator)
+        await (elected(settings, election, act) if election else act())
     finally:
-        sampling.cancel()
         await gateway.close()
         await prometheus.close()
         await cluster.close()
+        if election:
+            await election.close()
+
+
+async def elected(settings: Settings, election: Election, act: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Wait until it is this process that acts, and act; end the process at once when it may not any more.
+
+    Nothing is stopped first, and the process does not wait for the lease again. A Kopf that stops takes seconds, and
+    takes all tasks of its loop for its own; a process that has ended writes nothing, leaves nothing behind and cannot
+    hang. All that matters is in the plans' status and in Prometheus. Kubernetes starts it anew.
+    """
+    # Until Kopf has its own; a process that is the first of its container gets no signal that it does not ask for.
+    waiting = asyncio.current_task()
+    assert waiting is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, waiting.cancel)
+    health = await _answer_health(settings)
+
+    async def lead() -> None:
+        await health.cleanup()  # Kopf answers at the same port
+        await act()
+
+    try:
+        await election.run(lead)
+    except LeaseLost as lost:
+        log.critical("lease lost: this process ends", lease=settings.lease, problem=str(lost), code=EXIT_LEASE_LOST)
+        os._exit(EXIT_LEASE_LOST)
+    finally:
+        await health.cleanup()
+
+
+async def _answer_health(settings: Settings) -> web.AppRunner:
+    """Answer ``/healthz`` until :meth:`cleanup`."""
+
+    async def alive(_: web.Request) -> web.Response:
+        return web.json_response({})
+
+    application = web.Application()
+    application.router.add_get("/healthz", alive)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    if settings.health_port:
+        await web.TCPSite(runner, settings.listen_address, settings.health_port).start()
+    return runner
 
 
 def assemble(settings: Settings, cluster: Cluster, gateway: Gateway, metrics: Metrics, clock: Clock) -> Operator:
@@ -160,6 +221,8 @@ def configure_logging(level: str) -> None:
     # They tell of every object and request, whole bodies at DEBUG, and nothing of a decision.
     for name in ("kopf", "httpx", "httpcore", "aiohttp.access"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    # It tells of every attempt; adapters/lease.py tells of what changes.
+    logging.getLogger("kubernetes.aio.leaderelection").setLevel(logging.CRITICAL)
 
 
 def main() -> None:
@@ -171,7 +234,8 @@ def main() -> None:
     configure_logging(settings.log_level)
     if settings.kubeconfig is not None:
         os.environ["KUBECONFIG"] = str(settings.kubeconfig)  # where Kopf looks
-    asyncio.run(run(settings))
+    with contextlib.suppress(asyncio.CancelledError):  # a signal, before Kopf handles them
+        asyncio.run(run(settings))
 
 
 if __name__ == "__main__":

@@ -61,12 +61,25 @@ class Queries(Protocol):
 
 
 class OperatorCollector(Collector):
-    """Collects the state of all plans and of the operator's own dealings."""
+    """Collects the state of all plans and of the operator's own dealings.
 
-    def __init__(self, loops: Callable[[], Iterable[Loop]], api: Requests, prometheus: Queries) -> None:
+    Parameters
+    ----------
+    leading
+        Whether this process acts, or waits for another one to end.
+    """
+
+    def __init__(
+        self,
+        loops: Callable[[], Iterable[Loop]],
+        api: Requests,
+        prometheus: Queries,
+        leading: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._loops = loops
         self._api = api
         self._prometheus = prometheus
+        self._leading = leading
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing: names are not checked for conflicts before there are plans."""
@@ -141,6 +154,11 @@ class OperatorCollector(Collector):
         )
         for cause, count in dict(self._api.errors).items():
             errors.add_metric((cause,), count)
+        yield GaugeMetricFamily(
+            "cutover_leader",
+            "1 where this process acts, 0 where it waits for the lease.",
+            value=float(self._leading()),
+        )
         yield requests
         yield errors
         yield CounterMetricFamily(

@@ -48,6 +48,11 @@ class Settings(BaseModel):
     kubeconfig: Path | None = Field(
         default=None, description="Kubeconfig to use; by default the Pod's ServiceAccount."
     )
+    lease: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?/[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",
+        description="Lease, as namespace/name, by which several elect the one that acts; without it, each acts.",
+    )
     health_port: int = Field(default=8080, ge=0, le=65535, description="Port of /healthz; 0 for none.")
     metrics_port: int = Field(default=9090, ge=0, le=65535, description="Port of /metrics; 0 for none.")
     listen_address: str = Field(default="0.0.0.0", description="Address of both.")

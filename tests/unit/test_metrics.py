@@ -104,6 +104,12 @@ def test_without_plans_the_operator_tells_of_itself() -> None:
     assert value(samples, "cutover_prometheus_errors_total") == 1
     assert value(samples, "cutover_prometheus_last_success_timestamp_seconds") == NOW
     assert value(samples, "cutover_tick_lateness_seconds") == 0.25
+    assert value(samples, "cutover_leader") == 1
+
+
+def test_who_waits_for_the_lease_says_so() -> None:
+    collector = OperatorCollector(tuple, Dealings(), Queries(), leading=lambda: False)
+    assert [m.samples[0].value for m in collector.collect() if m.name == "cutover_leader"] == [0]
 
 
 @pytest.mark.parametrize("weight", [None, 0, 25, 100])

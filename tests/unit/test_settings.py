@@ -15,7 +15,7 @@ CHART = Path(__file__).parents[2] / "charts" / "cutover"
 
 
 def test_the_address_of_prometheus_is_all_that_is_needed() -> None:
-    settings = read_settings({**LEAST, "HOME": "/root", "PATH": "/bin"})
+    settings = read_settings({**LEAST, "CUTOVER_LEASE": "", "HOME": "/root", "PATH": "/bin"})
     assert settings == Settings(prometheus_url="http://prometheus.monitoring.svc:9090")
     assert (settings.scrape_interval, settings.health_port, settings.metrics_port) == (15.0, 8080, 9090)
     assert settings.namespaces == ()
@@ -32,6 +32,7 @@ def test_everything_can_be_set() -> None:
             "CUTOVER_CLUSTER_DOMAIN": "corp.example",
             "CUTOVER_NAMESPACES": "documents, search,",
             "CUTOVER_KUBECONFIG": "/tmp/kubeconfig",
+            "CUTOVER_LEASE": "cutover-system/cutover.v2",
             "CUTOVER_HEALTH_PORT": "0",
             "CUTOVER_METRICS_PORT": "9191",
             "CUTOVER_LISTEN_ADDRESS": "127.0.0.1",
@@ -43,6 +44,7 @@ def test_everything_can_be_set() -> None:
     assert settings.prometheus_token_file == Path("/var/run/token")
     assert settings.gateway_urls == {"istio-ingress/public": "http://127.0.0.1:18080"}
     assert settings.namespaces == ("documents", "search")
+    assert settings.lease == "cutover-system/cutover.v2"
     assert settings.development_heroku == ("127.0.0.1", 8443)
     assert (settings.scrape_interval, settings.settle, settings.health_port) == (5.0, 0.5, 0)
 
@@ -62,6 +64,8 @@ def test_what_is_empty_is_not_set() -> None:
         ({**LEAST, "CUTOVER_METRICS_PORT": "tcp://10.0.0.1:9090"}, "CUTOVER_METRICS_PORT: .*valid integer"),
         ({**LEAST, "CUTOVER_GATEWAY_URLS": "istio"}, "CUTOVER_GATEWAY_URLS: Invalid JSON"),
         ({**LEAST, "CUTOVER_GATEWAY_URLS": '{"a/b": "127.0.0.1"}'}, "CUTOVER_GATEWAY_URLS: .*must start with http"),
+        ({**LEAST, "CUTOVER_LEASE": "cutover"}, "CUTOVER_LEASE: .*should match"),
+        ({**LEAST, "CUTOVER_LEASE": "a/b/c"}, "CUTOVER_LEASE: .*should match"),
         ({**LEAST, "CUTOVER_LOG_LEVEL": "info"}, "CUTOVER_LOG_LEVEL: .*DEBUG"),
         ({**LEAST, "CUTOVER_PROMETEUS_TOKEN": "x"}, "CUTOVER_PROMETEUS_TOKEN: Extra inputs"),
     ],

@@ -13,7 +13,7 @@ import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -109,6 +109,24 @@ class NotServed(Unavailable):
     """The API server has no such kind: its CRD is not installed."""
 
 
+async def connect(kubeconfig: Path | None = None) -> ApiClient:
+    """Return a client of the kubeconfig's API server, or without one of that of the Pod that this runs in.
+
+    Raises
+    ------
+    kubernetes.aio.config.ConfigException
+        Where there is neither.
+    """
+    configuration = Configuration()
+    if kubeconfig is not None:
+        await kubernetes_config.load_kube_config(  # type: ignore[no-untyped-call]
+            config_file=str(kubeconfig), client_configuration=configuration, persist_config=False
+        )
+    else:
+        kubernetes_config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
+    return ApiClient(configuration)
+
+
 class Cluster:
     """Requests to the API server.
 
@@ -122,6 +140,8 @@ class Cluster:
         Transport and credentials. In-cluster tokens are read again every minute, by the package itself.
     request_timeout
         Seconds that one request may take in all.
+    may_write
+        Asked before each write, which fails as Unavailable where the answer is no.
 
     Attributes
     ----------
@@ -129,33 +149,29 @@ class Cluster:
         Requests made, by RBAC verb.
     errors
         Requests that failed, by cause: conflict, gone, forbidden, unauthorized, throttled, invalid, server, timeout,
-        unreachable.
+        unreachable, no-lease (was not made).
     """
 
-    def __init__(self, api: ApiClient, *, request_timeout: float = 5.0) -> None:
+    def __init__(
+        self, api: ApiClient, *, request_timeout: float = 5.0, may_write: Callable[[], bool] = lambda: True
+    ) -> None:
         self._api = api
         self._timeout = request_timeout
+        self._may_write = may_write
         self._limit = aiohttp.ClientTimeout(total=request_timeout)
         self.requests: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
 
     @classmethod
-    async def connect(cls, kubeconfig: Path | None = None, *, request_timeout: float = 5.0) -> Self:
-        """Use the kubeconfig, or without one the ServiceAccount of the Pod that this runs in.
-
-        Raises
-        ------
-        kubernetes.aio.config.ConfigException
-            Where there is neither.
-        """
-        configuration = Configuration()
-        if kubeconfig is not None:
-            await kubernetes_config.load_kube_config(  # type: ignore[no-untyped-call]
-                config_file=str(kubeconfig), client_configuration=configuration, persist_config=False
-            )
-        else:
-            kubernetes_config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
-        return cls(ApiClient(configuration), request_timeout=request_timeout)
+    async def connect(
+        cls,
+        kubeconfig: Path | None = None,
+        *,
+        request_timeout: float = 5.0,
+        may_write: Callable[[], bool] = lambda: True,
+    ) -> Self:
+        """Use the kubeconfig, or without one the ServiceAccount of the Pod that this runs in; see :func:`connect`."""
+        return cls(await connect(kubeconfig), request_timeout=request_timeout, may_write=may_write)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -217,6 +233,9 @@ class Cluster:
         options = dict(query or {})
         if body is not None:
             options["fieldManager"] = FIELD_MANAGER
+        if verb not in ("get", "list") and not self._may_write():
+            self.errors["no-lease"] += 1
+            raise Unavailable(f"{what}: not written: this process does not hold the lease any more")
         self.requests[verb] += 1
         try:
             async with asyncio.timeout(self._timeout):
