@@ -43,7 +43,7 @@ class Traffic(Protocol):
     async def get(self, plan: Plan, weight: int | None, *, fresh: bool = False) -> TrafficState:
         """Compare the routing objects with what the plan's desired weight asks for.
 
-        Served from the watch cache unless ``fresh``. Raises Unavailable.
+        Before the takeover, without a weight, that of the answer is whatever does not go to Heroku. Served from the watch cache unless ``fresh``. Raises Unavailable.
         """
 
     async def set(self, plan: Plan, weight: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +21,7 @@ from cutover.core.actions import Action, Decision, Event, Finalize, SetWeight, W
 from cutover.core.blocks import Block
 from cutover.core.decide import decide, not_written, probe_interval, refuse, samples_wanted
 from cutover.core.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState, WorkloadFacts
+from cutover.core.revision import desired_revision
 from cutover.core.rules import thresholds, thresholds_wanted
 from cutover.metrics import DECISION_DELAY, PASSES
 from cutover.ports import Clock, Conflict, Gateway, Gone, Metrics, Plans, Target, Traffic, Unavailable, Workloads
@@ -32,8 +34,14 @@ RETRY_SECONDS, ROLLBACK_RETRY_SECONDS = 2.0, 0.5
 FAULT_RETRY_SECONDS = 5.0
 #: Seconds for which a route may fail to be written until the status says so: a hiccup is not worth a write.
 TELL_UNWRITTEN_SECONDS = 5.0
+#: A route that was put back so often within so many seconds is fought over: each further pass waits for the pause, or two
+#: tools would write as fast as the API server can.
+REPAIRS_AT_ONCE, FIGHT_SECONDS, FIGHT_PAUSE_SECONDS = 3, 10.0, 2.0
 #: Conflicts in a row that are answered at once; more of them are no coincidence.
 CONFLICTS_AT_ONCE = 3
+#: Writes without an answer that are recognised when they come back; an outage may make thousands. One that is not is
+#: taken for somebody else's, which costs the Event of its decision and nothing else.
+UNANSWERED_WRITES = 32
 #: Blocks that wait for a write to succeed. Later ones are left in Prometheus' history until it does.
 PENDING_BLOCKS = 240
 
@@ -84,10 +92,11 @@ class PlanLoop:
         self._version = ""
         self._stored = MigrationPlanStatus()
         self._pending: tuple[Block, ...] = ()
-        self._unanswered: list[tuple[MigrationPlanStatus, Decision]] = []
+        self._unanswered: deque[tuple[MigrationPlanStatus, Decision]] = deque(maxlen=UNANSWERED_WRITES)
         self._untold: list[Event] = []
         self._conflicts = 0
         self._unwritten = False
+        self._repairs: deque[float] = deque(maxlen=REPAIRS_AT_ONCE)
         self._probe: Probe | None = None
         self._probe_started = 0.0
         self._probing: asyncio.Task[None] | None = None
@@ -131,6 +140,8 @@ class PlanLoop:
                     delay = FAULT_RETRY_SECONDS
                 if delay is None:
                     return
+                if self._fought_over():
+                    await asyncio.sleep(FIGHT_PAUSE_SECONDS)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), delay)
         finally:
@@ -217,6 +228,10 @@ class PlanLoop:
         self._plan = replace(self._plan, status=told.status)
         for event in told.events:
             await self._ports.plans.event(self._plan, event.kind, event.reason, event.message)
+
+    def _fought_over(self) -> bool:
+        """Tell whether somebody else edits the route as fast as it is put back."""
+        return len(self._repairs) == REPAIRS_AT_ONCE and self._ports.clock.now() - self._repairs[0] < FIGHT_SECONDS
 
     def _failed(self) -> None:
         self.failing_since = self.failing_since or self._ports.clock.now()
@@ -330,12 +345,18 @@ class PlanLoop:
             self._probe = None
             return
         busy = self._probing is not None and not self._probing.done()
-        if not busy and now - self._probe_started >= interval:
+        if not busy and not 0 <= now - self._probe_started < interval:  # a clock that was set back stops nothing
             self._probe_started = now
             self._probing = asyncio.create_task(self._ask(plan))
 
     async def _ask(self, plan: Plan) -> None:
-        before, probe = self._probe, await self._ports.gateway.probe(plan)
+        before = self._probe
+        try:
+            probe = await self._ports.gateway.probe(plan)
+        except Exception as fault:
+            # Of ours; without an answer the plan would wait for one and nobody would know why.
+            log.exception("probe failed", plan=plan.key)
+            probe = Probe(self._ports.clock.now(), "", healthy=False, detail=f"could not be made: {fault!r}")
         failures = 0 if probe.healthy else 1 + (before.failures if before is not None else 0)
         self._probe = replace(probe, failures=failures)
         if before is None or (before.revision, before.healthy) != (self._probe.revision, self._probe.healthy):
@@ -363,6 +384,8 @@ class PlanLoop:
                         await self._ports.traffic.set(decided, weight)
                     except Unavailable as outage:
                         raise _RouteUnavailable(str(outage)) from outage
+                    if desired_revision(plan.status) == desired_revision(decision.status):
+                        self._repairs.append(self._ports.clock.now())
                 case Finalize(end):
                     await self._ports.traffic.finalize(plan, end)
         self._unwritten = False

@@ -34,7 +34,7 @@ _logger = logging.getLogger(__name__)
 #: Prometheus finds up to 256 alternatives of a matcher by index; beyond that it tries the pattern on every label value.
 DESTINATIONS_PER_QUERY = 200
 #: What one query may ask for. A long time for few destinations, or a short time for many: it bounds the answer.
-LONGEST_REPLAY = 3600.0
+LONGEST_REPLAY, _SHORTEST_REPLAY = 3600.0, 300.0
 _DESTINATION_SECONDS = 60_000.0
 #: Older blocks are not delivered: they would be thousands, and no checkpoint is that old.
 OLDEST_BLOCK = 24 * 3600.0
@@ -77,6 +77,9 @@ class _Feed:
         The last that were handed out, for a plan that goes back, and then those that wait.
     not_before
         Unix seconds before which Prometheus is not asked again.
+    span
+        Seconds of blocks that are asked for at most. Halved where there is no answer: of many gateways an hour may be
+        more than Prometheus gives in one, each time that it is asked.
     """
 
     target: Target
@@ -86,6 +89,7 @@ class _Feed:
     error: str = ""
     error_since: float = 0.0
     not_before: float = 0.0
+    span: float = LONGEST_REPLAY
 
     def waiting(self) -> int:
         """Return how many blocks are known and not handed out."""
@@ -290,7 +294,7 @@ class Sampler:
         for (length, start), feeds in sorted(groups.items(), key=lambda group: -group[0][1]):
             due = self._boundary(now - self.settle, length)
             for chunk in _chunks(feeds, self._plans_per_query):
-                seconds = min(LONGEST_REPLAY, _DESTINATION_SECONDS / (2 * len(chunk)))
+                seconds = min(_DESTINATION_SECONDS / (2 * len(chunk)), *(feed.span for feed in chunk.values()))
                 end = min(due, start + max(1, math.floor(seconds / length)) * length)
                 try:
                     await self._serve(length, start, end, chunk)
@@ -388,6 +392,8 @@ class Sampler:
                 feed.blocks.extend(blocks)
                 feed.fetched = end
                 feed.error, feed.error_since = "", 0.0
+                if end - start <= length:  # up to date again
+                    feed.span = LONGEST_REPLAY
                 self._on_samples(key)
 
     async def _read(self, targets: Sequence[Target], start: float, end: float) -> Reading:
@@ -430,6 +436,7 @@ class Sampler:
             if self._feeds.get(key) is not feed:
                 continue
             feed.not_before = now + _RETRY_SECONDS
+            feed.span = max(feed.span / 2, _SHORTEST_REPLAY)
             began = not feed.error
             feed.error = text
             if began:

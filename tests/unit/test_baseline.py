@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutover.api.v1alpha1 import HISTOGRAM_BOUNDS_MS
+sys.path.insert(0, str(Path(__file__).parent))
+
+from world import plan_spec
+
+from cutover.api.v1alpha1 import HISTOGRAM_BOUNDS_MS, BaselineStatus, MigrationPlanStatus
+from cutover.core import rules
 from cutover.core.baseline import choose_thresholds
 from cutover.core.observation import Histogram
 
@@ -47,3 +56,25 @@ def test_at_most_5_and_a_tenth_of_a_percent_are_slower(counts: list[int]) -> Non
     assert total - cumulative[very_slow] <= 0.001 * total or very_slow == last
     below = [bound for bound in HISTOGRAM_BOUNDS_MS if bound < slow]
     assert all(total - cumulative[bound] > 0.05 * total for bound in below), "the first such bound"
+
+
+@pytest.mark.parametrize(
+    ("named", "thresholds"),
+    [
+        ({}, (250, 1000)),
+        ({"slowMs": 500}, (500, 1000)),
+        ({"slowMs": 1000}, (1000, 2500)),
+        ({"slowMs": 5000}, (5000, 10000)),
+        ({"slowMs": 3_600_000}, (3_600_000, None)),
+        ({"verySlowMs": 100}, (50, 100)),
+        ({"verySlowMs": 0.5}, (None, 0.5)),
+        ({"slowMs": 5, "verySlowMs": 10}, (5, 10)),
+    ],
+)
+def test_a_named_threshold_and_the_baselines_are_in_order(
+    named: dict[str, float], thresholds: tuple[float | None, float | None]
+) -> None:
+    """Out of order they would contradict each other, and no block could ever be judged."""
+    spec = plan_spec(gates={"slos": [{"name": "latency", "latency": named}]})
+    baseline = BaselineStatus(since=datetime.now(UTC), slow_ms=250, very_slow_ms=1000)
+    assert rules.thresholds(spec, MigrationPlanStatus(baseline=baseline)) == thresholds

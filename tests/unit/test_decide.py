@@ -18,7 +18,7 @@ from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus, OnDelet
 from cutover.core.actions import Finalize, SetWeight, WriteStatus
 from cutover.core.decide import decide, not_written, probe_interval, refuse, samples_wanted
 from cutover.core.judging import load_evidence
-from cutover.core.observation import Observation, Plan
+from cutover.core.observation import Observation, Plan, Samples
 
 
 def world(**fields: Any) -> World:
@@ -804,6 +804,156 @@ def test_a_spec_that_cannot_be_read_any_more_keeps_the_way_back_open() -> None:
     w.pass_time(40)
     plan = replace(w.plan(), unreadable="spec.steps: new in v1beta1", generation=2)
     assert decide(plan, w.observe(), w.now).status.phase is Phase.ROLLING_BACK
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        ({"gates": {"slos": [{"name": "one", "errors": {}}, {"name": "two", "errors": {}}]}}, "more than one errors"),
+        ({"schedule": {"timeZone": "Europe", "windows": []}}, "'Europe' is not a known time zone"),
+    ],
+)
+def test_a_spec_that_is_edited_to_nonsense_is_told_and_keeps_the_way_back_open(
+    edit: dict[str, Any], says: str
+) -> None:
+    w = at(25)
+    w.edit(**edit)
+    w.run(20)
+    assert (w.status.reason, w.status.weight) == ("InvalidSpec", 25)
+    assert says in w.status.message
+    w.eks = DEAD
+    w.until_phase(Phase.ROLLED_BACK, within=120)
+
+
+@pytest.mark.parametrize("phase", [Phase.COMPLETED, Phase.ROLLED_BACK])
+def test_a_spec_that_is_edited_to_nonsense_at_rest_is_told(phase: Phase) -> None:
+    w = at(10)
+    if phase is Phase.ROLLED_BACK:
+        w.eks = DEAD
+    w.until_phase(phase)
+    weights = list(w.weights)
+    w.edit(schedule={"timeZone": "Europe/Atlantis"}, attempt=2)
+    w.run(30)
+    assert (w.status.phase, w.status.reason) == (phase, "InvalidSpec")
+    assert w.condition("Stalled") == "True"
+    assert w.weights == weights
+    w.edit(schedule={"timeZone": "Europe/Paris"})
+    w.run(30)
+    assert w.condition("Stalled") == "False"
+    assert (w.status.phase is Phase.COMPLETED) is (phase is Phase.COMPLETED), "a new attempt starts once it is mended"
+
+
+def test_a_hold_of_the_same_reason_and_another_cause_is_told_within_a_minute() -> None:
+    w = at(25)
+    w.prometheus_up = False
+    w.until_reason("PrometheusUnavailable").run(90)
+    plan, seen, at_last = w.plan(), w.observe(), w.writes[-1][0]
+    assert WriteStatus() not in decide(plan, seen, w.now).actions
+    other = replace(seen, samples=Samples(error="Prometheus answered HTTP 401"))
+    assert WriteStatus() not in decide(plan, other, at_last + 30).actions
+    told = decide(plan, other, at_last + 61)
+    assert WriteStatus() in told.actions
+    assert told.status.message == "Prometheus answered HTTP 401"
+
+
+@pytest.mark.parametrize("back", [5.0, 3600.0])
+def test_a_clock_that_is_set_back_is_told_and_believes_no_probe_from_the_future(back: float) -> None:
+    w = at(50, soak="1h").until_judging(100)
+    plan, seen = w.plan(), w.observe()
+    decision = decide(plan, seen, w.now - back)
+    assert (decision.status.reason == "NoData") is (back > 60)
+    # EKS is dead then, and nobody has asked Heroku since the clock was set.
+    w.eks = DEAD
+    w.pass_time(180)
+    seen = w.observe()
+    assert seen.probe is not None
+    stale = replace(seen, probe=replace(seen.probe, at=w.now + back))
+    assert decide(w.plan(), stale, w.now).status.reason == ("EvidenceOfHarm" if back < 60 else "BothLegsUnhealthy")
+
+
+def _raise_not_written() -> World:
+    """25 % is in the status, and the route still says 10 %."""
+    w = at(10)
+    w.route_writes_fail = True
+    w.until(lambda status: w.stored.weight == 25)
+    assert w.route == Route(10, "a1-w10")
+    return w
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"suspend": True},
+        {"schedule": {"windows": [{"days": ["Sun"], "from": "09:00", "to": "10:00"}]}},
+        {"schedule": {"timeZone": "Nowhere"}},
+    ],
+    ids=str,
+)
+def test_a_raise_that_was_not_written_is_withdrawn_where_something_holds_it_by_now(edit: dict[str, Any]) -> None:
+    w = _raise_not_written()
+    w.edit(**edit)
+    w.route_writes_fail = False
+    w.tick()
+    assert (w.status.weight, w.route) == (10, Route(10, "a1-w10"))
+    assert w.decided("Withdraw") == [(25, 10)]
+    w.run(120)
+    assert w.weights == [0, 10]
+    w.eks = DEAD
+    w.until_phase(Phase.ROLLED_BACK, within=120)
+
+
+def test_a_raise_that_was_not_written_is_withdrawn_while_blind() -> None:
+    w = _raise_not_written()
+    w.prometheus_up = w.route_writes_fail = False
+    w.run(30)
+    assert (w.status.weight, w.weights) == (10, [0, 10])
+
+
+def test_a_raise_that_could_not_be_written_for_long_has_to_be_earned_anew() -> None:
+    w = _raise_not_written()
+    w.eks = DEAD
+    w.run(300)
+    w.route_writes_fail = False
+    w.until_phase(Phase.ROLLED_BACK, within=60)
+    assert w.weights == [0, 10, 0], "nothing rose on evidence from before the outage"
+    again = _raise_not_written()
+    again.run(90)
+    assert again.status.weight == 10
+    again.route_writes_fail = False
+    again.until_phase(Phase.COMPLETED)
+    assert again.weights == [0, 10, 25, 50, 100]
+
+
+def test_nothing_advances_on_a_route_that_is_not_as_it_should_be() -> None:
+    w = at(10)
+    while True:
+        seen = w.observe()
+        assert seen.traffic is not None
+        strayed = decide(w.plan(), replace(seen, traffic=replace(seen.traffic, current=False)), w.now)
+        assert strayed.status.weight == 10
+        assert SetWeight(10) in strayed.actions
+        if decide(w.plan(), seen, w.now).status.weight == 25:
+            break
+        w.step()
+    assert "written anew" in strayed.status.message
+
+
+def test_a_tool_that_fights_over_anything_but_the_weights_does_not_keep_a_plan_from_going_back() -> None:
+    w = at(25)
+    writes = len(w.writes)
+    for second in range(300):
+        w.set_route(Route(25, "a1-w25", ("policy-controller",)))
+        w.tick()
+        w.pass_time(1)
+        if second == 60:
+            assert [e.decision for e in w.status.ledger].count("Repair") == 1
+            assert "policy-controller" in w.told("DriftDetected")[-1].message
+            assert len(w.writes) - writes <= 4
+            assert w.status.weight == 25, "what was seen meanwhile is no evidence of safety"
+            w.eks = FAILING
+        if w.status.phase is Phase.ROLLING_BACK:
+            return
+    raise AssertionError("never went back")
 
 
 @pytest.mark.parametrize("back", [False, True])

@@ -16,6 +16,7 @@ from world import DEAD, HEALTHY, READY, Leg, Route, World, check, plan_spec
 
 from cutover.api.v1alpha1 import Phase
 from cutover.core.holds import ALARMING, QUIET, HoldReason
+from cutover.core.preflight import TARGET_CHECKS
 
 #: All but the one that comes of an action that failed: tests/unit/test_reconciler.py.
 HOLDS = [reason for reason in HoldReason if reason is not HoldReason.ROUTE_NOT_WRITTEN]
@@ -296,6 +297,39 @@ def test_what_could_not_be_asked_is_unknown_and_holds() -> None:
     assert (w.status.reason, w.route) == ("PreflightFailed", None)
 
 
+def test_what_could_not_be_asked_is_asked_again_soon() -> None:
+    w = world()
+    w.workload = None
+    w.tick()
+    w.tick()
+    assert w.tick() <= 2
+    w.workload = replace(READY, replicas_available=0)
+    assert w.tick() == 10
+
+
+def test_progress_of_a_target_is_told() -> None:
+    w = world()
+    for available in (0, 1):
+        w.workload = replace(READY, replicas_available=available)
+        w.run(30)
+        assert f"{available} of 2 replicas" in w.stored.message
+        assert any(f"{available} of 2 replicas" in check.message for check in w.stored.preflight)
+    writes = len(w.writes)
+    w.run(120)
+    assert len(w.writes) == writes
+
+
+def test_nothing_is_taken_over_before_it_is_known_what_is_there() -> None:
+    skip = [{"check": name, "reason": "we know"} for name in TARGET_CHECKS]
+    w = world(preflight={"skip": skip})
+    w.workload, w.routes_readable = None, False
+    w.run(30)
+    assert (w.status.reason, w.route, w.status.weight) == ("PreflightFailed", None, None)
+    assert "could not be read" in w.status.message
+    w.routes_readable = True
+    w.until_phase(Phase.BASELINE)
+
+
 def test_a_skipped_check_says_so_and_lets_pass() -> None:
     w = world(preflight={"skip": [{"check": "workload", "reason": "scaled by KEDA"}]})
     w.workload = replace(READY, replicas_available=0)
@@ -445,6 +479,15 @@ def test_the_soak_does_not_end_in_the_middle_of_a_suspicion() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------ little traffic
+
+
+def test_the_soak_does_not_end_while_eks_fails_though_the_evidence_is_young() -> None:
+    w = world(soak="10m", steps=[{"weight": 50, "hold": "30s"}, {"weight": 100}]).until_judging(100)
+    w.until(lambda _: w.now - (w.status.checkpoint.observed_at or w.now) > 575, within=600)  # type: ignore[union-attr]
+    w.eks = DEAD
+    w.until_reason("Undecided", within=60)
+    assert "in the last minute" in w.status.message
+    w.until_phase(Phase.ROLLED_BACK, within=600)
 
 
 def test_little_traffic_is_held_with_an_estimate_and_passes_in_time() -> None:

@@ -517,6 +517,15 @@ def test_a_dump_is_small_and_means_the_same() -> None:
     assert sorted(sizes)[len(sizes) // 2] < 1152
 
 
+def test_what_was_counted_for_weeks_does_not_swallow_the_next_block() -> None:
+    long = Evidence.start(Counts(200_000_000, 200_000, 200_000_000, 2_000_000, 20_000))
+    kept = Evidence.load(json.loads(json.dumps(long.dump())))
+    for _ in range(100):
+        kept = replace(kept, reference=kept.reference + Counts(400, 1, 400, 20, 1))
+        kept = Evidence.load(json.loads(json.dumps(kept.dump())))
+    assert kept.reference == Counts(200_040_000, 200_100, 200_040_000, 2_002_000, 20_100)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [

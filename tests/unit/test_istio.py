@@ -261,6 +261,36 @@ async def test_nothing_is_wanted_before_the_takeover(traffic: IstioTraffic, clus
     assert cluster.writes() == []
 
 
+@pytest.mark.parametrize(
+    ("weight", "edit", "elsewhere"),
+    [
+        (0, None, 0),
+        (100, None, 100),
+        (25, None, 25),
+        (0, lambda body: body["spec"]["http"][1].update(name="renamed"), 100),
+        (0, lambda body: body["spec"].pop("http"), 100),
+        (0, lambda body: body["spec"]["http"][1]["route"][0].update(weight="all"), 100),
+    ],
+)
+async def test_a_takeover_sees_what_an_earlier_plan_sends_to_another_service(
+    traffic: IstioTraffic, cluster: FakeCluster, weight: int, edit: Any, elsewhere: int
+) -> None:
+    """Deleted with ``onDelete: EKS`` and written anew with another Service, it would send all users back to Heroku."""
+    await traffic.set(make_plan(), weight)
+    if edit is not None:
+        edited = cluster.route()
+        edit(edited)
+        cluster.store(edited)
+        traffic.cache = RouteCache()
+    plan = make_plan(status={"phase": "Preflight"})
+    service = plan.spec.eks.service.model_copy(update={"name": "pdf-v2"})
+    heroku = plan.spec.heroku.model_copy(update={"hostname": "acme-pdf-2.herokuapp.com"})
+    eks = plan.spec.eks.model_copy(update={"service": service})
+    anew = replace(plan, uid="another", spec=plan.spec.model_copy(update={"eks": eks, "heroku": heroku}))
+    state = await traffic.get(anew, None)
+    assert (state.weight, state.current) == (elsewhere, True)
+
+
 async def test_what_was_set_is_current(traffic: IstioTraffic) -> None:
     plan = make_plan()
     await traffic.set(plan, 25)

@@ -165,6 +165,11 @@ async def test_partial_answers_are_none() -> None:
     assert len(text) < 400
 
 
+async def test_partial_answers_of_victoriametrics_are_none() -> None:
+    body = {"status": "success", "isPartial": True, "data": {"resultType": "matrix", "result": []}}
+    assert await failure(lambda _: httpx.Response(200, json=body)) == f"{NAME} says that its answer is not complete"
+
+
 @pytest.mark.parametrize(
     ("response", "text"),
     [

@@ -707,6 +707,40 @@ async def test_a_plan_that_never_could_be_read_is_let_go(events: list[Any]) -> N
     assert events[-1]["plan"] == "docs/pdf"
 
 
+async def test_an_outage_of_the_api_server_does_not_fill_the_memory(script: Callable[[Script], None]) -> None:
+    world = World()
+    script(checkpointed)
+    loop = world.loop()
+    world.fail("status", *[Unavailable("HTTP 500")] * 500)
+    for _ in range(500):
+        world.run(BLOCK)
+        await loop.tick()
+    assert len(loop._unanswered) <= reconciler.UNANSWERED_WRITES
+    await passes(loop, world)
+    script(checkpointed)
+    world.run(BLOCK)
+    await passes(loop, world)
+    assert requests_in(world.stored) == sum(block.requests for block in world.blocks)
+
+
+async def test_a_tool_that_fights_over_the_route_gets_no_answer_at_its_own_pace(
+    script: Callable[[Script], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciler, "FIGHT_PAUSE_SECONDS", 0.05)
+    world = World()
+    script(lambda plan, status: (status, (SetWeight(25),), ()))
+    loop = world.loop()
+    running = asyncio.create_task(loop.run(lambda: False))
+    for _ in range(200):
+        loop.wake()
+        await asyncio.sleep(0.001)
+    assert reconciler.REPAIRS_AT_ONCE <= world.done.count("route 25") <= 20
+    world.now += reconciler.FIGHT_SECONDS
+    assert not loop._fought_over()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 # ------------------------------------------------------------------------------------------------------------ the probe
 
 
@@ -727,6 +761,35 @@ async def test_a_probe_that_hangs_does_not_delay_a_rollback(script: Callable[[Sc
     await asyncio.wait_for(loop.tick(), 1)
     assert world.weight == 0
     assert world.probes == 1  # one at a time
+
+
+async def test_a_probe_that_cannot_be_made_is_told(script: Callable[[Script], None]) -> None:
+    world = World()
+
+    async def fail() -> None:
+        raise KeyError("number")
+
+    world.probing = fail
+    script(quiet)
+    loop = world.loop()
+    for failures in (1, 2):
+        await loop.tick()
+        await asyncio.sleep(0.01)
+        assert loop._probe is not None
+        assert (loop._probe.healthy, loop._probe.failures) == (False, failures)
+        assert "KeyError('number')" in loop._probe.detail
+        world.now += 60
+
+
+async def test_a_clock_that_is_set_back_stops_no_probe(script: Callable[[Script], None]) -> None:
+    world = World()
+    script(quiet)
+    loop = world.loop()
+    for asked in (1, 2, 2):
+        await loop.tick()
+        await asyncio.sleep(0.01)
+        assert world.probes == asked
+        world.now -= 3600 if asked == 1 else -1
 
 
 async def test_a_probe_with_news_wakes_the_loop(script: Callable[[Script], None]) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import re
 import sys
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -149,6 +151,31 @@ async def test_long_replay_is_fetched_in_pieces_and_in_order(world: World) -> No
         got += world.sampler.take("ns/0").blocks
     assert ends(tuple(got)) == [15.0 * (number + 1) for number in range(720)]
     assert all(block.usable for block in got)
+
+
+async def test_a_replay_that_is_too_much_at_once_is_fetched_in_smaller_pieces(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = world.tsdb.query
+
+    async def limited(promql: str, at: float) -> list[dict[str, Any]]:
+        window = re.search(r"\[(\d+)ms\]", promql)
+        if window and int(window[1]) > 600_000:
+            raise Unavailable("Prometheus at prom:9090 answered more than 64 MiB")
+        return await ask(promql, at)
+
+    monkeypatch.setattr(world.tsdb, "query", limited)
+    world.run_to(START + 3600 + 1)
+    world.sampler.watch("ns/0", world.target(0))
+    got: list[Block] = []
+    for _ in range(20):
+        await world.sampler.tick()
+        got += world.sampler.take("ns/0").blocks
+        world.run_to(world.clock.time + 5)
+    assert len(got) >= 240
+    assert ends(tuple(got)) == [15.0 * (number + 1) for number in range(len(got))]
+    assert world.sampler.take("ns/0").error == ""
+    assert world.sampler.errors <= 3, "once it is known how much is too much, it is not tried again and again"
 
 
 async def test_replay_is_bounded(world: World) -> None:

@@ -69,7 +69,7 @@ def plan_spec(**fields: Any) -> MigrationPlanSpec:
 
 @dataclass(frozen=True)
 class Route:
-    """The VirtualService."""
+    """The VirtualService; somebody else's hand in it is an edit, of something else where the weight is as it was."""
 
     weight: int | None
     revision: str
@@ -186,7 +186,7 @@ class World:
             traffic = TrafficState(
                 weight=self.route.weight if self.route else None,
                 revision=self.route.revision if self.route else "",
-                current=wanted is None or wanted == is_there,
+                current=wanted is None or (wanted == is_there and not (self.route and self.route.foreign)),
                 foreign=self.route.foreign if self.route else (),
             )
         return Observation(

@@ -300,6 +300,17 @@ def split_weight(body: Mapping[str, Any], plan: Plan, cluster_domain: str = "clu
     return eks
 
 
+def not_on_heroku(body: Mapping[str, Any]) -> int:
+    """Return the percent of requests that a route of any plan sends elsewhere than to Heroku; 100 if it is not known."""
+    try:
+        (split,) = (route for route in body["spec"]["http"] if route.get("name") == SPLIT_ROUTE)
+        legs = ((leg["headers"]["response"]["set"][LEG_HEADER], leg.get("weight", 0)) for leg in split["route"])
+        heroku = sum(int(weight) for name, weight in legs if name == PROBE_VALUE)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return 100
+    return max(0, 100 - heroku)
+
+
 def _newer(version: str, than: str) -> bool:
     # Versions count up, as numbers, within one kind; whatever does not is taken as news.
     return int(version) > int(than) if version.isdecimal() and than.isdecimal() else version != than
@@ -401,8 +412,8 @@ class IstioTraffic:
     async def get(self, plan: Plan, weight: int | None, *, fresh: bool = False) -> TrafficState:
         """Compare the routing objects with what the plan's desired weight asks for.
 
-        Without a weight nothing is asked for, and whatever there is counts as current. Served from the watch cache
-        unless ``fresh``. Raises Unavailable.
+        Without a weight nothing is asked for, and whatever there is counts as current; its weight is then what does not
+        go to Heroku, be it another plan's Service. Served from the watch cache unless ``fresh``. Raises Unavailable.
         """
         wanted = self._render(plan, weight or 0)
         if weight is None:
@@ -412,7 +423,7 @@ class IstioTraffic:
         strayed = [one for one, body in zip(live, wanted, strict=True) if not self._matches(one, body)]
         present = [one for one in strayed or live if one is not None]
         return TrafficState(
-            weight=None if route is None else split_weight(route.body, plan, self.cluster_domain),
+            weight=None if route is None else self._weight(route, plan, takeover=weight is None),
             revision="" if route is None else stamped_revision(route.body),
             current=weight is None or not strayed,
             # Of those that are not as they should be, if any: others may own a part of the rest in all harmony.
@@ -451,6 +462,9 @@ class IstioTraffic:
                 await self.set(plan, 100)
             case OnDelete.LEAVE:
                 pass
+
+    def _weight(self, route: Live, plan: Plan, *, takeover: bool) -> int | None:
+        return not_on_heroku(route.body) if takeover else split_weight(route.body, plan, self.cluster_domain)
 
     def _render(self, plan: Plan, weight: int) -> list[Json]:
         return render(plan, weight, development=self.development, cluster_domain=self.cluster_domain)

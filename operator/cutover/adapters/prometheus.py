@@ -150,6 +150,8 @@ class PrometheusClient:
             raise Unavailable(text)
         if warnings := answer.get("warnings"):
             raise Unavailable(f"{self._name} warns that its answer is not complete: {_short(str(warnings[0]))}")
+        if answer.get("isPartial"):  # VictoriaMetrics says it so
+            raise Unavailable(f"{self._name} says that its answer is not complete")
         data = answer.get("data")
         if isinstance(data, dict) and data.get("resultType") in ("vector", "matrix"):
             result = data.get("result")

@@ -698,7 +698,7 @@ class Checkpoint(Model):
     at: float = Field(default=0.0, description="Unix seconds of this checkpoint.")
     weight_since: float = Field(description="Unix seconds at which the current weight was decided.")
     previous_weight: int = Field(
-        default=0, description="Weight before that; seeing the new one means telling them apart."
+        default=0, ge=0, le=100, description="Weight before that; seeing the new one means telling them apart."
     )
     share_pool: tuple[float, float] = Field(
         default=(0.0, 0.0), description="Requests to EKS and to both legs, pooled until the weight is seen."
@@ -733,7 +733,9 @@ class MigrationPlanStatus(Model):
     phase: Phase = Field(default=Phase.PENDING, description="Where the plan is.")
     attempt: int = Field(default=0, description="The spec's attempt that this status is about.")
     step: str = Field(default="", description="Current step of all steps, such as 2/4.")
-    weight: int | None = Field(default=None, description="Desired percent of requests to EKS; unset before takeover.")
+    weight: int | None = Field(
+        default=None, ge=0, le=100, description="Desired percent of requests to EKS; unset before takeover."
+    )
     share: Share | None = Field(default=None, description="Percent of requests seen on the EKS leg at the gateway.")
     since: Time | None = Field(default=None, description="Start of the current phase or step.")
     reason: str = Field(default="", description="Why it is there, in one word.")

@@ -40,7 +40,7 @@ from cutover.core.holds import ALARMING, QUIET, Hold, HoldReason
 from cutover.core.judging import GAPS_UNTIL_NO_DATA, dump_evidence, load_evidence, read, share, take_in
 from cutover.core.ledger import note, note_hold, note_repair, shorten
 from cutover.core.observation import Observation, Plan
-from cutover.core.revision import desired_revision, rollback_revision
+from cutover.core.revision import desired_revision, revision, rollback_revision
 from cutover.core.rules import gate_rules, thresholds_wanted
 from cutover.core.share import LEAST_REQUESTS as LEAST_SHARE_REQUESTS
 from cutover.core.share import Pool
@@ -53,6 +53,8 @@ CHECKPOINT_SECONDS = 60.0
 SHARE_DEADLINE_SECONDS = 120.0
 #: Seconds after which a probe of the Heroku leg says nothing about now.
 PROBE_LIFETIME_SECONDS = 60.0
+#: Seconds for which a raise that could not be written to the route is tried on; then its evidence is too old.
+RAISE_LIFETIME_SECONDS = 60.0
 #: Seconds to wait for evidence that are still called judging; longer ones are a hold for want of traffic.
 PATIENCE_SECONDS = 600.0
 #: Characters of a message in the status; it is repeated in the conditions.
@@ -178,6 +180,8 @@ class _Pass:
             return wished
         if status.phase in (Phase.PENDING, Phase.PREFLIGHT) and (invalid := self._invalid()):
             return self._held(status, invalid)
+        if status.phase in (Phase.COMPLETED, Phase.ROLLED_BACK) and (invalid := self._invalid()):
+            return self._held(status, invalid, requeue=300)
         match status.phase:
             case Phase.PENDING:
                 return self.pending(status)
@@ -214,14 +218,20 @@ class _Pass:
         status = status.model_copy(update={"preflight": checks})
         if not preflight.passed(checks):
             detail = "; ".join((preflight.summary(checks), *self.seen.errors))
-            return self._hold(status, HoldReason.PREFLIGHT_FAILED, detail, requeue=10)
+            # A hiccup of the API server is nothing that people have to mend first.
+            unanswered = self.seen.workload is None
+            return self._hold(status, HoldReason.PREFLIGHT_FAILED, detail, requeue=2 if unanswered else 10)
         if spec.suspend:
             return self._hold(status, HoldReason.SUSPENDED, "spec.suspend is set; set it to false to go on")
         if status.weight is None:
-            there = self.seen.traffic.weight if self.seen.traffic is not None else None
-            if there:
+            if self.seen.traffic is None:  # also where people have taken all the checks upon themselves
+                detail = "; ".join(
+                    ("whether a route of an earlier plan is there could not be read", *self.seen.errors)
+                )
+                return self._hold(status, HoldReason.PREFLIGHT_FAILED, detail, requeue=2)
+            if there := self.seen.traffic.weight:
                 detail = (
-                    f"a route of an earlier plan sends {there} % to EKS, and the takeover would send it all to Heroku; "
+                    f"a route of an earlier plan sends {there} % elsewhere, and the takeover would send it all to Heroku; "
                     "delete that VirtualService first if this is what you want"
                 )
                 return self._hold(status, HoldReason.PREFLIGHT_FAILED, detail, requeue=10)
@@ -291,8 +301,11 @@ class _Pass:
     def judge(self, status: MigrationPlanStatus) -> _Outcome:
         """Shifting and soaking: take in what was seen, go back on harm, move up on evidence, hold otherwise."""
         weight = status.weight or 0
+        if withdrawn := self._withdrawn(status):
+            return withdrawn
         if drifted := self._put_back(status):
             return drifted
+        status = self._repaired(status)
         checkpoint = self._take_in(status)
         judgement = self._judgement(checkpoint, weight)
         reading = read(judgement, observed=checkpoint.observed_at is not None, at_full=weight == 100)
@@ -372,6 +385,9 @@ class _Pass:
         if self.seen.traffic is None:  # somebody may have changed it; and it could not be written either
             detail = "; ".join(("the route cannot be read", *self.seen.errors))
             return _Outcome(status, "Judging", f"ready for {target.weight} %; {detail}", requeue=2)
+        if not self.seen.traffic.current:
+            detail = f"the route is being written anew at {weight} % first"
+            return _Outcome(status, "Judging", f"ready for {target.weight} %; {detail}", requeue=1)
         if hold := self._gatekept(status, target):
             return self._held(status, hold)
         message = f"{weight} % → {target.weight} %: {evidence}"
@@ -404,10 +420,12 @@ class _Pass:
         if left > 0:
             message = f"all traffic on EKS; soaking for another {_span(left)}"
             return _Outcome(status, "Soaking", message, requeue=min(left, self.block_seconds))
-        if judgement.harm >= gate.HARM_HOLD:
-            # The end of the soak ends the judging too: not in the middle of a suspicion.
+        # The end of the soak ends the judging too: not in the middle of a suspicion.
+        alive = judgement.metrics[-1]
+        if judgement.harm >= gate.HARM_HOLD or alive.eks_bad > (1 - gate.ALIVE_SHARE) * alive.eks_total:
             message = (
-                f"the soak is over, but not with evidence of harm {judgement.harm:.0f} of {judgement.harm_limit:.0f}"
+                f"the soak is over, but not with evidence of harm {judgement.harm:.0f} of {judgement.harm_limit:.0f}; "
+                + alive.sentence.split(";")[0]
             )
             return self._hold(status, HoldReason.UNDECIDED, f"{message}; it goes on until that is settled")
         if spec.suspend:
@@ -507,13 +525,66 @@ class _Pass:
         )
         return _Outcome(lowered, "AwaitingShare", message, events=(Event("Normal", "Lower", message),), requeue=1)
 
+    def _withdrawn(self, status: MigrationPlanStatus) -> _Outcome | None:
+        """Take back a raise that never reached the route, once its evidence is old or something holds it by now."""
+        checkpoint, traffic, weight = status.checkpoint, self.seen.traffic, status.weight or 0
+        if checkpoint is None or traffic is None or (checkpoint.live_at, checkpoint.observed_at) != (None, None):
+            return None
+        before = checkpoint.previous_weight
+        if before >= weight or (traffic.weight, traffic.revision) != (before, revision(status.attempt, before)):
+            return None
+        why = ""
+        if hold := self._held_raise(status, before):
+            why = f"{hold.reason}: {hold.message}"
+        elif self.now - checkpoint.weight_since > RAISE_LIFETIME_SECONDS:
+            why = f"the evidence is {_span(self.now - checkpoint.weight_since)} old"
+        if not why:
+            return None
+        message = f"{weight} % → {before} %: {weight} % could not be written to the route, and now {why}"
+        lowered = self._at_weight(status, before).model_copy(
+            update={"ledger": note(status, "Withdraw", to=before, reason="NotWritten", message=message, now=self.time)}
+        )
+        return _Outcome(lowered, "Withdrawn", message, events=(Event("Normal", "Withdraw", message),), requeue=1)
+
+    def _held_raise(self, status: MigrationPlanStatus, before: int) -> Hold | None:
+        """Return what would hold the raise to the status' weight if it were decided now."""
+        if invalid := self._invalid():
+            return invalid
+        if self.seen.samples.error:
+            return Hold(HoldReason.PROMETHEUS_UNAVAILABLE, self.seen.samples.error)
+        if self._heroku_fails():
+            return Hold(HoldReason.HEROKU_CANNOT_TAKE_BACK, self._probe_text())
+        if self.plan.spec.suspend:
+            return Hold(HoldReason.SUSPENDED, "spec.suspend is set")
+        target = next_step(self.plan.spec, before)
+        return self._gatekept(status, target) if target is not None else None
+
+    def _repaired(self, status: MigrationPlanStatus) -> MigrationPlanStatus:
+        """Note somebody else's edit that left the weights alone: it is put back, and the judging goes on.
+
+        A tool that repeats it must not keep a plan from going back. What was learned of safety meanwhile is dropped.
+        """
+        traffic, checkpoint = self.seen.traffic, status.checkpoint
+        if traffic is None or traffic.current or not traffic.foreign or checkpoint is None:
+            return status
+        message = f"the route was edited by {', '.join(traffic.foreign)} (not its weights); put back"
+        evidence = replace(load_evidence(checkpoint), safety={}, safety_money=1.0)
+        return status.model_copy(
+            update={
+                "checkpoint": checkpoint.model_copy(update={"evidence": dump_evidence(evidence)}),
+                "ledger": note_repair(status, reason=HoldReason.DRIFT_DETECTED, message=message, now=self.time),
+            }
+        )
+
     def _put_back(self, status: MigrationPlanStatus) -> _Outcome | None:
-        """Answer somebody else's edit of the route: it is put back, and the weight has to be seen again."""
+        """Answer somebody else's edit of the weights: it is put back, and the weight has to be seen again."""
         traffic = self.seen.traffic
         gone = traffic is not None and traffic.weight is None
         if traffic is None or traffic.current or not (traffic.foreign or gone):
             return None
         weight = status.weight or 0
+        if (traffic.weight, traffic.revision) == (weight, desired_revision(status)):
+            return None
         who = f"edited by {', '.join(traffic.foreign)}" if traffic.foreign else "deleted or made unreadable"
         seen = "no readable weight" if gone else f"{traffic.weight} % to EKS"
         message = f"the route was {who} ({seen}); put back to {weight} %"
@@ -548,8 +619,8 @@ class _Pass:
         return None
 
     def _late(self, heard: float) -> bool:
-        """Tell whether blocks should have come since then."""
-        return self.now - heard > 4 * self.block_seconds + 5
+        """Tell whether blocks should have come since then, or cannot come for long, as the clock was set back."""
+        return abs(self.now - heard) > 4 * self.block_seconds + 5
 
     def _invalid(self) -> Hold | None:
         """Hold what cannot be done as asked; traffic that is on EKS is still judged, and the way back stays open."""
@@ -576,10 +647,7 @@ class _Pass:
                 )
         if checkpoint.observed_at is None:
             return self._unseen(status, checkpoint)
-        probe = self.seen.probe
-        # One answer that fails is noise of a service that errs; no weight rises on it, but it is no alarm either.
-        failing = probe is not None and not self._heroku_answers() and (probe.healthy or probe.failures > 1)
-        if failing:
+        if self._heroku_fails():
             return Hold(HoldReason.HEROKU_CANNOT_TAKE_BACK, f"{self._probe_text()}: there is nothing to go back to")
         if weight and weight < 100 and judgement.heroku_silent:
             return Hold(HoldReason.INSUFFICIENT_TRAFFIC, "the Heroku leg has no requests to compare with")
@@ -654,7 +722,16 @@ class _Pass:
 
     def _heroku_answers(self) -> bool:
         probe = self.seen.probe
-        return probe is not None and probe.healthy and self.now - probe.at <= PROBE_LIFETIME_SECONDS
+        # One from the future is as old as nobody knows: the clock was set back.
+        return probe is not None and probe.healthy and abs(self.now - probe.at) <= PROBE_LIFETIME_SECONDS
+
+    def _heroku_fails(self) -> bool:
+        """Tell whether the way back is closed, as far as probes can say.
+
+        One answer that fails is noise of a service that errs; no weight rises on it, but it is no alarm either.
+        """
+        probe = self.seen.probe
+        return probe is not None and not self._heroku_answers() and (probe.healthy or probe.failures > 1)
 
     def _probe_text(self) -> str:
         probe = self.seen.probe
@@ -763,12 +840,14 @@ class _Pass:
             }
         )
         changed = _significant(status) != _significant(before)
+        learned = samples_wanted(status) and status.checkpoint != before.checkpoint
+        # The same reason to hold may have another cause by now.
+        news = learned or (outcome.hold is not None and message != before.message)
         due = (
-            samples_wanted(status)
+            news
             and status.checkpoint is not None
             and before.checkpoint is not None
-            and status.checkpoint != before.checkpoint
-            and self.now - before.checkpoint.at >= CHECKPOINT_SECONDS
+            and not 0 <= self.now - before.checkpoint.at < CHECKPOINT_SECONDS
         )
         if (changed or due) and status.checkpoint is not None:
             status = status.model_copy(update={"checkpoint": status.checkpoint.model_copy(update={"at": self.now})})
@@ -825,7 +904,11 @@ def _significant(status: MigrationPlanStatus) -> Iterable[Any]:
         status.since,
         status.reason,
         status.checkpoint is None or (status.checkpoint.weight_since, status.checkpoint.observed_at is None),
-        tuple((check.check, check.status) for check in status.preflight),
+        tuple(
+            # What a probe says changes with every probe.
+            (check.check, check.status, check.message if check.check != preflight.HEROKU_CHECK else "")
+            for check in status.preflight
+        ),
         status.baseline,
         len(status.ledger),
         status.ledger[-1:],

@@ -232,7 +232,7 @@ class Evidence:
         return cls(reference=reference or Counts())
 
     def dump(self) -> dict[str, Any]:
-        """Return plain JSON, mostly below 1 KiB. Numbers are rounded to 6 significant digits."""
+        """Return plain JSON, mostly below 1 KiB. Numbers are rounded to 6 significant digits, counts to 12."""
         data: dict[str, Any] = {
             "v": 1,
             "end": self.last_end,
@@ -298,14 +298,15 @@ class Evidence:
         )
 
 
-def _short(numbers: Sequence[float]) -> list[float]:
-    """Round to 6 significant digits; whole numbers without a point, which JSON writes shorter."""
-    rounded = (float(f"{number:.6g}") for number in numbers)
-    return [int(number) if number.is_integer() and number < 1e6 else number for number in rounded]
+def _short(numbers: Sequence[float], digits: int = 6) -> list[float]:
+    """Round to some significant digits; whole numbers without a point, which JSON writes shorter."""
+    rounded = (float(f"{number:.{digits}g}") for number in numbers)
+    return [int(number) if number.is_integer() and number < 10**digits else number for number in rounded]
 
 
 def _short_counts(counts: Counts) -> list[float]:
-    return _short((counts.requests, counts.errors, counts.timed, counts.slow, counts.very_slow))
+    # What weeks have counted must not swallow the next block: errors would go on being added, and requests not.
+    return _short((counts.requests, counts.errors, counts.timed, counts.slow, counts.very_slow), digits=12)
 
 
 def _load_recent(item: Mapping[str, Any]) -> Recent:

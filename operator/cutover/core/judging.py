@@ -94,7 +94,7 @@ def load_evidence(checkpoint: Checkpoint) -> Evidence:
 def _read(text: str) -> Evidence:
     try:
         return Evidence.load(json.loads(text)) if text else Evidence()
-    except ValueError:
+    except (ValueError, RecursionError):
         return Evidence()
 
 

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus, ToleranceSpec
+from cutover.api.v1alpha1 import HISTOGRAM_BOUNDS_MS, MigrationPlanSpec, MigrationPlanStatus, ToleranceSpec
 from cutover.core.gate import DEFAULT_METRICS, GateRules, MetricRule, Tolerance
 
 
 def gate_rules(spec: MigrationPlanSpec) -> GateRules:
     """Return the judge's rules for a plan.
 
-    A plan that leaves a gate out gives its part of the wager to the others, in proportion.
+    A plan that leaves a gate out gives its part of the wager to the others, in proportion. Of two of one kind the first
+    is judged: :func:`cutover.core.support.problems` holds such a plan, but its way back has to stay open.
     """
     by_name = {rule.name: rule for rule in DEFAULT_METRICS}
     chosen: list[MetricRule] = []
-    for slo in spec.gates.slos:
-        if slo.errors is not None:
-            chosen.append(
-                replace(
-                    by_name["errors"], harm=_tolerance(slo.errors.tolerate), advance=_tolerance(slo.errors.advance)
-                )
-            )
-        if slo.latency is not None:
-            chosen += [by_name["slow"], by_name["verySlow"]]
+    errors = next((slo.errors for slo in spec.gates.slos if slo.errors is not None), None)
+    if errors is not None:
+        harm, advance = _tolerance(errors.tolerate), _tolerance(errors.advance)
+        chosen.append(replace(by_name["errors"], harm=harm, advance=advance))
+    if any(slo.latency is not None for slo in spec.gates.slos):
+        chosen += [by_name["slow"], by_name["verySlow"]]
     scale = sum(rule.weight for rule in DEFAULT_METRICS) / sum(rule.weight for rule in chosen)
     return GateRules(
         alpha=spec.gates.false_rollback_rate,
@@ -34,15 +32,22 @@ def gate_rules(spec: MigrationPlanSpec) -> GateRules:
 
 
 def thresholds(spec: MigrationPlanSpec, status: MigrationPlanStatus) -> tuple[float | None, float | None]:
-    """Return X1 and X2 in milliseconds: the plan's own, else the baseline's, else ``None`` (not known, or unused)."""
+    """Return X1 and X2 in milliseconds: the plan's own, else the baseline's, else ``None`` (not known, or unused).
+
+    Where the plan names one of the two, the baseline's is kept on its side of it.
+    """
     latency = next((slo.latency for slo in spec.gates.slos if slo.latency is not None), None)
     if latency is None:
         return None, None
     baseline = status.baseline
-    return (
-        latency.slow_ms or (baseline.slow_ms if baseline else None),
-        latency.very_slow_ms or (baseline.very_slow_ms if baseline else None),
-    )
+    slow = latency.slow_ms or (baseline.slow_ms if baseline else None)
+    very_slow = latency.very_slow_ms or (baseline.very_slow_ms if baseline else None)
+    if slow is not None and very_slow is not None and very_slow <= slow:
+        if latency.slow_ms is not None:
+            return slow, next((bound for bound in HISTOGRAM_BOUNDS_MS if bound > slow), None)
+        if latency.very_slow_ms is not None:
+            return next((bound for bound in reversed(HISTOGRAM_BOUNDS_MS) if bound < very_slow), None), very_slow
+    return slow, very_slow
 
 
 def thresholds_wanted(spec: MigrationPlanSpec) -> bool:

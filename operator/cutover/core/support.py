@@ -25,7 +25,7 @@ def problems(spec: MigrationPlanSpec) -> tuple[str, ...]:
     if spec.schedule is not None:
         try:
             ZoneInfo(spec.schedule.time_zone)
-        except (ZoneInfoNotFoundError, ValueError):
+        except (ZoneInfoNotFoundError, ValueError, OSError):  # "Europe" is a directory
             found.append(
                 f"schedule.timeZone: {spec.schedule.time_zone!r} is not a known time zone; use an IANA name such as "
                 "Europe/Paris"
