@@ -51,6 +51,19 @@ def test_refuses_and_says_why(api: Any, case: Case) -> None:
     assert_refused(create(api, case.manifest, "default", dryRun="All"), case.says)
 
 
+@pytest.mark.parametrize("length", [63, 64])
+def test_a_name_has_to_fit_into_a_label(api: Any, length: int) -> None:
+    manifest = {**copy.deepcopy(BASE), "metadata": {"name": "p" * length}}
+    answer = create(api, manifest, "default", dryRun="All")
+    if length <= 63:
+        assert answer[0] == 201, answer
+        MigrationPlan.from_wire(manifest)
+    else:
+        assert_refused(answer, ("metadata.name", "at most 63 characters"))
+        with pytest.raises(ValidationError, match="at most 63 characters"):
+            MigrationPlan.from_wire(manifest)
+
+
 #: What ends up in manifests by a template's or a person's mistake.
 ODD: tuple[Any, ...] = (
     *(None, "", "a\n", "é", "x" * 300, "0", "0s", "91d", "5401s", "2026-12-19T00:00:00Z", "pdf.example.com", "Mon"),

@@ -260,7 +260,11 @@ class Cluster:
             self.errors["unreachable"] += 1
             raise Unavailable(f"{what}: the API server cannot be reached: {error}") from error
         if 200 <= response.status < 300:
-            answer: Json = json.loads(data)
+            try:
+                answer: Json = json.loads(data)
+            except ValueError:
+                self.errors["invalid"] += 1
+                raise Unavailable(f"{what}: the answer is no JSON: is a proxy before the API server?") from None
             return answer
         cause, failure = translate(response.status, response.headers, data, what)
         self.errors[cause] += 1

@@ -782,9 +782,22 @@ def _kept(path: str) -> Rule:
 class MigrationPlan(Model):
     """Moves one service's traffic from Heroku to EKS: in steps, on evidence, with the way back open."""
 
-    RULES = tuple(
-        _kept(path)
-        for path in ("heroku.app", "heroku.hostname", "eks.service", "traffic.istio.hosts", "traffic.istio.ownership")
+    RULES = (
+        Rule(
+            "metadata.name: at most 63 characters, because it is the value of a label; write a shorter one",
+            "size(self.metadata.name) <= 63",
+            lambda plan: len(plan.metadata.get("name", "")) <= 63,
+        ),
+        *(
+            _kept(path)
+            for path in (
+                "heroku.app",
+                "heroku.hostname",
+                "eks.service",
+                "traffic.istio.hosts",
+                "traffic.istio.ownership",
+            )
+        ),
     )
 
     api_version: Literal["cutover.dev/v1alpha1"]
