@@ -44,6 +44,9 @@ PLAN_UID_ANNOTATION = "cutover.dev/plan-uid"
 #: Objects per page of a list: what ``kubectl`` asks for.
 PAGE = 500
 
+#: Requests that are made at the same time; a TLS connection has buffers of more than 256 KiB.
+CONNECTIONS = 16
+
 #: Equal Events of one plan within this many seconds are posted once.
 EVENT_QUIET_SECONDS = 300.0
 
@@ -124,6 +127,8 @@ async def connect(kubeconfig: Path | None = None) -> ApiClient:
         )
     else:
         kubernetes_config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
+    # The checkpoints of all plans come at once. A TLS connection for each would cost more than they do.
+    configuration.connection_pool_maxsize = CONNECTIONS
     return ApiClient(configuration)
 
 
