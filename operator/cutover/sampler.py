@@ -333,8 +333,8 @@ class Sampler:
             scrapes = [float(item["value"][1]) for item in found]
         phase = best_phase(scrapes, self._scrape_interval)
         self._find_phase_at = now + _PHASE_SECONDS
-        if phase is None:  # a gateway that has not served anything yet
-            self._find_phase_at = now + _LONGEST_SLEEP
+        if phase is None:  # a gateway that has not served anything yet, or not been scraped since
+            self._find_phase_at = now + self._scrape_interval
             phase = self._phase or 0.0
         elif self._phase is None:
             phase = self._continued(phase)

@@ -517,9 +517,9 @@ async def test_an_outage_before_the_phase_is_known_is_told_and_ends() -> None:
     assert taken.blocks
 
 
-async def test_gateways_without_traffic_are_asked_about_once_a_minute() -> None:
+async def test_gateways_without_traffic_are_asked_about_once_a_scrape() -> None:
     world = World(plans=0, phase=None)
     world.sampler.watch("ns/0", world.target(0))
     for second in range(1, 60):
         await world.ask_at(START + second)
-    assert sum("timestamp" in promql for promql, _ in world.tsdb.queries) == 1
+    assert sum("timestamp" in promql for promql, _ in world.tsdb.queries) == 4
