@@ -13,7 +13,7 @@ STATE ?= $(CACHE)/stacks/default
 help:  ## What can be done here
 	@grep -hE '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
-$(VENV)/.ready: requirements-dev.lock
+$(VENV)/.ready: | requirements-dev.lock
 	@$(BOOTSTRAP) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; point BOOTSTRAP_PYTHON at one")'
 	@echo "installing the locked Python packages into $(VENV)"
 	@rm -rf "$(VENV)" && $(BOOTSTRAP) -m venv "$(VENV)"
