@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from cutover.api.v1alpha1 import MigrationPlanStatus, OnDelete
 from cutover.core.observation import Histogram, Plan, Probe, Samples, TrafficState, WorkloadFacts
+from cutover.core.own import GateReading, OwnGate
+from cutover.core.series import Result
 
 
 class Unavailable(Exception):
     """The other side could not be asked: an outage, a time-out, a missing permission. Its text is for people."""
+
+
+class QueryRefused(Unavailable):
+    """Prometheus was asked, and says that the query is wrong. Its text is for people and has the position."""
 
 
 class Conflict(Exception):
@@ -83,6 +90,8 @@ class Target:
         Length of a block.
     since
         Unix seconds: blocks that start then or later are wanted. The end of the last consumed block goes on after it.
+    source
+        Name of the Prometheus that has them, ``""`` for the default one.
     """
 
     heroku: str
@@ -92,6 +101,58 @@ class Target:
     very_slow_ms: float | None
     block_seconds: int
     since: float
+    source: str = ""
+
+
+class Prometheus(Protocol):
+    """One Prometheus, or what speaks its API."""
+
+    async def query(self, promql: str, at: float) -> Result:
+        """Evaluate an expression at a time in Unix seconds. Raises QueryRefused, Unavailable."""
+
+    async def query_range(self, promql: str, start: float, end: float, step: float) -> Result:
+        """Evaluate an expression from ``start`` to ``end`` every ``step`` seconds. Raises QueryRefused, Unavailable."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnTarget:
+    """What must be asked for one plan's own gates.
+
+    Parameters
+    ----------
+    source
+        Name of the Prometheus, ``""`` for the default one.
+    gates
+        Rendered and checked gates.
+    block_seconds
+        Length of a block, which is also how often everything is asked.
+    since
+        Unix seconds by name of a ratio gate: end of the last block that was consumed.
+    judged_from
+        Unix seconds: a bound's values from before are of no use (another weight); ``None`` while only the newest is.
+    baselines
+        Names of bounds whose value before the migration is wanted.
+    """
+
+    source: str
+    gates: tuple[OwnGate, ...]
+    block_seconds: int
+    since: Mapping[str, float]
+    judged_from: float | None
+    baselines: frozenset[str] = frozenset()
+
+
+class OwnMetrics(Protocol):
+    """Answers to the plans' own queries. A slow one delays its own plan only."""
+
+    def watch(self, key: str, target: OwnTarget) -> None:
+        """Ask for a plan's own gates from now on; called at every pass, cheap if unchanged."""
+
+    def forget(self, key: str) -> None:
+        """Stop."""
+
+    def take(self, key: str) -> Mapping[str, GateReading]:
+        """Return what is known, by gate: blocks since the last call, none twice; the newest points and problems."""
 
 
 class Metrics(Protocol):

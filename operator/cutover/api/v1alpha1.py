@@ -9,31 +9,32 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetJsonSchemaHandler,
-    PlainSerializer,
-    WithJsonSchema,
-    model_validator,
-)
-from pydantic.alias_generators import to_camel
-from pydantic_core import CoreSchema
+from pydantic import Field, PlainSerializer
 
-from cutover.api.rules import DURATION_PATTERN, Rule, between, cel_seconds, matching, once, within
+from cutover.api.gates import DEFAULT_SLOS as DEFAULT_SLOS
+from cutover.api.gates import HISTOGRAM_BOUNDS_MS as HISTOGRAM_BOUNDS_MS
+from cutover.api.gates import BoundSlo as BoundSlo
+from cutover.api.gates import ErrorsSlo as ErrorsSlo
+from cutover.api.gates import Gates as Gates
+from cutover.api.gates import LatencySlo as LatencySlo
+from cutover.api.gates import Mode as Mode
+from cutover.api.gates import RatioSlo as RatioSlo
+from cutover.api.gates import Slo as Slo
+from cutover.api.gates import TemplateKind as TemplateKind
+from cutover.api.gates import TemplateRef as TemplateRef
+from cutover.api.gates import ToleranceSpec as ToleranceSpec
+from cutover.api.model import DNS_NAME, GATEWAY_NAME, Duration, Model, ObjectName, ShortName, Time
+from cutover.api.model import GROUP as GROUP
+from cutover.api.model import VERSION as VERSION
+from cutover.api.rules import Rule, cel_seconds, matching, once, within
 from cutover.api.rules import format_duration as format_duration
 from cutover.api.rules import parse_duration as parse_duration
 
-GROUP = "cutover.dev"
-VERSION = "v1alpha1"
 KIND = "MigrationPlan"
 PLURAL = "migrationplans"
 
@@ -41,115 +42,7 @@ PLURAL = "migrationplans"
 LEDGER_LENGTH = 30
 
 
-def _read_duration(value: Any) -> Any:
-    return parse_duration(value) if isinstance(value, str) else value
-
-
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(_read_duration),
-    PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "minLength": 2, "maxLength": 32}),
-]
-
-
-#: Narrower than the API server's own ``format: date-time``, which takes the year 0 and a comma before the fraction.
-_TIME_PATTERN = r"^2[0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$"
-
-
-def _read_time(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    if re.fullmatch(_TIME_PATTERN, value) is None:
-        raise ValueError("write a time with its zone, such as 2026-12-20T00:00:00Z")
-    return datetime.fromisoformat(value)
-
-
-def _format_time(value: datetime) -> str:
-    return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-#: A point in time, in whole seconds, as Kubernetes writes it.
-Time = Annotated[
-    datetime,
-    BeforeValidator(_read_time),
-    PlainSerializer(_format_time, return_type=str, when_used="json"),
-    WithJsonSchema({"type": "string", "format": "date-time", "pattern": _TIME_PATTERN}),
-]
-
-
-def _without_nulls(data: Any) -> Any:
-    match data:
-        case dict():
-            return {key: _without_nulls(value) for key, value in data.items() if value is not None}
-        case list():
-            return [_without_nulls(value) for value in data]
-        case _:
-            return data
-
-
-class Model(BaseModel):
-    """Base of all API models: immutable, camelCase on the wire, unknown fields ignored.
-
-    Unknown fields are ignored so that an operator older than the CRD keeps working during an upgrade; refusing them
-    is the API server's part.
-    """
-
-    model_config = ConfigDict(
-        frozen=True, alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, extra="ignore"
-    )
-
-    #: Rules that concern more than one field.
-    RULES: ClassVar[tuple[Rule, ...]] = ()
-
-    @model_validator(mode="after")
-    def _keep_rules(self) -> Self:
-        for rule in self.RULES:
-            rule.check(self)
-        return self
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """Add the rules to the model's schema."""
-        schema = handler.resolve_ref_schema(handler(core))
-        if cls.RULES:
-            schema["x-kubernetes-validations"] = [rule.to_wire() for rule in cls.RULES]
-        return schema
-
-    @classmethod
-    def from_wire(cls, data: Mapping[str, Any]) -> Self:
-        """Read a manifest as the API server does.
-
-        Types are strict (``"80"`` is no number), and a null stands for an absent field.
-        """
-        return cls.model_validate_json(json.dumps(_without_nulls(data)), strict=True)
-
-    def to_wire(self) -> dict[str, Any]:
-        """Return the model as JSON-able data with the API's field names, without empty fields."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
-
-
 # ---------------------------------------------------------------------------------------------------------------- spec
-
-
-#: One label of a DNS name, and names made of them.
-_LABEL = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
-_DNS_LABEL = rf"^{_LABEL}$"
-_DNS_NAME = rf"^{_LABEL}(\.{_LABEL})+$"
-_OBJECT_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
-_GATEWAY_NAME = rf"^({_LABEL}/)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
-
-ObjectName = Annotated[
-    str,
-    Field(min_length=1, max_length=253),
-    matching(_OBJECT_NAME, "write the name of a Kubernetes object: lower-case letters, digits, '-' and '.'"),
-]
-#: A short name of ours: of an SLO, of a preflight check.
-ShortName = Annotated[
-    str,
-    Field(min_length=1, max_length=63),
-    matching(r"^[a-z]([-a-z0-9]*[a-z0-9])?$", "write lower-case letters, digits and '-', such as slow-searches"),
-]
 
 
 class SecretKeyRef(Model):
@@ -173,7 +66,7 @@ class HerokuLeg(Model):
     hostname: Annotated[
         str,
         Field(min_length=3, max_length=253),
-        matching(_DNS_NAME, "write a DNS name without scheme, port or path, such as acme-pdf-1a2b3c.herokuapp.com"),
+        matching(DNS_NAME, "write a DNS name without scheme, port or path, such as acme-pdf-1a2b3c.herokuapp.com"),
     ] = Field(description="Host name that Heroku's router knows the app by; prefer the *.herokuapp.com name.")
     api_key_secret_ref: SecretKeyRef | None = Field(
         default=None, description="Secret that holds a read-only key for Heroku's Platform API."
@@ -231,8 +124,8 @@ Hosts = Annotated[
     ),
     Rule(
         "hosts: write DNS names in lower case without scheme, port or path, such as pdf.example.com",
-        f"self.all(host, host.contains('*') || host.matches({json.dumps(_DNS_NAME)}))",
-        lambda hosts: all("*" in host or re.fullmatch(_DNS_NAME, host) for host in hosts),
+        f"self.all(host, host.contains('*') || host.matches({json.dumps(DNS_NAME)}))",
+        lambda hosts: all("*" in host or re.fullmatch(DNS_NAME, host) for host in hosts),
     ),
     once("hosts: write each host once"),
 ]
@@ -247,8 +140,8 @@ Gateways = Annotated[
     ),
     Rule(
         "gateways: write namespace/name, or name for a Gateway of the plan's namespace, such as istio-ingress/public",
-        f"self.all(gateway, gateway.matches({json.dumps(_GATEWAY_NAME)}))",
-        lambda gateways: all(re.fullmatch(_GATEWAY_NAME, gateway) for gateway in gateways),
+        f"self.all(gateway, gateway.matches({json.dumps(GATEWAY_NAME)}))",
+        lambda gateways: all(re.fullmatch(GATEWAY_NAME, gateway) for gateway in gateways),
     ),
     once("gateways: write each gateway once"),
 ]
@@ -355,100 +248,6 @@ class Step(Model):
 DEFAULT_STEPS = tuple(Step(weight=weight) for weight in (10, 25, 50, 100))
 
 
-class ToleranceSpec(Model):
-    """EKS may be as bad as ``ratio`` times Heroku plus ``margin``."""
-
-    ratio: float = Field(ge=1.0, le=10.0, description="Factor on Heroku's own fraction.")
-    margin: Annotated[float, between(1e-6, 0.5, "a fraction of requests, such as 0.001 for 0.1 %")] = Field(
-        description="A fraction of requests: 0.001 is 0.1 %."
-    )
-
-
-class ErrorsSlo(Model):
-    """The fraction of requests that fail."""
-
-    tolerate: ToleranceSpec = Field(
-        default=ToleranceSpec(ratio=1.25, margin=0.001), description="Evidence that EKS is worse than this is harm."
-    )
-    advance: ToleranceSpec = Field(
-        default=ToleranceSpec(ratio=1.5, margin=0.005),
-        description="Evidence that EKS is no worse than this lets the weight rise.",
-    )
-
-
-#: Upper bounds of Istio's latency histogram, in milliseconds. Only these can be judged exactly.
-HISTOGRAM_BOUNDS_MS = (
-    0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000, 3600000,
-)  # fmt: skip
-
-_BOUNDS_TEXT = ", ".join(f"{bound:.7g}" for bound in HISTOGRAM_BOUNDS_MS)
-BoundMs = Annotated[
-    float,
-    Rule(
-        f"only bounds of the mesh's latency histogram can be judged exactly; write one of {_BOUNDS_TEXT}",
-        f"self in [{', '.join(str(float(bound)) for bound in HISTOGRAM_BOUNDS_MS)}]",
-        lambda value: value in HISTOGRAM_BOUNDS_MS,
-    ),
-]
-
-
-class LatencySlo(Model):
-    """The fractions of requests slower than one or two bounds of the mesh's histogram."""
-
-    RULES = (
-        Rule(
-            "verySlowMs: must be greater than slowMs; write a higher bound, or leave one of the two to the baseline",
-            "!has(self.slowMs) || !has(self.verySlowMs) || self.slowMs < self.verySlowMs",
-            lambda self: self.slow_ms is None or self.very_slow_ms is None or self.slow_ms < self.very_slow_ms,
-            at=".verySlowMs",
-        ),
-    )
-
-    slow_ms: BoundMs | None = Field(
-        default=None, description="X1 in milliseconds, a histogram bound; chosen from the baseline by default."
-    )
-    very_slow_ms: BoundMs | None = Field(
-        default=None, description="X2 in milliseconds, a histogram bound; chosen from the baseline by default."
-    )
-
-
-class Slo(Model):
-    """One thing to judge: exactly one of the alternatives is set."""
-
-    RULES = (
-        Rule(
-            "exactly one of errors and latency must be set; write errors: {} or latency: {} for the defaults, and a second"
-            " entry of slos for the other",
-            "has(self.errors) != has(self.latency)",
-            lambda self: (self.errors is None) != (self.latency is None),
-        ),
-    )
-
-    name: ShortName = Field(description="Name of the SLO, unique in the plan.")
-    errors: ErrorsSlo | None = Field(default=None, description="Judge the fraction of requests that fail.")
-    latency: LatencySlo | None = Field(default=None, description="Judge the fractions of requests that are slow.")
-
-
-DEFAULT_SLOS = (Slo(name="errors", errors=ErrorsSlo()), Slo(name="latency", latency=LatencySlo()))
-
-
-class Gates(Model):
-    """How the two legs are compared; see docs/gates.md."""
-
-    false_rollback_rate: Annotated[float, between(0.0001, 0.2, "a probability, such as 0.01")] = Field(
-        default=0.01, description="Chance of a rollback over the whole cutover of a healthy service."
-    )
-    block: Annotated[Duration, within("1s", "60s", "15s")] = Field(
-        default=timedelta(seconds=15), description="Observation interval; at least the gateway's scrape interval."
-    )
-    warm_up: Annotated[Duration, within("0s", "1h", "30s")] = Field(
-        default=timedelta(seconds=30), description="Start of a step that only counts for finding a dead leg."
-    )
-    slos: Annotated[tuple[Slo, ...], once("slos: each name may come once; write another name", key="name")] = Field(
-        default=DEFAULT_SLOS, min_length=1, max_length=8, description="What is judged."
-    )
-
-
 class Baseline(Model):
     """Heroku's own record, taken before anything moves."""
 
@@ -457,6 +256,10 @@ class Baseline(Model):
     )
     min_coverage: float = Field(
         default=0.95, gt=0.0, le=1.0, description="Least part of the window for which there must be data."
+    )
+    backtest: bool = Field(
+        default=False,
+        description="Replay the gates on Heroku's own traffic before the first step, and show the result.",
     )
 
 
@@ -655,11 +458,16 @@ class GateStatus(Model):
     """What a gate says, and on what numbers."""
 
     name: str = Field(description="Name of the SLO.")
-    verdict: str = Field(description="Worse, NotWorse or Undecided.")
+    kind: str = Field(default="Comparative", description="Comparative, Ratio or Bound.")
+    mode: Mode = Field(default=Mode.ENFORCE, description="Observe: shown only.")
+    verdict: str = Field(
+        description="Pass, Fail, Undecided, InsufficientTraffic, NoData, QueryError or Ambiguous; only Fail rolls back."
+    )
     evidence: str = Field(default="", description="One sentence with the numbers.")
     heroku: str = Field(default="", description="Heroku's number, for people.")
     eks: str = Field(default="", description="EKS' number, for people.")
     samples: int = Field(default=0, description="Requests of both legs that were judged in this step.")
+    queries: tuple[str, ...] = Field(default=(), description="What Prometheus is asked, to look at it yourself.")
 
 
 class CheckStatus(Model):
@@ -670,6 +478,33 @@ class CheckStatus(Model):
     message: str = ""
 
 
+class BoundBaseline(Model):
+    """What a bound's query gave before anything moved."""
+
+    gate: str = Field(description="Name of the SLO.")
+    value: float = Field(description="95th percentile of the last day.")
+
+
+class BacktestStep(Model):
+    """What a replay predicts for one step."""
+
+    weight: int = Field(description="Percent of requests to EKS.")
+    requests: int = Field(description="EKS requests that prove it safe, the median.")
+    seconds: int = Field(description="Time at the weight, the median.")
+    slowest_seconds: int = Field(description="What 9 of 10 stay below.")
+
+
+class BacktestStatus(Model):
+    """What the gates would have done with Heroku compared with itself."""
+
+    runs: int = Field(description="Cutovers that were replayed.")
+    false_rollbacks: int = Field(description="Those that were rolled back, though there was nothing to find.")
+    stuck: int = Field(description="Those that did not get to the end of the record.")
+    seconds: int | None = Field(default=None, description="Time for the whole cutover without the soak, the median.")
+    steps: tuple[BacktestStep, ...] = Field(default=(), description="Each step.")
+    message: str = Field(default="", description="The same in a sentence, or why there is none.")
+
+
 class BaselineStatus(Model):
     """What was recorded of Heroku before anything moved."""
 
@@ -677,6 +512,8 @@ class BaselineStatus(Model):
     requests: int = 0
     slow_ms: float | None = None
     very_slow_ms: float | None = None
+    bounds: tuple[BoundBaseline, ...] = Field(default=(), description="What the bounds' queries gave.")
+    backtest: BacktestStatus | None = Field(default=None, description="What a replay of the gates predicts.")
 
 
 class LedgerEntry(Model):
@@ -690,6 +527,24 @@ class LedgerEntry(Model):
     reason: str
     message: str = ""
     gates: tuple[str, ...] = ()
+    queries: tuple[str, ...] = Field(default=(), description="What Prometheus was asked by the team's own gates.")
+
+
+class OwnEvidence(Model):
+    """What a restarted operator needs to go on judging one of the team's own ratios."""
+
+    gate: str = Field(description="Name of the SLO.")
+    consumed_until: float = Field(description="Unix seconds; end of the last judged block.")
+    evidence: str = Field(default="", description="The judge's state, as JSON for itself.")
+
+
+class ResolvedTemplate(Model):
+    """A template as it was when the step began: it stays in force until the next."""
+
+    gate: str = Field(description="Name of the SLO.")
+    template: str = Field(description="Kind and name, as ClusterGateTemplate/cpu-throttling.")
+    generation: int = Field(description="The template's generation.")
+    definition: str = Field(description="The gate that came of it, as JSON for the operator itself.")
 
 
 class Checkpoint(Model):
@@ -713,6 +568,7 @@ class Checkpoint(Model):
     consumed_until: float = Field(default=0.0, description="Unix seconds; end of the last judged block.")
     gaps: int = Field(default=0, description="Blocks in a row, up to the last one, that could not be judged.")
     evidence: str = Field(default="", description="The judge's state, as JSON for itself: people read the gates.")
+    own: tuple[OwnEvidence, ...] = Field(default=(), description="The same for each ratio of the team's own.")
 
 
 class Condition(Model):
@@ -742,6 +598,7 @@ class MigrationPlanStatus(Model):
     message: str = Field(default="", description="Why it is there, in one sentence with the numbers.")
     gate: str = Field(default="", description="Short summary of the gates for the table.")
     gates: tuple[GateStatus, ...] = Field(default=(), description="What each gate says.")
+    templates: tuple[ResolvedTemplate, ...] = Field(default=(), description="Templates of gates that are in force.")
     preflight: tuple[CheckStatus, ...] = Field(default=(), description="What each preflight check says.")
     baseline: BaselineStatus | None = Field(
         default=None, description="What was recorded of Heroku before the first step."

@@ -1,0 +1,135 @@
+"""What all API models share: how they are read and written, durations, times and names."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema
+
+from cutover.api.rules import DURATION_PATTERN, Rule, format_duration, matching, parse_duration
+
+GROUP = "cutover.dev"
+VERSION = "v1alpha1"
+
+
+def _read_duration(value: Any) -> Any:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_read_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "minLength": 2, "maxLength": 32}),
+]
+
+
+#: Narrower than the API server's own ``format: date-time``, which takes the year 0 and a comma before the fraction.
+_TIME_PATTERN = r"^2[0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$"
+
+
+def _read_time(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if re.fullmatch(_TIME_PATTERN, value) is None:
+        raise ValueError("write a time with its zone, such as 2026-12-20T00:00:00Z")
+    return datetime.fromisoformat(value)
+
+
+def _format_time(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+#: A point in time, in whole seconds, as Kubernetes writes it.
+Time = Annotated[
+    datetime,
+    BeforeValidator(_read_time),
+    PlainSerializer(_format_time, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": _TIME_PATTERN}),
+]
+
+
+def _without_nulls(data: Any) -> Any:
+    match data:
+        case dict():
+            return {key: _without_nulls(value) for key, value in data.items() if value is not None}
+        case list():
+            return [_without_nulls(value) for value in data]
+        case _:
+            return data
+
+
+class Model(BaseModel):
+    """Base of all API models: immutable, camelCase on the wire, unknown fields ignored.
+
+    Unknown fields are ignored so that an operator older than the CRD keeps working during an upgrade; refusing them
+    is the API server's part.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, extra="ignore"
+    )
+
+    #: Rules that concern more than one field.
+    RULES: ClassVar[tuple[Rule, ...]] = ()
+
+    @model_validator(mode="after")
+    def _keep_rules(self) -> Self:
+        for rule in self.RULES:
+            rule.check(self)
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Add the rules to the model's schema."""
+        schema = handler.resolve_ref_schema(handler(core))
+        if cls.RULES:
+            schema["x-kubernetes-validations"] = [rule.to_wire() for rule in cls.RULES]
+        return schema
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> Self:
+        """Read a manifest as the API server does.
+
+        Types are strict (``"80"`` is no number), and a null stands for an absent field.
+        """
+        return cls.model_validate_json(json.dumps(_without_nulls(data)), strict=True)
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the model as JSON-able data with the API's field names, without empty fields."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+#: One label of a DNS name, and names made of them.
+LABEL = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_DNSLABEL = rf"^{LABEL}$"
+DNS_NAME = rf"^{LABEL}(\.{LABEL})+$"
+OBJECT_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+GATEWAY_NAME = rf"^({LABEL}/)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+
+ObjectName = Annotated[
+    str,
+    Field(min_length=1, max_length=253),
+    matching(OBJECT_NAME, "write the name of a Kubernetes object: lower-case letters, digits, '-' and '.'"),
+]
+#: A short name of ours: of an SLO, of a preflight check.
+ShortName = Annotated[
+    str,
+    Field(min_length=1, max_length=63),
+    matching(r"^[a-z]([-a-z0-9]*[a-z0-9])?$", "write lower-case letters, digits and '-', such as slow-searches"),
+]
