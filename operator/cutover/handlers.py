@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 import kopf
 
-from cutover.api.v1alpha1 import GROUP, PLURAL, VERSION
+from cutover.api.templates import CLUSTER_GATE_TEMPLATES, GATE_TEMPLATES
+from cutover.api.v1alpha1 import GROUP, PLURAL, VERSION, TemplateKind
 from cutover.ports import Conflict, Gone, Unavailable
 from cutover.reconciler import PlanLoop, Ports
 
@@ -37,12 +38,20 @@ class Routes(Protocol):
         """Take in one watch event; return whether it was news."""
 
 
+class Templates(Protocol):
+    """The watch cache of templates of gates."""
+
+    def observe_event(self, kind: TemplateKind, event: str | None, body: Mapping[str, Any]) -> bool:
+        """Take in one watch event; return whether it was news."""
+
+
 class Operator:
     """All running loops, by the plan's UID."""
 
-    def __init__(self, ports: Ports, routes: Routes) -> None:
+    def __init__(self, ports: Ports, routes: Routes, templates: Templates) -> None:
         self._ports = ports
         self._routes = routes
+        self._templates = templates
         self.loops: dict[str, PlanLoop] = {}
 
     def loop(self, uid: str, body: Mapping[str, Any]) -> PlanLoop:
@@ -69,6 +78,19 @@ class Operator:
             name = (metadata.get("labels") or {}).get(PLAN_LABEL)
             if name:
                 self.wake(metadata["namespace"], name)
+
+    def template_changed(self, kind: TemplateKind, event: str | None, body: Mapping[str, Any]) -> None:
+        """Take in a template of gates and wake the plans that refer to it: one may wait for it."""
+        if not self._templates.observe_event(kind, event, body):
+            return
+        metadata = body["metadata"]
+        for loop in self.loops.values():
+            plan = loop.plan
+            if plan is None or not plan.has_spec or metadata.get("namespace") not in (None, plan.namespace):
+                continue
+            named = [slo.template for slo in plan.spec.gates.slos if slo.template is not None]
+            if any((one.kind, one.name) == (kind, metadata["name"]) for one in named):
+                loop.wake()
 
 
 class NoDiffs(kopf.DiffBaseStorage):
@@ -176,3 +198,11 @@ def register(registry: kopf.OperatorRegistry, operator: Operator) -> None:
         @kopf.on.event(*ISTIO, plural, registry=registry, id=f"watch-{plural}")
         async def routed(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002
             operator.route_changed(type, body)
+
+    @kopf.on.event(GROUP, VERSION, GATE_TEMPLATES, registry=registry, id="watch-gatetemplates")
+    async def template(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002
+        operator.template_changed(TemplateKind.GATE_TEMPLATE, type, body)
+
+    @kopf.on.event(GROUP, VERSION, CLUSTER_GATE_TEMPLATES, registry=registry, id="watch-clustergatetemplates")
+    async def cluster_template(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002
+        operator.template_changed(TemplateKind.CLUSTER_GATE_TEMPLATE, type, body)

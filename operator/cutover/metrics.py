@@ -13,11 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from cutover.api.v1alpha1 import Phase
-from cutover.core import gate
-from cutover.core.judging import load_evidence
 from cutover.core.observation import Plan
-from cutover.core.rules import gate_rules
-from cutover.core.steps import next_step
 
 PASSES = Counter("cutover_passes", "Passes over plans, one plan each.")
 DECISION_DELAY = Histogram(
@@ -127,16 +123,9 @@ class OperatorCollector(Collector):
                 weight.add_metric(key, status.weight)
             if status.share is not None:
                 share.add_metric(key, status.share.observed)
-            if plan.has_spec and status.checkpoint is not None and status.weight:
-                target = next_step(plan.spec, status.weight)
-                judgement = gate.judge(
-                    load_evidence(status.checkpoint),
-                    rules=gate_rules(plan.spec),
-                    weight=status.weight,
-                    next_weight=target.weight if target else 100,
-                )
-                harm.add_metric(key, judgement.harm)
-                safety.add_metric(key, judgement.safety)
+            if status.evidence is not None:
+                harm.add_metric(key, status.evidence.harm)
+                safety.add_metric(key, status.evidence.safety)
             for one in status.gates:
                 verdict.add_metric((*key, one.name, one.verdict), 1.0)
             tick.add_metric(key, loop.last_tick)

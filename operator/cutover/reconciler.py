@@ -9,22 +9,48 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 from pydantic import ValidationError
 
-from cutover.api.v1alpha1 import GROUP, MigrationPlanStatus, Phase
+from cutover.api.templates import Template
+from cutover.api.v1alpha1 import GROUP, BacktestStatus, MigrationPlanStatus, Phase
 from cutover.core.actions import Action, Decision, Event, Finalize, SetWeight, WriteStatus
 from cutover.core.blocks import Block
-from cutover.core.decide import decide, not_written, probe_interval, refuse, samples_wanted
+from cutover.core.decide import (
+    backtest_wanted,
+    baselines_wanted,
+    decide,
+    not_written,
+    own_wanted,
+    probe_interval,
+    refuse,
+    resolve,
+    samples_wanted,
+)
+from cutover.core.exploring import mesh_queries
 from cutover.core.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState, WorkloadFacts
+from cutover.core.own import GateReading, OwnGate
 from cutover.core.revision import desired_revision
 from cutover.core.rules import thresholds, thresholds_wanted
 from cutover.metrics import DECISION_DELAY, PASSES
-from cutover.ports import Clock, Conflict, Gateway, Gone, Metrics, Plans, Target, Traffic, Unavailable, Workloads
+from cutover.ports import (
+    Clock,
+    Conflict,
+    Gateway,
+    Gone,
+    Metrics,
+    OwnMetrics,
+    OwnTarget,
+    Plans,
+    Target,
+    Traffic,
+    Unavailable,
+    Workloads,
+)
 
 log = structlog.get_logger("cutover")
 
@@ -52,15 +78,34 @@ class _RouteUnavailable(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The outside world of all plans."""
+    """The outside world of all plans.
+
+    Parameters
+    ----------
+    target
+        Says where a plan's requests are found in the mesh's metrics.
+    templates
+        Returns the templates of gates that plans of a namespace may refer to, by ``Kind/name``; a text is why one
+        cannot be read.
+    sources
+        Returns the names of the Prometheus servers that plans of a namespace may choose.
+    backtest
+        Replays a plan's gates on Heroku's traffic. Never raises: a failure is a result that says so.
+    slots
+        Bounds how many passes run at a time.
+    """
 
     plans: Plans
     traffic: Traffic
     workloads: Workloads
     gateway: Gateway
     metrics: Metrics
+    own: OwnMetrics
     clock: Clock
     target: Callable[[Plan], Target]
+    templates: Callable[[str], Mapping[str, Template | str]]
+    sources: Callable[[str], tuple[str, ...]]
+    backtest: Callable[[Plan, Target], Coroutine[Any, Any, BacktestStatus]]
     slots: asyncio.Semaphore
 
 
@@ -92,6 +137,7 @@ class PlanLoop:
         self._version = ""
         self._stored = MigrationPlanStatus()
         self._pending: tuple[Block, ...] = ()
+        self._pending_own: dict[str, tuple[Block, ...]] = {}
         self._unanswered: deque[tuple[MigrationPlanStatus, Decision]] = deque(maxlen=UNANSWERED_WRITES)
         self._untold: list[Event] = []
         self._conflicts = 0
@@ -100,6 +146,7 @@ class PlanLoop:
         self._probe: Probe | None = None
         self._probe_started = 0.0
         self._probing: asyncio.Task[None] | None = None
+        self._backtesting: asyncio.Task[BacktestStatus] | None = None
         self._since = ports.clock.now()
         self.last_tick = 0.0
         self.failing_since = 0.0
@@ -145,10 +192,12 @@ class PlanLoop:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), delay)
         finally:
-            if self._probing is not None:
-                self._probing.cancel()
+            for task in (self._probing, self._backtesting):
+                if task is not None:
+                    task.cancel()
             if self._plan is not None:
                 self._ports.metrics.forget(self._plan.key)
+                self._ports.own.forget(self._plan.key)
 
     async def tick(self) -> float | None:
         """Make one pass; return the seconds until the next, or ``None`` when the plan is gone."""
@@ -170,7 +219,7 @@ class PlanLoop:
                 # There is nothing to render a route from, and no use in a plan that cannot be deleted.
                 log.warning("not put to rest: the plan cannot be read", plan=plan.key, problem=plan.unreadable)
                 return
-            decision = decide(replace(plan, deleting=True), Observation(), self._ports.clock.now())
+            decision = decide(replace(plan, deleting=True), Observation(), self._now(plan))
             try:
                 await self._apply(plan, decision)
             except (Conflict, Unavailable) as outage:
@@ -187,9 +236,9 @@ class PlanLoop:
         if plan.deleting:
             return None  # the deletion handler puts traffic to rest
         if plan.has_spec:
-            decision = decide(plan, await self._observe(plan), self._ports.clock.now())
+            decision = decide(plan, await self._observe(plan), self._now(plan))
         else:
-            decision = refuse(plan, self._ports.clock.now())
+            decision = refuse(plan, self._now(plan))
         try:
             await self._apply(plan, decision)
         except Gone:
@@ -215,7 +264,7 @@ class PlanLoop:
         now = self._ports.clock.now()
         if self._plan is None or self._unwritten or now - self.failing_since < TELL_UNWRITTEN_SECONDS:
             return
-        told = not_written(self._plan, decision, problem, now)
+        told = not_written(self._plan, decision, problem, self._now(self._plan))
         try:
             if told.actions:
                 self._version = await self._ports.plans.write_status(self._plan, told.status, self._version)
@@ -232,6 +281,14 @@ class PlanLoop:
     def _fought_over(self) -> bool:
         """Tell whether somebody else edits the route as fast as it is put back."""
         return len(self._repairs) == REPAIRS_AT_ONCE and self._ports.clock.now() - self._repairs[0] < FIGHT_SECONDS
+
+    def _now(self, plan: Plan) -> float:
+        """Return the time by which a plan is judged: that of its Prometheus, whose blocks are compared with it."""
+        return self._ports.metrics.now(plan.spec.gates.prometheus or "") if plan.has_spec else self._ports.clock.now()
+
+    def _ahead(self, plan: Plan) -> float:
+        """Return by how many seconds that is ahead of the operator's own clock."""
+        return self._now(plan) - self._ports.clock.now()
 
     def _failed(self) -> None:
         self.failing_since = self.failing_since or self._ports.clock.now()
@@ -272,7 +329,7 @@ class PlanLoop:
             plan = replace(plan, status=made.status)
             self._settle(working, plan, made)
         else:
-            self._stored, self._pending = plan.status, ()
+            self._stored, self._pending, self._pending_own = plan.status, (), {}
         self._plan, self._version = plan, version
 
     async def _reread(self, plan: Plan) -> float | None:
@@ -297,6 +354,8 @@ class PlanLoop:
         workload: WorkloadFacts | None = None
         histogram: Histogram | None = None
         samples = Samples()
+        target = ports.target(plan)
+        slow, very_slow = thresholds(plan.spec, status)
         try:
             # In preflight before the takeover, too: an earlier plan may have left a route that carries traffic.
             if status.weight is not None or status.phase is Phase.PREFLIGHT:
@@ -306,10 +365,9 @@ class PlanLoop:
         except (Conflict, Gone, Unavailable) as outage:
             errors.append(str(outage))
         if samples_wanted(status) and status.checkpoint is not None:
-            slow, very_slow = thresholds(plan.spec, status)
             # Blocks that wait for a write were delivered once.
             since = self._pending[-1].end if self._pending else status.checkpoint.consumed_until
-            target = replace(ports.target(plan), slow_ms=slow, very_slow_ms=very_slow, since=since)
+            target = replace(target, slow_ms=slow, very_slow_ms=very_slow, since=since)
             if len(self._pending) < PENDING_BLOCKS:
                 ports.metrics.watch(plan.key, target)
                 news = ports.metrics.take(plan.key)
@@ -319,7 +377,7 @@ class PlanLoop:
                 ports.metrics.forget(plan.key)
                 samples = Samples(self._pending)
             if status.phase is Phase.BASELINE and thresholds_wanted(plan.spec) and status.checkpoint.observed_at:
-                start = status.baseline.since.timestamp() if status.baseline else self._since
+                start = status.baseline.since.timestamp() if status.baseline else self._since + self._ahead(plan)
                 try:
                     histogram = await ports.metrics.histogram(replace(target, since=start))
                 except Unavailable as outage:
@@ -327,6 +385,7 @@ class PlanLoop:
         else:
             ports.metrics.forget(plan.key)
         self._ask_heroku(plan)
+        templates = ports.templates(plan.namespace)
         return Observation(
             traffic=traffic,
             workload=workload,
@@ -334,8 +393,68 @@ class PlanLoop:
             samples=samples,
             histogram=histogram,
             errors=tuple(errors),
-            since=self._since,
+            since=self._since + self._ahead(plan),
+            own=self._read_own(plan, templates),
+            templates=templates,
+            sources=ports.sources(plan.namespace),
+            queries=mesh_queries(
+                heroku=target.heroku,
+                eks=target.eks,
+                namespaces=target.gateway_namespaces,
+                slow_ms=slow,
+                very_slow_ms=very_slow,
+            ),
+            backtest=self._backtest(plan, target),
         )
+
+    def _read_own(self, plan: Plan, templates: Mapping[str, Template | str]) -> Mapping[str, GateReading]:
+        """Return what became known of the team's own gates, with the blocks that wait for a write."""
+        status, own = plan.status, self._ports.own
+        gates = resolve(plan, templates).gates if own_wanted(status) else ()
+        if not gates:
+            own.forget(plan.key)
+            self._pending_own = {}
+            return {}
+        readings: Mapping[str, GateReading] = {}
+        if max(map(len, self._pending_own.values()), default=0) < PENDING_BLOCKS:
+            own.watch(plan.key, self._own_target(plan, gates))
+            readings = own.take(plan.key)
+        else:
+            own.forget(plan.key)
+        for name, reading in readings.items():
+            if reading.blocks:
+                self._pending_own[name] = (*self._pending_own.get(name, ()), *reading.blocks)
+        pending = {name: GateReading(blocks=blocks) for name, blocks in self._pending_own.items()}
+        return {
+            **pending,
+            **{name: replace(reading, blocks=self._pending_own.get(name, ())) for name, reading in readings.items()},
+        }
+
+    def _own_target(self, plan: Plan, gates: tuple[OwnGate, ...]) -> OwnTarget:
+        status, checkpoint = plan.status, plan.status.checkpoint
+        consumed = {one.gate: one.consumed_until for one in checkpoint.own} if checkpoint else {}
+        start = checkpoint.consumed_until if checkpoint else self._now(plan)
+        waiting = {name: blocks[-1].end for name, blocks in self._pending_own.items()}
+        return OwnTarget(
+            source=plan.spec.gates.prometheus or "",
+            gates=gates,
+            block_seconds=int(plan.spec.gates.block.total_seconds()),
+            since={gate.name: waiting.get(gate.name, consumed.get(gate.name, start)) for gate in gates},
+            judged_from=checkpoint.observed_at if checkpoint and status.weight else None,
+            baselines=frozenset(baselines_wanted(status, gates)),
+        )
+
+    def _backtest(self, plan: Plan, target: Target) -> BacktestStatus | None:
+        """Run the replay that the plan asks for beside the loop, once; return its result."""
+        if not backtest_wanted(plan):
+            return None
+        if self._backtesting is None:
+            self._backtesting = asyncio.create_task(self._ports.backtest(plan, target))
+            self._backtesting.add_done_callback(lambda _: self.wake())
+        if not self._backtesting.done():
+            return None
+        result, self._backtesting = self._backtesting.result(), None
+        return result
 
     def _ask_heroku(self, plan: Plan) -> None:
         """Probe the Heroku leg beside the loop: a leg that does not answer must not delay a rollback."""
@@ -358,7 +477,7 @@ class PlanLoop:
             log.exception("probe failed", plan=plan.key)
             probe = Probe(self._ports.clock.now(), "", healthy=False, detail=f"could not be made: {fault!r}")
         failures = 0 if probe.healthy else 1 + (before.failures if before is not None else 0)
-        self._probe = replace(probe, failures=failures)
+        self._probe = replace(probe, at=probe.at + self._ahead(plan), failures=failures)
         if before is None or (before.revision, before.healthy) != (self._probe.revision, self._probe.healthy):
             self.wake()
 
@@ -400,8 +519,8 @@ class PlanLoop:
         if self._plan is decided:
             return
         if self._pending:
-            DECISION_DELAY.observe(self._ports.clock.now() - self._pending[-1].end)
-        self._plan, self._pending = decided, ()
+            DECISION_DELAY.observe(self._now(plan) - self._pending[-1].end)
+        self._plan, self._pending, self._pending_own = decided, (), {}
         self._unanswered.clear()
         self._tell(plan, decision)
         self._untold += decision.events

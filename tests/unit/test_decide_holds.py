@@ -16,12 +16,18 @@ from world import DEAD, HEALTHY, READY, Leg, Route, World, check, plan_spec
 
 from cutover.api.v1alpha1 import Phase
 from cutover.core.holds import ALARMING, QUIET, HoldReason
+from cutover.core.own import QueryProblem
 from cutover.core.preflight import TARGET_CHECKS
+from cutover.core.verdicts import Verdict
 
 #: All but the one that comes of an action that failed: tests/unit/test_reconciler.py.
 HOLDS = [reason for reason in HoldReason if reason is not HoldReason.ROUTE_NOT_WRITTEN]
 
 FAST = {"block": "5s", "warmUp": "5s"}
+BOUND = {
+    "name": "throttling",
+    "bound": {"query": "throttled_ratio", "max": 0.25, "for": "30s", "scrapeInterval": "5s"},
+}
 
 
 def world(rate: float = 50.0, **fields: Any) -> World:
@@ -118,6 +124,20 @@ def _timeout() -> World:
     return w
 
 
+def _own(verdict: Verdict) -> World:
+    w = world(gates={**FAST, "slos": [{"name": "errors", "errors": {}}, BOUND]})
+    w.values["throttling"] = 0.1
+    w.until_judging(10)
+    w.problems["throttling"] = QueryProblem(verdict, "what Prometheus says", w.now)
+    return w
+
+
+def _exceeded() -> World:
+    w = world(gates={**FAST, "slos": [{"name": "errors", "errors": {}}, BOUND]})
+    w.values["throttling"] = 0.4
+    return w
+
+
 class Case(NamedTuple):
     make: Callable[[], World]
     says: tuple[str, ...]
@@ -136,6 +156,9 @@ CASES = {
     HoldReason.UNDECIDED: Case(_undecided, ("evidence of safety",), 10),
     HoldReason.NO_DATA: Case(_no_data, ("a scrape was missed",), 10),
     HoldReason.PROMETHEUS_UNAVAILABLE: Case(_prometheus, ("does not answer",), 10),
+    HoldReason.QUERY_ERROR: Case(lambda: _own(Verdict.QUERY_ERROR), ("gate throttling", "what Prometheus says"), 10),
+    HoldReason.AMBIGUOUS: Case(lambda: _own(Verdict.AMBIGUOUS), ("gate throttling", "what Prometheus says"), 10),
+    HoldReason.BOUND_EXCEEDED: Case(_exceeded, ("gate throttling", "0.4"), 0),
     HoldReason.SHARE_NOT_OBSERVED: Case(
         _unseen, ("EKS is seen with 10.0 %", "route is a1-w10 (wanted: a1-w25)", "see istiod"), 25
     ),
@@ -181,6 +204,9 @@ CURES: dict[HoldReason, Callable[[World], None]] = {
     HoldReason.UNDECIDED: lambda w: setattr(w, "eks", HEALTHY),
     HoldReason.NO_DATA: lambda w: setattr(w, "scrapes_lost", False),
     HoldReason.PROMETHEUS_UNAVAILABLE: lambda w: setattr(w, "prometheus_up", True),
+    HoldReason.QUERY_ERROR: lambda w: w.problems.clear(),
+    HoldReason.AMBIGUOUS: lambda w: w.problems.clear(),
+    HoldReason.BOUND_EXCEEDED: lambda w: w.values.update(throttling=0.1),
     HoldReason.SHARE_NOT_OBSERVED: lambda w: setattr(w, "istiod_up", True),
     HoldReason.BOTH_LEGS_UNHEALTHY: lambda w: w.__dict__.update(heroku=HEALTHY, eks=HEALTHY),
     HoldReason.HEROKU_CANNOT_TAKE_BACK: lambda w: setattr(w, "heroku", HEALTHY),
@@ -470,7 +496,7 @@ def test_a_timeout_as_long_as_the_hold_can_be_kept() -> None:
 
 def test_the_soak_does_not_end_in_the_middle_of_a_suspicion() -> None:
     w = world(soak="10m").until_phase(Phase.SOAKING)
-    w.run(440)
+    w.run(420)
     w.eks = Leg(errors=0.1)
     w.until_reason("Undecided", within=200)
     assert w.status.phase is Phase.SOAKING

@@ -14,12 +14,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cutover import metrics
-from cutover.api.v1alpha1 import Checkpoint, Condition, GateStatus, MigrationPlanStatus, Phase, Share
-from cutover.core.blocks import Block, Counts
-from cutover.core.gate import Evidence, consume
-from cutover.core.judging import dump_evidence
+from cutover.api.v1alpha1 import Condition, EvidenceStatus, GateStatus, MigrationPlanStatus, Phase, Share
 from cutover.core.observation import Plan
-from cutover.core.rules import gate_rules
 from cutover.metrics import Loop, OperatorCollector
 
 NOW = 1_799_661_600.0
@@ -61,14 +57,7 @@ def plan(name: str, **status: Any) -> Plan:
     return replace(Plan.from_object(body), status=MigrationPlanStatus(**status))
 
 
-def checkpoint(weight: int) -> Checkpoint:
-    rules = gate_rules(plan("any").spec)
-    evidence = Evidence()
-    for number in range(20):
-        start = NOW + 15 * number
-        block = Block(start, start + 15, Counts(900, 2, 900, 20, 1), Counts(100, 40, 100, 50, 9))
-        evidence = consume(evidence, block, rules=rules, weight=weight, next_weight=50, observed_at=NOW)
-    return Checkpoint(weight_since=NOW - 60, observed_at=NOW, evidence=dump_evidence(evidence), next_weight=50)
+EVIDENCE = EvidenceStatus(harm=195.0, harm_limit=100.0, safety=0.2, safety_limit=20.0)
 
 
 def held(reason: str) -> tuple[Condition, ...]:
@@ -115,8 +104,8 @@ def test_who_waits_for_the_lease_says_so() -> None:
 @pytest.mark.parametrize("weight", [None, 0, 25, 100])
 @pytest.mark.parametrize("phase", Phase)
 def test_a_plan_is_told_in_every_phase(phase: Phase, weight: int | None) -> None:
-    for kept in (None, checkpoint(25), Checkpoint(weight_since=NOW, evidence="edited by hand")):
-        samples = scrape([Running(plan("pdf", phase=phase, weight=weight, checkpoint=kept))])
+    for evidence in (None, EVIDENCE):
+        samples = scrape([Running(plan("pdf", phase=phase, weight=weight, evidence=evidence))])
         told = {dict(labels)["phase"]: v for (name, labels), v in samples.items() if name == "cutover_phase"}
         assert told == {name: float(name == phase) for name in Phase}
 
@@ -126,8 +115,8 @@ def test_a_plan_in_the_middle_is_told_with_its_numbers() -> None:
         "phase": Phase.SHIFTING,
         "weight": 25,
         "share": Share.model_validate({"observed": 24.6, "at": STAMP}),
-        "checkpoint": checkpoint(25),
-        "gates": (GateStatus(name="errors", verdict="Worse"), GateStatus(name="slow", verdict="Undecided")),
+        "evidence": EVIDENCE,
+        "gates": (GateStatus(name="errors", verdict="Fail"), GateStatus(name="slow", verdict="Undecided")),
         "conditions": held("AwaitingApproval"),
     }
     samples = scrape([Running(plan("pdf", **status), failing_since=NOW - 5, rollbacks=2)])
@@ -135,9 +124,9 @@ def test_a_plan_in_the_middle_is_told_with_its_numbers() -> None:
     assert value(samples, "cutover_held", reason="AwaitingApproval", **key) == 1
     assert value(samples, "cutover_desired_weight_percent", **key) == 25
     assert value(samples, "cutover_observed_share_percent", **key) == 24.6
-    assert value(samples, "cutover_evidence_of_harm", **key) > 100
-    assert value(samples, "cutover_evidence_of_safety", **key) < 1
-    assert value(samples, "cutover_verdict", gate="errors", verdict="Worse", **key) == 1
+    assert value(samples, "cutover_evidence_of_harm", **key) == 195
+    assert value(samples, "cutover_evidence_of_safety", **key) == 0.2
+    assert value(samples, "cutover_verdict", gate="errors", verdict="Fail", **key) == 1
     assert value(samples, "cutover_last_tick_timestamp_seconds", **key) == NOW
     assert value(samples, "cutover_failing_since_timestamp_seconds", **key) == NOW - 5
     assert value(samples, "cutover_rollbacks_total", **key) == 2
@@ -172,8 +161,8 @@ def test_what_is_told_is_documented_and_what_is_documented_is_told() -> None:
         "phase": Phase.SHIFTING,
         "weight": 25,
         "share": Share.model_validate({"observed": 25, "at": STAMP}),
-        "checkpoint": checkpoint(25),
-        "gates": (GateStatus(name="errors", verdict="Worse"),),
+        "evidence": EVIDENCE,
+        "gates": (GateStatus(name="errors", verdict="Fail"),),
         "conditions": held("Suspended"),
     }
     told = {(name, *sorted(dict(labels))) for name, labels in scrape([Running(plan("pdf", **status))])}

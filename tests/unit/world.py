@@ -14,16 +14,27 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus, OnDelete, Phase
+from cutover.api.templates import Template
+from cutover.api.v1alpha1 import (
+    BacktestStatus,
+    BoundSlo,
+    MigrationPlanSpec,
+    MigrationPlanStatus,
+    Mode,
+    OnDelete,
+    Phase,
+)
 from cutover.core import gate
 from cutover.core.actions import Action, Decision, Event, Finalize, SetWeight, WriteStatus
 from cutover.core.blocks import Block, Counts
-from cutover.core.decide import decide, probe_interval, samples_wanted
+from cutover.core.decide import decide, probe_interval, resolve, samples_wanted
 from cutover.core.judging import load_evidence, take_in
 from cutover.core.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState, WorkloadFacts
+from cutover.core.own import GateReading, OwnGate, QueryProblem
 from cutover.core.revision import desired_revision
 from cutover.core.rules import gate_rules
 from cutover.core.steps import next_step
+from cutover.core.verdicts import Verdict
 
 #: Monday 2027-01-11, 10:00:00 UTC; a multiple of any block.
 START = 1_799_661_600.0
@@ -98,6 +109,13 @@ class World:
     deleting: bool = False
     workload: WorkloadFacts | None = READY
     histogram: Histogram | None = LATENCIES
+    templates: dict[str, Template | str] = field(default_factory=dict)
+    backtest: BacktestStatus | None = None
+    #: By name of a gate: the value of a bound (none: no series), and the parts of each leg's events that go wrong.
+    values: dict[str, float | None] = field(default_factory=dict)
+    wrong: dict[str, tuple[float, float]] = field(default_factory=dict)
+    problems: dict[str, QueryProblem] = field(default_factory=dict)
+    baselines: dict[str, float] = field(default_factory=dict)
 
     # What is broken, or will break.
     prometheus_up: bool = True
@@ -115,6 +133,8 @@ class World:
     route: Route | None = None
     live: Route | None = None
     blocks: list[Block] = field(default_factory=list)
+    events_of: dict[str, list[Block]] = field(default_factory=dict)
+    points: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
     # What was done.
     actions: list[tuple[float, Action]] = field(default_factory=list)
@@ -145,6 +165,7 @@ class World:
         """Begin with nothing but what is stored."""
         self.working = self.stored
         self.pending: tuple[Block, ...] = ()
+        self.pending_own: dict[str, tuple[Block, ...]] = {}
         self.since = self.now
         self.probe: Probe | None = None
         self._probed_at = 0.0
@@ -196,7 +217,35 @@ class World:
             samples=samples,
             histogram=self.histogram if status.phase is Phase.BASELINE else None,
             since=self.since,
+            own={gate.name: self._read_own(gate) for gate in resolve(self.plan(), self.templates).gates},
+            templates=self.templates,
+            sources=("mimir-eu",),
+            backtest=self.backtest if status.phase is Phase.BASELINE else None,
         )
+
+    def _read_own(self, own: OwnGate) -> GateReading:
+        """Return what is known of an own gate: as blocks come, with the lag of a scrape."""
+        checkpoint, name = self.working.checkpoint, own.name
+        baseline = self.baselines.get(name)
+        if not self.prometheus_up:
+            problem = QueryProblem(Verdict.NO_DATA, "Prometheus at prometheus does not answer", self.now)
+            return GateReading(blocks=self.pending_own.get(name, ()), problem=problem)
+        if name in self.problems:
+            return GateReading(self.now, self.pending_own.get(name, ()), problem=self.problems[name])
+        if isinstance(own.slo, BoundSlo):
+            length = max(own.slo.for_.total_seconds(), 60.0)
+            points = [p for p in self.points.get(name, ()) if self.now - length <= p[0] <= self.now - SCRAPE_LAG]
+            missing = None if points else QueryProblem(Verdict.NO_DATA, "no series", self.since)
+            return GateReading(self.now, points=tuple(points), baseline=baseline, problem=missing)
+        after = self.now
+        if checkpoint is not None:
+            known = {one.gate: one.consumed_until for one in checkpoint.own}
+            after = known.get(name, checkpoint.consumed_until)
+        waiting = self.pending_own.get(name, ())
+        after = waiting[-1].end if waiting else after
+        news = [b for b in self.events_of.get(name, ()) if b.end > after and b.end + SCRAPE_LAG <= self.now]
+        self.pending_own[name] = (*waiting, *news)
+        return GateReading(self.now, self.pending_own[name])
 
     def tick(self) -> float:
         """Make one pass; return the seconds until the next."""
@@ -226,7 +275,7 @@ class World:
                     assert len(json.dumps(wire)) < 32 * 1024
                     self.stored = MigrationPlanStatus.model_validate(wire)
                     self.writes.append((self.now, self.stored))
-                    self.working, self.pending = decision.status, ()
+                    self.working, self.pending, self.pending_own = decision.status, (), {}
                 case SetWeight(weight):
                     if self.route_writes_fail:
                         raise Refused
@@ -238,7 +287,7 @@ class World:
             self.actions.append((self.now, action))
             if self.crash_at == (number, "after"):
                 raise Crashed
-        self.working, self.pending = decision.status, ()
+        self.working, self.pending, self.pending_own = decision.status, (), {}
         self.events += decision.events
 
     def _ask_heroku(self) -> float:
@@ -287,10 +336,24 @@ class World:
                 gap = "a scrape was missed" if self.scrapes_lost else ""
                 counts = self._counts
                 self.blocks.append(Block(self._begun, self._begun + block, counts["heroku"], counts["eks"], gap))
+                self._record_own(self._begun + block, gap)
                 self._begun += block
                 self._counts = {"heroku": Counts(), "eks": Counts()}
         self.now = end
         self._propagate()
+
+    def _record_own(self, end: float, gap: str) -> None:
+        """Record what the team's own metrics are at the end of a block. One request of ten is an event of theirs."""
+        for name, value in self.values.items():
+            if value is not None:
+                self.points.setdefault(name, []).append((end, value))
+        for name, (heroku, eks) in self.wrong.items():
+            last = self.blocks[-1]
+            legs = [
+                Counts(counts.requests / 10, counts.requests / 10 * part)
+                for counts, part in ((last.heroku, heroku), (last.eks, eks))
+            ]
+            self.events_of.setdefault(name, []).append(Block(last.start, last.end, *legs, gap=gap))
 
     def _propagate(self) -> None:
         if self._coming is not None and self.istiod_up and self.now >= self._coming[0]:
@@ -433,6 +496,8 @@ def _check_advance(plan: Plan, seen: Observation, decision: Decision, old: int, 
         judged = gate.judge(_evidence(plan, seen), rules=gate_rules(plan.spec), weight=old, next_weight=new)
         assert judged.safe
         assert not judged.worse
+        for one in decision.status.gates or plan.status.gates:
+            assert one.mode is Mode.OBSERVE or one.verdict == Verdict.PASS, f"{one.name} does not pass: {one.evidence}"
 
 
 def _evidence(plan: Plan, seen: Observation) -> gate.Evidence:

@@ -470,6 +470,15 @@ class GateStatus(Model):
     queries: tuple[str, ...] = Field(default=(), description="What Prometheus is asked, to look at it yourself.")
 
 
+class EvidenceStatus(Model):
+    """What all gates that decide say together."""
+
+    harm: float = Field(description="Evidence of harm.")
+    harm_limit: float = Field(description="Evidence of harm that rolls back.")
+    safety: float = Field(description="Evidence of safety of the gate that has least.")
+    safety_limit: float = Field(description="Evidence of safety that the next step needs.")
+
+
 class CheckStatus(Model):
     """One preflight check."""
 
@@ -535,6 +544,7 @@ class OwnEvidence(Model):
 
     gate: str = Field(description="Name of the SLO.")
     consumed_until: float = Field(description="Unix seconds; end of the last judged block.")
+    gaps: int = Field(default=0, description="Blocks in a row, up to the last one, that could not be judged.")
     evidence: str = Field(default="", description="The judge's state, as JSON for itself.")
 
 
@@ -598,6 +608,7 @@ class MigrationPlanStatus(Model):
     message: str = Field(default="", description="Why it is there, in one sentence with the numbers.")
     gate: str = Field(default="", description="Short summary of the gates for the table.")
     gates: tuple[GateStatus, ...] = Field(default=(), description="What each gate says.")
+    evidence: EvidenceStatus | None = Field(default=None, description="What the gates that decide say together.")
     templates: tuple[ResolvedTemplate, ...] = Field(default=(), description="Templates of gates that are in force.")
     preflight: tuple[CheckStatus, ...] = Field(default=(), description="What each preflight check says.")
     baseline: BaselineStatus | None = Field(

@@ -13,14 +13,17 @@ next pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, assert_never
 
+from cutover.api.templates import Template
 from cutover.api.v1alpha1 import (
     Approval,
     BaselineStatus,
+    BoundBaseline,
+    BoundSlo,
     Checkpoint,
     MigrationPlanStatus,
     OnBreach,
@@ -33,19 +36,23 @@ from cutover.api.v1alpha1 import (
 )
 from cutover.core import gate, preflight, schedule
 from cutover.core.actions import Action, Decision, Event, Finalize, SetWeight, WriteStatus
+from cutover.core.assessment import Assessment, assess
 from cutover.core.baseline import LEAST_REQUESTS, choose_thresholds
 from cutover.core.conditions import conditions
-from cutover.core.gate import Judgement
 from cutover.core.holds import ALARMING, QUIET, Hold, HoldReason
-from cutover.core.judging import GAPS_UNTIL_NO_DATA, dump_evidence, load_evidence, read, share, take_in
+from cutover.core.judging import GAPS_UNTIL_NO_DATA, dump_evidence, load_evidence, share, take_in
 from cutover.core.ledger import note, note_hold, note_repair, shorten
 from cutover.core.observation import Observation, Plan
+from cutover.core.own import OwnGate
+from cutover.core.own_judging import begin_step, judge_own, take_in_own
 from cutover.core.revision import desired_revision, revision, rollback_revision
 from cutover.core.rules import gate_rules, thresholds_wanted
 from cutover.core.share import LEAST_REQUESTS as LEAST_SHARE_REQUESTS
 from cutover.core.share import Pool
 from cutover.core.steps import current_step, next_step, progress
 from cutover.core.support import not_yet_supported, problems
+from cutover.core.templates import Resolution, changes, own_gates
+from cutover.core.verdicts import Verdict
 
 #: Seconds between two checkpoints of the evidence while judging.
 CHECKPOINT_SECONDS = 60.0
@@ -55,8 +62,8 @@ SHARE_DEADLINE_SECONDS = 120.0
 PROBE_LIFETIME_SECONDS = 60.0
 #: Seconds for which a raise that could not be written to the route is tried on; then its evidence is too old.
 RAISE_LIFETIME_SECONDS = 60.0
-#: Seconds to wait for evidence that are still called judging; longer ones are a hold for want of traffic.
-PATIENCE_SECONDS = 600.0
+#: Seconds after a start in which a template that is not there may still be told of.
+TEMPLATES_SECONDS = 5.0
 #: Characters of a message in the status; it is repeated in the conditions.
 LONGEST_MESSAGE = 1000
 #: A person's wish to go back, for one attempt: ``cutover.dev/rollback: a1``.
@@ -114,6 +121,56 @@ def samples_wanted(status: MigrationPlanStatus) -> bool:
         Phase.SHIFTING,
         Phase.SOAKING,
         Phase.ROLLING_BACK,
+    )
+
+
+def resolve(plan: Plan, templates: Mapping[str, Template | str], *, frozen: bool = True) -> Resolution:
+    """Return the plan's own gates.
+
+    Parameters
+    ----------
+    plan
+        The plan.
+    templates
+        As they are now, by ``Kind/name``.
+    frozen
+        Whether those that are in force stay it: a change of a template waits for the next step.
+    """
+    return own_gates(
+        plan.spec,
+        plan_name=plan.name,
+        namespace=plan.namespace,
+        frozen=plan.status.templates if frozen else (),
+        templates=templates,
+    )
+
+
+def own_wanted(status: MigrationPlanStatus) -> bool:
+    """Tell whether the team's own queries are of use in the plan's phase."""
+    return status.phase in (Phase.PREFLIGHT, Phase.BASELINE, Phase.SHIFTING, Phase.SOAKING)
+
+
+def baselines_wanted(status: MigrationPlanStatus, gates: Iterable[OwnGate]) -> tuple[str, ...]:
+    """Return the bounds whose value before the migration is still to be recorded."""
+    if status.phase is not Phase.BASELINE:
+        return ()
+    known = {one.gate for one in status.baseline.bounds} if status.baseline else set()
+    return tuple(
+        own.name
+        for own in gates
+        if isinstance(own.slo, BoundSlo) and own.slo.times_baseline is not None and own.name not in known
+    )
+
+
+def backtest_wanted(plan: Plan) -> bool:
+    """Tell whether it is time for the replay that the plan asks for."""
+    status = plan.status
+    return (
+        plan.spec.baseline.backtest
+        and status.phase is Phase.BASELINE
+        and (status.baseline is None or status.baseline.backtest is None)
+        and status.checkpoint is not None
+        and status.checkpoint.observed_at is not None
     )
 
 
@@ -179,7 +236,7 @@ class _Pass:
         if wished := self._wish(status):
             return wished
         if status.phase in (Phase.PENDING, Phase.PREFLIGHT) and (invalid := self._invalid()):
-            return self._held(status, invalid)
+            return self._reading_templates(status) or self._held(status, invalid)
         if status.phase in (Phase.COMPLETED, Phase.ROLLED_BACK) and (invalid := self._invalid()):
             return self._held(status, invalid, requeue=300)
         match status.phase:
@@ -214,12 +271,14 @@ class _Pass:
 
     def preflight(self, status: MigrationPlanStatus) -> _Outcome:
         spec = self.plan.spec
-        checks = preflight.check_target(spec, self.seen.workload)
+        gates = self._resolve()
+        queries = preflight.check_queries(spec, gates.gates, self.seen.own)
+        checks = (*preflight.check_target(spec, self.seen.workload), *queries)
         status = status.model_copy(update={"preflight": checks})
         if not preflight.passed(checks):
             detail = "; ".join((preflight.summary(checks), *self.seen.errors))
             # A hiccup of the API server is nothing that people have to mend first.
-            unanswered = self.seen.workload is None
+            unanswered = self.seen.workload is None or any(check.status == preflight.UNKNOWN for check in queries)
             return self._hold(status, HoldReason.PREFLIGHT_FAILED, detail, requeue=2 if unanswered else 10)
         if spec.suspend:
             return self._hold(status, HoldReason.SUSPENDED, "spec.suspend is set; set it to false to go on")
@@ -250,7 +309,11 @@ class _Pass:
                 return _Outcome(status, "TakingOver", detail, requeue=1)
             return self._hold(status, HoldReason.PREFLIGHT_FAILED, detail, requeue=2)
         started = self._enter(status, Phase.BASELINE).model_copy(
-            update={"baseline": BaselineStatus(since=self.time), "checkpoint": self._checkpoint(status, previous=0)}
+            update={
+                "baseline": BaselineStatus(since=self.time),
+                "checkpoint": self._checkpoint(status, previous=0),
+                "templates": gates.resolved,
+            }
         )
         return _Outcome(started, "Recording", "recording Heroku's traffic at the gateway", requeue=0)
 
@@ -295,8 +358,28 @@ class _Pass:
             baseline = baseline.model_copy(
                 update={"requests": round(histogram.total), "slow_ms": slow, "very_slow_ms": very_slow}
             )
+        status = status.model_copy(update={"baseline": baseline})
+        for bound in self._baselines_wanted(status):
+            reading = self.seen.own.get(bound)
+            if reading is None or reading.baseline is None:
+                why = reading.problem.message if reading is not None and reading.problem else "not asked yet"
+                message = f"gate {bound}: its value before the migration is not known: {why}"
+                if self.now - self._since(status) < SHARE_DEADLINE_SECONDS:
+                    return _Outcome(status, "Recording", message, requeue=self.block_seconds)
+                return self._hold(status, HoldReason.NO_DATA, message)
+            known = (*baseline.bounds, BoundBaseline(gate=bound, value=float(f"{reading.baseline:.6g}")))
+            baseline = baseline.model_copy(update={"bounds": known})
+            status = status.model_copy(update={"baseline": baseline})
+        if spec.baseline.backtest and baseline.backtest is None:
+            if self.seen.backtest is None:
+                message = "replaying the gates on Heroku's own traffic (baseline.backtest)"
+                return _Outcome(status, "Backtesting", message, requeue=self.block_seconds)
+            baseline = baseline.model_copy(update={"backtest": self.seen.backtest})
         started = self._enter(status, Phase.SHIFTING).model_copy(update={"baseline": baseline})
         return _Outcome(started, "BaselineRecorded", "the takeover is seen at the gateway", requeue=0)
+
+    def _baselines_wanted(self, status: MigrationPlanStatus) -> tuple[str, ...]:
+        return baselines_wanted(status, self._resolve().gates)
 
     def judge(self, status: MigrationPlanStatus) -> _Outcome:
         """Shifting and soaking: take in what was seen, go back on harm, move up on evidence, hold otherwise."""
@@ -307,17 +390,19 @@ class _Pass:
             return drifted
         status = self._repaired(status)
         checkpoint = self._take_in(status)
-        judgement = self._judgement(checkpoint, weight)
-        reading = read(judgement, observed=checkpoint.observed_at is not None, at_full=weight == 100)
+        judgement = self._assess(status, checkpoint)
+        observed = checkpoint.observed_at is not None
         status = status.model_copy(
             update={
                 "checkpoint": checkpoint,
                 "share": self._share(checkpoint),
-                "gates": reading.gates if weight else (),
-                "gate": reading.summary if weight else "",
+                "templates": self._resolve().resolved,
+                "gates": judgement.status(self.seen.queries, mesh=weight > 0),
+                "gate": judgement.summary(observed=observed, at_full=weight == 100) if weight else "",
+                "evidence": judgement.evidence() if weight else None,
             }
         )
-        if weight and checkpoint.observed_at is not None and judgement.worse:
+        if weight and observed and (judgement.legs.worse or judgement.failing_bound):
             return self.breach(status, judgement)
         hold = self._blocked(status, checkpoint, judgement)
         if hold is not None and hold.reason not in _WAITING:
@@ -326,7 +411,7 @@ class _Pass:
             # A clock says that the hold is over, or the timeout; what happened meanwhile is not known yet.
             return _Outcome(status, "CatchingUp", "reading what happened since the last checkpoint", requeue=1)
         # A step that has passed does not time out, however long people keep it from the next one.
-        passed = hold is None and checkpoint.observed_at is not None and (weight == 100 or judgement.safe)
+        passed = hold is None and observed and (judgement.safe or weight == 100)
         if not passed and (late := self.timed_out(status, hold)):
             return late
         if hold is not None:
@@ -361,7 +446,7 @@ class _Pass:
             return self._hold(status, HoldReason.HEROKU_CANNOT_TAKE_BACK, f"{message}; {self._probe_text()}")
         return self.roll_back(status, HoldReason.STEP_TIMEOUT, message)
 
-    def advance(self, status: MigrationPlanStatus, checkpoint: Checkpoint, judgement: Judgement) -> _Outcome:
+    def advance(self, status: MigrationPlanStatus, checkpoint: Checkpoint, judgement: Assessment) -> _Outcome:
         """Move to the next step if its time has come, the evidence allows it and nobody holds it."""
         spec, weight = self.plan.spec, status.weight or 0
         target = next_step(spec, weight)
@@ -379,7 +464,9 @@ class _Pass:
             message = f"{weight} % for another {_span(left)}; {evidence}"
             return _Outcome(status, "Judging", message, requeue=min(left, self.block_seconds))
         if weight and not judgement.safe:
-            return self._not_safe(status, judgement, target.weight, f"the hold at {weight} % is over; {evidence}")
+            return self._not_safe(status, judgement, f"the hold at {weight} % is over; {evidence}")
+        if not weight and (outside := judgement.outside()):
+            return self._held(status, outside)
         if not self._heroku_answers():
             return self._asking_heroku(status, f"ready for {target.weight} %; {evidence}")
         if self.seen.traffic is None:  # somebody may have changed it; and it could not be written either
@@ -390,26 +477,28 @@ class _Pass:
             return _Outcome(status, "Judging", f"ready for {target.weight} %; {detail}", requeue=1)
         if hold := self._gatekept(status, target):
             return self._held(status, hold)
+        newest = self._resolve(frozen=False)
+        if newest.problems:
+            return self._reading_templates(status) or self._hold(
+                status, HoldReason.INVALID_SPEC, f"ready for {target.weight} %; {'; '.join(newest.problems)}"
+            )
         message = f"{weight} % → {target.weight} %: {evidence}"
-        moved = self._at_weight(status, target.weight).model_copy(
-            update={
-                "ledger": note(
-                    status, "Advance", to=target.weight, reason="EvidenceOfSafety", message=message, now=self.time
-                )
-            }
-        )
+        status = self._with_templates(status, newest)
+        ledger = note(status, "Advance", to=target.weight, reason="EvidenceOfSafety", message=message, now=self.time)
+        moved = self._at_weight(status, target.weight).model_copy(update={"ledger": ledger})
         event = Event("Normal", "Advance", message)
         return _Outcome(moved, "AwaitingShare", message, events=(event,), requeue=1)
 
-    def _not_safe(self, status: MigrationPlanStatus, judgement: Judgement, next_weight: int, message: str) -> _Outcome:
+    def _not_safe(self, status: MigrationPlanStatus, judgement: Assessment, message: str) -> _Outcome:
         """Tell whether evidence is on its way, wants traffic, or does not come although there is traffic."""
-        left = judgement.seconds_to_safe
-        if left is not None and left <= PATIENCE_SECONDS:
+        legs, left = judgement.legs, judgement.legs.seconds_to_safe
+        # A bound that alone is not met takes a moment, or becomes a failure.
+        if legs.safe or (left is not None and left <= gate.PATIENCE_SECONDS):
             return _Outcome(status, "AwaitingEvidence", message, requeue=self.block_seconds)
-        plenty = judgement.samples >= 2 * gate.least_requests(gate_rules(self.plan.spec), next_weight)
-        return self._hold(status, HoldReason.UNDECIDED if plenty else HoldReason.INSUFFICIENT_TRAFFIC, message)
+        thin = legs.verdict is Verdict.INSUFFICIENT_TRAFFIC
+        return self._hold(status, HoldReason.INSUFFICIENT_TRAFFIC if thin else HoldReason.UNDECIDED, message)
 
-    def soak(self, status: MigrationPlanStatus, checkpoint: Checkpoint, judgement: Judgement) -> _Outcome:
+    def soak(self, status: MigrationPlanStatus, checkpoint: Checkpoint, judgement: Assessment) -> _Outcome:
         """Hold at 100 %, with the way back open."""
         spec = self.plan.spec
         if status.phase is Phase.SHIFTING:
@@ -421,13 +510,16 @@ class _Pass:
             message = f"all traffic on EKS; soaking for another {_span(left)}"
             return _Outcome(status, "Soaking", message, requeue=min(left, self.block_seconds))
         # The end of the soak ends the judging too: not in the middle of a suspicion.
-        alive = judgement.metrics[-1]
-        if judgement.harm >= gate.HARM_HOLD or alive.eks_bad > (1 - gate.ALIVE_SHARE) * alive.eks_total:
+        alive = judgement.legs.alive
+        assert alive is not None, "it is judged in every plan"
+        if judgement.legs.harm >= gate.HARM_HOLD or alive.eks_bad > (1 - gate.ALIVE_SHARE) * alive.eks_total:
             message = (
-                f"the soak is over, but not with evidence of harm {judgement.harm:.0f} of {judgement.harm_limit:.0f}; "
+                f"the soak is over, but not with evidence of harm {judgement.legs.harm:.0f} of {judgement.legs.harm_limit:.0f}; "
                 + alive.sentence.split(";")[0]
             )
             return self._hold(status, HoldReason.UNDECIDED, f"{message}; it goes on until that is settled")
+        if outside := judgement.outside():
+            return self._held(status, outside)
         if spec.suspend:
             message = "spec.suspend is set; set it to false to end the soak, which is over"
             return self._hold(status, HoldReason.SUSPENDED, message)
@@ -437,12 +529,18 @@ class _Pass:
         )
         return _Outcome(done, "Completed", message, events=(Event("Normal", "Completed", message),), requeue=300)
 
-    def breach(self, status: MigrationPlanStatus, judgement: Judgement) -> _Outcome:
+    def breach(self, status: MigrationPlanStatus, judgement: Assessment) -> _Outcome:
         """Evidence of harm: go back, unless Heroku is no rescue or the plan says to hold."""
-        worst = next((m for m in judgement.metrics if m.name == judgement.main_metric), None)
-        detail = f"EKS is worse ({judgement.main_metric}): {worst.sentence if worst else ''}"
-        without_control = status.weight == 100 or judgement.heroku_silent
-        if judgement.heroku_dead:
+        if judgement.legs.worse:
+            culprit = judgement.legs.main_metric
+            reason, detail = "EvidenceOfHarm", f"EKS is worse ({culprit}): {judgement.sentence(culprit)}"
+            without_control = status.weight == 100 or judgement.legs.heroku_silent
+        else:
+            bound = judgement.failing_bound
+            assert bound is not None
+            reason, detail = HoldReason.BOUND_EXCEEDED, f"gate {bound.gate.name}: {bound.sentence}"
+            without_control = True  # a bound says nothing of Heroku
+        if judgement.legs.heroku_dead:
             message = f"{detail}; Heroku answers far fewer requests than its weight: mend one of them"
             return self._hold(status, HoldReason.BOTH_LEGS_UNHEALTHY, message)
         if self.plan.spec.on_breach is OnBreach.HOLD:
@@ -453,14 +551,14 @@ class _Pass:
         if without_control and not self._heroku_answers():
             message = f"{detail}; {self._probe_text()}: mend one of them"
             return self._hold(status, HoldReason.BOTH_LEGS_UNHEALTHY, message)
-        return self.roll_back(status, "EvidenceOfHarm", detail)
+        return self.roll_back(status, reason, detail)
 
     def roll_back(self, status: MigrationPlanStatus, reason: str, message: str) -> _Outcome:
         """Send everything back to Heroku."""
         text = f"{status.weight or 0} % → 0 %: {message}"
         ledger = note(status, "RollBack", to=0, reason=reason, message=text, now=self.time)
         back = self._enter(self._at_weight(status, 0), Phase.ROLLING_BACK).model_copy(
-            update={"ledger": ledger, "gates": status.gates, "gate": status.gate}
+            update={"ledger": ledger, "gates": status.gates, "gate": status.gate, "evidence": status.evidence}
         )
         return _Outcome(back, reason, text, events=(Event("Warning", "RollBack", text),), requeue=0.5)
 
@@ -488,7 +586,15 @@ class _Pass:
             return _Outcome(status, cause, last, requeue=300)
         message = f"attempt {self.plan.spec.attempt} starts"
         # Evidence is dropped: what spoke against the last attempt would end this one at once.
-        fresh = {"attempt": self.plan.spec.attempt, "gates": (), "gate": "", "share": None, "checkpoint": None}
+        fresh = {
+            "attempt": self.plan.spec.attempt,
+            "gates": (),
+            "gate": "",
+            "evidence": None,
+            "share": None,
+            "checkpoint": None,
+            "templates": (),
+        }
         anew = status.model_copy(update=fresh)
         anew = self._enter(self._at_weight(anew, 0), Phase.PREFLIGHT).model_copy(
             update={"ledger": note(anew, "Retry", to=0, reason="AttemptRaised", message=message, now=self.time)}
@@ -624,10 +730,14 @@ class _Pass:
 
     def _invalid(self) -> Hold | None:
         """Hold what cannot be done as asked; traffic that is on EKS is still judged, and the way back stays open."""
-        found = (self.plan.unreadable,) if self.plan.unreadable else problems(self.plan.spec)
+        found = (self.plan.unreadable,) if self.plan.unreadable else self._problems()
         return Hold(HoldReason.INVALID_SPEC, "; ".join(found)) if found else None
 
-    def _blocked(self, status: MigrationPlanStatus, checkpoint: Checkpoint, judgement: Judgement) -> Hold | None:
+    def _problems(self) -> tuple[str, ...]:
+        resolved = self._resolve()
+        return (*problems(self.plan.spec, resolved.gates, self.seen.sources), *resolved.problems)
+
+    def _blocked(self, status: MigrationPlanStatus, checkpoint: Checkpoint, judgement: Assessment) -> Hold | None:
         """Return what keeps the plan where it is whatever the clock and the evidence of safety say."""
         weight = status.weight or 0
         if invalid := self._invalid():
@@ -635,12 +745,12 @@ class _Pass:
         if blind := self._blind(checkpoint):
             return blind
         if weight and checkpoint.observed_at is not None:
-            if judgement.both_unhealthy:
+            if judgement.legs.both_unhealthy:
                 return Hold(
                     HoldReason.BOTH_LEGS_UNHEALTHY,
                     "both legs fail far more than before: a shared incident; nothing moves",
                 )
-            if judgement.heroku_dead:
+            if judgement.legs.heroku_dead:
                 return Hold(
                     HoldReason.HEROKU_CANNOT_TAKE_BACK,
                     "Heroku answers far fewer requests than its weight: there is nothing to go back to",
@@ -649,7 +759,9 @@ class _Pass:
             return self._unseen(status, checkpoint)
         if self._heroku_fails():
             return Hold(HoldReason.HEROKU_CANNOT_TAKE_BACK, f"{self._probe_text()}: there is nothing to go back to")
-        if weight and weight < 100 and judgement.heroku_silent:
+        if missing := judgement.missing(self.now, started=weight > 0):
+            return missing
+        if weight and weight < 100 and judgement.legs.heroku_silent:
             return Hold(HoldReason.INSUFFICIENT_TRAFFIC, "the Heroku leg has no requests to compare with")
         return None
 
@@ -745,27 +857,66 @@ class _Pass:
         """Wait for the first probe, which comes within a second or so after a restart."""
         return _Outcome(status, "Judging", f"{message}; asking Heroku", requeue=1)
 
+    def _resolve(self, *, frozen: bool = True) -> Resolution:
+        return resolve(self.plan, self.seen.templates, frozen=frozen)
+
+    def _reading_templates(self, status: MigrationPlanStatus) -> _Outcome | None:
+        """Wait a moment for templates after a start: the watch tells of one after the other."""
+        if self.now - self.seen.since > TEMPLATES_SECONDS or not self._resolve(frozen=False).problems:
+            return None
+        return _Outcome(status, str(status.phase), "reading the templates of gates", requeue=1)
+
+    def _with_templates(self, status: MigrationPlanStatus, newest: Resolution) -> MigrationPlanStatus:
+        """Put the newest templates in force, and say which of them have changed."""
+        changed = changes(status.templates, newest.resolved)
+        if changed:
+            message, weight = "; ".join(changed), status.weight or 0
+            ledger = note(status, "Gates", to=weight, reason="TemplateChanged", message=message, now=self.time)
+            status = status.model_copy(update={"ledger": ledger})
+        return status.model_copy(update={"templates": newest.resolved})
+
     def _take_in(self, status: MigrationPlanStatus) -> Checkpoint:
         weight = status.weight or 0
+        before = status.checkpoint or self._checkpoint(status, previous=0)
         target = next_step(self.plan.spec, weight)
-        return take_in(
-            status.checkpoint or self._checkpoint(status, previous=0),
+        next_weight = target.weight if target else 100
+        checkpoint = take_in(
+            before,
             self.seen.samples.blocks,
             rules=gate_rules(self.plan.spec),
             weight=weight,
-            next_weight=target.weight if target else 100,
+            next_weight=next_weight,
             probe=self.seen.probe,
             revision=desired_revision(status),
         )
-
-    def _judgement(self, checkpoint: Checkpoint, weight: int) -> Judgement:
-        target = next_step(self.plan.spec, weight)
-        return gate.judge(
-            load_evidence(checkpoint),
-            rules=gate_rules(self.plan.spec),
+        own = take_in_own(
+            before,
+            self._resolve().gates,
+            self.seen.own,
+            spec=self.plan.spec,
             weight=weight,
-            next_weight=target.weight if target else 100,
+            next_weight=next_weight,
+            observed_at=checkpoint.observed_at,
+            restarted=next_weight > before.next_weight > 0,
         )
+        return checkpoint.model_copy(update={"own": own})
+
+    def _assess(self, status: MigrationPlanStatus, checkpoint: Checkpoint) -> Assessment:
+        spec, weight = self.plan.spec, status.weight or 0
+        target = next_step(spec, weight)
+        next_weight = target.weight if target else 100
+        mesh = gate.judge(load_evidence(checkpoint), rules=gate_rules(spec), weight=weight, next_weight=next_weight)
+        own = judge_own(
+            checkpoint,
+            self._resolve().gates,
+            self.seen.own,
+            spec=spec,
+            baselines={one.gate: one.value for one in status.baseline.bounds} if status.baseline else {},
+            weight=weight,
+            next_weight=next_weight,
+            now=self.now,
+        )
+        return assess(mesh, own)
 
     def _share(self, checkpoint: Checkpoint) -> Share | None:
         return share(checkpoint, load_evidence(checkpoint), max(checkpoint.consumed_until, checkpoint.weight_since))
@@ -774,6 +925,7 @@ class _Pass:
         """Start to look for a weight anew; evidence of harm stays, evidence of safety has to be earned again."""
         before = status.checkpoint
         evidence = dump_evidence(gate.begin_step(load_evidence(before))) if before is not None else ""
+        own = begin_step(before.own) if before is not None else ()
         consumed = before.consumed_until if before is not None else self.now
         return Checkpoint(
             at=self.now,
@@ -781,6 +933,7 @@ class _Pass:
             previous_weight=previous,
             consumed_until=max(consumed, self.now - 2 * self.block_seconds),
             evidence=evidence,
+            own=own,
         )
 
     def _at_weight(self, status: MigrationPlanStatus, weight: int) -> MigrationPlanStatus:
@@ -789,6 +942,7 @@ class _Pass:
                 "weight": weight,
                 "since": self.time,
                 "gate": "",
+                "evidence": None,
                 "checkpoint": self._checkpoint(status, previous=status.weight or 0),
             }
         )
@@ -799,17 +953,16 @@ class _Pass:
     def _since(self, status: MigrationPlanStatus) -> float:
         return status.since.timestamp() if status.since is not None else self.now
 
-    def _evidence_text(self, judgement: Judgement) -> str:
+    def _evidence_text(self, judgement: Assessment) -> str:
+        legs = judgement.legs
         if judgement.safe:
-            return (
-                f"every gate is within its margin; evidence of harm {judgement.harm:.2g} of {judgement.harm_limit:.0f}"
-            )
-        text = f"evidence of safety {judgement.safety:.2g} of {judgement.safety_limit:.0f}"
-        if judgement.harm >= 10:
-            text += f", evidence of harm {judgement.harm:.0f} of {judgement.harm_limit:.0f}"
-        if judgement.seconds_to_safe:
-            text += f", about {_span(judgement.seconds_to_safe)} at this traffic"
-        return text
+            return f"every gate is within its margin; evidence of harm {legs.harm:.2g} of {legs.harm_limit:.0f}"
+        text = f"evidence of safety {legs.safety:.2g} of {legs.safety_limit:.0f}"
+        if legs.harm >= gate.HARM_HOLD:
+            text += f", evidence of harm {legs.harm:.0f} of {legs.harm_limit:.0f}"
+        if legs.seconds_to_safe:
+            text += f", about {_span(legs.seconds_to_safe)} at this traffic"
+        return "; ".join((text, *(f"gate {one.gate.name}: {one.sentence}" for one in judgement.unmet)))
 
     # ---------------------------------------------------------------------------------------------------- the writes
 
@@ -910,6 +1063,7 @@ def _significant(status: MigrationPlanStatus) -> Iterable[Any]:
             for check in status.preflight
         ),
         status.baseline,
+        status.templates,
         len(status.ledger),
         status.ledger[-1:],
         tuple((c.type, c.status, c.reason, c.observed_generation) for c in status.conditions),

@@ -22,6 +22,9 @@ class HoldReason(StrEnum):
     INSUFFICIENT_TRAFFIC = "InsufficientTraffic"
     UNDECIDED = "Undecided"
     NO_DATA = "NoData"
+    QUERY_ERROR = "QueryError"
+    AMBIGUOUS = "Ambiguous"
+    BOUND_EXCEEDED = "BoundExceeded"
     PROMETHEUS_UNAVAILABLE = "PrometheusUnavailable"
     SHARE_NOT_OBSERVED = "ShareNotObserved"
     BOTH_LEGS_UNHEALTHY = "BothLegsUnhealthy"
@@ -38,6 +41,9 @@ ALARMING = frozenset(
         HoldReason.INVALID_SPEC,
         HoldReason.PREFLIGHT_FAILED,
         HoldReason.PROMETHEUS_UNAVAILABLE,
+        HoldReason.QUERY_ERROR,
+        HoldReason.AMBIGUOUS,
+        HoldReason.BOUND_EXCEEDED,
         HoldReason.SHARE_NOT_OBSERVED,
         HoldReason.BOTH_LEGS_UNHEALTHY,
         HoldReason.HEROKU_CANNOT_TAKE_BACK,

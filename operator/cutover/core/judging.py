@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from cutover.api.v1alpha1 import Checkpoint, GateStatus, Share
+from cutover.api.v1alpha1 import Checkpoint, Share
 from cutover.core import gate
 from cutover.core.blocks import Block
-from cutover.core.gate import Evidence, GateRules, Judgement
+from cutover.core.gate import Evidence, GateRules
 from cutover.core.observation import Probe
 from cutover.core.share import Pool, eks_silent, fits, pool
 
@@ -62,7 +61,7 @@ def take_in(
             if seen and not elsewhere:
                 observed_at = block.end
         elif weight == 0:
-            evidence = gate.learn(evidence, block)
+            evidence = gate.learn(evidence, block, rules)
         else:
             evidence = gate.consume(
                 evidence, block, rules=rules, weight=weight, next_weight=next_weight, observed_at=observed_at
@@ -86,12 +85,13 @@ def load_evidence(checkpoint: Checkpoint) -> Evidence:
     Evidence that cannot be read (somebody edited the status) is started anew: it has to be earned again before
     anything moves up, and a leg that is worse shows again.
     """
-    return _read(checkpoint.evidence)
+    return load(checkpoint.evidence)
 
 
 # A pass asks three times, the next one and every scrape of the operator's metrics again.
 @lru_cache(maxsize=1024)
-def _read(text: str) -> Evidence:
+def load(text: str) -> Evidence:
+    """Read the judge's state from its JSON; unreadable or empty it is that of the beginning."""
     try:
         return Evidence.load(json.loads(text)) if text else Evidence()
     except (ValueError, RecursionError):
@@ -101,40 +101,6 @@ def _read(text: str) -> Evidence:
 def dump_evidence(evidence: Evidence) -> str:
     """Write the judge's state for a checkpoint: one line, as people have no use for it in ``kubectl describe``."""
     return json.dumps(evidence.dump(), separators=(",", ":"))
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What people see of a judgement."""
-
-    gates: tuple[GateStatus, ...]
-    summary: str
-
-
-def read(judgement: Judgement, *, observed: bool, at_full: bool) -> Reading:
-    """Put a judgement into the words of the status."""
-    gates = tuple(
-        GateStatus(
-            name=metric.name,
-            verdict=metric.verdict,
-            evidence=metric.sentence,
-            heroku=_ratio(metric.heroku_bad, metric.heroku_total),
-            eks=_ratio(metric.eks_bad, metric.eks_total),
-            samples=round(metric.heroku_total + metric.eks_total),
-        )
-        for metric in judgement.metrics
-    )
-    if not observed:
-        return Reading(gates, "")
-    if judgement.worse:
-        return Reading(gates, f"worse ({judgement.main_metric})")
-    if judgement.harm >= judgement.harm_limit / 10:
-        return Reading(gates, f"harm {judgement.harm:.0f}/{judgement.harm_limit:.0f}")
-    if at_full:
-        return Reading(gates, "not worse")  # there is no next step to be safe for
-    if judgement.safe:
-        return Reading(gates, "safe")
-    return Reading(gates, f"safe {judgement.safety:.2g}/{judgement.safety_limit:.0f}")
 
 
 def share(checkpoint: Checkpoint, evidence: Evidence, now: float) -> Share | None:
@@ -147,5 +113,6 @@ def share(checkpoint: Checkpoint, evidence: Evidence, now: float) -> Share | Non
     return Share(observed=round(percent, 1), at=datetime.fromtimestamp(now, UTC))
 
 
-def _ratio(bad: float, total: float) -> str:
-    return f"{100 * bad / total:.2f} % of {total:,.0f}" if total else "no requests"
+def ratio_text(bad: float, total: float, what: str) -> str:
+    """Write a fraction for people: ``0.12 % of 4,210``."""
+    return f"{100 * bad / total:.2f} % of {total:,.0f}" if total else f"no {what}"

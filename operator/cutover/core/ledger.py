@@ -9,8 +9,8 @@ from itertools import takewhile
 from cutover.api.v1alpha1 import LEDGER_LENGTH, LedgerEntry, MigrationPlanStatus
 from cutover.core.holds import QUIET, Hold
 
-#: Characters of a message that are kept: thirty entries have to fit into a status.
-LONGEST_MESSAGE = 300
+#: Characters of a message and of a query that are kept: thirty entries have to fit into a status.
+LONGEST_MESSAGE, LONGEST_QUERY = 300, 500
 
 
 def note(
@@ -26,6 +26,13 @@ def note(
         reason=reason,
         message=shorten(message, LONGEST_MESSAGE),
         gates=tuple(f"{gate.name}: {gate.evidence}" for gate in status.gates),
+        # Those of the mesh's own metrics are the same at any time, and in the status once.
+        queries=tuple(
+            f"{gate.name}: {shorten(query, LONGEST_QUERY)}"
+            for gate in status.gates
+            if gate.kind != "Comparative"
+            for query in gate.queries
+        ),
     )
     return (*status.ledger, entry)[-LEDGER_LENGTH:]
 

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus
+from cutover.api.templates import Template
+from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanSpec, MigrationPlanStatus
 from cutover.core.blocks import Block
+from cutover.core.own import GateReading
 
 #: Stands in for a spec that cannot be read.
 _NO_SPEC = MigrationPlanSpec.model_construct()  # type: ignore[call-arg]
@@ -210,6 +212,16 @@ class Observation:
         Why something could not be read, in words for people.
     since
         Unix seconds since when this process looks at the plan: silence from before says nothing.
+    own
+        What became known of the team's own gates, by name.
+    templates
+        Templates of gates that the plan may refer to, by ``Kind/name``; a text is why one could not be read.
+    sources
+        Names of the Prometheus servers that plans of this namespace may choose.
+    queries
+        PromQL by which people can look at the mesh's own metrics, by name.
+    backtest
+        Result of the replay that the plan asks for, once it is there.
     """
 
     traffic: TrafficState | None = None
@@ -219,3 +231,8 @@ class Observation:
     histogram: Histogram | None = None
     errors: tuple[str, ...] = ()
     since: float = 0.0
+    own: Mapping[str, GateReading] = field(default_factory=dict)
+    templates: Mapping[str, Template | str] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
+    queries: Mapping[str, str] = field(default_factory=dict)
+    backtest: BacktestStatus | None = None

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from cutover.api.v1alpha1 import CheckStatus, MigrationPlanSpec
 from cutover.core.observation import Probe, WorkloadFacts
+from cutover.core.own import GateReading, OwnGate
+from cutover.core.verdicts import Verdict
 
 #: Checks of the target, made before the takeover.
 TARGET_CHECKS = ("service", "workload", "gateway", "host-unclaimed", "heroku-unshared")
 #: Made through the gateway once the takeover at weight 0 is live.
 HEROKU_CHECK = "heroku-answers"
-CHECKS = (*TARGET_CHECKS, HEROKU_CHECK)
+#: Made of Prometheus, before the takeover: each of the team's own queries is asked once.
+QUERIES_CHECK = "gate-queries"
+CHECKS = (*TARGET_CHECKS, QUERIES_CHECK, HEROKU_CHECK)
 
 PASSED, FAILED, UNKNOWN, SKIPPED = "Passed", "Failed", "Unknown", "Skipped"
 
@@ -57,6 +63,28 @@ def check_target(spec: MigrationPlanSpec, facts: WorkloadFacts | None) -> tuple[
         _judged(spec, "host-unclaimed", host_problem),
         _judged(spec, "heroku-unshared", shared_problem),
     )
+
+
+def check_queries(
+    spec: MigrationPlanSpec, gates: Sequence[OwnGate], readings: Mapping[str, GateReading]
+) -> tuple[CheckStatus, ...]:
+    """Judge whether Prometheus understands the team's own queries, where there are any.
+
+    That there is nothing to see yet is no failure.
+    """
+    if not gates:
+        return ()
+    waiting, wrong = [], []
+    for gate in gates:
+        reading = readings.get(gate.name, GateReading())
+        problem = reading.problem
+        if problem is not None and problem.verdict in (Verdict.QUERY_ERROR, Verdict.AMBIGUOUS):
+            wrong.append(f"gate {gate.name}: {problem.message}")
+        elif not reading.asked_at:
+            waiting.append(f"gate {gate.name}: {problem.message if problem else 'not asked yet'}")
+    if wrong or not waiting:
+        return (_judged(spec, QUERIES_CHECK, "; ".join(wrong)),)
+    return (_check(spec, QUERIES_CHECK, status=UNKNOWN, message="; ".join(waiting)),)
 
 
 def check_heroku(spec: MigrationPlanSpec, probe: Probe | None, revision: str) -> CheckStatus:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cutover.api.v1alpha1 import HISTOGRAM_BOUNDS_MS, MigrationPlanSpec, MigrationPlanStatus, ToleranceSpec
+from cutover.api.v1alpha1 import HISTOGRAM_BOUNDS_MS, MigrationPlanSpec, MigrationPlanStatus, Mode, ToleranceSpec
 from cutover.core.gate import DEFAULT_METRICS, GateRules, MetricRule, Tolerance
 
 
@@ -16,13 +16,16 @@ def gate_rules(spec: MigrationPlanSpec) -> GateRules:
     """
     by_name = {rule.name: rule for rule in DEFAULT_METRICS}
     chosen: list[MetricRule] = []
-    errors = next((slo.errors for slo in spec.gates.slos if slo.errors is not None), None)
-    if errors is not None:
-        harm, advance = _tolerance(errors.tolerate), _tolerance(errors.advance)
-        chosen.append(replace(by_name["errors"], harm=harm, advance=advance))
-    if any(slo.latency is not None for slo in spec.gates.slos):
-        chosen += [by_name["slow"], by_name["verySlow"]]
-    scale = sum(rule.weight for rule in DEFAULT_METRICS) / sum(rule.weight for rule in chosen)
+    errors = next((slo for slo in spec.gates.slos if slo.errors is not None), None)
+    if errors is not None and errors.errors is not None:
+        harm, advance = tolerance(errors.errors.tolerate), tolerance(errors.errors.advance)
+        enforced = errors.mode is Mode.ENFORCE
+        chosen.append(replace(by_name["errors"], harm=harm, advance=advance, enforced=enforced))
+    latency = next((slo for slo in spec.gates.slos if slo.latency is not None), None)
+    if latency is not None:
+        chosen += [replace(by_name[name], enforced=latency.mode is Mode.ENFORCE) for name in ("slow", "verySlow")]
+    # Without any, *alive* is all that the mesh's own metrics have to say.
+    scale = sum(rule.weight for rule in DEFAULT_METRICS) / sum(rule.weight for rule in chosen) if chosen else 0.0
     return GateRules(
         alpha=spec.gates.false_rollback_rate,
         block_seconds=spec.gates.block.total_seconds(),
@@ -56,5 +59,6 @@ def thresholds_wanted(spec: MigrationPlanSpec) -> bool:
     return latency is not None and None in (latency.slow_ms, latency.very_slow_ms)
 
 
-def _tolerance(spec: ToleranceSpec) -> Tolerance:
+def tolerance(spec: ToleranceSpec) -> Tolerance:
+    """Return a plan's tolerance in the judge's terms."""
     return Tolerance(ratio=spec.ratio, margin=spec.margin)

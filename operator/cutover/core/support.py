@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from cutover.api.v1alpha1 import MigrationPlanSpec, Ownership
+from cutover.api.v1alpha1 import MigrationPlanSpec, Mode, Ownership, RatioSlo
+from cutover.core.own import OwnGate
 from cutover.core.preflight import CHECKS
 
 
-def problems(spec: MigrationPlanSpec) -> tuple[str, ...]:
-    """Return what keeps the plan from starting, each as ``field: what to do``."""
+def problems(spec: MigrationPlanSpec, own: Iterable[OwnGate], sources: Sequence[str]) -> tuple[str, ...]:
+    """Return what keeps the plan from starting, each as ``field: what to do``.
+
+    Parameters
+    ----------
+    spec
+        The plan's.
+    own
+        Its own gates, templates resolved.
+    sources
+        Names of the Prometheus servers that plans of its namespace may choose.
+    """
     found = []
+    chosen = spec.gates.prometheus
+    if chosen is not None and chosen not in sources:
+        may = f"may choose {', '.join(sources)}" if sources else "may choose none but the default"
+        found.append(
+            f"gates.prometheus: plans of this namespace {may}; leave it out, or have {chosen!r} allowed in the operator's"
+            " settings"
+        )
+    if not any(slo.mode is Mode.ENFORCE and (slo.errors or slo.latency) for slo in spec.gates.slos) and not any(
+        gate.enforced and isinstance(gate.slo, RatioSlo) for gate in own
+    ):
+        found.append(
+            "gates.slos: no gate that compares the legs decides, and only such evidence moves weight; add errors: {} or"
+            " set mode: Enforce"
+        )
     if spec.traffic.istio.ownership is not Ownership.GENERATE:
         found.append(
             f"traffic.istio.ownership: {spec.traffic.istio.ownership} is not yet supported; use Generate and take the "

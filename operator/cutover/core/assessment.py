@@ -1,0 +1,139 @@
+"""What all gates of a plan say together: whether EKS is worse, whether the next step is safe, and what people see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from cutover.api.v1alpha1 import EvidenceStatus, GateStatus, Mode
+from cutover.core import gate
+from cutover.core.gate import Judgement
+from cutover.core.holds import Hold, HoldReason
+from cutover.core.judging import ratio_text
+from cutover.core.own_judging import OwnJudgement
+from cutover.core.verdicts import Verdict
+
+_SILENT = (Verdict.NO_DATA, Verdict.QUERY_ERROR, Verdict.AMBIGUOUS)
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What the gates say now.
+
+    Parameters
+    ----------
+    legs
+        What all comparisons of the legs say, in one test: the mesh's own metrics and the team's own ratios.
+    own
+        What each of the team's own gates says.
+    """
+
+    legs: Judgement
+    own: tuple[OwnJudgement, ...] = ()
+
+    @property
+    def failing_bound(self) -> OwnJudgement | None:
+        """A bound that decides, and fails."""
+        return next((one for one in self.own if one.failing_bound), None)
+
+    @property
+    def unmet(self) -> tuple[OwnJudgement, ...]:
+        """Own gates that decide, and do not let the next step begin."""
+        return tuple(one for one in self.own if one.gate.enforced and one.verdict is not Verdict.PASS)
+
+    @property
+    def safe(self) -> bool:
+        """Whether every gate that decides lets the next step begin."""
+        return self.legs.safe and not self.unmet
+
+    def missing(self, now: float, *, started: bool) -> Hold | None:
+        """Return the hold for a gate that has had no verdict for too long.
+
+        Before the first step (not ``started``) there is often nothing to see of EKS yet: that holds nothing.
+        """
+        holds = (one.hold(now) for one in self.own if started or one.verdict is not Verdict.NO_DATA)
+        return next((hold for hold in holds if hold is not None), None)
+
+    def outside(self) -> Hold | None:
+        """Return the hold for a bound that is exceeded where there is nothing to go back from, or not yet."""
+        for one in self.unmet:
+            if one.judgement is None and one.verdict in (Verdict.FAIL, Verdict.UNDECIDED):
+                return Hold(HoldReason.BOUND_EXCEEDED, f"gate {one.gate.name}: {one.sentence}")
+        return None
+
+    def sentence(self, name: str) -> str:
+        """Return what a gate says of the legs, for people."""
+        return next((metric.sentence for metric in self.legs.metrics if metric.name == name), "")
+
+    def status(self, queries: Mapping[str, str], *, mesh: bool) -> tuple[GateStatus, ...]:
+        """Return the entries of the status.
+
+        Parameters
+        ----------
+        queries
+            PromQL to look at the mesh's own metrics, by name.
+        mesh
+            Whether these are judged yet.
+        """
+        own = {one.gate.name: one.status() for one in self.own}
+        compared = tuple(
+            GateStatus(
+                name=metric.name,
+                mode=Mode.ENFORCE if metric.enforced else Mode.OBSERVE,
+                verdict=metric.verdict,
+                evidence=metric.sentence,
+                heroku=ratio_text(metric.heroku_bad, metric.heroku_total, "requests"),
+                eks=ratio_text(metric.eks_bad, metric.eks_total, "requests"),
+                samples=round(metric.heroku_total + metric.eks_total),
+                queries=(queries[metric.name],) if metric.name in queries else (),
+            )
+            for metric in self.legs.metrics
+            if metric.name not in own
+        )
+        return (*(compared if mesh else ()), *own.values())
+
+    def evidence(self) -> EvidenceStatus:
+        """Return the evidence for the status, in as many digits as anybody needs."""
+        legs = self.legs
+        return EvidenceStatus(
+            harm=float(f"{legs.harm:.3g}"),
+            harm_limit=float(f"{legs.harm_limit:.6g}"),
+            safety=float(f"{legs.safety:.3g}"),
+            safety_limit=float(f"{legs.safety_limit:.6g}"),
+        )
+
+    def summary(self, *, observed: bool, at_full: bool) -> str:
+        """Say the same in a word or two, for the table."""
+        legs = self.legs
+        if not observed:
+            return ""
+        if legs.worse:
+            return f"worse ({legs.main_metric})"
+        if bound := self.failing_bound:
+            return f"exceeded ({bound.gate.name})"
+        if legs.harm >= legs.harm_limit / 10:
+            return f"harm {legs.harm:.0f}/{legs.harm_limit:.0f}"
+        if mute := next((one for one in self.unmet if one.verdict in _SILENT), None):
+            return f"{mute.verdict} ({mute.gate.name})"
+        if at_full:
+            return "not worse"  # there is no next step to be safe for
+        if self.safe:
+            return "safe"
+        if legs.safe and self.unmet:
+            return f"{self.unmet[0].verdict} ({self.unmet[0].gate.name})"
+        return f"safe {legs.safety:.2g}/{legs.safety_limit:.0f}"
+
+
+def assess(mesh: Judgement, own: Sequence[OwnJudgement]) -> Assessment:
+    """Put together what the mesh's own metrics say and what the team's own gates say."""
+    ratios = [gate.OwnGate(one.gate.name, one.judgement) for one in own if one.judgement is not None]
+    legs = gate.combine(mesh, ratios)
+    by_name = {metric.name: metric for metric in legs.metrics}
+    said = []
+    for one in own:
+        metric = by_name.get(one.gate.name)
+        # In company a ratio has a part of the money only; what it says is that part.
+        if metric is not None and one.verdict not in _SILENT:
+            one = replace(one, verdict=metric.verdict, sentence=metric.sentence)
+        said.append(one)
+    return Assessment(legs, tuple(said))

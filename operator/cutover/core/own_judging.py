@@ -1,0 +1,267 @@
+"""Judging the team's own gates: evidence of each ratio, and what each gate says now."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from cutover.api.gates import BoundSlo, RatioSlo
+from cutover.api.v1alpha1 import Checkpoint, GateStatus, MigrationPlanSpec, OwnEvidence
+from cutover.core import bounds, gate
+from cutover.core.gate import GateRules, Judgement, MetricRule
+from cutover.core.holds import Hold, HoldReason
+from cutover.core.judging import GAPS_UNTIL_NO_DATA, dump_evidence, load, ratio_text
+from cutover.core.own import GateReading, OwnGate, QueryProblem
+from cutover.core.rules import tolerance
+from cutover.core.verdicts import Verdict
+
+#: Tolerated fraction of a ratio where there is no control to compare with, at least.
+FLOOR = 0.01
+#: Seconds for which a gate may be without a verdict until that is a hold. Until then nothing advances either.
+GRACE_SECONDS: Mapping[Verdict, float] = {Verdict.NO_DATA: 90.0, Verdict.QUERY_ERROR: 30.0, Verdict.AMBIGUOUS: 0.0}
+_HOLDS = {
+    Verdict.NO_DATA: HoldReason.NO_DATA,
+    Verdict.QUERY_ERROR: HoldReason.QUERY_ERROR,
+    Verdict.AMBIGUOUS: HoldReason.AMBIGUOUS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class OwnJudgement:
+    """What is said of one of the team's own gates.
+
+    Parameters
+    ----------
+    gate
+        The gate.
+    verdict
+        What it says.
+    sentence
+        The same for people, with the numbers.
+    heroku, eks
+        Each leg's value, for people.
+    samples
+        Events of both legs in this step, or values of a bound.
+    since
+        Unix seconds since when there is no verdict, where it is NO_DATA, QUERY_ERROR or AMBIGUOUS; else 0.
+    judgement
+        The evidence of a ratio, ``None`` of a bound.
+    """
+
+    gate: OwnGate
+    verdict: Verdict
+    sentence: str
+    heroku: str = ""
+    eks: str = ""
+    samples: int = 0
+    since: float = 0.0
+    judgement: Judgement | None = None
+
+    @property
+    def failing_bound(self) -> bool:
+        """Whether it is a bound that decides, and fails."""
+        return self.gate.enforced and isinstance(self.gate.slo, BoundSlo) and self.verdict is Verdict.FAIL
+
+    def status(self) -> GateStatus:
+        """Return the same as an entry of the status."""
+        return GateStatus(
+            name=self.gate.name,
+            kind="Bound" if isinstance(self.gate.slo, BoundSlo) else "Ratio",
+            mode=self.gate.mode,
+            verdict=self.verdict,
+            evidence=self.sentence,
+            heroku=self.heroku,
+            eks=self.eks,
+            samples=self.samples,
+            queries=self.gate.queries,
+        )
+
+    def hold(self, now: float) -> Hold | None:
+        """Return the hold for want of a verdict, once it has been missing for too long."""
+        grace = GRACE_SECONDS.get(self.verdict)
+        if not self.gate.enforced or grace is None or now - self.since < grace:
+            return None
+        return Hold(_HOLDS[self.verdict], f"gate {self.gate.name}: {self.sentence}")
+
+
+def ratio_rules(slo: RatioSlo, spec: MigrationPlanSpec, *, enforced: bool = True) -> GateRules:
+    """Return the judge's rules for one ratio of the team's own, which has a wager of its own."""
+    rule = MetricRule("errors", 1.0, tolerance(slo.tolerate), tolerance(slo.advance), FLOOR, enforced=enforced)
+    return GateRules(
+        alpha=spec.gates.false_rollback_rate,
+        block_seconds=spec.gates.block.total_seconds(),
+        warm_up_seconds=spec.gates.warm_up.total_seconds(),
+        metrics=(rule,),
+        alive_weight=0.0,
+        counted="events",
+    )
+
+
+def take_in_own(
+    checkpoint: Checkpoint,
+    gates: Iterable[OwnGate],
+    readings: Mapping[str, GateReading],
+    *,
+    spec: MigrationPlanSpec,
+    weight: int,
+    next_weight: int,
+    observed_at: float | None,
+    restarted: bool,
+) -> tuple[OwnEvidence, ...]:
+    """Consume the blocks of the team's own ratios, as far as they lie after the weight was observed.
+
+    Evidence belongs to a gate by its name: a gate that is gone leaves none behind.
+
+    Parameters
+    ----------
+    checkpoint
+        What is known before.
+    gates, readings
+        The plan's own gates, and what became known of them.
+    weight, next_weight
+        Percent of requests to EKS now and after the next advance.
+    observed_at
+        Unix seconds at which the weight was seen at the gateway.
+    restarted
+        Whether the evidence of safety is to be earned anew, because the next weight was raised.
+    """
+    known = {one.gate: one for one in checkpoint.own}
+    taken = []
+    for own in gates:
+        if not isinstance(own.slo, RatioSlo):
+            continue
+        before = known.get(own.name) or OwnEvidence(gate=own.name, consumed_until=checkpoint.consumed_until)
+        blocks = readings[own.name].blocks if own.name in readings else ()
+        evidence, until, gaps = load(before.evidence), before.consumed_until, before.gaps
+        if restarted:
+            evidence = gate.begin_step(evidence)
+        rules = ratio_rules(own.slo, spec, enforced=own.enforced)
+        for block in blocks:
+            if block.start < until:
+                continue
+            until, gaps = block.end, 0 if block.usable else gaps + 1
+            if observed_at is None or block.start < observed_at:
+                continue
+            if weight == 0:
+                evidence = gate.learn(evidence, block, rules)
+            else:
+                evidence = gate.consume(
+                    evidence, block, rules=rules, weight=weight, next_weight=next_weight, observed_at=observed_at
+                )
+        taken.append(OwnEvidence(gate=own.name, consumed_until=until, gaps=gaps, evidence=dump_evidence(evidence)))
+    return tuple(taken)
+
+
+def begin_step(own: Iterable[OwnEvidence]) -> tuple[OwnEvidence, ...]:
+    """Return the evidence with which a new step starts."""
+    return tuple(
+        one.model_copy(update={"evidence": dump_evidence(gate.begin_step(load(one.evidence)))}) for one in own
+    )
+
+
+def judge_own(
+    checkpoint: Checkpoint,
+    gates: Iterable[OwnGate],
+    readings: Mapping[str, GateReading],
+    *,
+    spec: MigrationPlanSpec,
+    baselines: Mapping[str, float],
+    weight: int,
+    next_weight: int,
+    now: float,
+) -> tuple[OwnJudgement, ...]:
+    """Say what each of the team's own gates says now.
+
+    Parameters
+    ----------
+    checkpoint
+        With the evidence up to now.
+    baselines
+        What bounds' queries gave before anything moved, by gate.
+    now
+        Unix seconds.
+    """
+    known = {one.gate: one for one in checkpoint.own}
+    said = []
+    for own in gates:
+        reading = readings.get(own.name, GateReading())
+        match own.slo:
+            case BoundSlo():
+                said.append(_judge_bound(own, own.slo, reading, checkpoint, baselines.get(own.name), weight, now))
+            case RatioSlo():
+                evidence = known.get(own.name)
+                one = _judge_ratio(own, own.slo, reading, evidence, spec, weight, next_weight, now)
+                started = checkpoint.observed_at or checkpoint.weight_since
+                said.append(replace(one, since=max(one.since, started)) if one.since else one)
+    return tuple(said)
+
+
+def _judge_bound(
+    own: OwnGate,
+    slo: BoundSlo,
+    reading: GateReading,
+    checkpoint: Checkpoint,
+    baseline: float | None,
+    weight: int,
+    now: float,
+) -> OwnJudgement:
+    since = checkpoint.observed_at if checkpoint.observed_at is not None else checkpoint.weight_since
+    judged = bounds.judge(slo, reading, baseline=baseline, since=since if weight else 0.0, now=now)
+    return OwnJudgement(
+        gate=own,
+        verdict=judged.verdict,
+        sentence=judged.sentence,
+        eks=judged.value,
+        samples=len(reading.points),
+        since=max(reading.problem.since, since) if reading.problem else since,
+    )
+
+
+def _judge_ratio(
+    own: OwnGate,
+    slo: RatioSlo,
+    reading: GateReading,
+    evidence: OwnEvidence | None,
+    spec: MigrationPlanSpec,
+    weight: int,
+    next_weight: int,
+    now: float,
+) -> OwnJudgement:
+    judgement = gate.judge(
+        load(evidence.evidence if evidence else ""),
+        rules=ratio_rules(slo, spec, enforced=own.enforced),
+        weight=weight,
+        next_weight=next_weight,
+    )
+    metric = judgement.metrics[0]
+    said = OwnJudgement(
+        gate=own,
+        verdict=metric.verdict,
+        sentence=metric.sentence,
+        heroku=ratio_text(metric.heroku_bad, metric.heroku_total, "events"),
+        eks=ratio_text(metric.eks_bad, metric.eks_total, "events"),
+        samples=round(metric.heroku_total + metric.eks_total),
+        judgement=judgement,
+    )
+    problem = reading.problem or _silence(slo, evidence, reading, spec, now)
+    if problem is None or metric.verdict is Verdict.FAIL:
+        return said
+    return replace(said, verdict=problem.verdict, sentence=problem.message, since=problem.since)
+
+
+def _silence(
+    slo: RatioSlo, evidence: OwnEvidence | None, reading: GateReading, spec: MigrationPlanSpec, now: float
+) -> QueryProblem | None:
+    """Return that no blocks come, or none that can be judged."""
+    if evidence is None:
+        return None
+    length = max(spec.gates.block.total_seconds(), slo.scrape_interval.total_seconds())
+    if now - evidence.consumed_until > 4 * math.ceil(length) + 5:
+        message = "no counts have come for a while; are the counters scraped?"
+        return QueryProblem(Verdict.NO_DATA, message, evidence.consumed_until)
+    if evidence.gaps >= GAPS_UNTIL_NO_DATA:
+        gap = next((block.gap for block in reversed(reading.blocks) if block.gap), "samples are missing or contradict")
+        message = f"the last {evidence.gaps} blocks could not be judged: {gap}"
+        return QueryProblem(Verdict.NO_DATA, message, evidence.consumed_until - evidence.gaps * length)
+    return None
