@@ -22,14 +22,18 @@ from cutover.adapters.gateway import HttpGateway
 from cutover.adapters.istio import DevelopmentHeroku, IstioTraffic, RouteCache, eks_service, heroku_service
 from cutover.adapters.kubernetes import Cluster, KubernetesPlans, KubernetesWorkloads, qualified_gateways
 from cutover.adapters.lease import Election, LeaseLost
-from cutover.adapters.prometheus import PrometheusClient
+from cutover.adapters.prometheus_sources import Sources
+from cutover.adapters.templates import TemplateCache
+from cutover.api.v1alpha1 import BacktestStatus
+from cutover.backtest import Backtests
 from cutover.core.observation import Plan
 from cutover.handlers import Operator, kopf_settings, register
 from cutover.metrics import OperatorCollector
-from cutover.ports import Clock, Gateway, Metrics, Target
+from cutover.own_queries import OwnQueries
+from cutover.ports import Clock, Gateway, Metrics, OwnMetrics, Target
 from cutover.reconciler import Ports
-from cutover.sampler import Sampler
-from cutover.settings import Settings, SettingsError, read_settings
+from cutover.sampler import Samplers
+from cutover.settings import PrometheusServers, Settings, SettingsError, read_servers, read_settings
 
 #: Passes that may run at the same time.
 CONCURRENT_PASSES = 64
@@ -58,36 +62,46 @@ def target_of(plan: Plan, cluster_domain: str) -> Target:
         very_slow_ms=None,
         block_seconds=int(plan.spec.gates.block.total_seconds()),
         since=0.0,
+        source=plan.spec.gates.prometheus or "",
     )
 
 
-async def run(settings: Settings) -> None:
+async def run(settings: Settings, servers: PrometheusServers) -> None:
     """Run until a signal says to stop."""
     election = await Election.connect(settings.kubeconfig, settings.lease) if settings.lease else None
     leading = (lambda: election.leading) if election else lambda: True
     cluster = await Cluster.connect(settings.kubeconfig, may_write=leading)
-    prometheus = PrometheusClient(settings.prometheus_url, token_file=settings.prometheus_token_file)
+    sources = Sources(servers, settings.scrape_interval)
     gateway, clock, waker = HttpGateway(cluster, settings.gateway_urls), SystemClock(), LoopWaker()
-    sampler = Sampler(
-        prometheus, clock, scrape_interval=settings.scrape_interval, settle=settings.settle, on_samples=waker
+    samplers = Samplers(
+        {name: sources.get(name) for name in sources.names},
+        clock,
+        on_samples=waker,
+        scrape_intervals={name: sources.scrape_interval(name) for name in sources.names},
+        settle=settings.settle,
     )
-    operator = waker.operator = assemble(settings, cluster, gateway, sampler, clock)
+    own = OwnQueries(sources.own, clock, on_news=waker)
+    operator = waker.operator = assemble(
+        settings, cluster, gateway, samplers, own, clock, sources=sources.allowed, backtest=Backtests().forecast
+    )
     if settings.metrics_port:
-        prometheus_client.REGISTRY.register(OperatorCollector(operator.loops.values, cluster, sampler, leading))
+        collector = OperatorCollector(operator.loops.values, cluster, samplers, own, sources.skews, leading)
+        prometheus_client.REGISTRY.register(collector)
         prometheus_client.start_http_server(settings.metrics_port, settings.listen_address)
 
     async def act() -> None:
-        sampling = asyncio.create_task(sampler.run())
+        background = [asyncio.create_task(work) for work in (samplers.run(), own.run(), sources.run())]
         try:
             await serve(settings, operator)
         finally:
-            sampling.cancel()
+            for task in background:
+                task.cancel()
 
     try:
         await (elected(settings, election, act) if election else act())
     finally:
         await gateway.close()
-        await prometheus.close()
+        await sources.close()
         await cluster.close()
         if election:
             await election.close()
@@ -135,9 +149,19 @@ async def _answer_health(settings: Settings) -> web.AppRunner:
     return runner
 
 
-def assemble(settings: Settings, cluster: Cluster, gateway: Gateway, metrics: Metrics, clock: Clock) -> Operator:
+def assemble(
+    settings: Settings,
+    cluster: Cluster,
+    gateway: Gateway,
+    metrics: Metrics,
+    own: OwnMetrics,
+    clock: Clock,
+    *,
+    sources: Callable[[str], tuple[str, ...]],
+    backtest: Callable[[Plan], Coroutine[Any, Any, BacktestStatus]],
+) -> Operator:
     """Put the operator together on top of what asks the outside world."""
-    routes = RouteCache()
+    routes, templates = RouteCache(), TemplateCache()
     development = DevelopmentHeroku(*settings.development_heroku) if settings.development_heroku else None
     ports = Ports(
         plans=KubernetesPlans(cluster, os.environ.get("HOSTNAME", "")),
@@ -145,11 +169,15 @@ def assemble(settings: Settings, cluster: Cluster, gateway: Gateway, metrics: Me
         workloads=KubernetesWorkloads(cluster),
         gateway=gateway,
         metrics=metrics,
+        own=own,
         clock=clock,
         target=lambda plan: target_of(plan, settings.cluster_domain),
+        templates=templates.of,
+        sources=sources,
+        backtest=backtest,
         slots=asyncio.Semaphore(CONCURRENT_PASSES),
     )
-    return Operator(ports, routes)
+    return Operator(ports, routes, templates)
 
 
 async def serve(settings: Settings, operator: Operator, stop: asyncio.Event | None = None) -> None:
@@ -229,13 +257,14 @@ def main() -> None:
     """Run the operator as a process."""
     try:
         settings = read_settings(os.environ)
+        servers = read_servers(settings)
     except SettingsError as error:
         sys.exit(f"settings: {error}")
     configure_logging(settings.log_level)
     if settings.kubeconfig is not None:
         os.environ["KUBECONFIG"] = str(settings.kubeconfig)  # where Kopf looks
     with contextlib.suppress(asyncio.CancelledError):  # a signal, before Kopf handles them
-        asyncio.run(run(settings))
+        asyncio.run(run(settings, servers))
 
 
 if __name__ == "__main__":

@@ -50,10 +50,29 @@ class Requests(Protocol):
 class Queries(Protocol):
     """Counts of queries to Prometheus."""
 
+    @property
+    def queries(self) -> int:
+        """Queries asked."""
+
+    @property
+    def errors(self) -> int:
+        """Queries that failed."""
+
+    @property
+    def last_success(self) -> float:
+        """Unix seconds of the last answer."""
+
+    @property
+    def lateness(self) -> float:
+        """Seconds by which the last blocks were read late."""
+
+
+class OwnQueryCounts(Protocol):
+    """Counts of the plans' own queries."""
+
     queries: int
     errors: int
-    last_success: float
-    lateness: float
+    rounds_skipped: int
 
 
 class OperatorCollector(Collector):
@@ -61,6 +80,12 @@ class OperatorCollector(Collector):
 
     Parameters
     ----------
+    loops
+        Returns the plans' loops.
+    api, prometheus, own
+        Counts of requests, of the queries for all plans, and of the plans' own.
+    skews
+        Returns by how many seconds each Prometheus' clock is ahead, by name.
     leading
         Whether this process acts, or waits for another one to end.
     """
@@ -70,11 +95,15 @@ class OperatorCollector(Collector):
         loops: Callable[[], Iterable[Loop]],
         api: Requests,
         prometheus: Queries,
+        own: OwnQueryCounts,
+        skews: Callable[[], Mapping[str, float]],
         leading: Callable[[], bool] = lambda: True,
     ) -> None:
         self._loops = loops
         self._api = api
         self._prometheus = prometheus
+        self._own = own
+        self._skews = skews
         self._leading = leading
 
     def describe(self) -> Iterable[Metric]:
@@ -166,3 +195,20 @@ class OperatorCollector(Collector):
             "How late the last blocks were read.",
             value=self._prometheus.lateness,
         )
+        yield CounterMetricFamily("cutover_own_queries", "The plans' own queries.", value=self._own.queries)
+        yield CounterMetricFamily(
+            "cutover_own_query_errors", "The plans' own queries that failed.", value=self._own.errors
+        )
+        yield CounterMetricFamily(
+            "cutover_own_rounds_skipped",
+            "Rounds of a plan's own queries that did not take place because the one before was under way.",
+            value=self._own.rounds_skipped,
+        )
+        skew = GaugeMetricFamily(
+            "cutover_prometheus_clock_skew_seconds",
+            "By how much a Prometheus' clock is ahead of the operator's; it is corrected for.",
+            labels=("source",),
+        )
+        for name, seconds in self._skews().items():
+            skew.add_metric((name,), seconds)
+        yield skew

@@ -105,7 +105,7 @@ class Ports:
     target: Callable[[Plan], Target]
     templates: Callable[[str], Mapping[str, Template | str]]
     sources: Callable[[str], tuple[str, ...]]
-    backtest: Callable[[Plan, Target], Coroutine[Any, Any, BacktestStatus]]
+    backtest: Callable[[Plan], Coroutine[Any, Any, BacktestStatus]]
     slots: asyncio.Semaphore
 
 
@@ -404,7 +404,7 @@ class PlanLoop:
                 slow_ms=slow,
                 very_slow_ms=very_slow,
             ),
-            backtest=self._backtest(plan, target),
+            backtest=self._backtest(plan),
         )
 
     def _read_own(self, plan: Plan, templates: Mapping[str, Template | str]) -> Mapping[str, GateReading]:
@@ -444,12 +444,12 @@ class PlanLoop:
             baselines=frozenset(baselines_wanted(status, gates)),
         )
 
-    def _backtest(self, plan: Plan, target: Target) -> BacktestStatus | None:
+    def _backtest(self, plan: Plan) -> BacktestStatus | None:
         """Run the replay that the plan asks for beside the loop, once; return its result."""
         if not backtest_wanted(plan):
             return None
         if self._backtesting is None:
-            self._backtesting = asyncio.create_task(self._ports.backtest(plan, target))
+            self._backtesting = asyncio.create_task(self._ports.backtest(plan))
             self._backtesting.add_done_callback(lambda _: self.wake())
         if not self._backtesting.done():
             return None

@@ -24,6 +24,8 @@ Json = dict[str, Any]
 Key = tuple[resource, str | None, str]
 
 PLANS = resource("cutover.dev", "v1alpha1", "migrationplans")
+TEMPLATES = resource("cutover.dev", "v1alpha1", "gatetemplates")
+CLUSTER_TEMPLATES = resource("cutover.dev", "v1alpha1", "clustergatetemplates")
 SERVICES = resource("", "v1", "services")
 DEPLOYMENTS = resource("apps", "v1", "deployments")
 GATEWAYS = resource("networking.istio.io", "v1", "gateways")
@@ -86,6 +88,8 @@ class FakeApi(KubernetesEmulator):
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
             self.resources.load_bundled()  # without it Kopf never starts watching
         self.resources[PLANS] = _served("MigrationPlan", "migrationplan", ["status"])
+        self.resources[TEMPLATES] = _served("GateTemplate", "gatetemplate", [])
+        self.resources[CLUSTER_TEMPLATES] = _served("ClusterGateTemplate", "clustergatetemplate", [], namespaced=False)
         self.serve_istio()
 
     def serve_istio(self) -> None:
@@ -244,9 +248,9 @@ def _key(request: Request) -> tuple[resource, str, str]:
     return request.resource, str(request.namespace), str(request.name)
 
 
-def _served(kind: str, singular: str, subresources: list[str]) -> Any:
+def _served(kind: str, singular: str, subresources: list[str], *, namespaced: bool = True) -> Any:
     return {
-        "namespaced": True,
+        "namespaced": namespaced,
         "kind": kind,
         "singular": singular,
         "verbs": _VERBS,

@@ -15,11 +15,12 @@ from fake_api import DEPLOYMENTS, GATEWAYS, PLANS, SERVICES, VIRTUAL_SERVICES, F
 from cutover import main
 from cutover.adapters import istio
 from cutover.adapters.kubernetes import Cluster
-from cutover.api.v1alpha1 import MigrationPlanStatus
+from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanStatus
 from cutover.core.blocks import Block
 from cutover.core.observation import Histogram, Plan, Probe, Samples
+from cutover.core.own import GateReading
 from cutover.handlers import Operator
-from cutover.ports import Target
+from cutover.ports import OwnTarget, Target
 from cutover.settings import Settings
 
 NAMESPACE = "docs"
@@ -43,6 +44,35 @@ class FakeMetrics:
 
     async def histogram(self, target: Target) -> Histogram:
         return Histogram({})
+
+    def now(self, source: str) -> float:
+        return time.time()
+
+
+@dataclass
+class FakeOwnMetrics:
+    """The plans' own queries: each bound has the value that a test gives it."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    watched: dict[str, OwnTarget] = field(default_factory=dict)
+
+    def watch(self, key: str, target: OwnTarget) -> None:
+        self.watched[key] = target
+
+    def forget(self, key: str) -> None:
+        self.watched.pop(key, None)
+
+    def take(self, key: str) -> dict[str, GateReading]:
+        gates = self.watched[key].gates if key in self.watched else ()
+        now = time.time()
+        return {
+            gate.name: GateReading(now, points=((now, self.values[gate.name]),) if gate.name in self.values else ())
+            for gate in gates
+        }
+
+
+async def no_backtest(plan: Plan) -> BacktestStatus:
+    raise AssertionError("no plan asks for it")
 
 
 @dataclass
@@ -72,6 +102,7 @@ class World:
     api: FakeApi
     settings: Settings
     metrics: FakeMetrics
+    own: FakeOwnMetrics = field(default_factory=FakeOwnMetrics)
     operator: Operator | None = None
     leftovers: list[str] = field(default_factory=list)
 
@@ -112,7 +143,14 @@ class World:
             stop = lambda: loop.call_soon_threadsafe(flag.set)  # noqa: E731
             cluster = await Cluster.connect(self.settings.kubeconfig, request_timeout=0.5)
             self.operator = main.assemble(
-                self.settings, cluster, FakeGateway(self.api), self.metrics, main.SystemClock()
+                self.settings,
+                cluster,
+                FakeGateway(self.api),
+                self.metrics,
+                self.own,
+                main.SystemClock(),
+                sources=lambda namespace: (),
+                backtest=no_backtest,
             )
             started.set()
             try:

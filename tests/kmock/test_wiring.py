@@ -133,7 +133,7 @@ def test_no_handler_runs_in_a_thread(world: World) -> None:
     handlers.register(registry, cast("handlers.Operator", None))
     kinds = (registry._watching, registry._spawning, registry._changing)
     found = [handler for kind in kinds for handler in kind.get_all_handlers()]
-    assert len(found) == 6
+    assert len(found) == 8
     assert all(inspect.iscoroutinefunction(handler.fn) for handler in found)
 
 

@@ -52,6 +52,15 @@ class Queries:
     lateness: float = 0.25
 
 
+@dataclass
+class OwnCounts:
+    """The plans' own queries."""
+
+    queries: int = 40
+    errors: int = 2
+    rounds_skipped: int = 3
+
+
 def plan(name: str, **status: Any) -> Plan:
     body = {"metadata": {"namespace": "docs", "name": name, "uid": name}, "spec": SPEC}
     return replace(Plan.from_object(body), status=MigrationPlanStatus(**status))
@@ -69,7 +78,7 @@ def scrape(loops: Iterable[Loop] | Callable[[], Iterable[Loop]]) -> Samples:
     """Return what Prometheus understands."""
     registry = prometheus_client.CollectorRegistry()
     found = loops if callable(loops) else lambda: loops
-    registry.register(OperatorCollector(found, Dealings(), Queries()))
+    registry.register(OperatorCollector(found, Dealings(), Queries(), OwnCounts(), lambda: {"": 1.5}))
     text = prometheus_client.generate_latest(registry).decode()
     samples: Samples = {}
     for family in text_string_to_metric_families(text):
@@ -93,11 +102,15 @@ def test_without_plans_the_operator_tells_of_itself() -> None:
     assert value(samples, "cutover_prometheus_errors_total") == 1
     assert value(samples, "cutover_prometheus_last_success_timestamp_seconds") == NOW
     assert value(samples, "cutover_tick_lateness_seconds") == 0.25
+    assert value(samples, "cutover_own_queries_total") == 40
+    assert value(samples, "cutover_own_query_errors_total") == 2
+    assert value(samples, "cutover_own_rounds_skipped_total") == 3
+    assert value(samples, "cutover_prometheus_clock_skew_seconds", source="") == 1.5
     assert value(samples, "cutover_leader") == 1
 
 
 def test_who_waits_for_the_lease_says_so() -> None:
-    collector = OperatorCollector(tuple, Dealings(), Queries(), leading=lambda: False)
+    collector = OperatorCollector(tuple, Dealings(), Queries(), OwnCounts(), dict, leading=lambda: False)
     assert [m.samples[0].value for m in collector.collect() if m.name == "cutover_leader"] == [0]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,12 +17,14 @@ import pytest
 import structlog
 
 from cutover import reconciler
-from cutover.api.v1alpha1 import Checkpoint, MigrationPlanStatus, OnDelete, Phase
+from cutover.api.v1alpha1 import BacktestStatus, BaselineStatus, Checkpoint, MigrationPlanStatus, OnDelete, Phase
 from cutover.core.actions import Action, Decision, Event, Finalize, SetWeight, WriteStatus
 from cutover.core.blocks import Block, Counts
+from cutover.core.judging import load
 from cutover.core.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState, WorkloadFacts
+from cutover.core.own import GateReading
 from cutover.core.revision import desired_revision
-from cutover.ports import Conflict, Gone, Target, Unavailable
+from cutover.ports import Conflict, Gone, OwnTarget, Target, Unavailable
 from cutover.reconciler import PENDING_BLOCKS, PlanLoop, Ports
 
 START = 1_799_661_600.0
@@ -63,6 +65,12 @@ class World:
     after: bool = False
     blocks: list[Block] = field(default_factory=list)
     watched: Target | None = None
+    own_blocks: list[Block] = field(default_factory=list)
+    own_watched: OwnTarget | None = None
+    own_taken: dict[str, float] = field(default_factory=dict)
+    #: Seconds by which Prometheus' clock is ahead.
+    skew: float = 0.0
+    replays: int = 0
     probing: Callable[[], Awaitable[None]] | None = None
     probes: int = 0
     #: What the watch has delivered last.
@@ -103,8 +111,12 @@ class World:
             workloads=self,
             gateway=self,
             metrics=FakeMetrics(self),
+            own=FakeOwnMetrics(self),
             clock=FakeClock(self),
             target=lambda plan: Target("heroku", "eks", ("istio-ingress",), None, None, int(BLOCK), 0.0),
+            templates=lambda namespace: {},
+            sources=lambda namespace: (),
+            backtest=self.replay,
             slots=asyncio.Semaphore(8),
         )
         return PlanLoop(ports, lambda: self.watch)
@@ -114,6 +126,11 @@ class World:
         for _ in range(round(seconds / BLOCK)):
             start, self.now = self.now, self.now + BLOCK
             self.blocks.append(Block(start, self.now, Counts(requests=8, timed=8), Counts(requests=2, timed=2)))
+
+    async def replay(self, plan: Plan) -> BacktestStatus:
+        self.replays += 1
+        await asyncio.sleep(0)
+        return BacktestStatus(runs=200, false_rollbacks=0, stuck=0)
 
     def _failing(self, what: str) -> Exception | None:
         waiting = self.failures.get(what)
@@ -202,6 +219,34 @@ class FakeMetrics:
 
     async def histogram(self, target: Target) -> Histogram:
         return Histogram({})
+
+    def now(self, source: str) -> float:
+        return self.world.now + self.world.skew
+
+
+@dataclass
+class FakeOwnMetrics:
+    """Delivers each block of an own ratio once, unless it is asked to go back."""
+
+    world: World
+
+    def watch(self, key: str, target: OwnTarget) -> None:
+        self.world.own_watched = target
+
+    def forget(self, key: str) -> None:
+        self.world.own_watched = None
+
+    def take(self, key: str) -> Mapping[str, GateReading]:
+        target = self.world.own_watched
+        if target is None:
+            return {}
+        found = {}
+        for gate in target.gates:
+            since = max(target.since[gate.name], self.world.own_taken.get(gate.name, 0.0))
+            news = tuple(block for block in self.world.own_blocks if block.end > since)
+            self.world.own_taken[gate.name] = news[-1].end if news else since
+            found[gate.name] = GateReading(self.world.now, news)
+        return found
 
 
 Script = Callable[[Plan, MigrationPlanStatus], tuple[MigrationPlanStatus, tuple[Action, ...], tuple[Event, ...]]]
@@ -879,3 +924,116 @@ async def test_nothing_new_nothing_written() -> None:
     for _ in range(20):
         await loop.tick()
     assert world.done == []
+
+
+# ------------------------------------------------------------------------------------------------------ own gates
+
+RATIO: dict[str, Any] = {
+    "name": "checkout",
+    "ratio": {"bad": 'failed{leg="{{ leg }}"}', "total": 'all{leg="{{ leg }}"}', "scrapeInterval": "5s"},
+}
+
+
+OWN_SPEC = {**SPEC, "gates": {**SPEC["gates"], "slos": [*SPEC["gates"]["slos"], RATIO]}}
+
+
+def own_events(w: World, blocks: int) -> None:
+    """Let events of the team's own come: ten a block."""
+    for _ in range(blocks):
+        start = w.own_blocks[-1].end if w.own_blocks else w.now
+        w.own_blocks.append(Block(start, start + BLOCK, Counts(requests=8), Counts(requests=2)))
+
+
+def own_total(w: World) -> float:
+    checkpoint = w.stored.checkpoint
+    assert checkpoint is not None
+    heroku, eks = load(checkpoint.own[0].evidence).total
+    return heroku.requests + eks.requests
+
+
+async def test_blocks_of_own_gates_wait_for_a_write_that_fails() -> None:
+    w = World(spec=OWN_SPEC)
+    loop = w.loop()
+    await loop.tick()
+    for _ in range(16):
+        own_events(w, 1)
+        w.run()
+        w.fail("status", Unavailable("away"))
+        await loop.tick()
+    w.failures.clear()
+    w.run(60)
+    own_events(w, 12)
+    await loop.tick()
+    assert own_total(w) == 10 * len(w.own_blocks)
+
+
+async def test_blocks_of_own_gates_are_read_again_after_a_crash() -> None:
+    w = World(spec=OWN_SPEC)
+    loop = w.loop()
+    for _ in range(20):
+        own_events(w, 1)
+        w.run()
+        await loop.tick()
+    w.deliver()
+    w.own_taken.clear()
+    again = w.loop()
+    await again.tick()
+    w.run(65)
+    own_events(w, 13)
+    await again.tick()
+    assert own_total(w) == 10 * len(w.own_blocks)
+
+
+async def test_own_gates_are_asked_by_what_was_consumed_and_forgotten_at_rest() -> None:
+    w = World(spec=OWN_SPEC)
+    loop = w.loop()
+    await loop.tick()
+    assert w.own_watched is not None
+    assert [gate.name for gate in w.own_watched.gates] == ["checkout"]
+    assert w.own_watched.gates[0].queries[0] == 'failed{leg="heroku"}'
+    assert w.own_watched.judged_from == START - 50
+    w = World(spec=OWN_SPEC, status=shifting(0, phase=Phase.ROLLED_BACK))
+    await w.loop().tick()
+    assert w.own_watched is None
+
+
+async def test_decisions_are_by_prometheus_own_clock() -> None:
+    """Whatever is compared with the times of blocks: the pass itself, probes, and when this process began."""
+    seen: list[Observation] = []
+
+    def decided(plan: Plan, observation: Observation, now: float) -> Decision:
+        seen.append(observation)
+        assert now == w.now + 90
+        return Decision(plan.status, ())
+
+    w = World(skew=90.0)
+    loop = w.loop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reconciler, "decide", decided)
+        await loop.tick()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await loop.tick()
+    assert seen[-1].since == START + 90
+    assert seen[-1].probe is not None
+    assert seen[-1].probe.at == w.now + 90
+
+
+async def test_a_backtest_runs_once_beside_the_loop() -> None:
+    baseline = BaselineStatus.model_validate({"since": "2027-01-11T10:00:00Z", "requests": 5000, "slowMs": 100})
+    spec = {**SPEC, "baseline": {"backtest": True}}
+    w = World(spec=spec, status=shifting(0, phase=Phase.BASELINE, baseline=baseline), weight=0, revision="a1-w0")
+    loop = w.loop()
+    await loop.tick()
+    assert w.stored.phase is Phase.BASELINE
+    for _ in range(5):
+        await asyncio.sleep(0)
+    w.run()
+    await loop.tick()
+    assert w.stored.phase is Phase.SHIFTING
+    assert w.stored.baseline is not None
+    assert w.stored.baseline.backtest is not None
+    assert w.stored.baseline.backtest.runs == 200
+    w.run()
+    await loop.tick()
+    assert w.replays == 1

@@ -164,13 +164,15 @@ def baselines_wanted(status: MigrationPlanStatus, gates: Iterable[OwnGate]) -> t
 
 def backtest_wanted(plan: Plan) -> bool:
     """Tell whether it is time for the replay that the plan asks for."""
-    status = plan.status
+    status, baseline = plan.status, plan.status.baseline
     return (
         plan.spec.baseline.backtest
         and status.phase is Phase.BASELINE
-        and (status.baseline is None or status.baseline.backtest is None)
         and status.checkpoint is not None
         and status.checkpoint.observed_at is not None
+        and baseline is not None
+        and baseline.backtest is None
+        and not (thresholds_wanted(plan.spec) and baseline.slow_ms is None)
     )
 
 
