@@ -128,7 +128,7 @@ class OperatorCollector(Collector):
             "cutover_evidence_of_safety", "Least evidence over all gates that the next step is safe.", labels=labels
         )
         verdict = GaugeMetricFamily(
-            "cutover_verdict", "1 for what the gate says.", labels=(*labels, "gate", "verdict")
+            "cutover_verdict", "1 for what the gate says.", labels=(*labels, "gate", "mode", "verdict")
         )
         tick = GaugeMetricFamily(
             "cutover_last_tick_timestamp_seconds", "When the plan's last pass ended well.", labels=labels
@@ -156,7 +156,7 @@ class OperatorCollector(Collector):
                 harm.add_metric(key, status.evidence.harm)
                 safety.add_metric(key, status.evidence.safety)
             for one in status.gates:
-                verdict.add_metric((*key, one.name, one.verdict), 1.0)
+                verdict.add_metric((*key, one.name, one.mode, one.verdict), 1.0)
             tick.add_metric(key, loop.last_tick)
             failing.add_metric(key, loop.failing_since)
             rollbacks.add_metric(key, loop.rollbacks)

@@ -20,12 +20,15 @@ from pydantic_core import PydanticUndefined
 
 from cutover.adapters.kubernetes import EVENTS
 from cutover.api.crd import COLUMNS, crd
+from cutover.api.templates import BUILT_IN_NAMES
 from cutover.api.v1alpha1 import MigrationPlan, Phase
 from cutover.core import preflight
 from cutover.core.decide import APPROVE_ANNOTATION, ROLLBACK_ANNOTATION
 from cutover.core.gate import DEFAULT_METRICS, GateRules
 from cutover.core.holds import ALARMING, HoldReason
+from cutover.core.own_judging import GRACE_SECONDS
 from cutover.core.revision import revision
+from cutover.core.verdicts import Verdict
 from cutover.metrics import OperatorCollector
 from cutover.settings import PREFIX, Settings
 
@@ -113,13 +116,13 @@ class _Nothing:
 
 
 class _NoQueries:
-    queries = errors = 0
+    queries = errors = rounds_skipped = 0
     last_success = lateness = 0.0
 
 
 def _exported() -> set[str]:
     own = [metric for metric in REGISTRY.collect() if metric.name.startswith("cutover_")]
-    collected = OperatorCollector(lambda: (), _Nothing(), _NoQueries()).collect()
+    collected = OperatorCollector(lambda: (), _Nothing(), _NoQueries(), _NoQueries(), dict).collect()
     return {f"{metric.name}_total" if metric.type == "counter" else metric.name for metric in (*own, *collected)}
 
 
@@ -146,6 +149,20 @@ def test_the_rights_are_those_of_the_role() -> None:
     assert "delete" not in {verb for rule in rules for verb in rule["verbs"]}, "docs say that nothing is deleted"
     assert "secrets" not in {resource for rule in rules for resource in rule["resources"]}, "docs say so"
     assert EVENTS.plural in table
+
+
+def test_every_verdict_is_explained_with_its_grace() -> None:
+    table = {
+        row[0].strip("`"): row[3] for row in rows(section(PAGES["docs/own-gates.md"], "## What each verdict leads to"))
+    }
+    assert set(table) == set(Verdict)
+    for verdict, seconds in GRACE_SECONDS.items():
+        assert table[verdict] == (f"{seconds:.0f} s" if seconds else "at once")
+
+
+def test_every_placeholder_is_explained() -> None:
+    table = [row[0] for row in rows(section(PAGES["docs/own-gates.md"], "## Placeholders"))]
+    assert sorted(table) == sorted(f"`{{{{ {name} }}}}`" for name in BUILT_IN_NAMES)
 
 
 def test_tolerances_are_the_defaults() -> None:

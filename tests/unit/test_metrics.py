@@ -139,7 +139,7 @@ def test_a_plan_in_the_middle_is_told_with_its_numbers() -> None:
     assert value(samples, "cutover_observed_share_percent", **key) == 24.6
     assert value(samples, "cutover_evidence_of_harm", **key) == 195
     assert value(samples, "cutover_evidence_of_safety", **key) == 0.2
-    assert value(samples, "cutover_verdict", gate="errors", verdict="Fail", **key) == 1
+    assert value(samples, "cutover_verdict", gate="errors", mode="Enforce", verdict="Fail", **key) == 1
     assert value(samples, "cutover_last_tick_timestamp_seconds", **key) == NOW
     assert value(samples, "cutover_failing_since_timestamp_seconds", **key) == NOW - 5
     assert value(samples, "cutover_rollbacks_total", **key) == 2
