@@ -1,12 +1,28 @@
-"""What the person who runs the operator decides, read from the environment (``CUTOVER_…``)."""
+"""What the person who runs the operator decides: the environment (``CUTOVER_…``), and a file of Prometheus servers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Json, ValidationError
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Json,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+from cutover.api.model import DNS_NAME, ShortName
+from cutover.api.rules import once, parse_duration
 
 PREFIX = "CUTOVER_"
 
@@ -14,7 +30,22 @@ PREFIX = "CUTOVER_"
 def _http_url(value: str) -> str:
     if not value.startswith(("http://", "https://")):
         raise ValueError("must start with http:// or https://")
+    parts = urlsplit(value)
+    if "@" in parts.netloc:
+        raise ValueError("must have no user and no password in it: an address is shown, and they belong in files")
+    if parts.query or parts.fragment:
+        raise ValueError("must end with the path")
     return value.rstrip("/")
+
+
+def _seconds(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_duration(value).total_seconds()
+    except ValueError:
+        # Its own text quotes the value.
+        raise ValueError("write a duration such as 30s, or a number of seconds") from None
 
 
 def _split(value: Any) -> Any:
@@ -22,6 +53,117 @@ def _split(value: Any) -> Any:
 
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Seconds = Annotated[float, BeforeValidator(_seconds)]
+
+
+class _FileModel(BaseModel):
+    """Base of what the file of Prometheus servers holds: camelCase, nothing unknown, nothing quoted in errors."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True, hide_input_in_errors=True
+    )
+
+
+class BasicAuthFiles(_FileModel):
+    """A name and a password."""
+
+    username_file: Path = Field(description="File with the name.")
+    password_file: Path = Field(description="File with the password.")
+
+
+class Tls(_FileModel):
+    """Whom to trust, and who the operator is, at the level of TLS."""
+
+    ca_file: Path | None = Field(default=None, description="Certificates to trust, PEM; instead of the public CAs.")
+    cert_file: Path | None = Field(default=None, description="The operator's certificate, PEM.")
+    key_file: Path | None = Field(default=None, description="Its key, PEM without a password.")
+    server_name: Annotated[str, StringConstraints(pattern=DNS_NAME)] | None = Field(
+        default=None, description="Name in the server's certificate, where it is not that of the URL."
+    )
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("certFile and keyFile belong together; write both or none")
+        return self
+
+
+class SigV4Scope(_FileModel):
+    """What requests are signed for, with the credentials of the operator's Pod."""
+
+    region: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,64}$")] = Field(
+        description="AWS region, such as eu-west-1."
+    )
+    service: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,64}$")] = Field(
+        default="aps", description="AWS service: aps is Amazon Managed Service for Prometheus."
+    )
+
+
+#: What the operator itself says in a query.
+_OWN_PARAMETERS = frozenset({"query", "time", "start", "end", "step", "timeout"})
+
+
+class PrometheusServer(_FileModel):
+    """A Prometheus, or what speaks its API, and how the operator proves who it is."""
+
+    url: HttpUrl = Field(description="Where its API is, with its path prefix if it has one.")
+    scrape_interval: Annotated[Seconds, Field(gt=0, le=120)] | None = Field(
+        default=None, description="How often the gateways are scraped there; default CUTOVER_SCRAPE_INTERVAL."
+    )
+    timeout: Annotated[Seconds, Field(ge=1, le=60)] = Field(default=10.0, description="How long one query may take.")
+    tenant: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!_.*'()|-]{1,512}$")] | None = Field(
+        default=None, description="Tenant of Mimir and Cortex, sent as X-Scope-OrgID."
+    )
+    parameters: dict[str, str] = Field(
+        default_factory=dict, description='Sent with every query, such as partial_response: "false" for Thanos.'
+    )
+    bearer_token_file: Path | None = Field(default=None, description="File with a bearer token.")
+    basic_auth: BasicAuthFiles | None = Field(default=None, description="Files with a name and a password.")
+    tls: Tls = Field(default=Tls(), description="Certificates.")
+    sigv4: SigV4Scope | None = Field(default=None, description="Sign requests for AWS.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if sum(one is not None for one in (self.bearer_token_file, self.basic_auth, self.sigv4)) > 1:
+            raise ValueError("at most one of bearerTokenFile, basicAuth and sigv4 can be used; leave the others out")
+        if self.tls != Tls() and not self.url.startswith("https://"):
+            raise ValueError("tls needs a url with https://")
+        if taken := sorted(_OWN_PARAMETERS & set(self.parameters)):
+            raise ValueError(f"parameters: the operator sets {', '.join(taken)} itself; leave it out")
+        return self
+
+
+class NamedPrometheus(PrometheusServer):
+    """One that plans of some namespaces may choose by name."""
+
+    name: ShortName = Field(description="What plans write in spec.gates.prometheus.")
+    namespaces: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z0-9*?-]{1,63}$")], ...] = Field(
+        default=(), description="Namespaces whose plans may choose it, with * and ?; none if empty."
+    )
+
+
+class _PrometheusFile(_FileModel):
+    """The file that CUTOVER_PROMETHEUS_SOURCES names."""
+
+    default: PrometheusServer | None = None
+    sources: Annotated[
+        tuple[NamedPrometheus, ...], once("each name may come once; write another name", key="name")
+    ] = ()
+
+
+class PrometheusServers(_FileModel):
+    """All Prometheus servers that the operator may ask.
+
+    Parameters
+    ----------
+    default
+        For plans that name none.
+    named
+        Those that some plans may choose.
+    """
+
+    default: PrometheusServer
+    named: tuple[NamedPrometheus, ...] = ()
 
 
 class Settings(BaseModel):
@@ -29,8 +171,11 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    prometheus_url: HttpUrl = Field(description="Where Prometheus' API is, with its prefix if it has one.")
+    prometheus_url: HttpUrl | None = Field(
+        default=None, description="Where Prometheus' API is, with its prefix if it has one."
+    )
     prometheus_token_file: Path | None = Field(default=None, description="File with a bearer token for Prometheus.")
+    prometheus_sources: Path | None = Field(default=None, description="File with more about Prometheus servers, YAML.")
     scrape_interval: float = Field(
         default=15.0, gt=0, le=120, description="Seconds between two scrapes of the gateway."
     )
@@ -86,3 +231,53 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             for problem in error.errors(include_url=False, include_input=False)
         ]
         raise SettingsError("; ".join(dict.fromkeys(lines))) from error
+
+
+def read_servers(settings: Settings) -> PrometheusServers:
+    """Put together which Prometheus servers there are, from the environment and the file that it names.
+
+    Raises
+    ------
+    SettingsError
+        Where there is no default server, or the file cannot be read or is wrong. Nothing of the file is quoted but the
+        names of fields.
+    """
+    variable = f"{PREFIX}PROMETHEUS_SOURCES"
+    file = _PrometheusFile()
+    if settings.prometheus_sources is not None:
+        file = _read_file(settings.prometheus_sources, f"{variable}: {settings.prometheus_sources}")
+    if settings.prometheus_url is None:
+        if settings.prometheus_token_file is not None:
+            raise SettingsError(f"{PREFIX}PROMETHEUS_TOKEN_FILE: goes with {PREFIX}PROMETHEUS_URL, which is not set")
+        if file.default is None:
+            raise SettingsError(f"{PREFIX}PROMETHEUS_URL: needed, unless the file of {variable} has a default")
+        default = file.default
+    elif file.default is not None:
+        raise SettingsError(f"{variable}: default: {PREFIX}PROMETHEUS_URL is set as well; leave one of them out")
+    else:
+        default = PrometheusServer(url=settings.prometheus_url, bearer_token_file=settings.prometheus_token_file)
+    return PrometheusServers(default=default, named=file.sources)
+
+
+def _read_file(path: Path, where: str) -> _PrometheusFile:
+    try:
+        data = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{where}: cannot be read: {error.strerror}") from None
+    except yaml.MarkedYAMLError as error:  # its own text quotes the line
+        mark = error.problem_mark or error.context_mark
+        position = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise SettingsError(f"{where}: not YAML{position}") from None
+    except (yaml.YAMLError, ValueError):
+        raise SettingsError(f"{where}: not YAML in UTF-8") from None
+    try:
+        return _PrometheusFile.model_validate({} if data is None else data, by_alias=True, by_name=False)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_input=False, include_context=False)
+        lines = [f"{_field_path(problem['loc'])}{problem['msg']}" for problem in problems]
+        raise SettingsError("; ".join(f"{where}: {line}" for line in dict.fromkeys(lines))) from None
+
+
+def _field_path(location: tuple[int | str, ...]) -> str:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return f"{path.lstrip('.')}: " if path else ""

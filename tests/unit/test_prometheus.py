@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import json
-from collections.abc import AsyncIterator, Callable
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 import httpx
 import pytest
+from awscrt.auth import AwsCredentialsProvider
 
 from cutover.adapters.prometheus import PrometheusClient
-from cutover.ports import Unavailable
+from cutover.adapters.prometheus_auth import BasicAuth, BearerToken, SigV4
+from cutover.ports import PartialAnswer, QueryRefused, Unavailable
 
-URL = "http://someone:password@prom.example:9090/prefix/?x=1"
+URL = "http://someone:hunter2@prom.example:9090/prefix/?x=1"
 NAME = "Prometheus at prom.example:9090"
 MATRIX = [{"metric": {"pod": "gw-0"}, "values": [[1.5, "2"]]}]
 
@@ -25,14 +34,17 @@ def answer(result: Any = MATRIX, kind: str = "matrix", **more: Any) -> httpx.Res
     return httpx.Response(200, json=body)
 
 
-def client(handle: Callable[[httpx.Request], httpx.Response], **options: Any) -> PrometheusClient:
-    return PrometheusClient(URL, transport=httpx.MockTransport(handle), pause=0.001, **options)
+Handler = Callable[[httpx.Request], httpx.Response] | Callable[[httpx.Request], Awaitable[httpx.Response]]
+
+
+def client(handle: Handler, **options: Any) -> PrometheusClient:
+    return PrometheusClient(URL, transport=httpx.MockTransport(handle), pause=0.001, **options)  # type: ignore[arg-type]
 
 
 async def failure(handle: Callable[[httpx.Request], httpx.Response], **options: Any) -> str:
     with pytest.raises(Unavailable) as caught:
         await client(handle, **options).query("up", 0)
-    assert "password" not in str(caught.value)
+    assert "hunter2" not in str(caught.value)
     return str(caught.value)
 
 
@@ -54,6 +66,30 @@ async def test_instant_query() -> None:
     assert "authorization" not in seen[0].headers
 
 
+async def test_range_query() -> None:
+    seen: list[httpx.Request] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return answer()
+
+    asked = client(handle, tenant="team-a", parameters={"partial_response": "false"})
+    assert await asked.query_range("up", 1_800_000_000, 1_800_000_060.5, 15) == MATRIX
+    assert str(seen[0].url) == "http://prom.example:9090/prefix/api/v1/query_range"
+    assert seen[0].headers["x-scope-orgid"] == "team-a"
+    assert parse_qs(seen[0].content.decode()) == {
+        "query": ["up"],
+        "start": ["1800000000.000"],
+        "end": ["1800000060.500"],
+        "step": ["15.000"],
+        "timeout": ["10s"],
+        "partial_response": ["false"],
+    }
+
+
+# -------------------------------------------------------------------------------------------------------- credentials
+
+
 async def test_token_is_read_each_time(tmp_path: Path) -> None:
     file = tmp_path / "token"
     seen = []
@@ -62,22 +98,165 @@ async def test_token_is_read_each_time(tmp_path: Path) -> None:
         seen.append(request.headers["authorization"])
         return answer()
 
-    asked = client(handle, token_file=file)
+    asked = client(handle, auth=BearerToken(file))
     for token in ("first", "second\n"):
         file.write_text(token)
         await asked.query("up", 0)
     assert seen == ["Bearer first", "Bearer second"]
     file.unlink()
-    with pytest.raises(Unavailable, match=r"token file .* cannot be read: No such file"):
+    with pytest.raises(Unavailable, match=f"^{NAME} was not asked: the token file cannot be read: No such file"):
         await asked.query("up", 0)
 
 
-@pytest.mark.parametrize("token", ["s3cret\nmore", "s3crét", "s3cret\x01"])
-async def test_token_that_cannot_be_sent_is_not_shown(token: str, tmp_path: Path) -> None:
-    (tmp_path / "token").write_text(token)
-    text = await failure(lambda _: answer(), token_file=tmp_path / "token")
+@pytest.mark.parametrize("token", ["s3cret\nmore", "s3crét", "s3cret\x01", b"s3cret\xff", ""])
+async def test_token_that_cannot_be_sent_is_not_shown(token: str | bytes, tmp_path: Path) -> None:
+    (tmp_path / "token").write_bytes(token if isinstance(token, bytes) else token.encode())
+    text = await failure(lambda _: answer(), auth=BearerToken(tmp_path / "token"))
     assert "token file" in text
     assert "s3cr" not in text
+
+
+async def test_name_and_password(tmp_path: Path) -> None:
+    (tmp_path / "name").write_text("cutover\n")
+    (tmp_path / "password").write_text("pässword\n")
+    seen = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers["authorization"])
+        return answer()
+
+    await client(handle, auth=BasicAuth(tmp_path / "name", tmp_path / "password")).query("up", 0)
+    assert seen == [httpx.BasicAuth("cutover", "pässword")._auth_header]
+    text = await failure(handle, auth=BasicAuth(tmp_path / "name", tmp_path / "absent"))
+    assert text == f"{NAME} was not asked: the password file cannot be read: No such file or directory"
+
+
+# What the signature is made of: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
+
+
+def signature(request: httpx.Request, key: str, date: str, scope: str, signed: str) -> str:
+    """Compute a signature independently."""
+    canonical = "\n".join(
+        [
+            request.method,
+            quote(request.url.raw_path.decode(), safe="/~-._"),
+            "",
+            *(f"{name}:{request.headers[name]}" for name in signed.split(";")),
+            "",
+            signed,
+            hashlib.sha256(request.content).hexdigest(),
+        ]
+    )
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    derived = f"AWS4{key}".encode()
+    for part in scope.split("/"):
+        derived = hmac.digest(derived, part.encode(), "sha256")
+    return hmac.digest(derived, f"AWS4-HMAC-SHA256\n{date}\n{scope}\n{digest}".encode(), "sha256").hex()
+
+
+@pytest.mark.parametrize("session", [None, "SESSIONTOKEN"])
+@pytest.mark.parametrize("prefix", ["/workspaces/ws-0a1b", "/a%20b/c~d"])
+async def test_signature_for_aws(session: str | None, prefix: str) -> None:
+    seen: list[httpx.Request] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return answer()
+
+    provider = AwsCredentialsProvider.new_static("AKIDEXAMPLE", "s3cret/key", session)
+    asked = PrometheusClient(
+        f"https://aps-workspaces.eu-west-1.amazonaws.com{prefix}",
+        transport=httpx.MockTransport(handle),
+        auth=SigV4("eu-west-1", "aps", provider),
+        tenant="team-a",
+    )
+    await asked.query('sum(up{a="ü"})', 0)
+    (request,) = seen
+    date = request.headers["x-amz-date"]
+    now = datetime.now(UTC)
+    assert abs(datetime.strptime(date, "%Y%m%dT%H%M%S%z") - now) < timedelta(minutes=1)
+    signed = "content-type;host;x-amz-date" + (";x-amz-security-token" if session else "")
+    scope = f"{date[:8]}/eu-west-1/aps/aws4_request"
+    assert request.headers["authorization"] == (
+        f"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/{scope}, SignedHeaders={signed}, "
+        f"Signature={signature(request, 's3cret/key', date, scope, signed)}"
+    )
+    assert request.headers.get("x-amz-security-token") == session
+    assert request.headers.get_list("host") == ["aps-workspaces.eu-west-1.amazonaws.com"]
+
+
+def test_what_only_aws_needs_is_loaded_for_aws_only() -> None:
+    code = "import sys, cutover.adapters.prometheus_sources; sys.exit('awscrt' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": os.pathsep.join(sys.path)})
+
+
+async def test_no_credentials_for_aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    provider = AwsCredentialsProvider.new_environment()
+    text = await failure(lambda _: answer(), auth=SigV4("eu-west-1", "aps", provider))
+    assert text.startswith(f"{NAME} was not asked: AWS credentials cannot be had: ")
+
+
+# ----------------------------------------------------------------------------------------------------------- refusals
+
+
+def refusal(status: int, kind: str, error: str) -> httpx.Response:
+    return httpx.Response(status, json={"status": "error", "errorType": kind, "error": error})
+
+
+@pytest.mark.parametrize(
+    ("response", "text"),
+    [
+        (
+            refusal(400, "bad_data", 'invalid parameter "query": 1:5: parse error:\n unexpected "}"'),
+            '1:5: parse error: unexpected "}"',
+        ),
+        (
+            refusal(422, "execution", "multiple matches for labels: many-to-one matching must be explicit"),
+            "multiple matches for labels: many-to-one matching must be explicit",
+        ),
+        (refusal(422, "422", "cannot parse query"), "cannot parse query"),
+        (answer(warnings=["PromQL warning: bucket label le is missing (1:3)"]), "PromQL warning: bucket label le"),
+    ],
+)
+async def test_queries_that_are_wrong(response: httpx.Response, text: str) -> None:
+    calls = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        calls.append(request)
+        return response
+
+    with pytest.raises(QueryRefused) as caught:
+        await client(handle).query("up", 0)
+    assert str(caught.value).startswith(text)
+    assert len(calls) == 1
+
+
+async def test_refusals_are_cut() -> None:
+    with pytest.raises(QueryRefused) as caught:
+        await client(lambda _: refusal(400, "bad_data", "1:2: " + "x" * 9999)).query("up", 0)
+    assert len(str(caught.value)) <= 300
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        refusal(422, "execution", "receive series from Addr: store-0: rpc error: code = Unavailable"),
+        refusal(500, "internal", "expanding series"),
+        refusal(503, "timeout", "query timed out in expression evaluation"),
+        refusal(400, "", "1:5: parse error"),
+        httpx.Response(422, text="<html>"),
+        httpx.Response(
+            200, json={"status": "success", "data": {"resultType": "vector", "result": [], "warnings": ["x"]}}
+        ),
+        answer(warnings=["PromQL warning: x", "no StoreAPIs matched"]),
+    ],
+)
+async def test_what_is_not_the_querys_fault(response: httpx.Response) -> None:
+    with pytest.raises(Unavailable) as caught:
+        await client(lambda _: response).query("up", 0)
+    assert not isinstance(caught.value, QueryRefused)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +331,17 @@ async def test_time_out_is_not_tried_again() -> None:
     assert len(calls) == 1
 
 
+async def test_query_that_prometheus_gave_up_is_not_tried_again() -> None:
+    calls = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        calls.append(request)
+        return refusal(503, "timeout", "query timed out in expression evaluation")
+
+    assert "timed out in expression" in await failure(handle)
+    assert len(calls) == 1
+
+
 async def test_answer_that_is_too_long() -> None:
     body = json.dumps({"status": "success", "data": {"resultType": "matrix", "result": ["x" * (2 << 20)]}})
     assert await failure(lambda _: httpx.Response(200, text=body), max_bytes=1 << 20) == (
@@ -160,14 +350,17 @@ async def test_answer_that_is_too_long() -> None:
 
 
 async def test_partial_answers_are_none() -> None:
-    text = await failure(lambda _: answer(warnings=["no StoreAPIs matched for this query " + "x" * 999]))
+    with pytest.raises(PartialAnswer) as caught:
+        await client(lambda _: answer(warnings=["no StoreAPIs matched for this query " + "x" * 999])).query("up", 0)
+    text = str(caught.value)
     assert text.startswith(f"{NAME} warns that its answer is not complete: no StoreAPIs matched")
     assert len(text) < 400
 
 
 async def test_partial_answers_of_victoriametrics_are_none() -> None:
     body = {"status": "success", "isPartial": True, "data": {"resultType": "matrix", "result": []}}
-    assert await failure(lambda _: httpx.Response(200, json=body)) == f"{NAME} says that its answer is not complete"
+    with pytest.raises(PartialAnswer, match=f"^{NAME} says that its answer is not complete$"):
+        await client(lambda _: httpx.Response(200, json=body)).query("up", 0)
 
 
 @pytest.mark.parametrize(
@@ -182,3 +375,181 @@ async def test_partial_answers_of_victoriametrics_are_none() -> None:
 )
 async def test_other_answers(response: httpx.Response, text: str) -> None:
     assert await failure(lambda _: response) == f"{NAME} {text}"
+
+
+# ------------------------------------------------------------------------------------------------- the circuit breaker
+
+
+class Flaky:
+    """A server that is away for a while."""
+
+    def __init__(self, trouble: Callable[[httpx.Request], httpx.Response] | None = None) -> None:
+        self.away = True
+        self.calls = 0
+        self.trouble = trouble or self.refuse
+
+    def refuse(self, request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("[Errno 111] Connection refused", request=request)
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.calls += 1
+        await asyncio.sleep(0.001)
+        return self.trouble(request) if self.away else answer()
+
+
+async def outcome(asked: PrometheusClient) -> str:
+    try:
+        await asked.query("up", 0)
+    except Unavailable as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize(
+    "trouble", [None, lambda _: httpx.Response(502), lambda _: httpx.Response(503, text="starting")]
+)
+async def test_server_that_is_away_is_asked_rarely(trouble: Callable[[httpx.Request], httpx.Response] | None) -> None:
+    server = Flaky(trouble)
+    asked = client(server, cooldown=60)
+    told = [await outcome(asked) for _ in range(20)]
+    assert server.calls == 5
+    assert len(set(told)) == 1
+    assert told[0].startswith(NAME)
+
+
+async def test_one_query_finds_out_that_it_is_back() -> None:
+    server = Flaky()
+    asked = client(server, cooldown=0.05)
+    for _ in range(3):
+        await outcome(asked)
+    await asyncio.sleep(0.1)
+    calls = server.calls
+    told = await asyncio.gather(*(outcome(asked) for _ in range(10)))
+    assert server.calls == calls + 1  # one for all, and no retry
+    assert all(told)
+    server.away = False
+    await asyncio.sleep(0.1)
+    # Those that wait for the one are served as well: a block is several queries.
+    assert await asyncio.gather(*(outcome(asked) for _ in range(10))) == [""] * 10
+
+
+async def test_answers_keep_the_circuit_closed() -> None:
+    """Refusals, errors and slow queries tell nothing of the way to the server: each of ten is asked."""
+    replies: list[Callable[[], httpx.Response]] = [
+        lambda: refusal(400, "bad_data", "1:5: parse error"),
+        lambda: httpx.Response(401),
+        lambda: httpx.Response(504),
+        lambda: refusal(503, "timeout", "query timed out"),
+        lambda: httpx.Response(200, content=b"x" * 2_000_000),
+    ]
+    for reply in replies:
+        server = Flaky(lambda _, reply=reply: reply())  # type: ignore[misc]
+        asked = client(server, cooldown=60, max_bytes=1_000_000)
+        assert all([await outcome(asked) for _ in range(10)])
+        assert server.calls >= 10
+
+
+async def test_failures_between_answers_do_not_add_up() -> None:
+    server = Flaky()
+    asked = client(server, cooldown=60)
+    for _ in range(10):
+        server.away = True
+        assert await outcome(asked)
+        server.away = False
+        assert await outcome(asked) == ""
+
+
+async def test_time_outs_keep_the_circuit_closed() -> None:
+    def handle(request: httpx.Request) -> httpx.Response:
+        raise httpx.ReadTimeout("", request=request)
+
+    server = Flaky(handle)
+    asked = client(server, cooldown=60)
+    assert all([await outcome(asked) for _ in range(20)])
+    assert server.calls == 20
+
+
+async def test_time_out_after_an_outage_opens_it_again() -> None:
+    """Or those that wait would hang one after the other."""
+    server = Flaky()
+    asked = client(server, cooldown=0.05)
+    for _ in range(3):
+        await outcome(asked)
+
+    def hang(request: httpx.Request) -> httpx.Response:
+        raise httpx.ReadTimeout("", request=request)
+
+    server.trouble = hang
+    await asyncio.sleep(0.1)
+    calls = server.calls
+    await asyncio.gather(*(outcome(asked) for _ in range(10)))
+    assert server.calls == calls + 1
+
+
+# --------------------------------------------------------------------------------------------------------------- clocks
+
+
+def clock_ahead(seconds: Callable[[], float], delay: Callable[[], float] = lambda: 0.0) -> PrometheusClient:
+    async def handle(request: httpx.Request) -> httpx.Response:
+        assert parse_qs(request.content.decode())["query"] == ["vector(time())"]
+        assert b"&time=" not in b"&" + request.content
+        await asyncio.sleep(delay() / 2)
+        said = time.time() + seconds()
+        await asyncio.sleep(delay() / 2)
+        return answer([{"metric": {}, "value": [said, f"{said:.3f}"]}], "vector")
+
+    return PrometheusClient(URL, transport=httpx.MockTransport(handle))
+
+
+async def test_skew_is_measured_and_does_not_jitter() -> None:
+    ahead = 0.2
+    asked = clock_ahead(lambda: ahead)
+    await asked.compare_clocks()
+    assert asked.skew == 0
+    ahead = 30.0
+    await asked.compare_clocks()
+    assert asked.skew == pytest.approx(30, abs=0.1)
+    taken = asked.skew
+    ahead = 29.9
+    await asked.compare_clocks()
+    assert asked.skew == taken
+    ahead = -5.0
+    await asked.compare_clocks()
+    assert asked.skew == pytest.approx(-5, abs=0.1)
+
+
+async def test_half_the_round_trip_is_not_skew() -> None:
+    asked = clock_ahead(lambda: 2.0, lambda: 0.4)
+    await asked.compare_clocks()
+    assert asked.skew == pytest.approx(2, abs=0.15)
+
+
+async def test_a_long_round_trip_says_nothing() -> None:
+    asked = clock_ahead(lambda: 30.0, lambda: 1.2)
+    await asked.compare_clocks()
+    assert asked.skew == 0
+
+
+async def test_a_clock_that_is_set_meanwhile_says_nothing() -> None:
+    times = [1000.0, 1007.0]
+    asked = PrometheusClient(
+        URL,
+        transport=httpx.MockTransport(lambda _: answer([{"metric": {}, "value": [0, "1003"]}], "vector")),
+        now=lambda: times.pop(0),
+    )
+    await asked.compare_clocks()
+    assert asked.skew == 0
+
+
+@pytest.mark.parametrize("value", [[], [{}], [{"value": [0, "x"]}], ["x"]])
+async def test_no_time_is_no_measurement(value: list[Any]) -> None:
+    asked = client(lambda _: answer(value, "vector"))
+    with pytest.raises(Unavailable, match="does not say what time it is"):
+        await asked.compare_clocks()
+    assert asked.skew == 0
+
+
+async def test_nan_is_no_time() -> None:
+    asked = client(lambda _: answer([{"value": [0, "NaN"]}], "vector"))
+    await asked.compare_clocks()
+    assert asked.skew == 0

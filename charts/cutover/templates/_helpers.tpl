@@ -11,6 +11,13 @@ app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{- define "cutover.prometheusSources" -}}
+{{- $file := dict -}}
+{{- with .Values.prometheus.default -}}{{- $_ := set $file "default" . -}}{{- end -}}
+{{- with .Values.prometheus.sources -}}{{- $_ := set $file "sources" . -}}{{- end -}}
+{{- with $file -}}{{- toYaml . -}}{{- end -}}
+{{- end -}}
+
 {{- define "cutover.labels" -}}
 {{ include "cutover.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
