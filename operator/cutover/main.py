@@ -158,7 +158,7 @@ def assemble(
     clock: Clock,
     *,
     sources: Callable[[str], tuple[str, ...]],
-    backtest: Callable[[Plan], Coroutine[Any, Any, BacktestStatus]],
+    backtest: Callable[[Plan, Target], Coroutine[Any, Any, BacktestStatus]],
 ) -> Operator:
     """Put the operator together on top of what asks the outside world."""
     routes, templates = RouteCache(), TemplateCache()

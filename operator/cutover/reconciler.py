@@ -105,7 +105,7 @@ class Ports:
     target: Callable[[Plan], Target]
     templates: Callable[[str], Mapping[str, Template | str]]
     sources: Callable[[str], tuple[str, ...]]
-    backtest: Callable[[Plan], Coroutine[Any, Any, BacktestStatus]]
+    backtest: Callable[[Plan, Target], Coroutine[Any, Any, BacktestStatus]]
     slots: asyncio.Semaphore
 
 
@@ -355,6 +355,7 @@ class PlanLoop:
         histogram: Histogram | None = None
         samples = Samples()
         target = ports.target(plan)
+        may = not target.source or target.source in ports.sources(plan.namespace)
         slow, very_slow = thresholds(plan.spec, status)
         try:
             # In preflight before the takeover, too: an earlier plan may have left a route that carries traffic.
@@ -364,7 +365,11 @@ class PlanLoop:
                 workload = await ports.workloads.facts(plan)
         except (Conflict, Gone, Unavailable) as outage:
             errors.append(str(outage))
-        if samples_wanted(status) and status.checkpoint is not None:
+        if not may:
+            # Nor is anything read that was read before the plan was edited.
+            ports.metrics.forget(plan.key)
+            samples = Samples(error=f"plans of this namespace may not ask the Prometheus {target.source!r}")
+        elif samples_wanted(status) and status.checkpoint is not None:
             # Blocks that wait for a write were delivered once.
             since = self._pending[-1].end if self._pending else status.checkpoint.consumed_until
             target = replace(target, slow_ms=slow, very_slow_ms=very_slow, since=since)
@@ -394,7 +399,7 @@ class PlanLoop:
             histogram=histogram,
             errors=tuple(errors),
             since=self._since + self._ahead(plan),
-            own=self._read_own(plan, templates),
+            own=self._read_own(plan, templates if may else None),
             templates=templates,
             sources=ports.sources(plan.namespace),
             queries=mesh_queries(
@@ -404,13 +409,16 @@ class PlanLoop:
                 slow_ms=slow,
                 very_slow_ms=very_slow,
             ),
-            backtest=self._backtest(plan),
+            backtest=self._backtest(plan, target),
         )
 
-    def _read_own(self, plan: Plan, templates: Mapping[str, Template | str]) -> Mapping[str, GateReading]:
-        """Return what became known of the team's own gates, with the blocks that wait for a write."""
+    def _read_own(self, plan: Plan, templates: Mapping[str, Template | str] | None) -> Mapping[str, GateReading]:
+        """Return what became known of the team's own gates, with the blocks that wait for a write.
+
+        Nothing is asked without ``templates``.
+        """
         status, own = plan.status, self._ports.own
-        gates = resolve(plan, templates).gates if own_wanted(status) else ()
+        gates = resolve(plan, templates).gates if templates is not None and own_wanted(status) else ()
         if not gates:
             own.forget(plan.key)
             self._pending_own = {}
@@ -444,12 +452,12 @@ class PlanLoop:
             baselines=frozenset(baselines_wanted(status, gates)),
         )
 
-    def _backtest(self, plan: Plan) -> BacktestStatus | None:
+    def _backtest(self, plan: Plan, target: Target) -> BacktestStatus | None:
         """Run the replay that the plan asks for beside the loop, once; return its result."""
         if not backtest_wanted(plan):
             return None
         if self._backtesting is None:
-            self._backtesting = asyncio.create_task(self._ports.backtest(plan))
+            self._backtesting = asyncio.create_task(self._ports.backtest(plan, target))
             self._backtesting.add_done_callback(lambda _: self.wake())
         if not self._backtesting.done():
             return None

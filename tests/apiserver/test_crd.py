@@ -1,4 +1,4 @@
-"""The CRD in a real API server: the corpus gets the same answers there as from pydantic; columns, explain, defaults."""
+"""The CRDs in a real API server: the corpus gets the same answers there as from pydantic; columns, explain, defaults."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from tests.corpus import BASE, Case, cases, load
+from tests.corpus import BASE, TEMPLATE, Case, cases, load
 
+from cutover.api import crd
+from cutover.api.templates import CLUSTER_GATE_TEMPLATES, GATE_TEMPLATES, GateTemplateSpec, Template, from_object
 from cutover.api.v1alpha1 import MigrationPlan, MigrationPlanSpec
+from devstack.stack import Stack
 
 ROOT = Path(__file__).parents[2]
-CRD_PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/migrationplans.cutover.dev"
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 PLANS = "/apis/cutover.dev/v1alpha1/namespaces/{}/migrationplans"
+TEMPLATES = f"/apis/cutover.dev/v1alpha1/namespaces/{{}}/{GATE_TEMPLATES}"
+CLUSTER_TEMPLATES = f"/apis/cutover.dev/v1alpha1/{CLUSTER_GATE_TEMPLATES}"
 
 
 def create(api: Any, manifest: dict[str, Any], namespace: str, **parameters: str) -> tuple[int, dict[str, Any]]:
@@ -33,10 +38,20 @@ def assert_refused(answer: tuple[int, dict[str, Any]], says: tuple[str, ...]) ->
         assert words in body["message"]
 
 
-def test_is_accepted_whole(api: Any) -> None:
-    status, crd = api.call("GET", CRD_PATH)
+@pytest.fixture(scope="module", autouse=True)
+def _template_crds(stack: Stack, api: Any) -> None:
+    """The CRDs of the templates, beside that of the plans."""
+    for kind in crd.KINDS:
+        file = str(ROOT / "crds" / kind.file)
+        stack.kubectl("apply", "--server-side", "-f", file)
+        stack.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", file)
+
+
+@pytest.mark.parametrize("kind", crd.KINDS, ids=lambda kind: kind.name)
+def test_is_accepted_whole(api: Any, kind: crd.Kind) -> None:
+    status, stored = api.call("GET", f"{CRDS}/{kind.plural}.cutover.dev")
     assert status == 200
-    conditions = {condition["type"]: condition["status"] for condition in crd["status"]["conditions"]}
+    conditions = {condition["type"]: condition["status"] for condition in stored["status"]["conditions"]}
     assert conditions == {"NamesAccepted": "True", "Established": "True"}  # and not NonStructuralSchema
 
 
@@ -79,6 +94,19 @@ def test_odd_values_anywhere_get_equal_answers(api: Any) -> None:
     """
     full = next(case.manifest for case in cases("good") if case.name == "everything of the design")
     different = []
+    for path, value, manifest in _odd(full):
+        try:
+            spec = MigrationPlan.from_wire(manifest).spec
+        except ValidationError:
+            spec = None
+        status, answer = create(api, manifest, "default", dryRun="All")
+        stored = MigrationPlan.from_wire(answer).spec if status == 201 else None
+        if spec != stored:
+            different.append((path, value, answer.get("message", "accepted")))
+    assert different == []
+
+
+def _odd(full: dict[str, Any]) -> Iterator[tuple[tuple[Any, ...], Any, dict[str, Any]]]:
     for path in _paths(full["spec"]):
         for value in ODD:
             manifest = copy.deepcopy(full)
@@ -86,15 +114,7 @@ def test_odd_values_anywhere_get_equal_answers(api: Any) -> None:
             for key in path[:-1]:
                 node = node[key]
             node[path[-1]] = value
-            try:
-                spec = MigrationPlan.from_wire(manifest).spec
-            except ValidationError:
-                spec = None
-            status, answer = create(api, manifest, "default", dryRun="All")
-            stored = MigrationPlan.from_wire(answer).spec if status == 201 else None
-            if spec != stored:
-                different.append((path, value, answer.get("message", "accepted")))
-    assert different == []
+            yield path, value, manifest
 
 
 def _paths(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -103,6 +123,86 @@ def _paths(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for key, child in children:
         yield from _paths(child, (*path, key))
+
+
+# ------------------------------------------------------------------------------------------------------- templates
+
+
+def create_template(api: Any, manifest: dict[str, Any], **parameters: str) -> tuple[int, dict[str, Any]]:
+    answer: tuple[int, dict[str, Any]] = api.call("POST", CLUSTER_TEMPLATES, manifest, **parameters)
+    return answer
+
+
+@pytest.mark.parametrize("case", cases("templates"), ids=str)
+def test_templates(api: Any, case: Case) -> None:
+    namespaced = {**case.manifest, "kind": "GateTemplate"}
+    answers = [
+        create_template(api, case.manifest, dryRun="All"),
+        api.call("POST", TEMPLATES.format("default"), namespaced, dryRun="All"),
+    ]
+    for answer in answers:
+        if case.says:
+            assert_refused(answer, case.says)
+        else:
+            assert answer[0] == 201, answer
+            # What is read from the API server, with its defaults, is what stood in the manifest.
+            stored, plain = from_object(answer[1]), from_object(case.manifest)
+            assert isinstance(stored, Template)
+            assert isinstance(plain, Template)
+            assert (stored.generation, stored.spec) == (1, plain.spec)
+
+
+def test_odd_values_anywhere_in_a_template_get_equal_answers(api: Any) -> None:
+    different = []
+    for name in ("everything", "a ratio"):
+        full = next(case.manifest for case in cases("templates") if case.name == name)
+        for path, value, manifest in _odd(full):
+            try:
+                spec = GateTemplateSpec.from_wire(manifest["spec"])
+            except ValidationError:
+                spec = None
+            status, answer = create_template(api, manifest, dryRun="All")
+            stored = GateTemplateSpec.from_wire(answer["spec"]) if status == 201 else None
+            if spec != stored:
+                different.append((path, value, answer.get("message", "accepted")))
+    assert different == []
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*templates/*.yaml")), ids=lambda path: path.name)
+def test_examples_of_templates(api: Any, kubectl: Any, example: Path) -> None:
+    namespace = load(example)["metadata"].get("namespace", "default")
+    api.call("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
+    assert "created (server dry run)" in kubectl(
+        "apply", "--namespace", namespace, "--dry-run=server", "--validate=strict", "-f", str(example)
+    )
+
+
+def test_tables_of_templates(api: Any, kubectl: Any, namespace: str) -> None:
+    assert create_template(api, TEMPLATE)[0] == 201
+    assert api.call("POST", TEMPLATES.format(namespace), {**TEMPLATE, "kind": "GateTemplate"})[0] == 201
+    for short in ("gtmpl", "cgtmpl"):
+        head, row = kubectl("get", short).splitlines()
+        assert head.split() == ["NAME", "DESCRIPTION", "AGE"]
+        assert row.split()[:6] == ["cpu", *TEMPLATE["spec"]["description"].split()]
+    listed = kubectl("get", "cutover", "-o", "name").splitlines()
+    assert listed == ["clustergatetemplate.cutover.dev/cpu", "gatetemplate.cutover.dev/cpu"]
+    assert api.call("DELETE", f"{CLUSTER_TEMPLATES}/cpu")[0] == 200
+
+
+def test_a_generation_rises_with_what_the_template_says(api: Any) -> None:
+    status, stored = create_template(api, {**TEMPLATE, "metadata": {"name": "rising"}})
+    assert status == 201
+    path = f"{CLUSTER_TEMPLATES}/rising"
+    stored["metadata"]["labels"] = {"a": "b"}
+    _, stored = api.call("PUT", path, stored)
+    assert stored["metadata"]["generation"] == 1
+    stored["spec"]["bound"]["max"] = "0.5"
+    _, stored = api.call("PUT", path, stored)
+    assert stored["metadata"]["generation"] == 2
+    assert api.call("DELETE", path)[0] == 200
+
+
+# ----------------------------------------------------------------------------------------------------------- plans
 
 
 @pytest.mark.parametrize("case", cases("updates"), ids=str)
@@ -181,7 +281,7 @@ def test_table(api: Any, kubectl: Any, namespace: str) -> None:
     _, plan = create(api, BASE, namespace)
     assert kubectl("get", "mplan").splitlines()[0].split() == HEAD
     api.call("PUT", f"{PLANS.format(namespace)}/pdf/status", plan | {"status": STATUS})
-    head, row = kubectl("get", "cutover").splitlines()
+    head, row = kubectl("get", "mplan").splitlines()
     assert head.split() == HEAD
     assert row.split()[:-1] == ["pdf", "Shifting", "2/4", "25", "24.9", "7", "of", "20", "AwaitingEvidence"]
     assert STATUS["message"] in kubectl("get", "mplan", "-o", "wide")
@@ -229,7 +329,7 @@ STATUS: dict[str, Any] = {
             "toWeight": 25,
             "reason": "Evidence",
             "message": "",
-            "gates": ["errors: NotWorse"],
+            "gates": ["errors: Pass"],
         }
     ],
     "checkpoint": {

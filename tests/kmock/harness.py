@@ -71,7 +71,7 @@ class FakeOwnMetrics:
         }
 
 
-async def no_backtest(plan: Plan) -> BacktestStatus:
+async def no_backtest(plan: Plan, target: Target) -> BacktestStatus:
     raise AssertionError("no plan asks for it")
 
 

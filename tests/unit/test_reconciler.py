@@ -113,7 +113,9 @@ class World:
             metrics=FakeMetrics(self),
             own=FakeOwnMetrics(self),
             clock=FakeClock(self),
-            target=lambda plan: Target("heroku", "eks", ("istio-ingress",), None, None, int(BLOCK), 0.0),
+            target=lambda plan: Target(
+                "heroku", "eks", ("istio-ingress",), None, None, int(BLOCK), 0.0, plan.spec.gates.prometheus or ""
+            ),
             templates=lambda namespace: {},
             sources=lambda namespace: (),
             backtest=self.replay,
@@ -127,7 +129,7 @@ class World:
             start, self.now = self.now, self.now + BLOCK
             self.blocks.append(Block(start, self.now, Counts(requests=8, timed=8), Counts(requests=2, timed=2)))
 
-    async def replay(self, plan: Plan) -> BacktestStatus:
+    async def replay(self, plan: Plan, target: Target) -> BacktestStatus:
         self.replays += 1
         await asyncio.sleep(0)
         return BacktestStatus(runs=200, false_rollbacks=0, stuck=0)
@@ -1037,3 +1039,15 @@ async def test_a_backtest_runs_once_beside_the_loop() -> None:
     w.run()
     await loop.tick()
     assert w.replays == 1
+
+
+async def test_a_prometheus_that_the_namespace_may_not_choose_is_not_asked() -> None:
+    """Not even by a plan that names it in the middle of a step."""
+    spec = {**OWN_SPEC, "gates": {**OWN_SPEC["gates"], "prometheus": "other-team"}}
+    w = World(spec=spec)
+    w.run()
+    await w.loop().tick()
+    assert w.watched is None
+    assert w.own_watched is None
+    assert w.stored.reason == "InvalidSpec"
+    assert "gates.prometheus" in w.stored.message
