@@ -454,7 +454,7 @@ class PlanLoop:
 
     def _backtest(self, plan: Plan, target: Target) -> BacktestStatus | None:
         """Run the replay that the plan asks for beside the loop, once; return its result."""
-        if not backtest_wanted(plan):
+        if not backtest_wanted(plan, self._now(plan)):
             return None
         if self._backtesting is None:
             self._backtesting = asyncio.create_task(self._ports.backtest(plan, target))

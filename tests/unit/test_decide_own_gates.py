@@ -14,6 +14,7 @@ from world import DEAD, World, check, plan_spec
 
 from cutover.api.templates import from_object
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanStatus, Phase
+from cutover.core.decide import backtest_wanted
 from cutover.core.holds import HoldReason
 from cutover.core.judging import load
 from cutover.core.own import QueryProblem
@@ -421,8 +422,12 @@ def test_a_template_that_is_deleted_keeps_a_plan_from_the_next_step() -> None:
 
 
 def test_a_backtest_is_waited_for_and_told() -> None:
-    w = world(baseline={"backtest": True})
+    w = world(baseline={"backtest": True, "window": "10m"})
+    w.until_phase(Phase.BASELINE).run(100)
+    assert "for the backtest for another" in w.status.message
+    assert not backtest_wanted(w.plan(), w.now)
     w.until_reason("Backtesting")
+    assert backtest_wanted(w.plan(), w.now)
     w.run(300)
     assert w.status.phase is Phase.BASELINE
     w.backtest = BacktestStatus(runs=200, false_rollbacks=1, stuck=0, message="1 of 200 rolled back")

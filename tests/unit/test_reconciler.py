@@ -1023,8 +1023,9 @@ async def test_decisions_are_by_prometheus_own_clock() -> None:
 
 async def test_a_backtest_runs_once_beside_the_loop() -> None:
     baseline = BaselineStatus.model_validate({"since": "2027-01-11T10:00:00Z", "requests": 5000, "slowMs": 100})
-    spec = {**SPEC, "baseline": {"backtest": True}}
+    spec = {**SPEC, "baseline": {"backtest": True, "window": "5s"}}
     w = World(spec=spec, status=shifting(0, phase=Phase.BASELINE, baseline=baseline), weight=0, revision="a1-w0")
+    w.run(10)
     loop = w.loop()
     await loop.tick()
     assert w.stored.phase is Phase.BASELINE

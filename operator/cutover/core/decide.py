@@ -25,6 +25,7 @@ from cutover.api.v1alpha1 import (
     BoundBaseline,
     BoundSlo,
     Checkpoint,
+    MigrationPlanSpec,
     MigrationPlanStatus,
     OnBreach,
     OnDelete,
@@ -37,6 +38,7 @@ from cutover.api.v1alpha1 import (
 from cutover.core import gate, preflight, schedule
 from cutover.core.actions import Action, Decision, Event, Finalize, SetWeight, WriteStatus
 from cutover.core.assessment import Assessment, assess
+from cutover.core.backtest import least_seconds
 from cutover.core.baseline import LEAST_REQUESTS, choose_thresholds
 from cutover.core.conditions import conditions
 from cutover.core.holds import ALARMING, QUIET, Hold, HoldReason
@@ -162,7 +164,7 @@ def baselines_wanted(status: MigrationPlanStatus, gates: Iterable[OwnGate]) -> t
     )
 
 
-def backtest_wanted(plan: Plan) -> bool:
+def backtest_wanted(plan: Plan, now: float) -> bool:
     """Tell whether it is time for the replay that the plan asks for."""
     status, baseline = plan.status, plan.status.baseline
     return (
@@ -172,8 +174,14 @@ def backtest_wanted(plan: Plan) -> bool:
         and status.checkpoint.observed_at is not None
         and baseline is not None
         and baseline.backtest is None
+        and now - baseline.since.timestamp() >= _record_seconds(plan.spec)
         and not (thresholds_wanted(plan.spec) and baseline.slow_ms is None)
     )
+
+
+def _record_seconds(spec: MigrationPlanSpec) -> float:
+    """Return the seconds of Heroku's traffic that a replay wants to see, with some to spare."""
+    return min(spec.baseline.window.total_seconds(), 1.1 * least_seconds(spec))
 
 
 def probe_interval(status: MigrationPlanStatus) -> float | None:
@@ -373,6 +381,10 @@ class _Pass:
             baseline = baseline.model_copy(update={"bounds": known})
             status = status.model_copy(update={"baseline": baseline})
         if spec.baseline.backtest and baseline.backtest is None:
+            left = baseline.since.timestamp() + _record_seconds(spec) - self.now
+            if left > 0:
+                message = f"recording Heroku's traffic for the backtest for another {_span(left)}"
+                return _Outcome(status, "Recording", message, requeue=self.block_seconds)
             if self.seen.backtest is None:
                 message = "replaying the gates on Heroku's own traffic (baseline.backtest)"
                 return _Outcome(status, "Backtesting", message, requeue=self.block_seconds)

@@ -1,0 +1,290 @@
+"""The command on a real Prometheus with a day of history, and beside an operator's event loop.
+
+The history is written by Prometheus' remote-write protocol (https://prometheus.io/docs/specs/prw/remote_write_spec/),
+into a window that accepts what is old: two gateways, one of which restarts, with errors that come in clumps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import resource
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import yaml
+
+from cutover.api.v1alpha1 import MigrationPlanSpec
+from cutover.backtest import Backtests
+from cutover.core.observation import Plan
+from cutover.ports import Target
+from devstack.build import ensure_programs
+
+ROOT = Path(__file__).resolve().parents[2]
+HEROKU, SICK, NAMESPACE = "acme-pdf-1a2b3c.herokuapp.com", "acme-sick-1a2b3c.herokuapp.com", "istio-ingress"
+INTERVAL, RATE, DAYS = 15, 30.0, 1.0
+BOUNDS = (50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, math.inf)
+PLAN = (ROOT / "examples/minimal.yaml").read_text(encoding="utf-8")
+
+Series = dict[tuple[tuple[str, str], ...], list[tuple[float, float]]]
+
+
+# ------------------------------------------------------------------------------------------------------- remote write
+
+
+def _varint(number: int) -> bytes:
+    coded = bytearray()
+    while number > 0x7F:
+        coded.append(number & 0x7F | 0x80)
+        number >>= 7
+    coded.append(number)
+    return bytes(coded)
+
+
+def _field(number: int, body: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(body)) + body
+
+
+def write_request(series: Series) -> bytes:
+    """Encode ``prometheus.WriteRequest``: series of labels (name, value) and samples (double, int64 milliseconds)."""
+    request = bytearray()
+    for labels, samples in series.items():
+        one = bytearray()
+        for name, value in sorted(labels):
+            one += _field(1, _field(1, name.encode()) + _field(2, value.encode()))
+        for at, value in samples:
+            one += _field(2, b"\x09" + struct.pack("<d", value) + b"\x10" + _varint(round(at * 1000)))
+        request += _field(1, bytes(one))
+    return bytes(request)
+
+
+def snappy(data: bytes) -> bytes:
+    """Write Snappy's block format without compressing: the length, and literals of up to 64 KiB each."""
+    parts = [_varint(len(data))]
+    for start in range(0, len(data), 1 << 16):
+        literal = data[start : start + (1 << 16)]
+        parts += [b"\xf4", struct.pack("<H", len(literal) - 1), literal]
+    return b"".join(parts)
+
+
+def history(service: str, end: float) -> tuple[Series, dict[str, float]]:
+    """Make up what two gateways counted of a service until ``end``; return it, and the truth."""
+    rng = np.random.default_rng(7)
+    scrapes = round(DAYS * 86_400 / INTERVAL)
+    series: Series = {}
+    truth = {"requests": 0.0, "errors": 0.0}
+    # A dyno restarts now and then, and its requests fail at both gateways.
+    ill = np.where(rng.random(scrapes) < 0.02, 0.15, 0.001)
+    for number in range(2):
+        first = end - scrapes * INTERVAL + 3.0 + 0.2 * number
+        requests = rng.poisson(RATE / 2 * INTERVAL * (1 + 0.5 * np.sin(np.arange(scrapes) * math.tau / 5760)))
+        # The sick one fails at a single gateway, for 90 s in every quarter of an hour.
+        failing = (np.arange(scrapes) % 60 < 6) & (number == 0) & (service == SICK)
+        errors = rng.binomial(requests, np.where(failing, 0.5, ill))
+        waits = [rng.lognormal(math.log(80), 0.8, count) for count in requests]
+        truth["requests"] += float(requests[1:].sum())
+        truth["errors"] += float(errors[1:].sum())
+        restart = scrapes // 2 if number == 0 else 0
+        target = {
+            "namespace": NAMESPACE,
+            "pod": f"gw-{number}",
+            "job": "gateways",
+            "instance": f"10.0.0.{number}:15020",
+        }
+        common = {
+            **target,
+            "reporter": "source",
+            "source_workload_namespace": NAMESPACE,
+            "destination_service": service,
+        }
+
+        def counter(
+            name: str, increments: Any, labels: dict[str, str], first: float = first, restart: int = restart
+        ) -> None:
+            values = np.concatenate([np.cumsum(increments[:restart]), np.cumsum(increments[restart:])])
+            times = first + np.arange(len(values)) * INTERVAL
+            key = tuple({"__name__": name, **labels}.items())
+            series[key] = list(zip(times.tolist(), values.astype(float).tolist(), strict=True))
+
+        series[tuple({"__name__": "up", **target}.items())] = [(first + n * INTERVAL, 1.0) for n in range(scrapes)]
+        counter("istio_requests_total", requests - errors, {**common, "response_code": "200"})
+        counter("istio_requests_total", errors, {**common, "response_code": "503"})
+        for bound in BOUNDS:
+            le = "+Inf" if bound == math.inf else f"{bound:g}"
+            fast = np.array([int((wait <= bound).sum()) for wait in waits])
+            counter("istio_request_duration_milliseconds_bucket", fast, {**common, "response_code": "200", "le": le})
+    return series, truth
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, float]]]:
+    folder = tmp_path_factory.mktemp("prometheus")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    (folder / "prometheus.yaml").write_text("storage: {tsdb: {out_of_order_time_window: 3d}}\n")
+    with (folder / "log").open("ab") as log:
+        process = subprocess.Popen(
+            [
+                ensure_programs().prometheus,
+                f"--config.file={folder / 'prometheus.yaml'}",
+                f"--storage.tsdb.path={folder / 'data'}",
+                f"--web.listen-address=127.0.0.1:{port}",
+                "--web.enable-remote-write-receiver",
+            ],
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        with httpx.Client(trust_env=False, timeout=30) as http:
+            for _ in range(200):
+                try:
+                    if http.get(f"{url}/-/ready").status_code == 200:
+                        break
+                except httpx.HTTPError:
+                    pass
+                time.sleep(0.05)
+            else:
+                raise AssertionError((folder / "log").read_text())
+            end = time.time() - 60
+            healthy, truth = history(HEROKU, end)
+            sick, _ = history(SICK, end)
+            headers = {
+                "Content-Type": "application/x-protobuf",
+                "Content-Encoding": "snappy",
+                "X-Prometheus-Remote-Write-Version": "0.1.0",
+            }
+            for labels, samples in (sick | healthy).items():
+                for part in range(0, len(samples), 2000):
+                    body = snappy(write_request({labels: samples[part : part + 2000]}))
+                    answer = http.post(f"{url}/api/v1/write", content=body, headers=headers)
+                    assert answer.status_code in (200, 204), answer.text
+        yield url, truth
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def run(url: str, *arguments: str, plan: str = PLAN) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cutover.backtest", "--plan", "-", "--days", str(DAYS), *arguments],
+        input=plan,
+        env={**os.environ, "CUTOVER_PROMETHEUS_URL": url},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_the_table(filled: tuple[str, dict[str, float]]) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = run(filled[0])
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(done.stdout, done.stderr)
+    print(f"CPU {after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime:.1f} s")
+    assert done.returncode == 0, done.stderr
+    assert "0 of 200: 0 %" in done.stdout
+    assert "split            by 2 gateway instances" in done.stdout
+    assert [line.split("%")[0].split() for line in done.stdout.splitlines() if "→" in line] == [
+        ["10", "→", "25"],
+        ["25", "→", "50"],
+        ["50", "→", "100"],
+    ]
+    assert "read" in done.stderr
+    assert "replayed 200 of 200 cutovers" in done.stderr
+
+
+def test_all_requests_are_in_the_record(filled: tuple[str, dict[str, float]]) -> None:
+    url, truth = filled
+    done = run(url, "--json", "--quiet", "--runs", "2", "--split", "time")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    forecast = json.loads(done.stdout)["forecast"]
+    assert forecast["unusable"] == 0
+    # The day that is read begins and ends a moment before the one that was written.
+    assert forecast["rate"] * forecast["record_seconds"] == pytest.approx(truth["requests"], rel=0.003)
+    assert forecast["split"] == "time"
+
+
+def test_the_same_forecast_again(filled: tuple[str, dict[str, float]]) -> None:
+    first, again = (json.loads(run(filled[0], "--json", "--runs", "3").stdout)["forecast"] for _ in range(2))
+    # The record ends now; a few blocks later it is another one.
+    assert abs(first["record_seconds"] - again["record_seconds"]) <= 60
+    assert first["steps"][0]["weight"] == again["steps"][0]["weight"]
+
+
+def test_a_service_that_will_not_do_is_told_by_the_exit_code(filled: tuple[str, dict[str, float]]) -> None:
+    done = run(filled[0], "--service", SICK, "--runs", "50")
+    assert done.returncode == 2, done.stdout
+    assert "50 cutovers replayed on what acme-sick-1a2b3c.herokuapp.com did" in done.stdout
+
+
+def test_where_nothing_gets_through_there_is_no_promise(filled: tuple[str, dict[str, float]]) -> None:
+    body = yaml.safe_load(PLAN)
+    body["spec"]["steps"] = [{"weight": 10, "hold": "0s", "timeout": "90s"}, {"weight": 25}, {"weight": 100}]
+    done = run(filled[0], "--quiet", "--runs", "20", plan=yaml.safe_dump(body))
+    assert done.returncode == 1, done.stdout
+    assert "nothing got through" in done.stdout
+    assert "The step at 10 % was not proven safe within 90 s in 20 runs" in done.stdout
+    assert done.stderr == "cutover-backtest: no replayed cutover got through to 100 %\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--service", "other.herokuapp.com"], "0 requests of other.herokuapp.com at the gateways of istio-ingress"),
+        (["--gateway-namespace", "elsewhere"], f"0 requests of {HEROKU} at the gateways of elsewhere"),
+    ],
+)
+def test_traffic_that_is_not_there(filled: tuple[str, dict[str, float]], arguments: list[str], reason: str) -> None:
+    done = run(filled[0], *arguments)
+    assert done.returncode == 1
+    assert reason in done.stderr
+
+
+def test_a_plan_that_takes_longer_than_the_record(filled: tuple[str, dict[str, float]]) -> None:
+    body = yaml.safe_load(PLAN)
+    body["spec"]["steps"] = [{"weight": 10, "hold": "30h"}, {"weight": 100}]
+    done = run(filled[0], "--quiet", plan=yaml.safe_dump(body))
+    assert done.returncode == 1
+    assert "and one cutover takes at least 30.0 h of it" in done.stderr
+
+
+async def test_the_operators_loop_is_not_held_up(
+    filled: tuple[str, dict[str, float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUTOVER_PROMETHEUS_URL", filled[0])
+    lags: list[float] = []
+
+    async def watch() -> None:
+        while True:
+            due = time.perf_counter() + 0.02
+            await asyncio.sleep(0.02)
+            lags.append(time.perf_counter() - due)
+
+    watching = asyncio.create_task(watch())
+    spec = MigrationPlanSpec.from_wire(yaml.safe_load(PLAN)["spec"])
+    target = Target(HEROKU, "", (NAMESPACE,), None, None, INTERVAL, 0.0)
+    began = time.perf_counter()
+    status = await Backtests(days=DAYS).forecast(Plan("documents", "pdf", "", 1, spec), target)
+    took = time.perf_counter() - began
+    watching.cancel()
+    lags.sort()
+    print(f"{took:.1f} s; lag of the loop: median {1000 * lags[len(lags) // 2]:.1f} ms, most {1000 * lags[-1]:.1f} ms")
+    assert (status.runs, status.false_rollbacks) == (200, 0), status.message
+    assert [step.weight for step in status.steps] == [10, 25, 50]
+    # Arithmetic of many seconds in this process would show as one lag of as long.
+    assert lags[-1] < took / 4

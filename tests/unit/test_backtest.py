@@ -1,0 +1,559 @@
+"""Replays on made-up records of which it is known what they have to say."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fake_tsdb import EKS, HEROKU, NAMESPACE, FakePrometheus, Gateway
+from fake_tsdb import START as TSDB_START
+
+from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanSpec
+from cutover.backtest import Backtests, read_plan, read_record, read_thresholds
+from cutover.core.backtest import (
+    Forecast,
+    NotPossible,
+    Record,
+    Split,
+    backtest,
+    clopper_pearson,
+    least_seconds,
+    legs,
+    quantile,
+    take,
+)
+from cutover.core.blocks import Block, Counts
+from cutover.core.observation import Plan
+from cutover.ports import Target
+
+ROOT = Path(__file__).resolve().parents[2]
+LENGTH = 15.0
+BLOCKS_A_DAY = 5760
+MINIMAL: dict[str, Any] = yaml.safe_load((ROOT / "examples/minimal.yaml").read_text(encoding="utf-8"))
+
+
+def documented() -> dict[float, list[float]]:
+    """Return what docs say of the same kind of traffic: requests/s → seconds until each step is proven safe."""
+    page = (ROOT / "docs/gates.md").read_text(encoding="utf-8")
+    table = page.partition("Time until a step is proven safe")[2].partition("The hold comes first")[0]
+    head, _, *lines = ([cell.strip() for cell in line.split("|")[2:-1]] for line in table.splitlines() if "|" in line)
+    found: dict[float, list[float]] = {}
+    for column, rate in enumerate(head):
+        if rate in ("10", "50"):
+            found[float(rate)] = [float(line[column].partition(" s ")[0]) for line in lines]
+    return found
+
+
+PROVEN = documented()
+
+Ratios = Callable[[np.random.Generator, int, int], Any]
+
+
+def spec(hold: str = "1m", **fields: Any) -> MigrationPlanSpec:
+    steps = [{"weight": weight, "hold": hold} for weight in (10, 25, 50, 100)]
+    return MigrationPlanSpec.from_wire({**MINIMAL["spec"], "steps": steps, **fields})
+
+
+def steady(rng: np.random.Generator, gateway: int, blocks: int) -> Any:
+    return np.full(blocks, 0.001)
+
+
+def clumps(rng: np.random.Generator, gateway: int, blocks: int) -> Any:
+    """Everywhere at once, in single blocks, one in four: as of a dyno that fails, which all gateways see."""
+    return np.where(np.random.default_rng(5).random(blocks) < 1 / 4, 0.2, 0.001)
+
+
+def sick_gateway(rng: np.random.Generator, gateway: int, blocks: int) -> Any:
+    """The first gateway fails half of its requests for 90 s, four times an hour."""
+    sick = (np.arange(blocks) % 60 < 6) & (gateway == 0)
+    return np.where(sick, 0.5, 0.001)
+
+
+def record(
+    rate: float, *, days: float = 1.0, gateways: int = 2, errors: Ratios = steady, gaps: float = 0.0, seed: int = 1
+) -> Record:
+    """Make a record whose slow and very slow requests are independent of each other, 4 % and 0.1 %."""
+    rng = np.random.default_rng(seed)
+    number = round(days * BLOCKS_A_DAY)
+    lost = rng.random(number) < gaps
+    per_gateway: dict[str, list[Block]] = {}
+    for gateway in range(gateways):
+        requests = rng.poisson(rate * LENGTH / gateways, number)
+        bad = rng.binomial(requests, errors(rng, gateway, number))
+        very_slow = rng.binomial(requests, 0.001)
+        slow = np.minimum(requests, very_slow + rng.binomial(requests, 0.039))
+        rows = np.stack([requests, bad, requests, slow, very_slow], axis=1).tolist()
+        per_gateway[f"gw-{gateway}"] = [
+            Block(LENGTH * n, LENGTH * (n + 1), Counts(*map(float, row)), gap="lost" if gone else "")
+            for n, (row, gone) in enumerate(zip(rows, lost.tolist(), strict=True))
+        ]
+    made = Record(LENGTH)
+    together = [
+        Block(blocks[0].start, blocks[0].end, sum((one.heroku for one in blocks), Counts()), gap=blocks[0].gap)
+        for blocks in zip(*per_gateway.values(), strict=True)
+    ]
+    half = number // 2  # as it is read: in parts
+    for part in (slice(None, half), slice(half, None)):
+        made.add(together[part], {name: blocks[part] for name, blocks in per_gateway.items()})
+    return made
+
+
+# --------------------------------------------------------------------------------------------- what it has to find out
+
+
+@pytest.mark.parametrize("split", ["instances", "time"])
+@pytest.mark.parametrize("rate", sorted(PROVEN))
+def test_a_steady_service_is_let_through_in_the_times_of_the_documentation(rate: float, split: Split) -> None:
+    predicted = backtest(record(rate), spec(), runs=60, split=split)
+    assert (predicted.false_rollbacks, predicted.stuck) == (0, 0)
+    assert predicted.within
+    assert [step.weight for step in predicted.steps] == [10, 25, 50]
+    for step, seconds in zip(predicted.steps, PROVEN[rate], strict=True):
+        assert step.proven_seconds == pytest.approx(seconds, rel=0.25)
+        # A leg at 10 % has 10 % of the traffic.
+        assert step.requests == pytest.approx(rate * step.weight / 100 * step.proven_seconds, rel=0.25)
+        assert step.seconds <= step.slowest_seconds
+    assert predicted.seconds == pytest.approx(sum(step.seconds for step in predicted.steps), rel=0.1)
+
+
+def test_the_hold_is_kept() -> None:
+    predicted = backtest(record(50), spec(hold="10m"), runs=20)
+    assert all(step.seconds >= 600 for step in predicted.steps)
+    assert predicted.seconds is not None
+    assert 1800 <= predicted.seconds < 2400
+
+
+def test_a_gateway_that_fails_now_and_then_is_predicted_to_roll_back() -> None:
+    predicted = backtest(record(50, errors=sick_gateway), spec(hold="10m"), runs=40)
+    assert predicted.split == "instances"
+    assert predicted.false_rollbacks > 4
+    assert not predicted.within
+    assert f"{predicted.false_rollbacks} were rolled back with nothing to find" in predicted.sentence()
+
+
+def test_thinned_at_random_only_the_same_trouble_would_not_show() -> None:
+    """Both gateways in one, and by requests at random: what the splits are for."""
+    together = record(50, errors=sick_gateway)
+    usable, counts = together.arrays()
+    rng = np.random.default_rng(1)
+    merged = counts.sum(axis=0, keepdims=True)
+    worst = 0.0
+    for _, heroku, eks in legs(rng, usable, merged, order=[0], position=0, weight=0.5, split="instances"):
+        if heroku.errors > 50:
+            worst = max(worst, abs(eks.errors / eks.requests - heroku.errors / heroku.requests))
+    assert worst < 0.12
+    split = legs(rng, usable, counts, order=[0, 1], position=0, weight=0.5, split="instances")
+    assert max(eks.errors / eks.requests for _, heroku, eks in split if heroku.errors < 5) > 0.4
+
+
+def test_clumps_cost_time() -> None:
+    steps = [{"weight": weight, "hold": "5m", "timeout": "30m"} for weight in (10, 25, 50)]
+    plan = spec(steps=[*steps, {"weight": 100}])
+    calm, clumped = (backtest(record(50, errors=errors), plan, runs=30, split="time") for errors in (steady, clumps))
+    assert calm.stuck == 0
+    assert clumped.stuck > 3
+    assert clumped.seconds is not None
+    assert calm.seconds is not None
+    assert clumped.seconds > calm.seconds
+    assert re.search(r"not proven safe within 30 min in \w+ runs?: there is traffic enough", clumped.sentence())
+
+
+def test_a_split_by_time_finds_more_than_one_by_gateways_where_all_gateways_suffer() -> None:
+    by_gateway, by_time = (
+        backtest(record(50, errors=clumps), spec(), runs=30, split=split) for split in ("instances", "time")
+    )
+    assert sum(step.proven_seconds for step in by_gateway.steps) < sum(step.proven_seconds for step in by_time.steps)
+
+
+def test_little_traffic_is_stuck_and_says_what_it_takes() -> None:
+    steps = [{"weight": 10, "hold": "1m", "timeout": "40m"}, {"weight": 25, "hold": "1m"}, {"weight": 100}]
+    predicted = backtest(record(1.0), spec(steps=steps), runs=20, split="time")
+    assert predicted.stuck > 5
+    assert predicted.false_rollbacks == 0
+    assert re.search(
+        r"step at 10 % was not proven safe within 40 min in \d+ runs: 1 requests/s bring 2\d\d EKS requests in that",
+        predicted.sentence(),
+    )
+    with pytest.raises(
+        NotPossible,
+        match=r"too little traffic: the step at 10 % needs at least 150 .* 0\.0\d+ requests/s would be needed",
+    ):
+        backtest(record(0.02), spec(), runs=20)
+
+
+def test_a_record_without_gaps_is_faster_than_one_with() -> None:
+    whole, holed = (backtest(record(10, gaps=gaps), spec(), runs=20) for gaps in (0.0, 0.3))
+    assert holed.unusable == pytest.approx(0.3, abs=0.02)
+    assert holed.false_rollbacks == 0
+    for one, other in zip(whole.steps, holed.steps, strict=True):
+        assert one.proven_seconds < other.proven_seconds
+
+
+def test_runs_that_overlap_are_told_of() -> None:
+    assert "fit into the record side by side" in backtest(record(50, days=0.1), spec(), runs=60).sentence()
+    assert "side by side" not in backtest(record(50, days=2), spec(), runs=60).sentence()
+
+
+# --------------------------------------------------------------------------------------------------- what it stands on
+
+
+def test_the_same_seed_gives_the_same_forecast() -> None:
+    def once(seed: int) -> Forecast:
+        return backtest(record(20, days=0.5), spec(), runs=10, seed=seed)
+
+    assert once(1) == once(1)
+    assert once(1) != once(2)
+
+
+def test_it_is_split_by_instances_where_there_are_two_with_enough_traffic() -> None:
+    assert backtest(record(50), spec(), runs=2).split == "instances"
+    assert backtest(record(50, gateways=1), spec(), runs=2).split == "time"
+    unequal = Record(LENGTH)
+    busy = [Block(LENGTH * n, LENGTH * (n + 1), Counts(700, 1, 700, 20, 1)) for n in range(2000)]
+    idle = [Block(block.start, block.end, Counts(50, 0, 50, 2, 0)) for block in busy]
+    both = [Block(b.start, b.end, b.heroku + i.heroku) for b, i in zip(busy, idle, strict=True)]
+    unequal.add(both, {"busy": busy, "idle": idle})
+    assert backtest(unequal, spec(), runs=2).split == "time"
+
+
+@pytest.mark.parametrize(
+    ("fields", "made", "reason"),
+    [
+        ({"steps": [{"weight": 100}]}, record(50, days=0.1), "no step below 100 %"),
+        ({"hold": "12h"}, record(50, days=0.5), r"the record is 12\.0 h long, and one cutover takes at least 36\.0 h"),
+        ({}, Record(LENGTH), "no requests of Heroku"),
+        ({}, record(0, days=0.1), "no requests of Heroku"),
+        (
+            {"gates": {"slos": [{"name": "errors", "mode": "Observe", "errors": {}}]}},
+            record(5, days=0.1),
+            "neither errors nor latency",
+        ),
+    ],
+)
+def test_what_cannot_be_replayed_is_said(fields: dict[str, Any], made: Record, reason: str) -> None:
+    with pytest.raises(NotPossible, match=reason):
+        backtest(made, spec(**fields), runs=2)
+
+
+def test_the_least_record_is_enough() -> None:
+    plan = spec(hold="10m")
+    made = record(50, days=(least_seconds(plan) + 20 * LENGTH) / 86_400, gateways=1)
+    assert backtest(made, plan, runs=3).split == "time"
+
+
+def test_the_status_is_what_the_api_takes() -> None:
+    predicted = backtest(record(50, days=0.2), spec(), runs=5)
+    status = predicted.status()
+    assert BacktestStatus.from_wire(json.loads(json.dumps(status.to_wire()))) == status
+    assert status.runs == 5
+    assert status.message == predicted.sentence()
+
+
+def test_progress_is_told() -> None:
+    told: list[tuple[int, int]] = []
+    backtest(record(50, days=0.1), spec(), runs=4, on_progress=lambda done, of: told.append((done, of)))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+@pytest.mark.parametrize("trials", [1, 20, 200, 5000])
+@pytest.mark.parametrize("fraction", [0.0, 0.01, 0.5, 1.0])
+def test_the_interval_is_exact(trials: int, fraction: float) -> None:
+    """At either end what was seen, or more extreme, has a chance of 2.5 %."""
+    events = round(trials * fraction)
+    low, high = clopper_pearson(events, trials)
+
+    def chance(of: Sequence[int], probability: float) -> float:
+        logs = [
+            math.log(math.comb(trials, k)) + k * math.log(probability) + (trials - k) * math.log1p(-probability)
+            for k in of
+        ]
+        return math.fsum(map(math.exp, logs))
+
+    assert low == 0 if events == 0 else chance(range(events, trials + 1), low) == pytest.approx(0.025, rel=1e-6)
+    assert high == 1 if events == trials else chance(range(events + 1), high) == pytest.approx(0.025, rel=1e-6)
+
+
+def test_quantiles() -> None:
+    assert quantile([3.0, 1.0, 2.0], 0.5) == 2
+    assert quantile([math.inf, 1.0, 2.0], 0.9) == math.inf
+    assert quantile([1.0], 0.9) == 1
+
+
+# ------------------------------------------------------------------------------------------------------------ the splits
+
+
+@st.composite
+def counts_of(draw: st.DrawFn, instances: int | None = None) -> Any:
+    """Counts of some instances and blocks that hold together as a gateway's do."""
+    shape = (instances or draw(st.integers(1, 4)), draw(st.integers(0, 9)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    requests = rng.integers(0, draw(st.sampled_from([1, 3, 50, 100_000])) + 1, shape)
+    timed = np.clip(requests + rng.integers(-3, 4, shape), 0, None)  # the histogram lags, or catches up
+    errors = rng.binomial(requests, rng.random(shape))
+    slow = rng.binomial(timed, rng.random(shape))
+    very_slow = rng.binomial(slow, rng.random(shape))
+    return np.stack([requests, errors, timed, slow, very_slow], axis=-1)
+
+
+def row(counts: Counts) -> list[float]:
+    return [counts.requests, counts.errors, counts.timed, counts.slow, counts.very_slow]
+
+
+@given(counts=counts_of(), seed=st.integers(0, 1000), weight=st.sampled_from([0.01, 0.1, 0.5, 0.95]))
+def test_no_request_is_lost_or_doubled_between_instances(counts: Any, seed: int, weight: float) -> None:
+    rng = np.random.default_rng(seed)
+    usable = rng.random(counts.shape[1]) < 0.8
+    order = rng.permutation(len(counts)).tolist()
+    split = list(legs(rng, usable, counts, order=order, position=0, weight=weight, split="instances"))
+    assert [not gap for gap, _, _ in split] == usable.tolist()
+    assert [row(heroku + eks) for _, heroku, eks in split] == counts.sum(axis=0).tolist()
+    for _, heroku, eks in split:
+        for leg in (heroku, eks):
+            assert 0 <= leg.errors <= leg.requests
+            assert 0 <= leg.very_slow <= leg.slow <= leg.timed
+
+
+@given(counts=counts_of(instances=1), seed=st.integers(0, 1000), weight=st.sampled_from([0.01, 0.1, 0.5, 0.95]))
+def test_a_pair_of_blocks_keeps_half_of_its_requests(counts: Any, seed: int, weight: float) -> None:
+    rng = np.random.default_rng(seed)
+    usable = rng.random(counts.shape[1]) < 0.8
+    split = list(legs(rng, usable, counts, order=[0], position=0, weight=weight, split="time"))
+    assert len(split) == counts.shape[1] // 2
+    for number, (gap, heroku, eks) in enumerate(split):
+        there = counts[0, 2 * number : 2 * number + 2].sum(axis=0)
+        assert gap == (not usable[2 * number : 2 * number + 2].all())
+        assert heroku.requests + eks.requests in (there[0] // 2, (there[0] + 1) // 2)
+        assert all(taken <= most for taken, most in zip(row(heroku + eks), there.tolist(), strict=True))
+        for leg in (heroku, eks):
+            assert 0 <= leg.errors <= leg.requests
+            assert 0 <= leg.very_slow <= leg.slow <= leg.timed
+
+
+def test_no_request_of_a_pair_is_in_both_legs() -> None:
+    """Four requests and one error; two are taken, and where each leg has one, only one of them can be the error."""
+    counts = np.tile([[4, 1, 4, 1, 1], [0, 0, 0, 0, 0]], (2000, 1)).reshape(1, 4000, 5)
+    usable = np.ones(4000, dtype=bool)
+    split = legs(np.random.default_rng(1), usable, counts, order=[0], position=0, weight=0.5, split="time")
+    taken = [row(heroku + eks) for _, heroku, eks in split]
+    assert {requests for requests, *_ in taken} == {2}
+    assert max(errors for _, errors, *_ in taken) == 1
+    assert max(slow for _, _, _, slow, _ in taken) == 1
+
+
+@given(counts=counts_of(), seed=st.integers(0, 1000), share=st.floats(0, 1))
+def test_what_is_taken_was_there(counts: Any, seed: int, share: float) -> None:
+    requests = np.floor(share * counts[..., 0]).astype(np.int64)
+    taken = take(np.random.default_rng(seed), counts, requests)
+    assert (taken[..., 0] == requests).all()
+    assert ((taken >= 0) & (taken <= counts)).all()
+    rest = counts - taken
+    for part in (taken, rest):
+        assert (part[..., 1] <= part[..., 0]).all()
+        assert (part[..., 3] <= part[..., 2]).all()
+        assert (part[..., 4] <= part[..., 3]).all()
+
+
+@pytest.mark.parametrize("split", ["instances", "time"])
+@settings(max_examples=20)
+@given(weight=st.sampled_from([0.05, 0.1, 0.25, 0.5, 0.9]))
+def test_a_leg_has_its_weight_of_requests_and_of_all_else(split: Split, weight: float) -> None:
+    made = record(40, days=0.25, gateways=3 if split == "instances" else 1, errors=lambda rng, _, n: np.full(n, 0.05))
+    usable, counts = made.arrays()
+    order = list(range(len(counts)))
+    parts = list(legs(np.random.default_rng(3), usable, counts, order=order, position=0, weight=weight, split=split))
+    eks = np.array([row(eks) for _, _, eks in parts]).sum(axis=0)
+    both = np.array([row(heroku + eks) for _, heroku, eks in parts]).sum(axis=0)
+    spread = 5 * np.sqrt(both * weight * (1 - weight)) + 1
+    assert (np.abs(eks - weight * both) <= spread).all()
+    rate = both[0] / (len(parts) * LENGTH)
+    assert rate == pytest.approx(40, rel=0.05)
+
+
+# ------------------------------------------------------------------------------------------------- from Prometheus
+
+
+def scraped(seconds: int, tsdb: FakePrometheus) -> Counts:
+    """Serve by two gateways, one of which restarts and one of which is replaced; return what Heroku did in truth."""
+    draw = random.Random(1)
+    gateways = [Gateway("gw-0"), Gateway("gw-1")]
+    truth = Counts()
+    for second in range(seconds):
+        for number, gateway in enumerate(gateways):
+            for _ in range(draw.randint(0, 3)):
+                code = "503" if draw.random() < 0.05 else "200"
+                milliseconds = 400.0 if draw.random() < 0.1 else 20.0
+                gateway.serve(HEROKU, code, milliseconds)
+                gateway.serve(EKS)
+                truth += Counts(1, code == "503", 1, milliseconds > 250, 0)
+            if (second + 4 * number) % 15 == 0:
+                gateway.scrape(tsdb, TSDB_START + second + 0.2)
+        if second == seconds // 3:
+            gateways[0].restart()
+        if second == seconds // 2:
+            gateways[1] = Gateway("gw-2")
+    return truth
+
+
+async def test_the_record_has_what_each_gateway_counted() -> None:
+    tsdb = FakePrometheus()
+    truth = scraped(6000, tsdb)
+    target = Target(HEROKU, "", (NAMESPACE,), 250.0, 1000.0, 15, TSDB_START)
+    told: list[tuple[str, int, int]] = []
+    made = await read_record(
+        tsdb, target, end=TSDB_START + 6000, interval=15.0, on_progress=lambda *args: told.append(args)
+    )
+    usable, counts = made.arrays()
+    assert len(counts) == 3
+    assert usable.mean() > 0.95
+    # One block is lost where a gateway is new; the first scrape, and what came after the last, is in none.
+    assert counts[:, :, 0].sum() == pytest.approx(truth.requests, rel=0.02)
+    for column, true in ((1, truth.errors), (3, truth.slow)):
+        assert counts[:, :, column].sum() / counts[:, :, 0].sum() == pytest.approx(true / truth.requests, rel=0.05)
+    assert told[-1][1:] == (6000, 6000) or told[-1][1] >= 5970
+    assert max(int(query[query.rindex("[") + 1 : -3]) for query, _ in tsdb.queries) <= 3_700_000, "an hour at the most"
+
+
+async def test_thresholds_come_from_the_last_day_where_nobody_names_them() -> None:
+    tsdb = FakePrometheus()
+    scraped(3000, tsdb)
+    plan = Plan("shop", "pdf", "", 1, spec())
+    target = Target(HEROKU, "", (NAMESPACE,), None, None, 15, TSDB_START)
+    chosen = await read_thresholds(tsdb, plan, target, end=TSDB_START + 3000, interval=15.0)
+    assert (chosen.slow_ms, chosen.very_slow_ms) == (1000.0, 1000.0), "it has no other bounds"
+    named = Plan(
+        "shop", "pdf", "", 1, spec(gates={"slos": [{"name": "l", "latency": {"slowMs": 250, "verySlowMs": 1000}}]})
+    )
+    tsdb.queries.clear()
+    chosen = await read_thresholds(tsdb, named, target, end=TSDB_START + 3000, interval=15.0)
+    assert (chosen.slow_ms, chosen.very_slow_ms, tsdb.queries) == (250.0, 1000.0, [])
+    with pytest.raises(NotPossible, match=r"takes 1,000; name slowMs"):
+        await read_thresholds(tsdb, plan, target, end=TSDB_START + 60, interval=15.0)
+
+
+# ---------------------------------------------------------------------------------------------------------- the command
+
+
+def run(arguments: list[str], text: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cutover.backtest", *arguments],
+        input=text,
+        env={**{k: v for k, v in os.environ.items() if not k.startswith("CUTOVER_")}, **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+NOWHERE = "http://127.0.0.1:9"
+VALID = yaml.safe_dump(MINIMAL)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text", "reason"),
+    [
+        (["--plan", "-", "--prometheus", NOWHERE], VALID, "Prometheus at 127.0.0.1:9 cannot be connected to"),
+        (["--plan", "-"], VALID, "CUTOVER_PROMETHEUS_URL: needed"),
+        (
+            ["--plan", "-", "--prometheus", "localhost"],
+            VALID,
+            "--prometheus: url: Value error, must start with http://",
+        ),
+        (["--plan", "nowhere.yaml"], "", "nowhere.yaml cannot be read: No such file or directory"),
+        (["--plan", "-"], "a: [", "the standard input is not YAML in line"),
+        (["--plan", "-"], "kind: Pod", "has no MigrationPlan"),
+        (["--plan", "-"], f"{VALID}\n---\n{VALID}", "has 2 plans; choose one with --name"),
+        (["--plan", "-", "--name", "other"], VALID, "has no MigrationPlan named other"),
+        (["--plan", "-"], VALID.replace("hostname: ", "hostname: '_'\n    x: "), "spec.heroku.hostname"),
+        (["--plan", "-", "--runs", "0"], VALID, "0 is not between 1 and 100000"),
+        (["--plan", "-", "--days", "x"], VALID, "invalid days value: 'x'"),
+        ([], "", "the following arguments are required: --plan"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line(arguments: list[str], text: str, reason: str) -> None:
+    done = run(arguments, text)
+    assert done.returncode == 1
+    assert reason in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+
+
+def test_json_says_it_too() -> None:
+    done = run(["--plan", "-", "--prometheus", NOWHERE, "--json"], VALID)
+    assert done.returncode == 1
+    assert "cannot be connected to" in json.loads(done.stdout)["backtest"]["message"]
+
+
+def test_a_plan_is_found_among_other_documents(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    freeze = {"from": "2026-12-20T00:00:00Z", "to": "2027-01-04T00:00:00Z", "reason": "holidays"}
+    body = {**MINIMAL, "spec": {**MINIMAL["spec"], "schedule": {"freezes": [freeze]}}}
+    # YAML reads times that are not quoted.
+    text = yaml.safe_dump_all([{"kind": "Namespace"}, None, body]).replace(
+        "'2026-12-20T00:00:00Z'", "2026-12-20T00:00:00Z"
+    )
+    path.write_text(text)
+    plan = read_plan(str(path), None)
+    assert plan.name == MINIMAL["metadata"]["name"]
+    assert plan.spec.schedule is not None
+
+
+# --------------------------------------------------------------------------------------------------- in the operator
+
+
+TARGET = Target(HEROKU, "", (NAMESPACE,), None, None, 15, 0.0)
+
+
+async def test_the_operator_is_told_why_there_is_no_forecast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUTOVER_PROMETHEUS_URL", NOWHERE)
+    status = await Backtests().forecast(Plan("shop", "pdf", "", 1, spec()), TARGET)
+    assert status.runs == 0
+    assert status.message.startswith("There is no forecast: Prometheus at 127.0.0.1:9 cannot be connected to")
+
+
+async def test_a_replay_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUTOVER_PROMETHEUS_URL", NOWHERE)
+    status = await Backtests(timeout=0.01).forecast(Plan("shop", "pdf", "", 1, spec()), TARGET)
+    assert "was not done within" in status.message
+
+
+async def test_a_replay_ends_with_the_plan_that_asked_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await reader.read()
+        gone.set()
+        writer.close()
+
+    asked, gone = asyncio.Event(), asyncio.Event()
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    monkeypatch.setenv("CUTOVER_PROMETHEUS_URL", f"http://127.0.0.1:{port}")
+    task = asyncio.create_task(Backtests().forecast(Plan("shop", "pdf", "", 1, spec()), TARGET))
+    await asyncio.wait_for(asked.wait(), 30)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 5)  # Prometheus is given 10 s
+    await asyncio.wait_for(gone.wait(), 5)
+    server.close()
+
+
+def test_the_operator_does_not_load_numpy_for_it() -> None:
+    code = "import sys, cutover.backtest, cutover.core.backtest; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
