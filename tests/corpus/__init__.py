@@ -1,4 +1,4 @@
-"""Plans that are accepted, plans that are refused, and updates: read by the tests of pydantic and of the API server."""
+"""Plans and templates that are accepted or refused, and updates: read by the tests of pydantic and of the API server."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def load(path: Path) -> Any:
 
 
 BASE: dict[str, Any] = load(_FOLDER / "base.yaml")
+TEMPLATE: dict[str, Any] = load(_FOLDER / "template.yaml")
 
 
 def changed(
@@ -64,10 +65,10 @@ class Case:
 
 
 def cases(file: str) -> list[Case]:
-    """Return the cases of ``good``, ``bad`` or ``updates``."""
+    """Return the cases of ``good``, ``bad``, ``updates`` or ``templates``."""
     found = []
     for raw in load(_FOLDER / f"{file}.yaml"):
-        old = changed(BASE, raw.get("from"))
+        old = changed(TEMPLATE if file == "templates" else BASE, raw.get("from"))
         new = changed(old, raw.get("set"), raw.get("drop"))
         found.append(Case(raw["case"], new, tuple(raw.get("says", ())), old, raw.get("status", {})))
     return found

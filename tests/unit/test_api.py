@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from tests.corpus import BASE, Case, cases, load
 
 from cutover.api import crd
+from cutover.api.templates import ClusterGateTemplate, GateTemplate, Template, from_object
 from cutover.api.v1alpha1 import (
     DEFAULT_STEPS,
     Condition,
@@ -41,6 +42,28 @@ def test_refuses_and_says_why(case: Case) -> None:
         MigrationPlan.from_wire(case.manifest)
     for words in case.says:
         assert words.split(".")[-1] in str(refusal.value) or words in str(refusal.value)
+
+
+@pytest.mark.parametrize("case", cases("templates"), ids=str)
+def test_templates(case: Case) -> None:
+    read = from_object(case.manifest)
+    if not case.says:
+        wire = ClusterGateTemplate.from_wire(case.manifest).to_wire()
+        assert ClusterGateTemplate.from_wire(wire).to_wire() == wire
+        assert isinstance(read, Template)
+        return
+    with pytest.raises(ValidationError) as refusal:
+        ClusterGateTemplate.from_wire(case.manifest)
+    assert isinstance(read, str)
+    for words in case.says:
+        assert words in str(refusal.value)
+        assert words in read
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*templates/*.yaml")), ids=lambda path: path.name)
+def test_examples_of_templates(example: Path) -> None:
+    body = load(example)
+    (GateTemplate if body["kind"] == "GateTemplate" else ClusterGateTemplate).from_wire(body)
 
 
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.name)
@@ -124,8 +147,12 @@ def _walk(node: Any) -> Any:
         yield from _walk(child)
 
 
-def test_schema_is_structural() -> None:
-    for node in _walk(crd.schema()):
+KINDS = pytest.mark.parametrize("kind", crd.KINDS, ids=lambda kind: kind.name)
+
+
+@KINDS
+def test_schema_is_structural(kind: crd.Kind) -> None:
+    for node in _walk(crd.schema(kind)):
         assert not node.keys() & {
             "$ref",
             "$defs",
@@ -140,24 +167,29 @@ def test_schema_is_structural() -> None:
         assert node["type"] in {"object", "array", "string", "integer", "number", "boolean"}
 
 
-def test_bounds_are_whole() -> None:
+@KINDS
+def test_bounds_are_whole(kind: crd.Kind) -> None:
     """The API server cuts the fraction off a bound where the value has none; ``between`` is the way."""
-    for node in _walk(crd.schema()):
+    for node in _walk(crd.schema(kind)):
         assert all(float(node.get(key, 0)).is_integer() for key in ("minimum", "maximum"))
 
 
-def test_every_field_of_the_spec_is_explained() -> None:
+@KINDS
+def test_every_field_of_the_spec_is_explained(kind: crd.Kind) -> None:
     silent = [
         name
-        for node in _walk(crd.schema()["properties"]["spec"])
+        for node in _walk(crd.schema(kind)["properties"]["spec"])
         for name, child in node.get("properties", {}).items()
         if not child.get("description")
     ]
     assert not silent
 
 
-def test_every_rule_says_what_to_write() -> None:
-    messages = [rule["message"] for node in _walk(crd.schema()) for rule in node.get("x-kubernetes-validations", ())]
+@KINDS
+def test_every_rule_says_what_to_write(kind: crd.Kind) -> None:
+    messages = [
+        rule["message"] for node in _walk(crd.schema(kind)) for rule in node.get("x-kubernetes-validations", ())
+    ]
     assert messages
     assert [text for text in messages if not any(word in text for word in ("write", "leave it", "put it back"))] == []
 
@@ -175,19 +207,21 @@ def test_generated_files_are_up_to_date() -> None:
 def test_check_names_the_stale_file_and_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = tmp_path / "crds" / "plan.yaml"
+    file = tmp_path / "crds" / crd.PLAN.file
     monkeypatch.setattr(crd, "_ROOT", tmp_path)
-    monkeypatch.setattr(crd, "FILES", (file,))
+    monkeypatch.setattr(crd, "FOLDERS", (tmp_path / "crds", tmp_path / "chart"))
     assert crd.main(["--check"]) == 1
     assert not file.exists()
     assert crd.main([]) == 0
+    assert crd.main(["--check"]) == 0
+    assert len(list(tmp_path.rglob("*.yaml"))) == 2 * len(crd.KINDS)
     file.write_text(file.read_text().replace("shortNames", "longNames"))
     capsys.readouterr()
     assert crd.main(["--check"]) == 1
     said = capsys.readouterr().err
     assert "-    longNames:" in said
     assert "+    shortNames:" in said
-    assert "crds/plan.yaml is out of date: run `make crds`" in said
+    assert f"crds/{crd.PLAN.file} is out of date: run `make crds`" in said
 
 
 def test_operator_folder_is_no_package() -> None:

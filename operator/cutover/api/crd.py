@@ -1,4 +1,4 @@
-"""The CustomResourceDefinition, generated from the models: ``python -m cutover.api.crd [--check]``.
+"""The CustomResourceDefinitions, generated from the models: ``python -m cutover.api.crd [--check]``.
 
 Pydantic speaks JSON Schema; the API server takes structural OpenAPI schemas only. So references are inlined, unions with
 null become absent fields, ``const`` becomes ``enum``, and what neither can express travels as ``x-kubernetes-`` keys
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,19 @@ import yaml
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
+from cutover.api.model import Model
 from cutover.api.rules import format_duration
-from cutover.api.v1alpha1 import GROUP, KIND, PLURAL, VERSION, MigrationPlan
+from cutover.api.templates import CLUSTER_GATE_TEMPLATES, GATE_TEMPLATES, ClusterGateTemplate, GateTemplate
+from cutover.api.v1alpha1 import GROUP, PLURAL, VERSION, MigrationPlan
 
 Schema = dict[str, Any]
 
 _ROOT = Path(__file__).resolve().parents[3]
-_FILE = f"{GROUP}_{PLURAL}.yaml"
 
 #: The chart has a copy of its own: Helm takes CRDs from nowhere else.
-FILES = (_ROOT / "crds" / _FILE, _ROOT / "charts" / "cutover" / "crds" / _FILE)
+FOLDERS = (_ROOT / "crds", _ROOT / "charts" / "cutover" / "crds")
 
-_HEADER = "# Generated from operator/cutover/api/v1alpha1.py by `make crds`. Do not edit.\n"
+_HEADER = "# Generated from operator/cutover/api/ by `make crds`. Do not edit.\n"
 
 #: What ``kubectl get mplan`` shows: name, JSONPath, type, priority (1 is for ``-o wide``).
 COLUMNS = (
@@ -41,6 +43,49 @@ COLUMNS = (
     ("Reason", ".status.reason", "string", 0),
     ("Message", ".status.message", "string", 1),
     ("Age", ".metadata.creationTimestamp", "date", 0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One of our kinds, as the API server learns of it.
+
+    Parameters
+    ----------
+    model
+        The whole object. Its name is the kind's, and whether it has a status, the status' subresource.
+    plural, short_name
+        What ``kubectl get`` takes.
+    namespaced
+        Whether its objects live in namespaces.
+    columns
+        As :data:`COLUMNS`.
+    """
+
+    model: type[Model]
+    plural: str
+    short_name: str
+    namespaced: bool
+    columns: tuple[tuple[str, str, str, int], ...]
+
+    @property
+    def name(self) -> str:
+        """The kind's name."""
+        return self.model.__name__
+
+    @property
+    def file(self) -> str:
+        """Name of the file with its CRD."""
+        return f"{GROUP}_{self.plural}.yaml"
+
+
+_TEMPLATE_COLUMNS = (("Description", ".spec.description", "string", 0), COLUMNS[-1])
+
+PLAN = Kind(MigrationPlan, PLURAL, "mplan", namespaced=True, columns=COLUMNS)
+KINDS = (
+    PLAN,
+    Kind(GateTemplate, GATE_TEMPLATES, "gtmpl", namespaced=True, columns=_TEMPLATE_COLUMNS),
+    Kind(ClusterGateTemplate, CLUSTER_GATE_TEMPLATES, "cgtmpl", namespaced=False, columns=_TEMPLATE_COLUMNS),
 )
 
 _INT32_MAX = 2**31 - 1
@@ -65,44 +110,47 @@ class _Generator(GenerateJsonSchema):
                 return super().encode_default(dft)
 
 
-def crd() -> dict[str, Any]:
-    """Return the CustomResourceDefinition of MigrationPlan."""
+def crd(kind: Kind = PLAN) -> dict[str, Any]:
+    """Return the CustomResourceDefinition of a kind."""
     columns = [
-        {"name": name, "jsonPath": path, "type": kind} | ({"priority": priority} if priority else {})
-        for name, path, kind, priority in COLUMNS
+        {"name": name, "jsonPath": path, "type": shown} | ({"priority": priority} if priority else {})
+        for name, path, shown, priority in kind.columns
     ]
+    whole = schema(kind)
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "metadata": {"name": f"{kind.plural}.{GROUP}"},
         "spec": {
             "group": GROUP,
             "names": {
-                "kind": KIND,
-                "listKind": f"{KIND}List",
-                "plural": PLURAL,
-                "singular": KIND.lower(),
-                "shortNames": ["mplan"],
+                "kind": kind.name,
+                "listKind": f"{kind.name}List",
+                "plural": kind.plural,
+                "singular": kind.name.lower(),
+                "shortNames": [kind.short_name],
                 "categories": ["cutover"],
             },
-            "scope": "Namespaced",
+            "scope": "Namespaced" if kind.namespaced else "Cluster",
             "versions": [
                 {
                     "name": VERSION,
                     "served": True,
                     "storage": True,
-                    "subresources": {"status": {}},
+                }
+                | ({"subresources": {"status": {}}} if "status" in whole["properties"] else {})
+                | {
                     "additionalPrinterColumns": columns,
-                    "schema": {"openAPIV3Schema": schema()},
+                    "schema": {"openAPIV3Schema": whole},
                 }
             ],
         },
     }
 
 
-def schema() -> Schema:
-    """Return the structural schema of a whole MigrationPlan."""
-    generated = MigrationPlan.model_json_schema(schema_generator=_Generator)
+def schema(kind: Kind = PLAN) -> Schema:
+    """Return the structural schema of a kind's whole object."""
+    generated = kind.model.model_json_schema(schema_generator=_Generator)
     root = _structural(generated, generated.pop("$defs"))
     # The API server knows these three better than any schema of ours.
     root["properties"] |= {
@@ -113,9 +161,8 @@ def schema() -> Schema:
     root["required"] = ["spec"]
     # A status that nobody wrote yet must not look like one: without observedGeneration kstatus (Flux, kubectl wait)
     # takes a plan that the operator has not seen for done.
-    root["properties"]["status"] = _without_defaults(root["properties"]["status"]) | {
-        "default": {"observedGeneration": -1}
-    }
+    if status := root["properties"].get("status"):
+        root["properties"]["status"] = _without_defaults(status) | {"default": {"observedGeneration": -1}}
     return root
 
 
@@ -181,31 +228,37 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def render() -> str:
-    """Return the text of the generated files."""
-    return _HEADER + yaml.dump(crd(), Dumper=_Dumper, sort_keys=False, width=119, allow_unicode=True)
+def render(kind: Kind = PLAN) -> str:
+    """Return the text of a kind's generated file."""
+    return _HEADER + yaml.dump(crd(kind), Dumper=_Dumper, sort_keys=False, width=119, allow_unicode=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the files, or with ``--check`` tell whether they are up to date."""
-    parser = argparse.ArgumentParser(prog="python -m cutover.api.crd", description="Generate the CRD from the models.")
+    parser = argparse.ArgumentParser(
+        prog="python -m cutover.api.crd", description="Generate the CRDs from the models."
+    )
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file is out of date")
     check = parser.parse_args(arguments).check
-    text, stale = render(), False
-    for file in FILES:
-        found = file.read_text(encoding="utf-8") if file.exists() else ""
-        if found == text:
-            continue
-        name = str(file.relative_to(_ROOT))
-        if check:
-            stale = True
-            lines = difflib.unified_diff(found.splitlines(), text.splitlines(), name, "generated", lineterm="", n=1)
-            shown = list(lines)[:40]
-            sys.stderr.write("\n".join([*shown, f"{name} is out of date: run `make crds`", ""]))
-        else:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8")
-            sys.stdout.write(f"wrote {name}\n")
+    stale = False
+    for kind in KINDS:
+        text = render(kind)
+        for file in (folder / kind.file for folder in FOLDERS):
+            found = file.read_text(encoding="utf-8") if file.exists() else ""
+            if found == text:
+                continue
+            name = str(file.relative_to(_ROOT))
+            if check:
+                stale = True
+                lines = difflib.unified_diff(
+                    found.splitlines(), text.splitlines(), name, "generated", lineterm="", n=1
+                )
+                shown = list(lines)[:40]
+                sys.stderr.write("\n".join([*shown, f"{name} is out of date: run `make crds`", ""]))
+            else:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text, encoding="utf-8")
+                sys.stdout.write(f"wrote {name}\n")
     return int(stale)
 
 

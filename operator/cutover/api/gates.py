@@ -197,6 +197,15 @@ class Slo(Model):
             f"[{', '.join(f'has(self.{kind})' for kind in _KINDS)}].filter(set, set).size() == 1",
             lambda self: sum(getattr(self, kind) is not None for kind in _KINDS) == 1,
         ),
+        Rule(
+            "name: errors, slow and alive are names of the mesh's own metrics; write another one",
+            "!(self.name in ['errors', 'slow', 'alive']) || has(self.errors) || has(self.latency)",
+            lambda self: (
+                self.name not in ("errors", "slow", "alive")
+                or bool(self.errors is not None or self.latency is not None)
+            ),
+            at=".name",
+        ),
     )
 
     name: ShortName = Field(description="Name of the SLO, unique in the plan.")
