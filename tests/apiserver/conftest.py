@@ -1,4 +1,4 @@
-"""A real etcd and kube-apiserver for the tests of this folder, with our CRD in it."""
+"""A real etcd and kube-apiserver for the tests of this folder, with our CRDs in it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from devstack.stack import Stack
 from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, chart_rules, operator_rights
 
 ROOT = Path(__file__).parents[2]
-CRD_FILE = ROOT / "crds" / "cutover.dev_migrationplans.yaml"
+CRDS = ROOT / "crds"
 
 
 class _ControlPlane(Stack):
@@ -90,11 +90,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def api(stack: Stack) -> Iterator[Api]:
-    """The API server with our CRD."""
+    """The API server with our CRDs."""
     api = Api(stack)
     kubectl = Kubectl(api, "default")
-    kubectl("apply", "--server-side", "-f", str(CRD_FILE))
-    kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRD_FILE))
+    kubectl("apply", "--server-side", "-f", str(CRDS))
+    kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRDS))
     yield api
     api.client.close()
 

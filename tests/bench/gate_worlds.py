@@ -88,6 +88,8 @@ class Trace:
         Blocks that nobody saw.
     harmed
         Requests that the regression has harmed until the end of each second.
+    shared
+        Seconds in which Heroku suffers from an incident.
     """
 
     weight: float
@@ -96,6 +98,7 @@ class Trace:
     counts: Array
     lost: Flags
     harmed: Array
+    shared: Flags
 
     @property
     def blocks(self) -> int:
@@ -154,7 +157,10 @@ def trace(
         for kinds, behind in ((slice(REQUESTS, TIMED), late), (slice(TIMED, None), lag)):
             total = np.concatenate([np.zeros((counted[kinds].shape[0], 1)), np.cumsum(counted[kinds], axis=1)], axis=1)
             counts[leg, kinds] = np.diff(total[:, np.maximum(read - behind, 0)], axis=1)
-    return Trace(weight, next_weight, block, counts, _lost(rng, world, seconds, block), harmed)
+    shared = np.zeros(seconds, bool)
+    for _, spans in incidents:
+        shared |= _inside(seconds, *spans[HEROKU]) > 0
+    return Trace(weight, next_weight, block, counts, _lost(rng, world, seconds, block), harmed, shared)
 
 
 def _rates(rng: np.random.Generator, world: World, rate: float, seconds: int) -> Array:

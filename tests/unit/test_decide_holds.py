@@ -496,7 +496,7 @@ def test_a_timeout_as_long_as_the_hold_can_be_kept() -> None:
 
 def test_the_soak_does_not_end_in_the_middle_of_a_suspicion() -> None:
     w = world(soak="10m").until_phase(Phase.SOAKING)
-    w.run(420)
+    w.run(400)
     w.eks = Leg(errors=0.1)
     w.until_reason("Undecided", within=200)
     assert w.status.phase is Phase.SOAKING

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,17 @@ from hypothesis import strategies as st
 
 from cutover.core.blocks import Block, Counts
 from cutover.core.evidence import Bag
-from cutover.core.gate import Evidence, GateRules, Judgement, begin_step, consume, judge
+from cutover.core.gate import (
+    DEFAULT_METRICS,
+    Evidence,
+    GateRules,
+    Judgement,
+    OwnGate,
+    begin_step,
+    combine,
+    consume,
+    judge,
+)
 
 WEIGHTS = (1.0, 10.0, 50.0, 75.0, 95.0, 100.0)
 
@@ -52,6 +63,7 @@ def ask(evidence: Evidence, weight: float) -> Judgement:
 
 def wealth(evidence: Evidence) -> list[float]:
     bags: list[Bag] = [evidence.alive, evidence.heroku, *evidence.harm.values(), *evidence.safety.values()]
+    bags += evidence.observed.values()
     money = [evidence.alive_purse, evidence.heroku_purse, evidence.harm_purse]
     return [*(part for bag in bags for part in bag), *(purse.total for purse in money), evidence.safety_money]
 
@@ -116,6 +128,58 @@ def test_a_leg_without_any_fault_is_never_worse(requests: int, legs: int, weight
     eks = requests * weight / (100 - weight)
     well = (Counts(requests, 0, requests, 0, 0), Counts(eks, 0, eks, 0, 0), "")
     assert ask(run([well] * legs, weight, 15.0, Evidence()), weight).harm <= 1 + 1e-9
+
+
+modes = st.tuples(st.booleans(), st.booleans(), st.booleans())
+
+
+def in_modes(enforced: tuple[bool, ...]) -> GateRules:
+    """Return the rules where these metrics are enforced, and the others only observed."""
+    rules = zip(DEFAULT_METRICS, enforced, strict=True)
+    return GateRules(metrics=tuple(replace(rule, enforced=has_a_say) for rule, has_a_say in rules))
+
+
+@settings(max_examples=100, deadline=None)
+@given(passes=st.lists(st.tuples(modes, st.integers(0, 3)), max_size=30), last=modes)
+def test_no_change_of_modes_makes_money(passes: list[tuple[tuple[bool, ...], int]], last: tuple[bool, ...]) -> None:
+    """With no bet won, nothing that people do to the modes may raise any evidence above what a test begins with."""
+    evidence = Evidence()
+    for number, (enforced, legs) in enumerate(passes):
+        heroku, eks = Counts(900 * legs, legs, 900 * legs), Counts(100 * legs, 0, 100 * legs)
+        block = Block(number * 15.0, (number + 1) * 15.0, heroku, eks)
+        evidence = consume(evidence, block, rules=in_modes(enforced), weight=10, next_weight=100, observed_at=-1000)
+        for rules in (in_modes(enforced), in_modes(last)):
+            judgement = judge(evidence, rules=rules, weight=10, next_weight=100)
+            assert judgement.harm <= 1 + 1e-9
+            assert all(metric.harm <= 1 + 1e-9 for metric in judgement.metrics)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    harms=st.lists(st.tuples(st.floats(0, 1e9), st.floats(0.01, 1)), max_size=4),
+    legs=blocks,
+    enforced=st.lists(st.booleans(), min_size=4, max_size=4),
+)
+def test_gates_together_are_one_test(
+    harms: list[tuple[float, float]], legs: list[tuple[Counts, Counts, str]], enforced: list[bool]
+) -> None:
+    main = ask(run(legs, 10.0, 15.0, Evidence()), 10)
+    own = []
+    for number, ((harm, weight), has_a_say) in enumerate(zip(harms, enforced, strict=False)):
+        rules = GateRules(metrics=(replace(DEFAULT_METRICS[0], weight=1.0, enforced=has_a_say),), alive_weight=0.0)
+        bags = {"errors": (harm, 0.0, 0.0, 0.0)}
+        evidence = replace(Evidence(), harm=bags, observed=bags)
+        own.append(OwnGate(f"own-{number}", judge(evidence, rules=rules, weight=10, next_weight=100), weight))
+    judgement = combine(main, own)
+    shares = [1.0, *(gate.weight for gate in own)]
+    alone = [main.harm, *(gate.judgement.metrics[0].harm * gate.judgement.metrics[0].enforced for gate in own)]
+    # Rolled back only where one is beyond its own part of alpha, and these parts add up to alpha.
+    assert judgement.worse == any(
+        harm * share / sum(shares) >= main.harm_limit for harm, share in zip(alone, shares, strict=True)
+    )
+    assert judgement.worse == any(m.verdict == "Fail" for m in judgement.metrics if m.enforced)
+    assert not (judgement.worse and judgement.safe)
+    assert judgement.safe <= main.safe
 
 
 json_values = st.recursive(

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import datetime as dt
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, cast
 
-import httpx
 import pytest
+from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from cutover.adapters.gateway import HttpGateway, address
 from cutover.adapters.kubernetes import Cluster, Json, Resource
@@ -14,7 +24,6 @@ from cutover.api.v1alpha1 import MigrationPlanSpec
 from cutover.core.observation import Plan, Probe
 from cutover.ports import Gone, Unavailable
 
-URLS = {"istio-ingress/public": "http://127.0.0.1:18080"}
 MARKS = {"x-cutover-revision": "a1-w25", "x-cutover-leg": "heroku"}
 NO_SUCH_APP = '<html><iframe src="//www.herokucdn.com/error-pages/no-such-app.html"></iframe></html>'
 
@@ -60,27 +69,108 @@ class FakeCluster:
 NO_CLUSTER = cast("Cluster", FakeCluster(None, []))
 
 
-async def probe(answer: Callable[[httpx.Request], httpx.Response]) -> Probe:
-    gateway = HttpGateway(NO_CLUSTER, URLS, transport=httpx.MockTransport(answer), now=lambda: 1700.0)
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def serving(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """Serve HTTP on a port."""
+    runner = web.ServerRunner(web.Server(answer), shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
+    await site.start()
+    try:
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+class Loopback(AbstractResolver):
+    """Finds every name at one port of this machine."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.hosts: list[str] = []
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        self.hosts.append(host)
+        return [ResolveResult(hostname=host, host="127.0.0.1", port=self.port, family=family, proto=0, flags=0)]
+
+    async def close(self) -> None:
+        pass
+
+
+async def probe_at(url: str) -> Probe:
+    gateway = HttpGateway(NO_CLUSTER, {"istio-ingress/public": url}, now=lambda: 1700.0)
     try:
         return await gateway.probe(PLAN)
     finally:
         await gateway.close()
 
 
-async def test_the_request_goes_as_a_users_would() -> None:
-    seen: list[httpx.Request] = []
+async def probe(answer: Answer) -> Probe:
+    async with serving(answer) as port:
+        return await probe_at(f"http://127.0.0.1:{port}")
 
-    def answer(request: httpx.Request) -> httpx.Response:
+
+async def test_the_request_goes_as_a_users_would() -> None:
+    seen: list[web.BaseRequest] = []
+
+    async def answer(request: web.BaseRequest) -> web.Response:
         seen.append(request)
-        return httpx.Response(200, headers=MARKS)
+        return web.Response(headers=MARKS)
 
     assert await probe(answer) == Probe(at=1700.0, revision="a1-w25", healthy=True, detail="HTTP 200")
     (request,) = seen
-    assert (request.method, str(request.url)) == ("GET", "http://127.0.0.1:18080/healthz")
+    assert (request.method, request.path_qs) == ("GET", "/healthz")
     assert request.headers["host"] == "pdf.example.com"
     assert request.headers["x-cutover-probe"] == "heroku"
     assert request.headers["user-agent"] == "cutover-probe"
+
+
+async def test_the_name_of_the_host_is_told_with_tls_and_any_certificate_will_do(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "somebody else")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=2))
+        .not_valid_after(now - dt.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    file = tmp_path / "server.pem"
+    file.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    tls, names = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), list[str | None]()
+    tls.load_cert_chain(file)
+    tls.sni_callback = lambda _, told, __: names.append(told)
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        return web.Response(headers=MARKS)
+
+    async with serving(answer, tls) as port:
+        assert (await probe_at(f"https://127.0.0.1:{port}")).healthy
+    assert names == ["pdf.example.com"]
+
+
+async def test_nothing_is_followed_or_remembered() -> None:
+    seen: list[tuple[str, str | None]] = []
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        seen.append((request.path, request.headers.get("cookie")))
+        return web.Response(status=302, headers={**MARKS, "location": "/login", "set-cookie": "session=1; Path=/"})
+
+    async with serving(answer) as port:
+        # Cookies of an address that is a number are never kept.
+        gateway = HttpGateway(NO_CLUSTER, {"istio-ingress/public": "http://gateway.test"}, resolver=Loopback(port))
+        for _ in range(2):
+            assert (await gateway.probe(PLAN)).detail == "HTTP 302"
+        await gateway.close()
+    assert seen == [("/healthz", None)] * 2
 
 
 @pytest.mark.parametrize(
@@ -112,35 +202,69 @@ async def test_the_request_goes_as_a_users_would() -> None:
 async def test_what_counts_as_an_answer(
     status: int, headers: dict[str, str], body: str, healthy: bool, detail: str
 ) -> None:
-    result = await probe(lambda _: httpx.Response(status, headers=headers, text=body))
+    async def answer(request: web.BaseRequest) -> web.Response:
+        return web.Response(status=status, headers=headers, body=body)
+
+    result = await probe(answer)
     assert (result.healthy, result.revision) == (healthy, headers.get("x-cutover-revision", ""))
     assert result.detail.startswith(detail)
 
 
-@pytest.mark.parametrize(
-    ("error", "detail"),
-    [
-        (httpx.ConnectError("connection refused"), "http://127.0.0.1:18080: connection refused"),
-        (httpx.ReadTimeout(""), "http://127.0.0.1:18080 gave no answer within 5 s"),
-        (httpx.RemoteProtocolError(""), "http://127.0.0.1:18080: RemoteProtocolError"),
-    ],
-    ids=lambda value: type(value).__name__,
-)
-async def test_failures_are_unhealthy_probes(error: Exception, detail: str) -> None:
-    def answer(_: httpx.Request) -> httpx.Response:
-        raise error
+async def test_a_gateway_that_is_not_there_is_an_unhealthy_probe() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        result = await probe_at(url)
+    assert (result.healthy, result.revision) == (False, "")
+    assert result.detail.startswith(f"{url}: ")
+    assert "Connect call failed" in result.detail
 
-    assert await probe(answer) == Probe(at=1700.0, revision="", healthy=False, detail=detail)
+
+async def test_a_gateway_that_does_not_answer_is_an_unhealthy_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cutover.adapters.gateway.TIMEOUT", 0.1)
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    result = await probe(answer)
+    assert not result.healthy
+    assert result.detail.endswith("gave no answer within 0.1 s")
+
+
+@pytest.mark.parametrize("sent", [b"", b"SSH-2.0-OpenSSH_9.9\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"])
+async def test_what_is_no_http_is_an_unhealthy_probe(sent: bytes) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(sent)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        result = await probe_at(url)
+    assert not result.healthy
+    assert result.detail.startswith(f"{url}: ")
+    assert len(result.detail) > len(url) + 5
+
+
+@pytest.mark.parametrize("url", ["http://", "http://[::1", "http://a b", "ftp://127.0.0.1", "http://127.0.0.1:99999"])
+async def test_an_address_that_is_none_is_an_unhealthy_probe(url: str) -> None:
+    result = await probe_at(url)
+    assert not result.healthy
+    assert result.detail.startswith(f"{url}: ")
 
 
 async def test_a_page_without_end_is_not_read() -> None:
-    class Endless(httpx.AsyncByteStream):
-        async def __aiter__(self) -> Any:
-            while True:
-                yield b"x" * 4096
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse(status=500, headers=MARKS)
+        await response.prepare(request)
+        while True:
+            await response.write(b"x" * 4096)
 
-    result = await probe(lambda _: httpx.Response(500, headers=MARKS, stream=Endless()))
+    result = await probe(answer)
     assert not result.healthy
+    assert result.detail == "HTTP 500"
 
 
 # ------------------------------------------------------------------------------------------------------------- address
@@ -195,22 +319,25 @@ def test_no_address(gateway: Json, problem: str) -> None:
 async def test_the_address_is_looked_up_once_in_a_while() -> None:
     now = 0.0
     cluster = FakeCluster({"selector": {"istio": "ingress"}, "servers": [server(80, "HTTP", "*")]}, SERVICES)
-    hosts: list[str] = []
+    asked: list[str] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        hosts.append(request.url.host)
-        if len(hosts) == 4:
-            raise httpx.ConnectError("no route to host")
-        return httpx.Response(200, headers=MARKS)
+    async def answer(request: web.BaseRequest) -> web.Response:
+        asked.append(request.host)
+        if now == 401.0:
+            assert request.transport is not None
+            request.transport.abort()
+        return web.Response(headers=MARKS)
 
-    transport = httpx.MockTransport(answer)
-    gateway = HttpGateway(cast("Cluster", cluster), transport=transport, now=lambda: now)
     lookups = []
-    for now in (0.0, 200.0, 400.0, 401.0, 402.0):  # noqa: B007  # read by the lambda above
-        await gateway.probe(PLAN)
-        lookups.append(cluster.lookups)
-    await gateway.close()
-    assert set(hosts) == {"ingress.istio-ingress.svc"}
+    async with serving(answer) as port:
+        resolver = Loopback(port)
+        gateway = HttpGateway(cast("Cluster", cluster), resolver=resolver, now=lambda: now)
+        for now in (0.0, 200.0, 400.0, 401.0, 402.0):  # noqa: B007  # read by the lambda above
+            await gateway.probe(PLAN)
+            lookups.append(cluster.lookups)
+        await gateway.close()
+    assert set(resolver.hosts) == {"ingress.istio-ingress.svc"}
+    assert set(asked) == {"pdf.example.com"}
     # Afresh after five minutes, and after a failure.
     assert lookups == [1, 1, 2, 2, 3]
 

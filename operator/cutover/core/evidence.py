@@ -21,7 +21,7 @@ WORSE = (1.5, 3.0, 10.0, 100.0)
 """Strengths of the bets that EKS is worse than tolerated."""
 BETTER = (0.1, 0.25, 0.5, 0.7)
 """Strengths of the bets that EKS is within the margin of the next step."""
-DEAD = (0.05, 0.5)
+DEAD = (0.02, 0.5)
 """Strengths of the bets that a leg answers too little: nothing at all, or about a third of what it should."""
 
 STEP_MONEY, WATCH_MONEY = 0.4, 0.6
@@ -30,6 +30,9 @@ STEP_LUMP = 0.1
 """What a step begins with."""
 FLOW = WATCH_MONEY * 320.0
 """Sets the flow of the watch money: it begins with 0.6/320 per interval (1/192 where all the money is for watching)."""
+
+VERSION = 2
+"""Of the stored evidence. Since 2 bags of harm hold shares of the money."""
 
 Bag = tuple[float, ...]
 """Money per strength of belief, in the order of the strengths."""
@@ -178,9 +181,12 @@ class Evidence:
     alive, heroku
         Bags of the bets that EKS, or Heroku, is dead.
     harm, safety
-        Bags per metric: of the rollback test, over the whole cutover, and of the advance test, in this step.
+        Bags per metric: of the rollback test, over the whole cutover (in shares of its money), and of the advance test,
+        in this step.
+    observed
+        Bags of the rollback test of metrics that have no say, each as if it were alone.
     alive_purse, heroku_purse, harm_purse
-        Money not yet put in; ``harm_purse`` is what each of the metrics has.
+        Money not yet put in; ``harm_purse`` is shared by all metrics.
     safety_money
         Money of the advance test that is not yet put in, the same for each metric.
     pool
@@ -203,6 +209,7 @@ class Evidence:
     heroku: Bag = (0.0,) * len(DEAD)
     harm: Mapping[str, Bag] = field(default_factory=dict)
     safety: Mapping[str, Bag] = field(default_factory=dict)
+    observed: Mapping[str, Bag] = field(default_factory=dict)
     alive_purse: Purse = _ALIVE_UNTOUCHED
     heroku_purse: Purse = _ALIVE_UNTOUCHED
     harm_purse: Purse = _UNTOUCHED
@@ -234,12 +241,13 @@ class Evidence:
     def dump(self) -> dict[str, Any]:
         """Return plain JSON, mostly below 1 KiB. Numbers are rounded to 6 significant digits, counts to 12."""
         data: dict[str, Any] = {
-            "v": 1,
+            "v": VERSION,
             "end": self.last_end,
             "alive": _short(self.alive),
             "heroku": _short(self.heroku),
             "harm": {name: _short(bag) for name, bag in self.harm.items()},
             "safety": {name: _short(bag) for name, bag in self.safety.items()},
+            "observed": {name: _short(bag) for name, bag in self.observed.items()},
             "purses": [
                 *_short((self.alive_purse.steps, self.alive_purse.watch)),
                 *_short((self.heroku_purse.steps, self.heroku_purse.watch)),
@@ -266,8 +274,8 @@ class Evidence:
         """
         if not isinstance(data, Mapping):
             raise ValueError(f"stored evidence is {type(data).__name__}, not an object")  # noqa: TRY004
-        if data.get("v") != 1:
-            raise ValueError(f"stored evidence has version {data.get('v')!r}, this judge reads version 1")
+        if data.get("v") != VERSION:
+            raise ValueError(f"stored evidence has version {data.get('v')!r}, this judge reads version {VERSION}")
         purses = _numbers(data, "purses", 7)
         pool, total = _numbers(data, "pool", 11), _numbers(data, "total", 11)
         blocks, silent = _numbers(data, "blocks", 3), _numbers(data, "silent", 2)
@@ -279,6 +287,7 @@ class Evidence:
             heroku=_numbers(data, "heroku", len(DEAD)),
             harm=_bags(data, "harm", len(WORSE)),
             safety=_bags(data, "safety", len(BETTER)),
+            observed=_bags(data, "observed", len(WORSE)),
             alive_purse=Purse(purses[0], purses[1]),
             heroku_purse=Purse(purses[2], purses[3]),
             harm_purse=Purse(purses[4], purses[5]),
