@@ -20,6 +20,10 @@ class QueryRefused(Unavailable):
     """Prometheus was asked, and says that the query is wrong. Its text is for people and has the position."""
 
 
+class PartialAnswer(Unavailable):
+    """Prometheus answered, and warns that its answer is not complete. Its text is for people."""
+
+
 class Conflict(Exception):
     """The object changed since it was read: read it again and decide anew."""
 
@@ -107,6 +111,13 @@ class Target:
 class Prometheus(Protocol):
     """One Prometheus, or what speaks its API."""
 
+    @property
+    def skew(self) -> float:
+        """Seconds by which its clock is ahead of the operator's, as far as that is known."""
+
+    async def compare_clocks(self) -> None:
+        """Measure the skew. Raises Unavailable."""
+
     async def query(self, promql: str, at: float) -> Result:
         """Evaluate an expression at a time in Unix seconds. Raises QueryRefused, Unavailable."""
 
@@ -157,6 +168,12 @@ class OwnMetrics(Protocol):
 
 class Metrics(Protocol):
     """Blocks for all plans from one shared set of queries."""
+
+    def now(self, source: str) -> float:
+        """Return Unix seconds by a Prometheus' own clock, in which its blocks are; the operator's where none is known.
+
+        What is compared with the times of blocks has to be of this clock. It jumps when a skew is measured anew.
+        """
 
     def watch(self, key: str, target: Target) -> None:
         """Deliver the blocks of a plan from ``target.since`` on; called at every pass, cheap if unchanged."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cutover.api.gates import BoundSlo, Mode, RatioSlo
@@ -80,3 +81,20 @@ class GateReading:
     points: tuple[tuple[float, float], ...] = ()
     baseline: float | None = None
     problem: QueryProblem | None = None
+
+
+_LONGEST_VALUE = 60
+
+
+def differing(series: Sequence[Mapping[str, str]]) -> str:
+    """Return in which label several series differ, with an example, for people."""
+    for label in sorted(set().union(*series)):
+        values = dict.fromkeys(labels.get(label, "") for labels in series)
+        if len(values) > 1:
+            one, other = (_short(value) for value in list(values)[:2])
+            return f'such as {label}="{one}" and {label}="{other}"'
+    return "with the same labels"
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= _LONGEST_VALUE else value[: _LONGEST_VALUE - 1] + "…"

@@ -58,7 +58,7 @@ class Series(NamedTuple):
     values: Sequence[float]
 
 
-class _Scrapes:
+class Scrapes:
     """When each source was scraped."""
 
     def __init__(self) -> None:
@@ -66,16 +66,19 @@ class _Scrapes:
         self._sorted: dict[Source, list[float]] = {}
 
     def add(self, source: Source, times: Iterable[float]) -> None:
+        """Note some times, in any order."""
         self._times.setdefault(source, set()).update(times)
         self._sorted.pop(source, None)
 
     def of(self, source: Source) -> list[float]:
+        """Return a source's times, rising."""
         times = self._sorted.get(source)
         if times is None:
             times = self._sorted[source] = sorted(self._times.get(source, ()))
         return times
 
     def last(self, source: Source, before: float, *, inclusive: bool = False) -> float:
+        """Return a source's newest time before another, or minus infinity."""
         times = self.of(source)
         index = bisect_right(times, before) if inclusive else bisect_left(times, before)
         return times[index - 1] if index else -_INF
@@ -84,13 +87,54 @@ class _Scrapes:
         return iter(self._times)
 
 
-class Reading:
-    """What one set of range selectors returned: the legs' counters, and when each source was scraped."""
+class Witnesses:
+    """When each source was scraped, and whether that brought a counter."""
+
+    #: What people call a source.
+    noun = "target"
 
     def __init__(self) -> None:
+        self._seen = Scrapes()  # scrapes that succeeded
+        self._counted = Scrapes()  # those of them that brought a counter
+
+    def sources(self) -> Iterable[Source]:
+        """Return all sources."""
+        return self._seen
+
+    def counting(self) -> Iterable[Source]:
+        """Return the sources that brought a counter."""
+        return self._counted
+
+    def last_scrape(self, source: Source, before: float, *, inclusive: bool = False) -> float:
+        """Return the time of the source's newest scrape before a time, or minus infinity."""
+        return self._seen.last(source, before, inclusive=inclusive)
+
+    def born(self, source: Source, at: float, reach: float) -> bool:
+        """Tell whether a counter that is new at a time began at 0: its source was scraped shortly before without it.
+
+        ``up`` is not enough: an agent in trouble is up. Some counters must have been there, and not this one.
+        """
+        return at - self._counted.last(source, at) < reach
+
+    def losses(self, series: Series) -> Iterator[tuple[float, float]]:
+        """Yield when a counter was scraped last, and when its source was scraped without it."""
+        scrapes = self._counted.of(series.source)
+        if len(series.times) == len(scrapes):
+            return
+        had = set(series.times)
+        for before, after in pairwise(scrapes):
+            if before in had and after not in had:
+                yield before, after
+
+
+class Reading(Witnesses):
+    """What one set of range selectors returned: the legs' counters, and when each source was scraped."""
+
+    noun = "gateway"
+
+    def __init__(self) -> None:
+        super().__init__()
         self._series: dict[str, list[Series]] = {}
-        self._seen = _Scrapes()  # scrapes that succeeded
-        self._counted = _Scrapes()  # those of them that brought a counter
 
     def add_counters(self, result: Result) -> None:
         """Take ``istio_requests_total`` or ``istio_request_duration_milliseconds_bucket``.
@@ -100,9 +144,10 @@ class Reading:
         KeyError, TypeError, ValueError
             If it is not the result of a range selector on them.
         """
+        noted: dict[Source, list[float]] = {}
         for item in result:
             labels: Mapping[str, str] = item["metric"]
-            source = _source(labels, labels.get("source_workload_namespace", ""))
+            source = source_of(labels, labels.get("source_workload_namespace", ""))
             times = [sample[0] for sample in item["values"]]
             values = [float(sample[1]) for sample in item["values"]]
             bound = labels.get("le")
@@ -110,8 +155,10 @@ class Reading:
                 source, labels.get("response_code", ""), None if bound is None else float(bound), times, values
             )
             self._series.setdefault(labels["destination_service"], []).append(series)
-            self._seen.add(source, times)
-            self._counted.add(source, times)
+            if noted.get(source) != times:  # nearly all of a source's counters are in each of its scrapes
+                noted[source] = times
+                self._seen.add(source, times)
+                self._counted.add(source, times)
 
     def add_presence(self, result: Result) -> None:
         """Take ``up``: it tells that a gateway was scraped which has not served anything yet, or lacks its counters.
@@ -124,33 +171,11 @@ class Reading:
         for item in result:
             labels: Mapping[str, str] = item["metric"]
             scrapes = [sample[0] for sample in item["values"] if float(sample[1]) == 1]
-            self._seen.add(_source(labels, labels.get("namespace", "")), scrapes)
+            self._seen.add(source_of(labels, labels.get("namespace", "")), scrapes)
 
     def of(self, destination: str, namespaces: Sequence[str]) -> list[Series]:
         """Return the counters of a ``destination_service`` at the gateways of some namespaces."""
         return [series for series in self._series.get(destination, ()) if series.source.namespace in namespaces]
-
-    def sources(self) -> Iterable[Source]:
-        """Return all sources."""
-        return self._seen
-
-    def last_scrape(self, source: Source, before: float, *, inclusive: bool = False) -> float:
-        """Return the time of the source's newest scrape before a time, or minus infinity."""
-        return self._seen.last(source, before, inclusive=inclusive)
-
-    def last_count(self, source: Source, before: float) -> float:
-        """Return the time of the source's newest scrape before a time that brought any counter, or minus infinity."""
-        return self._counted.last(source, before)
-
-    def losses(self, series: Series) -> Iterator[tuple[float, float]]:
-        """Yield when a counter was scraped last, and when its source was scraped without it."""
-        scrapes = self._counted.of(series.source)
-        if len(series.times) == len(scrapes):
-            return
-        had = set(series.times)
-        for before, after in pairwise(scrapes):
-            if before in had and after not in had:
-                yield before, after
 
 
 class _Leg:
@@ -165,16 +190,33 @@ class _Leg:
         self.seen = [0, 0]  # samples of each threshold's buckets
 
 
-class _Tally:
-    """What one source counted in one block."""
+class Doubts:
+    """Why one source's increments in one block cannot be known, if so.
 
-    __slots__ = ("continued", "dropped", "gap", "legs")
+    A process loses all its counters at once. Where some fell and others did not, nobody knows where those began.
+    """
+
+    __slots__ = ("continued", "dropped", "gap")
 
     def __init__(self) -> None:
-        self.legs = (_Leg(), _Leg())
         self.gap = ""
         self.dropped: set[float] = set()
         self.continued: set[float] = set()
+
+    @property
+    def lost_some(self) -> bool:
+        """Whether some counters fell while others went on."""
+        return not self.dropped.isdisjoint(self.continued)
+
+
+class _Tally(Doubts):
+    """What one source counted in one block."""
+
+    __slots__ = ("legs",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.legs = (_Leg(), _Leg())
 
 
 def cut(
@@ -234,7 +276,7 @@ def cut(
                 tally = tally_of(series.source, times[index])
                 # A client that went away is in neither leg, but its series still shows that the gateway was scraped.
                 if series.code != _CLIENT_GONE:
-                    increment = _increment(reading, series, index, reach, tally)
+                    increment = increment_of(reading, series, index, reach, tally)
                     _count(tally.legs[which], series, increment, thresholds, heroku=which == 0)
             for before, after in reading.losses(series):
                 if start < after <= end and after - before < reach:
@@ -272,8 +314,8 @@ def cumulative(
             continue
         bounds = by_source.setdefault(series.source, {})
         for index in range(bisect_right(series.times, start), bisect_right(series.times, end)):
-            unknown = _Tally()
-            increment = _increment(reading, series, index, reach, unknown)
+            unknown = Doubts()
+            increment = increment_of(reading, series, index, reach, unknown)
             if not unknown.gap:
                 bounds[series.bound] = bounds.get(series.bound, 0.0) + increment
     total: dict[float, float] = {}
@@ -283,7 +325,8 @@ def cumulative(
     return dict(sorted(total.items()))
 
 
-def _source(labels: Mapping[str, str], namespace: str) -> Source:
+def source_of(labels: Mapping[str, str], namespace: str) -> Source:
+    """Return who counted, by the labels of a series and the namespace that it is in."""
     get = labels.get
     instance = get("instance", "")
     return Source(
@@ -295,29 +338,40 @@ def _source(labels: Mapping[str, str], namespace: str) -> Source:
     )
 
 
-def _increment(reading: Reading, series: Series, index: int, reach: float, tally: _Tally) -> float:
-    """Return what the counter did up to a sample, and note in the tally why it cannot be known."""
+def increment_of(reading: Witnesses, series: Series, index: int, reach: float, doubts: Doubts) -> float:
+    """Return what a counter did up to a sample, and note why that cannot be known.
+
+    Parameters
+    ----------
+    reading
+        Scrapes of the series' source.
+    series, index
+        The counter, and which of its samples.
+    reach
+        Seconds before the sample in which its predecessor must lie.
+    doubts
+        Of the source in the sample's block.
+    """
     at, value, source = series.times[index], series.values[index], series.source
     if index and at - series.times[index - 1] < reach:
         before = series.values[index - 1]
         if 0.0 <= value < before < _INF:
-            tally.dropped.add(at)
+            doubts.dropped.add(at)
             return value
         if 0.0 <= before <= value < _INF:
             if reading.last_scrape(source, at) > series.times[index - 1]:
                 # It began anew, or what relays the counters was in trouble (Istio's agent then answers without them).
-                tally.gap = f"gateway {source.pod} was without a counter for a while"
+                doubts.gap = f"{reading.noun} {source.pod} was without a counter for a while"
             elif before:
-                tally.continued.add(at)
+                doubts.continued.add(at)
             return value - before
     elif 0.0 <= value < _INF:
-        # ``up`` is not enough: an agent in trouble is up. Some counters must have been there, and not this one.
-        if at - reading.last_count(source, at) < reach:
+        if reading.born(source, at, reach):
             return value
         # Its whole life would look like one increment.
-        tally.gap = f"gateway {source.pod} is new, or was not scraped for {reach:g} s"
+        doubts.gap = f"{reading.noun} {source.pod} is new, or was not scraped for {reach:g} s"
         return 0.0
-    tally.gap = f"a counter of gateway {source.pod} is not a number or negative"
+    doubts.gap = f"a counter of {reading.noun} {source.pod} is not a number or negative"
     return 0.0
 
 
@@ -372,8 +426,7 @@ def _block(
 
 
 def _inconsistent(source: Source, tally: _Tally, thresholds: tuple[float | None, float | None]) -> str:
-    # A process loses all its counters at once. Of one that did not fall nobody knows where it began.
-    if not tally.dropped.isdisjoint(tally.continued):
+    if tally.lost_some:
         return f"gateway {source.pod} lost some of its counters"
     for leg in tally.legs:
         counts = _counts(leg, thresholds)
