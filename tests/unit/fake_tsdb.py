@@ -29,6 +29,9 @@ class FakePrometheus:
         #: Seconds after its time at which a sample can be seen; only where ``now`` is kept.
         self.delay = 0.0
         self.now = math.inf
+        #: By how many seconds its clock is ahead of the operator's, and what the client knows of that.
+        self.ahead = 0.0
+        self.skew = 0.0
 
     def add(self, at: float, value: float, **labels: str) -> None:
         self.samples.setdefault(frozenset(labels.items()), []).append((at, value))
@@ -42,6 +45,14 @@ class FakePrometheus:
         if stamped := re.fullmatch(r"max by \(instance, pod\) \(timestamp\((.*)\)\)", promql):
             return self._newest(stamped[1], at)
         return self.select(promql, at)
+
+    async def compare_clocks(self) -> None:
+        if self.down:
+            raise Unavailable(self.down)
+        self.skew = self.ahead
+
+    async def query_range(self, promql: str, start: float, end: float, step: float) -> list[dict[str, Any]]:
+        raise AssertionError("blocks are cut from samples")
 
     def _newest(self, selector: str, at: float) -> list[dict[str, Any]]:
         newest: dict[str, float] = {}

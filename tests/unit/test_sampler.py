@@ -19,8 +19,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from fake_tsdb import EKS, HEROKU, NAMESPACE, START, FakePrometheus, Gateway
 
 from cutover.core.blocks import Block
+from cutover.core.observation import Samples
 from cutover.ports import Target, Unavailable
-from cutover.sampler import OLDEST_BLOCK, Sampler, best_phase
+from cutover.sampler import OLDEST_BLOCK, Sampler, Samplers, best_phase
 
 LENGTH = 15
 TARGET = Target(HEROKU, EKS, (NAMESPACE,), 250.0, 1000.0, LENGTH, START)
@@ -55,6 +56,11 @@ class World:
         self.sampler = Sampler(self.tsdb, self.clock, on_samples=self.woken.append, phase=self.phase)
         return self.sampler
 
+    def set_clock(self, behind: float) -> None:
+        """Let the operator's clock be so many seconds behind Prometheus'."""
+        self.tsdb.ahead = behind
+        self.clock.time = self.tsdb.now - behind
+
     def target(self, plan: int, since: float = START) -> Target:
         return replace(TARGET, heroku=f"{plan}.{HEROKU}", eks=f"{plan}.{EKS}", since=since)
 
@@ -67,7 +73,8 @@ class World:
                     self.gateway.serve(leg, self.random.choice(["200", "503"]), 300.0, times)
             self.gateway.scrape(self.tsdb, self.next_scrape)
             self.next_scrape += self.interval
-        self.clock.time = self.tsdb.now = time
+        self.tsdb.now = time
+        self.clock.time = time - self.tsdb.ahead
 
     async def ask_at(self, time: float) -> None:
         self.run_to(time)
@@ -76,7 +83,7 @@ class World:
     async def read(self, blocks: int) -> None:
         """Let blocks go by, and be read when they can be."""
         for _ in range(blocks):
-            await self.ask_at(math.floor(self.clock.time / LENGTH) * LENGTH + LENGTH + 1)
+            await self.ask_at(math.floor(self.tsdb.now / LENGTH) * LENGTH + LENGTH + 1)
 
 
 def ends(blocks: tuple[Block, ...]) -> list[float]:
@@ -212,9 +219,9 @@ async def test_prometheus_is_not_pressed_in_an_outage(world: World) -> None:
     await world.read(1)
     for seconds in (1, 2, 3, 4):
         await world.ask_at(START + 16 + seconds)
-    assert len(world.tsdb.queries) == 1
+    assert world.sampler.errors == 1
     await world.ask_at(START + 21)
-    assert len(world.tsdb.queries) == 2
+    assert world.sampler.errors == 2
 
 
 async def test_trouble_of_one_group_is_not_that_of_the_others(world: World) -> None:
@@ -231,6 +238,30 @@ async def test_trouble_of_one_group_is_not_that_of_the_others(world: World) -> N
     await world.read(2)
     assert len(world.sampler.take("ns/15").blocks) == 2
     assert world.sampler.take("ns/30").error == "too much"
+
+
+async def test_trouble_with_some_destinations_is_not_that_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(plans=250)
+    for plan in range(250):
+        world.sampler.watch(f"ns/{plan:03}", world.target(plan))
+    ask, under_way, most = world.tsdb.query, 0, 0
+
+    async def partly(promql: str, at: float) -> list[dict[str, Any]]:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0)
+        under_way -= 1
+        if re.search(r"\b150\\\\.acme", promql):
+            raise Unavailable("too much")
+        return await ask(promql, at)
+
+    monkeypatch.setattr(world.tsdb, "query", partly)
+    await world.read(1)
+    for plan in range(250):
+        samples = world.sampler.take(f"ns/{plan:03}")
+        assert (samples.error, len(samples.blocks)) == (("too much", 0) if 100 <= plan < 200 else ("", 1))
+    assert most == 3
 
 
 async def test_answer_of_another_shape_is_an_outage(world: World) -> None:
@@ -305,6 +336,197 @@ async def test_other_legs_or_length_begin_anew(world: World) -> None:
     assert ends(world.sampler.take("ns/0").blocks) == [30, 60]
 
 
+# ---------------------------------------------------------------------------------------------------------- two clocks
+
+
+@pytest.mark.parametrize("behind", [90.0, -90.0])
+@pytest.mark.parametrize("phase", [0.0, None])
+async def test_an_operator_with_another_time_sees_and_judges_the_same(behind: float, phase: float | None) -> None:
+    """A decision is a pure function of the time and the blocks that it gets: where those agree, it does."""
+    agreed, other = World(phase=phase), World(phase=phase)
+    other.set_clock(behind)
+    blocks: list[Block] = []
+    for second in range(5, 200):
+        seen = []
+        for world in (agreed, other):
+            world.run_to(START + second)
+            world.sampler.watch("ns/0", world.target(0, since=blocks[-1].end if blocks else START))
+            await world.sampler.tick()
+            seen.append((world.sampler.now(), world.sampler.take("ns/0")))
+        assert seen[0] == seen[1]
+        blocks += seen[0][1].blocks
+    assert len(blocks) >= 11
+    assert all(block.usable for block in blocks)
+
+
+@pytest.mark.parametrize("set_at", [1, 200])
+@pytest.mark.parametrize("behind", [90.0, -90.0])
+async def test_a_clock_that_is_set_loses_and_repeats_nothing(world: World, set_at: int, behind: float) -> None:
+    world.sampler.watch("ns/0", world.target(0))
+    got: list[Block] = []
+    for second in range(1, 600):
+        if second in {set_at, 400}:
+            world.set_clock(behind if second == set_at else 0.0)
+        await world.ask_at(START + second)
+        got += world.sampler.take("ns/0").blocks
+        world.sampler.watch("ns/0", world.target(0, since=got[-1].end if got else START))
+    assert ends(tuple(got)) == [15.0 * (number + 1) for number in range(39)]
+    assert all(block.usable for block in got)
+
+
+async def test_what_was_read_before_its_time_is_read_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = world.tsdb.query
+
+    async def compare_meanwhile(promql: str, at: float) -> list[dict[str, Any]]:
+        if "bucket" in promql:
+            world.tsdb.skew = world.tsdb.ahead
+        return await ask(promql, at)
+
+    async def nothing() -> None:
+        pass
+
+    monkeypatch.setattr(world.tsdb, "query", compare_meanwhile)
+    monkeypatch.setattr(world.tsdb, "compare_clocks", nothing)
+    world.set_clock(-90.0)
+    world.sampler.watch("ns/0", world.target(0))
+    await world.ask_at(START + 1)
+    assert world.tsdb.queries
+    assert world.sampler.take("ns/0").blocks == ()
+    await world.read(1)
+    (block,) = world.sampler.take("ns/0").blocks
+    assert block.usable
+    assert block.requests > 0
+
+
+async def test_a_clock_that_was_set_forward_does_not_put_off_the_next_try(world: World) -> None:
+    world.sampler.watch("ns/0", world.target(0))
+    world.set_clock(90.0)
+    world.tsdb.down = "down"
+    await world.read(12)
+    world.tsdb.skew, world.tsdb.down = 90.0, ""
+    await world.ask_at(world.tsdb.now + 6)
+    assert len(world.sampler.take("ns/0").blocks) == 12
+
+
+async def test_the_time_does_not_tremble(world: World) -> None:
+    for measured, known in ((0.2, 0.0), (-0.25, 0.0), (0.3, 0.3), (0.5, 0.3), (0.1, 0.3), (0.0, 0.0)):
+        world.tsdb.skew = measured
+        assert world.sampler.now() == world.clock.time + known
+
+
+# ------------------------------------------------------------------------------------------------------ several sources
+
+
+class Sources:
+    """Two servers with the same plans' series under different names, and a third that is slow."""
+
+    def __init__(self) -> None:
+        self.worlds = {"": World(), "eu": World(offset=9.0)}
+        self.clock = self.worlds[""].clock
+        self.news = asyncio.Event()
+        self.samplers = Samplers(
+            {name: world.tsdb for name, world in self.worlds.items()},
+            self.clock,
+            on_samples=lambda key: self.news.set(),
+            scrape_intervals=dict.fromkeys(self.worlds, 15.0),
+        )
+
+    async def tick(self, seconds: float) -> None:
+        for world in self.worlds.values():
+            world.run_to(START + seconds)
+        await asyncio.gather(*(sampler.tick() for sampler in self.samplers.by_source.values()))
+
+
+async def test_each_plan_is_served_by_its_source() -> None:
+    sources = Sources()
+    for name, world in sources.worlds.items():
+        sources.samplers.watch(f"ns/{name}", replace(world.target(0), source=name))
+    await sources.tick(30)
+    await sources.tick(60)
+    for name, world in sources.worlds.items():
+        blocks = sources.samplers.take(f"ns/{name}").blocks
+        assert blocks
+        assert all(block.usable for block in blocks)
+        assert world.tsdb.queries
+        assert await sources.samplers.histogram(
+            replace(world.target(0), source=name)
+        ) == await world.sampler.histogram(world.target(0))
+    assert sources.samplers.queries == sum(len(world.tsdb.queries) for world in sources.worlds.values()) - 4
+    assert sources.samplers.errors == 0
+    assert sources.samplers.last_success == START + 60
+    assert sources.samplers.lateness > 0
+
+
+async def test_trouble_with_one_source_is_nothing_to_another() -> None:
+    sources = Sources()
+    for name, world in sources.worlds.items():
+        sources.samplers.watch(f"ns/{name}", replace(world.target(0), source=name))
+    await sources.tick(30)
+    sources.worlds["eu"].tsdb.down = "away"
+    await sources.tick(60)
+    await sources.tick(90)
+    assert sources.samplers.take("ns/eu").error == "away"
+    assert sources.samplers.take("ns/").error == ""
+    assert sources.samplers.errors == 2
+    assert sources.samplers.last_success == START + 30, "the silent one must show"
+    sources.samplers.forget("ns/eu")
+    assert sources.samplers.last_success == START + 90
+
+
+async def test_a_slow_source_delays_no_other() -> None:
+    sources = Sources()
+
+    async def never(promql: str, at: float) -> list[dict[str, Any]]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    sources.worlds["eu"].tsdb.query = never  # type: ignore[method-assign]
+    for name, world in sources.worlds.items():
+        world.run_to(START + 61)
+        sources.samplers.watch(f"ns/{name}", replace(world.target(0), source=name))
+    task = asyncio.create_task(sources.samplers.run())
+    await sources.news.wait()
+    assert sources.samplers.take("ns/").blocks
+    assert sources.samplers.take("ns/eu") == Samples()
+    task.cancel()
+
+
+async def test_each_source_has_its_time() -> None:
+    sources = Sources()
+    sources.worlds["eu"].tsdb.skew = 90.0
+    assert sources.samplers.now("") == sources.clock.time
+    assert sources.samplers.now("eu") == sources.clock.time + 90
+    assert sources.samplers.now("nowhere") == sources.clock.time
+
+
+async def test_a_plan_that_changes_its_source_begins_anew_there() -> None:
+    sources = Sources()
+    target = sources.worlds[""].target(0)
+    sources.samplers.watch("ns/0", target)
+    await sources.tick(60)
+    assert sources.samplers.take("ns/0").blocks
+    sources.samplers.watch("ns/0", replace(target, source="eu", since=START + 60))
+    sources.worlds[""].tsdb.queries.clear()
+    await sources.tick(91)
+    assert not sources.worlds[""].tsdb.queries
+    assert ends(sources.samplers.take("ns/0").blocks)[-1] > 60
+
+
+async def test_a_source_that_does_not_exist_is_named() -> None:
+    sources = Sources()
+    target = replace(sources.worlds[""].target(0), source="nowhere")
+    sources.samplers.watch("ns/0", target)
+    await sources.tick(60)
+    sources.samplers.watch("ns/0", target)
+    samples = sources.samplers.take("ns/0")
+    assert (samples.blocks, samples.error_since) == ((), START)
+    assert samples.error == "the operator's settings have no Prometheus named 'nowhere'"
+    with pytest.raises(Unavailable, match="nowhere"):
+        await sources.samplers.histogram(target)
+    sources.samplers.forget("ns/0")
+    assert sources.samplers.take("ns/0").error == ""
+
+
 async def test_new_thresholds_apply_to_later_blocks(world: World) -> None:
     world.sampler.watch("ns/0", replace(world.target(0), slow_ms=None, very_slow_ms=None))
     await world.read(2)
@@ -350,7 +572,7 @@ async def test_plan_that_does_not_take_is_not_served_for_ever(world: World) -> N
     assert len(world.tsdb.queries) > before
 
 
-@pytest.mark.parametrize(("plans", "queries"), [(1, 3), (100, 3), (300, 9)])
+@pytest.mark.parametrize(("plans", "queries"), [(1, 3), (100, 3), (300, 7)])
 async def test_queries_do_not_grow_with_plans(plans: int, queries: int) -> None:
     world = World(plans=plans)
     for plan in range(plans):
@@ -375,17 +597,64 @@ async def test_plans_of_other_gateways_in_one_query() -> None:
     assert world.sampler.take("ns/1").blocks[0].gap == "no samples"
 
 
-async def test_settling_adapts_to_scrapes_that_are_seen_late() -> None:
-    world = World(offset=14.9)  # just before the end of each block
-    world.tsdb.delay = 3.0  # and long: it is seen 1.9 s too late
+@pytest.mark.parametrize("delay", [0.9, 3.0, 14.0])
+async def test_a_scrape_that_is_seen_late_is_waited_for(delay: float) -> None:
+    world, punctual = World(offset=14.9), World(offset=14.9)  # just before the end of each block
+    world.tsdb.delay = delay
+    for one in (world, punctual):
+        one.sampler.watch("ns/0", one.target(0))
+        for second in range(1, 10 * LENGTH):
+            await one.ask_at(START + second)
+    blocks, expected = (one.sampler.take("ns/0").blocks for one in (world, punctual))
+    assert blocks[:9] == expected[:9]
+    assert all(block.usable for block in blocks)
+    assert bool(world.sampler.waits) == (delay > 1)
+    assert punctual.sampler.waits == 0
+
+
+async def test_where_all_scrapes_are_late_they_are_not_looked_for_over_and_over() -> None:
+    world = World(offset=14.9)
+    world.tsdb.delay = 8.0
     world.sampler.watch("ns/0", world.target(0))
-    for seconds in range(int(10 * LENGTH)):
-        await world.ask_at(START + seconds)
-    assert world.sampler.late_scrapes == 4
-    assert world.sampler.settle == 4.0
-    blocks = world.sampler.take("ns/0").blocks
-    assert ends(blocks) == [15.0 * (number + 1) for number in range(len(blocks))]
-    assert all(block.requests > 0 for block in blocks[4:])
+    for tenth in range(10, 200 * LENGTH):
+        await world.ask_at(START + tenth / 10)
+    first = world.sampler.waits
+    assert 5 < first <= 30
+    for tenth in range(200 * LENGTH, 600 * LENGTH):
+        await world.ask_at(START + tenth / 10)
+    assert (world.sampler.waits - first) / 40 <= 1.5
+    world.tsdb.delay = 0.0
+    for tenth in range(600 * LENGTH, 900 * LENGTH):
+        await world.ask_at(START + tenth / 10)
+        if world.sampler.take("ns/0").blocks:
+            read = tenth / 10
+    assert read % LENGTH == 1, "as early as before"
+
+
+async def test_a_gateway_that_is_gone_is_not_waited_for_longer_than_a_scrape_may_take(world: World) -> None:
+    other = Gateway("gw-1")
+    for seconds in (-23, -8, 7):
+        other.serve(f"0.{HEROKU}", times=5)
+        other.scrape(world.tsdb, START + seconds)
+    world.sampler.watch("ns/0", world.target(0))
+    delivered: dict[float, float] = {}
+    for second in range(1, 100):
+        await world.ask_at(START + second)
+        for block in world.sampler.take("ns/0").blocks:
+            assert block.usable
+            delivered[block.end - START] = second
+    # It was to be scraped at 22 s and had until 37 s, and another second to be seen.
+    assert delivered == {15: 16, 30: 38, 45: 46, 60: 61, 75: 76, 90: 91}
+
+
+async def test_a_scrape_that_failed_is_not_waited_for(world: World) -> None:
+    world.sampler.watch("ns/0", world.target(0))
+    await world.read(2)
+    world.next_scrape += 15
+    world.tsdb.add(START + 35, 0, __name__="up", **world.gateway.labels)
+    await world.read(1)
+    assert world.sampler.waits == 0
+    assert ends(world.sampler.take("ns/0").blocks) == [15, 30, 45]
 
 
 async def test_histogram_of_a_short_baseline_is_exact(world: World) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 
-import httpx
+import aiohttp
+from aiohttp.abc import AbstractResolver
 
 from cutover.adapters.istio import LEG_HEADER, PROBE_HEADER, PROBE_VALUE
 from cutover.adapters.kubernetes import GATEWAYS, SERVICES, Cluster, Json, qualified_gateways
@@ -15,7 +16,7 @@ from cutover.core.observation import Plan, Probe
 from cutover.core.revision import HEADER
 from cutover.ports import Conflict, Gone, Unavailable
 
-#: Seconds that a probe may take, in each of its parts.
+#: Seconds that a probe may take to connect, and to get an answer; twice that in all.
 TIMEOUT = 5.0
 
 #: Seconds for which a gateway's address is used without looking it up again.
@@ -47,8 +48,8 @@ class HttpGateway:
     urls
         Addresses that need no looking up, by the gateway's ``namespace/name``: such as
         ``{"istio-ingress/public": "http://127.0.0.1:18080"}``.
-    transport
-        Replaces the network; for tests.
+    resolver
+        Finds the addresses of host names; for tests.
     now
         Returns Unix seconds.
     """
@@ -58,30 +59,40 @@ class HttpGateway:
         cluster: Cluster,
         urls: Mapping[str, str] | None = None,
         *,
-        transport: httpx.AsyncBaseTransport | None = None,
+        resolver: AbstractResolver | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._cluster = cluster
         self._urls = dict(urls or {})
         self._found: dict[tuple[str, str], _Address] = {}
         self._now = now
-        self._client = httpx.AsyncClient(
-            timeout=TIMEOUT,
-            # The certificate is for the public host and may be of any CA; nothing secret is sent, and what answers is
-            # believed for its revision header only.
-            verify=False,
-            # The gateway is reached directly, whatever proxy the Pod has for the world outside.
-            trust_env=False,
-            transport=transport,
-            headers={"User-Agent": "cutover-probe", PROBE_HEADER: PROBE_VALUE},
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                # The certificate is for the public host and may be of any CA; nothing secret is sent, and what answers
+                # is believed for its revision header only.
+                ssl=False,
+                # Each probe finds its own way: a kept connection would know one of the gateway's proxies, and one host.
+                force_close=True,
+                # There is one probe of a plan at a time. Legs that hang must not keep others waiting.
+                limit=0,
+                resolver=resolver,
+            ),
+            # What one host's app asks to remember is nothing to another's.
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=2 * TIMEOUT, sock_connect=TIMEOUT, sock_read=TIMEOUT),
+            auto_decompress=False,
+            headers={"User-Agent": "cutover-probe", "Accept-Encoding": "identity", PROBE_HEADER: PROBE_VALUE},
         )
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await self._session.close()
 
     async def probe(self, plan: Plan) -> Probe:
-        """Ask the Heroku leg through the gateway. Never raises: a failure is an unhealthy probe."""
+        """Ask the Heroku leg through the gateway. Never raises: a failure is an unhealthy probe.
+
+        Where the gateway itself breaks off before it answers, it is asked once more, as browsers do.
+        """
         gateway, host = qualified_gateways(plan)[0], plan.spec.traffic.istio.hosts[0]
         started = self._now()
         try:
@@ -89,20 +100,20 @@ class HttpGateway:
         except (Conflict, Gone, Unavailable) as problem:
             return Probe(at=started, revision="", healthy=False, detail=f"gateway {gateway}: {problem}")
         try:
-            async with self._client.stream(
-                "GET",
+            async with self._session.get(
                 f"{url}{plan.spec.traffic.istio.probe_path}",
                 headers={"Host": host},
-                extensions={"sni_hostname": host},
+                server_hostname=host,
+                allow_redirects=False,
             ) as response:
-                body = await _excerpt(response) if response.status_code >= 400 else ""
-        except httpx.TimeoutException:
+                body = await _excerpt(response) if response.status >= 400 else ""
+        except TimeoutError:
             return Probe(started, "", healthy=False, detail=f"{url} gave no answer within {TIMEOUT:g} s")
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (aiohttp.ClientError, ValueError) as error:
             # The gateway may have moved: look it up again.
             self._found.pop((gateway, host), None)
-            return Probe(started, "", healthy=False, detail=f"{url}: {str(error) or type(error).__name__}")
-        healthy, detail = judge(response.status_code, response.headers, body)
+            return Probe(started, "", healthy=False, detail=f"{url}: {_reason(error)}")
+        healthy, detail = judge(response.status, response.headers, body)
         # When it was asked, not when it answered: a route that changed in between is not proven by it.
         return Probe(started, response.headers.get(HEADER, ""), healthy, detail)
 
@@ -119,13 +130,19 @@ class HttpGateway:
         return known.url
 
 
-async def _excerpt(response: httpx.Response) -> str:
+async def _excerpt(response: aiohttp.ClientResponse) -> str:
     data = b""
-    async for part in response.aiter_bytes():
+    async for part in response.content.iter_any():
         data += part
         if len(data) >= EXCERPT:
             break
     return data[:EXCERPT].decode(errors="replace")
+
+
+def _reason(error: Exception) -> str:
+    # Its own text names the address once more, and its settings.
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    return str(cause) or type(cause).__name__
 
 
 def judge(status: int, headers: Mapping[str, str], body: str) -> tuple[bool, str]:

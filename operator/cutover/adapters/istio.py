@@ -12,7 +12,6 @@ belong to the plan by label and by the annotation with its UID, and outlive it; 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -418,7 +417,8 @@ class IstioTraffic:
         wanted = self._render(plan, weight or 0)
         if weight is None:
             wanted = wanted[-1:]
-        live = await asyncio.gather(*(self._live(body, fresh=fresh) for body in wanted))
+        # One after the other: nearly always all are in the cache, and a task for each would cost more than the pass.
+        live = [await self._live(body, fresh=fresh) for body in wanted]
         route = live[-1]
         strayed = [one for one, body in zip(live, wanted, strict=True) if not self._matches(one, body)]
         present = [one for one in strayed or live if one is not None]

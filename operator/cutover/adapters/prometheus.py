@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import math
 import random
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+from pydantic_core import from_json
 
 from cutover.adapters.prometheus_auth import CredentialsError, TlsVersion, tls_context, tls_reason, tls_version
 from cutover.core.series import Result
@@ -389,7 +389,8 @@ class PrometheusClient:
 
     def _result(self, status: int, body: bytes) -> Result:
         try:
-            answer: Any = json.loads(body)
+            # Half the time of json's own, and label names that repeat a thousand times are kept once.
+            answer: Any = from_json(body, cache_strings="all")
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
