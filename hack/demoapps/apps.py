@@ -69,6 +69,9 @@ class DemoApps:
         Seconds that an app on Heroku has for its first byte.
     namespace
         Label of the container metrics.
+    metrics_names
+        What apps on Heroku call themselves in their own metrics, by the app's
+        name; by default that name.
     seed
         Seed of the apps' dice.
     outlive_parent
@@ -87,6 +90,7 @@ class DemoApps:
         eks_admin_port: int = 0,
         h12_s: float = H12_SECONDS,
         namespace: str = "demo",
+        metrics_names: Mapping[str, str] | None = None,
         seed: int | None = None,
         outlive_parent: bool = False,
     ) -> None:
@@ -102,6 +106,7 @@ class DemoApps:
                 *("--port", str(heroku_port)),
                 *("--admin-port", str(heroku_admin_port)),
                 *("--h12-seconds", str(h12_s)),
+                *(f"--metrics-name={app}={name}" for app, name in (metrics_names or {}).items()),
                 *seeded,
             ],
             state_dir=state_dir,
@@ -126,7 +131,7 @@ class DemoApps:
         self.heroku_port = 0
         self.ca_file = Path()
         self.heroku_admin_port = 0
-        #: Port of each service on EKS, and the admin port, which serves `/metrics` too.
+        #: Port of each service on EKS, and the admin port. Both admin ports serve `/metrics` too.
         self.eks_ports: dict[str, int] = {}
         self.eks_admin_port = 0
 
@@ -175,7 +180,7 @@ class DemoApps:
         return KnobHandle(self._admin_port(leg), leg, app)
 
     def stats(self, leg: Leg) -> dict[str, dict[str, Any]]:
-        """Return a leg's own count of its answers: by app, `requests`, `statuses` and others."""
+        """Return a leg's own count of its answers: by app, `requests`, `statuses`, `checkouts` and others."""
         stats: dict[str, dict[str, Any]] = call(self._admin_port(leg), "/stats")
         return stats
 

@@ -2,7 +2,7 @@
 
 Run as ``python -m demoapps.eks_app --service pdf=18101 --service images=18102
 --admin-port 18100``; see `--help`. The admin port also serves `/metrics`, with
-what cAdvisor would tell of the services' containers.
+what cAdvisor would tell of the services' containers, and the services' own.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from .exposition import CheckoutCollector, serve_metrics
 from .knobs import Knobs
 from .serving import (
     DemoApp,
@@ -49,9 +49,10 @@ THROTTLED_PERIOD_SECONDS = 0.06
 
 def throttled_share(knobs: Knobs) -> float:
     """Return the share of CFS periods that are throttled with these knobs, 0 to 1."""
-    if knobs.slow_ratio == 0 or knobs.slow_ms == 0:
-        return HEALTHY_THROTTLED
-    return min(0.95, SICK_THROTTLED + SICK_THROTTLED_PER_SLOW * knobs.slow_ratio)
+    of_its_tail = HEALTHY_THROTTLED
+    if knobs.slow_ratio > 0 and knobs.slow_ms > 0:
+        of_its_tail = min(0.95, SICK_THROTTLED + SICK_THROTTLED_PER_SLOW * knobs.slow_ratio)
+    return max(of_its_tail, knobs.throttled_ratio)
 
 
 @dataclass
@@ -128,14 +129,6 @@ async def serve(options: argparse.Namespace, ports: Mapping[str, int]) -> None:
     async def turn(app: DemoApp, changes: Mapping[str, object]) -> None:
         await services[app.name].turn(changes)
 
-    registry = CollectorRegistry()
-    registry.register(CfsCollector(service.container for service in services.values()))
-
-    async def metrics(_: web.Request) -> web.Response:
-        # The header as it is: aiohttp takes no parameters in content_type.
-        headers = {"content-type": CONTENT_TYPE_LATEST}
-        return web.Response(body=generate_latest(registry), headers=headers)
-
     async def put_pod(request: web.Request) -> web.Response:
         service = services.get(request.match_info["app"])
         change = await json_object(request)
@@ -155,8 +148,9 @@ async def serve(options: argparse.Namespace, ports: Mapping[str, int]) -> None:
             }
         )
 
-    admin = admin_app({name: service.app for name, service in services.items()}, turn)
-    admin.router.add_get("/metrics", metrics)
+    apps = {name: service.app for name, service in services.items()}
+    admin = admin_app(apps, turn)
+    serve_metrics(admin, CfsCollector(service.container for service in services.values()), CheckoutCollector(apps))
     admin.router.add_put("/pods/{app}", put_pod)
     for service in services.values():
         await service.listener.listen()

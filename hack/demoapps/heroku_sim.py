@@ -1,7 +1,8 @@
 """The Heroku leg: one TLS listener, many apps, routed by Host as Heroku's router does.
 
 Run as ``python -m demoapps.heroku_sim --port 18443 --admin-port 18444
---app pdf=acme-pdf-1a2b3c.herokuapp.com``; see `--help`.
+--app pdf=acme-pdf-1a2b3c.herokuapp.com``; see `--help`. The admin port also
+serves `/metrics`, with the apps' own.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from .exposition import CheckoutCollector, serve_metrics
 from .serving import (
     DemoApp,
     Listener,
@@ -208,6 +210,8 @@ async def serve(options: argparse.Namespace, router: Router) -> None:
 
     admin = admin_app(router.apps, turn)
     admin.router.add_put("/router", put_router)
+    called = dict(pair.split("=", 1) for pair in options.metrics_name)
+    serve_metrics(admin, CheckoutCollector({called.get(name, name): app for name, app in router.apps.items()}))
     await listener.listen()
     runner, admin_port = await serve_admin(admin, options.bind, options.admin_port)
     announce(
@@ -244,6 +248,12 @@ def parse_apps(file: Path | None, pairs: Sequence[str]) -> dict[str, list[str]]:
     return apps
 
 
+def _pair(text: str) -> str:
+    if not all(text.partition("=")):
+        raise argparse.ArgumentTypeError(f"{text!r}: write app=name")
+    return text
+
+
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m demoapps.heroku_sim", description=__doc__)
@@ -252,6 +262,14 @@ def main() -> None:
     parser.add_argument("--cert-dir", type=Path, help="for ca.crt and the rest (default: a new directory)")
     parser.add_argument("--apps", type=Path, metavar="FILE", help='JSON: {"pdf": ["acme-pdf.herokuapp.com"]}')
     parser.add_argument("--app", action="append", default=[], metavar="NAME=HOST[,HOST]", help="may be repeated")
+    parser.add_argument(
+        "--metrics-name",
+        action="append",
+        default=[],
+        type=_pair,
+        metavar="APP=NAME",
+        help="what an app calls itself in its metrics; may be repeated",
+    )
     parser.add_argument("--h12-seconds", type=float, default=H12_SECONDS)
     parser.add_argument("--h11-limit", type=int, default=H11_LIMIT)
     add_process_options(parser)

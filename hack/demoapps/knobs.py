@@ -21,6 +21,8 @@ class KnobChanges(TypedDict, total=False):
     slow_ratio: float
     slow_ms: float
     status: int
+    failed_checkout_ratio: float
+    throttled_ratio: float
     hang: bool
     refuse: bool
     down: bool
@@ -43,6 +45,12 @@ class Knobs:
         What is added to those, in milliseconds.
     status
         Status code of a request that is not made to fail.
+    failed_checkout_ratio
+        Fraction of requests that are answered as ever, but whose checkout has
+        failed, 0 to 1: only the app's own metrics tell.
+    throttled_ratio
+        Fraction of CFS periods that are throttled at least, 0 to 1; it slows
+        no request (EKS only).
     hang
         Requests are read and never answered, while this is set.
     refuse
@@ -59,6 +67,8 @@ class Knobs:
     slow_ratio: float = 0.0
     slow_ms: float = 8000.0
     status: int = 200
+    failed_checkout_ratio: float = 0.0
+    throttled_ratio: float = 0.0
     hang: bool = False
     refuse: bool = False
     down: bool = False
@@ -81,9 +91,10 @@ class Knobs:
 
 KNOB_NAMES = tuple(field.name for field in fields(Knobs))
 
-_RATIOS = ("error_ratio", "slow_ratio")
+_RATIOS = ("error_ratio", "slow_ratio", "failed_checkout_ratio", "throttled_ratio")
 _DURATIONS = ("latency_ms", "slow_ms")
 _NOT_HERE: dict[tuple[Leg, str], str] = {
+    ("heroku", "throttled_ratio"): "only the EKS leg's containers have a CPU limit",
     ("heroku", "refuse"): (
         "apps on the Heroku leg share one listener: set `down` for one app, or PUT /router for the whole router"
     ),

@@ -91,6 +91,9 @@ class Config:
         Certificates to verify HTTPS with.
     seed
         Seed of the arrivals, None for different ones each time.
+    new_connection_ratio
+        Fraction of requests that close their connection, 0 to 1: so users come
+        and go, and where several gateways share a port, each gets its part.
 
     """
 
@@ -101,6 +104,7 @@ class Config:
     drain_s: float = 1.0
     ca_file: str | None = None
     seed: int | None = None
+    new_connection_ratio: float = 0.0
 
     @classmethod
     def from_json(cls, text: str) -> Config:
@@ -135,6 +139,7 @@ class Generator:
         # One anchor for all times: the wall clock may be set while we run.
         self._epoch = time.time() - self._loop.time()
         self._streams: dict[str, _Stream] = {}
+        self._dice = random.Random(config.seed)
         self._stopping = False
         self._tls: ssl.SSLContext | bool = True
         if config.ca_file is not None:
@@ -248,16 +253,19 @@ class Generator:
         sent = self._loop.time()
         leg, revision, status, reason = "none", "", 0, ""
         host = stream.target.host
+        headers = {"Host": host, "User-Agent": "demoapps-load"}
+        if self._dice.random() < self._config.new_connection_ratio:
+            headers["Connection"] = "close"
         try:
             async with self._session.get(
                 stream.url,
-                headers={"Host": host, "User-Agent": "demoapps-load"},
+                headers=headers,
                 allow_redirects=False,
                 server_hostname=host if stream.url.scheme == "https" else None,
             ) as response:
-                headers = response.headers
-                leg = headers.get("x-leg") or headers.get("x-cutover-leg") or "none"
-                revision = headers.get("x-cutover-revision", "")
+                answer = response.headers
+                leg = answer.get("x-leg") or answer.get("x-cutover-leg") or "none"
+                revision = answer.get("x-cutover-revision", "")
                 await response.read()
                 status = response.status
         except TimeoutError:
@@ -347,7 +355,7 @@ class Load:
         First targets.
     name
         Stem of the files, where several loads share a directory.
-    timeout_s, max_in_flight, drain_s, ca_file, seed
+    timeout_s, max_in_flight, drain_s, ca_file, seed, new_connection_ratio
         As in `Config`.
 
     """
@@ -364,6 +372,7 @@ class Load:
         drain_s: float = 1.0,
         ca_file: Path | None = None,
         seed: int | None = None,
+        new_connection_ratio: float = 0.0,
     ) -> None:
         self._config = Config(
             gateway=gateway,
@@ -373,6 +382,7 @@ class Load:
             drain_s=drain_s,
             ca_file=None if ca_file is None else str(ca_file),
             seed=seed,
+            new_connection_ratio=new_connection_ratio,
         )
         self._config_file = state_dir / f"{name}.config.json"
         self._port = 0

@@ -125,6 +125,8 @@ class DemoApp:
         self.leg: Leg = leg
         self.knobs = Knobs()
         self.statuses: Counter[int] = Counter()
+        #: Every answer is a checkout; these are how they went, for the app's own metrics.
+        self.checkouts = Counter(ok=0, failed=0)
         self.in_flight = 0
         self.unanswered = 0
         # Seeded with the name as well, or all the apps would throw alike.
@@ -175,6 +177,8 @@ class DemoApp:
         code = request.path.removeprefix("/status/")
         if code != request.path and code.isdecimal() and 200 <= int(code) <= 599:
             status = int(code)
+        failed = self._dice.random() < knobs.failed_checkout_ratio or status >= 500
+        self.checkouts["failed" if failed else "ok"] += 1
         headers = {
             "content-type": "application/json",
             "x-leg": self.leg,
@@ -209,6 +213,7 @@ class DemoApp:
             "statuses": {str(code): count for code, count in sorted(self.statuses.items())},
             "unanswered": self.unanswered,
             "in_flight": self.in_flight,
+            "checkouts": dict(self.checkouts),
         }
 
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -359,6 +360,22 @@ class Stack:
             As for `start_process`.
         """
         self._terminate([self._known(name)])
+
+    def restart_prometheus(self, *, keep_data: bool = True, away_seconds: float = 0.0) -> None:
+        """Restart Prometheus and wait until it answers.
+
+        Parameters
+        ----------
+        keep_data
+            Whether it has its history afterwards. Without, it begins anew, as on a volume that was lost.
+        away_seconds
+            How long it stays away.
+        """
+        self.stop_process("prometheus")
+        if not keep_data:
+            shutil.rmtree(self.state_dir / "prometheus")
+        time.sleep(away_seconds)
+        self.start_process("prometheus")
 
     def kill(self, name: str) -> None:
         """Kill one process and return when it is gone.

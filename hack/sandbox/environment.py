@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import yaml
+
 from demoapps.apps import DemoApps, KnobHandle
 from demoapps.load import Load, Target
 from devstack import supervisor
@@ -22,6 +24,7 @@ from devstack.api import KubeApi
 from devstack.stack import Stack
 from devstack.support import StackError
 from sandbox import manifests
+from sandbox.guard import Guard
 from sandbox.manifests import NAMESPACE, OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, ROOT, Json
 
 _OPERATOR = "operator"
@@ -76,6 +79,7 @@ class Environment:
             {f"acme-{name}": [manifests.heroku_hostname(name)] for name in services},
             services,
             namespace=NAMESPACE,
+            metrics_names={f"acme-{name}": name for name in services},
             outlive_parent=detached,
         )
         self.load: Load | None = None
@@ -102,6 +106,7 @@ class Environment:
                 for leg in ("heroku", "eks"):
                     self.knobs(leg, service).set(latency_ms=_LATENCY_MS)
             self.stack.add_scrape_target("eks-app", f"http://127.0.0.1:{self.apps.eks_admin_port}/metrics")
+            self.stack.add_scrape_target("heroku-app", f"http://127.0.0.1:{self.apps.heroku_admin_port}/metrics")
             self.install()
             self.start_operator()
         except BaseException:
@@ -116,15 +121,17 @@ class Environment:
         self.stack.stop()
 
     def install(self) -> None:
-        """Apply the CRD, the operator's rights and the services."""
-        self._log("applying the CRD, the operator's rights and the services")
-        self.stack.apply((ROOT / "crds" / "cutover.dev_migrationplans.yaml").read_text())
+        """Apply the CRDs, the operator's rights and the services."""
+        self._log("applying the CRDs, the operator's rights and the services")
+        crds = [yaml.safe_load(path.read_text()) for path in sorted((ROOT / "crds").glob("*.yaml"))]
+        self.stack.apply(crds)
         self.stack.apply(manifests.operator_rights(manifests.chart_rules()))
         objects: list[Json] = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}]
         for service in self.services:
             objects += manifests.target(service, self.apps.eks_ports[service])
         self.stack.apply(objects)
-        self.stack.kubectl("wait", "--for=condition=Established", "crd/migrationplans.cutover.dev", "--timeout=30s")
+        names = [f"crd/{crd['metadata']['name']}" for crd in crds]
+        self.stack.kubectl("wait", "--for=condition=Established", *names, "--timeout=30s")
 
     # ------------------------------------------------------------------------------------------------- the operator
 
@@ -165,6 +172,15 @@ class Environment:
         supervisor.call(self.stack.state_dir, request)
         self.until("the operator is healthy", self.operator_healthy, 30)
 
+    def restart_operator(self, **settings: str) -> None:
+        """Stop the operator in good order and start it with these further settings."""
+        self.stop_operator(signal.SIGTERM)
+        self.start_operator(**settings)
+
+    def guard(self, token: str) -> Guard:
+        """Return a proxy before Prometheus that asks for a token, not yet started."""
+        return Guard(self.state_dir, self.stack.prometheus_url, token)
+
     def operator_pid(self) -> int | None:
         """Return the operator's process id, or ``None`` when it does not run."""
         child = supervisor.call(self.stack.state_dir, {"do": "list"}).get(_OPERATOR)
@@ -202,7 +218,14 @@ class Environment:
     def start_load(self, rates: Mapping[str, float], *, timeout_s: float = 35.0) -> Load:
         """Start users' requests, per second and service."""
         targets = [Target(manifests.public_host(name), rate) for name, rate in rates.items()]
-        self.load = Load(self.state_dir / "load", self.stack.gateway_url, targets, timeout_s=timeout_s)
+        self.load = Load(
+            self.state_dir / "load",
+            self.stack.gateway_url,
+            targets,
+            timeout_s=timeout_s,
+            # Two gateways on one port share connections, not requests.
+            new_connection_ratio=0.1 if self.stack.gateways > 1 else 0.0,
+        )
         self.load.start()
         return self.load
 

@@ -441,7 +441,8 @@ class PlanLoop:
     def _own_target(self, plan: Plan, gates: tuple[OwnGate, ...]) -> OwnTarget:
         status, checkpoint = plan.status, plan.status.checkpoint
         consumed = {one.gate: one.consumed_until for one in checkpoint.own} if checkpoint else {}
-        start = checkpoint.consumed_until if checkpoint else self._now(plan)
+        # Before the takeover, from when this process looks at the plan: "now" would move on with every pass.
+        start = checkpoint.consumed_until if checkpoint else self._since + self._ahead(plan)
         waiting = {name: blocks[-1].end for name, blocks in self._pending_own.items()}
         return OwnTarget(
             source=plan.spec.gates.prometheus or "",

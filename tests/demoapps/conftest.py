@@ -22,6 +22,7 @@ def apps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoApps]:
             "images": ["acme-images-4d5e6f.herokuapp.com", "images.acme.example"],
         },
         eks_services=["pdf", "images"],
+        metrics_names={"images": "pictures"},
         h12_s=H12_S,
         seed=1,
     )

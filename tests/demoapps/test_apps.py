@@ -22,7 +22,7 @@ from aiohttp.test_utils import make_mocked_request
 from demoapps import serving
 from demoapps.apps import DemoApps
 from demoapps.child import Child, ChildError, call
-from demoapps.knobs import Knobs
+from demoapps.knobs import Knobs, Leg
 from demoapps.tls import server_context
 
 PDF = "acme-pdf-1a2b3c.herokuapp.com"
@@ -45,6 +45,16 @@ def over_tls(
         response.begin()
         response.read()
         return response
+
+
+def metrics(admin_port: int) -> str:
+    """Scrape an admin port."""
+    connection = http.client.HTTPConnection("127.0.0.1", admin_port, timeout=5)
+    try:
+        connection.request("GET", "/metrics")
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
 
 
 def plain(apps: DemoApps, service: str, path: str = "/", **headers: str) -> http.client.HTTPResponse:
@@ -188,11 +198,8 @@ def test_throttling_rises_with_the_slow_tail(apps: DemoApps) -> None:
     apps.label_pod("pdf", "pdf-7d9c-x2x")
 
     def scrape() -> dict[str, float]:
-        connection = http.client.HTTPConnection("127.0.0.1", apps.eks_admin_port, timeout=5)
-        connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode()
-        connection.close()
         labels = 'namespace="demo",pod="pdf-7d9c-x2x"'
+        text = metrics(apps.eks_admin_port)
         found = re.findall(rf'^(\w+){{container="pdf",{labels}}} (\S+)$', text, re.MULTILINE)
         return {name: float(value) for name, value in found}
 
@@ -208,6 +215,35 @@ def test_throttling_rises_with_the_slow_tail(apps: DemoApps) -> None:
     assert throttled_share() < 0.2
     apps.knobs("eks", "pdf").set(slow_ratio=0.02)
     assert throttled_share() > 0.2
+    apps.knobs("eks", "pdf").set(slow_ratio=0, throttled_ratio=0.8)
+    assert throttled_share() == pytest.approx(0.8, abs=0.25)
+    began = time.monotonic()
+    assert plain(apps, "pdf").status == 200
+    assert time.monotonic() - began < 0.5, "throttling alone slows nothing here"
+
+
+@pytest.mark.parametrize("leg", ["heroku", "eks"])
+def test_checkouts_fail_in_the_apps_own_metrics_only(apps: DemoApps, leg: Leg) -> None:
+    port = apps.heroku_admin_port if leg == "heroku" else apps.eks_admin_port
+
+    def checkouts() -> dict[tuple[str, str], int]:
+        pattern = rf'^checkout_attempts_total{{app="(\w+)",platform="{leg}",result="(\w+)"}} (\S+)$'
+        found = re.findall(pattern, metrics(port), re.MULTILINE)
+        return {(app, result): int(float(count)) for app, result, count in found}
+
+    def ask() -> int:
+        return (over_tls(apps, IMAGES, IMAGES) if leg == "heroku" else plain(apps, "images")).status
+
+    images = "pictures" if leg == "heroku" else "images"
+    before = checkouts()
+    assert before.keys() == {(app, result) for app in ("pdf", images) for result in ("ok", "failed")}
+    assert ask() == 200
+    apps.knobs(leg, "images").set(failed_checkout_ratio=1.0)
+    assert ask() == 200
+    apps.knobs(leg, "images").set(failed_checkout_ratio=0.0, error_ratio=1.0)
+    assert ask() == 500
+    rise = {key: count - before[key] for key, count in checkouts().items()}
+    assert rise == {(images, "ok"): 1, (images, "failed"): 2, ("pdf", "ok"): 0, ("pdf", "failed"): 0}
 
 
 def test_knobs_are_checked_and_kept(apps: DemoApps) -> None:
@@ -219,6 +255,8 @@ def test_knobs_are_checked_and_kept(apps: DemoApps) -> None:
         knobs.set(error_ratio=3)
     with pytest.raises(ChildError, match="set `refuse`"):
         knobs.set(down=True)
+    with pytest.raises(ChildError, match="CPU limit"):
+        apps.knobs("heroku", "pdf").set(throttled_ratio=0.4)
     with pytest.raises(ChildError, match="set `down`"):
         apps.knobs("heroku", "pdf").set(refuse=True)
     with pytest.raises(ChildError, match="no knob 'erorr_ratio'"):

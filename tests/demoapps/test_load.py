@@ -6,7 +6,9 @@ import json
 import math
 import os
 import signal
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 
@@ -85,6 +87,37 @@ def test_every_request_is_on_record_once(apps: DemoApps, tmp_path: Path) -> None
     assert apps.stats("eks")["pdf"]["requests"] - before == len(records)
     assert {(record.leg, record.status, record.reason) for record in records} == {("eks", 200, "")}
     assert all(record.latency >= record.sent_latency - 1e-5 > 0.003 for record in records)
+
+
+@pytest.mark.parametrize(("ratio", "connections"), [(0.0, range(1, 20)), (1.0, range(50, 1000))])
+def test_users_come_and_go(tmp_path: Path, ratio: float, connections: range) -> None:
+    """Each request on a connection of its own where that is asked for; none is lost by it."""
+    peers: set[tuple[str, int]] = set()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            peers.add(self.client_address)
+            self.send_response(204)
+            if self.close_connection:
+                self.send_header("Connection", "close")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        gateway = f"http://127.0.0.1:{server.server_port}"
+        with Load(tmp_path, gateway, [Target(PDF, 100)], seed=7, new_connection_ratio=ratio) as load:
+            time.sleep(1)
+            load.settle(load.set_rate(PDF, 0))
+            total = load.summary(PDF).total
+        server.shutdown()
+    assert total.failed == 0
+    assert len(peers) in connections
+    assert ratio == 0.0 or len(peers) == total.requests
 
 
 def test_errors_and_a_slow_tail_show(apps: DemoApps, tmp_path: Path) -> None:

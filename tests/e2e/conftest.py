@@ -1,23 +1,24 @@
 """One stack for all scenarios.
 
 Scenarios that leave the stack alone run side by side, each on a service of its own: a cutover is mostly waiting, and on
-one machine the whole set takes little longer than its slowest member. A test is then the wait for its scenario.
+one machine the whole set takes little longer than its slowest member. A test is then the wait for its scenario. What
+disturbs the whole stack comes after them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
 
 from sandbox.environment import Environment
 
-Scenario = Callable[[Environment], None]
+from .playing import Scenario, set_rate
 
-#: Requests per second to each service that a scenario uses.
-RATE = 50.0
+#: Scenarios at once; the next begins when one has ended. More would measure the cores instead of the operator.
+_AT_ONCE = 10
 
 
 def scenarios_of(request: pytest.FixtureRequest) -> dict[str, Scenario]:
@@ -28,10 +29,15 @@ def scenarios_of(request: pytest.FixtureRequest) -> dict[str, Scenario]:
 
 @pytest.fixture(scope="session")
 def environment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
-    """A stack with a service for each scenario, and one for each outage."""
-    services = [*scenarios_of(request), "survivor", "relapse"]
+    """A stack with a service for each scenario, and one for each outage.
+
+    Its second gateway is away but for the test that is about it: two are scraped at different moments, and what the
+    other scenarios measure would depend on which of them has the first of the failures.
+    """
+    services = [*scenarios_of(request), "survivor", "relapse", "keeper", "locked"]
     state = tmp_path_factory.mktemp("e2e")
-    with Environment(state, services, log=print) as running:
+    with Environment(state, services, gateways=2, log=print) as running:
+        running.stack.stop_process("envoy-1")
         running.start_load(dict.fromkeys(services, 0.0))
         yield running
         _keep_logs(running, request.config.rootpath / "out" / "e2e")
@@ -41,8 +47,17 @@ def environment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 def running(request: pytest.FixtureRequest, environment: Environment) -> Iterator[dict[str, Future[None]]]:
     """All side-by-side scenarios, started."""
     scenarios = scenarios_of(request)
-    with ThreadPoolExecutor(max_workers=max(len(scenarios), 1)) as pool:
+    with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
         yield {service: pool.submit(scenario, environment) for service, scenario in scenarios.items()}
+
+
+@pytest.fixture
+def alone(environment: Environment, running: dict[str, Future[None]]) -> Environment:
+    """The stack without anybody else: all scenarios have ended, well or not, and no users come."""
+    wait(running.values())
+    for service in environment.services:
+        set_rate(environment, service, 0)
+    return environment
 
 
 def _keep_logs(environment: Environment, folder: Path) -> None:

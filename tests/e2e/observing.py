@@ -76,3 +76,47 @@ def within_sampling_bounds(eks: int, total: int, weight: int) -> bool:
     """Tell whether a count of requests fits a weight: four standard errors of the binomial."""
     expected = weight / 100
     return abs(eks / total - expected) <= 4 * math.sqrt(max(expected * (1 - expected), 1e-4) / total)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How many requests the operator judged in a step, beside how many there were.
+
+    Parameters
+    ----------
+    samples
+        Requests of both legs, by the operator's own count.
+    sent
+        Requests that ended while it counted, by the users' record.
+    most
+        The same, and those of one scrape interval before: a scrape brings what was since the one before it.
+    """
+
+    samples: int
+    sent: int
+    most: int
+
+    def __str__(self) -> str:
+        return f"{self.samples:,} requests judged of {self.sent:,}"
+
+
+def judged_until(environment: Environment, service: str, until: float, seconds: float = 90) -> Judged:
+    """Wait for a checkpoint of the current step after a time (unix seconds), and compare it with the users' record."""
+
+    def written() -> bool:
+        return bool(environment.status(service)["checkpoint"]["consumedUntil"] >= until)
+
+    environment.until(f"{service}: a checkpoint", written, seconds)
+    status, load = environment.status(service), environment.load
+    assert load is not None
+    since, end = status["checkpoint"]["observedAt"], status["checkpoint"]["consumedUntil"]
+    host = manifests.public_host(service)
+    load.settle(end, host, timeout_s=60)
+    # A minute earlier, for those that took long.
+    ends = [record.at + record.latency for record in load.records(host, since - 60, end) if record.judged]
+    scrape = environment.stack.scrape_interval_seconds
+    return Judged(
+        samples=next(gate["samples"] for gate in status["gates"] if gate["name"] == "errors"),
+        sent=sum(since <= at <= end for at in ends),
+        most=sum(since - scrape <= at <= end for at in ends),
+    )

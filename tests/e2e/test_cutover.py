@@ -4,56 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any
-
-import pytest
 
 from sandbox import manifests
 from sandbox.environment import Environment
 from sandbox.manifests import NAMESPACE
 
-from .conftest import RATE
 from .observing import at_weight, plan, rescue, within_sampling_bounds
+from .playing import RATE, rolled_back, scenario, start
 
 SCRAPE = 5.0
-
-
-def scenario(service: str) -> Callable[[Callable[[Environment], None]], Any]:
-    """Make a test of a scenario that runs beside the others, on a service of its own."""
-
-    def wrap(play: Callable[[Environment], None]) -> Any:
-        @pytest.mark.scenario(service)
-        def test(running: dict[str, Future[None]]) -> None:
-            running[service].result()
-
-        test.scenario = play  # type: ignore[attr-defined]
-        test.__doc__ = play.__doc__
-        return test
-
-    return wrap
-
-
-def _start(environment: Environment, manifest: dict[str, Any], rate: float = RATE) -> None:
-    assert environment.load is not None
-    environment.load.set_rate(manifests.public_host(manifest["metadata"]["name"]), rate)
-    environment.apply(manifest)
-
-
-def _rolled_back(environment: Environment, service: str, seconds: float) -> dict[str, Any]:
-    environment.until_status(service, seconds, phase="RolledBack")
-    status = environment.status(service)
-    assert status["weight"] == 0
-    assert environment.routed_weight(service) == 0
-    assert [c["status"] for c in status["conditions"] if c["type"] == "RolledBack"] == ["True"]
-    return status
 
 
 @scenario("healthy")
 def test_a_healthy_service_is_moved(environment: Environment) -> None:
     """100 % and Completed; every step's share fits its weight; the shifting itself fails no request."""
-    _start(environment, manifests.plan("healthy"))
+    start(environment, manifests.plan("healthy"))
     environment.until_status("healthy", 480, phase="Completed")
     environment.stack.kubectl(
         "-n", NAMESPACE, "wait", "--for=condition=Completed", "migrationplan/healthy", "--timeout=5s"
@@ -77,22 +42,22 @@ def test_a_healthy_service_is_moved(environment: Environment) -> None:
 @scenario("errors")
 def test_errors_from_25_percent_on_roll_back(environment: Environment) -> None:
     """5 % errors of the EKS leg."""
-    _start(environment, plan("errors"))
+    start(environment, plan("errors"))
     at_weight(environment, "errors", 25)
     onset = environment.knobs("eks", "errors").set(error_ratio=0.05)
-    status = _rolled_back(environment, "errors", 300)
+    status = rolled_back(environment, "errors", 300)
     assert "errors" in status["message"]
-    assert any(gate["verdict"] == "Worse" for gate in status["gates"])
+    assert any(gate["verdict"] == "Fail" for gate in status["gates"])
     print("errors 5 % at 25 %:", rescue(environment, "errors", onset))
 
 
 @scenario("tail")
 def test_a_slow_tail_from_50_percent_on_rolls_back(environment: Environment) -> None:
     """4 % of the EKS leg's requests get 3 s slower."""
-    _start(environment, plan("tail"))
+    start(environment, plan("tail"))
     at_weight(environment, "tail", 50)
     onset = environment.knobs("eks", "tail").set(slow_ratio=0.04, slow_ms=3000)
-    _rolled_back(environment, "tail", 360)
+    rolled_back(environment, "tail", 360)
     print("slow tail at 50 %:", rescue(environment, "tail", onset, slow_s=1.0))
 
 
@@ -100,11 +65,11 @@ def test_a_slow_tail_from_50_percent_on_rolls_back(environment: Environment) -> 
 def test_refused_connections_are_left_within_three_scrapes(environment: Environment) -> None:
     """EKS refuses connections at 10 %."""
     # The silence of 10 % has to show within two blocks: at 50 requests/s it would be 25 requests a block.
-    _start(environment, plan("refused", steps=[{"weight": 10, "hold": "10m"}, {"weight": 100}]), rate=2 * RATE)
+    start(environment, plan("refused", steps=[{"weight": 10, "hold": "10m"}, {"weight": 100}]), rate=2 * RATE)
     at_weight(environment, "refused", 10)
     time.sleep(3 * SCRAPE)
     onset = environment.knobs("eks", "refused").set(refuse=True)
-    _rolled_back(environment, "refused", 60)
+    rolled_back(environment, "refused", 60)
     found = rescue(environment, "refused", onset)
     print("refused at 10 %:", found)
     assert found.seconds <= 3 * SCRAPE
@@ -113,14 +78,14 @@ def test_refused_connections_are_left_within_three_scrapes(environment: Environm
 @scenario("hung")
 def test_a_hung_leg_is_left_within_four_scrapes(environment: Environment) -> None:
     """EKS accepts and answers nothing at 25 %: not after the route's time-out of 30 s."""
-    _start(
+    start(
         environment,
         plan("hung", steps=[{"weight": 10, "hold": "5s"}, {"weight": 25, "hold": "10m"}, {"weight": 100}]),
     )
     at_weight(environment, "hung", 25)
     time.sleep(3 * SCRAPE)
     onset = environment.knobs("eks", "hung").set(hang=True)
-    _rolled_back(environment, "hung", 90)
+    rolled_back(environment, "hung", 90)
     environment.knobs("eks", "hung").set(hang=False)
     found = rescue(environment, "hung", onset, slow_s=5.0)
     print("hung at 25 %:", found)
@@ -130,7 +95,7 @@ def test_a_hung_leg_is_left_within_four_scrapes(environment: Environment) -> Non
 @scenario("shared")
 def test_a_shared_incident_holds(environment: Environment) -> None:
     """Both legs fail alike: held, no rollback, goes on when it is over."""
-    _start(environment, plan("shared"))
+    start(environment, plan("shared"))
     at_weight(environment, "shared", 25)
     for leg in ("heroku", "eks"):
         environment.knobs(leg, "shared").set(error_ratio=0.4)
@@ -147,7 +112,7 @@ def test_a_shared_incident_holds(environment: Environment) -> None:
 @scenario("edited")
 def test_an_edit_of_the_weights_is_put_back(environment: Environment) -> None:
     """Somebody edits the weights by hand: put back within moments, and the editor is named."""
-    _start(environment, plan("edited", steps=[{"weight": 10, "hold": "10m"}, {"weight": 100}]))
+    start(environment, plan("edited", steps=[{"weight": 10, "hold": "10m"}, {"weight": 100}]))
     at_weight(environment, "edited", 10)
     route = environment.virtual_service("edited")
     http = route["spec"]["http"]
@@ -172,7 +137,7 @@ def test_an_edit_of_the_weights_is_put_back(environment: Environment) -> None:
 @scenario("leaving")
 def test_deletion_at_50_percent_rests_where_declared(environment: Environment) -> None:
     """The plan is deleted at 50 %: traffic ends on Heroku, and no request fails."""
-    _start(environment, plan("leaving", onDelete="Heroku"))
+    start(environment, plan("leaving", onDelete="Heroku"))
     at_weight(environment, "leaving", 50)
     since = time.time()
     environment.stack.kubectl("-n", NAMESPACE, "delete", "migrationplan", "leaving", "--timeout=30s")
@@ -190,7 +155,7 @@ def test_deletion_at_50_percent_rests_where_declared(environment: Environment) -
 @scenario("stranded")
 def test_a_dead_heroku_is_no_rescue(environment: Environment) -> None:
     """The Heroku leg dies at 50 % while EKS is well: held, alarmed, no rollback onto it."""
-    _start(environment, plan("stranded"))
+    start(environment, plan("stranded"))
     at_weight(environment, "stranded", 50)
     environment.knobs("heroku", "stranded").set(down=True)
     environment.until_status("stranded", 60, reason="HerokuCannotTakeBack")

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import time
+from datetime import datetime
+from pathlib import Path
 
-from sandbox import manifests
+from devstack.api import fetch
 from sandbox.environment import Environment
 from sandbox.manifests import Json
 
-from .conftest import RATE
-from .observing import at_weight, plan, rescue
+from .observing import at_weight, judged_until, plan, rescue
+from .playing import RATE, decisions, path, start
 
 
-def test_a_cutover_outlives_prometheus_operator_and_api_server(environment: Environment) -> None:
+def test_a_cutover_outlives_prometheus_operator_and_api_server(alone: Environment) -> None:
     """Prometheus stopped at 10 %, the operator killed at 25 %, the API server away for 30 s at 50 %."""
-    load = environment.load
+    environment, load = alone, alone.load
     assert load is not None
-    for service in environment.services:
-        load.set_rate(manifests.public_host(service), 0)
-    load.set_rate("survivor.example.com", RATE)
     steps = [{"weight": weight, "hold": "40s"} for weight in (10, 25, 50, 100)]
-    environment.apply(plan("survivor", steps=steps, ceiling=25))
+    start(environment, plan("survivor", steps=steps, ceiling=25))
 
     at_weight(environment, "survivor", 10)
     environment.stack.stop_process("prometheus")
@@ -61,8 +61,7 @@ def test_a_cutover_outlives_prometheus_operator_and_api_server(environment: Envi
     time.sleep(30)
     environment.stack.start_process("kube-apiserver")
     environment.until_status("survivor", 420, phase="Completed")
-    path = [entry["toWeight"] for entry in environment.status("survivor")["ledger"] if entry["decision"] == "Advance"]
-    assert path == [10, 25, 50, 100]
+    assert path(environment.status("survivor")) == [10, 25, 50, 100]
     records = load.records("survivor.example.com")
     assert [record for record in records if record.failed and record.judged and record.revision] == []
 
@@ -71,12 +70,10 @@ def _judged(status: Json) -> int:
     return max(gate["samples"] for gate in status["gates"] if gate["name"] == "errors")
 
 
-def test_a_rollback_outlives_the_operator(environment: Environment) -> None:
+def test_a_rollback_outlives_the_operator(alone: Environment) -> None:
     """``kill -9`` as soon as the route is rolled back: the next operator finishes and says why."""
-    load = environment.load
-    assert load is not None
-    load.set_rate("relapse.example.com", RATE)
-    environment.apply(plan("relapse", steps=[{"weight": 10, "hold": "10m"}, {"weight": 100}]))
+    environment = alone
+    start(environment, plan("relapse", steps=[{"weight": 10, "hold": "10m"}, {"weight": 100}]))
     at_weight(environment, "relapse", 10)
     time.sleep(10)
     onset = environment.knobs("eks", "relapse").set(refuse=True)
@@ -90,3 +87,94 @@ def test_a_rollback_outlives_the_operator(environment: Environment) -> None:
     ledger = [entry["decision"] for entry in environment.status("relapse")["ledger"]]
     assert ledger.count("RollBack") == 1
     print("killed in mid-rollback:", rescue(environment, "relapse", onset))
+
+
+def test_a_cutover_outlives_a_gateway_and_the_data_of_prometheus(alone: Environment) -> None:
+    """At 10 % one of two gateways ends and Prometheus is restarted, at 50 % it loses its data.
+
+    Nothing moves on any of that, in either direction, and no request is judged that users did not send.
+    """
+    environment, load = alone, alone.load
+    assert load is not None
+    steps = [{"weight": weight, "hold": hold} for weight, hold in ((10, "75s"), (50, "60s"), (100, "5s"))]
+    start(environment, plan("keeper", steps=steps), rate=2 * RATE)
+
+    environment.stack.start_process("envoy-1")
+    at_weight(environment, "keeper", 10)
+    _until_both_gateways_serve(environment, "keeper")
+    lost = time.time()
+    environment.stack.stop_process("envoy-1")
+    judged = judged_until(environment, "keeper", lost + 20)
+    print("one gateway of two gone at 10 %:", judged)
+    assert 0.9 * judged.sent <= judged.samples <= judged.most
+    environment.stack.start_process("envoy-1")
+    environment.stack.restart_prometheus()
+
+    at_weight(environment, "keeper", 50)
+    # Evidence of this step, before it is lost to Prometheus.
+    time.sleep(15)
+    environment.stack.restart_prometheus(keep_data=False, away_seconds=20)
+    back = time.time()
+    status = environment.status("keeper")
+    assert (status["phase"], status["weight"]) == ("Shifting", 50)
+    assert "PrometheusUnavailable" in [entry["reason"] for entry in decisions(status, "Hold")]
+    assert environment.routed_weight("keeper") == 50
+    judged = judged_until(environment, "keeper", back)
+    print("data of Prometheus lost at 50 %:", judged)
+    assert 0 < judged.samples <= judged.most
+    environment.until_status("keeper", 240, phase="Completed")
+    status = environment.status("keeper")
+    assert path(status) == [10, 50, 100]
+    assert datetime.fromisoformat(decisions(status, "Advance")[-1]["at"]).timestamp() >= back - 1
+    records = load.records("keeper.example.com")
+    moved = next(record.at for record in records if record.revision == "a1-w10")
+    failed = [record for record in records if record.failed and record.judged and record.at > moved]
+    # Those that were under way in the gateway that ended.
+    ended = [record for record in failed if record.status == 0 and lost - 1 <= record.at <= lost + 1]
+    print("cut off with the gateway:", len(ended))
+    assert len(ended) <= RATE
+    assert failed == ended
+
+
+def test_a_wrong_token_for_prometheus_holds(alone: Environment, tmp_path: Path) -> None:
+    """The token is exchanged for a wrong one in mid-step: held with a reason, told to nobody, and forgiven."""
+    environment = alone
+    right, wrong = "tok-7f3a-right-e2e", "tok-91bc-wrong-e2e"
+    token = tmp_path / "token"
+    token.write_text(right)
+    with environment.guard(right) as guard:
+        environment.restart_operator(CUTOVER_PROMETHEUS_URL=guard.url, CUTOVER_PROMETHEUS_TOKEN_FILE=str(token))
+        try:
+            start(environment, plan("locked", steps=[{"weight": 25, "hold": "10m"}, {"weight": 100}]))
+            at_weight(environment, "locked", 25)
+            token.write_text(wrong)
+            environment.until_status("locked", 60, reason="PrometheusUnavailable")
+            time.sleep(20)
+            status = environment.status("locked")
+            assert (status["phase"], status["weight"]) == ("Shifting", 25)
+            assert (status["reason"], environment.routed_weight("locked")) == ("PrometheusUnavailable", 25)
+            print("wrong token:", status["message"])
+            assert "401" in status["message"]
+            assert guard.requests()["refused"] > 0
+            token.write_text(right + "\n")
+            corrected = time.time()
+            environment.until(
+                "judging goes on",
+                lambda: environment.status("locked")["checkpoint"]["consumedUntil"] > corrected,
+                60,
+            )
+            status = environment.status("locked")
+            assert status["reason"] in ("Judging", "AwaitingEvidence")
+            assert path(status) == [25]
+            metrics = fetch(f"http://127.0.0.1:{environment.metrics_port}/metrics").decode()
+            told = json.dumps([environment.plan("locked"), environment.events("locked")])
+            for where, text in (("plan and events", told), ("log", environment.operator_log()), ("metrics", metrics)):
+                assert right not in text, where
+                assert wrong not in text, where
+        finally:
+            environment.restart_operator()
+
+
+def _until_both_gateways_serve(environment: Environment, service: str) -> None:
+    query = f'sum by (pod) (increase(istio_requests_total{{destination_service=~".*{service}.*"}}[20s])) > 20'
+    environment.until("both gateways serve", lambda: len(environment.stack.query(query)) == 2, 60)

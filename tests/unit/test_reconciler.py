@@ -1052,3 +1052,16 @@ async def test_a_prometheus_that_the_namespace_may_not_choose_is_not_asked() -> 
     assert w.own_watched is None
     assert w.stored.reason == "InvalidSpec"
     assert "gates.prometheus" in w.stored.message
+
+
+async def test_before_the_takeover_blocks_are_wanted_from_one_point_on() -> None:
+    """Otherwise the first block would move on with every pass, and never come."""
+    w = World(spec=OWN_SPEC, status=MigrationPlanStatus(phase=Phase.PREFLIGHT, attempt=1))
+    loop = w.loop()
+    wanted = set()
+    for _ in range(3):
+        await loop.tick()
+        assert w.own_watched is not None
+        wanted.add(w.own_watched.since["checkout"])
+        w.run()
+    assert wanted == {START}

@@ -424,6 +424,8 @@ class PrometheusClient:
         text = f"{self._name} answered HTTP {status}"
         if error:
             text += f": {_short(error)}"
+        elif status in (401, 403):
+            text += "; see the credentials for it in the operator's settings"
         elif status == 200:
             text += " with something else than Prometheus' JSON"
         # Not again after a time-out: what was slow once would only add to the load.

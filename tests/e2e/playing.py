@@ -1,0 +1,72 @@
+"""How scenarios are made into tests, started and brought to their ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from sandbox import manifests
+from sandbox.environment import Environment
+from sandbox.manifests import Json
+
+Scenario = Callable[[Environment], None]
+
+#: Requests per second to each service that a scenario uses.
+RATE = 50.0
+
+
+def scenario(service: str) -> Callable[[Scenario], Any]:
+    """Make a test of a scenario that runs beside the others, on a service of its own."""
+
+    def wrap(play: Scenario) -> Any:
+        @pytest.mark.scenario(service)
+        def test(running: dict[str, Future[None]]) -> None:
+            running[service].result()
+
+        def played(environment: Environment) -> None:
+            try:
+                play(environment)
+            finally:
+                # The cores are for the scenarios that still run.
+                set_rate(environment, service, 0)
+
+        test.scenario = played  # type: ignore[attr-defined]
+        test.__doc__ = play.__doc__
+        return test
+
+    return wrap
+
+
+def set_rate(environment: Environment, service: str, rate: float) -> float:
+    """Change the requests per second to a service; return when, in unix seconds."""
+    assert environment.load is not None
+    return environment.load.set_rate(manifests.public_host(service), rate)
+
+
+def start(environment: Environment, manifest: Json, rate: float = RATE) -> None:
+    """Have users come to a service, and apply its plan."""
+    set_rate(environment, manifest["metadata"]["name"], rate)
+    environment.apply(manifest)
+
+
+def rolled_back(environment: Environment, service: str, seconds: float) -> Json:
+    """Wait until a plan has come back, in every respect; return its status."""
+    environment.until_status(service, seconds, phase="RolledBack")
+    status = environment.status(service)
+    assert status["weight"] == 0
+    assert environment.routed_weight(service) == 0
+    assert [c["status"] for c in status["conditions"] if c["type"] == "RolledBack"] == ["True"]
+    return status
+
+
+def decisions(status: Json, *kinds: str) -> list[Json]:
+    """Return the ledger's entries of these kinds, oldest first."""
+    return [entry for entry in status["ledger"] if entry["decision"] in kinds]
+
+
+def path(status: Json) -> list[int]:
+    """Return the weights that a plan was moved to, back ones included."""
+    return [entry["toWeight"] for entry in decisions(status, "Advance", "RollBack")]
