@@ -263,7 +263,7 @@ async def test_what_is_not_the_querys_fault(response: httpx.Response) -> None:
     ("status", "text"),
     [
         (400, f'{NAME} answered HTTP 400: parse error: unexpected "}}"'),
-        (401, f"{NAME} answered HTTP 401"),
+        (401, f"{NAME} answered HTTP 401; see the credentials for it in the operator's settings"),
         (302, f"{NAME} answered HTTP 302"),
         (422, f"{NAME} answered HTTP 422"),
     ],
