@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from world import DEAD, World, check, plan_spec
+from world import DEAD, FAILING, HEALTHY, LATENCIES, World, check, plan_spec
 
 from cutover.api.templates import from_object
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanStatus, Phase
@@ -44,6 +44,13 @@ FROM_TEMPLATE: dict[str, Any] = {
     "template": {"name": "cpu-throttling", "parameters": [{"name": "container", "value": "web"}]},
 }
 TEMPLATE = "ClusterGateTemplate/cpu-throttling"
+#: Steps that stay at 10 % for long, and that wait there for an approval with a timeout.
+LONG = [{"weight": 10, "hold": "2h"}, {"weight": 25}, {"weight": 100}]
+IMPATIENT: list[dict[str, Any]] = [
+    {"weight": 10, "hold": "10s", "timeout": "4m", "onTimeout": "RollBack"},
+    {"weight": 25, "approval": "Manual"},
+    {"weight": 100},
+]
 
 
 def template(limit: float, generation: int = 1) -> Any:
@@ -65,14 +72,25 @@ def template(limit: float, generation: int = 1) -> Any:
 
 
 def world(*slos: dict[str, Any], rate: float = 100.0, **fields: Any) -> World:
-    gates = {"block": "5s", "warmUp": "5s", "slos": [ERRORS, *slos]}
-    made = World(spec=plan_spec(**{"gates": gates, **fields}), rate=rate, on_decision=check)
+    made = World(spec=plan_spec(**{"gates": gates_of(*slos), **fields}), rate=rate, on_decision=check)
     made.values["throttling"], made.wrong["checkout"] = 0.1, (0.01, 0.01)
     return made
 
 
+def gates_of(*slos: dict[str, Any]) -> dict[str, Any]:
+    return {"block": "5s", "warmUp": "5s", "slos": [ERRORS, *slos]}
+
+
 def verdict(w: World, name: str) -> str:
     return next(one.verdict for one in w.status.gates if one.name == name)
+
+
+def own_harm(status: MigrationPlanStatus) -> float:
+    """Evidence of harm of the one ratio, as if it were alone."""
+    if status.checkpoint is None or not status.checkpoint.own:
+        return 0.0
+    evidence = load(status.checkpoint.own[0].evidence)
+    return evidence.harm_purse.total + sum(evidence.harm.get("errors", ()))
 
 
 def is_held(w: World, reason: HoldReason) -> bool:
@@ -192,7 +210,80 @@ def test_a_bound_is_measured_by_what_was_before() -> None:
     w.until(rolled_back, within=120)
 
 
+def test_a_bound_leads_nowhere_while_both_legs_are_ill() -> None:
+    """What they share, such as the database, is ill then: Heroku is no rescue, though it answers a probe."""
+    w = world(BOUND, steps=LONG).until_judging(10).run(60)
+    w.heroku = w.eks = FAILING
+    w.values["throttling"] = 0.4
+    w.until_reason(HoldReason.BOTH_LEGS_UNHEALTHY, within=120)
+    w.run(300)
+    assert (w.status.weight, w.decided("RollBack")) == (10, [])
+    w.heroku = w.eks = HEALTHY
+    w.until(rolled_back, within=180)
+
+
+def test_a_bound_says_nothing_before_its_weight_is_seen() -> None:
+    w = world({**BOUND, "bound": {**BOUND["bound"], "for": "0s"}})
+    w.until_phase(Phase.SHIFTING)
+    w.istiod_up = False
+    w.until(lambda status: status.weight == 10)
+    w.values["throttling"] = 0.4
+    w.run(60)
+    assert verdict(w, "throttling") == Verdict.UNDECIDED
+    assert not w.decided("RollBack")
+    w.istiod_up = True
+    w.until(rolled_back, within=120)
+
+
+def test_the_record_from_before_is_of_the_query_that_it_was_asked_of() -> None:
+    """Percent instead of fractions: a hundred times what it was is what it was."""
+    bound = {k: v for k, v in BOUND["bound"].items() if k != "max"} | {"timesBaseline": 2}
+    w = world({**BOUND, "bound": bound})
+    w.baselines["throttling"] = 0.1
+    w.until_judging(10)
+    w.values["throttling"], w.points["throttling"] = 10.0, []
+    w.edit(gates=gates_of({**BOUND, "bound": {**bound, "query": f"100 * {bound['query']}"}}))
+    w.run(300)
+    assert (w.status.weight, w.decided("RollBack")) == (10, [])
+    assert is_held(w, HoldReason.NO_DATA)
+    assert "max" in w.status.message
+
+
 # ------------------------------------------------------------------------------------------------------------- ratios
+
+
+def test_evidence_of_a_ratio_is_of_the_queries_and_limits_that_it_was_earned_with() -> None:
+    w = world(RATIO, rate=500.0, steps=LONG).until_judging(10).run(300)
+    assert verdict(w, "checkout") == Verdict.PASS
+    other = {**RATIO["ratio"], "bad": 'payment_total{leg="{{ leg }}",result="failed"}'}
+    w.edit(gates=gates_of({**RATIO, "ratio": other}))
+    w.run(10)
+    assert verdict(w, "checkout") == Verdict.UNDECIDED
+    w.run(300)
+    assert verdict(w, "checkout") == Verdict.PASS
+    w.edit(gates=gates_of({**RATIO, "ratio": {**other, "advance": {"ratio": 1, "margin": 0.0001}}}))
+    w.run(10)
+    assert verdict(w, "checkout") != Verdict.PASS
+
+
+def test_a_ratio_that_was_never_seen_of_heroku_leads_nowhere_at_full_weight() -> None:
+    """Nobody knows what is normal for it: there is nothing to compare with any more."""
+    w = world(soak="1h").until_judging(100).run(60)
+    w.wrong["checkout"] = (0.2, 0.2)
+    w.edit(gates=gates_of(RATIO))
+    w.run(1200)
+    assert (w.status.weight, w.decided("RollBack")) == (100, [])
+    assert is_held(w, HoldReason.NO_DATA)
+    assert "Heroku" in w.status.message
+
+
+def test_a_ratio_that_is_enforced_late_goes_on_with_its_evidence() -> None:
+    w = world({**RATIO, "mode": "Observe"}, steps=LONG).until_judging(10)
+    w.wrong["checkout"] = (0.01, 0.3)
+    w.until(lambda status: any((g.name, g.verdict) == ("checkout", "Fail") for g in status.gates))
+    w.run(60)
+    w.edit(gates=gates_of(RATIO))
+    w.until(rolled_back, within=30)
 
 
 def test_a_ratio_that_is_worse_leads_back_and_is_named() -> None:
@@ -347,6 +438,18 @@ def test_harm_leads_back_whatever_the_own_gates_say() -> None:
     w.until(rolled_back, within=60)
 
 
+def test_queries_that_were_not_asked_yet_are_no_failure() -> None:
+    w = world(BOUND)
+    w.asked = False
+    w.run(30)
+    assert (w.status.phase, w.status.reason) == (Phase.PREFLIGHT, "Preflight")
+    assert "gate-queries: gate throttling: not asked yet" in w.status.message
+    assert not w.events
+    w.until_reason(HoldReason.PREFLIGHT_FAILED, within=200)
+    w.asked = True
+    w.until_judging(10)
+
+
 def test_a_query_that_is_refused_keeps_a_plan_from_starting() -> None:
     w = world(BOUND)
     w.problems["throttling"] = QueryProblem(Verdict.QUERY_ERROR, "1:5: parse error: unexpected <op:->", w.now)
@@ -365,6 +468,106 @@ def test_prometheus_away_leads_nowhere() -> None:
     w.run(600)
     assert w.status.weight == 25
     assert w.status.reason == HoldReason.PROMETHEUS_UNAVAILABLE
+
+
+@pytest.mark.parametrize("slo", [BOUND, RATIO], ids=["bound", "ratio"])
+@pytest.mark.parametrize("kind", PROBLEMS)
+def test_a_step_that_has_passed_does_not_time_out_for_a_query_without_an_answer(
+    slo: dict[str, Any], kind: Verdict
+) -> None:
+    """It waits for its approval; the hold for want of a verdict has not come yet."""
+    w = world(slo, rate=500.0, steps=IMPATIENT).until_judging(10).run(300)
+    assert w.status.reason == HoldReason.AWAITING_APPROVAL
+    w.problems[slo["name"]] = QueryProblem(kind, "it is broken", w.now)
+    w.run(20)
+    del w.problems[slo["name"]]
+    w.run(20)
+    assert (w.status.weight, w.decided("RollBack")) == (10, [])
+
+
+def test_a_step_that_has_passed_does_not_time_out_for_a_single_sample_outside() -> None:
+    w = world(BOUND, rate=500.0, steps=IMPATIENT).until_judging(10).run(300)
+    assert w.status.reason == HoldReason.AWAITING_APPROVAL
+    w.values["throttling"] = 0.4
+    w.run(10)
+    w.values["throttling"] = 0.1
+    w.run(30)
+    assert (w.status.weight, w.decided("RollBack")) == (10, [])
+
+
+@pytest.mark.parametrize("slo", [BOUND, RATIO], ids=["bound", "ratio"])
+@pytest.mark.parametrize("kind", PROBLEMS)
+def test_the_soak_does_not_end_without_a_verdict(slo: dict[str, Any], kind: Verdict) -> None:
+    w = world(slo, rate=500.0, soak="2m").until_judging(100, within=1800)
+    w.run(110)
+    w.problems[slo["name"]] = QueryProblem(kind, "it is broken", w.now)
+    w.run(60)
+    assert w.status.phase is Phase.SOAKING
+    assert slo["name"] in w.status.message
+    del w.problems[slo["name"]]
+    w.until(completed, within=60)
+
+
+@pytest.mark.parametrize("kind", PROBLEMS)
+def test_a_verdict_that_is_missing_is_told_also_beside_evidence_that_is_not_enough_in_company(kind: Verdict) -> None:
+    """Alone it would fail: that must not hide that nothing has been seen since."""
+    w = world(RATIO, BOUND, steps=LONG).until_judging(10)
+    w.wrong["checkout"] = (0.01, 0.3)
+    w.until(lambda status: own_harm(status) >= 100)
+    assert not w.decided("RollBack")
+    w.problems["checkout"] = QueryProblem(kind, "it is broken", w.now)
+    w.pending_own.clear()
+    del w.wrong["checkout"]
+    w.run(15)
+    if not w.decided("RollBack"):
+        assert verdict(w, "checkout") == kind
+
+
+# ------------------------------------------------------------------------------------------------- what observing holds
+
+
+def test_a_record_that_only_an_observed_bound_needs_holds_nothing() -> None:
+    bound = {k: v for k, v in BOUND["bound"].items() if k != "max"} | {"timesBaseline": 2}
+    w = world({**BOUND, "mode": "Observe", "bound": bound}).until_judging(10)
+    assert verdict(w, "throttling") == Verdict.NO_DATA
+    w.until(completed, within=3600)
+
+
+def test_latencies_that_are_only_observed_need_no_traffic_first() -> None:
+    latency = {"name": "latency", "mode": "Observe", "latency": {}}
+    w = world(latency)
+    w.histogram = type(LATENCIES)({100.0: 5.0, float("inf"): 5.0})
+    w.until_judging(10)
+
+
+def test_a_template_that_only_an_observed_gate_needs_holds_nothing() -> None:
+    w = world({**FROM_TEMPLATE, "mode": "Observe"})
+    w.templates[TEMPLATE] = template(0.25)
+    w.until_judging(10)
+    del w.templates[TEMPLATE]
+    w.until(completed, within=3600)
+
+
+# ------------------------------------------------------------------------------------------------------- plan's edits
+
+
+def test_an_edit_that_lowers_a_guard_is_told() -> None:
+    w = world(BOUND, RATIO, steps=LONG).until_judging(10).run(30)
+    wider = {"name": "errors", "errors": {"tolerate": {"ratio": 2, "margin": 0.1}}}
+    looser = {**BOUND, "bound": {**BOUND["bound"], "max": 0.9}}
+    gates = {"block": "5s", "warmUp": "5s", "slos": [wider, looser, {**RATIO, "mode": "Observe"}]}
+    w.edit(gates=gates)
+    w.run(10).restart()
+    w.run(30)
+    (entry,) = [entry for entry in w.status.ledger if entry.decision == "Gates"]
+    assert (entry.reason, entry.from_weight, entry.to_weight) == ("PlanEdited", 10, 10)
+    assert "errors: harm above 1.25 p + 0.1 %" in entry.message
+    assert "throttling: at most 0.25" in entry.message
+    assert "checkout: Enforce → Observe" in entry.message
+    w.edit(gates=gates_of())
+    w.run(30)
+    assert "throttling was removed" in w.status.ledger[-1].message
+    assert w.decided("Gates") == [(10, 10), (10, 10)]
 
 
 # --------------------------------------------------------------------------------------------------------- templates

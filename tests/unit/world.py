@@ -22,6 +22,7 @@ from cutover.api.v1alpha1 import (
     MigrationPlanStatus,
     Mode,
     OnDelete,
+    OnTimeout,
     Phase,
 )
 from cutover.core import gate
@@ -33,7 +34,7 @@ from cutover.core.observation import Histogram, Observation, Plan, Probe, Sample
 from cutover.core.own import GateReading, OwnGate, QueryProblem
 from cutover.core.revision import desired_revision
 from cutover.core.rules import gate_rules
-from cutover.core.steps import next_step
+from cutover.core.steps import current_step, next_step
 from cutover.core.verdicts import Verdict
 
 #: Monday 2027-01-11, 10:00:00 UTC; a multiple of any block.
@@ -115,7 +116,10 @@ class World:
     values: dict[str, float | None] = field(default_factory=dict)
     wrong: dict[str, tuple[float, float]] = field(default_factory=dict)
     problems: dict[str, QueryProblem] = field(default_factory=dict)
+    asked: bool = True
     baselines: dict[str, float] = field(default_factory=dict)
+    #: What no exporter should give, and some do: every value and count of the own gates, while it is set.
+    odd: float | None = None
 
     # What is broken, or will break.
     prometheus_up: bool = True
@@ -127,6 +131,8 @@ class World:
     routes_readable: bool = True
     probes_answered: bool = True
     crash_at: tuple[int, str] | None = None
+    #: Seconds by which the time that the operator judges by is wrong.
+    ahead: float = 0.0
 
     # What the API server and the gateway have.
     stored: MigrationPlanStatus = field(default_factory=MigrationPlanStatus)
@@ -226,6 +232,8 @@ class World:
     def _read_own(self, own: OwnGate) -> GateReading:
         """Return what is known of an own gate: as blocks come, with the lag of a scrape."""
         checkpoint, name = self.working.checkpoint, own.name
+        if not self.asked:
+            return GateReading()
         baseline = self.baselines.get(name)
         if not self.prometheus_up:
             problem = QueryProblem(Verdict.NO_DATA, "Prometheus at prometheus does not answer", self.now)
@@ -250,7 +258,7 @@ class World:
     def tick(self) -> float:
         """Make one pass; return the seconds until the next."""
         plan, seen = self.plan(), self.observe()
-        decision = decide(plan, seen, self.now)
+        decision = decide(plan, seen, self.now + self.ahead)
         if self.on_decision is not None:
             self.on_decision(self, plan, seen, decision)
         try:
@@ -272,7 +280,8 @@ class World:
                     if self.status_writes_fail:
                         raise Refused
                     wire = decision.status.to_wire()
-                    assert len(json.dumps(wire)) < 32 * 1024
+                    # Templates in force cannot be cut: the operator judges by them.
+                    assert len(json.dumps(wire)) - len(json.dumps(wire.get("templates", []))) < 32 * 1024
                     self.stored = MigrationPlanStatus.model_validate(wire)
                     self.writes.append((self.now, self.stored))
                     self.working, self.pending, self.pending_own = decision.status, (), {}
@@ -346,13 +355,15 @@ class World:
         """Record what the team's own metrics are at the end of a block. One request of ten is an event of theirs."""
         for name, value in self.values.items():
             if value is not None:
-                self.points.setdefault(name, []).append((end, value))
+                self.points.setdefault(name, []).append((end, value if self.odd is None else self.odd))
         for name, (heroku, eks) in self.wrong.items():
             last = self.blocks[-1]
             legs = [
                 Counts(counts.requests / 10, counts.requests / 10 * part)
                 for counts, part in ((last.heroku, heroku), (last.eks, eks))
             ]
+            if self.odd is not None:
+                legs = [Counts(self.odd, self.odd), Counts(self.odd, self.odd)]
             self.events_of.setdefault(name, []).append(Block(last.start, last.end, *legs, gap=gap))
 
     def _propagate(self) -> None:
@@ -452,12 +463,13 @@ def check(world: World, plan: Plan, seen: Observation, decision: Decision) -> No
     before, after = plan.status, decision.status
     old, new = before.weight or 0, after.weight or 0
     kinds = [type(action) for action in decision.actions]
-    assert decide(plan, seen, world.now) == decision, "not deterministic"
+    assert decide(plan, seen, world.now + world.ahead) == decision, "not deterministic"
     assert decision.requeue_after >= 0
     assert after.message, f"nothing is said about {after.reason}"
     assert len(after.ledger) <= 30
     if new > old:
         _check_advance(plan, seen, decision, old, new)
+    _check_templates(plan, decision)
     for action in decision.actions:
         if isinstance(action, SetWeight):
             assert action.weight == new
@@ -467,6 +479,7 @@ def check(world: World, plan: Plan, seen: Observation, decision: Decision) -> No
     if after.phase is Phase.ROLLING_BACK and before.phase is not Phase.ROLLING_BACK:
         assert new == 0
         assert kinds == [SetWeight, WriteStatus], "a rollback is one write of the route, and then the status"
+        _check_rollback(plan, seen, decision)
     elif new != old:
         assert kinds == [WriteStatus, SetWeight], "the intent is fenced before the route is written"
     assert WriteStatus in kinds or (before.phase, before.weight, before.reason) == (
@@ -496,8 +509,68 @@ def _check_advance(plan: Plan, seen: Observation, decision: Decision, old: int, 
         judged = gate.judge(_evidence(plan, seen), rules=gate_rules(plan.spec), weight=old, next_weight=new)
         assert judged.safe
         assert not judged.worse
-        for one in decision.status.gates or plan.status.gates:
+        enforced = {own.name for own in resolve(plan, seen.templates).gates if own.enforced}
+        assert enforced <= {one.name for one in decision.status.gates}, "a gate was not asked"
+        for one in decision.status.gates:
             assert one.mode is Mode.OBSERVE or one.verdict == Verdict.PASS, f"{one.name} does not pass: {one.evidence}"
+
+
+def _check_rollback(plan: Plan, seen: Observation, decision: Decision) -> None:
+    """Only harm that a gate which decides has found leads back, or a person, or a timeout that says so."""
+    entry, spec = decision.status.ledger[-1], plan.spec
+    own = {one.name: one for one in resolve(plan, seen.templates).gates}
+    assert entry.decision == "RollBack"
+    match entry.reason:
+        case "Requested":
+            assert spec.ceiling == 0 or plan.annotations.get("cutover.dev/rollback") == f"a{decision.status.attempt}"
+        case "Resumed":
+            assert seen.traffic is not None
+            assert seen.traffic.revision.endswith("-rollback")
+        case "StepTimeout":
+            step = current_step(spec, plan.status.weight or 0)
+            assert step is not None
+            assert step.on_timeout is OnTimeout.ROLL_BACK
+            for one in decision.status.gates:
+                silent = one.verdict in (Verdict.NO_DATA, Verdict.QUERY_ERROR, Verdict.AMBIGUOUS)
+                assert one.mode is Mode.OBSERVE or not silent, f"{one.name} says nothing"
+        case "EvidenceOfHarm":
+            name = entry.message.split("EKS is worse (")[1].split(")")[0]
+            slos = [slo for slo in spec.gates.slos if slo.mode is Mode.ENFORCE]
+            assert (
+                (name in own and own[name].enforced)
+                or name == "alive"
+                or any(slo.errors is not None if name == "errors" else slo.latency is not None for slo in slos)
+            ), f"{name} does not decide"
+        case "BoundExceeded":
+            name = entry.message.split("gate ")[1].split(":")[0]
+            slo, points = own[name].slo, seen.own[name].points
+            assert own[name].enforced
+            assert isinstance(slo, BoundSlo)
+            assert plan.status.checkpoint is not None
+            first = points[-1][0] - slo.for_.total_seconds()
+            lately = [value for at, value in points if at >= first]
+            # These worlds have no min and no baseline that is lower than max.
+            assert all(slo.max is None or not value <= slo.max for value in lately)
+            assert slo.max is None or len(lately) > slo.for_.total_seconds() / 10
+        case _:
+            raise AssertionError(f"nothing leads back for {entry.reason}")
+
+
+def _check_templates(plan: Plan, decision: Decision) -> None:
+    """What a template said when the step began is in force until the next, and a change is told."""
+    before, after = plan.status, decision.status
+    edited = plan.generation != before.observed_generation
+    if before.phase not in (Phase.SHIFTING, Phase.SOAKING) or after.phase is Phase.PREFLIGHT or edited:
+        return
+    known = {one.gate: (one.template, one.definition) for one in before.templates}
+    changed = [
+        one for one in after.templates if known.get(one.gate, (one.template, one.definition))[1] != one.definition
+    ]
+    if changed:
+        assert (after.weight or 0) > (before.weight or 0), "a template's change came in the middle of a step"
+        told = [entry for entry in after.ledger[-2:] if (entry.decision, entry.reason) == ("Gates", "TemplateChanged")]
+        assert told
+        assert all(one.gate in told[0].message for one in changed)
 
 
 def _evidence(plan: Plan, seen: Observation) -> gate.Evidence:

@@ -464,6 +464,7 @@ class GateStatus(Model):
         description="Pass, Fail, Undecided, InsufficientTraffic, NoData, QueryError or Ambiguous; only Fail rolls back."
     )
     evidence: str = Field(default="", description="One sentence with the numbers.")
+    limits: str = Field(default="", description="What is tolerated, and what lets the next step begin.")
     heroku: str = Field(default="", description="Heroku's number, for people.")
     eks: str = Field(default="", description="EKS' number, for people.")
     samples: int = Field(default=0, description="Requests of both legs that were judged in this step.")
@@ -492,6 +493,7 @@ class BoundBaseline(Model):
 
     gate: str = Field(description="Name of the SLO.")
     value: float = Field(description="95th percentile of the last day.")
+    about: str = Field(default="", description="Which query gave it, in short.")
 
 
 class BacktestStep(Model):
@@ -543,6 +545,7 @@ class OwnEvidence(Model):
     """What a restarted operator needs to go on judging one of the team's own ratios."""
 
     gate: str = Field(description="Name of the SLO.")
+    about: str = Field(default="", description="What it is evidence of, in short: queries and limits.")
     consumed_until: float = Field(description="Unix seconds; end of the last judged block.")
     gaps: int = Field(default=0, description="Blocks in a row, up to the last one, that could not be judged.")
     evidence: str = Field(default="", description="The judge's state, as JSON for itself.")

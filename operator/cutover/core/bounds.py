@@ -78,7 +78,7 @@ def judge(slo: BoundSlo, reading: GateReading, *, baseline: float | None, since:
         Unix seconds.
     """
     limits = _limits(slo, baseline)
-    points = [point for point in reading.points if point[0] >= since]
+    points = [(at, value) for at, value in reading.points if at >= since and math.isfinite(value)]
     number = points[-1][1] if points else None
     value = "" if number is None else f"{number:.4g}, {limits.text}".rstrip(", ")
 
@@ -92,10 +92,13 @@ def judge(slo: BoundSlo, reading: GateReading, *, baseline: float | None, since:
         return say(Verdict.UNDECIDED, "not asked yet")
     if number is None:
         if now - since <= max(hole, LONGEST_SILENCE):
-            return say(Verdict.UNDECIDED, "not asked yet since the weight is what it is")
-        return say(Verdict.NO_DATA, "the query gives no value")
+            return say(Verdict.UNDECIDED, "no value yet since the weight was seen")
+        return say(Verdict.NO_DATA, "the query gives no value; ask it in Prometheus: are its metrics there?")
     if now - reading.asked_at > max(hole, LONGEST_SILENCE):
-        return say(Verdict.NO_DATA, f"Prometheus was asked {_span(now - reading.asked_at)} ago for the last time")
+        return say(
+            Verdict.NO_DATA,
+            f"Prometheus was asked {_span(now - reading.asked_at)} ago for the last time; does it answer?",
+        )
     if reading.asked_at - points[-1][0] > hole:
         return say(Verdict.NO_DATA, f"the newest value is {_span(reading.asked_at - points[-1][0])} old")
 
@@ -108,7 +111,7 @@ def judge(slo: BoundSlo, reading: GateReading, *, baseline: float | None, since:
     lasting = f" for {_span(outside)}" if outside else ""
     if outside >= needed:
         return say(Verdict.FAIL, f"{number:.4g}, outside{lasting}; tolerated is {limits.text}", outside)
-    sentence = f"{number:.4g}, outside{lasting}; tolerated is {limits.text}, or less than {_span(needed)} of it"
+    sentence = f"{number:.4g}, outside{lasting}; tolerated is {limits.text}; fails after {_span(needed)} outside"
     return say(Verdict.UNDECIDED, sentence, outside)
 
 
@@ -134,7 +137,7 @@ def _limits(slo: BoundSlo, baseline: float | None) -> _Limits:
     if slo.times_baseline is not None:
         times = f"{slo.times_baseline:.4g} times the value before the migration"
         if baseline is None:
-            unknown = f"tolerated is at most {times}, which is not known: the query gave nothing then"
+            unknown = f"tolerated is at most {times}, which is not known: it is recorded before the first step only; write max instead"
         elif not 0 < baseline < math.inf:
             # A multiple of nothing tolerates nothing: an idle pod's throttling would roll back with the first request.
             unknown = f"tolerated is at most {times}, which was {baseline:.4g}; write max instead"

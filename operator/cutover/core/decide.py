@@ -27,6 +27,7 @@ from cutover.api.v1alpha1 import (
     Checkpoint,
     MigrationPlanSpec,
     MigrationPlanStatus,
+    Mode,
     OnBreach,
     OnDelete,
     OnTimeout,
@@ -37,7 +38,7 @@ from cutover.api.v1alpha1 import (
 )
 from cutover.core import gate, preflight, schedule
 from cutover.core.actions import Action, Decision, Event, Finalize, SetWeight, WriteStatus
-from cutover.core.assessment import Assessment, assess
+from cutover.core.assessment import Assessment, assess, edits
 from cutover.core.backtest import least_seconds
 from cutover.core.baseline import LEAST_REQUESTS, choose_thresholds
 from cutover.core.conditions import conditions
@@ -46,7 +47,7 @@ from cutover.core.judging import GAPS_UNTIL_NO_DATA, dump_evidence, load_evidenc
 from cutover.core.ledger import note, note_hold, note_repair, shorten
 from cutover.core.observation import Observation, Plan
 from cutover.core.own import OwnGate
-from cutover.core.own_judging import begin_step, judge_own, take_in_own
+from cutover.core.own_judging import begin_step, judge_own, limits_text, take_in_own
 from cutover.core.revision import desired_revision, revision, rollback_revision
 from cutover.core.rules import gate_rules, thresholds_wanted
 from cutover.core.share import LEAST_REQUESTS as LEAST_SHARE_REQUESTS
@@ -68,6 +69,8 @@ RAISE_LIFETIME_SECONDS = 60.0
 TEMPLATES_SECONDS = 5.0
 #: Characters of a message in the status; it is repeated in the conditions.
 LONGEST_MESSAGE = 1000
+#: Gates that a message tells of; the status has an entry for each.
+MOST_TOLD = 3
 #: A person's wish to go back, for one attempt: ``cutover.dev/rollback: a1``.
 ROLLBACK_ANNOTATION = "cutover.dev/rollback"
 #: A person's leave to enter a step with manual approval: ``cutover.dev/approve: a1-w25``.
@@ -143,6 +146,7 @@ def resolve(plan: Plan, templates: Mapping[str, Template | str], *, frozen: bool
         plan_name=plan.name,
         namespace=plan.namespace,
         frozen=plan.status.templates if frozen else (),
+        kept=plan.status.templates,
         templates=templates,
     )
 
@@ -156,11 +160,11 @@ def baselines_wanted(status: MigrationPlanStatus, gates: Iterable[OwnGate]) -> t
     """Return the bounds whose value before the migration is still to be recorded."""
     if status.phase is not Phase.BASELINE:
         return ()
-    known = {one.gate for one in status.baseline.bounds} if status.baseline else set()
+    known = {(one.gate, one.about) for one in status.baseline.bounds} if status.baseline else set()
     return tuple(
         own.name
         for own in gates
-        if isinstance(own.slo, BoundSlo) and own.slo.times_baseline is not None and own.name not in known
+        if isinstance(own.slo, BoundSlo) and own.slo.times_baseline is not None and (own.name, own.about) not in known
     )
 
 
@@ -287,6 +291,11 @@ class _Pass:
         status = status.model_copy(update={"preflight": checks})
         if not preflight.passed(checks):
             detail = "; ".join((preflight.summary(checks), *self.seen.errors))
+            open_checks = [check for check in checks if not preflight.passed((check,))]
+            if open_checks == [check for check in queries if check.status == preflight.UNKNOWN] and (
+                self.now - self._since(status) < SHARE_DEADLINE_SECONDS
+            ):
+                return _Outcome(status, "Preflight", detail, requeue=1)
             # A hiccup of the API server is nothing that people have to mend first.
             unanswered = self.seen.workload is None or any(check.status == preflight.UNKNOWN for check in queries)
             return self._hold(status, HoldReason.PREFLIGHT_FAILED, detail, requeue=2 if unanswered else 10)
@@ -360,7 +369,10 @@ class _Pass:
                 )
                 if self.now - self._since(status) < SHARE_DEADLINE_SECONDS:
                     return _Outcome(status, "Recording", message, requeue=self.block_seconds)
-                return self._hold(status, HoldReason.INSUFFICIENT_TRAFFIC, message)
+                enforced = any(slo.latency is not None and slo.mode is Mode.ENFORCE for slo in spec.gates.slos)
+                if enforced or not histogram.total:
+                    return self._hold(status, HoldReason.INSUFFICIENT_TRAFFIC, message)
+                # What is only observed holds nothing: it makes do with the few that there are.
             try:
                 slow, very_slow = choose_thresholds(histogram)
             except ValueError as problem:
@@ -369,6 +381,7 @@ class _Pass:
                 update={"requests": round(histogram.total), "slow_ms": slow, "very_slow_ms": very_slow}
             )
         status = status.model_copy(update={"baseline": baseline})
+        gates = {own.name: own for own in self._resolve().gates}
         for bound in self._baselines_wanted(status):
             reading = self.seen.own.get(bound)
             if reading is None or reading.baseline is None:
@@ -376,8 +389,14 @@ class _Pass:
                 message = f"gate {bound}: its value before the migration is not known: {why}"
                 if self.now - self._since(status) < SHARE_DEADLINE_SECONDS:
                     return _Outcome(status, "Recording", message, requeue=self.block_seconds)
+                if not gates[bound].enforced:
+                    continue  # it goes without a verdict
                 return self._hold(status, HoldReason.NO_DATA, message)
-            known = (*baseline.bounds, BoundBaseline(gate=bound, value=float(f"{reading.baseline:.6g}")))
+            value = float(f"{reading.baseline:.6g}")
+            known = (
+                *(one for one in baseline.bounds if one.gate != bound),
+                BoundBaseline(gate=bound, value=value, about=gates[bound].about),
+            )
             baseline = baseline.model_copy(update={"bounds": known})
             status = status.model_copy(update={"baseline": baseline})
         if spec.baseline.backtest and baseline.backtest is None:
@@ -406,12 +425,19 @@ class _Pass:
         checkpoint = self._take_in(status)
         judgement = self._assess(status, checkpoint)
         observed = checkpoint.observed_at is not None
+        limits = {str(rule.name): limits_text(rule.harm, rule.advance) for rule in gate_rules(self.plan.spec).metrics}
+        gates = judgement.status(self.seen.queries, limits=limits, mesh=weight > 0)
+        if weight and (edited := edits(status.gates, gates)):
+            # No guard is lowered without a line.
+            text = "; ".join(edited)
+            ledger = note(status, "Gates", to=weight, reason="PlanEdited", message=text, now=self.time)
+            status = status.model_copy(update={"ledger": ledger})
         status = status.model_copy(
             update={
                 "checkpoint": checkpoint,
                 "share": self._share(checkpoint),
                 "templates": self._resolve().resolved,
-                "gates": judgement.status(self.seen.queries, mesh=weight > 0),
+                "gates": gates,
                 "gate": judgement.summary(observed=observed, at_full=weight == 100) if weight else "",
                 "evidence": judgement.evidence() if weight else None,
             }
@@ -424,8 +450,9 @@ class _Pass:
         if self._late(max(checkpoint.consumed_until, checkpoint.weight_since)):
             # A clock says that the hold is over, or the timeout; what happened meanwhile is not known yet.
             return _Outcome(status, "CatchingUp", "reading what happened since the last checkpoint", requeue=1)
-        # A step that has passed does not time out, however long people keep it from the next one.
-        passed = hold is None and observed and (judgement.safe or weight == 100)
+        # A step that has passed does not time out, however long people keep it from the next one. Nor does one for want of
+        # data, or for a bound that is outside for a moment: that passes, or becomes a failure or a hold of its own.
+        passed = hold is None and observed and (judgement.legs.safe or judgement.mute is not None or weight == 100)
         if not passed and (late := self.timed_out(status, hold)):
             return late
         if hold is not None:
@@ -534,6 +561,9 @@ class _Pass:
             return self._hold(status, HoldReason.UNDECIDED, f"{message}; it goes on until that is settled")
         if outside := judgement.outside():
             return self._held(status, outside)
+        if mute := judgement.mute:
+            message = f"the soak is over, but gate {mute.gate.name} has no verdict: {mute.sentence}"
+            return _Outcome(status, "Soaking", message, requeue=self.block_seconds)
         if spec.suspend:
             message = "spec.suspend is set; set it to false to end the soak, which is over"
             return self._hold(status, HoldReason.SUSPENDED, message)
@@ -556,6 +586,9 @@ class _Pass:
             without_control = True  # a bound says nothing of Heroku
         if judgement.legs.heroku_dead:
             message = f"{detail}; Heroku answers far fewer requests than its weight: mend one of them"
+            return self._hold(status, HoldReason.BOTH_LEGS_UNHEALTHY, message)
+        if judgement.legs.both_unhealthy and not judgement.legs.worse:
+            message = f"{detail}; both legs fail far more than before: mend what they share"
             return self._hold(status, HoldReason.BOTH_LEGS_UNHEALTHY, message)
         if self.plan.spec.on_breach is OnBreach.HOLD:
             leave = f"annotate the plan {ROLLBACK_ANNOTATION}=a{status.attempt} to go back"
@@ -886,7 +919,12 @@ class _Pass:
         if changed:
             message, weight = "; ".join(changed), status.weight or 0
             ledger = note(status, "Gates", to=weight, reason="TemplateChanged", message=message, now=self.time)
-            status = status.model_copy(update={"ledger": ledger})
+            before = {(one.gate, one.definition) for one in status.templates}
+            other = {one.gate for one in newest.resolved if (one.gate, one.definition) not in before}
+            # What is other from now on is told here, and is no edit of the plan.
+            silent = {"limits": "", "queries": ()}
+            gates = tuple(one.model_copy(update=silent) if one.name in other else one for one in status.gates)
+            status = status.model_copy(update={"ledger": ledger, "gates": gates})
         return status.model_copy(update={"templates": newest.resolved})
 
     def _take_in(self, status: MigrationPlanStatus) -> Checkpoint:
@@ -920,12 +958,16 @@ class _Pass:
         target = next_step(spec, weight)
         next_weight = target.weight if target else 100
         mesh = gate.judge(load_evidence(checkpoint), rules=gate_rules(spec), weight=weight, next_weight=next_weight)
+        gates = self._resolve().gates
+        asked = {(one.name, one.about) for one in gates}
         own = judge_own(
             checkpoint,
-            self._resolve().gates,
+            gates,
             self.seen.own,
             spec=spec,
-            baselines={one.gate: one.value for one in status.baseline.bounds} if status.baseline else {},
+            baselines={one.gate: one.value for one in status.baseline.bounds if (one.gate, one.about) in asked}
+            if status.baseline
+            else {},
             weight=weight,
             next_weight=next_weight,
             now=self.now,
@@ -976,7 +1018,9 @@ class _Pass:
             text += f", evidence of harm {legs.harm:.0f} of {legs.harm_limit:.0f}"
         if legs.seconds_to_safe:
             text += f", about {_span(legs.seconds_to_safe)} at this traffic"
-        return "; ".join((text, *(f"gate {one.gate.name}: {one.sentence}" for one in judgement.unmet)))
+        unmet = [f"gate {one.gate.name}: {one.sentence}" for one in judgement.unmet]
+        more = [f"{len(unmet) - MOST_TOLD} more gates do not pass"] if len(unmet) > MOST_TOLD else []
+        return "; ".join((text, *unmet[:MOST_TOLD], *more))
 
     # ---------------------------------------------------------------------------------------------------- the writes
 

@@ -31,8 +31,8 @@ STEP_LUMP = 0.1
 FLOW = WATCH_MONEY * 320.0
 """Sets the flow of the watch money: it begins with 0.6/320 per interval (1/192 where all the money is for watching)."""
 
-VERSION = 2
-"""Of the stored evidence. Since 2 bags of harm hold shares of the money."""
+VERSION = 3
+"""Of the stored evidence. Since 2 bags of harm hold shares of the money, since 3 a proof of safety is remembered."""
 
 Bag = tuple[float, ...]
 """Money per strength of belief, in the order of the strengths."""
@@ -75,7 +75,15 @@ def log_factor(psi: float, bad_b: float, bad_a: float, total_b: float, c: float,
     return bad_b * (math.log(psi) + log_v) + bad_a * log_v - total_b * margin * (psi - 1.0) / (1.0 + psi * c)
 
 
-def bet(bag: Bag, log_factors: tuple[float, ...], *, cap: float, temper: float = 1.0, top: float = TOP) -> Bag:
+def bet(
+    bag: Bag,
+    log_factors: tuple[float, ...],
+    *,
+    cap: float,
+    temper: float = 1.0,
+    top: float = TOP,
+    most_lost: float = math.inf,
+) -> Bag:
     """Wager the bag on one block.
 
     Parameters
@@ -91,8 +99,14 @@ def bet(bag: Bag, log_factors: tuple[float, ...], *, cap: float, temper: float =
         Divides the logarithms first; fair for 1 and above (Jensen).
     top
         Each part is clipped here.
+    most_lost
+        The most that one block may take away, in nats. Raising a factor is **not** fair: with a limit this is no wager
+        any more, and may only decide whether something that was proven before still stands.
     """
-    moved = (min(top, money * math.exp(min(cap, log / temper))) for money, log in zip(bag, log_factors, strict=True))
+    moved = (
+        min(top, money * math.exp(max(-most_lost, min(cap, log / temper))))
+        for money, log in zip(bag, log_factors, strict=True)
+    )
     return tuple(money if money >= DUST else 0.0 for money in moved)
 
 
@@ -105,6 +119,15 @@ def add(bag: Bag, money: float) -> Bag:
 def empty(parts: int) -> Bag:
     """Return a bag without money."""
     return (0.0,) * parts
+
+
+def remaining(money: float, flow: float, intervals: float) -> float:
+    """Return what remains of money that flows in ever more slowly, and never runs out, after some more intervals.
+
+    Of ``W`` at first there remains ``W*T/(t + T)`` at time ``t``. The reciprocal grows by 1/flow per interval, with
+    ``flow = W*T``, so no clock needs to be stored.
+    """
+    return money * flow / (flow + money * intervals)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +172,7 @@ class Purse:
             The purse afterwards and the money.
         """
         lump = min(STEP_LUMP, self.steps / 2.0) if first else 0.0
-        # What remains is W*T/(t + T). Its reciprocal grows by 1/(W*T) per interval, so no clock needs to be stored.
-        watch = self.watch * FLOW / (FLOW + self.watch * intervals)
+        watch = remaining(self.watch, FLOW, intervals)
         return Purse(self.steps - lump, watch), lump + (self.watch - watch)
 
 
@@ -189,6 +211,10 @@ class Evidence:
         Money not yet put in; ``harm_purse`` is shared by all metrics.
     safety_money
         Money of the advance test that is not yet put in, the same for each metric.
+    proven
+        Metrics whose bag of the advance test has been at its limit in this step.
+    lately
+        Counts that were judged for safety in this step (Heroku, EKS), fading with age.
     pool
         Thin blocks that wait to be judged together (Heroku, EKS), and their seconds.
     reference
@@ -214,6 +240,8 @@ class Evidence:
     heroku_purse: Purse = _ALIVE_UNTOUCHED
     harm_purse: Purse = _UNTOUCHED
     safety_money: float = 1.0
+    proven: frozenset[str] = frozenset()
+    lately: tuple[Counts, Counts] = (_NOTHING, _NOTHING)
     pool: tuple[Counts, Counts] = (_NOTHING, _NOTHING)
     pool_seconds: float = 0.0
     reference: Counts = _NOTHING
@@ -254,6 +282,8 @@ class Evidence:
                 *_short((self.harm_purse.steps, self.harm_purse.watch)),
                 *_short((self.safety_money,)),
             ],
+            "proven": sorted(self.proven),
+            "lately": [*_short(_fields(self.lately[0])), *_short(_fields(self.lately[1]))],
             "pool": [*_short_counts(self.pool[0]), *_short_counts(self.pool[1]), *_short((self.pool_seconds,))],
             "ref": _short_counts(self.reference),
             "total": [*_short_counts(self.total[0]), *_short_counts(self.total[1]), *_short((self.total_seconds,))],
@@ -278,10 +308,13 @@ class Evidence:
             raise ValueError(f"stored evidence has version {data.get('v')!r}, this judge reads version {VERSION}")
         purses = _numbers(data, "purses", 7)
         pool, total = _numbers(data, "pool", 11), _numbers(data, "total", 11)
+        lately, proven = _numbers(data, "lately", 10), data.get("proven")
         blocks, silent = _numbers(data, "blocks", 3), _numbers(data, "silent", 2)
         recent = data.get("recent")
         if not isinstance(recent, list):
             raise ValueError("stored evidence: 'recent' must be a list")  # noqa: TRY004
+        if not isinstance(proven, list) or not all(isinstance(name, str) for name in proven):
+            raise ValueError(f"stored evidence: 'proven' must be a list of names, not {proven!r}")
         return cls(
             alive=_numbers(data, "alive", len(DEAD)),
             heroku=_numbers(data, "heroku", len(DEAD)),
@@ -292,6 +325,8 @@ class Evidence:
             heroku_purse=Purse(purses[2], purses[3]),
             harm_purse=Purse(purses[4], purses[5]),
             safety_money=purses[6],
+            proven=frozenset(proven),
+            lately=(Counts(*lately[0:5]), Counts(*lately[5:10])),
             pool=(Counts(*pool[0:5]), Counts(*pool[5:10])),
             pool_seconds=pool[10],
             reference=Counts(*_numbers(data, "ref", 5)),
@@ -313,9 +348,13 @@ def _short(numbers: Sequence[float], digits: int = 6) -> list[float]:
     return [int(number) if number.is_integer() and number < 10**digits else number for number in rounded]
 
 
+def _fields(counts: Counts) -> tuple[float, ...]:
+    return (counts.requests, counts.errors, counts.timed, counts.slow, counts.very_slow)
+
+
 def _short_counts(counts: Counts) -> list[float]:
     # What weeks have counted must not swallow the next block: errors would go on being added, and requests not.
-    return _short((counts.requests, counts.errors, counts.timed, counts.slow, counts.very_slow), digits=12)
+    return _short(_fields(counts), digits=12)
 
 
 def _load_recent(item: Mapping[str, Any]) -> Recent:

@@ -69,8 +69,11 @@ So it is without a control, where nothing cancels an incident that Heroku would 
 DEAD_RATIO, DEAD_CAP = 0.9, 0.3
 """Where so much of EKS fails it is dead. Without a control a pool may then contribute so much, of ``ln(1/alpha)``."""
 
-SAFETY_FIRST, SAFETY_FLOW = 0.5, 0.01
-"""Money of the safety test: half at its first bet in a step, then this much per 15 s."""
+SAFETY_FIRST, SAFETY_FLOW = 0.6, 16.0
+"""Money of the safety test: most at its first bet in a step; the rest flows in, 0.01 in the first 15 s, then ever more
+slowly. All of it together is 1, and it never runs out: a step may find its quiet minutes after hours."""
+LATELY_SECONDS = 600.0
+"""Time constant with which counts fade that have to agree with a proof of safety."""
 
 RECENT_SECONDS, RECENT_BIN_SECONDS = 45.0, 15.0
 """The recent window, in slots: with a slot that is half over it is a minute at most."""
@@ -255,7 +258,8 @@ class MetricJudgement:
         This metric's part of the evidence of harm; all parts together are the judgement's. Of a metric that is only
         observed all of its own evidence, which is no part of anything.
     safety
-        Evidence that it is within the margin of the next step. 0 for ``alive``, which has no such test.
+        Evidence that it is within the margin of the next step; once it was enough in this step, what is left of it.
+        0 for ``alive``, which has no such test.
     heroku_bad, heroku_total, eks_bad, eks_total
         Counts in this step. For ``alive`` those of the last minute: what was expected of the leg and what of it is
         missing (Heroku's is the yardstick, so nothing of it is).
@@ -371,6 +375,8 @@ def begin_step(evidence: Evidence) -> Evidence:
         evidence,
         safety={},
         safety_money=1.0,
+        proven=frozenset(),
+        lately=(Counts(), Counts()),
         pool=(Counts(), Counts()),
         pool_seconds=0.0,
         total=(Counts(), Counts()),
@@ -693,35 +699,69 @@ def _wager_metrics(
     # incident of a minute. Without it a dead leg takes twelve, and *alive*, which is faster, needs a control.
     dead_cap = rules.way * DEAD_CAP if weight >= 100 and eks.errors >= DEAD_RATIO * eks.requests else 0.0
     temper = 2.0 if 50 < weight < 100 else 1.0
-    harm, observed, safety = dict(evidence.harm), dict(evidence.observed), dict(evidence.safety)
-    money = 0.0
-    if trusted:
-        # 1.0 is the money of an untouched step.
-        money = SAFETY_FIRST if evidence.safety_money == 1.0 else min(evidence.safety_money, SAFETY_FLOW * intervals)
+    harm, observed = dict(evidence.harm), dict(evidence.observed)
     for rule in rules.metrics:
-        worse = _factors(evidence, rule, rule.harm, WORSE, weight, 1.0)
-        better = _factors(evidence, rule, rule.advance, BETTER, weight, next_weight / 100.0)
+        worse = _factors(evidence.pool, evidence, rule, rule.harm, WORSE, weight, 1.0)
         if worse is not None:
             bags = harm if rule.enforced else observed
             most = max(harm_cap, dead_cap) if rule.name == "errors" else harm_cap
             bags[rule.name] = wager.bet(_bag(bags, rule.name, WORSE), worse, cap=most, temper=temper)
-        if trusted:
-            bag = wager.add(_bag(safety, rule.name, BETTER), money)
-            if better is not None:
-                bag = wager.bet(bag, better, cap=cap * rules.safety_cap, top=2.0 * rules.safety_limit)
-            safety[rule.name] = bag
-    return replace(
-        evidence,
-        harm=harm,
-        observed=observed,
-        safety=safety,
-        safety_money=evidence.safety_money - money,
-        pool=(Counts(), Counts()),
-        pool_seconds=0.0,
+    evidence = replace(evidence, harm=harm, observed=observed)
+    if trusted:
+        evidence = _wager_safety(evidence, rules=rules, weight=weight, next_weight=next_weight, cap=cap)
+    return replace(evidence, pool=(Counts(), Counts()), pool_seconds=0.0)
+
+
+def _wager_safety(evidence: Evidence, *, rules: GateRules, weight: float, next_weight: float, cap: float) -> Evidence:
+    """Bet the pooled blocks on safety, metric by metric.
+
+    Until a metric's wealth has reached ``1/beta`` in this step, its bag is a fair wager whose money is 1 in all. While
+    the leg is outside the margin of that metric all through the step, wealth ever gets there with a chance of at most
+    beta (Ville), and a leg is safe only when all its metrics have. So the bound is spent the first time, and whatever
+    is asked for *afterwards* may follow any rule: it can only take back. What is asked for is that the proof still
+    stands. The same bag goes on to say so, no more as a wager, and it has to be at the limit when the step is left:
+
+    - 15 s take away at most what 15 s can give. A clump on EKS takes everything from a fair wager, and those on Heroku,
+      which belong to the comparison, are capped; so wherever errors come in clumps, the longer the hold the less was
+      left of a proof at its end. A leg that is steadily outside still loses its proof, in a few blocks where traffic
+      is high; bags are clipped at ``1/beta`` so that there is not much to lose first.
+    - That would let clumps of EKS alone pass, of any size. So the counts of about ten minutes, taken together, must
+      speak for safety: at least one of the bets would have won on them. There clumps of both legs cancel. While none
+      would, nothing is gained and losses have no limit.
+    """
+    intervals = evidence.pool_seconds / CAP_SECONDS
+    # 1.0 is the money of an untouched step.
+    first = evidence.safety_money == 1.0
+    left = 1.0 - SAFETY_FIRST if first else wager.remaining(evidence.safety_money, SAFETY_FLOW, intervals)
+    kept = math.exp(-evidence.pool_seconds / LATELY_SECONDS)
+    lately = (_faded(evidence.lately[0], kept) + evidence.pool[0], _faded(evidence.lately[1], kept) + evidence.pool[1])
+    cap *= rules.safety_cap
+    safety: dict[str, Bag] = {}
+    # Whoever drops the bags drops the proofs.
+    proven = evidence.proven & evidence.safety.keys()
+    for rule in rules.metrics:
+        bag = wager.add(_bag(evidence.safety, rule.name, BETTER), evidence.safety_money - left)
+        better = _factors(evidence.pool, evidence, rule, rule.advance, BETTER, weight, next_weight / 100.0)
+        if better is not None:
+            gain, most_lost = cap, math.inf
+            if rule.name in proven:
+                whole = _factors(lately, evidence, rule, rule.advance, BETTER, weight, next_weight / 100.0)
+                gain, most_lost = (cap, cap) if whole and max(whole) >= 0 else (0.0, math.inf)
+            bag = wager.bet(bag, better, cap=gain, top=rules.safety_limit, most_lost=most_lost)
+        safety[rule.name] = bag
+        if left + sum(bag) >= rules.safety_limit:
+            proven |= {rule.name}
+    return replace(evidence, safety=safety, safety_money=left, proven=proven, lately=lately)
+
+
+def _faded(counts: Counts, kept: float) -> Counts:
+    return Counts(
+        counts.requests * kept, counts.errors * kept, counts.timed * kept, counts.slow * kept, counts.very_slow * kept
     )
 
 
 def _factors(
+    counts: tuple[Counts, Counts],
     evidence: Evidence,
     rule: MetricRule,
     tolerance: Tolerance,
@@ -729,9 +769,9 @@ def _factors(
     weight: float,
     reach: float,
 ) -> tuple[float, ...] | None:
-    """Log factors of the pool, or None when there is nothing to compare with."""
-    bad_a, total_a = _of(evidence.pool[0], rule.name)
-    bad_b, total_b = _of(evidence.pool[1], rule.name)
+    """Log factors of counts (Heroku, EKS), or None when there is nothing to compare with."""
+    bad_a, total_a = _of(counts[0], rule.name)
+    bad_b, total_b = _of(counts[1], rule.name)
     if weight >= 100:
         limit = _frozen_limit(evidence, rule, tolerance)
         return tuple(wager.log_factor(psi, bad_b, 0.0, total_b, 0.0, limit) for psi in psis)
@@ -880,7 +920,8 @@ def _safety_growth(
 
 def _safety_stake(evidence: Evidence, rule: MetricRule) -> Bag:
     """What the bets on safety have to grow from: at least what flows in with the next one."""
-    fresh = SAFETY_FIRST if evidence.safety_money == 1.0 else SAFETY_FLOW
+    money = evidence.safety_money
+    fresh = SAFETY_FIRST if money == 1.0 else money - wager.remaining(money, SAFETY_FLOW, 1.0)
     return wager.add(_bag(evidence.safety, rule.name, BETTER), fresh)
 
 

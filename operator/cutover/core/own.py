@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,20 @@ class OwnGate:
     def enforced(self) -> bool:
         """Whether its verdict decides."""
         return self.mode is Mode.ENFORCE
+
+    @property
+    def about(self) -> str:
+        """What it asks, and what it tolerates, in short: what was learned of something else is of no use."""
+        match self.slo:
+            case RatioSlo():
+                asked = (self.queries, self.slo.good is None)
+                return f"{_short_of(asked)}-{_short_of((self.slo.tolerate, self.slo.advance))}"
+            case BoundSlo():
+                return _short_of(self.queries)
+
+
+def _short_of(what: object) -> str:
+    return f"{zlib.crc32(repr(what).encode()):08x}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from cutover.api.gates import BoundSlo, RatioSlo
-from cutover.api.v1alpha1 import Checkpoint, GateStatus, MigrationPlanSpec, OwnEvidence
+from cutover.api.v1alpha1 import Checkpoint, GateStatus, MigrationPlanSpec, OwnEvidence, format_duration
 from cutover.core import bounds, gate
+from cutover.core.blocks import Counts
 from cutover.core.gate import GateRules, Judgement, MetricRule
 from cutover.core.holds import Hold, HoldReason
 from cutover.core.judging import GAPS_UNTIL_NO_DATA, dump_evidence, load, ratio_text
+from cutover.core.ledger import shorten
 from cutover.core.own import GateReading, OwnGate, QueryProblem
+from cutover.core.own_series import block_length
 from cutover.core.rules import tolerance
 from cutover.core.verdicts import Verdict
 
 #: Tolerated fraction of a ratio where there is no control to compare with, at least.
 FLOOR = 0.01
+#: Events of Heroku's from which it is known what is normal for a ratio. Fewer do not tell `FLOOR` from ten times as much.
+LEAST_REFERENCE = 100.0
+#: Characters of a sentence in the status: what Prometheus says of a query has no end.
+LONGEST_SENTENCE = 240
 #: Seconds for which a gate may be without a verdict until that is a hold. Until then nothing advances either.
 GRACE_SECONDS: Mapping[Verdict, float] = {Verdict.NO_DATA: 90.0, Verdict.QUERY_ERROR: 30.0, Verdict.AMBIGUOUS: 0.0}
 _HOLDS = {
@@ -63,18 +69,19 @@ class OwnJudgement:
         """Whether it is a bound that decides, and fails."""
         return self.gate.enforced and isinstance(self.gate.slo, BoundSlo) and self.verdict is Verdict.FAIL
 
-    def status(self) -> GateStatus:
-        """Return the same as an entry of the status."""
+    def status(self, queries: tuple[str, ...]) -> GateStatus:
+        """Return the same as an entry of the status, with the queries as far as there is room for them."""
         return GateStatus(
             name=self.gate.name,
             kind="Bound" if isinstance(self.gate.slo, BoundSlo) else "Ratio",
             mode=self.gate.mode,
             verdict=self.verdict,
-            evidence=self.sentence,
+            evidence=shorten(self.sentence, LONGEST_SENTENCE),
+            limits=_limits_text(self.gate.slo),
             heroku=self.heroku,
             eks=self.eks,
             samples=self.samples,
-            queries=self.gate.queries,
+            queries=queries,
         )
 
     def hold(self, now: float) -> Hold | None:
@@ -85,9 +92,30 @@ class OwnJudgement:
         return Hold(_HOLDS[self.verdict], f"gate {self.gate.name}: {self.sentence}")
 
 
-def ratio_rules(slo: RatioSlo, spec: MigrationPlanSpec, *, enforced: bool = True) -> GateRules:
-    """Return the judge's rules for one ratio of the team's own, which has a wager of its own."""
-    rule = MetricRule("errors", 1.0, tolerance(slo.tolerate), tolerance(slo.advance), FLOOR, enforced=enforced)
+def _limits_text(slo: RatioSlo | BoundSlo) -> str:
+    match slo:
+        case RatioSlo():
+            return limits_text(tolerance(slo.tolerate), tolerance(slo.advance))
+        case BoundSlo():
+            limits = [f"at least {slo.min:g}"] if slo.min is not None else []
+            limits += [f"at most {slo.max:g}"] if slo.max is not None else []
+            limits += [f"at most {slo.times_baseline:g} times before"] if slo.times_baseline is not None else []
+            return f"{' and '.join(limits)}, outside for less than {format_duration(slo.for_)}"
+
+
+def limits_text(harm: gate.Tolerance, advance: gate.Tolerance) -> str:
+    """Return for people what a comparison of the legs tolerates."""
+    tolerated, safe = (f"{one.ratio:g} p + {100 * one.margin:g} %" for one in (harm, advance))
+    return f"harm above {tolerated}, safe within {safe}"
+
+
+def ratio_rules(slo: RatioSlo, spec: MigrationPlanSpec) -> GateRules:
+    """Return the judge's rules for one ratio of the team's own, which has a wager of its own.
+
+    Its mode is none of them: its share of the money is kept for it while it is only observed, so that it goes on with its
+    evidence when it is enforced.
+    """
+    rule = MetricRule("errors", 1.0, tolerance(slo.tolerate), tolerance(slo.advance), FLOOR)
     return GateRules(
         alpha=spec.gates.false_rollback_rate,
         block_seconds=spec.gates.block.total_seconds(),
@@ -111,7 +139,8 @@ def take_in_own(
 ) -> tuple[OwnEvidence, ...]:
     """Consume the blocks of the team's own ratios, as far as they lie after the weight was observed.
 
-    Evidence belongs to a gate by its name: a gate that is gone leaves none behind.
+    Evidence belongs to a gate by its name: a gate that is gone leaves none behind. Of other queries or limits under the
+    same name it begins anew.
 
     Parameters
     ----------
@@ -133,24 +162,37 @@ def take_in_own(
             continue
         before = known.get(own.name) or OwnEvidence(gate=own.name, consumed_until=checkpoint.consumed_until)
         blocks = readings[own.name].blocks if own.name in readings else ()
-        evidence, until, gaps = load(before.evidence), before.consumed_until, before.gaps
+        evidence, until, gaps = _of_use(before, own), before.consumed_until, before.gaps
         if restarted:
             evidence = gate.begin_step(evidence)
-        rules = ratio_rules(own.slo, spec, enforced=own.enforced)
+        rules = ratio_rules(own.slo, spec)
         for block in blocks:
-            if block.start < until:
+            if not until <= block.start < block.end:
                 continue
             until, gaps = block.end, 0 if block.usable else gaps + 1
             if observed_at is None or block.start < observed_at:
                 continue
             if weight == 0:
-                evidence = gate.learn(evidence, block, rules)
-            else:
+                # Of EKS there is nothing to learn yet, and what cannot be would make the evidence unreadable.
+                evidence = gate.learn(evidence, replace(block, eks=Counts()), rules)
+            elif weight < 100 or _reference(evidence) >= LEAST_REFERENCE:
                 evidence = gate.consume(
                     evidence, block, rules=rules, weight=weight, next_weight=next_weight, observed_at=observed_at
                 )
-        taken.append(OwnEvidence(gate=own.name, consumed_until=until, gaps=gaps, evidence=dump_evidence(evidence)))
+        text = dump_evidence(evidence)
+        taken.append(OwnEvidence(gate=own.name, about=own.about, consumed_until=until, gaps=gaps, evidence=text))
     return tuple(taken)
+
+
+def _of_use(before: OwnEvidence, own: OwnGate) -> gate.Evidence:
+    """Return the evidence as far as it is about what is asked and tolerated now: people edit plans at any time."""
+    evidence = load(before.evidence)
+    if before.about in ("", own.about):
+        return evidence
+    if before.about.split("-")[0] != own.about.split("-")[0]:
+        return gate.Evidence()
+    # Other limits: what is normal for Heroku stays, and so does what was spent of the money.
+    return replace(gate.begin_step(evidence), harm={}, observed={})
 
 
 def begin_step(own: Iterable[OwnEvidence]) -> tuple[OwnEvidence, ...]:
@@ -208,6 +250,9 @@ def _judge_bound(
 ) -> OwnJudgement:
     since = checkpoint.observed_at if checkpoint.observed_at is not None else checkpoint.weight_since
     judged = bounds.judge(slo, reading, baseline=baseline, since=since if weight else 0.0, now=now)
+    if weight and checkpoint.observed_at is None and judged.verdict is Verdict.FAIL:
+        unseen = f"{judged.sentence}; {weight} % is not seen at the gateway yet"
+        judged = replace(judged, verdict=Verdict.UNDECIDED, sentence=unseen)
     return OwnJudgement(
         gate=own,
         verdict=judged.verdict,
@@ -230,11 +275,12 @@ def _judge_ratio(
 ) -> OwnJudgement:
     judgement = gate.judge(
         load(evidence.evidence if evidence else ""),
-        rules=ratio_rules(slo, spec, enforced=own.enforced),
+        rules=ratio_rules(slo, spec),
         weight=weight,
         next_weight=next_weight,
     )
-    metric = judgement.metrics[0]
+    metric = replace(judgement.metrics[0], enforced=own.enforced)
+    judgement = replace(judgement, metrics=(metric,))
     said = OwnJudgement(
         gate=own,
         verdict=metric.verdict,
@@ -245,9 +291,28 @@ def _judge_ratio(
         judgement=judgement,
     )
     problem = reading.problem or _silence(slo, evidence, reading, spec, now)
-    if problem is None or metric.verdict is Verdict.FAIL:
+    if problem is None and weight == 100:
+        problem = _incomparable(load(evidence.evidence if evidence else ""))
+    if problem is None:
         return said
     return replace(said, verdict=problem.verdict, sentence=problem.message, since=problem.since)
+
+
+def _reference(evidence: gate.Evidence) -> float:
+    """Return how many events of Heroku's are known."""
+    return evidence.reference.requests + sum(slot.heroku.requests for slot in evidence.recent)
+
+
+def _incomparable(evidence: gate.Evidence) -> QueryProblem | None:
+    """Return that at full weight there is nothing to compare with: the gate was added late, or hardly saw Heroku."""
+    seen = _reference(evidence)
+    if seen >= LEAST_REFERENCE:
+        return None
+    message = (
+        f"only {seen:,.0f} events of Heroku's are known, {LEAST_REFERENCE:.0f} are needed, and at 100 % no more will come;"
+        " set mode: Observe, or lower spec.ceiling to compare the legs again"
+    )
+    return QueryProblem(Verdict.NO_DATA, message, 0.0)
 
 
 def _silence(
@@ -256,9 +321,12 @@ def _silence(
     """Return that no blocks come, or none that can be judged."""
     if evidence is None:
         return None
-    length = max(spec.gates.block.total_seconds(), slo.scrape_interval.total_seconds())
-    if now - evidence.consumed_until > 4 * math.ceil(length) + 5:
-        message = "no counts have come for a while; are the counters scraped?"
+    length = block_length(int(spec.gates.block.total_seconds()), slo.scrape_interval.total_seconds())
+    if now - evidence.consumed_until > 4 * length + 5:
+        message = (
+            f"no counts have come for {round(now - evidence.consumed_until)} s; ask its queries in Prometheus:"
+            " are the counters scraped?"
+        )
         return QueryProblem(Verdict.NO_DATA, message, evidence.consumed_until)
     if evidence.gaps >= GAPS_UNTIL_NO_DATA:
         gap = next((block.gap for block in reversed(reading.blocks) if block.gap), "samples are missing or contradict")

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cutover.api.gates import BoundSlo, Parameter, RatioSlo, Slo, TemplateRef
+from cutover.api.gates import BoundSlo, Mode, Parameter, RatioSlo, Slo, TemplateRef
 from cutover.api.templates import GateTemplateSpec, Template, fits, reasons
 from cutover.api.v1alpha1 import MigrationPlanSpec, ResolvedTemplate
 from cutover.core.own import OwnGate
@@ -54,6 +54,7 @@ def own_gates(
     plan_name: str,
     namespace: str,
     frozen: tuple[ResolvedTemplate, ...],
+    kept: tuple[ResolvedTemplate, ...] = (),
     templates: Mapping[str, Template | str],
 ) -> Resolution:
     """Resolve a plan's own gates.
@@ -66,6 +67,8 @@ def own_gates(
         The plan's metadata.
     frozen
         Templates as they were when the step began. One that the plan still refers to in the same way is used as it was.
+    kept
+        What a gate that is only observed falls back on: it holds nothing for want of its template.
     templates
         Templates as they are now, by ``ClusterGateTemplate/name`` or ``GateTemplate/name``; a text is why one could not
         be read.
@@ -81,7 +84,7 @@ def own_gates(
         ("plan", plan_name),
     )
     used = sorted({_key(slo.template) for slo in slos if slo.template is not None} & templates.keys())
-    return _resolve(slos, names, frozen, tuple((key, templates[key]) for key in used))
+    return _resolve(slos, names, frozen, kept, tuple((key, templates[key]) for key in used))
 
 
 def changes(frozen: tuple[ResolvedTemplate, ...], resolved: tuple[ResolvedTemplate, ...]) -> tuple[str, ...]:
@@ -110,6 +113,7 @@ def _resolve(
     slos: tuple[Slo, ...],
     names: tuple[tuple[str, str], ...],
     frozen: tuple[ResolvedTemplate, ...],
+    kept: tuple[ResolvedTemplate, ...],
     templates: tuple[tuple[str, Template | str], ...],
 ) -> Resolution:
     """Do the work of :func:`own_gates`; at nearly every pass of a plan all of it is as it was."""
@@ -122,7 +126,7 @@ def _resolve(
         try:
             if slo.template is not None:
                 where += f".template: {_key(slo.template)}"
-                origin = _in_force(slo.name, slo.template, frozen) or _newest(slo.name, slo.template, dict(templates))
+                origin = _in_force(slo.name, slo.template, frozen) or _next(slo, slo.template, dict(templates), kept)
                 judged, values = _filled(origin)
                 gates.append(_gate(slo, judged, dict(names) | values))
                 resolved.append(origin)
@@ -150,6 +154,20 @@ def _in_force(gate: str, reference: TemplateRef, frozen: tuple[ResolvedTemplate,
                 return None  # another version of the operator wrote it
             return one if given == _given(reference.parameters) else None
     return None
+
+
+def _next(
+    slo: Slo, reference: TemplateRef, templates: Mapping[str, Template | str], kept: tuple[ResolvedTemplate, ...]
+) -> ResolvedTemplate:
+    try:
+        newest = _newest(slo.name, reference, templates)
+        _filled(newest)
+    except _ProblemError:
+        old = _in_force(slo.name, reference, kept) if slo.mode is Mode.OBSERVE else None
+        if old is None:
+            raise
+        return old
+    return newest
 
 
 def _newest(gate: str, reference: TemplateRef, templates: Mapping[str, Template | str]) -> ResolvedTemplate:
