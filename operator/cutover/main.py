@@ -22,6 +22,7 @@ from cutover.adapters.gateway import HttpGateway
 from cutover.adapters.istio import DevelopmentHeroku, IstioTraffic, RouteCache, eks_service, heroku_service
 from cutover.adapters.kubernetes import Cluster, KubernetesPlans, KubernetesWorkloads, qualified_gateways
 from cutover.adapters.lease import Election, LeaseLost
+from cutover.adapters.notify import HttpNotifier
 from cutover.adapters.prometheus_sources import Sources
 from cutover.adapters.templates import TemplateCache
 from cutover.api.v1alpha1 import BacktestStatus
@@ -30,10 +31,18 @@ from cutover.core.observation import Plan
 from cutover.handlers import Operator, kopf_settings, register
 from cutover.metrics import OperatorCollector
 from cutover.own_queries import OwnQueries
-from cutover.ports import Clock, Gateway, Metrics, OwnMetrics, Target
+from cutover.ports import Clock, Gateway, Metrics, Notifier, OwnMetrics, Target
 from cutover.reconciler import Ports
 from cutover.sampler import Samplers
-from cutover.settings import PrometheusServers, Settings, SettingsError, read_servers, read_settings
+from cutover.settings import (
+    PrometheusServers,
+    Receiver,
+    Settings,
+    SettingsError,
+    read_receivers,
+    read_servers,
+    read_settings,
+)
 
 #: Passes that may run at the same time.
 CONCURRENT_PASSES = 64
@@ -66,13 +75,14 @@ def target_of(plan: Plan, cluster_domain: str) -> Target:
     )
 
 
-async def run(settings: Settings, servers: PrometheusServers) -> None:
+async def run(settings: Settings, servers: PrometheusServers, receivers: tuple[Receiver, ...]) -> None:
     """Run until a signal says to stop."""
     election = await Election.connect(settings.kubeconfig, settings.lease) if settings.lease else None
     leading = (lambda: election.leading) if election else lambda: True
     cluster = await Cluster.connect(settings.kubeconfig, may_write=leading)
     sources = Sources(servers, settings.scrape_interval)
     gateway, clock, waker = HttpGateway(cluster, settings.gateway_urls), SystemClock(), LoopWaker()
+    notifier = HttpNotifier(receivers)
     samplers = Samplers(
         {name: sources.get(name) for name in sources.names},
         clock,
@@ -82,14 +92,25 @@ async def run(settings: Settings, servers: PrometheusServers) -> None:
     )
     own = OwnQueries(sources.own, clock, on_news=waker)
     operator = waker.operator = assemble(
-        settings, cluster, gateway, samplers, own, clock, sources=sources.allowed, backtest=Backtests().forecast
+        settings,
+        cluster,
+        gateway,
+        samplers,
+        own,
+        clock,
+        sources=sources.allowed,
+        backtest=Backtests().forecast,
+        notifier=notifier,
     )
     if settings.metrics_port:
-        collector = OperatorCollector(operator.loops.values, cluster, samplers, own, sources.skews, leading)
+        collector = OperatorCollector(
+            operator.loops.values, cluster, samplers, own, sources.skews, leading, lambda: notifier.senders
+        )
         prometheus_client.REGISTRY.register(collector)
         prometheus_client.start_http_server(settings.metrics_port, settings.listen_address)
 
     async def act() -> None:
+        notifier.start()
         background = [asyncio.create_task(work) for work in (samplers.run(), own.run(), sources.run())]
         try:
             await serve(settings, operator)
@@ -100,6 +121,7 @@ async def run(settings: Settings, servers: PrometheusServers) -> None:
     try:
         await (elected(settings, election, act) if election else act())
     finally:
+        await notifier.close()
         await gateway.close()
         await sources.close()
         await cluster.close()
@@ -159,6 +181,7 @@ def assemble(
     *,
     sources: Callable[[str], tuple[str, ...]],
     backtest: Callable[[Plan, Target], Coroutine[Any, Any, BacktestStatus]],
+    notifier: Notifier,
 ) -> Operator:
     """Put the operator together on top of what asks the outside world."""
     routes, templates = RouteCache(), TemplateCache()
@@ -176,6 +199,7 @@ def assemble(
         sources=sources,
         backtest=backtest,
         slots=asyncio.Semaphore(CONCURRENT_PASSES),
+        notifier=notifier,
     )
     return Operator(ports, routes, templates)
 
@@ -257,14 +281,14 @@ def main() -> None:
     """Run the operator as a process."""
     try:
         settings = read_settings(os.environ)
-        servers = read_servers(settings)
+        servers, receivers = read_servers(settings), read_receivers(settings)
     except SettingsError as error:
         sys.exit(f"settings: {error}")
     configure_logging(settings.log_level)
     if settings.kubeconfig is not None:
         os.environ["KUBECONFIG"] = str(settings.kubeconfig)  # where Kopf looks
     with contextlib.suppress(asyncio.CancelledError):  # a signal, before Kopf handles them
-        asyncio.run(run(settings, servers))
+        asyncio.run(run(settings, servers, receivers))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Gauges are read off the running loops when Prometheus scrapes, so that a pass co
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from prometheus_client import Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -75,6 +75,21 @@ class OwnQueryCounts(Protocol):
     rounds_skipped: int
 
 
+class Sent(Protocol):
+    """What one receiver of notifications was sent."""
+
+    sent: int
+    failures: int
+
+    @property
+    def dropped(self) -> Mapping[Any, int]:
+        """Notices that it was not told, by cause."""
+
+    @property
+    def waiting(self) -> int:
+        """Notices that are to be sent."""
+
+
 class OperatorCollector(Collector):
     """Collects the state of all plans and of the operator's own dealings.
 
@@ -88,6 +103,8 @@ class OperatorCollector(Collector):
         Returns by how many seconds each Prometheus' clock is ahead, by name.
     leading
         Whether this process acts, or waits for another one to end.
+    receivers
+        Returns what was sent to the receivers of notifications, by name.
     """
 
     def __init__(
@@ -98,6 +115,7 @@ class OperatorCollector(Collector):
         own: OwnQueryCounts,
         skews: Callable[[], Mapping[str, float]],
         leading: Callable[[], bool] = lambda: True,
+        receivers: Callable[[], Mapping[str, Sent]] = dict,
     ) -> None:
         self._loops = loops
         self._api = api
@@ -105,6 +123,7 @@ class OperatorCollector(Collector):
         self._own = own
         self._skews = skews
         self._leading = leading
+        self._receivers = receivers
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing: names are not checked for conflicts before there are plans."""
@@ -212,3 +231,26 @@ class OperatorCollector(Collector):
         for name, seconds in self._skews().items():
             skew.add_metric((name,), seconds)
         yield skew
+        yield from self._notifications()
+
+    def _notifications(self) -> Iterable[Metric]:
+        labels = ("receiver",)
+        sent = CounterMetricFamily("cutover_notifications_sent", "Decisions that a receiver was told.", labels=labels)
+        failed = CounterMetricFamily(
+            "cutover_notification_failures", "Requests to a receiver that failed.", labels=labels
+        )
+        waiting = GaugeMetricFamily(
+            "cutover_notifications_waiting", "Decisions that a receiver is still to be told.", labels=labels
+        )
+        dropped = CounterMetricFamily(
+            "cutover_notifications_dropped",
+            "Decisions that a receiver was not told: refused by it, too many, or too old.",
+            labels=(*labels, "cause"),
+        )
+        for name, one in self._receivers().items():
+            sent.add_metric((name,), one.sent)
+            failed.add_metric((name,), one.failures)
+            waiting.add_metric((name,), one.waiting)
+            for cause, count in dict(one.dropped).items():
+                dropped.add_metric((name, cause), count)
+        yield from (sent, failed, waiting, dropped)

@@ -188,6 +188,25 @@ class Metrics(Protocol):
         """Return Heroku's latency histogram since ``target.since``. Raises Unavailable."""
 
 
+class Notifier(Protocol):
+    """Tells people of what is in the plans' ledgers, beside their loops. Nothing here waits or raises."""
+
+    def tell(self, plan: Plan, told: Mapping[str, str]) -> None:
+        """Take in what the ledger has that was not told yet; called for every status that is stored, cheap if unchanged.
+
+        ``told`` is what the stored status remembers of :meth:`told`.
+        """
+
+    def told(self, uid: str) -> Mapping[str, str]:
+        """Return, by receiver, up to which entry a plan was told; to be remembered with the next write of its status."""
+
+    def overdue(self, uid: str, told: Mapping[str, str]) -> float | None:
+        """Return the seconds until that is worth a write of its own, ``None`` where the status remembers all of it."""
+
+    def forget(self, uid: str) -> None:
+        """Let go of a plan that does not exist any more; what waits is still told."""
+
+
 class Clock(Protocol):
     """Time."""
 

@@ -43,6 +43,7 @@ from cutover.ports import (
     Gateway,
     Gone,
     Metrics,
+    Notifier,
     OwnMetrics,
     OwnTarget,
     Plans,
@@ -107,6 +108,7 @@ class Ports:
     sources: Callable[[str], tuple[str, ...]]
     backtest: Callable[[Plan, Target], Coroutine[Any, Any, BacktestStatus]]
     slots: asyncio.Semaphore
+    notifier: Notifier
 
 
 class PlanLoop:
@@ -136,6 +138,8 @@ class PlanLoop:
         self._plan: Plan | None = None
         self._version = ""
         self._stored = MigrationPlanStatus()
+        # What was last sent to the API server, as that has it, so that it compares equal when the watch brings it back.
+        self._written = self._stored
         self._pending: tuple[Block, ...] = ()
         self._pending_own: dict[str, tuple[Block, ...]] = {}
         self._unanswered: deque[tuple[MigrationPlanStatus, Decision]] = deque(maxlen=UNANSWERED_WRITES)
@@ -164,6 +168,8 @@ class PlanLoop:
     def end(self) -> None:
         """Make no more passes: the plan does not exist any more."""
         self._ended = True
+        if self._plan is not None:
+            self._ports.notifier.forget(self._plan.uid)
         self.wake()
 
     def notice(self, body: Mapping[str, Any]) -> None:
@@ -239,6 +245,7 @@ class PlanLoop:
             decision = decide(plan, await self._observe(plan), self._now(plan))
         else:
             decision = refuse(plan, self._now(plan))
+        decision = self._remembering(plan, decision)
         try:
             await self._apply(plan, decision)
         except Gone:
@@ -259,6 +266,25 @@ class PlanLoop:
         self.last_tick, self.failing_since, self._conflicts = self._ports.clock.now(), 0.0, 0
         return decision.requeue_after
 
+    def _remembering(self, plan: Plan, decision: Decision) -> Decision:
+        """Write down who was told what along with the next write, or alone after a minute."""
+        left = self._ports.notifier.overdue(plan.uid, self._stored.notified or {})
+        if left is None:
+            return decision
+        if left > 0:
+            return replace(decision, requeue_after=min(decision.requeue_after, left))
+        if WriteStatus() in decision.actions:
+            return decision
+        # Last: nothing of what was decided waits for it.
+        return replace(decision, actions=(*decision.actions, WriteStatus()))
+
+    async def _write_status(self, plan: Plan, status: MigrationPlanStatus) -> MigrationPlanStatus:
+        """Write the status and who was told what; return it as the API server has it. Raises like the port."""
+        status = status.model_copy(update={"notified": dict(self._ports.notifier.told(plan.uid)) or None})
+        self._written = MigrationPlanStatus.model_validate(status.to_wire())
+        self._version = await self._ports.plans.write_status(plan, status, self._version)
+        return self._written
+
     async def _tell_unwritten(self, decision: Decision, problem: str) -> None:
         """Say in the status that the route cannot be written; it goes first from then on, until it can."""
         now = self._ports.clock.now()
@@ -267,14 +293,14 @@ class PlanLoop:
         told = not_written(self._plan, decision, problem, self._now(self._plan))
         try:
             if told.actions:
-                self._version = await self._ports.plans.write_status(self._plan, told.status, self._version)
+                self._stored = await self._write_status(self._plan, told.status)
         except (Conflict, Gone, Unavailable) as outage:
             log.warning("not told", plan=self._plan.key, problem=str(outage))
             return
         self._unwritten = True
-        self._stored = MigrationPlanStatus.model_validate(told.status.to_wire())
         # The blocks that led to the decision stay: it is made again, from them.
         self._plan = replace(self._plan, status=told.status)
+        self._ports.notifier.tell(self._plan, self._stored.notified or {})
         for event in told.events:
             await self._ports.plans.event(self._plan, event.kind, event.reason, event.message)
 
@@ -317,7 +343,7 @@ class PlanLoop:
 
     def _adopt(self, plan: Plan, version: str) -> None:
         """Take over a newer object; its status only where somebody else wrote it, as ours is ahead."""
-        working = self._plan
+        working, known = self._plan, self._stored
         made = next((decision for status, decision in self._unanswered if status == plan.status), None)
         if working is None or plan.uid != working.uid:
             self._stored = plan.status
@@ -331,6 +357,9 @@ class PlanLoop:
         else:
             self._stored, self._pending, self._pending_own = plan.status, (), {}
         self._plan, self._version = plan, version
+        if self._stored is not known:
+            # Only what is stored: anything else may still be decided otherwise.
+            self._ports.notifier.tell(replace(plan, status=self._stored), self._stored.notified or {})
 
     async def _reread(self, plan: Plan) -> float | None:
         try:
@@ -498,14 +527,11 @@ class PlanLoop:
         for action in actions:
             match action:
                 case WriteStatus():
-                    # As the API server has it, so that it compares equal when the watch brings it back.
-                    written = MigrationPlanStatus.model_validate(decision.status.to_wire())
                     try:
-                        self._version = await self._ports.plans.write_status(plan, decision.status, self._version)
+                        self._stored = await self._write_status(plan, decision.status)
                     except Unavailable:
-                        self._unanswered.append((written, decision))
+                        self._unanswered.append((self._written, decision))
                         raise
-                    self._stored = written
                     self._settle(plan, decided, decision)
                 case SetWeight(weight):
                     try:
@@ -532,6 +558,7 @@ class PlanLoop:
         self._plan, self._pending, self._pending_own = decided, (), {}
         self._unanswered.clear()
         self._tell(plan, decision)
+        self._ports.notifier.tell(decided, self._stored.notified or {})
         self._untold += decision.events
 
     def _tell(self, plan: Plan, decision: Decision) -> None:

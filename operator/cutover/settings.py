@@ -1,10 +1,12 @@
-"""What the person who runs the operator decides: the environment (``CUTOVER_…``), and a file of Prometheus servers."""
+"""What the person who runs the operator decides: the environment (``CUTOVER_…``), and the files that it names."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 import yaml
@@ -23,6 +25,7 @@ from pydantic.alias_generators import to_camel
 
 from cutover.api.model import DNS_NAME, ShortName
 from cutover.api.rules import once, parse_duration
+from cutover.core.notifications import DEFAULT_TEMPLATE, Severity, check_template
 
 PREFIX = "CUTOVER_"
 
@@ -57,7 +60,7 @@ Seconds = Annotated[float, BeforeValidator(_seconds)]
 
 
 class _FileModel(BaseModel):
-    """Base of what the file of Prometheus servers holds: camelCase, nothing unknown, nothing quoted in errors."""
+    """Base of what the files hold: camelCase, nothing unknown, nothing quoted in errors."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True, hide_input_in_errors=True
@@ -166,6 +169,80 @@ class PrometheusServers(_FileModel):
     named: tuple[NamedPrometheus, ...] = ()
 
 
+class ReceiverKind(StrEnum):
+    """What a receiver of notifications understands."""
+
+    SLACK = "Slack"
+    CLOUD_EVENTS = "CloudEvents"
+
+
+class ContentMode(StrEnum):
+    """How a CloudEvent is put into a request."""
+
+    STRUCTURED = "Structured"
+    BINARY = "Binary"
+
+
+class ThrottleSpec(_FileModel):
+    """How much a receiver is told at most."""
+
+    burst: int = Field(default=5, ge=1, le=1000, description="Messages at once.")
+    every: Annotated[Seconds, Field(ge=0.1, le=3600)] = Field(default=10.0, description="Between two, after that.")
+
+
+_Patterns = tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9*?-]{1,63}$")], ...]
+#: What the operator itself says in a request.
+_OWN_HEADERS = frozenset({"content-type", "content-length", "host", "transfer-encoding", "connection", "user-agent"})
+
+
+class Receiver(_FileModel):
+    """Somebody who is told of decisions."""
+
+    name: ShortName = Field(description="Name, for logs, metrics and the plans' status.")
+    kind: ReceiverKind = Field(description="Slack or CloudEvents.")
+    url_file: Path = Field(description="File with the URL, which is a secret.")
+    header_files: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,64}$")], Path] = Field(
+        default_factory=dict, description="Files with the values of headers, such as Authorization."
+    )
+    namespaces: _Patterns = Field(default=(), description="Namespaces of plans, with * and ?; all if empty.")
+    severities: tuple[Severity, ...] = Field(default=(), description="info, warning, critical; all if empty.")
+    reasons: _Patterns = Field(default=(), description="Decisions or reasons, with * and ?; all if empty.")
+    template: Annotated[str, AfterValidator(check_template), StringConstraints(min_length=1, max_length=2000)] = Field(
+        default=DEFAULT_TEMPLATE, description="Slack: the message, with {{ placeholders }}."
+    )
+    mode: ContentMode = Field(default=ContentMode.STRUCTURED, description="CloudEvents: Structured or Binary.")
+    source: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._~:/-]{0,200}$")] = Field(
+        default="", description="CloudEvents: put before the event's source, to tell clusters apart."
+    )
+    throttle: ThrottleSpec = Field(default=ThrottleSpec(), description="How much at most.")
+    timeout: Annotated[Seconds, Field(ge=1, le=60)] = Field(default=10.0, description="How long one request may take.")
+    allow: tuple[IPv4Network | IPv6Network, ...] = Field(
+        default=(), description="Networks on the operator's machine or link that may be connected to, as 127.0.0.0/8."
+    )
+    tls: Tls = Field(default=Tls(), description="Certificates.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.kind is not ReceiverKind.SLACK and "template" in self.model_fields_set:
+            raise ValueError("template is of Slack; leave it out")
+        if self.kind is not ReceiverKind.CLOUD_EVENTS and {"mode", "source"} & self.model_fields_set:
+            raise ValueError("mode and source are of CloudEvents; leave them out")
+        names = [name.lower() for name in self.header_files]
+        if len(set(names)) != len(names):
+            raise ValueError("headerFiles: a header may come once")
+        if taken := sorted(name for name in names if name in _OWN_HEADERS or name.startswith("ce-")):
+            raise ValueError(f"headerFiles: the operator sets {', '.join(taken)} itself; leave it out")
+        return self
+
+
+class _NotificationsFile(_FileModel):
+    """The file that CUTOVER_NOTIFICATIONS names."""
+
+    receivers: Annotated[
+        tuple[Receiver, ...], Field(max_length=20), once("each name may come once; write another name", key="name")
+    ] = ()
+
+
 class Settings(BaseModel):
     """The operator's settings; the name of the variable is ``CUTOVER_`` and the field in capitals."""
 
@@ -176,6 +253,7 @@ class Settings(BaseModel):
     )
     prometheus_token_file: Path | None = Field(default=None, description="File with a bearer token for Prometheus.")
     prometheus_sources: Path | None = Field(default=None, description="File with more about Prometheus servers, YAML.")
+    notifications: Path | None = Field(default=None, description="File with who is told of decisions, YAML.")
     scrape_interval: float = Field(
         default=15.0, gt=0, le=120, description="Seconds between two scrapes of the gateway."
     )
@@ -245,7 +323,7 @@ def read_servers(settings: Settings) -> PrometheusServers:
     variable = f"{PREFIX}PROMETHEUS_SOURCES"
     file = _PrometheusFile()
     if settings.prometheus_sources is not None:
-        file = _read_file(settings.prometheus_sources, f"{variable}: {settings.prometheus_sources}")
+        file = _read_file(settings.prometheus_sources, f"{variable}: {settings.prometheus_sources}", _PrometheusFile)
     if settings.prometheus_url is None:
         if settings.prometheus_token_file is not None:
             raise SettingsError(f"{PREFIX}PROMETHEUS_TOKEN_FILE: goes with {PREFIX}PROMETHEUS_URL, which is not set")
@@ -259,7 +337,24 @@ def read_servers(settings: Settings) -> PrometheusServers:
     return PrometheusServers(default=default, named=file.sources)
 
 
-def _read_file(path: Path, where: str) -> _PrometheusFile:
+def read_receivers(settings: Settings) -> tuple[Receiver, ...]:
+    """Read who is told of decisions; nobody without a file.
+
+    Raises
+    ------
+    SettingsError
+        Where the file cannot be read or is wrong. Nothing of it is quoted but the names of fields.
+    """
+    path = settings.notifications
+    if path is None:
+        return ()
+    return _read_file(path, f"{PREFIX}NOTIFICATIONS: {path}", _NotificationsFile).receivers
+
+
+_File = TypeVar("_File", bound=_FileModel)
+
+
+def _read_file(path: Path, where: str, model: type[_File]) -> _File:
     try:
         data = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
@@ -271,7 +366,7 @@ def _read_file(path: Path, where: str) -> _PrometheusFile:
     except (yaml.YAMLError, ValueError):
         raise SettingsError(f"{where}: not YAML in UTF-8") from None
     try:
-        return _PrometheusFile.model_validate({} if data is None else data, by_alias=True, by_name=False)
+        return model.model_validate({} if data is None else data, by_alias=True, by_name=False)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False, include_context=False)
         lines = [f"{_field_path(problem['loc'])}{problem['msg']}" for problem in problems]

@@ -15,6 +15,7 @@ from fake_api import DEPLOYMENTS, GATEWAYS, PLANS, SERVICES, VIRTUAL_SERVICES, F
 from cutover import main
 from cutover.adapters import istio
 from cutover.adapters.kubernetes import Cluster
+from cutover.adapters.notify import HttpNotifier
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanStatus
 from cutover.core.blocks import Block
 from cutover.core.observation import Histogram, Plan, Probe, Samples
@@ -151,6 +152,7 @@ class World:
                 main.SystemClock(),
                 sources=lambda namespace: (),
                 backtest=no_backtest,
+                notifier=HttpNotifier(()),
             )
             started.set()
             try:

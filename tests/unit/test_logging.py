@@ -14,6 +14,8 @@ ROOT = Path(__file__).parents[2]
 
 SCRIPT = """
 import logging, warnings, kopf, structlog
+import pytest
+
 from cutover.main import configure_logging
 configure_logging({level!r})
 log = structlog.get_logger("cutover")
@@ -73,14 +75,21 @@ def test_at_warning_only_what_is_wrong_is_logged() -> None:
     assert logging.getLevelName(logging.WARNING) == "WARNING"
 
 
-def test_settings_that_are_wrong_end_the_process_with_a_word() -> None:
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ({"CUTOVER_LOG_LEVEL": "LOUD"}, "settings: CUTOVER_LOG_LEVEL: String should match pattern"),
+        ({}, "settings: CUTOVER_PROMETHEUS_URL: needed, unless"),
+    ],
+)
+def test_settings_that_are_wrong_end_the_process_with_a_word(setting: dict[str, str], says: str) -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "cutover.main"],
-        env={"PYTHONPATH": str(ROOT / "operator"), "CUTOVER_LOG_LEVEL": "LOUD", "PATH": os.environ["PATH"]},
+        env={"PYTHONPATH": str(ROOT / "operator"), "PATH": os.environ["PATH"], **setting},
         capture_output=True,
         text=True,
         check=False,
     )
     assert ran.returncode == 1
-    assert ran.stderr.startswith("settings: CUTOVER_PROMETHEUS_URL: Field required")
+    assert ran.stderr.startswith(says)
     assert "Traceback" not in ran.stderr

@@ -61,6 +61,16 @@ class OwnCounts:
     rounds_skipped: int = 3
 
 
+@dataclass
+class Sent:
+    """What a receiver of notifications was sent."""
+
+    sent: int = 7
+    failures: int = 4
+    waiting: int = 2
+    dropped: Counter[str] = field(default_factory=lambda: Counter({"refused": 1}))
+
+
 def plan(name: str, **status: Any) -> Plan:
     body = {"metadata": {"namespace": "docs", "name": name, "uid": name}, "spec": SPEC}
     return replace(Plan.from_object(body), status=MigrationPlanStatus(**status))
@@ -78,7 +88,11 @@ def scrape(loops: Iterable[Loop] | Callable[[], Iterable[Loop]]) -> Samples:
     """Return what Prometheus understands."""
     registry = prometheus_client.CollectorRegistry()
     found = loops if callable(loops) else lambda: loops
-    registry.register(OperatorCollector(found, Dealings(), Queries(), OwnCounts(), lambda: {"": 1.5}))
+    registry.register(
+        OperatorCollector(
+            found, Dealings(), Queries(), OwnCounts(), lambda: {"": 1.5}, receivers=lambda: {"chat": Sent()}
+        )
+    )
     text = prometheus_client.generate_latest(registry).decode()
     samples: Samples = {}
     for family in text_string_to_metric_families(text):
@@ -107,6 +121,10 @@ def test_without_plans_the_operator_tells_of_itself() -> None:
     assert value(samples, "cutover_own_rounds_skipped_total") == 3
     assert value(samples, "cutover_prometheus_clock_skew_seconds", source="") == 1.5
     assert value(samples, "cutover_leader") == 1
+    assert value(samples, "cutover_notifications_sent_total", receiver="chat") == 7
+    assert value(samples, "cutover_notification_failures_total", receiver="chat") == 4
+    assert value(samples, "cutover_notifications_waiting", receiver="chat") == 2
+    assert value(samples, "cutover_notifications_dropped_total", receiver="chat", cause="refused") == 1
 
 
 def test_who_waits_for_the_lease_says_so() -> None:

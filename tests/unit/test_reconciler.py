@@ -8,24 +8,39 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 
 from cutover import reconciler
-from cutover.api.v1alpha1 import BacktestStatus, BaselineStatus, Checkpoint, MigrationPlanStatus, OnDelete, Phase
+from cutover.adapters import notify
+from cutover.adapters.notify import HttpNotifier
+from cutover.api.v1alpha1 import (
+    BacktestStatus,
+    BaselineStatus,
+    Checkpoint,
+    LedgerEntry,
+    MigrationPlanStatus,
+    OnDelete,
+    Phase,
+)
 from cutover.core.actions import Action, Decision, Event, Finalize, SetWeight, WriteStatus
 from cutover.core.blocks import Block, Counts
 from cutover.core.judging import load
+from cutover.core.notifications import Batch, key_of
 from cutover.core.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState, WorkloadFacts
 from cutover.core.own import GateReading
 from cutover.core.revision import desired_revision
 from cutover.ports import Conflict, Gone, OwnTarget, Target, Unavailable
 from cutover.reconciler import PENDING_BLOCKS, PlanLoop, Ports
+from cutover.settings import Receiver, ReceiverKind
 
 START = 1_799_661_600.0
 BLOCK = 5.0
@@ -73,6 +88,7 @@ class World:
     replays: int = 0
     probing: Callable[[], Awaitable[None]] | None = None
     probes: int = 0
+    notifier: HttpNotifier = field(default_factory=lambda: HttpNotifier(()))
     #: What the watch has delivered last.
     watch: dict[str, Any] = field(default_factory=dict)
 
@@ -120,6 +136,7 @@ class World:
             sources=lambda namespace: (),
             backtest=self.replay,
             slots=asyncio.Semaphore(8),
+            notifier=self.notifier,
         )
         return PlanLoop(ports, lambda: self.watch)
 
@@ -1065,3 +1082,115 @@ async def test_before_the_takeover_blocks_are_wanted_from_one_point_on() -> None
         wanted.add(w.own_watched.since["checkout"])
         w.run()
     assert wanted == {START}
+
+
+# -------------------------------------------------------------------------------------------------------- notifications
+
+CHAT = Receiver(name="chat", kind=ReceiverKind.SLACK, url_file=Path("/nowhere"))
+
+
+def told(world: World) -> list[str]:
+    """Let the receiver take what waits for it; return it."""
+    outbox, found = world.notifier.senders["chat"], list[str]()
+    while isinstance(batch := outbox.next(time.monotonic()), Batch):
+        found += [f"{one.entry.decision} {one.entry.message}" for one in batch.notices]
+        outbox.taken(batch, time.monotonic())
+    return found
+
+
+def noting(decision: str, *actions: Action) -> Script:
+    """Take the decision in every pass that follows a successful one, and write it into the ledger."""
+
+    def decide(plan: Plan, status: MigrationPlanStatus) -> tuple[Any, Any, Any]:
+        number = len(status.ledger)
+        at = datetime.fromtimestamp(START + number, UTC)
+        line = LedgerEntry(
+            at=at, attempt=1, decision=decision, from_weight=25, to_weight=0, reason="Why", message=str(number)
+        )
+        return status.model_copy(update={"ledger": (*status.ledger, line)}), actions, ()
+
+    return decide
+
+
+async def test_people_are_told_what_is_stored(script: Callable[[Script], None]) -> None:
+    world = World(notifier=HttpNotifier((CHAT,)))
+    loop = world.loop()
+    script(checkpointed)
+    await loop.tick()
+    script(noting("RollBack", SetWeight(0), WriteStatus()))
+    world.fail("status", Unavailable("API server away"))
+    await loop.tick()
+    assert told(world) == [], "it may be decided otherwise yet"
+    await loop.tick()
+    assert told(world) == ["RollBack 0"]
+    world.fail("status", Unavailable("answer lost"), after=True)
+    await loop.tick()
+    assert told(world) == []
+    world.deliver()
+    script(quiet)
+    await loop.tick()
+    assert told(world) == ["RollBack 1"]
+
+
+async def test_who_was_told_is_written_with_what_is_written_next(script: Callable[[Script], None]) -> None:
+    world = World(notifier=HttpNotifier((CHAT,)))
+    loop = world.loop()
+    script(checkpointed)
+    await loop.tick()
+    assert world.stored.notified == {"chat": ""}
+    script(noting("Advance", WriteStatus()))
+    await loop.tick()
+    assert world.stored.notified == {"chat": ""}
+    assert told(world) == ["Advance 0"]
+    script(checkpointed)
+    await loop.tick()
+    assert world.stored.notified == {"chat": key_of(world.stored.ledger[0])}
+
+
+async def test_a_crash_repeats_what_was_told_since_the_write_and_no_more(script: Callable[[Script], None]) -> None:
+    world = World(notifier=HttpNotifier((CHAT,)))
+    loop = world.loop()
+    script(checkpointed)
+    await loop.tick()
+    script(noting("Advance", WriteStatus()))
+    await loop.tick()
+    assert told(world) == ["Advance 0"]
+    await loop.tick()
+    assert told(world) == ["Advance 1"]
+    world.deliver()
+    world.notifier = HttpNotifier((CHAT,))
+    fresh = world.loop()
+    script(quiet)
+    await fresh.tick()
+    assert told(world) == ["Advance 1"]
+
+
+async def test_at_rest_who_was_told_is_written_once_after_a_minute(
+    script: Callable[[Script], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(notifier=HttpNotifier((CHAT,)))
+    loop = world.loop()
+    script(checkpointed)
+    await loop.tick()
+    script(noting("Complete", WriteStatus()))
+    await loop.tick()
+    script(quiet)
+    assert told(world) == ["Complete 0"]
+    world.done.clear()
+    delay = await loop.tick()
+    assert world.done == []
+    assert delay == 30, "sooner than the minute"
+    monkeypatch.setattr(notify, "REMEMBER_SECONDS", 0.0)
+    for _ in range(3):
+        await loop.tick()
+        world.deliver()
+    assert world.done == ["status"]
+    assert world.stored.notified == {"chat": key_of(world.stored.ledger[0])}
+
+
+async def test_without_receivers_nothing_is_remembered(script: Callable[[Script], None]) -> None:
+    world = World()
+    loop = world.loop()
+    script(noting("Advance", WriteStatus()))
+    await loop.tick()
+    assert "notified" not in world.wire

@@ -618,6 +618,9 @@ class MigrationPlanStatus(Model):
         default=None, description="What was recorded of Heroku before the first step."
     )
     ledger: tuple[LedgerEntry, ...] = Field(default=(), description="The last decisions, oldest first.")
+    notified: dict[str, str] | None = Field(
+        default=None, description="The last decision that each receiver of notifications was told."
+    )
     checkpoint: Checkpoint | None = Field(default=None, description="For the operator itself, after a restart.")
     conditions: tuple[Condition, ...] = Field(
         default=(),
@@ -650,6 +653,12 @@ def _kept(path: str) -> Rule:
     )
 
 
+def _same(name: str) -> str:
+    """Return the CEL expression that a field of ``traffic.istio``, which may be left out, keeps its value."""
+    new, old = f"self.spec.traffic.istio.{name}", f"oldSelf.spec.traffic.istio.{name}"
+    return f"has({new}) == has({old}) && (!has({new}) || {new} == {old})"
+
+
 class MigrationPlan(Model):
     """Moves one service's traffic from Heroku to EKS: in steps, on evidence, with the way back open."""
 
@@ -666,8 +675,13 @@ class MigrationPlan(Model):
                 "heroku.hostname",
                 "eks.service",
                 "traffic.istio.hosts",
-                "traffic.istio.ownership",
             )
+        ),
+        Rule(
+            "traffic.istio.ownership: neither it nor virtualServiceRef must change once the operator routes the host, or"
+            " two VirtualServices would; put it back, or delete the plan and write a new one",
+            f"({_same('ownership')} && {_same('virtualServiceRef')}) || !has(self.status) || !has(self.status.weight)",
+            at=".spec.traffic.istio.ownership",
         ),
     )
 

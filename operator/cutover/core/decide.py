@@ -41,6 +41,7 @@ from cutover.core.actions import Action, Decision, Event, Finalize, SetWeight, W
 from cutover.core.assessment import Assessment, assess, edits
 from cutover.core.backtest import least_seconds
 from cutover.core.baseline import LEAST_REQUESTS, choose_thresholds
+from cutover.core.blocks import Block
 from cutover.core.conditions import conditions
 from cutover.core.holds import ALARMING, QUIET, Hold, HoldReason
 from cutover.core.judging import GAPS_UNTIL_NO_DATA, dump_evidence, load_evidence, share, take_in
@@ -240,7 +241,8 @@ class _Pass:
         if (attempt := self._rolled_back_by_route(status)) is not None:
             status = status.model_copy(update={"attempt": attempt})
             # What led to it is most often still to be seen: a person's wish, or the evidence.
-            again = self._wish(status) or (self.judge(status) if status.phase is not Phase.COMPLETED else None)
+            before = self._when_written()
+            again = self._wish(status) or (before.judge(status) if status.phase is not Phase.COMPLETED else None)
             if again is not None and again.status.phase is Phase.ROLLING_BACK:
                 return again
             return self.roll_back(status, "Resumed", "the route was rolled back before it could be written down")
@@ -623,8 +625,12 @@ class _Pass:
             if self.now - self._since(status) < SHARE_DEADLINE_SECONDS:
                 return _Outcome(status, "RollingBack", message, requeue=1)
             return self._hold(status, HoldReason.SHARE_NOT_OBSERVED, message, requeue=1)
-        done = self._enter(status, Phase.ROLLED_BACK)
-        event = Event("Normal", "RolledBack", f"all traffic is on Heroku; {last}")
+        message = f"all traffic is on Heroku; {last}"
+        # The gates' numbers and queries stay with the line that they decided.
+        bare = status.model_copy(update={"gates": ()})
+        ledger = note(bare, "RolledBack", to=0, reason=cause, message=message, now=self.time)
+        done = self._enter(status, Phase.ROLLED_BACK).model_copy(update={"ledger": ledger})
+        event = Event("Normal", "RolledBack", message)
         return _Outcome(done, cause, last, events=(event,))
 
     def rolled_back(self, status: MigrationPlanStatus) -> _Outcome:
@@ -658,6 +664,27 @@ class _Pass:
         # That pass may have taken note of a raised attempt, too.
         attempts = range(status.attempt, max(status.attempt, self.plan.spec.attempt) + 1)
         return next((attempt for attempt in attempts if traffic.revision == rollback_revision(attempt)), None)
+
+    def _when_written(self) -> _Pass:
+        """Return the pass as it was when the route was written: what came after belongs to another weight."""
+        seen = self.seen
+        if seen.traffic is None or seen.traffic.written_at is None:
+            return self
+        until = seen.traffic.written_at + 1  # the API server leaves out the fraction of a second
+
+        def blocks(known: tuple[Block, ...]) -> tuple[Block, ...]:
+            return tuple(block for block in known if block.end <= until)
+
+        own = {
+            name: replace(
+                reading,
+                blocks=blocks(reading.blocks),
+                points=tuple(point for point in reading.points if point[0] <= until),
+            )
+            for name, reading in seen.own.items()
+        }
+        samples = replace(seen.samples, blocks=blocks(seen.samples.blocks))
+        return replace(self, seen=replace(seen, samples=samples, own=own), now=min(self.now, until))
 
     def _wish(self, status: MigrationPlanStatus) -> _Outcome | None:
         """Go back, or down, because a person says so."""

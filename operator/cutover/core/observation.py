@@ -89,12 +89,15 @@ class TrafficState:
         Whether all routing objects are exactly what the operator would write for the plan's desired weight.
     foreign
         Field managers other than the operator that own a part of the objects' spec: who edited them.
+    written_at
+        Unix seconds at which the operator wrote the VirtualService last; ``None`` if that is not known.
     """
 
     weight: int | None
     revision: str
     current: bool
     foreign: tuple[str, ...] = ()
+    written_at: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,11 @@ class WorkloadFacts:
     heroku_shared_with
         ``namespace/name`` of another plan that routes to the same Heroku host name, or ``""``. In the mesh's metrics
         their requests could not be told apart.
+    route_problem
+        What keeps the operator from working with the team's own VirtualService, with ``Delegate`` and ``Adopt``; ``""``
+        if nothing.
+    route_writers
+        Which other controllers write the routes of one that is to be adopted, and what to tell them; ``""`` if none.
     """
 
     service_exists: bool
@@ -127,6 +135,8 @@ class WorkloadFacts:
     missing_gateways: tuple[str, ...] = ()
     claimed_hosts: Mapping[str, str] = field(default_factory=dict)
     heroku_shared_with: str = ""
+    route_problem: str = ""
+    route_writers: str = ""
 
 
 @dataclass(frozen=True, slots=True)

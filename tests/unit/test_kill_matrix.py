@@ -1,0 +1,278 @@
+"""The kill matrix: whatever moment the operator is killed at, the migration ends as if it had not been.
+
+See :mod:`kill_matrix` for how points are found. Here each kind of point (which call, before or after it, in which
+phase) is killed at least once, and each kind between two writes once for each scenario. ``KILL_MATRIX=full`` kills at all points, which takes some minutes.
+Pairs of points for two kills in a run are drawn by ``KILL_MATRIX_SEED``. The table is printed with ``-s``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import os
+import random
+import sys
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from kill_matrix import (
+    AWAY,
+    Comparison,
+    Happening,
+    Killed,
+    Kind,
+    Point,
+    Run,
+    Scenario,
+    World,
+    at_gateway,
+    compare,
+    cover,
+    killed,
+    revision_at_gateway,
+    rolled_back_to,
+    run,
+)
+from test_decide_own_gates import BOUND, ERRORS, FROM_TEMPLATE, RATIO, TEMPLATE, template
+from world import Leg, plan_spec
+
+from cutover.api.v1alpha1 import Phase
+from cutover.reconciler import Ports
+
+FULL = os.environ.get("KILL_MATRIX") == "full"
+SEED = int(os.environ.get("KILL_MATRIX_SEED", "1"))
+#: Runs with two kills for each scenario.
+PAIRS = 20 if FULL else 1
+#: Seconds until a killed process is replaced: at once, and so late that what matters happens meanwhile.
+SOON, LATE = 1.0, 45.0
+#: Seconds of the world's time in which any scenario is at its end.
+LONGEST = 900.0
+#: Seconds by which a kill may delay an end, besides the absence: passes begin at other times than they would have, blocks
+#: are judged a block later, and a write is tried again.
+SLACK = 10.0
+GATES = {
+    "block": "5s",
+    "warmUp": "5s",
+    "slos": [ERRORS, {"name": "latency", "latency": {}}, {**BOUND, "name": "lag"}, RATIO, FROM_TEMPLATE],
+}
+SPEC: dict[str, Any] = {
+    "gates": GATES,
+    "steps": [{"weight": weight, "hold": "15s"} for weight in (10, 25, 50, 100)],
+    "soak": "20s",
+    "baseline": {"backtest": True, "window": "5s"},
+}
+
+
+def fails(world: World) -> None:
+    world.eks = Leg(errors=0.2)
+
+
+def dies(world: World) -> None:
+    world.eks = Leg(errors=1.0)
+
+
+def lags(world: World) -> None:
+    world.values["lag"] = 0.9
+
+
+def loses_orders(world: World) -> None:
+    world.wrong["checkout"] = (0.01, 0.3)
+
+
+def roll_back(world: World) -> None:
+    world.annotate(rollback="a1")
+
+
+SCENARIOS = (
+    Scenario("good", Phase.COMPLETED),
+    Scenario("errors at 25 %", Phase.ROLLED_BACK, happenings=(Happening(at_gateway(25), 8, fails),)),
+    Scenario("bound at 50 %", Phase.ROLLED_BACK, happenings=(Happening(at_gateway(50), 8, lags),)),
+    Scenario("own ratio at 25 %", Phase.ROLLED_BACK, happenings=(Happening(at_gateway(25), 8, loses_orders),)),
+    Scenario("dead in the soak", Phase.ROLLED_BACK, happenings=(Happening(at_gateway(100), 8, dies),)),
+    Scenario(
+        "rollback asked for, and no more",
+        Phase.ROLLED_BACK,
+        happenings=(
+            Happening(at_gateway(50), 8, roll_back),
+            Happening(revision_at_gateway("a1-rollback"), 0, lambda world: world.annotate(rollback="")),
+        ),
+    ),
+    Scenario(
+        "attempt raised",
+        Phase.COMPLETED,
+        attempt=2,
+        happenings=(
+            Happening(at_gateway(10), 8, roll_back),
+            Happening(rolled_back_to("a1-rollback"), 8, lambda world: world.edit(attempt=2)),
+        ),
+    ),
+    Scenario(
+        "template changed",
+        Phase.COMPLETED,
+        happenings=(Happening(at_gateway(25), 8, lambda world: world.replace_template(TEMPLATE, template(0.2, 2))),),
+    ),
+    Scenario(
+        "route edited",
+        Phase.COMPLETED,
+        happenings=(Happening(at_gateway(25), 8, lambda world: world.edit_route(60)),),
+    ),
+    Scenario(
+        "ceiling lowered",
+        Phase.COMPLETED,
+        happenings=(
+            Happening(at_gateway(50), 8, lambda world: world.edit(ceiling=25)),
+            Happening(at_gateway(25), 60, lambda world: world.edit(ceiling=100)),
+        ),
+    ),
+    Scenario("deleted at 25 %", None, happenings=(Happening(at_gateway(25), 8, lambda world: world.delete()),)),
+    Scenario(
+        "errors at 25 %, with outages",
+        Phase.ROLLED_BACK,
+        happenings=(Happening(at_gateway(25), 8, fails),),
+        trouble="away",
+    ),
+    Scenario(
+        "errors at 25 %, with conflicts",
+        Phase.ROLLED_BACK,
+        happenings=(Happening(at_gateway(25), 8, fails),),
+        trouble="conflicts",
+    ),
+    Scenario(
+        "errors at 25 %, with lost answers",
+        Phase.ROLLED_BACK,
+        happenings=(Happening(at_gateway(25), 8, fails),),
+        trouble="lost",
+    ),
+)
+
+
+def begin(scenario: Scenario) -> World:
+    world = World(spec=plan_spec(**SPEC), rate=1500.0, scenario=scenario, templates={TEMPLATE: template(0.25)})
+    world.values |= {"lag": 0.1, "throttling": 0.1}
+    world.wrong["checkout"] = (0.01, 0.01)
+    return world
+
+
+@functools.cache
+def undisturbed(scenario: str) -> Run:
+    return run(begin(next(one for one in SCENARIOS if one.name == scenario)), most=LONGEST, keep=True)
+
+
+def kinds_before(scenario: str) -> set[Kind]:
+    """Return the kinds of points of the scenarios before this one."""
+    names = [one.name for one in SCENARIOS]
+    before = names[: names.index(scenario)]
+    return {kind for name in before for point in undisturbed(name).points for kind in point.kinds}
+
+
+Row = tuple[str, str, int, int, list[Comparison]]
+
+
+@pytest.fixture(scope="module")
+def table() -> Iterator[list[Row]]:
+    """Print what was found: calls and worlds of the undisturbed run, killed runs, and how they differ."""
+    rows: list[Row] = []
+    yield rows
+    print(f"\n{'scenario':34} {'killed':16} points worlds runs differ resumed delay rollback untold twice")
+    for name, how, calls, worlds, found in rows:
+        print(
+            f"{name:34} {how:16} {calls:6} {worlds:6} {len(found):4} {sum(bool(one.differences) for one in found):6} "
+            f"{sum(one.resumed for one in found):7} {max(one.delay for one in found):5.1f} "
+            f"{max(one.back_delay for one in found):8.1f} {sum(one.untold for one in found):6} "
+            f"{sum(one.twice for one in found):5}"
+        )
+
+
+def judge(truth: Run, where: str, other: Run, away: float) -> Comparison:
+    """Compare, and name the point in whatever differs."""
+    found = compare(truth, other)
+    late = max(found.delay, found.back_delay)
+    slack = SLACK + (2 * AWAY if truth.world.scenario.trouble == "away" else 0.0)
+    slow = (f"{late:.1f} s later than undisturbed",) if late > away + slack else ()
+    return dataclasses.replace(found, differences=tuple(f"{where}: {one}" for one in (*found.differences, *slow)))
+
+
+def told(found: list[Comparison]) -> str:
+    differences = [difference for one in found for difference in one.differences]
+    return "\n".join((f"{len(differences)} differences", *differences[:20]))
+
+
+@pytest.mark.parametrize("scenario", [one.name for one in SCENARIOS])
+def test_undisturbed_a_migration_goes_as_it_should(scenario: str) -> None:
+    truth = undisturbed(scenario)
+    assert truth.world.settled
+    assert not truth.world.broken
+    assert not truth.faults
+
+
+@pytest.mark.parametrize("scenario", [one.name for one in SCENARIOS])
+def test_a_kill_changes_nothing(scenario: str, table: list[Row]) -> None:
+    truth = undisturbed(scenario)
+    points = truth.points if FULL else cover(truth.points, kinds_before(scenario))
+    found = [judge(truth, str(point), killed(point, most=LONGEST, away=SOON), SOON) for point in points]
+    table.append((scenario, "at once back", truth.calls, len(truth.points), found))
+    assert not any(one.differences for one in found), told(found)
+
+
+@pytest.mark.parametrize("scenario", ["errors at 25 %", "bound at 50 %", "own ratio at 25 %", "template changed"])
+def test_nor_does_a_long_absence(scenario: str, table: list[Row]) -> None:
+    """Steps end, and what is wrong begins, while nobody looks."""
+    truth = undisturbed(scenario)
+    points = truth.points if FULL else [point for point in truth.points if follows_a_write_of_the_route(point)]
+    found = [judge(truth, str(point), killed(point, most=LONGEST, away=LATE), LATE) for point in points]
+    table.append((scenario, f"{LATE:.0f} s away", truth.calls, len(truth.points), found))
+    assert not any(one.differences for one in found), told(found)
+
+
+def follows_a_write_of_the_route(point: Point) -> bool:
+    return any(kind.call.startswith("cluster.") and kind.when == "after" for kind in point.kinds)
+
+
+@pytest.mark.parametrize("scenario", [one.name for one in SCENARIOS])
+def test_nor_do_two_kills(scenario: str, table: list[Row]) -> None:
+    truth, draw, found = undisturbed(scenario), random.Random(f"{SEED} {scenario}"), []
+    for _ in range(PAIRS):
+        first = draw.choice(truth.points)
+        between = killed(first, most=LONGEST, keep=True)
+        second = draw.choice(between.points)
+        other = killed(second, most=LONGEST)
+        found.append(judge(truth, f"{first}, then {second}", other, 2 * SOON))
+    table.append((scenario, "twice", truth.calls, len(truth.points), found))
+    assert not any(one.differences for one in found), told(found)
+
+
+def test_every_port_is_called_by_some_scenario() -> None:
+    """What is not called is not killed: a new method needs a scenario that comes to it."""
+    called = {kind.call for one in SCENARIOS for point in undisturbed(one.name).points for kind in point.kinds}
+    hints = typing.get_type_hints(Ports)
+    protocols = {name: hint for name, hint in hints.items() if getattr(hint, "_is_protocol", False)}
+    assert protocols.keys() >= {"plans", "traffic", "metrics", "own"}
+    wanted = {
+        f"{name}.{method}"
+        for name, protocol in protocols.items()
+        for method, _ in inspect.getmembers(protocol, inspect.isfunction)
+        if not method.startswith("_")
+    } | (hints.keys() - protocols.keys() - {"slots"})
+    assert not wanted - called
+
+
+# ------------------------------------------------------------------------------------------------- the matrix itself
+
+
+def test_a_loop_that_is_really_killed_leaves_the_same() -> None:
+    """A copy of the world at a point is what a process leaves that dies there, whatever it tries to do when it dies."""
+    truth = undisturbed("errors at 25 %")
+    for point in cover(truth.points):
+        world = begin(truth.world.scenario)
+        with pytest.raises(Killed):
+            run(world, most=LONGEST, kill_at=point.number)
+        assert world.written == point.world.written
+        assert world.stored == point.world.stored
+        assert world.objects.objects == point.world.objects.objects
