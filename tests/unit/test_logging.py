@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 SCRIPT = """
 import logging, warnings, kopf, structlog
-import pytest
-
 from cutover.main import configure_logging
 configure_logging({level!r})
 log = structlog.get_logger("cutover")
