@@ -385,12 +385,33 @@ def test_a_takeover_that_does_not_reach_the_gateway_is_told() -> None:
     assert "the gateway does not have the route yet" in w.status.message
 
 
-def test_ownership_that_is_not_supported_holds_before_it_touches_anything() -> None:
-    istio = {"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"], "ownership": "Adopt"}
+@pytest.mark.parametrize(
+    ("ownership", "fact", "check"),
+    [
+        ("Adopt", "route_problem", "route-adoptable"),
+        ("Adopt", "route_writers", "route-writers"),
+        ("Delegate", "route_problem", "route-delegates"),
+    ],
+)
+def test_a_route_of_the_teams_that_does_not_fit_holds_before_it_is_touched(
+    ownership: str, fact: str, check: str
+) -> None:
+    istio = {"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"], "ownership": ownership}
     w = world(traffic={"istio": {**istio, "virtualServiceRef": {"name": "pdf"}}})
+    w.workload = replace(READY, **{fact: "what to add"})
     w.run(30)
-    assert (w.status.phase, w.status.reason, w.route) == (Phase.PENDING, "InvalidSpec", None)
-    assert "use Generate" in w.status.message
+    assert (w.status.phase, w.status.reason, w.route) == (Phase.PREFLIGHT, "PreflightFailed", None)
+    assert f"{check}: what to add" in w.status.message
+    w.workload = READY
+    w.until_phase(Phase.COMPLETED)
+    assert check in {one.check for one in w.status.preflight}
+
+
+def test_who_makes_the_route_alone_has_no_checks_of_another() -> None:
+    w = world()
+    w.workload = replace(READY, route_problem="x", route_writers="x")
+    w.until_phase(Phase.COMPLETED)
+    assert not any(one.check.startswith("route-") for one in w.status.preflight)
 
 
 def test_fields_without_effect_are_told() -> None:

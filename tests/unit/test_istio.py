@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -53,6 +54,9 @@ class FakeCluster:
         self.outage = False
         self._version = 0
 
+    def now(self) -> float:
+        return 1_799_661_600.0
+
     async def get(self, resource: Resource, namespace: str, name: str) -> Json:
         self._note("get", resource, name)
         try:
@@ -79,7 +83,9 @@ class FakeCluster:
         self._version += 1
         body = copy.deepcopy(body)
         body["metadata"]["resourceVersion"] = str(self._version)
-        body["metadata"]["managedFields"] = [{"manager": manager, "fieldsV1": {"f:spec": {"f:http": {}}}}]
+        time = datetime.fromtimestamp(self.now(), UTC).strftime("%FT%TZ")
+        entry = {"manager": manager, "time": time, "fieldsV1": {"f:spec": {"f:http": {}}}}
+        body["metadata"]["managedFields"] = [entry]
         body["spec"] |= self.default
         self.objects[self._key(body)] = body
         return copy.deepcopy(body)
@@ -521,11 +527,21 @@ def test_cache_ignores_what_is_older() -> None:
 def test_cache_takes_only_objects_of_the_operator() -> None:
     cache = RouteCache()
     other = versioned(1)
-    other["metadata"]["name"] = "team-route"
+    other["metadata"] |= {"name": "team-route", "labels": {"team": "docs"}}
     assert not cache.observe_event("ADDED", other)
     gateway = versioned(1)
     gateway["kind"] = "Gateway"
     assert not cache.observe_event("ADDED", gateway)
+
+
+def test_cache_takes_what_is_adopted_until_its_label_is_off() -> None:
+    cache = RouteCache()
+    adopted = versioned(1)
+    adopted["metadata"]["name"] = "team-route"
+    assert cache.observe_event("MODIFIED", adopted)
+    adopted["metadata"] |= {"labels": {}, "resourceVersion": "2"}
+    assert cache.observe_event("DELETED", adopted)
+    assert cache.get(adopted) is None
 
 
 async def test_a_look_that_finds_the_cache_warm_asks_nobody(traffic: IstioTraffic, cluster: FakeCluster) -> None:

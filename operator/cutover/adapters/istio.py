@@ -1,4 +1,8 @@
-"""The split in Istio, ownership ``Generate``: a VirtualService of ours that carries the weights.
+"""The split in Istio: a VirtualService that carries the weights.
+
+With ownership ``Generate`` and ``Delegate`` it is ours; ``Delegate``'s has neither hosts nor gateways, as the team's own
+delegates to it. With ``Adopt`` it is the team's, in which the plan's routes are ours, see
+:mod:`cutover.adapters.istio_adopt`.
 
 Rendering is pure: what the objects look like depends on the plan's spec, the weight, and on the attempt and phase that
 the revision names; on nothing else.
@@ -12,14 +16,17 @@ belong to the plan by label and by the annotation with its UID, and outlive it; 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
+from cutover.adapters import istio_adopt
 from cutover.adapters.kubernetes import (
     DESTINATION_RULES,
     FIELD_MANAGER,
     MANAGED_BY_LABEL,
+    PLAN_LABEL,
     PLAN_UID_ANNOTATION,
     SERVICE_ENTRIES,
     VIRTUAL_SERVICES,
@@ -27,11 +34,12 @@ from cutover.adapters.kubernetes import (
     Json,
     NotServed,
     Resource,
+    existing_route_problem,
     is_ours,
     qualified_gateways,
     route_name,
 )
-from cutover.api.v1alpha1 import OnDelete
+from cutover.api.v1alpha1 import OnDelete, Ownership, Phase
 from cutover.core.observation import Plan, TrafficState
 from cutover.core.revision import HEADER, desired_revision
 from cutover.ports import Conflict, Gone, Unavailable
@@ -46,9 +54,6 @@ LEG_HEADER = "x-cutover-leg"
 #: Names of the two routes.
 PROBE_ROUTE = "heroku-probe"
 SPLIT_ROUTE = "split"
-
-#: Label that names an object's plan.
-PLAN_LABEL = "cutover.dev/plan"
 
 #: The port that the ServiceEntry has inside the mesh; TLS starts in the gateway's proxy.
 HEROKU_PORT = 80
@@ -102,7 +107,8 @@ class DevelopmentHeroku:
 
 def heroku_service(plan: Plan) -> str:
     """Return the Heroku leg's ``destination_service`` in Istio's metrics."""
-    return plan.spec.heroku.hostname
+    hostname = plan.spec.heroku.hostname
+    return hostname if plan.spec.traffic.istio.ownership is Ownership.GENERATE else istio_adopt.leg_host(hostname)
 
 
 def eks_service(plan: Plan, cluster_domain: str = "cluster.local") -> str:
@@ -116,7 +122,7 @@ def probe_service(plan: Plan) -> str:
     It is another name for the same endpoint, so that probes do not count among the users' requests: in the metrics
     that the gate compares, a probe every few seconds would be most of Heroku's traffic when its share is small.
     """
-    return f"cutover-probe.{plan.spec.heroku.hostname}"
+    return istio_adopt.probe_host(plan.spec.heroku.hostname)
 
 
 def render(
@@ -128,6 +134,8 @@ def render(
 ) -> list[Json]:
     """Return the plan's objects with ``weight`` percent on EKS, in the order in which they are created.
 
+    An adopted VirtualService has no spec yet: it depends on the live one.
+
     Parameters
     ----------
     weight
@@ -138,8 +146,13 @@ def render(
         _destination_rule(plan, route_name(plan), heroku_service(plan), development),
         # Its prefix keeps it apart from the objects of any plan, whatever that is called.
         _destination_rule(plan, f"probe-{route_name(plan)}", probe_service(plan), development),
-        _virtual_service(plan, weight, cluster_domain),
+        _adopted(plan) if adopts(plan) else _virtual_service(plan, weight, cluster_domain),
     ]
+
+
+def adopts(plan: Plan) -> bool:
+    """Tell whether the weights are in a VirtualService of the team's."""
+    return plan.spec.traffic.istio.ownership is Ownership.ADOPT
 
 
 def _object(resource: Resource, plan: Plan, name: str, spec: Json) -> Json:
@@ -158,38 +171,61 @@ def _object(resource: Resource, plan: Plan, name: str, spec: Json) -> Json:
 
 def _virtual_service(plan: Plan, weight: int, cluster_domain: str) -> Json:
     istio = plan.spec.traffic.istio
-    probe = {
-        "name": PROBE_ROUTE,
-        "match": [{"headers": {PROBE_HEADER: {"exact": PROBE_VALUE}}}],
-        "route": [_heroku_destination(plan, probe_service(plan), 100)],
-        **_treatment(plan, weight),
-    }
     split = {
         "name": SPLIT_ROUTE,
         # Both are listed at every weight, so that a step changes two numbers and the revision, and nothing else.
         "route": [
             _heroku_destination(plan, heroku_service(plan), 100 - weight),
-            {
-                "destination": {
-                    "host": eks_service(plan, cluster_domain),
-                    "port": {"number": plan.spec.eks.service.port},
-                },
-                "weight": weight,
-                "headers": {"response": {"set": {LEG_HEADER: "eks"}}},
-            },
+            {**_eks_destination(plan, cluster_domain), "weight": weight},
         ],
         **_treatment(plan, weight),
     }
-    spec = {"hosts": list(istio.hosts), "gateways": list(qualified_gateways(plan)), "http": [probe, split]}
+    reach: Json = {"hosts": list(istio.hosts), "gateways": list(qualified_gateways(plan))}
+    if istio.ownership is Ownership.DELEGATE:
+        # One that has hosts is no delegate. It has to be visible where the root is, whatever the mesh's default.
+        reach = {"exportTo": ["."]}
+    spec = {**reach, "http": [_probe_route(plan, weight), split]}
     return _object(VIRTUAL_SERVICES, plan, route_name(plan), spec)
+
+
+def _adopted(plan: Plan) -> Json:
+    reference = plan.spec.traffic.istio.virtual_service_ref
+    body = _object(VIRTUAL_SERVICES, plan, reference.name if reference else "", {})
+    # Who manages it is not ours to say.
+    body["metadata"]["labels"] = {PLAN_LABEL: plan.name}
+    body["metadata"]["annotations"] = {**istio_adopt.HANDS_OFF, PLAN_UID_ANNOTATION: plan.uid}
+    return body
+
+
+def _shape(plan: Plan, weight: int, cluster_domain: str) -> istio_adopt.Shape:
+    treatment = _treatment(plan, weight)
+    return istio_adopt.Shape(
+        heroku=_heroku_destination(plan, heroku_service(plan), 0),
+        eks=_eks_destination(plan, cluster_domain),
+        probe=_probe_route(plan, weight),
+        revision=_revision(plan, weight),
+        defaults={name: treatment[name] for name in ("timeout", "retries")},
+    )
+
+
+def _probe_route(plan: Plan, weight: int) -> Json:
+    return {
+        "name": PROBE_ROUTE,
+        "match": [{"headers": {PROBE_HEADER: {"exact": PROBE_VALUE}}}],
+        "route": [_heroku_destination(plan, probe_service(plan), 100)],
+        **_treatment(plan, weight),
+    }
+
+
+def _revision(plan: Plan, weight: int) -> str:
+    return desired_revision(plan.status.model_copy(update={"weight": weight}))
 
 
 def _treatment(plan: Plan, weight: int) -> Json:
     """Return what both routes do alike."""
-    revision = desired_revision(plan.status.model_copy(update={"weight": weight}))
     return {
         # Envoy also sets it on the answers that it makes itself, such as 503 and 504.
-        "headers": {"response": {"set": {HEADER: revision}}},
+        "headers": {"response": {"set": {HEADER: _revision(plan, weight)}}},
         "timeout": f"{int(plan.spec.traffic.istio.timeout.total_seconds())}s",
         "retries": {"attempts": RETRIES},
     }
@@ -203,6 +239,13 @@ def _heroku_destination(plan: Plan, host: str, weight: int) -> Json:
         "destination": {"host": host, "port": {"number": HEROKU_PORT}},
         "weight": weight,
         "headers": {"request": {"set": request}, "response": {"set": {LEG_HEADER: "heroku"}}},
+    }
+
+
+def _eks_destination(plan: Plan, cluster_domain: str) -> Json:
+    return {
+        "destination": {"host": eks_service(plan, cluster_domain), "port": {"number": plan.spec.eks.service.port}},
+        "headers": {"response": {"set": {LEG_HEADER: "eks"}}},
     }
 
 
@@ -256,10 +299,13 @@ class Live:
         The object without its managed fields.
     managers
         Field managers other than the operator that own a part of its spec.
+    written_at
+        Unix seconds at which the operator wrote it last; ``None`` if that is not known.
     """
 
     body: Json
     managers: tuple[str, ...] = ()
+    written_at: float | None = None
 
     @property
     def version(self) -> str:
@@ -276,6 +322,20 @@ def foreign_managers(body: Mapping[str, Any]) -> tuple[str, ...]:
         if entry.get("manager") != FIELD_MANAGER and "f:spec" in (entry.get("fieldsV1") or {})
     ]
     entries.sort(key=lambda entry: str(entry.get("time", "")), reverse=True)
+    return _managers(entries)
+
+
+def _written_at(body: Mapping[str, Any]) -> float | None:
+    """Return when the operator wrote an object last, by its managed fields."""
+    times = [
+        entry["time"]
+        for entry in body["metadata"].get("managedFields") or ()
+        if entry.get("manager") == FIELD_MANAGER and entry.get("time")
+    ]
+    return datetime.fromisoformat(max(times)).timestamp() if times else None
+
+
+def _managers(entries: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(entry.get("manager", "unknown") for entry in entries))
 
 
@@ -324,6 +384,10 @@ def stamped_revision(body: Mapping[str, Any]) -> str:
         return ""
 
 
+def _named_by_us(name: str) -> bool:
+    return name.startswith(("cutover-", "probe-cutover-"))
+
+
 class RouteCache:
     """Our routing objects of all plans, as watch events and our own writes have them.
 
@@ -345,10 +409,12 @@ class RouteCache:
             The object, with ``kind``.
         """
         metadata = body["metadata"]
-        if not metadata["name"].startswith(("cutover-", "probe-cutover-")) or body.get("kind") not in RESOURCES:
+        if body.get("kind") not in RESOURCES:
             return False
         key = (body["kind"], metadata["namespace"], metadata["name"])
         known = self._live.get(key)
+        if known is None and not (_named_by_us(metadata["name"]) or PLAN_LABEL in (metadata.get("labels") or {})):
+            return False
         if known is not None and not _newer(metadata["resourceVersion"], known.version):
             return False
         if kind == "DELETED":
@@ -376,7 +442,10 @@ class RouteCache:
         # Managed fields are half of an object and only their owners' names are used.
         metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
         kept = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": metadata, "spec": body.get("spec")}
-        live = self._live[key] = Live(kept, foreign_managers(body))
+        # Of somebody else's object the routes are ours at most.
+        owners = istio_adopt.http_owners(body) if not _named_by_us(key[2]) else None
+        managers = foreign_managers(body) if owners is None else _managers(owners)
+        live = self._live[key] = Live(kept, managers, _written_at(body))
         return live
 
 
@@ -420,28 +489,41 @@ class IstioTraffic:
         # One after the other: nearly always all are in the cache, and a task for each would cost more than the pass.
         live = [await self._live(body, fresh=fresh) for body in wanted]
         route = live[-1]
+        wanted[-1] = self._complete(plan, weight or 0, wanted[-1], route)
         strayed = [one for one, body in zip(live, wanted, strict=True) if not self._matches(one, body)]
         present = [one for one in strayed or live if one is not None]
+        seen = None if route is None else self._weight(route, plan, takeover=weight is None)
         return TrafficState(
-            weight=None if route is None else self._weight(route, plan, takeover=weight is None),
-            revision="" if route is None else stamped_revision(route.body),
-            current=weight is None or not strayed,
+            weight=seen,
+            revision="" if route is None else self._revision(route, plan),
+            # An adopted VirtualService may have lost all routes of the plan; then there is nothing to complete in it.
+            current=weight is None or not (strayed or seen is None),
             # Of those that are not as they should be, if any: others may own a part of the rest in all harmony.
             foreign=tuple(dict.fromkeys(manager for one in present for manager in one.managers)),
+            written_at=None if route is None else route.written_at,
         )
 
     async def set(self, plan: Plan, weight: int) -> None:
         """Make the routing objects what the weight asks for; write only what differs. Raises Conflict, Unavailable."""
         *supports, route = self._render(plan, weight)
         known = await self._live(route)
-        if known is not None:
+        takeover = known is None
+        if adopts(plan):
+            takeover = _takes_over(plan, known)
+            if takeover and (problem := existing_route_problem(plan, None if known is None else known.body)):
+                raise Unavailable(f"not taken over: {problem}")
+            route = self._complete(plan, weight, route, known)
+            if istio_adopt.live_weight(route["spec"], plan) is None:
+                where = f"VirtualService {plan.namespace}/{route['metadata']['name']}"
+                raise Unavailable(f"{where}: none of its http routes goes to a leg of the plan any more; put one back")
+        if not takeover:
             # The weights first: a rollback waits on nothing.
             await self._write(route, known)
         for body in supports:
             await self._write(body, await self._live(body))
-        if known is None:
+        if takeover:
             # A route comes after what it refers to.
-            await self._write(route, None)
+            await self._write(route, known)
 
     async def finalize(self, plan: Plan, end: OnDelete) -> None:
         """Put traffic to rest where the plan says, as the plan is deleted. Raises Conflict, Unavailable.
@@ -453,7 +535,12 @@ class IstioTraffic:
             known = await self._live(self._render(plan, 0)[-1], fresh=True)
         except NotServed:
             return
-        if known is None or not is_ours(known.body["metadata"]):
+        if known is None:
+            return
+        if adopts(plan):
+            await self._let_go(plan, end, known)
+            return
+        if not is_ours(known.body["metadata"]):
             return
         match end:
             case OnDelete.HEROKU:
@@ -464,16 +551,75 @@ class IstioTraffic:
                 pass
 
     def _weight(self, route: Live, plan: Plan, *, takeover: bool) -> int | None:
+        if adopts(plan):
+            spec = route.body["spec"] or {}
+            return istio_adopt.eks_at_most(spec, plan) if takeover else istio_adopt.live_weight(spec, plan)
         return not_on_heroku(route.body) if takeover else split_weight(route.body, plan, self.cluster_domain)
+
+    def _revision(self, route: Live, plan: Plan) -> str:
+        return (
+            istio_adopt.live_revision(route.body["spec"] or {}, plan) if adopts(plan) else stamped_revision(route.body)
+        )
+
+    # ------------------------------------------------------------------------------------------------------- Adopt
+
+    def _complete(self, plan: Plan, weight: int, wanted: Json, live: Live | None) -> Json:
+        """Return what an adopted VirtualService should be, as it is now; any other is complete."""
+        if not adopts(plan) or live is None:
+            return wanted
+        metadata = live.body["metadata"]
+        annotations = metadata.get("annotations") or {}
+        noted = istio_adopt.read_original(annotations)
+        spec, routes = istio_adopt.adopt(
+            live.body["spec"] or {}, plan, weight, _shape(plan, weight, self.cluster_domain), noted.get("routes", ())
+        )
+        before = noted["annotations"] if noted else _those(annotations, istio_adopt.HANDS_OFF)
+        original = istio_adopt.note_original(routes, before)
+        if noted and len(original.encode()) > istio_adopt.ORIGINAL_LIMIT:
+            # Somebody has made it larger meanwhile. The weights matter more than what comes after them.
+            original = annotations[istio_adopt.ORIGINAL_ANNOTATION]
+        ours = {**wanted["metadata"]["annotations"], istio_adopt.ORIGINAL_ANNOTATION: original}
+        return {**wanted, "metadata": {**wanted["metadata"], "annotations": ours}, "spec": spec}
+
+    async def _let_go(self, plan: Plan, end: OnDelete, live: Live) -> None:
+        """Put an adopted VirtualService to rest. Raises Conflict, Unavailable."""
+        metadata = live.body["metadata"]
+        annotations, spec = dict(metadata.get("annotations") or {}), live.body["spec"] or {}
+        # Without the annotation somebody has taken it off, or this plan has never come so far.
+        if annotations.get(PLAN_UID_ANNOTATION, plan.uid if plan.status.weight is not None else "") != plan.uid:
+            return
+        labels = {name: value for name, value in (metadata.get("labels") or {}).items() if name != PLAN_LABEL}
+        if end is OnDelete.HEROKU:
+            noted = istio_adopt.read_original(annotations)
+            # First to 0, where a route is not recognised and stays.
+            spec, _ = istio_adopt.adopt(spec, plan, 0, _shape(plan, 0, self.cluster_domain), ())
+            spec = istio_adopt.restore(spec, plan, noted.get("routes", ()))
+            for name in (*istio_adopt.HANDS_OFF, istio_adopt.ORIGINAL_ANNOTATION, PLAN_UID_ANNOTATION):
+                annotations.pop(name, None)
+            annotations |= noted.get("annotations", {})
+        elif end is OnDelete.EKS:
+            spec = self._complete(plan, 100, self._render(plan, 100)[-1], live)["spec"]
+        # Without the label, so that who deletes the operator's own objects by it does not delete the team's.
+        body = {**live.body, "metadata": {**metadata, "labels": labels, "annotations": annotations}, "spec": spec}
+        self.cache.drop(body)
+        try:
+            await self.cluster.replace(VIRTUAL_SERVICES, body)
+        except Gone:
+            return
+
+    # -------------------------------------------------------------------------------------------------- one object
 
     def _render(self, plan: Plan, weight: int) -> list[Json]:
         return render(plan, weight, development=self.development, cluster_domain=self.cluster_domain)
 
     async def _live(self, wanted: Json, *, fresh: bool = False) -> Live | None:
         known = None if fresh else self.cache.get(wanted)
-        if known is not None:
-            return known
         metadata = wanted["metadata"]
+        # The watch tells of what has the label only; the team's own may not have it yet.
+        if known is not None and (
+            _named_by_us(metadata["name"]) or PLAN_LABEL in (known.body["metadata"].get("labels") or {})
+        ):
+            return known
         try:
             body = await self.cluster.get(RESOURCES[wanted["kind"]], metadata["namespace"], metadata["name"])
         except Gone:
@@ -518,6 +664,21 @@ class IstioTraffic:
             self._answers.pop(_key(wanted), None)
 
 
+def _takes_over(plan: Plan, live: Live | None) -> bool:
+    """Tell whether the team's VirtualService is adopted by this write: then it has to be fit for it.
+
+    Later it is no question: whatever others have made of it, and of our annotations, the way back is open.
+    """
+    if live is None:
+        return True
+    owner = (live.body["metadata"].get("annotations") or {}).get(PLAN_UID_ANNOTATION)
+    return owner != plan.uid and plan.status.phase in (Phase.PENDING, Phase.PREFLIGHT)
+
+
+def _those(annotations: Mapping[str, str], names: Iterable[str]) -> Json:
+    return {name: annotations[name] for name in names if name in annotations}
+
+
 def _key(body: Json) -> _Key:
     return body["kind"], body["metadata"]["namespace"], body["metadata"]["name"]
 
@@ -532,7 +693,7 @@ def _merged(live: Json, wanted: Json) -> Json:
     """
     metadata, ours = live["metadata"], wanted["metadata"]
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
-    if not is_ours(metadata):
+    if _named_by_us(metadata["name"]) and not is_ours(metadata):
         raise Unavailable(
             f"{live['kind']} {metadata['namespace']}/{metadata['name']} exists and is not the operator's: delete or "
             f"rename it, or hand it over with the label {MANAGED_BY_LABEL}={FIELD_MANAGER}"

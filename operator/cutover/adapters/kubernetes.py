@@ -25,6 +25,7 @@ from kubernetes.aio import config as kubernetes_config
 from kubernetes.aio.client import ApiClient, Configuration
 from pydantic import ValidationError
 
+from cutover.adapters.istio_adopt import probe_host, root_problem, writers_problem
 from cutover.api import v1alpha1
 from cutover.core.observation import Plan, WorkloadFacts
 from cutover.ports import Conflict, Gone, Unavailable
@@ -40,6 +41,9 @@ FIELD_MANAGER = "cutover"
 #: What marks the operator's own objects; either is enough, as people take labels off.
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 PLAN_UID_ANNOTATION = "cutover.dev/plan-uid"
+
+#: Label that names an object's plan.
+PLAN_LABEL = "cutover.dev/plan"
 
 #: Objects per page of a list: what ``kubectl`` asks for.
 PAGE = 500
@@ -434,6 +438,8 @@ class KubernetesWorkloads:
         # A host may be claimed from any namespace, so this lists all of them; only preflight asks.
         virtual_services = await self._cluster.list(VIRTUAL_SERVICES)
         entries = await self._cluster.list(SERVICE_ENTRIES, label_selector=f"{MANAGED_BY_LABEL}={FIELD_MANAGER}")
+        root = next((item for item in virtual_services if _key(item["metadata"]) == root_key(plan)), None)
+        adopting = plan.spec.traffic.istio.ownership is v1alpha1.Ownership.ADOPT
         return WorkloadFacts(
             service_exists=service is not None,
             service_ports=tuple(port["port"] for port in (service or {}).get("spec", {}).get("ports") or ()),
@@ -443,6 +449,8 @@ class KubernetesWorkloads:
             missing_gateways=tuple(name for name, gateway in zip(gateways, found, strict=True) if gateway is None),
             claimed_hosts=claimed_hosts(plan, virtual_services),
             heroku_shared_with=heroku_shared_with(plan, entries),
+            route_problem=existing_route_problem(plan, root) if root_key(plan) else "",
+            route_writers=writers_problem(root) if adopting and root is not None else "",
         )
 
     async def _find(self, resource: Resource, namespace: str, name: str) -> Json | None:
@@ -469,6 +477,28 @@ def route_name(plan: Plan) -> str:
     return f"{_ROUTE_PREFIX}{plan.name}"
 
 
+def root_key(plan: Plan) -> tuple[str, str] | None:
+    """Return namespace and name of the team's own VirtualService that the plan works with, if there is one."""
+    reference = plan.spec.traffic.istio.virtual_service_ref
+    return (plan.namespace, reference.name) if reference is not None else None
+
+
+def existing_route_problem(plan: Plan, root: Json | None) -> str:
+    """Say what keeps the plan from working with that VirtualService; ``""`` if nothing."""
+    return root_problem(
+        plan,
+        root,
+        gateways=qualified_gateways(plan),
+        delegate=route_name(plan),
+        label=PLAN_LABEL,
+        owner=PLAN_UID_ANNOTATION,
+    )
+
+
+def _key(metadata: Mapping[str, Any]) -> tuple[str, str]:
+    return metadata["namespace"], metadata["name"]
+
+
 def is_ours(metadata: Mapping[str, Any]) -> bool:
     """Tell whether an object is the operator's."""
     return (metadata.get("labels") or {}).get(MANAGED_BY_LABEL) == FIELD_MANAGER or PLAN_UID_ANNOTATION in (
@@ -482,7 +512,8 @@ def heroku_shared_with(plan: Plan, entries: list[Json]) -> str:
         f"{item['metadata']['namespace']}/{item['metadata']['name'].removeprefix(_ROUTE_PREFIX)}"
         for item in entries
         if (item["metadata"]["namespace"], item["metadata"]["name"]) != (plan.namespace, route_name(plan))
-        and plan.spec.heroku.hostname in (item.get("spec", {}).get("hosts") or ())
+        # Each has the name for probes; that of the leg depends on the ownership.
+        and probe_host(plan.spec.heroku.hostname) in (item.get("spec", {}).get("hosts") or ())
     )
     return min(others, default="")
 
@@ -490,6 +521,7 @@ def heroku_shared_with(plan: Plan, entries: list[Json]) -> str:
 def claimed_hosts(plan: Plan, virtual_services: list[Json]) -> dict[str, str]:
     """Find the plan's hosts that somebody else's VirtualService routes on one of the plan's gateways.
 
+    The one that the plan works with, by its ``virtualServiceRef``, claims nothing.
     Only equal hosts count: where one is a wildcard the more specific host wins, so that neither takes anything from
     the other.
     """
@@ -499,6 +531,8 @@ def claimed_hosts(plan: Plan, virtual_services: list[Json]) -> dict[str, str]:
     for item in virtual_services:
         namespace, name = item["metadata"]["namespace"], item["metadata"]["name"]
         if (namespace, name) == (plan.namespace, route_name(plan)) and is_ours(item["metadata"]):
+            continue
+        if (namespace, name) == root_key(plan):
             continue
         spec = item.get("spec", {})
         # One without gateways is for sidecars only, as is the reserved gateway "mesh", which matches no name here.

@@ -31,6 +31,7 @@ from cutover.api.v1alpha1 import (
     OnBreach,
     OnDelete,
     OnTimeout,
+    Ownership,
     Phase,
     Share,
     Step,
@@ -310,9 +311,13 @@ class _Pass:
                 )
                 return self._hold(status, HoldReason.PREFLIGHT_FAILED, detail, requeue=2)
             if there := self.seen.traffic.weight:
+                reference = spec.traffic.istio.virtual_service_ref
                 detail = (
-                    f"a route of an earlier plan sends {there} % elsewhere, and the takeover would send it all to Heroku; "
-                    "delete that VirtualService first if this is what you want"
+                    f"VirtualService {reference.name} sends {there} % to EKS already, and the takeover would send it all "
+                    "to Heroku; set that weight to 0 first if this is what you want"
+                    if spec.traffic.istio.ownership is Ownership.ADOPT and reference is not None
+                    else f"a route of an earlier plan sends {there} % elsewhere, and the takeover would send it all to "
+                    "Heroku; delete that VirtualService first if this is what you want"
                 )
                 return self._hold(status, HoldReason.PREFLIGHT_FAILED, detail, requeue=10)
             message = (

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from cutover.api.v1alpha1 import CheckStatus, MigrationPlanSpec
+from cutover.api.v1alpha1 import CheckStatus, MigrationPlanSpec, Ownership
 from cutover.core.observation import Probe, WorkloadFacts
 from cutover.core.own import GateReading, OwnGate
 from cutover.core.verdicts import Verdict
 
 #: Checks of the target, made before the takeover.
 TARGET_CHECKS = ("service", "workload", "gateway", "host-unclaimed", "heroku-unshared")
+#: Checks of the team's own VirtualService, by ownership, made with the target's.
+ROUTE_CHECKS: Mapping[Ownership, tuple[str, ...]] = {
+    Ownership.GENERATE: (),
+    Ownership.DELEGATE: ("route-delegates",),
+    Ownership.ADOPT: ("route-adoptable", "route-writers"),
+}
 #: Made through the gateway once the takeover at weight 0 is live.
 HEROKU_CHECK = "heroku-answers"
 #: Made of Prometheus, before the takeover: each of the team's own queries is asked once.
 QUERIES_CHECK = "gate-queries"
-CHECKS = (*TARGET_CHECKS, QUERIES_CHECK, HEROKU_CHECK)
+CHECKS = (*TARGET_CHECKS, *sum(ROUTE_CHECKS.values(), ()), QUERIES_CHECK, HEROKU_CHECK)
 
 PASSED, FAILED, UNKNOWN, SKIPPED = "Passed", "Failed", "Unknown", "Skipped"
 
 
 def check_target(spec: MigrationPlanSpec, facts: WorkloadFacts | None) -> tuple[CheckStatus, ...]:
-    """Judge the target Service, its workload, the gateways and the hosts."""
+    """Judge the target Service, its workload, the gateways, the hosts, and the team's own route where there is one."""
+    route_checks = ROUTE_CHECKS[spec.traffic.istio.ownership]
     if facts is None:
         return tuple(
-            _check(spec, name, status=UNKNOWN, message="the API server could not be asked") for name in TARGET_CHECKS
+            _check(spec, name, status=UNKNOWN, message="the API server could not be asked")
+            for name in (*TARGET_CHECKS, *route_checks)
         )
     service, workload = spec.eks.service, spec.eks.workload_ref
     service_problem = ""
@@ -62,6 +70,10 @@ def check_target(spec: MigrationPlanSpec, facts: WorkloadFacts | None) -> tuple[
         _judged(spec, "gateway", gateway_problem),
         _judged(spec, "host-unclaimed", host_problem),
         _judged(spec, "heroku-unshared", shared_problem),
+        *(
+            _judged(spec, name, problem)
+            for name, problem in zip(route_checks, (facts.route_problem, facts.route_writers), strict=False)
+        ),
     )
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from cutover.api.v1alpha1 import MigrationPlanSpec, Mode, Ownership, RatioSlo
+from cutover.api.v1alpha1 import MigrationPlanSpec, Mode, RatioSlo
 from cutover.core.own import OwnGate
 from cutover.core.preflight import CHECKS
 
@@ -37,11 +37,6 @@ def problems(spec: MigrationPlanSpec, own: Iterable[OwnGate], sources: Sequence[
         found.append(
             "gates.slos: no gate that compares the legs decides, and only such evidence moves weight; add errors: {} or"
             " set mode: Enforce"
-        )
-    if spec.traffic.istio.ownership is not Ownership.GENERATE:
-        found.append(
-            f"traffic.istio.ownership: {spec.traffic.istio.ownership} is not yet supported; use Generate and take the "
-            "host out of the existing VirtualService"
         )
     found += [
         f"gates.slos: more than one {kind} gate; keep one"

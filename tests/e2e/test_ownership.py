@@ -1,0 +1,163 @@
+"""A VirtualService of the team's own, from before the plan to after it, as users see it at the gateway."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+
+from cutover.adapters.istio import DevelopmentHeroku, render
+from cutover.core.observation import Plan
+from sandbox import manifests
+from sandbox.environment import Environment
+from sandbox.manifests import NAMESPACE, Json
+
+from .observing import NAMED, at_weight, within_sampling_bounds
+from .playing import RATE, path, scenario, set_rate
+
+STEPS = [{"weight": weight, "hold": "10s"} for weight in (25, 100)]
+DISABLED = {"kustomize.toolkit.fluxcd.io/reconcile": "disabled"}
+
+
+def own_heroku(environment: Environment, service: str) -> list[Json]:
+    """Return what a team has already to reach its app on Heroku: the same host name, in objects of its own."""
+    plan = Plan.from_object(
+        {**manifests.plan(service), "metadata": {"name": service, "namespace": NAMESPACE, "uid": ""}}
+    )
+    entry, rule, *_ = render(plan, 0, development=DevelopmentHeroku("127.0.0.1", environment.apps.heroku_port))
+    entry["spec"]["hosts"] = [manifests.heroku_hostname(service)]
+    for body in (entry, rule):
+        body["metadata"] = {"name": f"team-{service}", "namespace": NAMESPACE}
+    return [entry, rule]
+
+
+def virtual_service(service: str, *routes: Json, annotations: Json | None = None) -> Json:
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": {"name": f"team-{service}", "namespace": NAMESPACE, "annotations": annotations or {}},
+        "spec": {
+            "hosts": [manifests.public_host(service)],
+            "gateways": ["istio-ingress/public"],
+            "http": list(routes),
+        },
+    }
+
+
+def read(environment: Environment, service: str) -> Json:
+    found: Json = environment.api.call(
+        f"/apis/networking.istio.io/v1/namespaces/{NAMESPACE}/virtualservices/team-{service}"
+    )
+    return found
+
+
+@contextmanager
+def every_second(write: Callable[[], None]) -> Iterator[None]:
+    """Have somebody else write all the time."""
+    ended = Event()
+
+    def work() -> None:
+        while not ended.wait(1.0):
+            write()
+
+    thread = Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def in_own(service: str, ownership: str, **overrides: object) -> Json:
+    """Return a plan that works with the team's VirtualService."""
+    istio = {
+        "hosts": [manifests.public_host(service)],
+        "gateways": ["istio-ingress/public"],
+        "ownership": ownership,
+        "virtualServiceRef": {"name": f"team-{service}"},
+    }
+    return manifests.plan(service, gates=NAMED, steps=STEPS, soak="10s", traffic={"istio": istio}, **overrides)
+
+
+def to_heroku(service: str) -> Json:
+    hostname = manifests.heroku_hostname(service)
+    return {
+        "destination": {"host": hostname, "port": {"number": 80}},
+        "headers": {"request": {"set": {"host": hostname}}},
+    }
+
+
+@scenario("delegate")
+def test_a_root_in_git_that_delegates(environment: Environment) -> None:
+    """Users are served before, while and after the delegate comes; Flux applies the root every second."""
+    plain = virtual_service("delegate", {"route": [to_heroku("delegate")]})
+    root = virtual_service(
+        "delegate",
+        {"delegate": {"name": "cutover-delegate", "namespace": NAMESPACE}},
+        {"route": [to_heroku("delegate")]},
+    )
+    environment.stack.apply([*own_heroku(environment, "delegate"), plain], field_manager="kustomize-controller")
+    set_rate(environment, "delegate", RATE)
+    time.sleep(5)
+    started = time.time()
+    environment.apply(in_own("delegate", "Delegate"))
+    environment.until_status("delegate", 30, reason="PreflightFailed")
+    message = environment.status("delegate")["message"]
+    assert f"- delegate: {{name: cutover-delegate, namespace: {NAMESPACE}}}" in message
+    # The line is there for some seconds before what it names.
+    with every_second(lambda: environment.stack.apply([root], field_manager="kustomize-controller")):
+        environment.until_status("delegate", 240, phase="Completed")
+    status = environment.status("delegate")
+    assert path(status) == [25, 100]
+    _check_users(environment, "delegate", started, {"": 0, "a1-w0": 0, "a1-w25": 25, "a1-w100": 100})
+    assert "cutover" not in {entry["manager"] for entry in read(environment, "delegate")["metadata"]["managedFields"]}
+
+
+@scenario("adopt")
+def test_a_virtual_service_that_is_adopted_and_given_back(environment: Environment) -> None:
+    """Nobody's request fails; a third destination keeps its tenth; another route is left alone; the plan's end brings everything back."""
+    third = {"destination": {"host": "survivor", "port": {"number": 80}}, "weight": 10}
+    other = {"match": [{"uri": {"prefix": "/elsewhere"}}], "route": [{"destination": third["destination"]}]}
+    root = virtual_service(
+        "adopt", other, {"route": [{**to_heroku("adopt"), "weight": 90}, third]}, annotations=DISABLED
+    )
+    environment.stack.apply([*own_heroku(environment, "adopt"), root], field_manager="kustomize-controller")
+    before = read(environment, "adopt")["spec"]
+    set_rate(environment, "adopt", RATE)
+    time.sleep(5)
+    started = time.time()
+
+    def flux() -> None:
+        if read(environment, "adopt")["metadata"]["annotations"].get(next(iter(DISABLED))) != "disabled":
+            environment.stack.apply([root], field_manager="kustomize-controller")
+
+    with every_second(flux):
+        environment.apply(in_own("adopt", "Adopt"))
+        at_weight(environment, "adopt", 25, 120)
+        assert read(environment, "adopt")["spec"]["http"][1] == other
+        environment.stack.kubectl("-n", NAMESPACE, "annotate", "mplan", "adopt", "cutover.dev/rollback=a1")
+        environment.until_status("adopt", 60, phase="RolledBack")
+        environment.stack.kubectl("-n", NAMESPACE, "delete", "mplan", "adopt", "--timeout=30s")
+        assert read(environment, "adopt")["spec"] == before
+        time.sleep(5)
+    # The third destination's app calls itself EKS, too: a tenth, and a quarter of the rest.
+    _check_users(environment, "adopt", started, {"a1-w0": 10, "a1-w25": 32, "a1-rollback": 10, "": 10})
+
+
+def _check_users(environment: Environment, service: str, since: float, weights: dict[str, int]) -> None:
+    """See that no request failed, and which percent of each revision's requests the EKS apps have answered."""
+    load = environment.load
+    assert load is not None
+    host = manifests.public_host(service)
+    load.settle(time.time() - 1, host)
+    records = [record for record in load.records(host) if record.at > since and record.judged]
+    failed = [str(record) for record in records if record.failed]
+    assert failed == [], failed[:5]
+    for revision, weight in weights.items():
+        legs = Counter(record.leg for record in records if record.revision == revision)
+        print(service, revision or "(none)", legs, weight)
+        assert legs.total() > 20, revision
+        assert within_sampling_bounds(legs["eks"], legs.total(), weight), (revision, legs)

@@ -1,0 +1,620 @@
+"""The team's own VirtualService: what is put into it, what is left alone, what comes back, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from random import Random
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from test_istio import FakeCluster, make_plan
+
+from cutover.adapters import istio_adopt
+from cutover.adapters.istio import IstioTraffic, RouteCache, render
+from cutover.adapters.kubernetes import Cluster, Json, claimed_hosts, existing_route_problem
+from cutover.api.v1alpha1 import OnDelete
+from cutover.core.observation import Plan, TrafficState
+from cutover.ports import Unavailable
+
+HEROKU, EKS = "acme-pdf-1a2b3c.herokuapp.com", "pdf.docs.svc.cluster.local"
+OUR_HEROKU = f"cutover-heroku.{HEROKU}"
+
+API = {
+    "name": "api",
+    "match": [{"uri": {"prefix": "/api"}, "headers": {"x-tier": {"exact": "gold"}}}],
+    "route": [
+        {"destination": {"host": HEROKU, "port": {"number": 443}}, "weight": 90},
+        {
+            "destination": {"host": "pdf-canary", "subset": "v2"},
+            "weight": 10,
+            "headers": {"request": {"add": {"a": "b"}}},
+        },
+    ],
+    "mirror": {"host": "pdf-shadow"},
+    "mirrorPercentage": {"value": 3.5},
+    "timeout": "90s",
+    "fromTheFuture": {"of": ["Istio"]},
+}
+STATIC = {"match": [{"uri": {"prefix": "/static"}}], "route": [{"destination": {"host": "cdn"}}], "corsPolicy": {}}
+OLD = {"match": [{"uri": {"exact": "/old"}}], "redirect": {"uri": "/new"}}
+ALL = {
+    "route": [{"destination": {"host": HEROKU}}],
+    "rewrite": {"authority": HEROKU},
+    "headers": {"response": {"set": {"X-Cutover-Revision": "mine", "x-team": "docs"}}},
+}
+
+
+def plan(ownership: str = "Adopt", *, status: Json | None = None, **traffic: Any) -> Plan:
+    return make_plan(status=status, ownership=ownership, virtualServiceRef={"name": "pdf"}, **traffic)
+
+
+def root(*routes: Json, **spec: Any) -> Json:
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": {"name": "pdf", "namespace": "docs", "annotations": {"team": "docs"}},
+        "spec": {
+            "hosts": ["docs.example.com", "pdf.example.com"],
+            "gateways": ["istio-ingress/public", "local"],
+            "http": copy.deepcopy(list(routes)),
+        }
+        | spec,
+    }
+
+
+class Team(FakeCluster):
+    """The API server with the team's VirtualService in it."""
+
+    def __init__(self, *routes: Json) -> None:
+        super().__init__()
+        self.store(root(*routes), "kubectl-client-side-apply")
+
+    @property
+    def virtual_service(self) -> Json:
+        return self.objects["VirtualService", "docs", "pdf"]
+
+    @property
+    def http(self) -> list[Json]:
+        return cast("list[Json]", self.virtual_service["spec"]["http"])
+
+    def traffic(self) -> IstioTraffic:
+        return IstioTraffic(cast("Cluster", self))
+
+
+def weights(route: Json) -> dict[str, int]:
+    return {one["destination"]["host"]: one.get("weight", 0) for one in route["route"]}
+
+
+# ----------------------------------------------------------------------------------------------------------- adopting
+
+
+async def test_only_the_plans_routes_are_written_and_only_what_the_split_needs() -> None:
+    team = Team(API, STATIC, OLD, ALL)
+    traffic = team.traffic()
+    await traffic.set(plan(), 25)
+    probe, api, static, old, rest = team.http
+    assert (static, old) == (STATIC, OLD)
+    assert weights(api) == {OUR_HEROKU: 9 * 75, EKS: 9 * 25, "pdf-canary": 100}
+    assert {**api["route"][2], "weight": 10} == API["route"][1]
+    untouched = {"name", "match", "mirror", "mirrorPercentage", "timeout", "fromTheFuture"}
+    assert {name: api[name] for name in untouched} == {name: API[name] for name in untouched}
+    assert api["retries"] == {"attempts": 0}
+    assert weights(rest) == {OUR_HEROKU: 75, EKS: 25}
+    # Heroku's Host is set for Heroku alone; the team's headers stay.
+    assert "rewrite" not in rest
+    assert rest["headers"]["response"]["set"] == {"x-cutover-revision": "a1-w25", "x-team": "docs"}
+    assert rest["route"][0]["headers"]["request"]["set"]["Host"] == HEROKU
+    assert rest["timeout"] == "30s"
+    assert probe["match"] == [{"headers": {"x-cutover-probe": {"exact": "heroku"}}}]
+    assert weights(probe) == {f"cutover-probe.{HEROKU}": 100}
+    assert probe["headers"]["response"]["set"]["x-cutover-revision"] == "a1-w25"
+
+
+async def test_the_takeover_comes_after_what_it_refers_to_and_a_rollback_is_one_write() -> None:
+    team = Team(ALL)
+    traffic = team.traffic()
+    taken = plan(status={"phase": "Preflight", "weight": 0})
+    await traffic.set(taken, 0)
+    assert team.writes() == [
+        "create ServiceEntry cutover-pdf",
+        "create DestinationRule cutover-pdf",
+        "create DestinationRule probe-cutover-pdf",
+        "update VirtualService pdf",
+    ]
+    shifting = plan(status={"phase": "Shifting", "weight": 50})
+    await traffic.set(shifting, 50)
+    rule = copy.deepcopy(team.objects["DestinationRule", "docs", "cutover-pdf"])
+    rule["spec"]["trafficPolicy"] = {}
+    traffic.cache.observe_event("MODIFIED", team.store(rule, "somebody"))
+    team.log.clear()
+    back = plan(status={"phase": "RollingBack", "weight": 0})
+    await traffic.set(back, 0)
+    assert team.log == ["update VirtualService pdf", "update DestinationRule cutover-pdf"]
+    assert await traffic.get(back, 0) == TrafficState(weight=0, revision="a1-rollback", current=True)
+
+
+async def test_what_was_set_is_current_and_written_once() -> None:
+    team = Team(API, ALL)
+    traffic = team.traffic()
+    await traffic.set(plan(), 25)
+    team.log.clear()
+    assert await traffic.get(plan(), 25) == TrafficState(weight=25, revision="a1-w25", current=True)
+    await traffic.set(plan(), 25)
+    restarted = team.traffic()
+    assert (await restarted.get(plan(), 25)).current
+    await restarted.set(plan(), 25)
+    assert team.writes() == []
+
+
+async def test_an_edit_of_another_route_is_none_of_ours() -> None:
+    team = Team(STATIC, ALL)
+    traffic = team.traffic()
+    await traffic.set(plan(), 25)
+    edited = copy.deepcopy(team.virtual_service)
+    edited["spec"]["http"][1]["timeout"] = "5s"
+    edited["spec"]["http"][2]["fault"] = {"delay": {"fixedDelay": "1s"}}
+    assert traffic.cache.observe_event("MODIFIED", team.store(edited, "kubectl-edit"))
+    assert await traffic.get(plan(), 25) == TrafficState(25, "a1-w25", current=True, foreign=("kubectl-edit",))
+    await traffic.set(plan(), 50)
+    assert (team.http[1]["timeout"], team.http[2]["fault"]) == ("5s", {"delay": {"fixedDelay": "1s"}})
+
+
+@pytest.mark.parametrize(
+    ("edit", "weight"),
+    [
+        (lambda http: http[-1]["route"][0].update(weight=60), None),  # 60 and 25: not whole
+        (lambda http: [one.update(weight=w) for one, w in zip(http[-1]["route"], (40, 60), strict=True)], 60),
+        (lambda http: http[-1].update(copy.deepcopy(ALL)), 0),
+        (lambda http: http.pop(0), 25),
+        (lambda http: http.reverse(), 25),
+        (lambda http: http[-1]["headers"]["response"]["set"].pop("x-cutover-revision"), 25),
+    ],
+)
+async def test_an_edit_of_our_part_is_seen_and_put_back(edit: Any, weight: int | None) -> None:
+    team = Team(ALL)
+    traffic = team.traffic()
+    await traffic.set(plan(), 25)
+    before = copy.deepcopy(team.http)
+    edited = copy.deepcopy(team.virtual_service)
+    edit(edited["spec"]["http"])
+    assert traffic.cache.observe_event("MODIFIED", team.store(edited, "kubectl-edit"))
+    state = await traffic.get(plan(), 25)
+    assert (state.weight, state.current, state.foreign) == (weight, False, ("kubectl-edit",))
+    await traffic.set(plan(), 25)
+    assert team.http == before
+
+
+async def test_two_heroku_destinations_written_meanwhile_do_not_close_the_way_back() -> None:
+    team = Team(ALL)
+    traffic = team.traffic()
+    await traffic.set(plan(), 50)
+    edited = copy.deepcopy(team.virtual_service)
+    edited["spec"]["http"][1]["route"] += [{"destination": {"host": HEROKU}, "weight": 10}]
+    edited["metadata"] |= {"annotations": {}, "labels": {}}
+    traffic.cache.observe_event("MODIFIED", team.store(edited, "somebody"))
+    back = plan(status={"phase": "RollingBack", "weight": 0})
+    await traffic.set(back, 0)
+    assert weights(team.http[1]) == {OUR_HEROKU: 100, EKS: 0}
+    assert (await traffic.get(back, 0)).current
+
+
+async def test_another_app_for_a_new_attempt_takes_the_place_of_the_old_one() -> None:
+    team = Team(API, ALL)
+    traffic = team.traffic()
+    before = copy.deepcopy(team.virtual_service["spec"])
+    await traffic.set(plan(status={"phase": "RolledBack", "weight": 0}), 0)
+    old = plan(status={"phase": "Baseline", "weight": 0, "attempt": 2})
+    heroku = old.spec.heroku.model_copy(update={"hostname": "acme-pdf-2.herokuapp.com"})
+    service = old.spec.eks.service.model_copy(update={"name": "pdf-v2"})
+    eks = old.spec.eks.model_copy(update={"service": service})
+    new = replace(old, spec=old.spec.model_copy(update={"heroku": heroku, "eks": eks}))
+    assert not (await traffic.get(new, 0)).current
+    await traffic.set(new, 50)
+    assert (await traffic.get(new, 50)).weight == 50
+    assert {host: part for host, part in _parts(team.http[2]).items() if part} == {
+        "cutover-heroku.acme-pdf-2.herokuapp.com": Fraction(1, 2),
+        "pdf-v2.docs.svc.cluster.local": Fraction(1, 2),
+    }
+    assert _parts(team.http[1])["pdf-canary"] == Fraction(1, 10)
+    await traffic.finalize(new, OnDelete.HEROKU)
+    assert team.virtual_service["spec"] == before
+
+
+async def test_a_virtual_service_that_lost_the_plans_routes_is_not_current_and_says_so() -> None:
+    team = Team(STATIC, ALL)
+    traffic = team.traffic()
+    await traffic.set(plan(), 50)
+    edited = copy.deepcopy(team.virtual_service)
+    edited["spec"]["http"].pop()
+    traffic.cache.observe_event("MODIFIED", team.store(edited, "somebody"))
+    state = await traffic.get(plan(), 50)
+    assert (state.weight, state.current, state.foreign) == (None, False, ("somebody",))
+    with pytest.raises(Unavailable, match="VirtualService docs/pdf: none of its http routes goes to a leg"):
+        await traffic.set(plan(status={"phase": "RollingBack", "weight": 0}), 0)
+
+
+# --------------------------------------------------------------------------------------------------------- properties
+
+_THIRD = st.fixed_dictionaries(
+    {"destination": st.fixed_dictionaries({"host": st.sampled_from(["a", "b.other.svc.cluster.local"])})},
+    optional={"weight": st.integers(0, 100), "headers": st.just({"request": {"set": {"x": "y"}}})},
+)
+_LEG = st.fixed_dictionaries(
+    {"destination": st.fixed_dictionaries({"host": st.sampled_from([HEROKU, "ACME-pdf-1a2b3c.herokuapp.com"])})},
+    optional={
+        "weight": st.integers(0, 100),
+        "headers": st.sampled_from(
+            [{}, {"request": {"set": {"HOST": HEROKU, "k": "v"}}}, {"response": {"remove": ["s"]}}]
+        ),
+    },
+)
+_ZERO = st.fixed_dictionaries(
+    {"destination": st.fixed_dictionaries({"host": st.sampled_from(["pdf", EKS])}), "weight": st.just(0)}
+)
+_ROUTE = st.fixed_dictionaries(
+    {
+        "route": st.tuples(
+            st.lists(_THIRD, max_size=2), st.lists(_LEG, max_size=1), st.lists(_ZERO, max_size=1), st.lists(_THIRD, max_size=1)
+        ).map(lambda parts: [one for part in parts for one in part])
+    },
+    optional={
+        "timeout": st.sampled_from(["5s", "0s"]),
+        "retries": st.just({"attempts": 3}),
+        "rewrite": st.sampled_from([{"uri": "/"}, {"authority": HEROKU}, {"authority": HEROKU, "uri": "/x"}]),
+        "headers": st.sampled_from([{"request": {"set": {"host": HEROKU}}}, {"request": {"set": {"Host": HEROKU, "k": "v"}, "add": {"a": "b"}}}]),
+        "mirrors": st.just([{"destination": {"host": HEROKU}}]),
+        "unknown": st.integers(),
+    },
+)  # fmt: skip
+
+
+def _distinct(routes: list[Json]) -> list[Json]:
+    return [{"match": [{"uri": {"prefix": f"/{index}"}}], **route} for index, route in enumerate(routes)]
+
+
+def _shape(weight: int) -> istio_adopt.Shape:
+    heroku = {
+        "destination": {"host": OUR_HEROKU, "port": {"number": 80}},
+        "headers": {"request": {"set": {"Host": HEROKU}}},
+    }
+    eks = {"destination": {"host": EKS}, "headers": {"response": {"set": {"x-cutover-leg": "eks"}}}}
+    probe = {"name": "heroku-probe", "route": [{"destination": {"host": f"cutover-probe.{HEROKU}"}}]}
+    return istio_adopt.Shape(heroku, eks, probe, f"a1-w{weight}", {"timeout": "30s", "retries": {"attempts": 0}})
+
+
+def _parts(route: Json) -> dict[str, Fraction]:
+    """Return the part of a route's requests that each host gets, as Istio reads it."""
+    given = [100] if len(route["route"]) == 1 else [one.get("weight", 0) for one in route["route"]]
+    parts: dict[str, Fraction] = {}
+    for one, weight in zip(route["route"], given, strict=True):
+        host = one["destination"]["host"].lower()
+        parts[host] = parts.get(host, Fraction(0)) + Fraction(weight, sum(given) or 1)
+    return parts
+
+
+@given(
+    st.lists(_ROUTE, max_size=4).map(_distinct),
+    st.lists(st.integers(0, 100), min_size=1, max_size=4),
+    st.randoms(use_true_random=False),
+)
+def test_adopting_is_exact_idempotent_and_reversible(routes: list[Json], steps: list[int], random: Random) -> None:
+    spec: Json = {"hosts": ["x"], "tls": [{"any": 1}], "http": routes}
+    kept: list[Json] = []
+    ours = {HEROKU, OUR_HEROKU, "pdf", EKS}
+    live = spec
+    for weight in steps:
+        live, kept = istio_adopt.adopt(live, plan(), weight, _shape(weight), kept)
+        assert istio_adopt.adopt(live, plan(), weight, _shape(weight), kept) == (live, kept)
+        assert {name: value for name, value in live.items() if name != "http"} == {"hosts": ["x"], "tls": [{"any": 1}]}
+        assert len(live["http"]) == 1 + len(routes)
+        for route, before in zip(live["http"][1:], routes, strict=True):
+            then, now = _parts(before), _parts(route)
+            mine = sum((part for host, part in then.items() if host in ours), start=Fraction(0))
+            if mine == 0:
+                assert route == before
+                continue
+            assert {host: part for host, part in now.items() if host not in ours} == {
+                host: part for host, part in then.items() if host not in ours
+            }
+            assert now[OUR_HEROKU] == mine * (100 - weight) / 100
+            assert sum(part for host, part in now.items() if host in (EKS, "pdf")) == mine * weight / 100
+            assert all(one["weight"] < 2**31 for one in route["route"] if "weight" in one)
+            edited = copy.deepcopy(live)
+            for one in edited["http"][1 + routes.index(before)]["route"]:
+                if "weight" in one:
+                    one["weight"] = random.randint(0, 100)
+            assert istio_adopt.adopt(edited, plan(), weight, _shape(weight), kept) == (live, kept)
+    if kept:
+        assert istio_adopt.live_weight(live, plan()) == steps[-1]
+        assert istio_adopt.live_revision(live, plan()) == f"a1-w{steps[-1]}"
+    assert istio_adopt.restore(live, plan(), kept) == spec
+
+
+# --------------------------------------------------------------------------------------------------------- giving back
+
+
+@pytest.mark.parametrize("weight", [0, 40])
+async def test_the_original_comes_back_when_the_plan_goes(weight: int) -> None:
+    team = Team(API, STATIC, OLD, ALL)
+    traffic = team.traffic()
+    before = copy.deepcopy(team.virtual_service)
+    for step in (0, 10, weight):
+        await traffic.set(plan(status={"phase": "Shifting", "weight": step}), step)
+    edited = copy.deepcopy(team.virtual_service)
+    edited["spec"]["http"][2]["timeout"] = "5s"
+    edited["metadata"]["labels"]["new"] = "label"
+    traffic.cache.observe_event("MODIFIED", team.store(edited, "kubectl-edit"))
+    team.log.clear()
+    await traffic.finalize(plan(status={"phase": "Shifting", "weight": weight}), OnDelete.HEROKU)
+    assert team.writes() == ["update VirtualService pdf"]
+    before["spec"]["http"][1]["timeout"] = "5s"
+    assert team.virtual_service["spec"] == before["spec"]
+    assert team.virtual_service["metadata"]["annotations"] == {"team": "docs"}
+    assert team.virtual_service["metadata"]["labels"] == {"new": "label"}
+
+
+async def test_an_annotation_that_was_there_before_comes_back_too() -> None:
+    team = Team(ALL)
+    team.virtual_service["metadata"]["annotations"]["kustomize.toolkit.fluxcd.io/reconcile"] = "enabled"
+    traffic = team.traffic()
+    await traffic.set(plan(), 0)
+    assert team.virtual_service["metadata"]["annotations"]["kustomize.toolkit.fluxcd.io/reconcile"] == "disabled"
+    await traffic.set(plan(status={"weight": 10}), 10)
+    await traffic.finalize(plan(status={"weight": 10}), OnDelete.HEROKU)
+    annotations = team.virtual_service["metadata"]["annotations"]
+    assert annotations == {"team": "docs", "kustomize.toolkit.fluxcd.io/reconcile": "enabled"}
+
+
+@pytest.mark.parametrize(("end", "weight"), [(OnDelete.EKS, 100), (OnDelete.LEAVE, 40)], ids=str)
+async def test_elsewhere_it_stays_as_it_is_but_for_the_label(end: OnDelete, weight: int) -> None:
+    team = Team(ALL)
+    traffic = team.traffic()
+    shifting = plan(status={"phase": "Shifting", "weight": 40})
+    await traffic.set(shifting, 40)
+    await traffic.finalize(shifting, end)
+    assert weights(team.http[1]) == {OUR_HEROKU: 100 - weight, EKS: weight}
+    # Deleting the operator's objects by their label must not delete the team's.
+    assert team.virtual_service["metadata"].get("labels") == {}
+    assert team.virtual_service["metadata"]["annotations"]["kustomize.toolkit.fluxcd.io/reconcile"] == "disabled"
+    # And a plan that has never adopted it gives nothing back.
+    team.log.clear()
+    await traffic.finalize(replace(plan(), uid="another"), OnDelete.HEROKU)
+    assert team.writes() == []
+
+
+async def test_a_route_that_was_edited_beyond_recognition_rests_on_heroku() -> None:
+    team = Team(ALL)
+    traffic = team.traffic()
+    shifting = plan(status={"phase": "Shifting", "weight": 40})
+    await traffic.set(shifting, 40)
+    edited = copy.deepcopy(team.virtual_service)
+    edited["spec"]["http"][1]["match"] = [{"uri": {"prefix": "/v2"}}]
+    traffic.cache.observe_event("MODIFIED", team.store(edited, "kubectl-edit"))
+    await traffic.finalize(shifting, OnDelete.HEROKU)
+    (route,) = team.http
+    assert (weights(route), route["match"]) == ({OUR_HEROKU: 100, EKS: 0}, [{"uri": {"prefix": "/v2"}}])
+
+
+async def test_annotations_taken_off_neither_stop_a_rollback_nor_the_deletion() -> None:
+    team = Team(ALL)
+    traffic = team.traffic()
+    shifting = plan(status={"phase": "Shifting", "weight": 40})
+    await traffic.set(shifting, 40)
+    edited = copy.deepcopy(team.virtual_service)
+    edited["metadata"] |= {"annotations": {}, "labels": {}}
+    team.store(edited, "kubectl-replace")
+    traffic.cache = RouteCache()
+    await traffic.finalize(shifting, OnDelete.HEROKU)
+    assert weights(team.http[0]) == {OUR_HEROKU: 100, EKS: 0}
+    await traffic.set(plan(status={"phase": "RollingBack", "weight": 0}), 0)
+    assert weights(team.http[1]) == {OUR_HEROKU: 100, EKS: 0}
+
+
+@given(
+    st.one_of(
+        st.text(),
+        st.recursive(
+            st.none() | st.integers() | st.text() | st.just("route") | st.just("destination"),
+            lambda inner: (
+                st.lists(inner)
+                | st.dictionaries(
+                    st.sampled_from(["routes", "annotations", "route", "destination", "weight", "name"]), inner
+                )
+            ),
+        ).map(json.dumps),
+    )
+)
+async def test_a_note_that_somebody_has_edited_does_not_close_the_way_back(note: str) -> None:
+    team = Team(API, ALL)
+    traffic = team.traffic()
+    await traffic.set(plan(), 50)
+    edited = copy.deepcopy(team.virtual_service)
+    edited["metadata"]["annotations"][istio_adopt.ORIGINAL_ANNOTATION] = note
+    traffic.cache.observe_event("MODIFIED", team.store(edited, "kubectl-edit"))
+    back = plan(status={"phase": "RollingBack", "weight": 0})
+    await traffic.set(back, 0)
+    assert (await traffic.get(back, 0)).current
+    await traffic.finalize(back, OnDelete.HEROKU)
+    assert EKS not in {host for route in team.http for host, part in _parts(route).items() if part}
+
+
+# ------------------------------------------------------------------------------------------------------------ refusals
+
+
+def changed(edit: Any) -> Json:
+    body = root(API, ALL)
+    edit(body)
+    return body
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (None, "does not exist; create it"),
+        (root(STATIC), "none of its http routes goes to"),
+        (root(), "none of its http routes"),
+        (root(ALL, hosts=["docs.example.com"]), "does not route pdf.example.com"),
+        (root(ALL, hosts=["docs.example.com", "pdf.example.com", "x.org"]), "routes x.org too"),
+        (root(ALL, gateways=["local"]), "not bound to gateway istio-ingress/public"),
+        (root(ALL, gateways=["local", "istio-ingress/public", "other"]), "gateway docs/other too"),
+        (root(ALL, gateways=["local", "istio-ingress/public", "mesh"]), "callers inside the mesh"),
+        (changed(lambda b: b["spec"].pop("gateways")), "callers inside the mesh"),
+        (changed(lambda b: b["metadata"].update(labels={"cutover.dev/plan": "other"})), "plan docs/other has adopted it"),
+        (
+            changed(lambda b: b["metadata"].update(ownerReferences=[{"kind": "Canary", "name": "c", "controller": True}])),
+            "Canary c makes it",
+        ),
+        (
+            root({"route": [{"destination": {"host": HEROKU}, "weight": 99}, {"destination": {"host": "pdf"}, "weight": 1}]}),
+            "http[0] sends requests to Service pdf already",
+        ),
+        (root(ALL, {"name": "eks", "route": [{"destination": {"host": EKS}}]}), "http[1] (eks) sends requests"),
+        (
+            root({"route": [{"destination": {"host": HEROKU}, "weight": 50}, {"destination": {"host": HEROKU}, "weight": 50}]}),
+            "write each leg once",
+        ),
+        (
+            root({"route": [{"destination": {"host": HEROKU}, "weight": 9}, {"destination": {"host": EKS, "port": {"number": 81}}}]}),
+            "goes to port 81 of Service pdf",
+        ),
+        (root({**ALL, "rewrite": {"authority": "other"}}), "sets a Host for both legs"),
+        (root({**ALL, "headers": {"request": {"add": {":Authority": "other"}}}}), "sets a Host for both legs"),
+        (root({**API, "rewrite": {"authority": HEROKU}}), "for a third destination too"),
+        (root({**ALL, "unknown": "x" * 140_000}), "can be kept for later"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_adopted_is_refused_with_what_to_do(body: Json | None, says: str) -> None:
+    problem = existing_route_problem(plan(), body)
+    assert problem.startswith("VirtualService docs/pdf")
+    assert says in problem
+
+
+def test_what_can_be_adopted_is_not_refused() -> None:
+    assert existing_route_problem(plan(), root(API, STATIC, OLD, ALL)) == ""
+    assert "names that begin with cutover-" in existing_route_problem(
+        make_plan(ownership="Adopt", virtualServiceRef={"name": "cutover-pdf"}), root(ALL)
+    )
+
+
+async def test_a_refusal_writes_nothing_even_where_the_check_is_skipped() -> None:
+    team = Team({"route": [{"destination": {"host": EKS}}]})
+    traffic = team.traffic()
+    taken = plan(status={"phase": "Preflight"})
+    assert (await traffic.get(taken, None)).weight == 100
+    with pytest.raises(Unavailable, match=r"not taken over: .* already"):
+        await traffic.set(taken, 0)
+    assert team.writes() == []
+
+
+async def test_the_plans_root_claims_no_host() -> None:
+    for ownership in ("Adopt", "Delegate"):
+        assert claimed_hosts(plan(ownership), [root(ALL)]) == {}
+    other = root(ALL)
+    other["metadata"]["name"] = "older"
+    assert set(claimed_hosts(plan(), [root(ALL), other])) == {"docs.example.com", "pdf.example.com"}
+
+
+# ------------------------------------------------------------------------------------------------------------- writers
+
+
+def owned(manager: str, annotations: Json | None = None, field: str = "f:http") -> Json:
+    body = root(ALL)
+    body["metadata"]["managedFields"] = [{"manager": manager, "fieldsV1": {"f:spec": {field: {}}}}]
+    body["metadata"]["annotations"] = annotations or {}
+    return body
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (
+            owned("kustomize-controller"),
+            ("(Flux)", "kustomize.toolkit.fluxcd.io/ssa: IfNotPresent", "kubectl annotate"),
+        ),
+        (owned("argocd-controller"), ("(Argo CD)", "ignoreDifferences", "RespectIgnoreDifferences=true")),
+        (owned("kubectl-client-side-apply", {"argocd.argoproj.io/tracking-id": "x"}), ("argocd-controller",)),
+        (owned("helm-controller"), ("(Helm)", "driftDetection")),
+        (owned("flagger"), ("flagger writes spec.http",)),
+    ],
+)
+def test_a_controller_that_would_put_weights_back_is_named_with_the_line_to_add(
+    body: Json, says: tuple[str, ...]
+) -> None:
+    problem = istio_adopt.writers_problem(body)
+    assert all(part in problem for part in says)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        root(ALL),
+        owned("cutover"),
+        owned("kubectl-edit"),
+        owned("kustomize-controller", field="f:hosts"),
+        owned("kustomize-controller", {"kustomize.toolkit.fluxcd.io/reconcile": "Disabled"}),
+        owned("kustomize-controller", {"kustomize.toolkit.fluxcd.io/ssa": "ignore"}),
+    ],
+)
+def test_people_and_those_who_were_told_off_do_not_stand_in_the_way(body: Json) -> None:
+    assert istio_adopt.writers_problem(body) == ""
+
+
+# ------------------------------------------------------------------------------------------------------------ Delegate
+
+LINE = "- delegate: {name: cutover-pdf, namespace: docs}"
+DELEGATING = {"delegate": {"name": "cutover-pdf"}}
+
+
+def test_the_delegate_has_the_routes_alone() -> None:
+    *supports, route = render(plan("Delegate"), 25)
+    *_, generated = render(make_plan(), 25)
+    assert set(route["spec"]) == {"exportTo", "http"}
+    assert route["metadata"] == generated["metadata"]
+    probe, split = route["spec"]["http"]
+    assert weights(split) == {OUR_HEROKU: 75, EKS: 25}
+    assert probe == generated["spec"]["http"][0]
+    # Its name for Heroku is one that no ServiceEntry of the team's has.
+    assert supports[0]["spec"]["hosts"] == [OUR_HEROKU, f"cutover-probe.{HEROKU}"]
+    assert supports[0]["spec"]["endpoints"] == [{"address": HEROKU}]
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (None, ("does not exist; create it", "hosts: [pdf.example.com, docs.example.com]", LINE)),
+        (root(ALL), ("does not delegate", LINE)),
+        (root({"delegate": {"name": "other"}}), ("does not delegate", LINE)),
+        (root({"delegate": {"name": "cutover-pdf", "namespace": "other"}}), ("of namespace other", "namespace: docs")),
+        (root(ALL, DELEGATING), ("before the one that delegates", LINE)),
+        (root({**DELEGATING, "headers": {"request": {"add": {"a": "b"}}}}), ("headers beside delegate",)),
+        (root({**DELEGATING, "rewrite": {"authority": "a"}}), ("rewrite.authority",)),
+        (root({**DELEGATING, "match": [{"uri": {"prefix": "/api"}}]}), ("probePath /",)),
+        (root({**DELEGATING, "match": [{"method": {"exact": "POST"}}]}), ("probePath /",)),
+        (root(DELEGATING, hosts=["docs.example.com"]), ("does not route pdf.example.com",)),
+        (root(DELEGATING, gateways=["local"]), ("not bound to gateway istio-ingress/public",)),
+    ],
+)
+def test_a_root_that_does_not_delegate_is_told_the_line(body: Json | None, says: tuple[str, ...]) -> None:
+    problem = existing_route_problem(plan("Delegate"), body)
+    assert all(part in problem for part in says), problem
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        root(DELEGATING, ALL),
+        root(STATIC, {"delegate": {"name": "cutover-pdf", "namespace": "docs"}, "match": [{"uri": {"prefix": "/"}}]}),
+    ],
+)
+def test_a_root_that_delegates_is_fine(body: Json) -> None:
+    assert existing_route_problem(plan("Delegate"), body) == ""
