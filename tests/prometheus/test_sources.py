@@ -446,7 +446,7 @@ async def test_a_wrong_password_is_replaced_in_mid_run(
 ) -> None:
     replace(tmp_path / "password", "battery-staple")
     client = source(fields)
-    assert (await problem(client)).endswith("answered HTTP 401")
+    assert "answered HTTP 401; see the credentials" in await problem(client)
     replace(tmp_path / "password", PASSWORD)
     assert await problem(client) == ""
 

@@ -6,7 +6,7 @@ import re
 
 import promql_parser
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from cutover.core.promql import PlaceholderError, is_counter_selector, placeholders, problem, render, selectors
@@ -134,7 +134,7 @@ _BEFORE = st.sampled_from(
 _AFTER = st.sampled_from(["", "]", "-]", "*", "?", "+", "{2}", "}", ")", "|", ".", "a", "$", ")*"])
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(
     st.tuples(_BEFORE, _BEFORE).map("".join),
     st.tuples(_AFTER, _AFTER).map("".join),
