@@ -33,9 +33,9 @@ from cutover.core.baseline import LEAST_REQUESTS, choose_thresholds
 from cutover.core.blocks import Block
 from cutover.core.observation import Plan
 from cutover.core.rules import thresholds, thresholds_wanted
-from cutover.core.series import REACH_IN_SCRAPES, Reading, Result, cut
+from cutover.core.series import REACH_IN_SCRAPES, Reading, Result
 from cutover.ports import Prometheus, Target, Unavailable
-from cutover.sampler import LONGEST_REPLAY, Sampler, best_phase, heroku_samples
+from cutover.sampler import LONGEST_REPLAY, Sampler, Understood, best_phase, blocks_of, heroku_samples
 from cutover.settings import PrometheusServer, PrometheusServers, SettingsError, read_servers, read_settings
 
 #: Exit codes: the plan's rate is not contradicted, there is no forecast, it is exceeded.
@@ -237,41 +237,20 @@ def _cut(
     samples: tuple[Result, Result, Result], target: Target, *, start: float, end: float, interval: float
 ) -> tuple[list[Block], dict[str, list[Block]]]:
     """Cut the blocks of all gateways together, and of each: they end just after the scrapes, as live ones do."""
-    try:
-        all_of_them = _reading(samples)
-        by_gateway = {name: _reading(own) for name, own in _by_gateway(samples).items()}
-    except (KeyError, TypeError, ValueError) as error:
-        raise Unavailable("Prometheus' answer is not understood: is the metric Istio's?") from error
+    with Understood():
+        all_of_them = Reading.of_answers(*samples)
+        by_gateway = {name: Reading.of_answers(*own) for name, own in _by_gateway(samples).items()}
     newest = (all_of_them.last_scrape(source, end, inclusive=True) for source in all_of_them.sources())
     phase = best_phase([at for at in newest if at > start], interval) or 0.0
     length = target.block_seconds
     first = math.ceil((start - phase) / length) * length + phase
     last = first + max(1, math.floor((end - first) / length)) * length
 
-    def blocks_of(reading: Reading) -> list[Block]:
-        return cut(
-            reading,
-            heroku=target.heroku,
-            eks=target.eks,
-            namespaces=target.gateway_namespaces,
-            slow_ms=target.slow_ms,
-            very_slow_ms=target.very_slow_ms,
-            start=first,
-            end=last,
-            length=length,
-            reach=REACH_IN_SCRAPES * interval,
-        )
+    def cut_all(reading: Reading) -> list[Block]:
+        reach = REACH_IN_SCRAPES * interval
+        return blocks_of(reading, target, start=first, end=last, length=length, reach=reach)
 
-    return blocks_of(all_of_them), {name: blocks_of(reading) for name, reading in by_gateway.items()}
-
-
-def _reading(samples: tuple[Result, Result, Result]) -> Reading:
-    reading = Reading()
-    presence, *counters = samples
-    reading.add_presence(presence)
-    for result in counters:
-        reading.add_counters(result)
-    return reading
+    return cut_all(all_of_them), {name: cut_all(reading) for name, reading in by_gateway.items()}
 
 
 def _by_gateway(samples: tuple[Result, Result, Result]) -> dict[str, tuple[Result, Result, Result]]:

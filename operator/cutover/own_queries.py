@@ -21,7 +21,7 @@ from cutover.core import bounds, own_series
 from cutover.core.blocks import Block
 from cutover.core.own import GateReading, OwnGate, QueryProblem
 from cutover.core.promql import is_counter_selector, selectors
-from cutover.core.series import REACH_IN_SCRAPES, Result, Source
+from cutover.core.series import REACH_IN_SCRAPES, Result, Source, milliseconds
 from cutover.core.verdicts import Verdict
 from cutover.ports import Clock, OwnTarget, PartialAnswer, Prometheus, QueryRefused, Unavailable
 
@@ -479,13 +479,13 @@ class OwnQueries:
         for number, selector in plain.items():
             if selector not in results:
                 with _Named(names[number]):
-                    results[selector] = await self._query(plan, f"{selector}[{_milliseconds(window)}]", span.end)
+                    results[selector] = await self._query(plan, f"{selector}[{milliseconds(window)}]", span.end)
             reading.add_selector(number, results[selector])
         if presence := reading.presence_query():
-            reading.add_presence(await self._query(plan, f"{presence}[{_milliseconds(window)}]", span.end))
+            reading.add_presence(await self._query(plan, f"{presence}[{milliseconds(window)}]", span.end))
         columns |= own_series.count(reading, **span._asdict())
         if reading.unproven:
-            memory = _milliseconds(own_series.MEMORY_SECONDS)
+            memory = milliseconds(own_series.MEMORY_SECONDS)
             past = [await self._query(plan, f"{selector}[{memory}]", span.end - window) for selector in results]
             reading.add_past(past)
             columns |= own_series.count(reading, **span._asdict())
@@ -607,7 +607,3 @@ def _baseline_wanted(plan: _Plan, gate: _Gate) -> bool:
 
 def _floor(at: float, step: float) -> float:
     return math.floor(at / step) * step
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{math.ceil(seconds * 1000)}ms"

@@ -384,7 +384,8 @@ class PlanLoop:
         histogram: Histogram | None = None
         samples = Samples()
         target = ports.target(plan)
-        may = not target.source or target.source in ports.sources(plan.namespace)
+        sources = ports.sources(plan.namespace)
+        may = not target.source or target.source in sources
         slow, very_slow = thresholds(plan.spec, status)
         try:
             # In preflight before the takeover, too: an earlier plan may have left a route that carries traffic.
@@ -430,7 +431,7 @@ class PlanLoop:
             since=self._since + self._ahead(plan),
             own=self._read_own(plan, templates if may else None),
             templates=templates,
-            sources=ports.sources(plan.namespace),
+            sources=sources,
             queries=mesh_queries(
                 heroku=target.heroku,
                 eks=target.eks,

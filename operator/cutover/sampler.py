@@ -29,6 +29,7 @@ from cutover.core.series import (
     cumulative,
     cut,
     matcher,
+    milliseconds,
     source_of,
 )
 from cutover.ports import Clock, Prometheus, Target, Unavailable
@@ -254,15 +255,15 @@ class Sampler:
             presence, buckets = await asyncio.gather(
                 self._query(_up(target.gateway_namespaces), window, end), self._query(selector, window, end)
             )
-            with _Understood():
+            with Understood():
                 reading = Reading()
                 reading.add_presence(presence)
                 reading.add_counters(buckets)
                 namespaces = target.gateway_namespaces
                 bounds = cumulative(reading, target.heroku, namespaces, start=start, end=end, reach=self._reach)
         else:
-            result = await self._ask(f"sum by (le) (increase({selector}[{_milliseconds(end - start)}]))", end)
-            with _Understood():
+            result = await self._ask(f"sum by (le) (increase({selector}[{milliseconds(end - start)}]))", end)
+            with Understood():
                 for item in result:
                     bound = float(item["metric"]["le"])
                     bounds[bound] = bounds.get(bound, 0.0) + float(item["value"][1])
@@ -358,7 +359,7 @@ class Sampler:
         selector = _selector("istio_requests_total", matcher("source_workload_namespace", namespaces))
         self._find_phase_at = self._clock.now() + _RETRY_SECONDS
         found = await self._ask(f"max by (instance, pod) (timestamp({selector}))", now)
-        with _Understood():
+        with Understood():
             scrapes = [float(item["value"][1]) for item in found]
         phase = best_phase(scrapes, self._scrape_interval)
         self._find_phase_at = self._clock.now() + _PHASE_SECONDS
@@ -411,7 +412,7 @@ class Sampler:
             # Presence before counters: what it has of a scrape, they have, too.
             seen = min(self.now(), last + self.settle + self._scrape_interval)
             presence = await self._query(_up(namespaces), seen - start + self._reach, seen)
-            with _Understood():
+            with Understood():
                 put_off = self._put_off(presence, length, last)
         except Unavailable as outage:
             self._failed(feeds, str(outage))
@@ -446,18 +447,7 @@ class Sampler:
             return ()
         for key, feed in feeds.items():
             target = targets[key]
-            blocks = cut(
-                reading,
-                heroku=target.heroku,
-                eks=target.eks,
-                namespaces=target.gateway_namespaces,
-                slow_ms=target.slow_ms,
-                very_slow_ms=target.very_slow_ms,
-                start=start,
-                end=end,
-                length=length,
-                reach=self._reach,
-            )
+            blocks = blocks_of(reading, target, start=start, end=end, length=length, reach=self._reach)
             if self._feeds.get(key) is feed and feed.fetched == start:
                 feed.blocks.extend(blocks)
                 feed.fetched = end
@@ -468,22 +458,11 @@ class Sampler:
         return reading.counting()
 
     async def _read(self, targets: Sequence[Target], start: float, end: float, presence: Result) -> Reading:
-        common = (
-            matcher("source_workload_namespace", {name for target in targets for name in target.gateway_namespaces}),
-            matcher("destination_service", {leg for target in targets for leg in (target.heroku, target.eks)}),
-        )
-        bounds = {bound for target in targets for bound in (target.slow_ms, target.very_slow_ms) if bound is not None}
+        selectors = _counters(targets, {leg for target in targets for leg in (target.heroku, target.eks)})
         window = end - start + self._reach
-        requests = await self._query(_selector("istio_requests_total", *common), window, end)
-        buckets = await self._query(
-            _selector("istio_request_duration_milliseconds_bucket", *common, bounds_matcher(bounds)), window, end
-        )
-        with _Understood():
-            reading = Reading()
-            reading.add_presence(presence)
-            reading.add_counters(requests)
-            reading.add_counters(buckets)
-            return reading
+        answers = [await self._query(selector, window, end) for selector in selectors]
+        with Understood():
+            return Reading.of_answers(presence, *answers)
 
     def _put_off(self, presence: Result, length: int, end: float) -> bool:
         """Tell whether a gateway was to be scraped before the end of a block, and what came of it is still to be seen.
@@ -526,7 +505,7 @@ class Sampler:
                 self._on_samples(key)
 
     async def _query(self, selector: str, window: float, at: float) -> Result:
-        return await self._ask(f"{selector}[{_milliseconds(window)}]", at)
+        return await self._ask(f"{selector}[{milliseconds(window)}]", at)
 
     async def _ask(self, promql: str, at: float) -> Result:
         self.queries += 1
@@ -699,21 +678,32 @@ async def heroku_samples(
     Unavailable
         If Prometheus does not answer.
     """
-    window = f"[{_milliseconds(end - start + reach)}]"
-    common = (
-        matcher("source_workload_namespace", target.gateway_namespaces),
-        matcher("destination_service", [target.heroku]),
-    )
-    bounds = bounds_matcher(bound for bound in (target.slow_ms, target.very_slow_ms) if bound is not None)
-    buckets = _selector("istio_request_duration_milliseconds_bucket", *common, bounds)
+    window = f"[{milliseconds(end - start + reach)}]"
+    requests, buckets = _counters([target], [target.heroku])
     return (
         await prometheus.query(_up(target.gateway_namespaces) + window, end),
-        await prometheus.query(_selector("istio_requests_total", *common) + window, end),
+        await prometheus.query(requests + window, end),
         await prometheus.query(buckets + window, end),
     )
 
 
-class _Understood:
+def blocks_of(reading: Reading, target: Target, *, start: float, end: float, length: int, reach: float) -> list[Block]:
+    """Cut the blocks of one plan; the times as for :func:`cutover.core.series.cut`."""
+    return cut(
+        reading,
+        heroku=target.heroku,
+        eks=target.eks,
+        namespaces=target.gateway_namespaces,
+        slow_ms=target.slow_ms,
+        very_slow_ms=target.very_slow_ms,
+        start=start,
+        end=end,
+        length=length,
+        reach=reach,
+    )
+
+
+class Understood:
     """Turns the errors of an answer of another shape into Unavailable."""
 
     def __enter__(self) -> None:
@@ -739,9 +729,18 @@ def _selector(metric: str, *matchers: str) -> str:
     return metric + "{" + ",".join(['reporter="source"', *matchers]) + "}"
 
 
+def _counters(targets: Sequence[Target], destinations: Iterable[str]) -> tuple[str, str]:
+    """Return the selectors of requests, and of the latency buckets that matter."""
+    common = (
+        matcher("source_workload_namespace", {name for target in targets for name in target.gateway_namespaces}),
+        matcher("destination_service", destinations),
+    )
+    bounds = {bound for target in targets for bound in (target.slow_ms, target.very_slow_ms) if bound is not None}
+    return (
+        _selector("istio_requests_total", *common),
+        _selector("istio_request_duration_milliseconds_bucket", *common, bounds_matcher(bounds)),
+    )
+
+
 def _up(namespaces: Sequence[str]) -> str:
     return "up{" + matcher("namespace", namespaces) + "}"
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{math.ceil(seconds * 1000)}ms"

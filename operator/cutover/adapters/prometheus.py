@@ -17,6 +17,7 @@ import httpx
 from pydantic_core import from_json
 
 from cutover.adapters.prometheus_auth import CredentialsError, TlsVersion, tls_context, tls_reason, tls_version
+from cutover.core.ledger import shorten
 from cutover.core.series import Result
 from cutover.ports import PartialAnswer, QueryRefused, Unavailable
 from cutover.settings import Tls
@@ -451,5 +452,4 @@ def _transport_reason(error: Exception) -> str:
 
 
 def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"
+    return shorten(" ".join(text.split()), _LONGEST_TEXT)

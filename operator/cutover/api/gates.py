@@ -77,17 +77,19 @@ Query = Annotated[str, Field(min_length=1, max_length=1024)]
 ScrapeInterval = Annotated[Duration, within("1s", "5m", "30s")]
 
 
+#: Of a ratio in a plan and in a template.
+BAD_OR_GOOD = Rule(
+    "exactly one of bad and good must be set; write the query that counts the events that went wrong, or the one that"
+    " counts those that went well",
+    "has(self.bad) != has(self.good)",
+    lambda self: (self.bad is None) != (self.good is None),
+)
+
+
 class RatioSlo(Model):
     """A fraction of the team's own events that go wrong on each leg, from counters in Prometheus."""
 
-    RULES = (
-        Rule(
-            "exactly one of bad and good must be set; write the query that counts the events that went wrong, or the one"
-            " that counts those that went well",
-            "has(self.bad) != has(self.good)",
-            lambda self: (self.bad is None) != (self.good is None),
-        ),
-    )
+    RULES = (BAD_OR_GOOD,)
 
     bad: Query | None = Field(
         default=None, description="Counter of the leg's events that went wrong, with {{ leg }} in it."

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from cutover.api.gates import ParameterName, Query
+from cutover.api.gates import BAD_OR_GOOD, ParameterName, Query
 from cutover.api.model import Model
 from cutover.api.rules import DURATION_PATTERN, Rule, matching, once
 
@@ -52,14 +52,7 @@ class ToleranceTemplate(Model):
 class RatioTemplate(Model):
     """A fraction of events that go wrong on each leg; as in a plan, with numbers as texts."""
 
-    RULES = (
-        Rule(
-            "exactly one of bad and good must be set; write the query that counts the events that went wrong, or the one"
-            " that counts those that went well",
-            "has(self.bad) != has(self.good)",
-            lambda self: (self.bad is None) != (self.good is None),
-        ),
-    )
+    RULES = (BAD_OR_GOOD,)
 
     bad: Query | None = Field(
         default=None, description="Counter of the leg's events that went wrong, with {{ leg }} in it."

@@ -134,7 +134,7 @@ class Assessment:
             return "not worse"  # there is no next step to be safe for
         if self.safe:
             return "safe"
-        if legs.safe and self.unmet:
+        if legs.safe:
             return f"{self.unmet[0].verdict} ({self.unmet[0].gate.name})"
         return f"safe {legs.safety:.2g}/{legs.safety_limit:.0f}"
 

@@ -389,7 +389,7 @@ class _Pass:
             )
         status = status.model_copy(update={"baseline": baseline})
         gates = {own.name: own for own in self._resolve().gates}
-        for bound in self._baselines_wanted(status):
+        for bound in baselines_wanted(status, gates.values()):
             reading = self.seen.own.get(bound)
             if reading is None or reading.baseline is None:
                 why = reading.problem.message if reading is not None and reading.problem else "not asked yet"
@@ -417,9 +417,6 @@ class _Pass:
             baseline = baseline.model_copy(update={"backtest": self.seen.backtest})
         started = self._enter(status, Phase.SHIFTING).model_copy(update={"baseline": baseline})
         return _Outcome(started, "BaselineRecorded", "the takeover is seen at the gateway", requeue=0)
-
-    def _baselines_wanted(self, status: MigrationPlanStatus) -> tuple[str, ...]:
-        return baselines_wanted(status, self._resolve().gates)
 
     def judge(self, status: MigrationPlanStatus) -> _Outcome:
         """Shifting and soaking: take in what was seen, go back on harm, move up on evidence, hold otherwise."""

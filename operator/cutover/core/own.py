@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from cutover.api.gates import BoundSlo, Mode, RatioSlo
 from cutover.core.blocks import Block
+from cutover.core.ledger import shorten
 from cutover.core.verdicts import Verdict
 
 
@@ -106,10 +107,6 @@ def differing(series: Sequence[Mapping[str, str]]) -> str:
     for label in sorted(set().union(*series)):
         values = dict.fromkeys(labels.get(label, "") for labels in series)
         if len(values) > 1:
-            one, other = (_short(value) for value in list(values)[:2])
+            one, other = (shorten(value, _LONGEST_VALUE) for value in list(values)[:2])
             return f'such as {label}="{one}" and {label}="{other}"'
     return "with the same labels"
-
-
-def _short(value: str) -> str:
-    return value if len(value) <= _LONGEST_VALUE else value[: _LONGEST_VALUE - 1] + "…"

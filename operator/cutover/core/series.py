@@ -15,7 +15,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from cutover.core.blocks import Block, Counts
 
@@ -135,6 +135,15 @@ class Reading(Witnesses):
     def __init__(self) -> None:
         super().__init__()
         self._series: dict[str, list[Series]] = {}
+
+    @classmethod
+    def of_answers(cls, presence: Result, *counters: Result) -> Self:
+        """Read the answers that belong together. Raises like :meth:`add_counters`."""
+        reading = cls()
+        reading.add_presence(presence)
+        for result in counters:
+            reading.add_counters(result)
+        return reading
 
     def add_counters(self, result: Result) -> None:
         """Take ``istio_requests_total`` or ``istio_request_duration_milliseconds_bucket``.
@@ -455,6 +464,11 @@ def _scraped(reading: Reading, namespaces: Sequence[str], start: float, end: flo
         source.namespace in namespaces and reading.last_scrape(source, end, inclusive=True) > start
         for source in reading.sources()
     )
+
+
+def milliseconds(seconds: float) -> str:
+    """Return a PromQL duration that is not shorter than a time."""
+    return f"{math.ceil(seconds * 1000)}ms"
 
 
 def matcher(label: str, values: Iterable[str]) -> str:
