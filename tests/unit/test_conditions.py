@@ -61,7 +61,7 @@ def kstatus(found: tuple[Condition, ...], generation: int = 3) -> str:
         (Phase.SHIFTING, INVALID, {"Stalled", "Held"}, "Failed"),
         (Phase.SOAKING, None, {"Ready", "Progressing"}, "Current"),
         (Phase.COMPLETED, None, {"Ready", "Completed"}, "Current"),
-        (Phase.ROLLING_BACK, None, {"Ready", "Reconciling", "Progressing"}, "InProgress"),
+        (Phase.ROLLING_BACK, None, {"Reconciling", "Progressing"}, "InProgress"),
         (Phase.ROLLED_BACK, None, {"Ready", "RolledBack"}, "Current"),
     ],
 )

@@ -1,8 +1,10 @@
 """The conditions that kubectl, Flux and Argo CD wait for.
 
-``Ready`` means accepted and under control at the current step: a cutover lasts days and must not hold up whoever
-applied it. The pace is told by ``Progressing``, ``Held``, ``Completed`` and ``RolledBack``; ``Stalled`` is for what a
-person must mend. Each carries its ``observedGeneration``, or ``kubectl wait`` hangs.
+``Ready`` means accepted and under control: the weight that was decided is in force, and it is as people asked for. A
+cutover lasts days and must not hold up whoever applied it, so holds in mid-cutover leave it as it is; their pace is told
+by ``Progressing``, ``Held``, ``Completed`` and ``RolledBack``. ``Reconciling`` means that this is still on its way, and
+``Stalled`` that what was asked for cannot be done: nothing but another commit mends it. One of the three is true at a time,
+so that kstatus has one answer in whatever order it looks. Each carries its ``observedGeneration``, or ``kubectl wait`` hangs.
 """
 
 from __future__ import annotations
@@ -11,6 +13,12 @@ from datetime import datetime
 
 from cutover.api.v1alpha1 import Condition, MigrationPlanStatus, Phase
 from cutover.core.holds import Hold, HoldReason
+
+#: Holds that nothing but another commit ends: a health check fails at once instead of waiting for its timeout. A breach or
+#: a rollback is none: the release that mends the app must not wait for a plan that waits for the release.
+STALLED = frozenset({HoldReason.INVALID_SPEC})
+#: Holds in which the gateway does not do what was decided.
+NOT_IN_FORCE = frozenset({HoldReason.SHARE_NOT_OBSERVED, HoldReason.ROUTE_NOT_WRITTEN})
 
 _AT_REST = (Phase.COMPLETED, Phase.ROLLED_BACK)
 _BEFORE_TAKEOVER = (Phase.PENDING, Phase.PREFLIGHT)
@@ -28,11 +36,14 @@ def conditions(
     now: datetime,
 ) -> tuple[Condition, ...]:
     """Derive all conditions; those that did not change keep their transition time."""
-    stalled = hold is not None and hold.reason is HoldReason.INVALID_SPEC
-    ready = not stalled and phase not in _BEFORE_TAKEOVER
+    held_for = hold.reason if hold is not None else None
+    stalled = held_for in STALLED
+    # A plan that is told not to begin is as people want it: whoever waits for it would wait for ever.
+    beginning = phase in _BEFORE_TAKEOVER and held_for is not HoldReason.SUSPENDED
+    reconciling = not stalled and (beginning or phase is Phase.ROLLING_BACK or held_for in NOT_IN_FORCE)
     values: list[tuple[str, bool, str, str]] = [
-        ("Ready", ready, reason, message),
-        ("Reconciling", phase is Phase.ROLLING_BACK or (not stalled and not ready), reason, message),
+        ("Ready", not stalled and not reconciling, reason, message),
+        ("Reconciling", reconciling, reason, message),
         ("Stalled", stalled, reason if stalled else "Accepted", message if stalled else ""),
         ("Progressing", hold is None and phase not in _AT_REST, reason, message),
         ("Held", hold is not None, hold.reason if hold else "NotHeld", hold.message if hold else ""),
