@@ -39,6 +39,7 @@ def world(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worl
     kubeconfig.write_text(yaml.safe_dump(config))
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
     monkeypatch.setattr(handlers, "START_SPREAD", 0.0)
+    monkeypatch.setattr(decide, "PREPARED_SECONDS", 0.0)
     monkeypatch.setattr(handlers, "DELETION_RETRY_SECONDS", 0.1)
     monkeypatch.setattr(reconciler, "RETRY_SECONDS", 0.1)
     monkeypatch.setattr(reconciler, "ROLLBACK_RETRY_SECONDS", 0.05)

@@ -29,7 +29,7 @@ async def gone(world: World, seconds: float = 5.0) -> None:
     assert world.metrics.watched == {}
 
 
-@pytest.mark.parametrize(("end", "weight"), [("Heroku", 0), ("EKS", 100), ("Leave", 50)])
+@pytest.mark.parametrize(("end", "weight"), [("Heroku", 0), ("EKS", 0), ("Leave", 50)])
 async def test_traffic_is_put_to_rest_and_the_plan_let_go(world: World, end: str, weight: int) -> None:
     await halfway(world, onDelete=end)
     async with world.running():

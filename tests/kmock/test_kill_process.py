@@ -2,12 +2,14 @@
 
 What ends must be what would have been without it. The fake API server finds the points: it is what the writes come to.
 All phases, evidence and time are in ``tests/unit/test_kill_matrix.py``; here it is the process that dies, with Kopf,
-its finalizer, its connections and its watches. ``KILL_MATRIX=full`` kills at all points, otherwise every fourth.
+its finalizer, its connections and its watches. ``KILL_MATRIX=full`` kills at all points, otherwise every fourth. In the
+same way the process' clock is set (``tests/unit/test_clock.py`` has the rest of that).
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -30,8 +32,19 @@ from kmock import Request
 STRIDE = 1 if os.environ.get("KILL_MATRIX") == "full" else 4
 #: Runs side by side: each is a process that mostly starts.
 AT_ONCE = 3
-#: Without the spread, which is for a thousand plans.
-OPERATOR = "from cutover import handlers, main; handlers.START_SPREAD = 0.0; main.main()"
+#: Without the spread, which is for a thousand plans; and with a clock that is as wrong as a file says.
+OPERATOR = """
+import os, pathlib, time
+
+clock, real = pathlib.Path(os.environ["CLOCK"]), time.time
+time.time = lambda: real() + float(clock.read_text())
+
+from cutover import handlers, main
+from cutover.core import decide
+
+handlers.START_SPREAD = decide.PREPARED_SECONDS = 0.0
+main.main()
+"""
 
 
 class KillingApi(FakeApi):
@@ -131,9 +144,12 @@ async def serving() -> AsyncIterator[KillingApi]:
 
 
 async def tell(
-    story: Story, api: KillingApi, folder: Path, kill_at: tuple[int, str] | None = None
+    story: Story, api: KillingApi, folder: Path, kill_at: tuple[int, str] | None = None, set_clock: float | None = None
 ) -> tuple[Ending, list[str]]:
-    """Play a story; return how it ends, and the writes that the operator made."""
+    """Play a story; return how it ends, and the writes that the operator made.
+
+    The clock is set where it would be killed otherwise, if ``set_clock`` has seconds.
+    """
     async with gateway(api) as url:
         await make_target(api, "pdf")
         await api.write(PLANS, plan_body(status=story.begin, **story.spec))
@@ -144,6 +160,8 @@ async def tell(
         environment = _environment(api, url, folder)
         process, before = await _start(environment), 0
         api.kill_at, api.kill = kill_at, lambda: process.kill()
+        if set_clock is not None:
+            api.kill = functools.partial(_set_clock, folder, set_clock)
         try:
             async with asyncio.timeout(60):
                 # Quiet for a while: neither a write that is still to come nor one that is repeated.
@@ -187,6 +205,7 @@ def _ending(api: KillingApi) -> Ending:
 
 def _environment(api: KillingApi, gateway_url: str, folder: Path) -> dict[str, str]:
     folder.mkdir(parents=True)
+    _set_clock(folder, 0.0)
     kubeconfig = folder / "kubeconfig"
     config = {
         "current-context": "fake",
@@ -198,12 +217,19 @@ def _environment(api: KillingApi, gateway_url: str, folder: Path) -> dict[str, s
     return {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.pathsep.join(sys.path),
+        "CLOCK": str(folder / "clock"),
         "CUTOVER_KUBECONFIG": str(kubeconfig),
         "CUTOVER_PROMETHEUS_URL": "http://127.0.0.1:9",  # nobody is there, and nobody is asked for these stories
         "CUTOVER_GATEWAY_URLS": f'{{"istio-ingress/public": "{gateway_url}"}}',
         "CUTOVER_HEALTH_PORT": "0",
         "CUTOVER_METRICS_PORT": "0",
     }
+
+
+def _set_clock(folder: Path, seconds: float) -> None:
+    new = folder / "clock.new"
+    new.write_text(str(seconds), encoding="utf-8")
+    new.replace(folder / "clock")
 
 
 async def _start(environment: Mapping[str, str]) -> asyncio.subprocess.Process:
@@ -231,3 +257,14 @@ async def test_a_killed_process_changes_nothing(story: Story, tmp_path: Path) ->
             runs.create_task(killed(await servers.enter_async_context(serving()), *point))
     print(f"\n{story.name}: {len(writes)} writes, {2 * len(writes)} points, {len(points)} runs, {len(found)} differ")
     assert found == [], f"undisturbed: {undisturbed}"
+
+
+@pytest.mark.parametrize("seconds", [3600.0, -3600.0])
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
+async def test_a_clock_that_is_set_changes_nothing(story: Story, seconds: float, tmp_path: Path) -> None:
+    async with serving() as api:
+        undisturbed, writes = await tell(story, api, tmp_path / "undisturbed")
+    for number in range(len(writes))[:: 2 * STRIDE]:
+        async with serving() as api:
+            ending, _ = await tell(story, api, tmp_path / str(number), (number, "after"), seconds)
+        assert ending == undisturbed, writes[number]

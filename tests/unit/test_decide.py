@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from world import DEAD, FAILING, HANGING, HEALTHY, START, Leg, Route, World, check, plan_spec
 
 from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus, OnDelete, Phase
-from cutover.core.actions import Finalize, SetWeight, WriteStatus
-from cutover.core.decide import decide, not_written, probe_interval, refuse, samples_wanted
+from cutover.core.actions import Finalize, Prepare, SetWeight, WriteStatus
+from cutover.core.decide import PREPARED_SECONDS, decide, not_written, probe_interval, refuse, samples_wanted
 from cutover.core.judging import load_evidence
 from cutover.core.observation import Observation, Plan, Samples
 
@@ -70,12 +70,27 @@ def test_the_first_pass_checks_the_target_and_writes_no_route() -> None:
 
 def test_the_takeover_is_at_weight_0_and_told() -> None:
     w = world()
-    w.step()
-    w.tick()
-    assert [type(action) for _, action in w.actions] == [WriteStatus, WriteStatus, SetWeight]
+    w.until(lambda status: status.weight == 0)
+    assert [type(action) for _, action in w.actions] == [WriteStatus, WriteStatus, Prepare, WriteStatus, SetWeight]
     assert w.route == Route(0, "a1-w0")
     assert w.events[-1].reason == "TakeOver"
     assert "pdf.example.com" in w.events[-1].message
+
+
+def test_what_the_route_refers_to_is_there_for_a_while_before_the_route() -> None:
+    """A gateway that learns of the route first answers 503."""
+    w = world()
+    w.until(lambda status: status.reason == "TakingOver")
+    assert [type(action) for _, action in w.actions][-1] is Prepare
+    prepared = w.prepared_at or 0.0
+    w.pass_time(prepared + PREPARED_SECONDS - 1 - w.now)
+    w.tick()
+    assert w.status.weight is None
+    w.restart()  # who has not seen it does not know how long it has been there
+    w.tick()
+    assert w.status.weight is None
+    w.until(lambda status: status.weight == 0)
+    assert w.now >= prepared + 2 * PREPARED_SECONDS - 1
 
 
 def test_the_baseline_waits_for_users_requests() -> None:
@@ -623,26 +638,42 @@ def test_a_bigger_next_step_needs_its_own_evidence() -> None:
 
 
 @pytest.mark.parametrize(
-    "phase",
+    ("phase", "weight", "on_eks"),
     [
-        Phase.PENDING,
-        Phase.PREFLIGHT,
-        Phase.BASELINE,
-        Phase.SHIFTING,
-        Phase.SOAKING,
-        Phase.COMPLETED,
-        Phase.ROLLED_BACK,
+        # Before the takeover there may be the route of an earlier plan.
+        (Phase.PENDING, None, OnDelete.LEAVE),
+        (Phase.PREFLIGHT, None, OnDelete.LEAVE),
+        # Only evidence moves weight up.
+        (Phase.PREFLIGHT, 0, OnDelete.HEROKU),
+        (Phase.BASELINE, 0, OnDelete.HEROKU),
+        (Phase.SHIFTING, 0, OnDelete.HEROKU),
+        (Phase.SHIFTING, 50, OnDelete.HEROKU),
+        (Phase.ROLLING_BACK, 0, OnDelete.HEROKU),
+        (Phase.ROLLED_BACK, 0, OnDelete.HEROKU),
+        (Phase.SHIFTING, 100, OnDelete.EKS),
+        (Phase.SOAKING, 100, OnDelete.EKS),
+        (Phase.COMPLETED, 100, OnDelete.EKS),
     ],
 )
 @pytest.mark.parametrize("end", list(OnDelete))
-def test_deletion_puts_traffic_to_rest_in_every_phase(phase: Phase, end: OnDelete) -> None:
-    plan = Plan(
-        "shop", "pdf", "1", 1, plan_spec(onDelete=end), MigrationPlanStatus(phase=phase, weight=0), deleting=True
+def test_deletion_puts_traffic_to_rest_in_every_phase(
+    phase: Phase, weight: int | None, on_eks: OnDelete, end: OnDelete
+) -> None:
+    status = MigrationPlanStatus(phase=phase, weight=weight)
+    decision = decide(
+        Plan("shop", "pdf", "1", 1, plan_spec(onDelete=end), status, deleting=True), Observation(), START
     )
-    decision = decide(plan, Observation(), START)
-    worse = phase is Phase.ROLLED_BACK  # what was found worse is no place to rest
-    assert decision.actions == (Finalize(OnDelete.HEROKU if worse and end is OnDelete.EKS else end),)
-    assert decision.status == plan.status
+    wanted = on_eks if end is OnDelete.EKS else end
+    assert decision.actions == (Finalize(wanted),)
+    assert [event.kind for event in decision.events] == ([] if wanted is end else ["Warning"])
+    assert decision.status == status
+
+
+def test_a_deleted_plan_without_a_way_back_stays_where_it_is() -> None:
+    status = MigrationPlanStatus(phase=Phase.SHIFTING, weight=50)
+    spec = plan_spec(onDelete="EKS", onBreach="Hold")
+    decision = decide(Plan("shop", "pdf", "1", 1, spec, status, deleting=True), Observation(), START)
+    assert decision.actions == (Finalize(OnDelete.LEAVE),)
 
 
 # --------------------------------------------------------------------------------------------------------------- drift

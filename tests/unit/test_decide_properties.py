@@ -230,6 +230,14 @@ class Cutover(RuleBasedStateMachine):
     def approve(self) -> None:
         self.w.annotations["cutover.dev/approve"] = f"a{self.w.spec.attempt}-w100"
 
+    @rule(weight=st.sampled_from([10, 25, 100]), holds=st.sampled_from(["Frozen", "HoldTime,Frozen", "NoData"]))
+    def skip(self, weight: int, holds: str) -> None:
+        self.w.annotations["cutover.dev/skip-hold"] = f"a{self.w.spec.attempt}-w{weight}/{holds} by jane"
+
+    @rule(name=st.sampled_from(["rollback", "approve", "skip-hold"]), text=st.text(max_size=30))
+    def write_nonsense(self, name: str, text: str) -> None:
+        self.w.annotations[f"cutover.dev/{name}"] = text
+
     @precondition(lambda self: self.w.route is not None)
     @rule(weight=st.sampled_from([0, 33, 100, None]), manager=st.sampled_from(["kubectl-edit", "argocd"]))
     def edit_the_route(self, weight: int | None, manager: str) -> None:

@@ -26,7 +26,7 @@ from cutover.api.v1alpha1 import (
     Phase,
 )
 from cutover.core import gate
-from cutover.core.actions import Action, Decision, Event, Finalize, SetWeight, WriteStatus
+from cutover.core.actions import Action, Decision, Event, Finalize, Prepare, SetWeight, WriteStatus
 from cutover.core.blocks import Block, Counts
 from cutover.core.decide import decide, probe_interval, resolve, samples_wanted
 from cutover.core.judging import load_evidence, take_in
@@ -173,6 +173,7 @@ class World:
         self.pending: tuple[Block, ...] = ()
         self.pending_own: dict[str, tuple[Block, ...]] = {}
         self.since = self.now
+        self.prepared_at: float | None = None
         self.probe: Probe | None = None
         self._probed_at = 0.0
 
@@ -220,6 +221,7 @@ class World:
             traffic=traffic,
             workload=self.workload if status.phase is Phase.PREFLIGHT else None,
             probe=self.probe,
+            prepared_for=None if self.prepared_at is None else self.now - self.prepared_at,
             samples=samples,
             histogram=self.histogram if status.phase is Phase.BASELINE else None,
             since=self.since,
@@ -285,6 +287,10 @@ class World:
                     self.stored = MigrationPlanStatus.model_validate(wire)
                     self.writes.append((self.now, self.stored))
                     self.working, self.pending, self.pending_own = decision.status, (), {}
+                case Prepare():
+                    if self.route_writes_fail:
+                        raise Refused
+                    self.prepared_at = self.now
                 case SetWeight(weight):
                     if self.route_writes_fail:
                         raise Refused
@@ -512,6 +518,8 @@ def _check_advance(plan: Plan, seen: Observation, decision: Decision, old: int, 
         enforced = {own.name for own in resolve(plan, seen.templates).gates if own.enforced}
         assert enforced <= {one.name for one in decision.status.gates}, "a gate was not asked"
         for one in decision.status.gates:
+            if one.name == gate.ALIVE and one.verdict == Verdict.INSUFFICIENT_TRAFFIC:
+                continue  # a small service has too few requests a minute for it; the others have seen more of them
             assert one.mode is Mode.OBSERVE or one.verdict == Verdict.PASS, f"{one.name} does not pass: {one.evidence}"
 
 
@@ -522,7 +530,8 @@ def _check_rollback(plan: Plan, seen: Observation, decision: Decision) -> None:
     assert entry.decision == "RollBack"
     match entry.reason:
         case "Requested":
-            assert spec.ceiling == 0 or plan.annotations.get("cutover.dev/rollback") == f"a{decision.status.attempt}"
+            asked = plan.annotations.get("cutover.dev/rollback", "").partition(" ")[0]
+            assert spec.ceiling == 0 or asked == f"a{decision.status.attempt}"
         case "Resumed":
             assert seen.traffic is not None
             assert seen.traffic.revision.endswith("-rollback")

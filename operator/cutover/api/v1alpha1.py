@@ -52,6 +52,14 @@ class SecretKeyRef(Model):
     key: str = Field(min_length=1, max_length=253, description="Key in the Secret's data.")
 
 
+#: Ends of names that are never public (RFC 6761, 6762 and 8375, ICANN's ``.internal``), a label ``svc``, as Services of
+#: clusters have it, and IPv4 addresses: where the gateways' proxies must not be sent by a plan.
+_NOT_PUBLIC = (
+    r"(^|\.)svc(\.|$)|\.[0-9][-a-z0-9]*$"
+    r"|\.(arpa|corp|home|internal|intranet|invalid|lan|local|localdomain|localhost|private|test)$"
+)
+
+
 class HerokuLeg(Model):
     """The Heroku side of the split."""
 
@@ -65,8 +73,14 @@ class HerokuLeg(Model):
     ] = Field(description="Name of the Heroku app.")
     hostname: Annotated[
         str,
-        Field(min_length=3, max_length=253),
+        Field(min_length=3, max_length=238),  # with the prefix of the leg's own name no more than DNS allows
         matching(DNS_NAME, "write a DNS name without scheme, port or path, such as acme-pdf-1a2b3c.herokuapp.com"),
+        Rule(
+            "write a public name, not an address or a name of a cluster, a machine or a private network; such as"
+            " acme-pdf-1a2b3c.herokuapp.com",
+            f"!self.matches({json.dumps(_NOT_PUBLIC)})",
+            lambda hostname: re.search(_NOT_PUBLIC, hostname) is None,
+        ),
     ] = Field(description="Host name that Heroku's router knows the app by; prefer the *.herokuapp.com name.")
     api_key_secret_ref: SecretKeyRef | None = Field(
         default=None, description="Secret that holds a read-only key for Heroku's Platform API."
@@ -188,8 +202,8 @@ class IstioTraffic(Model):
         str,
         Field(min_length=1, max_length=256),
         matching(
-            r"^/[-A-Za-z0-9._~!$&'()*+,;=:@%/]*$",
-            "write a path that begins with '/', without a query, such as /healthz",
+            r"^/([-A-Za-z0-9._~!$&'()*+,;=:@%][-A-Za-z0-9._~!$&'()*+,;=:@%/]*)?$",
+            "write a path that begins with '/', but not '//', without a query, such as /healthz",
         ),
     ] = Field(
         default="/",
@@ -560,6 +574,13 @@ class ResolvedTemplate(Model):
     definition: str = Field(description="The gate that came of it, as JSON for the operator itself.")
 
 
+class ApprovedStep(Model):
+    """A step that may begin because the ceiling that held it back was raised."""
+
+    weight: int = Field(description="Percent of the step.")
+    by: str = Field(description="From what to what the ceiling was raised, and who did it.")
+
+
 class Checkpoint(Model):
     """What a restarted operator needs to go on judging where it was."""
 
@@ -622,6 +643,16 @@ class MigrationPlanStatus(Model):
         default=None, description="The last decision that each receiver of notifications was told."
     )
     checkpoint: Checkpoint | None = Field(default=None, description="For the operator itself, after a restart.")
+    guards: dict[str, str] | None = Field(
+        default=None,
+        description="What the spec said when it was last looked at: what of it is edited is in the ledger.",
+    )
+    approved: ApprovedStep | None = Field(
+        default=None, description="Step that was approved by raising the ceiling, in this attempt."
+    )
+    void: dict[str, str] | None = Field(
+        default=None, description="Annotations that count no more, as they were given before the weight was lowered."
+    )
     conditions: tuple[Condition, ...] = Field(
         default=(),
         description="Ready, Reconciling, Stalled, Progressing, Held, Completed and RolledBack.",
@@ -653,6 +684,20 @@ def _kept(path: str) -> Rule:
     )
 
 
+def _none_added(name: str) -> Rule:
+    """Return the rule that a list of ``traffic.istio`` does not grow once the operator routes the hosts.
+
+    Preflight asks whether a host is free on a gateway, and it is over by then.
+    """
+    path = f"spec.traffic.istio.{name}"
+    return Rule(
+        f"traffic.istio.{name}: none may be added once the operator routes the hosts, as only preflight asks whether it is"
+        " free; put it back, or delete the plan and write a new one",
+        f"self.{path}.all(one, one in oldSelf.{path}) || !has(self.status) || !has(self.status.weight)",
+        at=f".{path}",
+    )
+
+
 def _same(name: str) -> str:
     """Return the CEL expression that a field of ``traffic.istio``, which may be left out, keeps its value."""
     new, old = f"self.spec.traffic.istio.{name}", f"oldSelf.spec.traffic.istio.{name}"
@@ -675,8 +720,11 @@ class MigrationPlan(Model):
                 "heroku.hostname",
                 "eks.service",
                 "traffic.istio.hosts",
+                "traffic.istio.gateways",
             )
         ),
+        _none_added("hosts"),
+        _none_added("gateways"),
         Rule(
             "traffic.istio.ownership: neither it nor virtualServiceRef must change once the operator routes the host, or"
             " two VirtualServices would; put it back, or delete the plan and write a new one",

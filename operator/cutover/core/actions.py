@@ -14,6 +14,11 @@ class WriteStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Prepare:
+    """Write what the route refers to, and not the route: it changes no user's request."""
+
+
+@dataclass(frozen=True, slots=True)
 class SetWeight:
     """Make the routing objects what the decided status asks for."""
 
@@ -27,7 +32,7 @@ class Finalize:
     end: OnDelete
 
 
-Action = WriteStatus | SetWeight | Finalize
+Action = WriteStatus | Prepare | SetWeight | Finalize
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from typing import Any, Literal, assert_never
 from cutover.api.templates import Template
 from cutover.api.v1alpha1 import (
     Approval,
+    ApprovedStep,
     BaselineStatus,
     BoundBaseline,
     BoundSlo,
@@ -38,12 +39,14 @@ from cutover.api.v1alpha1 import (
     format_duration,
 )
 from cutover.core import gate, preflight, schedule
-from cutover.core.actions import Action, Decision, Event, Finalize, SetWeight, WriteStatus
+from cutover.core.actions import Action, Decision, Event, Finalize, Prepare, SetWeight, WriteStatus
 from cutover.core.assessment import Assessment, assess, edits
 from cutover.core.backtest import least_seconds
 from cutover.core.baseline import LEAST_REQUESTS, choose_thresholds
 from cutover.core.blocks import Block
 from cutover.core.conditions import conditions
+from cutover.core.guards import CEILING, GENERATION, guards
+from cutover.core.guards import changes as guard_changes
 from cutover.core.holds import ALARMING, QUIET, Hold, HoldReason
 from cutover.core.judging import GAPS_UNTIL_NO_DATA, dump_evidence, load_evidence, share, take_in
 from cutover.core.ledger import note, note_hold, note_repair, shorten
@@ -58,6 +61,16 @@ from cutover.core.steps import current_step, next_step, progress
 from cutover.core.support import not_yet_supported, problems
 from cutover.core.templates import Resolution, changes, own_gates
 from cutover.core.verdicts import Verdict
+from cutover.core.wishes import (
+    APPROVE_ANNOTATION,
+    ROLLBACK_ANNOTATION,
+    SKIP_ANNOTATION,
+    Refusal,
+    Skippable,
+    Wish,
+    read,
+    refusals,
+)
 
 #: Seconds between two checkpoints of the evidence while judging.
 CHECKPOINT_SECONDS = 60.0
@@ -65,6 +78,12 @@ CHECKPOINT_SECONDS = 60.0
 SHARE_DEADLINE_SECONDS = 120.0
 #: Seconds after which a probe of the Heroku leg says nothing about now.
 PROBE_LIFETIME_SECONDS = 60.0
+#: Seconds between what a route refers to and the route itself. Gateways get both in one go from an istiod that gathers
+#: changes (it does for 10 s at the most, ``PILOT_DEBOUNCE_MAX``), and answer 503 while they know the route but not yet the
+#: way behind it.
+PREPARED_SECONDS = 10.0
+#: Seconds after a start for which a rollback that is in the route already may wait for what led to it.
+CAUSE_SECONDS = 30.0
 #: Seconds for which a raise that could not be written to the route is tried on; then its evidence is too old.
 RAISE_LIFETIME_SECONDS = 60.0
 #: Seconds after a start in which a template that is not there may still be told of.
@@ -73,10 +92,6 @@ TEMPLATES_SECONDS = 5.0
 LONGEST_MESSAGE = 1000
 #: Gates that a message tells of; the status has an entry for each.
 MOST_TOLD = 3
-#: A person's wish to go back, for one attempt: ``cutover.dev/rollback: a1``.
-ROLLBACK_ANNOTATION = "cutover.dev/rollback"
-#: A person's leave to enter a step with manual approval: ``cutover.dev/approve: a1-w25``.
-APPROVE_ANNOTATION = "cutover.dev/approve"
 
 
 def decide(plan: Plan, observation: Observation, now: float) -> Decision:
@@ -92,7 +107,13 @@ def decide(plan: Plan, observation: Observation, now: float) -> Decision:
         Unix seconds.
     """
     if plan.deleting:
-        return Decision(status=plan.status, actions=(Finalize(_resting_place(plan)),))
+        end = _resting_place(plan)
+        events: tuple[Event, ...] = ()
+        if end is not plan.spec.on_delete:
+            rests = "goes to Heroku" if end is OnDelete.HEROKU else "stays where it is"
+            message = f"traffic {rests}: onDelete EKS is for a plan whose evidence has put all of it on EKS"
+            events = (Event("Warning", "RestsElsewhere", message),)
+        return Decision(status=plan.status, actions=(Finalize(end),), events=events)
     current = _Pass(plan, observation, now)
     return current.finish(current.outcome())
 
@@ -216,6 +237,8 @@ class _Outcome:
     hold: Hold | None = None
     events: tuple[Event, ...] = ()
     requeue: float = 60.0
+    prepare: bool = False
+    route: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +261,7 @@ class _Pass:
 
     def outcome(self) -> _Outcome:
         """Choose by what people and the world say first, then by phase."""
-        status = self.plan.status
+        status = self._refused_wishes(self._edited(self.plan.status))
         if (attempt := self._rolled_back_by_route(status)) is not None:
             status = status.model_copy(update={"attempt": attempt})
             # What led to it is most often still to be seen: a person's wish, or the evidence.
@@ -246,16 +269,22 @@ class _Pass:
             again = self._wish(status) or (before.judge(status) if status.phase is not Phase.COMPLETED else None)
             if again is not None and again.status.phase is Phase.ROLLING_BACK:
                 return again
+            if not (samples := self.seen.samples).blocks and not samples.error:
+                young = 0 <= self.now - self.seen.since < CAUSE_SECONDS
+                if young and status.phase is not Phase.COMPLETED:
+                    # The first blocks are read after the first pass, and the traffic is where it has to be.
+                    message = "the route is rolled back; reading what led to it"
+                    return _Outcome(self.plan.status, "CatchingUp", message, requeue=1, route=False)
             return self.roll_back(status, "Resumed", "the route was rolled back before it could be written down")
         if status.phase not in (Phase.ROLLING_BACK, Phase.ROLLED_BACK) and status.attempt != self.plan.spec.attempt:
             # Raised while nothing was to be tried again: take note, so that it does not start a try by surprise later.
-            status = status.model_copy(update={"attempt": self.plan.spec.attempt})
+            status = status.model_copy(update={"attempt": self.plan.spec.attempt, "approved": None})
         if wished := self._wish(status):
             return wished
         if status.phase in (Phase.PENDING, Phase.PREFLIGHT) and (invalid := self._invalid()):
             return self._reading_templates(status) or self._held(status, invalid)
         if status.phase in (Phase.COMPLETED, Phase.ROLLED_BACK) and (invalid := self._invalid()):
-            return self._held(status, invalid, requeue=300)
+            return self._still(status) or self._held(status, invalid, requeue=300)
         match status.phase:
             case Phase.PENDING:
                 return self.pending(status)
@@ -296,7 +325,7 @@ class _Pass:
             detail = "; ".join((preflight.summary(checks), *self.seen.errors))
             open_checks = [check for check in checks if not preflight.passed((check,))]
             if open_checks == [check for check in queries if check.status == preflight.UNKNOWN] and (
-                self.now - self._since(status) < SHARE_DEADLINE_SECONDS
+                self._waited(self._since(status)) < SHARE_DEADLINE_SECONDS
             ):
                 return _Outcome(status, "Preflight", detail, requeue=1)
             # A hiccup of the API server is nothing that people have to mend first.
@@ -320,6 +349,10 @@ class _Pass:
                     "Heroku; delete that VirtualService first if this is what you want"
                 )
                 return self._hold(status, HoldReason.PREFLIGHT_FAILED, detail, requeue=10)
+            left = PREPARED_SECONDS - (self.seen.prepared_for or 0.0)
+            if left > 0:
+                message = f"the gateways learn of the way to Heroku; the takeover is in {_span(left)}"
+                return _Outcome(status, "TakingOver", message, requeue=left, prepare=self.seen.prepared_for is None)
             message = (
                 f"traffic of {', '.join(spec.traffic.istio.hosts)} is routed by the operator, all of it to Heroku"
             )
@@ -331,7 +364,7 @@ class _Pass:
         status = status.model_copy(update={"preflight": (*checks, heroku)})
         if not preflight.passed((heroku,)):
             detail = preflight.summary((heroku,)) or heroku.message
-            if heroku.status == preflight.UNKNOWN and self.now - self._since(status) < SHARE_DEADLINE_SECONDS:
+            if heroku.status == preflight.UNKNOWN and self._waited(self._since(status)) < SHARE_DEADLINE_SECONDS:
                 return _Outcome(status, "TakingOver", detail, requeue=1)
             return self._hold(status, HoldReason.PREFLIGHT_FAILED, detail, requeue=2)
         started = self._enter(status, Phase.BASELINE).model_copy(
@@ -356,7 +389,7 @@ class _Pass:
                 f"{pooled.total:.0f} requests of {hosts} seen at the gateway since the takeover; "
                 f"{LEAST_SHARE_REQUESTS} prove it: point the host's DNS at the gateway if it is not"
             )
-            if self.now - self._since(status) < SHARE_DEADLINE_SECONDS:
+            if self._waited(self._since(status)) < SHARE_DEADLINE_SECONDS:
                 return _Outcome(status, "Recording", message, requeue=self.block_seconds)
             return self._hold(status, HoldReason.INSUFFICIENT_TRAFFIC, message)
         baseline = status.baseline or BaselineStatus(since=self.time)
@@ -374,7 +407,7 @@ class _Pass:
                     f"{histogram.total:,.0f} of {LEAST_REQUESTS:,} requests for the latency thresholds, about "
                     f"{_span(left)} at this traffic; naming slowMs and verySlowMs in the latency gate makes it shorter"
                 )
-                if self.now - self._since(status) < SHARE_DEADLINE_SECONDS:
+                if self._waited(self._since(status)) < SHARE_DEADLINE_SECONDS:
                     return _Outcome(status, "Recording", message, requeue=self.block_seconds)
                 enforced = any(slo.latency is not None and slo.mode is Mode.ENFORCE for slo in spec.gates.slos)
                 if enforced or not histogram.total:
@@ -394,7 +427,7 @@ class _Pass:
             if reading is None or reading.baseline is None:
                 why = reading.problem.message if reading is not None and reading.problem else "not asked yet"
                 message = f"gate {bound}: its value before the migration is not known: {why}"
-                if self.now - self._since(status) < SHARE_DEADLINE_SECONDS:
+                if self._waited(self._since(status)) < SHARE_DEADLINE_SECONDS:
                     return _Outcome(status, "Recording", message, requeue=self.block_seconds)
                 if not gates[bound].enforced:
                     continue  # it goes without a verdict
@@ -431,7 +464,8 @@ class _Pass:
         observed = checkpoint.observed_at is not None
         limits = {str(rule.name): limits_text(rule.harm, rule.advance) for rule in gate_rules(self.plan.spec).metrics}
         gates = judgement.status(self.seen.queries, limits=limits, mesh=weight > 0)
-        if weight and (edited := edits(status.gates, gates)):
+        still = self._still(status)
+        if weight and still is None and (edited := edits(status.gates, gates)):
             # No guard is lowered without a line.
             text = "; ".join(edited)
             ledger = note(status, "Gates", to=weight, reason="PlanEdited", message=text, now=self.time)
@@ -448,6 +482,9 @@ class _Pass:
         )
         if weight and observed and (judgement.legs.worse or judgement.failing_bound):
             return self.breach(status, judgement)
+        if still is not None:
+            # Nor are gates gone from the status that were not read yet: they would seem to be removed.
+            return replace(still, status=status.model_copy(update={"gates": still.status.gates}))
         hold = self._blocked(status, checkpoint, judgement)
         if hold is not None and hold.reason not in _WAITING:
             return self._held(status, hold)
@@ -456,8 +493,8 @@ class _Pass:
             return _Outcome(status, "CatchingUp", "reading what happened since the last checkpoint", requeue=1)
         # A step that has passed does not time out, however long people keep it from the next one. Nor does one for want of
         # data, or for a bound that is outside for a moment: that passes, or becomes a failure or a hold of its own.
-        passed = hold is None and observed and (judgement.legs.safe or judgement.mute is not None or weight == 100)
-        if not passed and (late := self.timed_out(status, hold)):
+        passed = hold is None and observed and (judgement.legs.safe or weight == 100)
+        if not passed and judgement.mute is None and (late := self.timed_out(status, hold)):
             return late
         if hold is not None:
             return self._held(status, hold)
@@ -498,10 +535,13 @@ class _Pass:
         if target is None:  # the API server wants the last step to be 100, and 100 soaks
             return self._hold(status, HoldReason.INVALID_SPEC, "steps: the last step must have weight 100")
         step = current_step(spec, weight)
-        left = (
-            step.hold.total_seconds() - (self.now - (checkpoint.observed_at or self.now)) if step and weight else 0.0
-        )
+        left = step.hold.total_seconds() - self._watched(checkpoint) if step and weight else 0.0
         evidence = self._evidence_text(judgement) if weight else "Heroku's baseline is recorded"
+        skipped: list[tuple[str, str]] = []
+        skip = self._skip(status, target)
+        if left > 0 and judgement.safe and skip is not None and Skippable.HOLD_TIME in skip.holds:
+            skipped.append((Skippable.HOLD_TIME, f"{weight} % for another {_span(left)}"))
+            left = 0.0
         if spec.suspend:
             message = f"spec.suspend is set; set it to false to go on; at {weight} %, {evidence}"
             return self._hold(status, HoldReason.SUSPENDED, message)
@@ -528,11 +568,21 @@ class _Pass:
                 status, HoldReason.INVALID_SPEC, f"ready for {target.weight} %; {'; '.join(newest.problems)}"
             )
         message = f"{weight} % → {target.weight} %: {evidence}"
+        if target.approval is Approval.MANUAL:
+            message += f"; approved {self._approval(status, target)}"
+        if skip is not None:
+            skipped += [(hold.reason, hold.message) for hold in self._calendar(target) if hold.reason in skip.holds]
+        events: list[Event] = []
+        for reason, why in skipped:
+            assert skip is not None, "nothing is skipped by itself"
+            text = f"{reason} is skipped, asked for by the annotation {SKIP_ANNOTATION} {skip.who}: {why}"
+            status = self._noted(status, "Skip", reason=reason, message=text)
+            events.append(Event("Normal", "Skip", text))
         status = self._with_templates(status, newest)
         ledger = note(status, "Advance", to=target.weight, reason="EvidenceOfSafety", message=message, now=self.time)
         moved = self._at_weight(status, target.weight).model_copy(update={"ledger": ledger})
-        event = Event("Normal", "Advance", message)
-        return _Outcome(moved, "AwaitingShare", message, events=(event,), requeue=1)
+        events.append(Event("Normal", "Advance", message))
+        return _Outcome(moved, "AwaitingShare", message, events=tuple(events), requeue=1)
 
     def _not_safe(self, status: MigrationPlanStatus, judgement: Assessment, message: str) -> _Outcome:
         """Tell whether evidence is on its way, wants traffic, or does not come although there is traffic."""
@@ -550,7 +600,7 @@ class _Pass:
             status = self._enter(status, Phase.SOAKING)
         step = current_step(spec, 100)
         soak = max(spec.soak, step.hold if step else timedelta())
-        left = soak.total_seconds() - (self.now - (checkpoint.observed_at or self.now))
+        left = soak.total_seconds() - self._watched(checkpoint)
         if left > 0:
             message = f"all traffic on EKS; soaking for another {_span(left)}"
             return _Outcome(status, "Soaking", message, requeue=min(left, self.block_seconds))
@@ -624,7 +674,7 @@ class _Pass:
         )
         if not answered and checkpoint.observed_at is None:
             message = f"waiting for 0 % to be seen at the gateway; {last}"
-            if self.now - self._since(status) < SHARE_DEADLINE_SECONDS:
+            if self._waited(self._since(status)) < SHARE_DEADLINE_SECONDS:
                 return _Outcome(status, "RollingBack", message, requeue=1)
             return self._hold(status, HoldReason.SHARE_NOT_OBSERVED, message, requeue=1)
         message = f"all traffic is on Heroku; {last}"
@@ -649,6 +699,8 @@ class _Pass:
             "share": None,
             "checkpoint": None,
             "templates": (),
+            "approved": None,
+            "void": None,
         }
         anew = status.model_copy(update=fresh)
         anew = self._enter(self._at_weight(anew, 0), Phase.PREFLIGHT).model_copy(
@@ -657,6 +709,78 @@ class _Pass:
         return _Outcome(anew, "Preflight", message, events=(Event("Normal", "Retry", message),), requeue=0)
 
     # --------------------------------------------------------------------------------- what people and the world say
+
+    def _wished(self, annotation: str) -> Wish | None:
+        """Return what an annotation asks for, if that can be understood."""
+        text = self.plan.annotations.get(annotation)
+        return None if text is None else read(annotation, text, self.plan.writers.get(annotation))
+
+    def _leave(self, annotation: str, status: MigrationPlanStatus, target: Step) -> Wish | None:
+        """Return a person's leave for the step that comes next, if there is one and it still counts."""
+        wish = self._wished(annotation)
+        if wish is None or (wish.attempt, wish.weight) != (status.attempt, target.weight):
+            return None
+        return None if (status.void or {}).get(annotation) == self.plan.annotations[annotation] else wish
+
+    def _approval(self, status: MigrationPlanStatus, target: Step) -> str | None:
+        """Return who has approved a step; ``None`` if nobody has."""
+        if wish := self._leave(APPROVE_ANNOTATION, status, target):
+            return wish.who
+        approved = status.approved
+        return approved.by if approved is not None and approved.weight == target.weight else None
+
+    def _skip(self, status: MigrationPlanStatus, target: Step) -> Wish | None:
+        """Return what a person skips on the way to a step."""
+        return self._leave(SKIP_ANNOTATION, status, target)
+
+    def _editor(self) -> str:
+        """Say who edited the spec last, as the end of a sentence."""
+        writer = self.plan.writers.get("spec")
+        return "" if writer is None else f" {writer}"
+
+    def _edited(self, status: MigrationPlanStatus) -> MigrationPlanStatus:
+        """Note what was edited since the spec was looked at last, and what a raised ceiling approves."""
+        spec, before = self.plan.spec, status.guards
+        if status.weight is None or self.plan.unreadable:
+            return status
+        if before is not None and before.get(GENERATION) == str(self.plan.generation):
+            return status
+        after = guards(spec, self.plan.generation)
+        # Those of the mesh's metrics are in the status once they judge; after a crash in the first step it may be without.
+        numbers = status.weight > 0 and any(one.kind == "Comparative" for one in status.gates)
+        if before is not None and (text := guard_changes(before, after, gates=not numbers)):
+            text = f"edited{self._editor()}: {text}"
+            status = self._noted(status, "Edit", reason="PlanEdited", message=text)
+        if before is not None and before.get(CEILING, "").isdecimal():
+            status = self._approved_by_ceiling(status, int(before[CEILING]))
+        return status.model_copy(update={"guards": after})
+
+    def _approved_by_ceiling(self, status: MigrationPlanStatus, before: int) -> MigrationPlanStatus:
+        """Take a raised ceiling for the approval of the first step that the old one held back: Git is the approval."""
+        ceiling = self.plan.spec.ceiling
+        held_back = next_step(self.plan.spec, before)
+        if before < ceiling and held_back is not None and (status.weight or 0) < held_back.weight <= ceiling:
+            by = f"by spec.ceiling {before} → {ceiling}{self._editor()}"
+            return status.model_copy(update={"approved": ApprovedStep(weight=held_back.weight, by=by)})
+        if status.approved is not None and status.approved.weight > ceiling:
+            return status.model_copy(update={"approved": None})
+        return status
+
+    def _refused_wishes(self, status: MigrationPlanStatus) -> MigrationPlanStatus:
+        """Note wishes that are not obeyed, each once."""
+        for refusal in self._refusals(status):
+            told = [entry.message.removesuffix("…") for entry in status.ledger if entry.decision == "Refuse"]
+            # An older one may have been cut, and what is right to write changes with the steps.
+            if not any(text.startswith(refusal.what) or refusal.what.startswith(text) for text in told):
+                status = self._noted(status, "Refuse", reason=refusal.reason, message=str(refusal))
+        return status
+
+    def _noted(self, status: MigrationPlanStatus, decision: str, *, reason: str, message: str) -> MigrationPlanStatus:
+        """Note what moves no weight, without the gates' numbers: they have no part in it."""
+        bare, weight = status.model_copy(update={"gates": ()}), status.weight or 0
+        return status.model_copy(
+            update={"ledger": note(bare, decision, to=weight, reason=reason, message=message, now=self.time)}
+        )
 
     def _rolled_back_by_route(self, status: MigrationPlanStatus) -> int | None:
         """Return the attempt whose route was rolled back by a pass that died before it wrote the status."""
@@ -693,17 +817,25 @@ class _Pass:
         weight = status.weight or 0
         if status.phase not in (Phase.SHIFTING, Phase.SOAKING, Phase.COMPLETED):
             return None
-        if self.plan.annotations.get(ROLLBACK_ANNOTATION) == f"a{status.attempt}":
+        wish = self._wished(ROLLBACK_ANNOTATION)
+        if wish is not None and wish.attempt == status.attempt:
             # At weight 0, too: who has asked to go back does not want to see the first step.
-            return self.roll_back(status, "Requested", f"asked for by the annotation {ROLLBACK_ANNOTATION}")
+            text = f"asked for by the annotation {ROLLBACK_ANNOTATION} {wish.who}"
+            return self.roll_back(status, "Requested", text)
         ceiling = self.plan.spec.ceiling
         if ceiling >= weight:
             return None
         if ceiling == 0:
-            return self.roll_back(status, "Requested", "asked for by spec.ceiling 0")
-        message = f"{weight} % → {ceiling} %: spec.ceiling was lowered"
+            return self.roll_back(status, "Requested", f"asked for by spec.ceiling 0{self._editor()}")
+        message = f"{weight} % → {ceiling} %: spec.ceiling was lowered{self._editor()}"
+        given = {name: self.plan.annotations.get(name, "") for name in (APPROVE_ANNOTATION, SKIP_ANNOTATION)}
         lowered = self._enter(self._at_weight(status, ceiling), Phase.SHIFTING).model_copy(
-            update={"ledger": note(status, "Lower", to=ceiling, reason="Ceiling", message=message, now=self.time)}
+            update={
+                "ledger": note(status, "Lower", to=ceiling, reason="Ceiling", message=message, now=self.time),
+                # What was meant for the way up until here is not meant for the next.
+                "approved": None,
+                "void": {name: text for name, text in given.items() if text} or None,
+            }
         )
         return _Outcome(lowered, "AwaitingShare", message, events=(Event("Normal", "Lower", message),), requeue=1)
 
@@ -845,7 +977,7 @@ class _Pass:
         """Hold once a weight has not shown at the gateway for too long; an earlier drift stays told until it is seen."""
         weight, pooled = status.weight or 0, Pool(*checkpoint.share_pool)
         deadline = max(SHARE_DEADLINE_SECONDS, 8 * self.block_seconds)
-        if self.now - checkpoint.weight_since >= deadline:
+        if self._waited(checkpoint.weight_since) >= deadline:
             probe = self.seen.probe
             elsewhere = probe is not None and probe.revision not in ("", desired_revision(status))
             if pooled.total < LEAST_SHARE_REQUESTS and not elsewhere:
@@ -876,23 +1008,34 @@ class _Pass:
             return Hold(
                 HoldReason.CEILING, f"ready for {target.weight} %; raise spec.ceiling ({spec.ceiling}) to go on"
             )
-        leave = f"a{status.attempt}-w{target.weight}"
-        if target.approval is Approval.MANUAL and self.plan.annotations.get(APPROVE_ANNOTATION) != leave:
-            return Hold(
-                HoldReason.AWAITING_APPROVAL,
-                f"ready for {target.weight} %; annotate the plan {APPROVE_ANNOTATION}={leave}",
-            )
-        if spec.schedule is not None:
-            if freeze := schedule.active_freeze(spec.schedule, self.time):
-                return Hold(
-                    HoldReason.FROZEN,
-                    f"ready for {target.weight} %; frozen until {freeze.to:%F %R %Z}: {freeze.reason}",
-                )
-            if not schedule.in_window(spec.schedule, self.time):
-                opening = schedule.next_opening(spec.schedule, self.time)
-                until = f"; the next window opens {opening:%a %F %R %Z}" if opening else ""
-                return Hold(HoldReason.OUTSIDE_WINDOW, f"ready for {target.weight} %, outside the windows{until}")
-        return None
+        if target.approval is Approval.MANUAL and self._approval(status, target) is None:
+            leave = f"a{status.attempt}-w{target.weight}"
+            message = f"ready for {target.weight} %; annotate the plan {APPROVE_ANNOTATION}={leave}"
+            told = [str(refusal) for refusal in self._refusals(status) if refusal.annotation == APPROVE_ANNOTATION]
+            return Hold(HoldReason.AWAITING_APPROVAL, "; ".join((message, *told)))
+        skip = self._skip(status, target)
+        skipped = skip.holds if skip is not None else ()
+        return next((hold for hold in self._calendar(target) if hold.reason not in skipped), None)
+
+    def _calendar(self, target: Step) -> tuple[Hold, ...]:
+        """Return why the calendar does not let a step begin now."""
+        calendar = self.plan.spec.schedule
+        if calendar is None:
+            return ()
+        found = []
+        if freeze := schedule.active_freeze(calendar, self.time):
+            message = f"ready for {target.weight} %; frozen until {freeze.to:%F %R %Z}: {freeze.reason}"
+            found.append(Hold(HoldReason.FROZEN, message))
+        if not schedule.in_window(calendar, self.time):
+            opening = schedule.next_opening(calendar, self.time)
+            until = f"; the next window opens {opening:%a %F %R %Z}" if opening else ""
+            message = f"ready for {target.weight} %, outside the windows{until}"
+            found.append(Hold(HoldReason.OUTSIDE_WINDOW, message))
+        return tuple(found)
+
+    def _refusals(self, status: MigrationPlanStatus) -> tuple[Refusal, ...]:
+        """Return the wishes that will not be obeyed."""
+        return tuple(refusals(self.plan.annotations, spec=self.plan.spec, status=status))
 
     def _hold(self, status: MigrationPlanStatus, reason: HoldReason, message: str, requeue: float = 30.0) -> _Outcome:
         return self._held(status, Hold(reason, message), requeue)
@@ -941,6 +1084,16 @@ class _Pass:
         if self.now - self.seen.since > TEMPLATES_SECONDS or not self._resolve(frozen=False).problems:
             return None
         return _Outcome(status, str(status.phase), "reading the templates of gates", requeue=1)
+
+    def _still(self, status: MigrationPlanStatus) -> _Outcome | None:
+        """Leave what is said as it is while templates are read: a plan that was valid is not invalid for a moment."""
+        # Those in force are known without being read.
+        if not self._resolve().problems or self._reading_templates(status) is None:
+            return None
+        held = next((c for c in status.conditions if (c.type, c.status) == ("Held", "True")), None)
+        known = held is not None and held.reason in list(HoldReason)  # another version may have held it
+        hold = Hold(HoldReason(held.reason), held.message) if held is not None and known else None
+        return _Outcome(status, status.reason or str(status.phase), status.message, hold=hold, requeue=1)
 
     def _with_templates(self, status: MigrationPlanStatus, newest: Resolution) -> MigrationPlanStatus:
         """Put the newest templates in force, and say which of them have changed."""
@@ -1035,6 +1188,17 @@ class _Pass:
     def _enter(self, status: MigrationPlanStatus, phase: Phase) -> MigrationPlanStatus:
         return status.model_copy(update={"phase": phase, "since": self.time})
 
+    def _watched(self, checkpoint: Checkpoint) -> float:
+        """Return for how many seconds the step's requests were counted.
+
+        What has a hold run out: by a clock, a machine that slept or a Prometheus that was away would do so unwatched.
+        """
+        return load_evidence(checkpoint).total_seconds
+
+    def _waited(self, since: float) -> float:
+        """Return for how many seconds somebody has waited and looked: what nobody looked after is no alarm by itself."""
+        return self.now - max(since, self.seen.since)
+
     def _since(self, status: MigrationPlanStatus) -> float:
         return status.since.timestamp() if status.since is not None else self.now
 
@@ -1056,7 +1220,7 @@ class _Pass:
     def finish(self, outcome: _Outcome) -> Decision:
         """Derive what follows from the outcome: conditions, the writes and their order."""
         before, plan = self.plan.status, self.plan
-        outcome = self._name_editors(outcome)
+        outcome = self._tell_refusals(self._name_editors(outcome))
         message = shorten(outcome.message, LONGEST_MESSAGE)
         unsupported = () if plan.unreadable else not_yet_supported(plan.spec)
         status = outcome.status.model_copy(
@@ -1094,7 +1258,14 @@ class _Pass:
         write: tuple[Action, ...] = (WriteStatus(),) if changed or due else ()
         return Decision(
             status=status,
-            actions=_ordered(write, self._route(before, status), back=status.phase is Phase.ROLLING_BACK),
+            actions=(
+                *_ordered(
+                    write,
+                    self._route(before, status) if outcome.route else (),
+                    back=status.phase is Phase.ROLLING_BACK,
+                ),
+                *((Prepare(),) if outcome.prepare else ()),
+            ),
             events=outcome.events,
             requeue_after=outcome.requeue,
         )
@@ -1109,6 +1280,16 @@ class _Pass:
         event = Event("Warning", HoldReason.DRIFT_DETECTED, message)
         return replace(outcome, events=(*outcome.events, event))
 
+    def _tell_refusals(self, outcome: _Outcome) -> _Outcome:
+        """Tell of the wishes that this pass has refused."""
+        known = {(entry.at, entry.reason) for entry in self.plan.status.ledger if entry.decision == "Refuse"}
+        events = tuple(
+            Event("Warning", "Refuse", entry.message)
+            for entry in outcome.status.ledger
+            if (entry.decision, entry.at) == ("Refuse", self.time) and (entry.at, entry.reason) not in known
+        )
+        return replace(outcome, events=(*events, *outcome.events)) if events else outcome
+
     def _route(self, before: MigrationPlanStatus, status: MigrationPlanStatus) -> tuple[Action, ...]:
         """Write the route where the status asks for another one, or where the world has another one."""
         if status.weight is None:
@@ -1120,9 +1301,14 @@ class _Pass:
 
 
 def _resting_place(plan: Plan) -> OnDelete:
-    """Return where a deleted plan's traffic rests: as declared, but not on an EKS leg that was found worse."""
-    worse = plan.status.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
-    return OnDelete.HEROKU if worse and plan.spec.on_delete is OnDelete.EKS else plan.spec.on_delete
+    """Return where a deleted plan's traffic rests: as declared, but on EKS only if evidence has put all of it there."""
+    status, declared = plan.status, plan.spec.on_delete
+    if declared is not OnDelete.EKS or status.weight == 100:
+        return declared
+    # What was never taken over may be the route of an earlier plan, which rests where that one left it; and nothing goes
+    # back by itself where the plan says that there is no way back for the data.
+    stays = status.weight is None or plan.spec.on_breach is OnBreach.HOLD
+    return OnDelete.LEAVE if stays else OnDelete.HEROKU
 
 
 def _ordered(write: tuple[Action, ...], route: tuple[Action, ...], *, back: bool) -> tuple[Action, ...]:

@@ -344,8 +344,13 @@ class Evidence:
 
 def _short(numbers: Sequence[float], digits: int = 6) -> list[float]:
     """Round to some significant digits; whole numbers without a point, which JSON writes shorter."""
-    rounded = (float(f"{number:.{digits}g}") for number in numbers)
-    return [int(number) if number.is_integer() and number < 10**digits else number for number in rounded]
+    most = 10**digits
+    return [_rounded(number, digits) if number % 1 or number >= most else int(number) for number in numbers]
+
+
+def _rounded(number: float, digits: int) -> float:
+    rounded = float(f"{number:.{digits}g}")
+    return int(rounded) if rounded.is_integer() and rounded < 10**digits else rounded
 
 
 def _fields(counts: Counts) -> tuple[float, ...]:

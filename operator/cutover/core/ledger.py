@@ -18,6 +18,10 @@ LONGEST_QUERIES, LONGEST_LEDGER = 1200, 9000
 _SHORT_MESSAGE, _ENTRY = 100, 150
 
 
+#: Decisions after which a hold at the same weight is still the same.
+_MOVES_NOTHING = ("Hold", "Repair", "Edit", "Refuse")
+
+
 def note(
     status: MigrationPlanStatus, decision: str, *, to: int, reason: str, message: str, now: datetime
 ) -> tuple[LedgerEntry, ...]:
@@ -106,4 +110,4 @@ def note_repair(status: MigrationPlanStatus, *, reason: str, message: str, now: 
 
 
 def _since_weight_moved(status: MigrationPlanStatus) -> Iterator[LedgerEntry]:
-    return takewhile(lambda entry: entry.decision in ("Hold", "Repair"), reversed(status.ledger))
+    return takewhile(lambda entry: entry.decision in _MOVES_NOTHING, reversed(status.ledger))

@@ -65,10 +65,13 @@ DECISIONS: Mapping[str, Severity] = {
     "Retry": Severity.INFO,
     "Lower": Severity.INFO,
     "Gates": Severity.INFO,
+    "Edit": Severity.INFO,
     "RollBack": Severity.WARNING,
     "RolledBack": Severity.WARNING,
     "Withdraw": Severity.WARNING,
     "Repair": Severity.WARNING,
+    "Skip": Severity.WARNING,
+    "Refuse": Severity.WARNING,
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from cutover.api.templates import Template
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanSpec, MigrationPlanStatus
 from cutover.core.blocks import Block
 from cutover.core.own import GateReading
+from cutover.core.wishes import ANNOTATIONS, Writer
 
 #: Stands in for a spec that cannot be read.
 _NO_SPEC = MigrationPlanSpec.model_construct()  # type: ignore[call-arg]
@@ -20,7 +21,8 @@ class Plan:
     """A MigrationPlan as read from the API server, with the operator's working status.
 
     ``status`` may be ahead of what is stored: evidence is written as a checkpoint only, at most once a minute.
-    ``unreadable`` says what is wrong with the newest spec, where ``spec`` is an older one that could be read.
+    ``unreadable`` says what is wrong with the newest spec, where ``spec`` is an older one that could be read. ``writers``
+    says who wrote the spec last (``"spec"``), and each wish that is there (by its annotation).
     """
 
     namespace: str
@@ -32,6 +34,7 @@ class Plan:
     annotations: Mapping[str, str] = field(default_factory=dict)
     deleting: bool = False
     unreadable: str = ""
+    writers: Mapping[str, Writer] = field(default_factory=dict, compare=False)
 
     @classmethod
     def from_object(cls, body: Mapping[str, Any]) -> Plan:
@@ -57,6 +60,7 @@ class Plan:
     @classmethod
     def _of(cls, body: Mapping[str, Any], spec: MigrationPlanSpec) -> Plan:
         metadata = body["metadata"]
+        annotations = metadata.get("annotations") or {}
         return cls(
             namespace=metadata["namespace"],
             name=metadata["name"],
@@ -64,14 +68,29 @@ class Plan:
             generation=metadata.get("generation", 1),
             spec=spec,
             status=MigrationPlanStatus.model_validate(body.get("status") or {}),
-            annotations=metadata.get("annotations") or {},
+            annotations=annotations,
             deleting="deletionTimestamp" in metadata,
+            writers=_writers(metadata, [name for name in ANNOTATIONS if name in annotations]),
         )
 
     @property
     def key(self) -> str:
         """``namespace/name``."""
         return f"{self.namespace}/{self.name}"
+
+
+def _writers(metadata: Mapping[str, Any], wishes: Sequence[str]) -> dict[str, Writer]:
+    """Return who wrote the spec and the wishes, the latest of several; of all else nobody asks."""
+    found: dict[str, Writer] = {}
+    for entry in sorted(metadata.get("managedFields") or (), key=lambda entry: str(entry.get("time", ""))):
+        fields = entry.get("fieldsV1") or {}
+        writer = Writer(str(entry.get("manager", "unknown")), str(entry.get("time", "")))
+        if "f:spec" in fields:
+            found["spec"] = writer
+        if wishes:
+            annotations = (fields.get("f:metadata") or {}).get("f:annotations") or {}
+            found.update((name, writer) for name in wishes if f"f:{name}" in annotations)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +110,9 @@ class TrafficState:
         Field managers other than the operator that own a part of the objects' spec: who edited them.
     written_at
         Unix seconds at which the operator wrote the VirtualService last; ``None`` if that is not known.
+    version
+        Which state of the VirtualService this is, ``""`` where it is missing: what is decided on it is to be written over
+        it, and over no other.
     """
 
     weight: int | None
@@ -98,6 +120,7 @@ class TrafficState:
     current: bool
     foreign: tuple[str, ...] = ()
     written_at: float | None = field(default=None, compare=False)
+    version: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +148,9 @@ class WorkloadFacts:
         if nothing.
     route_writers
         Which other controllers write the routes of one that is to be adopted, and what to tell them; ``""`` if none.
+    refused
+        By check, why this plan may not have what belongs to other namespaces, whatever it skips: the operator has more
+        rights than the plan's author, who must not get them by a line of YAML.
     """
 
     service_exists: bool
@@ -137,6 +163,7 @@ class WorkloadFacts:
     heroku_shared_with: str = ""
     route_problem: str = ""
     route_writers: str = ""
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +241,8 @@ class Observation:
         The target; read in preflight only.
     probe
         The newest probe of the Heroku leg.
+    prepared_for
+        Seconds for which what the route refers to has been there, as far as this process knows.
     samples
         New blocks.
     histogram
@@ -237,6 +266,7 @@ class Observation:
     traffic: TrafficState | None = None
     workload: WorkloadFacts | None = None
     probe: Probe | None = None
+    prepared_for: float | None = None
     samples: Samples = Samples()
     histogram: Histogram | None = None
     errors: tuple[str, ...] = ()

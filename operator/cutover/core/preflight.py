@@ -11,6 +11,8 @@ from cutover.core.verdicts import Verdict
 
 #: Checks of the target, made before the takeover.
 TARGET_CHECKS = ("service", "workload", "gateway", "host-unclaimed", "heroku-unshared")
+#: Those of them that also look at what is other teams': where they fail for that, no plan can skip them.
+GUARDED_CHECKS = ("gateway", "host-unclaimed", "heroku-unshared")
 #: Checks of the team's own VirtualService, by ownership, made with the target's.
 ROUTE_CHECKS: Mapping[Ownership, tuple[str, ...]] = {
     Ownership.GENERATE: (),
@@ -30,8 +32,11 @@ def check_target(spec: MigrationPlanSpec, facts: WorkloadFacts | None) -> tuple[
     """Judge the target Service, its workload, the gateways, the hosts, and the team's own route where there is one."""
     route_checks = ROUTE_CHECKS[spec.traffic.istio.ownership]
     if facts is None:
+        unknown = "the API server could not be asked"
         return tuple(
-            _check(spec, name, status=UNKNOWN, message="the API server could not be asked")
+            CheckStatus(check=name, status=UNKNOWN, message=unknown)
+            if name in GUARDED_CHECKS
+            else _check(spec, name, status=UNKNOWN, message=unknown)
             for name in (*TARGET_CHECKS, *route_checks)
         )
     service, workload = spec.eks.service, spec.eks.workload_ref
@@ -64,12 +69,14 @@ def check_target(spec: MigrationPlanSpec, facts: WorkloadFacts | None) -> tuple[
             f"plan {facts.heroku_shared_with} routes to {spec.heroku.hostname} too, and the gates could not tell them "
             "apart; give one plan both hosts, or move them one after the other"
         )
+    target_problems = (service_problem, workload_problem, gateway_problem, host_problem, shared_problem)
     return (
-        _judged(spec, "service", service_problem),
-        _judged(spec, "workload", workload_problem),
-        _judged(spec, "gateway", gateway_problem),
-        _judged(spec, "host-unclaimed", host_problem),
-        _judged(spec, "heroku-unshared", shared_problem),
+        *(
+            CheckStatus(check=name, status=FAILED, message=facts.refused[name])
+            if facts.refused.get(name)
+            else _judged(spec, name, problem)
+            for name, problem in zip(TARGET_CHECKS, target_problems, strict=True)
+        ),
         *(
             _judged(spec, name, problem)
             for name, problem in zip(route_checks, (facts.route_problem, facts.route_writers), strict=False)

@@ -22,6 +22,15 @@ def rollback_revision(attempt: int) -> str:
     return f"a{attempt}-rollback"
 
 
+def raise_called_off(status: MigrationPlanStatus) -> str:
+    """Name the raise that a status asks for, as something that is not to happen any more: ``a1-w25@1799661845``.
+
+    It is another one each time that the weight is decided on.
+    """
+    since = status.checkpoint.weight_since if status.checkpoint is not None else 0
+    return f"{desired_revision(status)}@{since:.0f}"
+
+
 def desired_revision(status: MigrationPlanStatus) -> str:
     """Name the route that the status asks for."""
     if status.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK):

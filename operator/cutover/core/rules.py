@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
+from cutover.api.gates import ErrorsSlo
 from cutover.api.v1alpha1 import HISTOGRAM_BOUNDS_MS, MigrationPlanSpec, MigrationPlanStatus, Mode, ToleranceSpec
 from cutover.core.gate import DEFAULT_METRICS, GateRules, MetricRule, Tolerance
 
@@ -14,22 +16,43 @@ def gate_rules(spec: MigrationPlanSpec) -> GateRules:
     A plan that leaves a gate out gives its part of the wager to the others, in proportion. Of two of one kind the first
     is judged: :func:`cutover.core.support.problems` holds such a plan, but its way back has to stay open.
     """
+    gates = spec.gates
+    errors = next((slo for slo in gates.slos if slo.errors is not None), None)
+    latency = next((slo for slo in gates.slos if slo.latency is not None), None)
+    return _gate_rules(
+        errors and errors.errors,
+        errors and errors.mode,
+        latency and latency.mode,
+        gates.false_rollback_rate,
+        gates.block.total_seconds(),
+        gates.warm_up.total_seconds(),
+    )
+
+
+# A pass asks three times, and most plans are alike.
+@lru_cache(maxsize=256)
+def _gate_rules(
+    errors: ErrorsSlo | None,
+    errors_mode: Mode | None,
+    latency_mode: Mode | None,
+    alpha: float,
+    block_seconds: float,
+    warm_up_seconds: float,
+) -> GateRules:
     by_name = {rule.name: rule for rule in DEFAULT_METRICS}
     chosen: list[MetricRule] = []
-    errors = next((slo for slo in spec.gates.slos if slo.errors is not None), None)
-    if errors is not None and errors.errors is not None:
-        harm, advance = tolerance(errors.errors.tolerate), tolerance(errors.errors.advance)
-        enforced = errors.mode is Mode.ENFORCE
+    if errors is not None:
+        harm, advance = tolerance(errors.tolerate), tolerance(errors.advance)
+        enforced = errors_mode is Mode.ENFORCE
         chosen.append(replace(by_name["errors"], harm=harm, advance=advance, enforced=enforced))
-    latency = next((slo for slo in spec.gates.slos if slo.latency is not None), None)
-    if latency is not None:
-        chosen += [replace(by_name[name], enforced=latency.mode is Mode.ENFORCE) for name in ("slow", "verySlow")]
+    if latency_mode is not None:
+        chosen += [replace(by_name[name], enforced=latency_mode is Mode.ENFORCE) for name in ("slow", "verySlow")]
     # Without any, *alive* is all that the mesh's own metrics have to say.
     scale = sum(rule.weight for rule in DEFAULT_METRICS) / sum(rule.weight for rule in chosen) if chosen else 0.0
     return GateRules(
-        alpha=spec.gates.false_rollback_rate,
-        block_seconds=spec.gates.block.total_seconds(),
-        warm_up_seconds=spec.gates.warm_up.total_seconds(),
+        alpha=alpha,
+        block_seconds=block_seconds,
+        warm_up_seconds=warm_up_seconds,
         metrics=tuple(replace(rule, weight=rule.weight * scale) for rule in chosen),
     )
 
