@@ -7,10 +7,16 @@ import logging
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
+from tests.unit.test_reconciler import World
+
+from cutover.api.v1alpha1 import MigrationPlanStatus
+from cutover.main import configure_logging
 
 ROOT = Path(__file__).parents[2]
 
@@ -93,3 +99,37 @@ def test_settings_that_are_wrong_end_the_process_with_a_word(setting: dict[str, 
     assert ran.returncode == 1
     assert ran.stderr.startswith(says)
     assert "Traceback" not in ran.stderr
+
+
+async def test_a_decision_is_one_line_with_what_people_look_for() -> None:
+    world = World(status=MigrationPlanStatus(observed_generation=1))
+    loop = world.loop()
+    with structlog.testing.capture_logs() as logged:
+        for _ in range(3):
+            await loop.tick()
+    decisions = [line for line in logged if line["event"] == "decision"]
+    assert decisions
+    assert {"plan", "attempt", "phase", "step", "weight", "reason", "message"} <= decisions[0].keys()
+    assert (decisions[0]["plan"], decisions[0]["attempt"]) == ("docs/pdf", 1)
+    # Transitions, not passes: no two lines say the same.
+    said = [(line["phase"], line["weight"], line["reason"]) for line in decisions]
+    assert all(before != after for before, after in pairwise(said))
+
+
+def test_what_answers_may_send_a_token_back_and_no_line_has_it(capsys: pytest.CaptureFixture[str]) -> None:
+    root, kept = logging.getLogger(), list(logging.getLogger().handlers)
+    try:
+        configure_logging("INFO")
+        quoted = {"Host": "x", "Authorization": "Bearer s3cr3t-token"}
+        logging.getLogger("kopf.objects").error("Request failed: %r", quoted)
+        structlog.get_logger("cutover").warning("not applied", problem=json.dumps(quoted))
+        out = capsys.readouterr().out
+    finally:
+        root.handlers[:] = kept
+        root.setLevel(logging.WARNING)
+        logging.captureWarnings(capture=False)
+        structlog.reset_defaults()
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert len(lines) == 2
+    assert "s3cr3t" not in out
+    assert all("Authorization" in str(line) for line in lines)

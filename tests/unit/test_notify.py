@@ -21,7 +21,8 @@ import pytest
 import structlog
 from aiohttp import web
 
-from cutover.adapters.notify import HttpNotifier, may_connect
+from cutover.adapters.addresses import may_connect
+from cutover.adapters.notify import HttpNotifier
 from cutover.api.v1alpha1 import LedgerEntry, MigrationPlanStatus
 from cutover.core.notifications import Cause, key_of
 from cutover.core.observation import Plan

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatch
+from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
 
+from cutover.adapters.addresses import CheckedResolver
 from cutover.adapters.istio import LEG_HEADER, PROBE_HEADER, PROBE_VALUE
 from cutover.adapters.kubernetes import GATEWAYS, SERVICES, Cluster, Json, qualified_gateways
+from cutover.adapters.reach import serves
 from cutover.core.observation import Plan, Probe
 from cutover.core.revision import HEADER
 from cutover.ports import Conflict, Gone, Unavailable
@@ -24,12 +26,25 @@ ADDRESS_LIFETIME = 300.0
 
 #: Bytes of an error page that are looked at.
 EXCERPT = 16_384
+#: Characters of an answer's header that are shown: what answers may be anything.
+SHOWN = 120
 
 #: Answers of Heroku's router about the request's own way: its TLS name does not fit its Host.
 ROUTING_FAULTS = {421: "misdirected request", 495: "certificate error"}
 
 #: What Heroku's router says for a Host that it knows no app of; the page's text, and the address of the page it frames.
 NO_SUCH_APP = ("no such app", "no-such-app")
+
+#: Of connections to either kind of address.
+_CONNECTOR: Mapping[str, Any] = {
+    # The certificate is for the public host and may be of any CA; nothing secret is sent, and what answers is believed for
+    # its revision header only.
+    "ssl": False,
+    # Each probe finds its own way: a kept connection would know one of the gateway's proxies, and one host.
+    "force_close": True,
+    # There is one probe of a plan at a time. Legs that hang must not keep others waiting.
+    "limit": 0,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +62,10 @@ class HttpGateway:
         Where gateways and their Services are looked up.
     urls
         Addresses that need no looking up, by the gateway's ``namespace/name``: such as
-        ``{"istio-ingress/public": "http://127.0.0.1:18080"}``.
+        ``{"istio-ingress/public": "http://127.0.0.1:18080"}``. They are the operator's own settings, and may be anywhere.
     resolver
-        Finds the addresses of host names; for tests.
+        Finds addresses; for tests. By default those of Gateways' Services may not be of this machine or of the link: who
+        may write a Gateway and a Service would otherwise have the operator ask itself, or the metadata service.
     now
         Returns Unix seconds.
     """
@@ -66,27 +82,14 @@ class HttpGateway:
         self._urls = dict(urls or {})
         self._found: dict[tuple[str, str], _Address] = {}
         self._now = now
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                # The certificate is for the public host and may be of any CA; nothing secret is sent, and what answers
-                # is believed for its revision header only.
-                ssl=False,
-                # Each probe finds its own way: a kept connection would know one of the gateway's proxies, and one host.
-                force_close=True,
-                # There is one probe of a plan at a time. Legs that hang must not keep others waiting.
-                limit=0,
-                resolver=resolver,
-            ),
-            # What one host's app asks to remember is nothing to another's.
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=2 * TIMEOUT, sock_connect=TIMEOUT, sock_read=TIMEOUT),
-            auto_decompress=False,
-            headers={"User-Agent": "cutover-probe", "Accept-Encoding": "identity", PROBE_HEADER: PROBE_VALUE},
-        )
+        # The address of the one comes of a plan, that of the other of the settings.
+        self._checked = _session(aiohttp.TCPConnector(**_CONNECTOR, resolver=resolver or CheckedResolver()))
+        self._trusted = _session(aiohttp.TCPConnector(**_CONNECTOR, resolver=resolver))
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._session.close()
+        await self._checked.close()
+        await self._trusted.close()
 
     async def probe(self, plan: Plan) -> Probe:
         """Ask the Heroku leg through the gateway. Never raises: a failure is an unhealthy probe.
@@ -99,8 +102,9 @@ class HttpGateway:
             url = await self._url(gateway, host)
         except (Conflict, Gone, Unavailable) as problem:
             return Probe(at=started, revision="", healthy=False, detail=f"gateway {gateway}: {problem}")
+        session = self._trusted if gateway in self._urls else self._checked
         try:
-            async with self._session.get(
+            async with session.get(
                 f"{url}{plan.spec.traffic.istio.probe_path}",
                 headers={"Host": host},
                 server_hostname=host,
@@ -115,7 +119,7 @@ class HttpGateway:
             return Probe(started, "", healthy=False, detail=f"{url}: {_reason(error)}")
         healthy, detail = judge(response.status, response.headers, body)
         # When it was asked, not when it answered: a route that changed in between is not proven by it.
-        return Probe(started, response.headers.get(HEADER, ""), healthy, detail)
+        return Probe(started, response.headers.get(HEADER, "")[:SHOWN], healthy, detail)
 
     async def _url(self, gateway: str, host: str) -> str:
         """Return where a gateway takes requests for the host. Raises Gone, Unavailable."""
@@ -124,10 +128,21 @@ class HttpGateway:
         known = self._found.get((gateway, host))
         if known is None or self._now() - known.found_at > ADDRESS_LIFETIME:
             namespace, name = gateway.split("/", 1)
-            spec = (await self._cluster.get(GATEWAYS, namespace, name))["spec"]
+            spec = (await self._cluster.get(GATEWAYS, namespace, name)).get("spec") or {}
             services = await self._cluster.list(SERVICES, namespace)
             known = self._found[(gateway, host)] = _Address(address(namespace, spec, services, host), self._now())
         return known.url
+
+
+def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=connector,
+        # What one host's app asks to remember is nothing to another's.
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=2 * TIMEOUT, sock_connect=TIMEOUT, sock_read=TIMEOUT),
+        auto_decompress=False,
+        headers={"User-Agent": "cutover-probe", "Accept-Encoding": "identity", PROBE_HEADER: PROBE_VALUE},
+    )
 
 
 async def _excerpt(response: aiohttp.ClientResponse) -> str:
@@ -164,10 +179,10 @@ def judge(status: int, headers: Mapping[str, str], body: str) -> tuple[bool, str
     if status == 404 and any(words in body.lower() for words in NO_SUCH_APP):
         return False, f"{answer} (no such app): Heroku knows no app by this host name"
     if status >= 500:
-        code = headers.get("x-heroku-error")
+        code = headers.get("x-heroku-error", "")[:SHOWN]
         # Heroku keeps its error codes to its logs; Envoy's own answers are one line of text.
         plain = headers.get("content-type", "").startswith("text/plain")
-        reason = code or (body.strip().splitlines() or [""])[0][:120] if code or plain else ""
+        reason = code or (body.strip().splitlines() or [""])[0][:SHOWN] if code or plain else ""
         return False, f"{answer} ({reason})" if reason else answer
     return True, answer
 
@@ -195,7 +210,10 @@ def address(namespace: str, gateway: Json, services: list[Json], host: str) -> s
     names = sorted(
         service["metadata"]["name"]
         for service in services
-        if (chosen := service.get("spec", {}).get("selector")) and selector.items() <= chosen.items()
+        # An ExternalName is a CNAME to whatever its owner likes; its selector means nothing.
+        if (spec := service.get("spec") or {}).get("type") != "ExternalName"
+        and (chosen := spec.get("selector"))
+        and selector.items() <= chosen.items()
     )
     if not names:
         wanted = ", ".join(f"{name}={value}" for name, value in selector.items())
@@ -203,10 +221,11 @@ def address(namespace: str, gateway: Json, services: list[Json], host: str) -> s
             f"no Service in namespace {namespace} selects the gateway's proxies ({wanted}): give the operator the "
             "gateway's URL in its settings"
         )
-    servers = [server for server in gateway.get("servers") or () if _serves(server, host)]
+    # Which namespaces it is open to is preflight's question.
+    servers = [server for server in gateway.get("servers") or () if serves(server, host)]
     # A server that redirects to HTTPS answers by itself.
-    plain = [s for s in servers if _protocol(s) in ("HTTP", "HTTP2") and not s.get("tls", {}).get("httpsRedirect")]
-    secure = [s for s in servers if _protocol(s) == "HTTPS" and s.get("tls", {}).get("mode") != "PASSTHROUGH"]
+    plain = [s for s in servers if _protocol(s) in ("HTTP", "HTTP2") and not _tls(s).get("httpsRedirect")]
+    secure = [s for s in servers if _protocol(s) == "HTTPS" and _tls(s).get("mode") != "PASSTHROUGH"]
     for scheme, found in (("http", plain), ("https", secure)):
         if found:
             return f"{scheme}://{names[0]}.{namespace}.svc:{found[0]['port']['number']}"
@@ -214,9 +233,9 @@ def address(namespace: str, gateway: Json, services: list[Json], host: str) -> s
 
 
 def _protocol(server: Json) -> str:
-    return str(server["port"].get("protocol", "")).upper()
+    return str((server.get("port") or {}).get("protocol", "")).upper()
 
 
-def _serves(server: Json, host: str) -> bool:
-    # Hosts of a server may be bound to a namespace of VirtualServices, as in team-a/*.example.com.
-    return any(fnmatch(host, pattern.split("/", 1)[-1]) for pattern in server.get("hosts") or ())
+def _tls(server: Json) -> Json:
+    tls: Json = server.get("tls") or {}
+    return tls

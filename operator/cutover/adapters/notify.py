@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import os
 import random
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -27,6 +26,7 @@ import aiohttp
 import structlog
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from cutover.adapters.addresses import AddressRefused, checked_sockets
 from cutover.adapters.prometheus_auth import CredentialsError, TlsVersion, tls_context, tls_reason, tls_version
 from cutover.core.notifications import (
     FIRST_RETRY_SECONDS,
@@ -67,23 +67,12 @@ _SLACK_SAYS = frozenset(
 )
 #: OpenSSL's codes for a certificate of another host, whose text has the name.
 _WRONG_NAME = (62, 64)
-#: The metadata service of AWS has a private address, too.
-_METADATA = frozenset({ipaddress.ip_address("fd00:ec2::254"), ipaddress.ip_address("fd00:ec2::23")})
-#: Addresses that have an IPv4 address in their last 32 bits, of NAT64.
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 log = structlog.get_logger("cutover")
 
 
 class _NotSentError(Exception):
     """Nothing was sent. Its text is for people and has no secret."""
-
-
-class _AddressRefused(OSError):
-    """An address that is not to be connected to."""
 
 
 class HttpNotifier:
@@ -274,7 +263,7 @@ class _Sender:
                     force_close=True,
                     use_dns_cache=False,
                     resolver=_Resolver(self._lookups),
-                    socket_factory=_checked(self._receiver.allow),
+                    socket_factory=checked_sockets(self._receiver.allow),
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=self._receiver.timeout),
@@ -313,42 +302,6 @@ class _Resolver(AbstractResolver):
 
     async def close(self) -> None:
         """Do nothing: the threads are the sender's."""
-
-
-def _checked(allowed: tuple[Network, ...]) -> Callable[[Any], socket.socket]:
-    """Return what makes sockets to addresses that may be connected to.
-
-    It is asked with the very address that is connected to next, whatever a name stood for a moment ago.
-    """
-
-    def make(info: Any) -> socket.socket:
-        kind, sort, protocol, _, where = info
-        if not may_connect(ipaddress.ip_address(where[0].partition("%")[0]), allowed):
-            raise _AddressRefused
-        return socket.socket(kind, sort, protocol)
-
-    return make
-
-
-def may_connect(address: Address, allowed: tuple[Network, ...] = ()) -> bool:
-    """Tell whether a receiver may be at an address.
-
-    Not on the operator's own machine and not beside it on the link: there are the metadata services of clouds, which give
-    credentials to whoever asks, and nodes' own services. Private addresses are where clusters' Services are.
-    """
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if address in _NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
-        if inner is not None:
-            return may_connect(inner, allowed)
-    if any(address in network for network in allowed):
-        return True
-    here = address.is_loopback or address.is_link_local or address.is_unspecified or address.is_multicast
-    broad = isinstance(address, ipaddress.IPv4Address) and (
-        address in ipaddress.ip_network("0.0.0.0/8") or address == ipaddress.IPv4Address("255.255.255.255")
-    )
-    return not (here or broad or address in _METADATA)
 
 
 def _read(file: Path, what: str) -> str:
@@ -394,7 +347,7 @@ def _reason(error: Exception) -> str:
     if isinstance(cause, aiohttp.ClientConnectorCertificateError):
         cause = cause.certificate_error
     match cause:
-        case _AddressRefused():
+        case AddressRefused():
             return "its address is of this machine or of the link, which needs allow in the file"
         case ssl.SSLCertVerificationError() if cause.verify_code in _WRONG_NAME:
             return "TLS: its certificate is for another name"

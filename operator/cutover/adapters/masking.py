@@ -1,0 +1,17 @@
+"""Credentials taken out of texts that others wrote: an error page may send back the very request that it refuses."""
+
+from __future__ import annotations
+
+import re
+
+#: The value of the header, however the page writes it down, with what says of which kind it is left in.
+_HEADER = re.compile(
+    r"""(?i)(authorization[\\'"]*\s*[:=,]\s*[\\'"\[(]*)((?:bearer|basic|aws4-hmac-sha256)\s+)?[^\s\\'",;)\]}]+"""
+)
+#: A token without its header.
+_TOKEN = re.compile(r"(?i)\b(bearer\s+)[a-z0-9._~+/=-]{8,}")
+
+
+def masked(text: str) -> str:
+    """Return the text without the values of ``Authorization`` headers and without bearer tokens."""
+    return _TOKEN.sub(r"\1…", _HEADER.sub(r"\1\2…", text))

@@ -1,0 +1,298 @@
+"""What a plan may reach beyond its own namespace, and that no line of its YAML opens more."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
+from pydantic import ValidationError
+
+from cutover.adapters import addresses, reach
+from cutover.adapters.addresses import AddressRefused, CheckedResolver, may_connect
+from cutover.adapters.gateway import HttpGateway, address
+from cutover.adapters.kubernetes import GATEWAYS, Json
+from cutover.api.v1alpha1 import MigrationPlanSpec
+from cutover.core.observation import Plan, WorkloadFacts
+from cutover.core.preflight import FAILED, GUARDED_CHECKS, SKIPPED, TARGET_CHECKS, check_target, passed
+from cutover.ports import Unavailable
+
+HOST, GATEWAY = "pdf.example.com", "istio-ingress/public"
+
+
+def make_plan(**istio: Any) -> Plan:
+    spec = {
+        "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
+        "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
+        "traffic": {"istio": {"hosts": [HOST], "gateways": [GATEWAY], **istio}},
+    }
+    return Plan(namespace="shop", name="pdf", uid="7f0c", generation=1, spec=MigrationPlanSpec.model_validate(spec))
+
+
+def gateway(*hosts: str, protocol: str = "HTTPS") -> dict[str, Json]:
+    return {GATEWAY: {"spec": {"servers": [{"port": {"number": 443, "protocol": protocol}, "hosts": list(hosts)}]}}}
+
+
+def route(namespace: str, *hosts: str, on: str = GATEWAY) -> Json:
+    return {"metadata": {"namespace": namespace, "name": "old"}, "spec": {"hosts": list(hosts), "gateways": [on]}}
+
+
+# --------------------------------------------------------------------------------------------------------------- hosts
+
+
+@pytest.mark.parametrize(
+    ("hosts", "open_"),
+    [
+        ([HOST], True),
+        (["PDF.Example.com"], True),
+        (["*"], True),
+        (["*.example.com"], True),
+        (["*/*.example.com"], True),
+        (["shop/pdf.example.com"], True),
+        (["shop/*"], True),
+        (["team-b/pdf.example.com", "shop/pdf.example.com"], True),
+        (["team-b/*"], False),
+        (["team-b/pdf.example.com"], False),
+        (["./*"], False),  # VirtualServices of the Gateway's own namespace only
+        (["*.com.example"], False),
+        (["example.com"], False),
+        (["xpdf.example.com"], False),
+        (["?df.example.com"], False),  # no pattern of Istio's
+    ],
+)
+def test_a_gateway_takes_a_host_from_the_namespaces_that_it_is_open_to(hosts: list[str], open_: bool) -> None:
+    problem = reach.unserved_hosts(make_plan(), gateway(*hosts))
+    assert (problem == "") is open_
+    assert open_ or "add shop/pdf.example.com to its servers' hosts" in problem
+
+
+def test_a_dot_is_the_gateways_own_namespace() -> None:
+    own = {"shop/local": gateway("./*")[GATEWAY]}
+    assert reach.unserved_hosts(make_plan(gateways=["local"]), own) == ""
+
+
+def test_servers_of_other_protocols_take_no_host() -> None:
+    assert reach.unserved_hosts(make_plan(), {GATEWAY: {**gateway("*", protocol="TLS")[GATEWAY]}}) == ""
+    both = {GATEWAY: gateway("*", protocol="TLS")[GATEWAY], "istio-ingress/b": gateway("else.com")[GATEWAY]}
+    assert "takes pdf.example.com" in reach.unserved_hosts(make_plan(), both)
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"spec": None}, {"spec": {}}, {"spec": {"servers": None}}, {"spec": {"servers": [{}]}}]
+)
+def test_gateways_that_say_little_break_nothing(body: Json) -> None:
+    assert reach.unserved_hosts(make_plan(), {GATEWAY: body}) == ""
+    assert reach.others_hosts(make_plan(), [], {GATEWAY: body}) == ""
+
+
+@pytest.mark.parametrize(
+    ("item", "taken"),
+    [
+        (route("team-b", HOST), True),
+        (route("team-b", "PDF.example.com"), True),
+        (route("team-b", "*.example.com"), True),
+        (route("team-b", "*.com"), True),
+        (route("team-b", "*"), False),  # for what nobody else has
+        (route("istio-ingress", "*.example.com"), False),  # whoever runs the gateway shares it
+        (route("istio-ingress", HOST), True),  # but not what is routed there by its name
+        (route("team-b", "docs.example.com"), False),
+        (route("team-b", HOST, on="istio-ingress/internal"), False),
+        (route("istio-ingress", HOST, on="public"), True),
+        (route("team-b", HOST, on="public"), False),  # a Gateway of its own
+        (route("team-b", HOST, on="mesh"), False),
+        (route("shop", "*.example.com"), False),  # the team's own
+    ],
+)
+def test_what_another_namespace_routes_is_not_taken_from_it(item: Json, taken: bool) -> None:
+    problem = reach.others_hosts(make_plan(), [item], gateway("*"))
+    assert bool(problem) is taken
+    assert not taken or f"{HOST} by VirtualService {item['metadata']['namespace']}/old" in problem
+
+
+def test_who_runs_the_gateway_may_give_a_part_of_a_wildcard_to_a_namespace() -> None:
+    given = gateway("*.example.com", "shop/pdf.example.com")
+    assert reach.others_hosts(make_plan(), [route("team-b", "*.example.com")], given) == ""
+    assert reach.others_hosts(make_plan(), [route("team-b", HOST)], given) != ""
+
+
+@pytest.mark.parametrize(
+    ("hosts", "namespace", "refused"),
+    [
+        (["acme-pdf-1a2b3c.herokuapp.com"], "team-b", True),
+        (["cutover-probe.acme-pdf-1a2b3c.herokuapp.com"], "team-b", True),
+        (["other.herokuapp.com"], "team-b", False),
+        (["acme-pdf-1a2b3c.herokuapp.com"], "shop", False),
+        ([], "team-b", False),
+    ],
+)
+def test_names_in_the_mesh_are_not_shared_between_namespaces(hosts: list[str], namespace: str, refused: bool) -> None:
+    names = ("acme-pdf-1a2b3c.herokuapp.com", "cutover-probe.acme-pdf-1a2b3c.herokuapp.com")
+    entry = {"metadata": {"namespace": namespace, "name": "e"}, "spec": {"hosts": hosts}}
+    assert bool(reach.others_names(make_plan(), names, [entry])) is refused
+
+
+@pytest.mark.parametrize(
+    ("allowed", "closed"),
+    [
+        ((), False),
+        (("*",), False),
+        (("istio-ingress",), False),
+        (("istio-*",), False),
+        (("edge",), True),
+        (("shop",), True),
+    ],
+)
+def test_gateways_are_closed_as_the_settings_say(allowed: tuple[str, ...], closed: bool) -> None:
+    problem = reach.closed_gateways([GATEWAY, "shop/local"], "shop", allowed)
+    assert bool(problem) is closed
+    assert "shop/local" not in problem
+    assert not closed or ("Gateway istio-ingress/public" in problem and "CUTOVER_GATEWAY_NAMESPACES" in problem)
+
+
+# ------------------------------------------------------------------------------------------------------------ no skips
+
+
+@pytest.mark.parametrize("check", GUARDED_CHECKS)
+def test_what_is_others_cannot_be_skipped(check: str) -> None:
+    skip = [{"check": name, "reason": "it is mine now"} for name in TARGET_CHECKS]
+    spec = make_plan().spec.model_copy(
+        update={"preflight": MigrationPlanSpec.model_validate({**WIRE, "preflight": {"skip": skip}}).preflight}
+    )
+    ready = {"service_exists": True, "service_ports": (80,), "workload_exists": True}
+    facts = WorkloadFacts(**ready, replicas_wanted=1, replicas_available=1, refused={check: "it is team-b's"})
+    checks = check_target(spec, facts)
+    assert not passed(checks)
+    assert [(one.status, one.message) for one in checks if one.check == check] == [(FAILED, "it is team-b's")]
+    # What nobody could be asked about may be others', too.
+    unread = {one.check: one.status for one in check_target(spec, None)}
+    assert unread[check] == "Unknown"
+    assert unread["service"] == SKIPPED
+
+
+# ------------------------------------------------------------------------------------------------------- Heroku's name
+
+WIRE = {
+    "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
+    "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
+    "traffic": {"istio": {"hosts": [HOST], "gateways": [GATEWAY]}},
+}
+
+#: Where a ServiceEntry would open a way from the public host into the cluster, a machine or a cloud's own network.
+INTERNAL = [
+    *("127.0.0.1", "169.254.169.254", "10.96.0.1", "1.2.3.4", "0.0.0.0", "app.127", "2130706433.0x7f"),
+    *(
+        "app.localhost",
+        "localhost.localdomain",
+        "printer.local",
+        "metadata.google.internal",
+        "ip-10-0-0-1.ec2.internal",
+    ),
+    *("pay.team-b.svc", "pay.team-b.svc.cluster.local", "pay.team-b.svc.prod.example.com", "svc.example.com"),
+    *("vault.corp", "nas.lan", "router.home", "home.arpa", "1.0.0.10.in-addr.arpa", "wiki.intranet", "db.private"),
+]
+
+
+@pytest.mark.parametrize("hostname", INTERNAL)
+def test_an_internal_name_is_no_heroku_app(hostname: str) -> None:
+    with pytest.raises(ValidationError, match="write a public name"):
+        MigrationPlanSpec.model_validate({**WIRE, "heroku": {"app": "acme-pdf", "hostname": hostname}})
+
+
+@pytest.mark.parametrize(
+    "hostname",
+    ["acme.herokuapp.com", "www.example.com", "x.herokudns.com", "local.example.com", "xn--bcher-kva.example"],
+)
+def test_a_public_name_is_taken(hostname: str) -> None:
+    MigrationPlanSpec.model_validate({**WIRE, "heroku": {"app": "acme-pdf", "hostname": hostname}})
+
+
+def test_the_clusters_own_domain_is_internal_whatever_it_is_called() -> None:
+    assert reach.internal_name("acme.herokuapp.com", "prod.example.com") == ""
+    assert "a name of this cluster" in reach.internal_name("kubernetes.default.prod.example.com", "prod.example.com")
+
+
+# ----------------------------------------------------------------------------------------------------- probed addresses
+
+SERVER = {"port": {"number": 80, "protocol": "HTTP"}, "hosts": ["*"]}
+
+
+@pytest.mark.parametrize("kind", ["ExternalName"])
+def test_a_service_that_is_a_name_elsewhere_is_no_gateway(kind: str) -> None:
+    service = {
+        "metadata": {"name": "x"},
+        "spec": {"type": kind, "externalName": "kubernetes.default.svc", "selector": {"a": "b"}},
+    }
+    with pytest.raises(Unavailable, match="no Service in namespace shop"):
+        address("shop", {"selector": {"a": "b"}, "servers": [SERVER]}, [service], HOST)
+
+
+class Names(AbstractResolver):
+    """Says where every name is."""
+
+    def __init__(self, *addresses: str) -> None:
+        self.addresses = addresses
+        self.port = 0
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(hostname=host, host=one, port=self.port or port, family=socket.AF_INET, proto=0, flags=0)
+            for one in self.addresses
+        ]
+
+    async def close(self) -> None:
+        pass
+
+
+class OneGateway:
+    """A cluster whose team has written a Gateway and a Service into its own namespace."""
+
+    async def get(self, resource: Any, namespace: str, name: str) -> Json:
+        assert resource is GATEWAYS
+        return {"spec": {"selector": {"a": "b"}, "servers": [SERVER]}}
+
+    async def list(self, resource: Any, namespace: str = "", label_selector: str = "") -> list[Json]:
+        return [{"metadata": {"name": "ingress"}, "spec": {"selector": {"a": "b"}}}]
+
+
+@pytest.mark.parametrize("trusted", [False, True], ids=["of-a-plan", "of-the-settings"])
+async def test_a_probe_asks_this_machine_only_where_the_settings_say_so(
+    trusted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        asked.append(request.path)
+        return web.Response(headers={"x-cutover-leg": "heroku", "x-cutover-revision": "a1-w0"})
+
+    runner = web.ServerRunner(web.Server(answer), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = runner.addresses[0][1]
+    names = Names("127.0.0.1")
+    names.port = port
+    monkeypatch.setattr(addresses, "ThreadedResolver", lambda: names)
+    urls = {"shop/local": f"http://127.0.0.1:{port}"} if trusted else {}
+    probing = HttpGateway(OneGateway(), urls)  # type: ignore[arg-type]
+    try:
+        probe = await probing.probe(make_plan(gateways=["local"]))
+    finally:
+        await probing.close()
+        await runner.cleanup()
+    assert (probe.healthy, bool(asked)) == (trusted, trusted)
+    assert trusted or "its address is of this machine or of the link" in probe.detail
+
+
+async def test_only_addresses_that_may_be_connected_to_are_found() -> None:
+    found = await CheckedResolver(Names("169.254.169.254", "10.1.2.3", "fe80::1%eth0", "::1")).resolve("x", 80)
+    assert [one["host"] for one in found] == ["10.1.2.3"]
+    with pytest.raises(AddressRefused, match="of this machine or of the link"):
+        await CheckedResolver(Names("169.254.169.254")).resolve("x", 80)
+
+
+def test_private_addresses_are_where_services_are() -> None:
+    assert may_connect(ipaddress.ip_address("10.96.0.1"))
