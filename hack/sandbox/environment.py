@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import socket
-import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -19,15 +14,13 @@ import yaml
 
 from demoapps.apps import DemoApps, KnobHandle
 from demoapps.load import Load, Target
-from devstack import supervisor
 from devstack.api import KubeApi
 from devstack.stack import Stack
-from devstack.support import StackError
 from sandbox import manifests
 from sandbox.guard import Guard
 from sandbox.manifests import NAMESPACE, OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, ROOT, Json
+from sandbox.operator_process import OperatorProcess
 
-_OPERATOR = "operator"
 #: Of a request when all is well. Next to it the machine's own unevenness is small, and no bound of the histogram is near.
 _LATENCY_MS = 75.0
 _PLANS = f"/apis/cutover.dev/v1alpha1/namespaces/{NAMESPACE}/migrationplans"
@@ -83,8 +76,7 @@ class Environment:
             outlive_parent=detached,
         )
         self.load: Load | None = None
-        self.metrics_port = 0
-        self.health_port = 0
+        self.operator = OperatorProcess(self.stack, "operator", self._operator_settings)
 
     def __enter__(self) -> Self:
         self.start()
@@ -144,12 +136,21 @@ class Environment:
             Further settings, by the name of the environment variable.
         """
         self._log("starting the operator")
-        if not self.metrics_port:
-            self.metrics_port, self.health_port = _free_port(), _free_port()
-            self.stack.add_scrape_target("cutover", f"http://127.0.0.1:{self.metrics_port}/metrics")
+        self.operator.start(**settings)
+
+    def another_operator(self, name: str) -> OperatorProcess:
+        """Return a further operator, to be started beside the first or instead of it.
+
+        Parameters
+        ----------
+        name
+            Tells it from the others.
+        """
+        return OperatorProcess(self.stack, name, self._operator_settings)
+
+    def _operator_settings(self) -> dict[str, str]:
         account = self.stack.service_account_kubeconfig(OPERATOR_NAMESPACE, OPERATOR_ACCOUNT)
-        environment = {
-            "PYTHONPATH": str(ROOT / "operator"),
+        return {
             "CUTOVER_KUBECONFIG": str(account),
             "CUTOVER_PROMETHEUS_URL": self.stack.prometheus_url,
             "CUTOVER_SCRAPE_INTERVAL": str(self.stack.scrape_interval_seconds),
@@ -157,20 +158,8 @@ class Environment:
             "CUTOVER_SETTLE": "0.25",
             "CUTOVER_GATEWAY_URLS": json.dumps({"istio-ingress/public": self.stack.gateway_url}),
             "CUTOVER_DEVELOPMENT_HEROKU": json.dumps(["127.0.0.1", self.apps.heroku_port]),
-            "CUTOVER_METRICS_PORT": str(self.metrics_port),
-            "CUTOVER_HEALTH_PORT": str(self.health_port),
-            "CUTOVER_LISTEN_ADDRESS": "127.0.0.1",
             "CUTOVER_CACHE": "",
-            **settings,
         }
-        request = {
-            "do": "spawn",
-            "name": _OPERATOR,
-            "argv": [sys.executable, "-m", "cutover.main"],
-            "env": environment,
-        }
-        supervisor.call(self.stack.state_dir, request)
-        self.until("the operator is healthy", self.operator_healthy, 30)
 
     def restart_operator(self, **settings: str) -> None:
         """Stop the operator in good order and start it with these further settings."""
@@ -181,28 +170,22 @@ class Environment:
         """Return a proxy before Prometheus that asks for a token, not yet started."""
         return Guard(self.state_dir, self.stack.prometheus_url, token)
 
+    @property
+    def metrics_port(self) -> int:
+        """The loopback port of the operator's metrics."""
+        return self.operator.metrics_port
+
     def operator_pid(self) -> int | None:
         """Return the operator's process id, or ``None`` when it does not run."""
-        child = supervisor.call(self.stack.state_dir, {"do": "list"}).get(_OPERATOR)
-        return child["pid"] if child and child["status"] is None else None
-
-    def operator_healthy(self) -> bool:
-        """Ask the operator's own health endpoint."""
-        if self.operator_pid() is None:
-            raise StackError(f"the operator ended:\n{self.operator_log()[-2000:]}")
-        return _answers(f"http://127.0.0.1:{self.health_port}/healthz")
+        return self.operator.pid
 
     def stop_operator(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send the operator a signal and wait until it is gone."""
-        pid = self.operator_pid()
-        if pid is not None:
-            os.kill(pid, number)
-            self.until("the operator is gone", lambda: self.operator_pid() is None, 20)
+        self.operator.stop(number)
 
     def operator_log(self) -> str:
         """Return all that the operator has logged."""
-        path = self.stack.state_dir / "logs" / f"{_OPERATOR}.log"
-        return path.read_text(errors="replace") if path.exists() else ""
+        return self.operator.log()
 
     # ----------------------------------------------------------------------------------------------------- the world
 
@@ -305,18 +288,3 @@ class Environment:
             + " ".join(str(item.get("status", {}).get(field)) for field in ("phase", "weight", "reason", "message"))
             for item in plans
         )
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (OSError, urllib.error.URLError):
-        return False

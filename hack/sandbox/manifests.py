@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,16 @@ def chart_rules() -> list[Json]:
     """Return the rules that the chart grants."""
     rules: list[Json] = yaml.safe_load((ROOT / "charts" / "cutover" / "files" / "clusterrole.yaml").read_text())
     return rules
+
+
+def chart_lease_rights() -> list[Json]:
+    """Return the Role and its binding that the chart has for the election, for a release by the account's name."""
+    text = (ROOT / "charts" / "cutover" / "templates" / "lease.yaml").read_text()
+    text = re.sub(r"^\{\{.*\}\}$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"\{\{- include .*\}\}", "{}", text)
+    text = text.replace("{{ .Release.Namespace }}", OPERATOR_NAMESPACE)
+    text = re.sub(r"\{\{ include [^}]*\}\}", OPERATOR_ACCOUNT, text)
+    return [item for item in yaml.safe_load_all(text) if item["kind"] in ("Role", "RoleBinding")]
 
 
 def operator_rights(rules: list[Json]) -> list[Json]:

@@ -57,8 +57,19 @@ class Traffic(Protocol):
         Before the takeover, without a weight, that of the answer is whatever does not go to Heroku. Served from the watch cache unless ``fresh``. Raises Unavailable.
         """
 
-    async def set(self, plan: Plan, weight: int) -> None:
-        """Make the routing objects what the weight asks for; write only what differs. Raises Conflict, Unavailable."""
+    async def prepare(self, plan: Plan) -> None:
+        """Make what the route refers to, before the takeover; write only what differs. Raises Conflict, Unavailable."""
+
+    async def set(self, plan: Plan, weight: int, *, seen: str | None = None, instead_of: str = "") -> None:
+        """Make the routing objects what the weight asks for; write only what differs. Raises Conflict, Unavailable.
+
+        Parameters
+        ----------
+        seen
+            The version of the route that this was decided on; any other is a conflict. ``None`` where it is not known.
+        instead_of
+            Names a raise that may still be on its way to the route, and is to fail when it comes.
+        """
 
     async def finalize(self, plan: Plan, end: OnDelete) -> None:
         """Put traffic to rest where the plan says, as the plan is deleted. Raises Conflict, Unavailable."""

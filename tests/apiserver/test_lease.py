@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -17,10 +16,8 @@ import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from cutover.adapters.kubernetes import PLANS, Cluster, KubernetesPlans, Resource
@@ -29,7 +26,8 @@ from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
 from cutover.main import EXIT_LEASE_LOST
 from cutover.ports import Conflict, Unavailable
 from devstack.stack import Stack
-from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE
+from sandbox.interposer import Interposer
+from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, chart_lease_rights
 
 ROOT = Path(__file__).parents[2]
 #: Shorter than in production, and long enough for a busy machine.
@@ -37,16 +35,6 @@ TIMING = Timing(lease=5, deadline=3.5, retry=1)
 LEASES = Resource("coordination.k8s.io", "v1", "Lease", "leases")
 LEASE = f"{OPERATOR_NAMESPACE}/{OPERATOR_ACCOUNT}"
 PATH = f"/apis/coordination.k8s.io/v1/namespaces/{OPERATOR_NAMESPACE}/leases/{OPERATOR_ACCOUNT}"
-
-
-def chart_lease_rights() -> list[dict[str, Any]]:
-    """Return the Role and its binding as the chart has them, for a release by the account's name."""
-    text = (ROOT / "charts" / "cutover" / "templates" / "lease.yaml").read_text()
-    text = re.sub(r"^\{\{.*\}\}$", "", text, flags=re.MULTILINE)
-    text = re.sub(r"\{\{- include .*\}\}", "{}", text)
-    text = text.replace("{{ .Release.Namespace }}", OPERATOR_NAMESPACE)
-    text = re.sub(r"\{\{ include [^}]*\}\}", OPERATOR_ACCOUNT, text)
-    return [item for item in yaml.safe_load_all(text) if item["kind"] in ("Role", "RoleBinding")]
 
 
 @pytest.fixture
@@ -136,49 +124,19 @@ async def test_it_may_do_no_more_than_it_needs(operator_kubeconfig: Path, lease:
     await cluster.close()
 
 
-class Line:
-    """A TCP connection to the API server that can go silent."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._target = host, port
-        self.open = asyncio.Event()
-        self.open.set()
-        self._tasks: list[asyncio.Task[None]] = []
-
-    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(*self._target)
-        self._tasks += [asyncio.create_task(self._pass(reader, back)), asyncio.create_task(self._pass(there, writer))]
-
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(65536):
-                await self.open.wait()
-                writer.write(data)
-        writer.close()
-
-    def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-
-
-def through(line_port: int, kubeconfig: Path, folder: Path) -> Path:
-    """Return a kubeconfig that leads through a line."""
-    config = yaml.safe_load(kubeconfig.read_text())
-    config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{line_port}"
-    path = folder / "kubeconfig"
-    path.write_text(yaml.safe_dump(config))
-    return path
+@pytest.fixture
+def line(stack: Stack, tmp_path: Path) -> Iterator[Interposer]:
+    """The way to the API server."""
+    with Interposer(tmp_path, stack.kubeconfig) as started:
+        yield started
 
 
 async def test_who_cannot_reach_the_api_server_writes_no_more(
-    operator_kubeconfig: Path, lease: str, api: Any, namespace: str, tmp_path: Path
+    operator_kubeconfig: Path, lease: str, api: Any, namespace: str, line: Interposer
 ) -> None:
     """Also when it is reached again, but by somebody else first; and the fence holds beneath."""
     api.call("POST", f"/apis/cutover.dev/v1alpha1/namespaces/{namespace}/migrationplans", manifest(namespace))
-    address = urlsplit(api.url)
-    line = Line(address.hostname or "", address.port or 0)
-    server = await asyncio.start_server(line.connected, "127.0.0.1", 0)
-    through_line = through(server.sockets[0].getsockname()[1], operator_kubeconfig, tmp_path)
+    through_line = line.through(operator_kubeconfig)
     async with contextlib.AsyncExitStack() as stack:
         first = await stack.enter_async_context(candidate(through_line, lease))
         await first.acting.wait()
@@ -187,7 +145,7 @@ async def test_who_cannot_reach_the_api_server_writes_no_more(
         stale = await Cluster.connect(operator_kubeconfig)
         plans = KubernetesPlans(guarded)
         plan, version = await plans.read(namespace, "pdf")
-        line.open.clear()
+        line.tell("hang")
         cut = time.monotonic()
         with pytest.raises(LeaseLost, match="no answer from the API server"):
             await first.running
@@ -198,7 +156,7 @@ async def test_who_cannot_reach_the_api_server_writes_no_more(
             await second.acting.wait()
         took = time.monotonic() - cut
         assert took < TIMING.lease + 2 * TIMING.retry + 1
-        line.open.set()
+        line.tell("pass")
         status = MigrationPlanStatus(observed_generation=1, phase=Phase.SHIFTING, weight=25)
         with pytest.raises(Unavailable, match="does not hold the lease any more"):
             await plans.write_status(plan, status, version)
@@ -210,8 +168,6 @@ async def test_who_cannot_reach_the_api_server_writes_no_more(
         assert (await plans.read(namespace, "pdf"))[0].status == rolled_back
         await guarded.close()
         await stale.close()
-    line.close()
-    server.close()
     print(f"lost after {lost:.1f} s, taken over after {took:.1f} s")
 
 
@@ -295,9 +251,10 @@ def test_operators_take_over_from_each_other(start: Callable[[], Process], kubec
     _until("the others wait", lambda: all(one.leading == 0 and one.healthy for one in (second, third)))
     _until("the plan is looked after", lambda: observed(1))
 
-    # It ends in order: the lease is free at once.
-    assert first.ended(signal.SIGTERM) == 0
-    handed = _until("another acts", lambda: 1 in (second.leading, third.leading), TIMING.retry + 2)
+    # It ends in order: the lease is free as soon as it looks after no plan, which is before the process has ended.
+    first.process.send_signal(signal.SIGTERM)
+    handed = _until("another acts", lambda: 1 in (second.leading, third.leading), TIMING.retry + 3)
+    assert first.process.wait(10) == 0
     if second.leading != 1:
         second, third = third, second
     assert third.leading == 0

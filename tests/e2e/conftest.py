@@ -17,6 +17,8 @@ from sandbox.environment import Environment
 
 from .playing import Scenario, set_rate
 
+#: Services of the outages on the way to the API server and behind it.
+OUTAGES = ("weathered", "refused-api", "hung-api", "slow-api", "unheard", "frugal")
 #: Scenarios at once; the next begins when one has ended. More would measure the cores instead of the operator.
 _AT_ONCE = 10
 
@@ -34,7 +36,17 @@ def environment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     Its second gateway is away but for the test that is about it: two are scraped at different moments, and what the
     other scenarios measure would depend on which of them has the first of the failures.
     """
-    services = [*scenarios_of(request), "survivor", "relapse", "keeper", "locked"]
+    services = [
+        *scenarios_of(request),
+        "survivor",
+        "relapse",
+        "keeper",
+        "locked",
+        "heir",
+        "cutoff",
+        "halfway",
+        *OUTAGES,
+    ]
     state = tmp_path_factory.mktemp("e2e")
     with Environment(state, services, gateways=2, log=print) as running:
         running.stack.stop_process("envoy-1")

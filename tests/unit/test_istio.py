@@ -371,6 +371,15 @@ async def test_a_route_is_created_after_what_it_refers_to(traffic: IstioTraffic,
     ]
 
 
+async def test_what_a_route_refers_to_can_be_there_before(traffic: IstioTraffic, cluster: FakeCluster) -> None:
+    await traffic.prepare(make_plan())
+    assert [line for line in cluster.writes() if "VirtualService" in line] == []
+    assert len(cluster.writes()) == 3
+    await traffic.prepare(make_plan())
+    await traffic.set(make_plan(), 0)
+    assert cluster.writes()[3:] == ["create VirtualService cutover-pdf"]
+
+
 async def test_a_step_is_one_write_and_nothing_is_written_twice(traffic: IstioTraffic, cluster: FakeCluster) -> None:
     plan = make_plan()
     await traffic.set(plan, 0)

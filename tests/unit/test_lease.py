@@ -168,7 +168,7 @@ async def test_when_the_first_is_gone_a_second_acts_after_the_time_of_the_lease(
         await within(1, actor.acting)
         async with candidate(leases, "b") as (_, second, _):
             await asyncio.sleep(0.2)
-            first._release = _nothing  # type: ignore[method-assign]
+            first.release = _nothing  # type: ignore[method-assign]
             actor.stop.set()
             took = await within(3, second.acting)
             assert FAST.lease - 0.2 < took < FAST.lease + 1
@@ -367,7 +367,37 @@ async def test_the_deadline_counts_from_when_a_renewal_was_sent() -> None:
         leases.fault = slow
         await asyncio.sleep(0.5)
         assert election.leading
-        assert election._until < time.monotonic() + FAST.deadline - 0.1
+        assert election._until < module.elapsed() + FAST.deadline - 0.1
+
+
+async def test_a_suspended_machine_counts_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The monotonic clock of asyncio and of Linux does not."""
+    leases = FakeLeases()
+    async with candidate(leases, "a") as (election, actor, running):
+        await within(1, actor.acting)
+        slept = module.elapsed() + FAST.deadline
+        monkeypatch.setattr(module, "elapsed", lambda: slept)
+        assert not election.leading
+        leases.take("b")
+        with pytest.raises(LeaseLost):
+            await running
+
+
+# ------------------------------------------------------------------------------------------------------- the wall clock
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_who_waits_does_not_go_by_the_wall_clock(monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
+    """Set forward, it does not take what may still be held; set back, it does not wait for as long."""
+    leases, wall = FakeLeases(), time.time
+    async with candidate(leases, "a") as (leader, first, _), candidate(leases, "b") as (_, second, _):
+        await within(1, first.acting)
+        leader.release = _nothing  # type: ignore[method-assign]
+        first.stop.set()
+        await asyncio.sleep(4 * FAST.retry)
+        monkeypatch.setattr(time, "time", lambda: wall() + 3600 * hours)
+        took = await within(3, second.acting)
+        assert FAST.lease / 2 < took < FAST.lease + 1
 
 
 async def test_without_the_lease_nothing_is_written() -> None:

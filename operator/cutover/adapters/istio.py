@@ -16,6 +16,7 @@ belong to the plan by label and by the annotation with its UID, and outlive it; 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -39,9 +40,9 @@ from cutover.adapters.kubernetes import (
     qualified_gateways,
     route_name,
 )
-from cutover.api.v1alpha1 import OnDelete, Ownership, Phase
+from cutover.api.v1alpha1 import MigrationPlanSpec, OnDelete, Ownership, Phase
 from cutover.core.observation import Plan, TrafficState
-from cutover.core.revision import HEADER, desired_revision
+from cutover.core.revision import HEADER, desired_revision, raise_called_off
 from cutover.ports import Conflict, Gone, Unavailable
 
 #: Request header, and its value, that the first route pins to the Heroku leg: the operator's probes.
@@ -54,6 +55,9 @@ LEG_HEADER = "x-cutover-leg"
 #: Names of the two routes.
 PROBE_ROUTE = "heroku-probe"
 SPLIT_ROUTE = "split"
+
+#: Annotation that names the last raise that was called off before it came to the route.
+CALLED_OFF_ANNOTATION = "cutover.dev/called-off"
 
 #: The port that the ServiceEntry has inside the mesh; TLS starts in the gateway's proxy.
 HEROKU_PORT = 80
@@ -441,7 +445,9 @@ class RouteCache:
     def _store(self, key: _Key, body: Mapping[str, Any]) -> Live:
         # Managed fields are half of an object and only their owners' names are used.
         metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
-        kept = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": metadata, "spec": body.get("spec")}
+        kept = _sharing_strings(
+            {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": metadata, "spec": body.get("spec")}
+        )
         # Of somebody else's object the routes are ours at most.
         owners = istio_adopt.http_owners(body) if not _named_by_us(key[2]) else None
         managers = foreign_managers(body) if owners is None else _managers(owners)
@@ -449,7 +455,46 @@ class RouteCache:
         return live
 
 
+def _sharing_strings(value: Any) -> Any:
+    """Return JSON-able data with one string for all that are equal: the objects of all plans have the same keys."""
+    match value:
+        case str():
+            return sys.intern(value)
+        case dict():
+            return {sys.intern(key): _sharing_strings(item) for key, item in value.items()}
+        case list():
+            return [_sharing_strings(item) for item in value]
+        case _:
+            return value
+
+
 # ------------------------------------------------------------------------------------------------------------- writing
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """What the objects of a plan were compared with, and how they were.
+
+    Parameters
+    ----------
+    revision
+        Which names the weight too.
+    """
+
+    spec: MigrationPlanSpec
+    uid: str
+    revision: str
+    live: list[Live | None]
+    state: TrafficState
+
+    def holds(self, plan: Plan, weight: int, cache: RouteCache) -> bool:
+        """Tell whether nothing has changed since."""
+        return (
+            plan.spec is self.spec
+            and plan.uid == self.uid
+            and _revision(plan, weight) == self.revision
+            and all(one is not None and cache.get(one.body) is one for one in self.live)
+        )
 
 
 @dataclass(slots=True)
@@ -476,6 +521,8 @@ class IstioTraffic:
     # What the API server made of a spec of ours, where that is not the same: an admission webhook or a later version of
     # Istio's CRDs may fill in fields. Without it every pass would find a difference and write again.
     _answers: dict[_Key, tuple[Json, Json]] = field(default_factory=dict, init=False)
+    # By plan. Nearly every pass compares the same objects with the same plan again.
+    _compared: dict[str, _Comparison] = field(default_factory=dict, init=False)
 
     async def get(self, plan: Plan, weight: int | None, *, fresh: bool = False) -> TrafficState:
         """Compare the routing objects with what the plan's desired weight asks for.
@@ -483,6 +530,10 @@ class IstioTraffic:
         Without a weight nothing is asked for, and whatever there is counts as current; its weight is then what does not
         go to Heroku, be it another plan's Service. Served from the watch cache unless ``fresh``. Raises Unavailable.
         """
+        if not fresh and (known := self._compared.get(plan.key)) is not None:
+            if weight is not None and known.holds(plan, weight, self.cache):
+                return known.state
+            del self._compared[plan.key]
         wanted = self._render(plan, weight or 0)
         if weight is None:
             wanted = wanted[-1:]
@@ -493,7 +544,7 @@ class IstioTraffic:
         strayed = [one for one, body in zip(live, wanted, strict=True) if not self._matches(one, body)]
         present = [one for one in strayed or live if one is not None]
         seen = None if route is None else self._weight(route, plan, takeover=weight is None)
-        return TrafficState(
+        state = TrafficState(
             weight=seen,
             revision="" if route is None else self._revision(route, plan),
             # An adopted VirtualService may have lost all routes of the plan; then there is nothing to complete in it.
@@ -501,12 +552,28 @@ class IstioTraffic:
             # Of those that are not as they should be, if any: others may own a part of the rest in all harmony.
             foreign=tuple(dict.fromkeys(manager for one in present for manager in one.managers)),
             written_at=None if route is None else route.written_at,
+            version="" if route is None else route.version,
         )
+        # What is missing, or the team's own, is looked at each time.
+        if weight is not None and not adopts(plan) and None not in live:
+            self._compared[plan.key] = _Comparison(plan.spec, plan.uid, _revision(plan, weight), live, state)
+        return state
 
-    async def set(self, plan: Plan, weight: int) -> None:
-        """Make the routing objects what the weight asks for; write only what differs. Raises Conflict, Unavailable."""
+    async def prepare(self, plan: Plan) -> None:
+        """Make what the route refers to, before the takeover; write only what differs. Raises Conflict, Unavailable."""
+        for body in self._render(plan, 0)[:-1]:
+            await self._write(body, await self._live(body))
+
+    async def set(self, plan: Plan, weight: int, *, seen: str | None = None, instead_of: str = "") -> None:
+        """Make the routing objects what the weight asks for; write only what differs. Raises Conflict, Unavailable.
+
+        See :meth:`cutover.ports.Traffic.set`.
+        """
         *supports, route = self._render(plan, weight)
         known = await self._live(route)
+        if seen is not None and seen != ("" if known is None else known.version):
+            # A process that has been asleep knows from the watch what another one wrote meanwhile, and would write over it.
+            raise Conflict(f"VirtualService {plan.namespace}/{route['metadata']['name']} is not what was decided on")
         takeover = known is None
         if adopts(plan):
             takeover = _takes_over(plan, known)
@@ -516,6 +583,9 @@ class IstioTraffic:
             if istio_adopt.live_weight(route["spec"], plan) is None:
                 where = f"VirtualService {plan.namespace}/{route['metadata']['name']}"
                 raise Unavailable(f"{where}: none of its http routes goes to a leg of the plan any more; put one back")
+        if instead_of and self._matches(known, route):
+            # Its resourceVersion has to change, which it does not by a write that changes nothing.
+            route["metadata"]["annotations"][CALLED_OFF_ANNOTATION] = instead_of
         if not takeover:
             # The weights first: a rollback waits on nothing.
             await self._write(route, known)
@@ -544,7 +614,8 @@ class IstioTraffic:
             return
         match end:
             case OnDelete.HEROKU:
-                await self.set(plan, 0)
+                # Also where it seems to be there: a raise may be on its way.
+                await self.set(plan, 0, instead_of=raise_called_off(plan.status) if plan.status.weight else "")
             case OnDelete.EKS:
                 await self.set(plan, 100)
             case OnDelete.LEAVE:
@@ -594,7 +665,8 @@ class IstioTraffic:
             # First to 0, where a route is not recognised and stays.
             spec, _ = istio_adopt.adopt(spec, plan, 0, _shape(plan, 0, self.cluster_domain), ())
             spec = istio_adopt.restore(spec, plan, noted.get("routes", ()))
-            for name in (*istio_adopt.HANDS_OFF, istio_adopt.ORIGINAL_ANNOTATION, PLAN_UID_ANNOTATION):
+            ours = istio_adopt.ORIGINAL_ANNOTATION, PLAN_UID_ANNOTATION, CALLED_OFF_ANNOTATION
+            for name in (*istio_adopt.HANDS_OFF, *ours):
                 annotations.pop(name, None)
             annotations |= noted.get("annotations", {})
         elif end is OnDelete.EKS:

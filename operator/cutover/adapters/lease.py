@@ -1,7 +1,8 @@
 """Which of several operators acts: an election by a Lease.
 
 The election is the library's. Added is what it leaves open: its requests have no time limit, an answer that is none of
-the API server's would end it, it gives nothing back, and a leader that lost would go on for as long as it still hopes.
+the API server's would end it, it gives nothing back, a leader that lost would go on for as long as it still hopes, and
+it measures time by the wall clock, which others set.
 """
 
 from __future__ import annotations
@@ -56,6 +57,14 @@ class Timing:
 #: Not a setting: all that share a lease must agree on it.
 TIMING = Timing()
 
+#: Linux' monotonic clock stands still while the machine is suspended, and others take over meanwhile.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def elapsed() -> float:
+    """Return the seconds since some moment, those in which the machine was suspended included."""
+    return time.clock_gettime(_CLOCK)
+
 
 class Leases(Protocol):
     """Requests for Leases, as the library's client makes them."""
@@ -92,6 +101,10 @@ class Election:
         self._identity = identity
         self._until = 0.0
         self._over = False
+        self._renewing: asyncio.Task[None] | None = None
+        self._released = False
+        self._version: str | None = None
+        self._changed = 0.0
         namespace, name = lease.split("/")
         self._lock = LeaseLock(name, namespace, identity, leases.api_client)
         self._requests = _Requests(leases, name, namespace, timing.deadline / 2, self._read, self._written)
@@ -115,7 +128,7 @@ class Election:
     @property
     def leading(self) -> bool:
         """Whether this process may act, by its own clock: true for no longer than the deadline after a renewal."""
-        return not self._over and time.monotonic() < self._until
+        return not self._over and elapsed() < self._until
 
     async def run(self, act: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Wait for the lease, then act for as long as it is held; give it back at the end.
@@ -138,13 +151,15 @@ class Election:
         finally:
             keeping.cancel()
             acting.cancel()
-            await self._release()
+            await self.release()
 
     async def _keep(self) -> NoReturn:
-        renewing = asyncio.create_task(self._library.renew_loop())
+        renewing = self._renewing = asyncio.create_task(self._library.renew_loop())
         try:
             while self.leading and not renewing.done():
-                await asyncio.wait((renewing,), timeout=self._until - time.monotonic())
+                await asyncio.wait((renewing,), timeout=self._until - elapsed())
+            if self._released:
+                await asyncio.Event().wait()  # for what acts to end
             if renewing.done():
                 renewing.result()
             problem = self._requests.problem
@@ -158,17 +173,27 @@ class Election:
             # The library would go on trying, and believing, until the deadline.
             self._over = True
             raise LeaseLost(f"taken by {holder or 'nobody'}")
+        now, version = elapsed(), lease.metadata.resource_version if lease.metadata else None
+        if version != self._version:
+            self._version, self._changed = version, now
+        # A clock set back by an hour would have it wait for an hour, one set forward not at all.
+        self._library.observed_time_milliseconds = int((time.time() - (now - self._changed)) * 1000)
 
     def _written(self, lease: V1Lease, asked: float) -> None:
         if lease.spec and lease.spec.holder_identity == self._identity:
             # From when it was asked for: nobody can have seen it earlier.
             self._until = asked + self._timing.deadline
 
-    async def _release(self) -> None:
-        """Let another one lead at once; if that fails, it does when the lease is over."""
+    async def release(self) -> None:
+        """Let another one lead at once, and write nothing any more; if that fails, it does when the lease is over."""
         held, self._over = self.leading, True  # also if a renewal is still answered
         if not held:
             return
+        self._released = True
+        if self._renewing is not None:
+            # It would take it again.
+            self._renewing.cancel()
+            await asyncio.wait((self._renewing,))
         name, namespace = self._lock.name, self._lock.namespace
         try:
             lease = await self._requests.read_namespaced_lease(name, namespace)
@@ -206,13 +231,13 @@ class _Requests:
 
     # The lock also passes pretty=True, which the library's own client refuses.
     async def create_namespaced_lease(self, namespace: str, body: V1Lease, **_: Any) -> V1Lease:
-        asked = time.monotonic()
+        asked = elapsed()
         lease = await self._request("create", self._leases.create_namespaced_lease(namespace, body))
         self._written(lease, asked)
         return lease
 
     async def replace_namespaced_lease(self, name: str, namespace: str, body: V1Lease) -> V1Lease:
-        asked = time.monotonic()
+        asked = elapsed()
         lease = await self._request("update", self._leases.replace_namespaced_lease(name, namespace, body))
         self._written(lease, asked)
         return lease

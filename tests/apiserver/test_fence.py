@@ -1,0 +1,405 @@
+"""What a process that acts without knowing that another one does by now can still write, on the real API server: nothing.
+
+Here no lease stops it: it slept, and its clock with it, as on a virtual machine that was paused. Only the fences are left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from cutover import reconciler
+from cutover.adapters.istio import CALLED_OFF_ANNOTATION, IstioTraffic, split_weight, stamped_revision
+from cutover.adapters.kubernetes import PLANS, VIRTUAL_SERVICES, Cluster, Json, KubernetesPlans, KubernetesWorkloads
+from cutover.adapters.notify import HttpNotifier
+from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanSpec, MigrationPlanStatus, OnDelete, Phase
+from cutover.core.actions import Decision, SetWeight, WriteStatus
+from cutover.core.observation import Histogram, Observation, Plan, Probe, Samples
+from cutover.core.own import GateReading
+from cutover.core.revision import raise_called_off
+from cutover.main import SystemClock
+from cutover.ports import OwnTarget, Target
+from cutover.reconciler import PlanLoop, Ports
+from devstack.stack import Stack
+from sandbox.interposer import Fault, Interposer
+
+from .conftest import Api, Kubectl
+
+pytestmark = pytest.mark.usefixtures("istio_crds")
+
+NAME = "cutover-pdf"
+#: What a process decides in its next pass.
+Move = Callable[[MigrationPlanStatus], Decision]
+MOVE: ContextVar[Move] = ContextVar("MOVE")
+
+
+def raised(status: MigrationPlanStatus) -> Decision:
+    """10 → 25 %."""
+    return Decision(status.model_copy(update={"weight": 25}), (WriteStatus(), SetWeight(25)))
+
+
+def lowered(status: MigrationPlanStatus) -> Decision:
+    """Down to 10 %, as the ceiling and a raise that is called off do."""
+    return Decision(status.model_copy(update={"weight": 10}), (WriteStatus(), SetWeight(10)))
+
+
+def rolled_back(status: MigrationPlanStatus) -> Decision:
+    """Back."""
+    back = status.model_copy(update={"weight": 0, "phase": Phase.ROLLING_BACK})
+    return Decision(back, (SetWeight(0), WriteStatus()))
+
+
+def put_back(status: MigrationPlanStatus) -> Decision:
+    """Write the route that the status asks for, and nothing else."""
+    return Decision(status, (SetWeight(status.weight or 0),))
+
+
+class Silent:
+    """Prometheus, the plans' own queries and the gateway: nothing comes of them."""
+
+    def watch(self, key: str, target: Target | OwnTarget) -> None: ...
+
+    def forget(self, key: str) -> None: ...
+
+    def now(self, source: str) -> float:
+        return time.time()
+
+    async def histogram(self, target: Target) -> Histogram:
+        return Histogram({})
+
+    async def probe(self, plan: Plan) -> Probe:
+        return Probe(time.time(), "", healthy=True, detail="HTTP 200")
+
+
+class Blocks(Silent):
+    def take(self, key: str) -> Samples:
+        return Samples()
+
+
+class Readings(Silent):
+    def take(self, key: str) -> dict[str, GateReading]:
+        return {}
+
+
+@dataclass(slots=True)
+class Sleeper(IstioTraffic):
+    """Falls asleep just before it writes the route, if it is told to."""
+
+    asleep: asyncio.Event = field(default_factory=asyncio.Event)
+    awake: asyncio.Event | None = None
+
+    async def set(self, plan: Plan, weight: int, *, seen: str | None = None, instead_of: str = "") -> None:
+        if self.awake is not None:
+            self.asleep.set()
+            await self.awake.wait()
+        await IstioTraffic.set(self, plan, weight, seen=seen, instead_of=instead_of)
+
+
+@dataclass
+class Process:
+    """One operator's loop over the plan, with connections and caches of its own."""
+
+    cluster: Cluster
+    namespace: str
+    body: Json = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.traffic = Sleeper(self.cluster)
+        ports = Ports(
+            plans=KubernetesPlans(self.cluster),
+            traffic=self.traffic,
+            workloads=KubernetesWorkloads(self.cluster),
+            gateway=Silent(),
+            metrics=Blocks(),
+            own=Readings(),
+            clock=SystemClock(),
+            target=lambda plan: Target("heroku", "eks", (), None, None, 15, 0.0),
+            templates=lambda namespace: {},
+            sources=lambda namespace: (),
+            backtest=_no_backtest,
+            slots=asyncio.Semaphore(1),
+            notifier=HttpNotifier(()),
+        )
+        self.loop = PlanLoop(ports, lambda: self.body)
+
+    async def plan_watched(self) -> None:
+        """Let the watch of plans catch up."""
+        self.body = await self.cluster.get(PLANS, self.namespace, "pdf")
+
+    async def route_watched(self) -> None:
+        """Let the watch of routes catch up."""
+        self.traffic.cache.observe_event("MODIFIED", await self.route())
+
+    async def make(self, move: Move) -> float | None:
+        """Make one pass that decides this."""
+        MOVE.set(move)
+        return await self.loop.tick()
+
+    def start(self, move: Move) -> asyncio.Task[float | None]:
+        """Begin such a pass."""
+        return asyncio.create_task(self.make(move))
+
+    async def start_held(self, move: Move, line: Interposer) -> asyncio.Task[float | None]:
+        """Begin such a pass, and return when the line holds its write of the route."""
+        line.inject(Fault("hold", methods=("PUT",), path="/virtualservices/"))
+        begun = self.start(move)
+        while not await asyncio.to_thread(line.held):
+            assert not begun.done()
+        return begun
+
+    async def route(self) -> Json:
+        return await self.cluster.get(VIRTUAL_SERVICES, self.namespace, NAME)
+
+    async def status(self) -> MigrationPlanStatus:
+        return (await KubernetesPlans(self.cluster).read(self.namespace, "pdf"))[0].status
+
+
+async def _no_backtest(plan: Plan, target: Target) -> BacktestStatus:
+    raise AssertionError("no plan asks for it")
+
+
+@pytest.fixture(autouse=True)
+def moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    def decide(plan: Plan, seen: Observation, now: float) -> Decision:
+        return MOVE.get()(plan.status)
+
+    monkeypatch.setattr(reconciler, "decide", decide)
+
+
+@pytest.fixture
+def plan(api: Api, namespace: str) -> Json:
+    body = {
+        "apiVersion": PLANS.api_version,
+        "kind": PLANS.kind,
+        "metadata": {"namespace": namespace, "name": "pdf"},
+        "spec": {
+            "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
+            "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
+            "traffic": {"istio": {"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"]}},
+        },
+    }
+    code, stored = api.call("POST", f"/apis/cutover.dev/v1alpha1/namespaces/{namespace}/migrationplans", body)
+    assert code == 201, stored
+    return stored
+
+
+@contextlib.asynccontextmanager
+async def process(kubeconfig: Path, namespace: str) -> AsyncIterator[Process]:
+    cluster = await Cluster.connect(kubeconfig, request_timeout=20.0)
+    one = Process(cluster, namespace)
+    await one.plan_watched()
+    try:
+        yield one
+    finally:
+        await cluster.close()
+
+
+@pytest.fixture(scope="module")
+def line(stack: Stack, api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Interposer]:
+    with Interposer(tmp_path_factory.mktemp("line"), stack.kubeconfig) as started:
+        yield started
+
+
+@pytest.fixture
+def interposer(line: Interposer) -> Iterator[Interposer]:
+    """The line between the old one and the API server."""
+    yield line
+    line.inject()
+
+
+@pytest.fixture
+async def old(operator_kubeconfig: Path, interposer: Interposer, plan: Json, namespace: str) -> AsyncIterator[Process]:
+    """The process that will not know, behind a line; the plan is at 10 %, in the status and in the route."""
+    async with process(interposer.through(operator_kubeconfig), namespace) as one:
+        at = MigrationPlanStatus(observed_generation=1, phase=Phase.SHIFTING, attempt=1, weight=10)
+        await one.make(lambda _: Decision(at, (WriteStatus(), SetWeight(10))))
+        await one.plan_watched()
+        yield one
+
+
+@pytest.fixture
+async def new(operator_kubeconfig: Path, old: Process, namespace: str) -> AsyncIterator[Process]:
+    """The process that acts by now."""
+    async with process(operator_kubeconfig, namespace) as one:
+        yield one
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["watch silent", "watch told"])
+@pytest.mark.parametrize(
+    ("late", "meanwhile", "left"),
+    [
+        (raised, (put_back, rolled_back), (0, "a1-rollback")),
+        (raised, (rolled_back,), (0, "a1-rollback")),
+        (raised, (lowered,), (10, "a1-w10")),
+        (rolled_back, (raised,), (25, "a1-w25")),
+    ],
+    ids=["raise, written and rolled back", "raise, rolled back", "raise, called off", "rollback, raised"],
+)
+async def test_who_slept_before_the_write_of_the_route_writes_nothing(
+    old: Process, new: Process, late: Move, meanwhile: tuple[Move, ...], left: tuple[int, str], *, told: bool
+) -> None:
+    old.traffic.awake = asyncio.Event()
+    sleeping = old.start(late)
+    await old.traffic.asleep.wait()
+    await new.plan_watched()
+    for move in meanwhile:
+        await new.make(move)
+    route, status = await new.route(), await new.status()
+    if told:
+        # What came in while it slept is read first when it wakes up.
+        await old.route_watched()
+    old.traffic.awake.set()
+    assert await sleeping == 0, "it decides anew, at once"
+    after = await new.route()
+    assert after == route
+    assert (split_weight(after, _parsed(old)), stamped_revision(after)) == left
+    assert await new.status() == status
+    # What it decides on is the truth by now.
+    plan = old.loop.plan
+    assert plan is not None
+    assert plan.status == status
+
+
+@pytest.mark.parametrize(
+    ("late", "meanwhile", "left"),
+    [
+        (raised, rolled_back, (0, "a1-rollback")),
+        (raised, lowered, (10, "a1-w10")),
+        (rolled_back, raised, (25, "a1-w25")),
+    ],
+    ids=["raise, rolled back", "raise, called off", "rollback, raised"],
+)
+async def test_a_write_that_was_on_its_way_is_refused(
+    old: Process, new: Process, interposer: Interposer, late: Move, meanwhile: Move, left: tuple[int, str]
+) -> None:
+    begun = time.time()
+    sleeping = await old.start_held(late, interposer)
+    await new.plan_watched()
+    await new.make(meanwhile)
+    route = await new.route()
+    interposer.release()
+    assert await sleeping == 0
+    (write,) = (one for one in interposer.seen(begun) if one.method == "PUT" and "/virtualservices/" in one.path)
+    assert write.status == 409
+    after = await new.route()
+    assert after == route
+    assert (split_weight(after, _parsed(old)), stamped_revision(after)) == left
+
+
+async def test_a_raise_is_called_off_in_the_route_first(old: Process, new: Process, interposer: Interposer) -> None:
+    """Or the status would say so while the raise may still come."""
+    await old.start_held(raised, interposer)
+    await new.plan_watched()
+    new.traffic.awake = asyncio.Event()
+    lowering = new.start(lowered)
+    await new.traffic.asleep.wait()
+    assert (await new.status()).weight == 25
+    new.traffic.awake.set()
+    await lowering
+    assert (await new.status()).weight == 10
+    route = await new.route()
+    assert route["metadata"]["annotations"][CALLED_OFF_ANNOTATION] == "a1-w25@0"
+    # Once is enough, also where the status could not be written at first.
+    await new.plan_watched()
+    new.body["status"]["weight"] = 25
+    new.body["metadata"]["resourceVersion"] = str(int(new.body["metadata"]["resourceVersion"]) + 1)
+    assert await new.make(lowered) == 0, "a conflict, as that is not so"
+    assert await new.route() == route
+
+
+async def test_no_route_is_put_back_up_for_a_status_that_is_not_in_force(old: Process, new: Process) -> None:
+    """The watch of routes has caught up, that of plans has not: the route looks like one to be mended."""
+    await old.make(raised)
+    await old.plan_watched()
+    await new.plan_watched()
+    await new.make(lowered)
+    await old.route_watched()
+    route = await new.route()
+    assert split_weight(route, _parsed(old)) == 10
+    assert await old.make(put_back) == 0
+    assert await new.route() == route
+    assert await old.make(put_back) is not None, "with the plan as it is now there is nothing to mend"
+    assert await new.route() == route
+
+
+async def test_a_deletion_calls_off_a_raise_that_is_on_its_way(
+    old: Process, new: Process, interposer: Interposer
+) -> None:
+    """The first step: its route is as that of a plan at rest on Heroku, but for the write that comes late."""
+    await old.make(lambda status: Decision(status.model_copy(update={"weight": 0}), (SetWeight(0), WriteStatus())))
+    sleeping = await old.start_held(raised, interposer)
+    plan, _ = await KubernetesPlans(new.cluster).read(new.namespace, "pdf")
+    assert plan.status.weight == 25
+    await new.traffic.finalize(plan, OnDelete.HEROKU)
+    route = await new.route()
+    interposer.release()
+    await sleeping
+    assert (await new.route())["spec"] == route["spec"]
+    assert split_weight(route, plan) == 0
+
+
+async def test_nothing_more_is_written_than_needs_be(old: Process) -> None:
+    """A fence is for what may be on its way; where the route differs its own version is one."""
+    await old.make(raised)
+    await old.plan_watched()
+    await old.make(lowered)
+    route = await old.route()
+    assert split_weight(route, _parsed(old)) == 10
+    assert CALLED_OFF_ANNOTATION not in route["metadata"]["annotations"]
+    before = old.cluster.requests.copy()
+    await old.make(put_back)
+    assert old.cluster.requests == before
+
+
+def _parsed(one: Process) -> Plan:
+    return Plan.from_object(one.body)
+
+
+async def test_a_teams_own_route_comes_back_without_the_mark(cluster: Cluster, kubectl: Kubectl) -> None:
+    heroku = "acme-pdf-1a2b3c.herokuapp.com"
+    istio = {"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"], "ownership": "Adopt"}
+    adopting = Plan(
+        namespace=kubectl.namespace,
+        name="pdf",
+        uid="8f14e45f-ceea-467f-9575-1f2d3c4b5a69",
+        generation=1,
+        spec=MigrationPlanSpec.model_validate(
+            {
+                "heroku": {"app": "acme-pdf", "hostname": heroku},
+                "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
+                "traffic": {"istio": {**istio, "virtualServiceRef": {"name": "pdf"}}},
+            }
+        ),
+    )
+    route = {
+        "hosts": istio["hosts"],
+        "gateways": istio["gateways"],
+        "http": [{"route": [{"destination": {"host": heroku}}]}],
+    }
+    team = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": {"name": "pdf"},
+        "spec": route,
+    }
+    kubectl("create", "-f", "-", stdin=json.dumps(team))
+    before = await cluster.get(VIRTUAL_SERVICES, kubectl.namespace, "pdf")
+    traffic = IstioTraffic(cluster)
+    at = MigrationPlanStatus(phase=Phase.PREFLIGHT, attempt=1, weight=0)
+    await traffic.set(replace(adopting, status=at), 0)
+    asked = replace(adopting, status=at.model_copy(update={"phase": Phase.SHIFTING, "weight": 10}))
+    await traffic.set(replace(asked, status=at), 0, instead_of=raise_called_off(asked.status))
+    live = await cluster.get(VIRTUAL_SERVICES, kubectl.namespace, "pdf")
+    assert live["metadata"]["annotations"][CALLED_OFF_ANNOTATION] == "a1-w10@0"
+    await traffic.finalize(asked, OnDelete.HEROKU)
+    live = await cluster.get(VIRTUAL_SERVICES, kubectl.namespace, "pdf")
+    assert live["spec"] == before["spec"]
+    assert live["metadata"].get("annotations") == before["metadata"].get("annotations")
