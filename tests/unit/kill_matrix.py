@@ -7,6 +7,9 @@ Points are found, not listed: :class:`_Watched` stands before every port and not
 SIGKILL leaves nothing but the world, so a run that is killed at a point is a copy of the world at that point in which a
 new process starts a moment later, with an empty memory. Points between which nothing was written and no time passed
 leave the same world, and are one run.
+
+Time is virtual, and there is more than one clock: what happens (and Prometheus) goes by ``now``, the operator's machine
+by what :class:`World` makes of it. Something may be done to them at any point, too, and the process goes on.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import dataclasses
 import functools
 import inspect
 import json
+import math
 import re
 import selectors
 import sys
@@ -47,6 +51,7 @@ from cutover.core.judging import load, load_evidence
 from cutover.core.observation import Histogram, Observation, Plan, Probe, Samples, WorkloadFacts
 from cutover.core.own import GateReading, QueryProblem
 from cutover.core.revision import desired_revision, rollback_revision
+from cutover.core.steps import current_step
 from cutover.core.verdicts import Verdict
 from cutover.handlers import DELETION_RETRY_SECONDS
 from cutover.ports import Conflict, OwnTarget, Target, Unavailable
@@ -54,6 +59,8 @@ from cutover.reconciler import PlanLoop, Ports
 
 #: Seconds until a killed process is replaced, and until the watch delivers a write.
 RESTART, WATCH_LAG = 1.0, 0.05
+#: Seconds after which the operator compares clocks again: those after which it sees that its own was set, and anyhow.
+LOOKS, COMPARES = 5.0, 60.0
 #: Seconds of each minute for which no status can be written, where that is a scenario's trouble.
 AWAY = 14.0
 #: Seconds for which an end has to last.
@@ -180,6 +187,11 @@ class World(Physics):
     settled_at: float = 0.0
     writes_tried: int = 0
     gone: bool = False
+    #: Seconds by which the clock of the operator's machine was set forward; for which the process did not run, which its
+    #: event loop does not count; and for which the whole machine did not, without any clock of its knowing.
+    set_by: float = 0.0
+    stopped: float = 0.0
+    uncounted: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -292,6 +304,39 @@ class World(Physics):
             "status": self.stored.to_wire(),
         }
 
+    # ------------------------------------------------------------------------------------------------- the machine's clocks
+
+    @property
+    def wall(self) -> float:
+        """What the operator's machine takes for the time."""
+        return self.now + self.set_by
+
+    @property
+    def steady(self) -> float:
+        """Seconds of its clock that nobody can set."""
+        return self.now - self.uncounted
+
+    def set_clock(self, seconds: float) -> None:
+        """Set the machine's clock forward, or back."""
+        self.set_by += seconds
+
+    def stop(self, seconds: float) -> None:
+        """Suspend the machine; all others go on."""
+        self.stopped += seconds
+        self.pass_time(seconds)
+
+    def pause(self, seconds: float, *, told: bool) -> None:
+        """Let a hypervisor keep the machine from running without its knowledge; it may be ``told`` the time afterwards."""
+        self.uncounted += seconds
+        self.set_by -= 0.0 if told else seconds
+        self.stop(seconds)
+
+    def black_out(self, seconds: float) -> None:
+        """Suspend everything: users, gateways, Prometheus and the operator."""
+        rate, self.rate, self.scrapes_lost = self.rate, 0.0, True
+        self.stop(seconds)
+        self.rate, self.scrapes_lost = rate, False
+
     # ------------------------------------------------------------------------------------------------- what is written
 
     def wrote(self) -> None:
@@ -336,7 +381,21 @@ class World(Physics):
                 (entry.decision, entry.from_weight, entry.to_weight) == ("Advance", before.weight or 0, status.weight),
                 f"from {before.weight} to {status.weight} % by {entry.decision}",
             )
+            self._compare_hold(before)
         self._compare_counts()
+
+    def _compare_hold(self, before: MigrationPlanStatus) -> None:
+        """Compare the hold of the step that ends with the time for which its requests were seen."""
+        step, checkpoint = current_step(self.spec, before.weight or 0), before.checkpoint
+        if step is None or not before.weight or checkpoint is None:
+            return
+        since = checkpoint.observed_at
+        self.expect(since is not None, f"{before.weight} % were not seen")
+        seen = sum(
+            b.end - b.start for b in self.blocks if b.usable and b.start >= (since or 0.0) and b.end <= self.now
+        )
+        least = step.hold.total_seconds()
+        self.expect(seen >= least, f"{before.weight} % were held for {seen:.0f} s that were seen, of {least:.0f} s")
 
     def _compare_counts(self) -> None:
         """Compare the evidence that is stored with what users did."""
@@ -398,7 +457,7 @@ class _Api:
 
     async def probe(self, plan: Plan) -> Probe:
         live, well = self.world.live, self.world.heroku.well
-        return Probe(self.world.now, live.revision if live else "", healthy=live is not None and well, detail="HTTP")
+        return Probe(self.world.wall, live.revision if live else "", healthy=live is not None and well, detail="HTTP")
 
     async def replay(self, plan: Plan, target: Target) -> BacktestStatus:
         return BacktestStatus(runs=200, false_rollbacks=0, stuck=0)
@@ -409,7 +468,36 @@ class _Clock:
     world: World
 
     def now(self) -> float:
-        return self.world.now
+        return self.world.wall
+
+
+@dataclass
+class _PrometheusTime:
+    """What the operator takes for Prometheus' time: a steady clock, compared with that of Prometheus now and then."""
+
+    world: World
+
+    def __post_init__(self) -> None:
+        self.compare()
+
+    def compare(self) -> None:
+        world = self.world
+        self.ahead, self.compared = world.now - world.steady, world.steady
+        self.wall_ahead, self.noticed = world.wall - world.steady, math.inf
+
+    def now(self) -> float:
+        steady = self.world.steady
+        if self.world.wall - steady != self.wall_ahead:
+            self.noticed = min(self.noticed, steady)
+        if steady - self.noticed >= LOOKS or steady - self.compared >= COMPARES:
+            self.compare()
+        return steady + self.ahead
+
+    def read(self) -> float:
+        """Return the time before something is read: nothing is while the machine's clock was just set."""
+        if self.world.wall - self.world.steady != self.wall_ahead:
+            self.compare()
+        return self.now()
 
 
 @dataclass
@@ -417,11 +505,12 @@ class _Metrics:
     """Delivers each block once, unless it is asked to go back."""
 
     world: World
+    time: _PrometheusTime
     target: Target | None = None
     taken: float = 0.0
 
     def now(self, source: str) -> float:
-        return self.world.now
+        return self.time.now()
 
     def watch(self, key: str, target: Target) -> None:
         self.target, self.taken = target, target.since
@@ -430,7 +519,7 @@ class _Metrics:
         self.target = None
 
     def take(self, key: str) -> Samples:
-        news = _known(self.world, self.world.blocks, self.taken) if self.target is not None else ()
+        news = _known(self.time.read(), self.world.blocks, self.taken) if self.target is not None else ()
         self.taken = news[-1].end if news else self.taken
         return Samples(news)
 
@@ -444,12 +533,13 @@ class _OwnMetrics:
     """The same for the team's own gates."""
 
     world: World
+    time: _PrometheusTime
     target: OwnTarget | None = None
     taken: dict[str, float] = field(default_factory=dict)
     started: float = 0.0
 
     def watch(self, key: str, target: OwnTarget) -> None:
-        self.started = self.started or self.world.now
+        self.started = self.started or self.time.now()
         self.target, self.taken = target, dict(target.since)
 
     def forget(self, key: str) -> None:
@@ -459,19 +549,19 @@ class _OwnMetrics:
         return {own.name: self._read(own.name, own.slo) for own in self.target.gates} if self.target else {}
 
     def _read(self, name: str, slo: object) -> GateReading:
-        world = self.world
+        world, now = self.world, self.time.read()
         if isinstance(slo, BoundSlo):
-            oldest = world.now - max(slo.for_.total_seconds(), 60.0)
-            points = tuple(p for p in world.points.get(name, ()) if oldest <= p[0] <= world.now - SCRAPE_LAG)
+            oldest = now - max(slo.for_.total_seconds(), 60.0)
+            points = tuple(p for p in world.points.get(name, ()) if oldest <= p[0] <= now - SCRAPE_LAG)
             missing = None if points else QueryProblem(Verdict.NO_DATA, "no series", self.started)
-            return GateReading(world.now, points=points, problem=missing)
-        news = _known(world, world.events_of.get(name, []), self.taken[name])
+            return GateReading(now, points=points, problem=missing)
+        news = _known(now, world.events_of.get(name, []), self.taken[name])
         self.taken[name] = news[-1].end if news else self.taken[name]
-        return GateReading(world.now, news)
+        return GateReading(now, news)
 
 
-def _known(world: World, blocks: list[Block], after: float) -> tuple[Block, ...]:
-    return tuple(block for block in blocks if block.end > after and block.end + SCRAPE_LAG <= world.now)
+def _known(now: float, blocks: list[Block], after: float) -> tuple[Block, ...]:
+    return tuple(block for block in blocks if block.end > after and block.end + SCRAPE_LAG <= now)
 
 
 # ------------------------------------------------------------------------------------------------------ points and runs
@@ -523,6 +613,10 @@ class Point:
         return f"point {self.number} ({self.world.now - START:.2f} s, {self.world.stored.phase}: {where})"
 
 
+#: The number of a call, and what is done to the world at it.
+Disturbance = tuple[int, Callable[[World], object]]
+
+
 class Killed(BaseException):
     """The process is dead: it makes no calls any more, whatever its handlers try."""
 
@@ -537,11 +631,14 @@ class Recorder:
         Whether to keep it.
     kill_at
         Number of the call at which the process dies.
+    disturb
+        What is done to the world at a call, and its number; the process goes on.
     """
 
     world: World
     keep: bool = False
     kill_at: int = 0
+    disturb: Disturbance | None = None
     calls: int = 0
     ended: bool = False
     points: dict[tuple[int, float], Point] = field(default_factory=dict)
@@ -553,6 +650,8 @@ class Recorder:
         if self.calls == self.kill_at:
             self.ended = True
             raise Killed
+        if self.disturb is not None and self.calls == self.disturb[0]:
+            self.disturb[1](self.world)
         if not self.keep:
             return
         key = (self.world.written, self.world.now)
@@ -600,14 +699,14 @@ def _watched(recorder: Recorder, name: str, inner: Callable[..., Any]) -> Callab
 def ports(world: World, recorder: Recorder) -> tuple[Ports, IstioTraffic]:
     """Return the ports of a new process, each watched."""
     traffic = IstioTraffic(cast("Cluster", _Watched(recorder, "cluster", world.objects)))
-    api = _Api(world)
+    api, time = _Api(world), _PrometheusTime(world)
     known: dict[str, Any] = {
         "plans": api,
         "traffic": traffic,
         "workloads": api,
         "gateway": api,
-        "metrics": _Metrics(world),
-        "own": _OwnMetrics(world),
+        "metrics": _Metrics(world, time),
+        "own": _OwnMetrics(world, time),
         "clock": _Clock(world),
         "target": lambda plan: Target(
             "heroku", "eks", ("istio-ingress",), None, None, int(plan.spec.gates.block.total_seconds()), 0.0
@@ -653,14 +752,14 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
         self._clock_resolution = 1e-6
 
     def time(self) -> float:
-        return self._world.now - START
+        return self._world.now - self._world.stopped - START
 
 
 def _checked(world: World, decide: Callable[..., Decision], plan: Plan, seen: Observation, now: float) -> Decision:
     """Decide, and hold what leads to anything against the rules that do not bend."""
     decision = decide(plan, seen, now)
     if decision.actions or decision.status.reason != plan.status.reason:
-        world.working = plan.status
+        world.working, world.ahead = plan.status, now - world.now
         try:
             check(world, plan, seen, decision)
         except AssertionError as error:
@@ -678,7 +777,7 @@ class Run:
     faults: tuple[str, ...] = ()
 
 
-def run(world: World, *, most: float, keep: bool = False, kill_at: int = 0) -> Run:
+def run(world: World, *, most: float, keep: bool = False, kill_at: int = 0, disturb: Disturbance | None = None) -> Run:
     """Let a new process look after the plan until it is at its end.
 
     Parameters
@@ -689,8 +788,10 @@ def run(world: World, *, most: float, keep: bool = False, kill_at: int = 0) -> R
         Whether to keep the world at every point.
     kill_at
         Number of the call at which it dies; :class:`Killed` is raised then.
+    disturb
+        What is done to the world at a call, and its number.
     """
-    recorder = Recorder(world, keep, kill_at)
+    recorder = Recorder(world, keep, kill_at, disturb)
     deadline = world.now + most
 
     async def lives() -> None:

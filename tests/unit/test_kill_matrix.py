@@ -44,6 +44,7 @@ from test_decide_own_gates import BOUND, ERRORS, FROM_TEMPLATE, RATIO, TEMPLATE,
 from world import Leg, plan_spec
 
 from cutover.api.v1alpha1 import Phase
+from cutover.core.decide import PREPARED_SECONDS
 from cutover.reconciler import Ports
 
 FULL = os.environ.get("KILL_MATRIX") == "full"
@@ -195,6 +196,8 @@ def judge(truth: Run, where: str, other: Run, away: float) -> Comparison:
     found = compare(truth, other)
     late = max(found.delay, found.back_delay)
     slack = SLACK + (2 * AWAY if truth.world.scenario.trouble == "away" else 0.0)
+    # Who comes anew does not know for how long the gateways have known the way to Heroku.
+    slack += PREPARED_SECONDS * where.count(str(Phase.PREFLIGHT))
     slow = (f"{late:.1f} s later than undisturbed",) if late > away + slack else ()
     return dataclasses.replace(found, differences=tuple(f"{where}: {one}" for one in (*found.differences, *slow)))
 

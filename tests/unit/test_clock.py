@@ -1,0 +1,361 @@
+"""Clocks that are set, and machines that are suspended, at every moment of a migration: nothing surprising comes of it.
+
+Moments are found as in the kill matrix (see :mod:`kill_matrix`); here the process lives on, with other clocks. What ends
+must be what ends undisturbed, and not earlier: no hold, window, freeze or timeout is over because a clock says so. A
+machine that is set costs no time at all; one that slept costs what it slept. ``KILL_MATRIX=full`` takes all moments,
+otherwise a few are drawn by ``KILL_MATRIX_SEED``. The table is printed with ``-s``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from kill_matrix import Comparison, Happening, Run, Scenario, World, at_gateway, compare, cover, run
+from test_decide_own_gates import TEMPLATE, template
+from test_kill_matrix import SCENARIOS, SPEC, told
+from test_reconciler import World as LoopWorld
+from test_sampler import World as SamplerWorld
+from world import START, plan_spec
+
+from cutover import reconciler
+from cutover.adapters.prometheus import PrometheusClient
+from cutover.api.v1alpha1 import Phase
+from cutover.core.actions import Decision
+from cutover.core.observation import Observation, Plan
+
+FULL = os.environ.get("KILL_MATRIX") == "full"
+SEED = int(os.environ.get("KILL_MATRIX_SEED", "1"))
+#: Moments of each scenario for each disturbance.
+MOMENTS = 3
+HOUR = 3600.0
+#: Seconds of the world's time in which any scenario is at its end; and by which it may come earlier or later: passes begin
+#: at other times, blocks are judged a block later, and a clock is compared again.
+LONGEST, SLACK = 900.0, 15.0
+#: Seconds until a weight that was taken back is asked for again.
+AGAIN = 240.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something that is done to a clock.
+
+    Parameters
+    ----------
+    slept
+        Seconds for which nobody looked after the plan.
+    """
+
+    name: str
+    do: Callable[[World], object]
+    slept: float = 0.0
+
+
+SET = (
+    Step("an hour forward", lambda world: world.set_clock(HOUR)),
+    Step("an hour back", lambda world: world.set_clock(-HOUR)),
+    Step("30 s forward", lambda world: world.set_clock(30.0)),
+    Step("30 s back", lambda world: world.set_clock(-30.0)),
+)
+SLEPT = (
+    Step("suspended", lambda world: world.stop(HOUR), HOUR),
+    Step("paused, and told", lambda world: world.pause(HOUR, told=True), HOUR),
+    Step("all suspended", lambda world: world.black_out(HOUR), HOUR),
+)
+#: The machine believes for a minute that the last hour is still to come.
+UNTOLD = Step("paused, and not told", lambda world: world.pause(HOUR, told=False), HOUR)
+
+
+def opens_at(minutes: int) -> dict[str, Any]:
+    """Return a schedule whose only window opens some minutes after the migration begins."""
+    return {"windows": [{"days": ["Mon"], "from": f"10:{minutes:02}", "to": "23:59"}]}
+
+
+def thin(world: World) -> None:
+    world.rate = 0.05
+
+
+BY_THE_CLOCK = (
+    Scenario("window opens", Phase.COMPLETED, spec={"schedule": opens_at(5)}),
+    Scenario(
+        "window closes later",
+        Phase.COMPLETED,
+        spec={"schedule": {"windows": [{"days": ["Mon"], "from": "09:30", "to": "10:30"}]}},
+    ),
+    Scenario(
+        "frozen later",
+        Phase.COMPLETED,
+        spec={
+            "schedule": {
+                "freezes": [{"from": "2027-01-11T10:30:00Z", "to": "2027-01-11T12:00:00Z", "reason": "sales"}],
+            }
+        },
+    ),
+    Scenario(
+        "step times out",
+        Phase.ROLLED_BACK,
+        spec={
+            "steps": [
+                {"weight": 10, "hold": "15s"},
+                {"weight": 25, "hold": "15s", "timeout": "4m", "onTimeout": "RollBack"},
+                {"weight": 100, "hold": "15s"},
+            ]
+        },
+        happenings=(Happening(at_gateway(25), 8, thin),),
+    ),
+    Scenario(
+        "long holds",
+        Phase.COMPLETED,
+        spec={"steps": [{"weight": 10, "hold": "3m"}, {"weight": 100, "hold": "15s"}], "soak": "3m"},
+    ),
+)
+#: Those in which a clock that jumps could have a say, besides those made for it.
+ALSO = tuple(
+    one
+    for one in SCENARIOS
+    if one.name
+    in (
+        "good",
+        "errors at 25 %",
+        "bound at 50 %",
+        "own ratio at 25 %",
+        "dead in the soak",
+        "attempt raised",
+        "route edited",
+        "ceiling lowered",
+        "deleted at 25 %",
+        "errors at 25 %, with outages",
+    )
+)
+ALL = {one.name: one for one in (*ALSO, *BY_THE_CLOCK)}
+
+
+def begin(scenario: Scenario) -> World:
+    spec = plan_spec(**{**SPEC, **scenario.spec})
+    world = World(spec=spec, rate=1500.0, scenario=scenario, templates={TEMPLATE: template(0.25)})
+    world.values |= {"lag": 0.1, "throttling": 0.1}
+    world.wrong["checkout"] = (0.01, 0.01)
+    return world
+
+
+@functools.cache
+def undisturbed(scenario: str) -> Run:
+    return run(begin(ALL[scenario]), most=LONGEST, keep=True)
+
+
+#: What an hour makes another story of: the calendar has changed, or users went by an edited route for so long.
+OTHERWISE = ("window opens", "window closes later", "frozen later", "route edited")
+Row = tuple[str, str, list[Comparison]]
+
+
+@pytest.fixture(scope="module")
+def table() -> Iterator[list[Row]]:
+    rows: list[Row] = []
+    yield rows
+    print(f"\n{'scenario':34} {'clock':22} runs differ earlier later rollback")
+    for scenario, step, found in rows:
+        print(
+            f"{scenario:34} {step:22} {len(found):4} {sum(bool(one.differences) for one in found):6} "
+            f"{min(one.delay for one in found):7.1f} {max(one.delay for one in found):5.1f} "
+            f"{max(one.back_delay for one in found):8.1f}"
+        )
+
+
+def moments(scenario: str, step: Step) -> list[int]:
+    """Return the calls at which it happens: one of each kind between two writes, and some of the others."""
+    points = undisturbed(scenario).points
+    if step.slept and scenario == "step times out":
+        # A raise that is taken back, or whose time is over before it is at the gateway, is another story.
+        points = [point for point in points if not any(kind.torn for kind in point.kinds)]
+    if FULL:
+        return [point.number for point in points]
+    torn = [point for point in cover(points) if any(kind.torn for kind in point.kinds)]
+    draw = random.Random(f"{SEED} {scenario} {step.name}")
+    return sorted({point.number for point in (*draw.sample(torn, min(1, len(torn))), *draw.sample(points, MOMENTS))})
+
+
+def withdrawn(world: World) -> bool:
+    """Take the raise out of the ledger that was taken back: the machine slept before it came to the route."""
+    ledger = list(world.stored.ledger)
+    for number, entry in enumerate(ledger):
+        if entry.decision == "Withdraw":
+            world.expect(ledger[number - 1].decision == "Advance", f"{entry.message} took back something else")
+            world.stored = world.stored.model_copy(update={"ledger": (*ledger[: number - 1], *ledger[number + 1 :])})
+            return True
+    return False
+
+
+def judge(scenario: str, step: Step, number: int) -> Comparison:
+    truth = undisturbed(scenario)
+    other = run(begin(ALL[scenario]), most=LONGEST + 2 * step.slept, disturb=(number, step.do))
+    most = step.slept + (2 * SLACK if step.slept else SLACK)
+    if step.slept and withdrawn(other.world):
+        most += AGAIN
+    found = compare(truth, other)
+    wrong = list(found.differences)
+    for what, delay in (("end", found.delay), ("rollback", found.back_delay)):
+        if not -SLACK <= delay <= most:
+            wrong.append(f"{what} {delay:+.1f} s from undisturbed")
+    where = next(point for point in truth.points if point.number >= number)
+    seconds = where.world.now - START
+    return Comparison(
+        tuple(f"{step.name} at call {number} ({seconds:.1f} s, {where.world.between}): {one}" for one in wrong),
+        found.resumed,
+        found.delay,
+        found.back_delay,
+        found.untold,
+        found.twice,
+    )
+
+
+@pytest.mark.parametrize("step", SET, ids=lambda step: step.name)
+@pytest.mark.parametrize("scenario", ALL)
+def test_a_clock_that_is_set_changes_nothing(scenario: str, step: Step, table: list[Row]) -> None:
+    found = [judge(scenario, step, number) for number in moments(scenario, step)]
+    table.append((scenario, step.name, found))
+    assert not any(one.differences for one in found), told(found)
+
+
+@pytest.mark.parametrize("step", SLEPT, ids=lambda step: step.name)
+@pytest.mark.parametrize("scenario", [name for name in ALL if name not in OTHERWISE])
+def test_a_machine_that_slept_does_what_is_due(scenario: str, step: Step, table: list[Row]) -> None:
+    """What happened meanwhile is judged with what Prometheus has of it; a timeout that is over is over."""
+    found = [judge(scenario, step, number) for number in moments(scenario, step)]
+    table.append((scenario, step.name, found))
+    assert not any(one.differences for one in found), told(found)
+
+
+@pytest.mark.parametrize("scenario", [name for name in ALL if name not in OTHERWISE])
+def test_a_machine_that_does_not_know_that_it_slept_raises_nothing_unseen(scenario: str) -> None:
+    """Until clocks are compared it may judge the requests of an hour ago by the weight of now, and go back for it."""
+    for number in moments(scenario, UNTOLD):
+        other = run(begin(ALL[scenario]), most=LONGEST + 2 * HOUR, disturb=(number, UNTOLD.do))
+        broken = [text for text in other.world.broken if "no end within" not in text]
+        assert not other.faults
+        assert not broken
+        assert other.world.stored.phase in (ALL[scenario].end, Phase.ROLLED_BACK) or other.world.gone
+
+
+# ------------------------------------------------------------------------------------------------------- part by part
+
+
+@pytest.mark.parametrize("measured", [True, False])
+async def test_prometheus_time_goes_on_when_the_clock_is_set(measured: bool) -> None:
+    """At once, and not when clocks are compared the next time: what is decided until then is written with that time."""
+    set_by = 0.0
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        result = [{"metric": {}, "value": [0, f"{time.time():.3f}"]}]
+        return httpx.Response(200, json={"status": "success", "data": {"resultType": "vector", "result": result}})
+
+    def wall() -> float:
+        return time.time() + set_by
+
+    client = PrometheusClient("http://prometheus", transport=httpx.MockTransport(answer), now=wall)
+    if measured:
+        await client.compare_clocks()
+    for set_by in (HOUR, -HOUR, 30.0, 0.0):  # noqa: B007 -- wall() reads it
+        assert wall() + client.skew == pytest.approx(time.time(), abs=0.1)
+
+
+@pytest.mark.parametrize("behind", [HOUR, -HOUR])
+async def test_a_pause_after_a_failure_stays_short(behind: float) -> None:
+    world = SamplerWorld()
+    world.sampler.watch("ns/0", world.target(0))
+    await world.read(2)
+    world.tsdb.down = "down"
+    await world.read(1)
+    world.set_clock(behind)
+    world.tsdb.down = ""
+    await world.ask_at(world.tsdb.now + 6)
+    samples = world.sampler.take("ns/0")
+    assert len(samples.blocks) == 3
+    assert not samples.error
+
+
+async def test_scrapes_that_move_are_found_after_the_clock_was_set_back() -> None:
+    world = SamplerWorld(phase=None)
+    world.sampler.watch("ns/0", world.target(0))
+    await world.read(2)
+    looked = sum("timestamp" in promql for promql, _ in world.tsdb.queries)
+    world.set_clock(HOUR)
+    await world.read(4)
+    assert sum("timestamp" in promql for promql, _ in world.tsdb.queries) > looked
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[Observation]:
+    """What passes see; nothing is decided."""
+    passes: list[Observation] = []
+
+    def decided(plan: Plan, observation: Observation, now: float) -> Decision:
+        passes.append(observation)
+        return Decision(plan.status, (), requeue_after=5.0)
+
+    monkeypatch.setattr(reconciler, "decide", decided)
+    return passes
+
+
+@pytest.mark.parametrize("seconds", [HOUR, -HOUR])
+async def test_what_a_pass_compares_times_with_is_not_set(seen: list[Observation], seconds: float) -> None:
+    world = LoopWorld()
+    loop = world.loop()
+    await loop.tick()
+    began, asked = seen[-1].since, asyncio.Event()
+
+    async def probing() -> None:
+        world.now, world.skew = world.now + seconds, world.skew - seconds
+        asked.set()
+
+    world.probing = probing
+    world.now += 20
+    real = world.now
+    await loop.tick()
+    await asked.wait()
+    await asyncio.sleep(0)
+    await loop.tick()
+    assert seen[-1].since == began
+    assert seen[-1].probe is not None
+    assert seen[-1].probe.at == real
+
+
+async def test_after_a_sleep_nothing_old_is_believed(seen: list[Observation]) -> None:
+    world = LoopWorld()
+    loop = world.loop()
+    for _ in range(2):
+        await loop.tick()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert seen[-1].probe is not None
+    world.now += HOUR
+    await loop.tick()
+    assert seen[-1].probe is None
+    assert seen[-1].since == world.now
+
+
+async def test_what_waits_for_a_while_does_not_wait_longer_after_the_clock_was_set_back(
+    seen: list[Observation],
+) -> None:
+    world = LoopWorld()
+    loop = world.loop()
+    await loop.tick()
+    loop._repairs.extend([world.now] * reconciler.REPAIRS_AT_ONCE)
+    assert loop._fought_over()
+    loop._failed()
+    world.now -= HOUR
+    assert not loop._fought_over()
+    loop._failed()
+    assert loop.failing_since == world.now
