@@ -6,7 +6,10 @@ import math
 import time
 from dataclasses import dataclass
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from demoapps.records import Record
+from devstack.api import fetch
 from sandbox import manifests
 from sandbox.environment import Environment
 from sandbox.manifests import Json
@@ -120,3 +123,29 @@ def judged_until(environment: Environment, service: str, until: float, seconds: 
         sent=sum(since <= at <= end for at in ends),
         most=sum(since - scrape <= at <= end for at in ends),
     )
+
+
+def told(environment: Environment, service: str, metric: str) -> dict[str, float]:
+    """Return what the operator's own metrics say of a plan, by the value of the label that sets series apart, if any.
+
+    Raises OSError where the operator does not answer.
+    """
+    text = fetch(f"http://127.0.0.1:{environment.metrics_port}/metrics").decode()
+    samples = (
+        sample for family in text_string_to_metric_families(text) for sample in family.samples if sample.name == metric
+    )
+    return {
+        "".join(
+            value for name, value in sorted(sample.labels.items()) if name not in ("namespace", "plan")
+        ): sample.value
+        for sample in samples
+        if sample.labels.get("plan") == service
+    }
+
+
+def failed(environment: Environment, service: str, since: float) -> list[Record]:
+    """Return the users' requests since a time (unix seconds) that failed."""
+    load, host = environment.load, manifests.public_host(service)
+    assert load is not None
+    load.settle(time.time() - 1, host, timeout_s=60)
+    return [record for record in load.records(host, since) if record.failed and record.judged]

@@ -47,6 +47,7 @@ class Loop:
     plan: Plan | None
     behind: float = 0.0
     failing_since: float = 0.0
+    rollback_waits_since: float = 0.0
     rollbacks: int = 0
 
     @property
@@ -129,6 +130,11 @@ STATES = {
     "cannot-act": (
         replace(loop("cannot-act", Phase.SOAKING, 100), failing_since=FAILING_SINCE, behind=1000),
         "CutoverCannotAct",
+    ),
+    "cannot-go-back": (
+        # Its status does not say so yet: nothing can be written.
+        replace(loop("cannot-go-back", Phase.SHIFTING, 50), rollback_waits_since=FAILING_SINCE),
+        "CutoverRollbackCannotBeWritten",
     ),
     "cannot-begin": (
         replace(loop("cannot-begin", Phase.PREFLIGHT, None), failing_since=FAILING_SINCE),
@@ -424,6 +430,7 @@ def test_numbers_in_annotations_can_be_read(story: Story) -> None:
         said[alert.name].append(alert.annotations["summary"])
     assert "since 2027-01-11 10:00:00" in said["CutoverCannotAct"][0]
     assert "since 2027-01-11 10:00:00" in said["CutoverPassesFail"][0]
+    assert "since 2027-01-11 10:00:00" in said["CutoverRollbackCannotBeWritten"][0]
     assert said["CutoverClockSkew"] == ["The clocks of the operator and of Prometheus are 30s apart"]
     assert "the gate cpu fails" in said["CutoverObservedGateFails"][0]
 

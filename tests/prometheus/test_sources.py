@@ -278,7 +278,7 @@ async def test_the_clock_of_a_real_server(prefixed: RealPrometheus) -> None:
     for client in (same, behind):
         await client.compare_clocks()
         await client.close()
-    assert same.skew == 0
+    assert same.skew == pytest.approx(0, abs=0.3)
     assert behind.skew == pytest.approx(30, abs=0.5)
 
 
@@ -291,11 +291,12 @@ async def test_clocks_are_compared_while_a_server_is_asked(prefixed: RealPrometh
     sources = Sources(servers(tmp_path, {"name": "team", "url": url}), 15.0, late)
     task = asyncio.create_task(sources.run())
     async with asyncio.timeout(10):
-        while not sources.get("team").skew:  # noqa: ASYNC110 -- it tells nobody
+        while abs(sources.get("team").skew) < 1:  # noqa: ASYNC110 -- it tells nobody
             await asyncio.sleep(0.05)
     task.cancel()
-    assert sources.own("team").skew == sources.get("team").skew == sources.skews()["team"]
-    assert sources.skews()[""] == 0  # nobody is there
+    skews = sources.own("team").skew, sources.get("team").skew
+    assert skews == pytest.approx((sources.skews()["team"],) * 2, abs=0.01)
+    assert sources.skews()[""] == pytest.approx(0, abs=0.01)  # nobody is there
     assert not await sources.compare_clocks("team")
     await sources.own("team").query("vector(1)", time.time())
     assert await sources.compare_clocks("team")

@@ -505,14 +505,14 @@ async def test_skew_is_measured_and_does_not_jitter() -> None:
     ahead = 0.2
     asked = clock_ahead(lambda: ahead)
     await asked.compare_clocks()
-    assert asked.skew == 0
+    assert asked.skew == pytest.approx(0, abs=1e-3)
     ahead = 30.0
     await asked.compare_clocks()
     assert asked.skew == pytest.approx(30, abs=0.1)
     taken = asked.skew
     ahead = 29.9
     await asked.compare_clocks()
-    assert asked.skew == taken
+    assert asked.skew == pytest.approx(taken, abs=1e-3)
     ahead = -5.0
     await asked.compare_clocks()
     assert asked.skew == pytest.approx(-5, abs=0.1)
@@ -527,18 +527,18 @@ async def test_half_the_round_trip_is_not_skew() -> None:
 async def test_a_long_round_trip_says_nothing() -> None:
     asked = clock_ahead(lambda: 30.0, lambda: 1.2)
     await asked.compare_clocks()
-    assert asked.skew == 0
+    assert asked.skew == pytest.approx(0, abs=0.01)
 
 
 async def test_a_clock_that_is_set_meanwhile_says_nothing() -> None:
-    times = [1000.0, 1007.0]
+    times = [1000.0, 1000.0, 1007.0, 1000.0]
     asked = PrometheusClient(
         URL,
         transport=httpx.MockTransport(lambda _: answer([{"metric": {}, "value": [0, "1003"]}], "vector")),
         now=lambda: times.pop(0),
     )
     await asked.compare_clocks()
-    assert asked.skew == 0
+    assert asked.skew == pytest.approx(0, abs=0.01)
 
 
 @pytest.mark.parametrize("value", [[], [{}], [{"value": [0, "x"]}], ["x"]])
@@ -546,10 +546,10 @@ async def test_no_time_is_no_measurement(value: list[Any]) -> None:
     asked = client(lambda _: answer(value, "vector"))
     with pytest.raises(Unavailable, match="does not say what time it is"):
         await asked.compare_clocks()
-    assert asked.skew == 0
+    assert asked.skew == pytest.approx(0, abs=0.01)
 
 
 async def test_nan_is_no_time() -> None:
     asked = client(lambda _: answer([{"value": [0, "NaN"]}], "vector"))
     await asked.compare_clocks()
-    assert asked.skew == 0
+    assert asked.skew == pytest.approx(0, abs=0.01)

@@ -13,19 +13,24 @@ import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote, urlencode
 
 import aiohttp
+import yaml
 from kubernetes.aio import config as kubernetes_config
 from kubernetes.aio.client import ApiClient, Configuration
 from pydantic import ValidationError
 
+from cutover.adapters import reach
 from cutover.adapters.istio_adopt import probe_host, root_problem, writers_problem
+from cutover.adapters.masking import masked
 from cutover.api import v1alpha1
 from cutover.core.observation import Plan, WorkloadFacts
 from cutover.ports import Conflict, Gone, Unavailable
@@ -50,6 +55,20 @@ PAGE = 500
 
 #: Requests that are made at the same time; a TLS connection has buffers of more than 256 KiB.
 CONNECTIONS = 16
+#: Urgent ones: many plans may go back at once. Connections are made when they are needed.
+URGENT_CONNECTIONS = 128
+
+#: Seconds for which a request waits for one of them, which is no time of its own; then it is given up, so that its plan
+#: can look again at what has come meanwhile.
+QUEUE_SECONDS = 10.0
+
+#: Seconds that a request may take in all. An urgent one is worth waiting for: a slow API server still takes it.
+REQUEST_SECONDS, URGENT_SECONDS = 5.0, 10.0
+#: Seconds after which an urgent request without an answer is made again beside the first, on another connection: what was
+#: sent on a line that has lost it is never answered, also when the line works again.
+ASK_AGAIN_SECONDS = 2.0
+#: Longest wait, in seconds, that the API server may ask for.
+LONGEST_WAIT_SECONDS = 30.0
 
 #: Equal Events of one plan within this many seconds are posted once.
 EVENT_QUIET_SECONDS = 300.0
@@ -112,12 +131,23 @@ SERVICE_ENTRIES = Resource("networking.istio.io", "v1", "ServiceEntry", "service
 DESTINATION_RULES = Resource("networking.istio.io", "v1", "DestinationRule", "destinationrules")
 
 
+#: Status, headers, body.
+_Answer = tuple[int, Mapping[str, str], bytes]
+#: The limit is that of the whole request, with the credentials and all attempts.
+_NO_LIMIT = aiohttp.ClientTimeout(total=None)
+
+
 class NotServed(Unavailable):
     """The API server has no such kind: its CRD is not installed."""
 
 
-async def connect(kubeconfig: Path | None = None) -> ApiClient:
+async def connect(kubeconfig: Path | None = None, connections: int = CONNECTIONS) -> ApiClient:
     """Return a client of the kubeconfig's API server, or without one of that of the Pod that this runs in.
+
+    Parameters
+    ----------
+    connections
+        How many it may have; further requests wait.
 
     Raises
     ------
@@ -125,15 +155,19 @@ async def connect(kubeconfig: Path | None = None) -> ApiClient:
         Where there is neither.
     """
     configuration = Configuration()
+    await _load(configuration, kubeconfig)
+    # The checkpoints of all plans come at once. A TLS connection for each would cost more than they do.
+    configuration.connection_pool_maxsize = connections
+    return ApiClient(configuration)
+
+
+async def _load(configuration: Configuration, kubeconfig: Path | None) -> None:
     if kubeconfig is not None:
         await kubernetes_config.load_kube_config(  # type: ignore[no-untyped-call]
             config_file=str(kubeconfig), client_configuration=configuration, persist_config=False
         )
     else:
         kubernetes_config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
-    # The checkpoints of all plans come at once. A TLS connection for each would cost more than they do.
-    configuration.connection_pool_maxsize = CONNECTIONS
-    return ApiClient(configuration)
 
 
 class Cluster:
@@ -147,27 +181,41 @@ class Cluster:
     ----------
     api
         Transport and credentials. In-cluster tokens are read again every minute, by the package itself.
+    urgent
+        The same for requests that move users: they do not queue behind the others.
     request_timeout
-        Seconds that one request may take in all.
+        Seconds that one request may take in all; an urgent one, twice that.
     may_write
         Asked before each write, which fails as Unavailable where the answer is no.
+    login
+        Reads the credentials again into a configuration, when the API server does not accept them.
 
     Attributes
     ----------
     requests
         Requests made, by RBAC verb.
     errors
-        Requests that failed, by cause: conflict, gone, forbidden, unauthorized, throttled, invalid, server, timeout,
-        unreachable, no-lease (was not made).
+        Requests that failed, by cause: conflict, gone, forbidden, unauthorized, throttled (or not made, as the API
+        server asked to wait), invalid, server, timeout, unreachable, no-lease (was not made).
     """
 
     def __init__(
-        self, api: ApiClient, *, request_timeout: float = 5.0, may_write: Callable[[], bool] = lambda: True
+        self,
+        api: ApiClient,
+        urgent: ApiClient | None = None,
+        *,
+        request_timeout: float = REQUEST_SECONDS,
+        may_write: Callable[[], bool] = lambda: True,
+        login: Callable[[Configuration], Awaitable[None]] | None = None,
     ) -> None:
         self._api = api
+        self._urgent = urgent or api
         self._timeout = request_timeout
         self._may_write = may_write
-        self._limit = aiohttp.ClientTimeout(total=request_timeout)
+        self._login = login
+        self._turns = asyncio.Semaphore(CONNECTIONS)
+        self._wait_until = 0.0
+        self._asked_to_wait = ""
         self.requests: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
 
@@ -176,26 +224,40 @@ class Cluster:
         cls,
         kubeconfig: Path | None = None,
         *,
-        request_timeout: float = 5.0,
+        request_timeout: float = REQUEST_SECONDS,
         may_write: Callable[[], bool] = lambda: True,
     ) -> Self:
         """Use the kubeconfig, or without one the ServiceAccount of the Pod that this runs in; see :func:`connect`."""
-        return cls(await connect(kubeconfig), request_timeout=request_timeout, may_write=may_write)
+        return cls(
+            await connect(kubeconfig),
+            await connect(kubeconfig, URGENT_CONNECTIONS),
+            request_timeout=request_timeout,
+            may_write=may_write,
+            login=lambda configuration: _load(configuration, kubeconfig),
+        )
 
     async def close(self) -> None:
         """Close the connections."""
         await self._api.close()  # type: ignore[no-untyped-call]
+        await self._urgent.close()  # type: ignore[no-untyped-call]
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Json:
         """Read one object."""
         return await self._request("get", resource, namespace, name)
 
-    async def list(self, resource: Resource, namespace: str = "", label_selector: str = "") -> list[Json]:
-        """Read all objects of a namespace, or of all namespaces; they come without ``kind`` and ``apiVersion``."""
+    async def list(
+        self, resource: Resource, namespace: str = "", label_selector: str = "", *, name: str = ""
+    ) -> list[Json]:
+        """Read all objects of a namespace, or of all namespaces; or, of all these, those by one name.
+
+        They come without ``kind`` and ``apiVersion``.
+        """
         items: list[Json] = []
         query: dict[str, str] = {"limit": str(PAGE)}
         if label_selector:
             query["labelSelector"] = label_selector
+        if name:
+            query["fieldSelector"] = f"metadata.name={name}"
         while True:
             page = await self._request("list", resource, namespace, query=query)
             items += page["items"]
@@ -208,10 +270,16 @@ class Cluster:
         """Create the object in its own namespace; return what was stored."""
         return await self._request("create", resource, body["metadata"]["namespace"], body=body)
 
-    async def replace(self, resource: Resource, body: Json, subresource: str = "") -> Json:
-        """Replace the object, or its subresource; fenced where ``metadata.resourceVersion`` is set."""
+    async def replace(self, resource: Resource, body: Json, subresource: str = "", *, urgent: bool = False) -> Json:
+        """Replace the object, or its subresource; fenced where ``metadata.resourceVersion`` is set.
+
+        One that is ``urgent`` may be sent several times, of which the fence lets one pass; the answer may be that of
+        another, a Conflict.
+        """
         metadata = body["metadata"]
-        return await self._request("update", resource, metadata["namespace"], metadata["name"], subresource, body=body)
+        return await self._request(
+            "update", resource, metadata["namespace"], metadata["name"], subresource, body=body, urgent=urgent
+        )
 
     async def patch(
         self, resource: Resource, namespace: str, name: str, body: Json, *, subresource: str = "", apply: bool = False
@@ -237,47 +305,150 @@ class Cluster:
         query: Mapping[str, str] | None = None,
         body: Json | None = None,
         content_type: str = "application/json",
+        urgent: bool = False,
     ) -> Json:
         what = f"{verb} {resource}{'/' + subresource if subresource else ''} {namespace}/{name}".rstrip("/ ")
         options = dict(query or {})
         if body is not None:
             options["fieldManager"] = FIELD_MANAGER
-        if verb not in ("get", "list") and not self._may_write():
-            self.errors["no-lease"] += 1
-            raise Unavailable(f"{what}: not written: this process does not hold the lease any more")
-        self.requests[verb] += 1
+        # Those of the weights, by name.
+        urgent = urgent or (resource == VIRTUAL_SERVICES and bool(name))
+        if not urgent and time.monotonic() < self._wait_until:
+            self.errors["throttled"] += 1
+            raise Unavailable(f"{what}: {self._asked_to_wait}")
+        path = resource.path(namespace, name, subresource)
+        request = _Request(verb, f"{path}?{urlencode(options)}" if options else path, body, content_type)
+        limit = self._timeout * URGENT_SECONDS / REQUEST_SECONDS if urgent else self._timeout
+        api = self._urgent if urgent else self._api
         try:
-            async with asyncio.timeout(self._timeout):
-                configuration = self._api.configuration
-                url = f"{configuration.host}{resource.path(namespace, name, subresource)}"
-                headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
-                token = await configuration.get_api_key_with_prefix("BearerToken")
-                if token:
-                    headers["Authorization"] = token
-                response = await self._api.call_api(
-                    _METHODS[verb],
-                    f"{url}?{urlencode(options)}" if options else url,
-                    header_params=headers,
-                    body=body,
-                    _request_timeout=self._limit,
-                )
-                data = await response.read()  # type: ignore[no-untyped-call]
+            async with self._turn(what, urgent=urgent), asyncio.timeout(limit):
+                status, headers, data = await self._ask(api, request, again=urgent)
+                if status == HTTPStatus.UNAUTHORIZED and await self._has_new_credentials(api):
+                    status, headers, data = await self._ask(api, request, again=urgent)
+        except _MayNotWriteError:
+            self.errors["no-lease"] += 1
+            raise Unavailable(f"{what}: not written: this process does not hold the lease any more") from None
+        except _CredentialsError as error:
+            self.errors["unauthorized"] += 1
+            raise Unavailable(f"{what}: the credentials for the API server cannot be read: {error}") from None
         except TimeoutError:
             self.errors["timeout"] += 1
-            raise Unavailable(f"{what}: no answer from the API server within {self._timeout:g} s") from None
+            raise Unavailable(f"{what}: no answer from the API server within {limit:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             self.errors["unreachable"] += 1
             raise Unavailable(f"{what}: the API server cannot be reached: {error}") from error
-        if 200 <= response.status < 300:
+        if 200 <= status < 300:
             try:
                 answer: Json = json.loads(data)
             except ValueError:
                 self.errors["invalid"] += 1
                 raise Unavailable(f"{what}: the answer is no JSON: is a proxy before the API server?") from None
             return answer
-        cause, failure = translate(response.status, response.headers, data, what)
+        cause, failure = translate(status, headers, data, what)
         self.errors[cause] += 1
+        if cause == "throttled":
+            self._heed(headers)
         raise failure
+
+    @asynccontextmanager
+    async def _turn(self, what: str, *, urgent: bool) -> AsyncIterator[None]:
+        """Wait until it is a request's turn; at once where it is urgent, as those have connections of their own."""
+        if urgent:
+            yield
+            return
+        try:
+            async with asyncio.timeout(QUEUE_SECONDS):
+                await self._turns.acquire()
+        except TimeoutError:
+            self.errors["timeout"] += 1
+            busy = f"the API server has been busy with other requests for {QUEUE_SECONDS:g} s"
+            raise Unavailable(f"{what}: not asked: {busy}") from None
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+    async def _ask(self, api: ApiClient, request: _Request, *, again: bool) -> _Answer:
+        """Send a request; where ``again``, once more after every two seconds without an answer, until there is one."""
+        if not again:
+            return await self._send(api, request)
+        # Two at a time: the first may be with a slow server, the latest is on a line that works.
+        first = latest = asyncio.create_task(self._send(api, request))
+        try:
+            while True:
+                done, _ = await asyncio.wait(
+                    {first, latest}, timeout=ASK_AGAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
+                if done:
+                    # A later one may meet the conflict that the first made.
+                    return (first if first in done else latest).result()
+                if latest is not first:
+                    latest.cancel()
+                latest = asyncio.create_task(self._send(api, request))
+        finally:
+            first.cancel()
+            latest.cancel()
+            # What became of the other is of no interest, as one answer is enough.
+            await asyncio.gather(first, latest, return_exceptions=True)
+
+    async def _send(self, api: ApiClient, request: _Request) -> _Answer:
+        if request.verb not in ("get", "list") and not self._may_write():
+            raise _MayNotWriteError
+        self.requests[request.verb] += 1
+        headers = {"Accept": "application/json", "Content-Type": request.content_type, "User-Agent": FIELD_MANAGER}
+        if token := await _token(api.configuration):
+            headers["Authorization"] = token
+        response = await api.call_api(
+            _METHODS[request.verb],
+            f"{api.configuration.host}{request.path}",
+            header_params=headers,
+            body=request.body,
+            _request_timeout=_NO_LIMIT,
+        )
+        return response.status, response.headers, await response.read()  # type: ignore[no-untyped-call]
+
+    async def _has_new_credentials(self, api: ApiClient) -> bool:
+        """Read the credentials again; tell whether they are others than those that were not accepted."""
+        if self._login is None:
+            return False
+        before = await _token(api.configuration)
+        try:
+            await self._login(api.configuration)
+        except (OSError, kubernetes_config.ConfigException, yaml.YAMLError) as error:
+            raise _CredentialsError(str(error)) from error
+        return await _token(api.configuration) != before
+
+    def _heed(self, headers: Mapping[str, str]) -> None:
+        """Make no requests but urgent ones for as long as the API server asks: all plans' retries would keep it down."""
+        wait = headers.get("Retry-After", "")
+        if wait.isdecimal():
+            self._wait_until = time.monotonic() + min(int(wait), LONGEST_WAIT_SECONDS)
+            self._asked_to_wait = f"the API server asks to wait {wait} s"
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is asked; ``path`` comes with the query."""
+
+    verb: str
+    path: str
+    body: Json | None
+    content_type: str
+
+
+class _MayNotWriteError(Exception):
+    """Another process may act by now."""
+
+
+class _CredentialsError(Exception):
+    """The files with the credentials cannot be read, as while they are exchanged; its text is for people."""
+
+
+async def _token(configuration: Configuration) -> str | None:
+    try:
+        return await configuration.get_api_key_with_prefix("BearerToken")
+    except (OSError, kubernetes_config.ConfigException) as error:
+        raise _CredentialsError(str(error)) from error
 
 
 def translate(
@@ -297,7 +468,8 @@ def translate(
     except ValueError:
         answer = None
     body: Json = answer if isinstance(answer, dict) else {}
-    message = body.get("message") or data[:200].decode(errors="replace").strip() or "no explanation"
+    # Whatever refuses a request may quote it, with its token.
+    message = masked(body.get("message") or data[:400].decode(errors="replace").strip()[:200] or "no explanation")
     match status:
         case 404 if (body.get("details") or {}).get("name"):
             return "gone", Gone(f"{what}: {message}")
@@ -343,16 +515,19 @@ class KubernetesPlans:
         The API server.
     instance
         Which operator posts Events: its Pod's name.
+    selector
+        Labels of the plans that this operator looks after; any other is Gone. The watch may tell of it later.
     """
 
-    def __init__(self, cluster: Cluster, instance: str = "") -> None:
+    def __init__(self, cluster: Cluster, instance: str = "", selector: str | None = None) -> None:
         self._cluster = cluster
         self._instance = instance
+        self._selector = selector
         self._posted: dict[tuple[str, str, str], float] = {}
 
     async def read(self, namespace: str, name: str) -> tuple[Plan, str]:
         """Return the plan and its resourceVersion. Raises Gone, Unavailable."""
-        body = await self._cluster.get(PLANS, namespace, name)
+        body = await self._get(namespace, name)
         try:
             plan = Plan.from_object(body)
         except ValidationError as error:
@@ -363,6 +538,14 @@ class KubernetesPlans:
                 f"{namespace}/{name} is not a plan that this operator understands: {problems}"
             ) from error
         return plan, body["metadata"]["resourceVersion"]
+
+    async def _get(self, namespace: str, name: str) -> Json:
+        if self._selector is None:
+            return await self._cluster.get(PLANS, namespace, name)
+        found = await self._cluster.list(PLANS, namespace, self._selector, name=name)
+        if not found:
+            raise Gone(f"{namespace}/{name} does not exist, or has not the labels {self._selector}")
+        return found[0]
 
     async def write_status(self, plan: Plan, status: v1alpha1.MigrationPlanStatus, resource_version: str) -> str:
         """Replace the status, fenced by the resourceVersion; return the new one. Raises Conflict, Gone, Unavailable."""
@@ -378,7 +561,9 @@ class KubernetesPlans:
             },
             "status": status.to_wire(),
         }
-        stored = await self._cluster.replace(PLANS, body, "status")
+        # What ends a rollback, after the route.
+        back = status.phase in (v1alpha1.Phase.ROLLING_BACK, v1alpha1.Phase.ROLLED_BACK)
+        stored = await self._cluster.replace(PLANS, body, "status", urgent=back)
         written: str = stored["metadata"]["resourceVersion"]
         return written
 
@@ -422,10 +607,26 @@ class KubernetesPlans:
 
 
 class KubernetesWorkloads:
-    """:class:`cutover.ports.Workloads` in the API server."""
+    """:class:`cutover.ports.Workloads` in the API server.
 
-    def __init__(self, cluster: Cluster) -> None:
+    Parameters
+    ----------
+    cluster
+        The API server.
+    gateway_namespaces
+        Namespaces whose Gateways plans of other namespaces may use, with ``*`` and ``?``; any if empty.
+    cluster_domain
+        The cluster's DNS domain.
+    """
+
+    def __init__(
+        self, cluster: Cluster, gateway_namespaces: Sequence[str] = (), cluster_domain: str = "cluster.local"
+    ) -> None:
         self._cluster = cluster
+        self._gateway_namespaces = gateway_namespaces
+        self._lists: dict[Resource, asyncio.Task[list[Json]]] = {}  # under way
+        self._following: dict[Resource, asyncio.Task[list[Json]]] = {}
+        self._cluster_domain = cluster_domain
 
     async def facts(self, plan: Plan) -> WorkloadFacts:
         """Read what preflight judges. Raises Unavailable."""
@@ -436,8 +637,19 @@ class KubernetesWorkloads:
             *(self._find(GATEWAYS, *gateway.split("/", 1)) for gateway in gateways),
         )
         # A host may be claimed from any namespace, so this lists all of them; only preflight asks.
-        virtual_services = await self._cluster.list(VIRTUAL_SERVICES)
-        entries = await self._cluster.list(SERVICE_ENTRIES, label_selector=f"{MANAGED_BY_LABEL}={FIELD_MANAGER}")
+        virtual_services = await self._list(VIRTUAL_SERVICES)
+        entries = await self._list(SERVICE_ENTRIES)
+        present = {name: gateway for name, gateway in zip(gateways, found, strict=True) if gateway is not None}
+        hostname = plan.spec.heroku.hostname
+        # With Delegate and Adopt the leg has a name of its own, so that the team may have an entry for the host name.
+        generates = plan.spec.traffic.istio.ownership is v1alpha1.Ownership.GENERATE
+        refused = {
+            "gateway": reach.closed_gateways(gateways, plan.namespace, self._gateway_namespaces)
+            or reach.unserved_hosts(plan, present),
+            "host-unclaimed": reach.others_hosts(plan, virtual_services, present),
+            "heroku-unshared": reach.internal_name(hostname, self._cluster_domain)
+            or reach.others_names(plan, (*((hostname,) if generates else ()), probe_host(hostname)), entries),
+        }
         root = next((item for item in virtual_services if _key(item["metadata"]) == root_key(plan)), None)
         adopting = plan.spec.traffic.istio.ownership is v1alpha1.Ownership.ADOPT
         return WorkloadFacts(
@@ -446,12 +658,35 @@ class KubernetesWorkloads:
             workload_exists=workload is not None,
             replicas_wanted=workload.get("spec", {}).get("replicas", 1) if workload is not None else 0,
             replicas_available=(workload or {}).get("status", {}).get("availableReplicas", 0),
-            missing_gateways=tuple(name for name, gateway in zip(gateways, found, strict=True) if gateway is None),
+            missing_gateways=tuple(name for name in gateways if name not in present),
             claimed_hosts=claimed_hosts(plan, virtual_services),
             heroku_shared_with=heroku_shared_with(plan, entries),
             route_problem=existing_route_problem(plan, root) if root_key(plan) else "",
             route_writers=writers_problem(root) if adopting and root is not None else "",
+            refused={check: problem for check, problem in refused.items() if problem},
         )
+
+    async def _list(self, resource: Resource) -> list[Json]:
+        """Read all objects of a kind, once for all plans that ask while the last reading is under way.
+
+        A thousand plans that begin together would read each other's objects a million times.
+        """
+        following = self._following.get(resource)
+        if following is None:
+            following = asyncio.create_task(self._list_after(resource, self._lists.get(resource)))
+            self._following[resource] = following
+        return await asyncio.shield(following)
+
+    async def _list_after(self, resource: Resource, before: asyncio.Task[list[Json]] | None) -> list[Json]:
+        if before is not None:
+            await asyncio.wait([before])
+        # Whoever asks from now on wants to know more than this will say.
+        mine = self._lists[resource] = self._following.pop(resource)
+        try:
+            return await self._cluster.list(resource)
+        finally:
+            if self._lists.get(resource) is mine:
+                del self._lists[resource]
 
     async def _find(self, resource: Resource, namespace: str, name: str) -> Json | None:
         try:

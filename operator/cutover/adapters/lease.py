@@ -37,7 +37,8 @@ class LeaseLost(Exception):
 class Timing:
     """Seconds of an election; the defaults are those of Kubernetes' own controllers.
 
-    What a leader sent before its deadline is answered or given up (5 s) before anybody else may lead.
+    What a leader sent before its deadline is answered or given up (5 s) before anybody else may lead; but a route and the
+    end of a rollback (10 s), which the resourceVersion fences.
 
     Parameters
     ----------

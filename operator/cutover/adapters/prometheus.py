@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 from pydantic_core import from_json
 
+from cutover.adapters.masking import masked
 from cutover.adapters.prometheus_auth import CredentialsError, TlsVersion, tls_context, tls_reason, tls_version
 from cutover.core.ledger import shorten
 from cutover.core.series import Result
@@ -42,6 +43,8 @@ _LONGEST_ROUND_TRIP = 1.0
 _CLOCK_WAS_SET = 0.1
 #: Seconds of skew, at least, by which a new measurement must differ to be taken over.
 _SKEW_STEP = 0.25
+#: Other than Linux have no such clock.
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class _TransientError(Exception):
@@ -108,9 +111,22 @@ class _Breaker:
 
 @dataclass(slots=True, eq=False)
 class Skew:
-    """Seconds by which a server's clock is ahead of the operator's, as last measured; shared by clients of one server."""
+    """What time it is at a server; shared by clients of one server.
 
-    seconds: float = 0.0
+    Parameters
+    ----------
+    ahead
+        Seconds by which its clock is ahead of :func:`steady`, as last measured; until then it is taken for the operator's
+        as that was in the beginning. It is not compared with the operator's as that is now, which may be set at any
+        moment: what is judged by the server's time must not jump until this is measured again.
+    """
+
+    ahead: float | None = None
+
+
+def steady() -> float:
+    """Return seconds of a clock that nobody sets; on Linux it goes on while the machine is suspended."""
+    return time.clock_gettime(_STEADY)
 
 
 @dataclass(slots=True, eq=False)
@@ -200,12 +216,15 @@ class PrometheusClient:
         self._pause = pause
         self._breaker = _Breaker(cooldown)
         self._now = now
+        if self._skew.ahead is None:
+            self._skew.ahead = now() - steady()
         self._connections: _Connections | None = None
 
     @property
     def skew(self) -> float:
-        """Seconds by which the server's clock is ahead of the operator's, as last measured; 0 until then."""
-        return self._skew.seconds
+        """Seconds by which the server's clock is ahead of the operator's, as that is now."""
+        assert self._skew.ahead is not None
+        return self._skew.ahead - (self._now() - steady())
 
     async def query(self, promql: str, at: float) -> Result:
         """Evaluate an expression.
@@ -272,12 +291,12 @@ class PrometheusClient:
         """
         self.asked = False
         async with self._slots, self._breaker.turn():
-            wall, began = self._now(), time.monotonic()
+            wall, began = self._now(), steady()
             try:
                 result = await self._attempt("query", {"query": "vector(time())"})
             except _TransientError as error:
                 raise Unavailable(str(error)) from error
-            round_trip = time.monotonic() - began
+            round_trip = steady() - began
         if round_trip > _LONGEST_ROUND_TRIP or abs(self._now() - wall - round_trip) > _CLOCK_WAS_SET:
             return
         try:
@@ -287,7 +306,7 @@ class PrometheusClient:
         skew = there - (wall + round_trip / 2)
         if math.isfinite(skew) and abs(skew - self.skew) > max(_SKEW_STEP, round_trip):
             _logger.info("%s: its clock is %+.3f s from the operator's", self._name, skew)
-            self._skew.seconds = skew
+            self._skew.ahead = skew + wall - began
 
     async def close(self) -> None:
         """Close the connections."""
@@ -452,4 +471,4 @@ def _transport_reason(error: Exception) -> str:
 
 
 def _short(text: str) -> str:
-    return shorten(" ".join(text.split()), _LONGEST_TEXT)
+    return shorten(masked(" ".join(text.split())), _LONGEST_TEXT)
