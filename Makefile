@@ -8,7 +8,7 @@ export PYTHONPATH := operator:hack
 export CUTOVER_CACHE := $(CACHE)
 STATE ?= $(CACHE)/stacks/default
 
-.PHONY: help demo demo-stop test test-unit test-kmock test-apiserver test-e2e lint format stack-build stack-up stack-down status logs crds lock bench bench-gates bench-sampler
+.PHONY: help demo demo-stop test test-unit test-kmock test-apiserver test-e2e lint format stack-build stack-up stack-down status logs crds lock bench bench-gates bench-sampler bench-scale
 
 help:  ## What can be done here
 	@grep -hE '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -66,6 +66,9 @@ bench: stack-build  ## What quiet plans cost
 
 bench-gates: $(VENV)/.ready  ## The gate beside other rules, simulated
 	@$(PYTHON) tests/bench/gates.py $(ARGS)
+
+bench-scale: stack-build  ## What a thousand plans cost
+	@$(PYTHON) tests/bench/scale.py $(ARGS)
 
 bench-sampler: stack-build  ## What the shared queries for blocks cost
 	@$(PYTHON) tests/bench/sampler.py $(ARGS)

@@ -53,23 +53,31 @@ class Operator:
         self._routes = routes
         self._templates = templates
         self.loops: dict[str, PlanLoop] = {}
+        # All plans are woken at the end of each block: looking for each among all would be most of the work.
+        self._uids: dict[str, str] = {}  # by ``namespace/name``
 
     def loop(self, uid: str, body: Mapping[str, Any]) -> PlanLoop:
         """Return the plan's loop; the same for the daemon and the deletion, which share its lock."""
         if uid not in self.loops:
             self.loops[uid] = PlanLoop(self._ports, lambda: body)
+            self._uids[_key(body)] = uid
         return self.loops[uid]
 
-    def end(self, uid: str) -> None:
+    def let_go(self, uid: str, body: Mapping[str, Any]) -> PlanLoop | None:
+        """Forget a plan's loop and return it, if there is one."""
+        if self._uids.get(_key(body)) == uid:
+            del self._uids[_key(body)]
+        return self.loops.pop(uid, None)
+
+    def end(self, uid: str, body: Mapping[str, Any]) -> None:
         """Let go of a plan that does not exist any more."""
-        if (loop := self.loops.pop(uid, None)) is not None:
+        if (loop := self.let_go(uid, body)) is not None:
             loop.end()
 
-    def wake(self, namespace: str, name: str) -> None:
-        """Make the next pass of a plan now."""
-        for loop in self.loops.values():
-            if loop.plan is not None and loop.plan.key == f"{namespace}/{name}":
-                loop.wake()
+    def wake(self, key: str) -> None:
+        """Make the next pass of the plan ``namespace/name`` now."""
+        if (loop := self.loops.get(self._uids.get(key, ""))) is not None:
+            loop.wake()
 
     def route_changed(self, kind: str | None, body: Mapping[str, Any]) -> None:
         """Take in a routing object and wake its plan."""
@@ -77,7 +85,7 @@ class Operator:
             metadata = body["metadata"]
             name = (metadata.get("labels") or {}).get(PLAN_LABEL)
             if name:
-                self.wake(metadata["namespace"], name)
+                self.wake(f"{metadata['namespace']}/{name}")
 
     def template_changed(self, kind: TemplateKind, event: str | None, body: Mapping[str, Any]) -> None:
         """Take in a template of gates and wake the plans that refer to it: one may wait for it."""
@@ -91,6 +99,20 @@ class Operator:
             named = [slo.template for slo in plan.spec.gates.slos if slo.template is not None]
             if any((one.kind, one.name) == (kind, metadata["name"]) for one in named):
                 loop.wake()
+
+
+def _key(body: Mapping[str, Any]) -> str:
+    return f"{body['metadata']['namespace']}/{body['metadata']['name']}"
+
+
+def slim(body: Any) -> None:
+    """Leave out of an object, in place, what nobody asks of its managed fields: the fields of spec and status.
+
+    Kopf keeps the newest object of each plan, of which that is a third.
+    """
+    for entry in body["metadata"].get("managedFields") or ():
+        fields = entry.get("fieldsV1") or {}
+        entry["fieldsV1"] = {name: kept if name == "f:metadata" else {} for name, kept in fields.items()}
 
 
 class NoDiffs(kopf.DiffBaseStorage):
@@ -123,7 +145,7 @@ class Backoffs:
         return itertools.chain((1.0, 1.0, 2.0, 3.0), itertools.repeat(5.0))
 
 
-def kopf_settings(*, namespaced: bool) -> kopf.OperatorSettings:
+def kopf_settings(*, namespaced: bool, selector: str | None = None) -> kopf.OperatorSettings:
     """Return Kopf's settings for a production operator.
 
     Parameters
@@ -131,6 +153,9 @@ def kopf_settings(*, namespaced: bool) -> kopf.OperatorSettings:
     namespaced
         Whether it looks after named namespaces only. They are taken as they are: to look for namespaces and CRDs that come
         and go needs rights in the whole cluster.
+    selector
+        Which plans it looks after, by their labels. One that loses them is seen as DELETED: its loop ends, and its
+        traffic stays as it is, for the operator that it belongs to by now.
     """
     settings = kopf.OperatorSettings()
     settings.persistence.finalizer = f"{GROUP}/traffic"
@@ -146,7 +171,12 @@ def kopf_settings(*, namespaced: bool) -> kopf.OperatorSettings:
     for plural in ROUTING_KINDS:
         # A mesh may have thousands that are not ours. One that loses the label is seen: as DELETED.
         settings.watching.label_selectors[(*ISTIO, plural)] = PLAN_LABEL
+    if selector is not None:
+        settings.watching.label_selectors[GROUP, VERSION, PLURAL] = selector
     settings.queueing.worker_limit = 200
+    # A worker that has nothing left to do keeps its place for so long: with Kopf's own 5 s the first events of a thousand
+    # plans, and with them their first passes, would take half a minute.
+    settings.queueing.idle_timeout = 0.3
     settings.queueing.error_delays = (1, 2, 5, 10)
     return settings
 
@@ -174,12 +204,13 @@ def register(registry: kopf.OperatorRegistry, operator: Operator) -> None:
             await loop.run(lambda: bool(stopped))
         finally:
             if operator.loops.get(uid) is loop and not body.metadata.deletion_timestamp:
-                del operator.loops[uid]
+                operator.let_go(uid, body)
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry, id="changed")
-    async def changed(type: str | None, uid: str, body: kopf.Body, **_: Any) -> None:  # noqa: A002
+    async def changed(type: str | None, uid: str, body: kopf.Body, event: kopf.RawEvent, **_: Any) -> None:  # noqa: A002
+        slim(event["object"])
         if type == "DELETED":
-            operator.end(uid)
+            operator.end(uid, body)
         elif (loop := operator.loops.get(uid)) is not None:
             loop.notice(body)
 
@@ -191,7 +222,7 @@ def register(registry: kopf.OperatorRegistry, operator: Operator) -> None:
             pass
         except (Conflict, Unavailable) as outage:
             raise kopf.TemporaryError(str(outage), delay=DELETION_RETRY_SECONDS) from outage
-        operator.end(uid)
+        operator.end(uid, body)
 
     for plural in ROUTING_KINDS:
 

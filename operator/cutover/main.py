@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import signal
 import sys
@@ -22,6 +23,7 @@ from cutover.adapters.gateway import HttpGateway
 from cutover.adapters.istio import DevelopmentHeroku, IstioTraffic, RouteCache, eks_service, heroku_service
 from cutover.adapters.kubernetes import Cluster, KubernetesPlans, KubernetesWorkloads, qualified_gateways
 from cutover.adapters.lease import Election, LeaseLost
+from cutover.adapters.masking import masked
 from cutover.adapters.notify import HttpNotifier
 from cutover.adapters.prometheus_sources import Sources
 from cutover.adapters.templates import TemplateCache
@@ -44,8 +46,10 @@ from cutover.settings import (
     read_settings,
 )
 
-#: Passes that may run at the same time.
+#: Passes that may look at the world at the same time.
 CONCURRENT_PASSES = 64
+#: Seconds between two logins of Kopf, which reads the files with the credentials for each.
+LOGIN_SECONDS = 2.0
 #: The exit code of a process that lost its lease.
 EXIT_LEASE_LOST = 75
 
@@ -113,7 +117,7 @@ async def run(settings: Settings, servers: PrometheusServers, receivers: tuple[R
         notifier.start()
         background = [asyncio.create_task(work) for work in (samplers.run(), own.run(), sources.run())]
         try:
-            await serve(settings, operator)
+            await serve(settings, operator, at_end=election.release if election else None)
         finally:
             for task in background:
                 task.cancel()
@@ -187,9 +191,9 @@ def assemble(
     routes, templates = RouteCache(), TemplateCache()
     development = DevelopmentHeroku(*settings.development_heroku) if settings.development_heroku else None
     ports = Ports(
-        plans=KubernetesPlans(cluster, os.environ.get("HOSTNAME", "")),
+        plans=KubernetesPlans(cluster, os.environ.get("HOSTNAME", ""), settings.selector),
         traffic=IstioTraffic(cluster, routes, development, settings.cluster_domain),
-        workloads=KubernetesWorkloads(cluster),
+        workloads=KubernetesWorkloads(cluster, settings.gateway_namespaces, settings.cluster_domain),
         gateway=gateway,
         metrics=metrics,
         own=own,
@@ -204,15 +208,33 @@ def assemble(
     return Operator(ports, routes, templates)
 
 
-async def serve(settings: Settings, operator: Operator, stop: asyncio.Event | None = None) -> None:
-    """Let Kopf run the operator until a signal, or ``stop``, says to stop."""
+async def serve(
+    settings: Settings,
+    operator: Operator,
+    stop: asyncio.Event | None = None,
+    *,
+    at_end: Callable[[], Coroutine[Any, Any, None]] | None = None,
+) -> None:
+    """Let Kopf run the operator until a signal, or ``stop``, says to stop.
+
+    Parameters
+    ----------
+    at_end
+        Done once no plan is looked after any more; Kopf itself takes seconds longer.
+    """
     registry = kopf.OperatorRegistry()
     register(registry, operator)
     _register_login(registry, settings)
+    if at_end is not None:
+
+        @kopf.on.cleanup(registry=registry)
+        async def ended(**_: Any) -> None:
+            await at_end()
+
     health = f"http://{settings.listen_address}:{settings.health_port}/healthz" if settings.health_port else None
     await kopf.operator(
         registry=registry,
-        settings=kopf_settings(namespaced=bool(settings.namespaces)),
+        settings=kopf_settings(namespaced=bool(settings.namespaces), selector=settings.selector),
         standalone=True,
         clusterwide=not settings.namespaces,
         namespaces=settings.namespaces,
@@ -230,15 +252,36 @@ class LoopWaker:
     def __call__(self, key: str) -> None:
         """Make the next pass of the plan ``namespace/name`` now."""
         if self.operator is not None:
-            self.operator.wake(*key.split("/", 1))
+            self.operator.wake(key)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Login(kopf.ConnectionInfo):
+    """Credentials that are equal to no others.
+
+    Kopf takes equal ones that were refused once for refused for ever, and ends the process. But an API server refuses
+    good tokens too, as while it starts or cannot ask whoever checks them, and then Kubernetes would start the process
+    anew at ever longer intervals.
+    """
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
 
 def _register_login(registry: kopf.OperatorRegistry, settings: Settings) -> None:
-    @kopf.on.login(registry=registry)
-    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+    last = -math.inf
+
+    @kopf.on.login(registry=registry, errors=kopf.ErrorsMode.TEMPORARY, backoff=LOGIN_SECONDS)
+    async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        nonlocal last
+        # Kopf logs in whenever its credentials are refused, at once.
+        await asyncio.sleep(max(0.0, last + LOGIN_SECONDS - time.monotonic()))
+        last = time.monotonic()
         if settings.kubeconfig is not None:
-            return kopf.login_with_kubeconfig(**kwargs)
-        return kopf.login_with_service_account(**kwargs)
+            found = kopf.login_with_kubeconfig(**kwargs)
+        else:
+            found = kopf.login_with_service_account(**kwargs)
+        return None if found is None else Login(**vars(found))
 
 
 def configure_logging(level: str) -> None:
@@ -261,6 +304,8 @@ def configure_logging(level: str) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.JSONRenderer(sort_keys=False),
+                # Kopf quotes what an API server, or a proxy before it, answers.
+                lambda _, __, line: masked(str(line)),
             ],
             # Kopf's own lines do not name the object that they are about.
             foreign_pre_chain=[structlog.stdlib.ExtraAdder(allow=["k8s_ref"]), *shared],

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -16,10 +16,17 @@ from cutover.api.v1alpha1 import Phase
 from cutover.core.observation import Plan
 
 PASSES = Counter("cutover_passes", "Passes over plans, one plan each.")
+LOOKED_AT = Gauge("cutover_plans_looked_at", "Plans that this process has made a pass over and still looks after.")
+_DELAYS = (0.5, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 5.0, 10.0, 20.0, 60.0, 300.0)
 DECISION_DELAY = Histogram(
     "cutover_decision_delay_seconds",
     "From the end of a block to the decision on it, with what the decision wrote.",
-    buckets=(0.5, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 5.0, 10.0, 20.0, 60.0, 300.0),
+    buckets=_DELAYS,
+)
+JUDGING_DELAY = Histogram(
+    "cutover_judging_delay_seconds",
+    "From the end of a block to the decision on it, before anything of it is written.",
+    buckets=_DELAYS,
 )
 
 
@@ -28,6 +35,7 @@ class Loop(Protocol):
 
     last_tick: float
     failing_since: float
+    rollback_waits_since: float
     rollbacks: int
 
     @property
@@ -155,6 +163,11 @@ class OperatorCollector(Collector):
         failing = GaugeMetricFamily(
             "cutover_failing_since_timestamp_seconds", "Since when passes fail; 0 where they do not.", labels=labels
         )
+        waiting = GaugeMetricFamily(
+            "cutover_rollback_waiting_since_timestamp_seconds",
+            "Since when a rollback cannot be written to the route; 0 where none waits.",
+            labels=labels,
+        )
         rollbacks = CounterMetricFamily("cutover_rollbacks", "Rollbacks begun by this process.", labels=labels)
         # At once: Prometheus' scrapes come in a thread of their own, while plans come and go.
         for loop in tuple(self._loops()):
@@ -178,8 +191,9 @@ class OperatorCollector(Collector):
                 verdict.add_metric((*key, one.name, one.mode, one.verdict), 1.0)
             tick.add_metric(key, loop.last_tick)
             failing.add_metric(key, loop.failing_since)
+            waiting.add_metric(key, loop.rollback_waits_since)
             rollbacks.add_metric(key, loop.rollbacks)
-        yield from (phase, held, weight, share, harm, safety, verdict, tick, failing, rollbacks)
+        yield from (phase, held, weight, share, harm, safety, verdict, tick, failing, waiting, rollbacks)
         yield from self._dealings()
 
     def _dealings(self) -> Iterable[Metric]:

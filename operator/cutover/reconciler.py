@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,9 +19,10 @@ from pydantic import ValidationError
 
 from cutover.api.templates import Template
 from cutover.api.v1alpha1 import GROUP, BacktestStatus, MigrationPlanStatus, Phase
-from cutover.core.actions import Action, Decision, Event, Finalize, SetWeight, WriteStatus
+from cutover.core.actions import Action, Decision, Event, Finalize, Prepare, SetWeight, WriteStatus
 from cutover.core.blocks import Block
 from cutover.core.decide import (
+    RAISE_LIFETIME_SECONDS,
     backtest_wanted,
     baselines_wanted,
     decide,
@@ -34,9 +36,9 @@ from cutover.core.decide import (
 from cutover.core.exploring import mesh_queries
 from cutover.core.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState, WorkloadFacts
 from cutover.core.own import GateReading, OwnGate
-from cutover.core.revision import desired_revision
+from cutover.core.revision import desired_revision, raise_called_off
 from cutover.core.rules import thresholds, thresholds_wanted
-from cutover.metrics import DECISION_DELAY, PASSES
+from cutover.metrics import DECISION_DELAY, JUDGING_DELAY, LOOKED_AT, PASSES
 from cutover.ports import (
     Clock,
     Conflict,
@@ -57,6 +59,12 @@ log = structlog.get_logger("cutover")
 
 #: Seconds until a pass that failed is made again: a rollback sooner than anything else.
 RETRY_SECONDS, ROLLBACK_RETRY_SECONDS = 2.0, 0.5
+#: Blocks after which the next one is overdue, and is looked for without being woken by it.
+OVERDUE_BLOCKS = 1.5
+#: Where a plan's phase asks for a probe no more often than this, a Heroku leg that answered well is asked for the next one
+#: after so long, which is every other block of 15 s: an answer is believed for a minute. One that failed is asked again
+#: as soon as the phase says.
+SELDOM_PROBE_SECONDS, WELL_PROBE_SECONDS = 10.0, 20.0
 #: Seconds until the next pass after a fault of ours.
 FAULT_RETRY_SECONDS = 5.0
 #: Seconds for which a route may fail to be written until the status says so: a hiccup is not worth a write.
@@ -64,13 +72,25 @@ TELL_UNWRITTEN_SECONDS = 5.0
 #: A route that was put back so often within so many seconds is fought over: each further pass waits for the pause, or two
 #: tools would write as fast as the API server can.
 REPAIRS_AT_ONCE, FIGHT_SECONDS, FIGHT_PAUSE_SECONDS = 3, 10.0, 2.0
+#: A pass that comes, or is done, so many seconds later than it should was not slow: the machine slept.
+SLEPT_SECONDS = 60.0
 #: Conflicts in a row that are answered at once; more of them are no coincidence.
 CONFLICTS_AT_ONCE = 3
 #: Writes without an answer that are recognised when they come back; an outage may make thousands. One that is not is
 #: taken for somebody else's, which costs the Event of its decision and nothing else.
 UNANSWERED_WRITES = 32
+#: Seconds until a plan is looked at again whose status cannot be read; an edit of it is seen at once.
+UNREADABLE_RETRY_SECONDS = 60.0
 #: Blocks that wait for a write to succeed. Later ones are left in Prometheus' history until it does.
 PENDING_BLOCKS = 240
+
+
+class _StatusUnreadable(Exception):
+    """A plan's status is not one that this version understands, and no earlier one is known."""
+
+    def __init__(self, plan: Plan, problem: str) -> None:
+        super().__init__(problem)
+        self.plan = plan
 
 
 class _RouteUnavailable(Unavailable):
@@ -93,7 +113,7 @@ class Ports:
     backtest
         Replays a plan's gates on Heroku's traffic. Never raises: a failure is a result that says so.
     slots
-        Bounds how many passes run at a time.
+        Bounds how many passes look at the world at a time.
     """
 
     plans: Plans
@@ -127,6 +147,8 @@ class PlanLoop:
         Unix seconds at which the last pass ended well; 0 before the first.
     failing_since
         Unix seconds since when passes fail, 0 if the last one did not.
+    rollback_waits_since
+        Unix seconds since when a rollback cannot be written to the route, 0 if none waits.
     """
 
     def __init__(self, ports: Ports, source: Callable[[], Mapping[str, Any]]) -> None:
@@ -141,19 +163,23 @@ class PlanLoop:
         # What was last sent to the API server, as that has it, so that it compares equal when the watch brings it back.
         self._written = self._stored
         self._pending: tuple[Block, ...] = ()
+        self._judged_until = 0.0
         self._pending_own: dict[str, tuple[Block, ...]] = {}
         self._unanswered: deque[tuple[MigrationPlanStatus, Decision]] = deque(maxlen=UNANSWERED_WRITES)
         self._untold: list[Event] = []
         self._conflicts = 0
         self._unwritten = False
+        self._prepared_at: float | None = None
         self._repairs: deque[float] = deque(maxlen=REPAIRS_AT_ONCE)
         self._probe: Probe | None = None
         self._probe_started = 0.0
         self._probing: asyncio.Task[None] | None = None
         self._backtesting: asyncio.Task[BacktestStatus] | None = None
-        self._since = ports.clock.now()
+        self._began = self._due = math.inf  # the last pass, and the next one, by the same clock
+        self._since = math.inf  # by the clock of Prometheus, which may turn out to be behind of what was thought
         self.last_tick = 0.0
         self.failing_since = 0.0
+        self.rollback_waits_since = 0.0
         self.rollbacks = 0
 
     @property
@@ -180,11 +206,15 @@ class PlanLoop:
 
     async def run(self, stopped: Callable[[], bool]) -> None:
         """Make passes until the plan is gone or ``stopped`` says so (it is asked after each wake-up)."""
+        looked_at = False
         try:
             while not (self._ended or stopped()):
                 self._wake.clear()
                 try:
                     delay = await self.tick()
+                    if not looked_at:
+                        looked_at = True
+                        LOOKED_AT.inc()
                 except Exception:
                     # A fault of ours; the next pass may do without it. Nobody else looks after this plan.
                     metadata = self._source()["metadata"]
@@ -198,6 +228,8 @@ class PlanLoop:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), delay)
         finally:
+            if looked_at:
+                LOOKED_AT.dec()
             for task in (self._probing, self._backtesting):
                 if task is not None:
                     task.cancel()
@@ -207,8 +239,10 @@ class PlanLoop:
 
     async def tick(self) -> float | None:
         """Make one pass; return the seconds until the next, or ``None`` when the plan is gone."""
-        async with self._ports.slots, self._lock:
-            return await self._tick()
+        async with self._lock:
+            delay = await self._tick()
+            self._due = self._began + (delay or 0.0)
+            return delay
 
     async def finalize(self, body: Mapping[str, Any]) -> None:
         """Put the traffic of a deleted plan to rest. Raises Conflict, Gone, Unavailable.
@@ -220,7 +254,12 @@ class PlanLoop:
         """
         async with self._lock:
             self._source = lambda: body
-            plan = self._read()
+            try:
+                plan = self._read()
+            except _StatusUnreadable as unreadable:
+                # As of a plan that knows nothing yet: traffic may go to Heroku, and without evidence never to EKS.
+                plan = unreadable.plan
+                log.warning("deleted with a status that cannot be read", plan=plan.key, problem=str(unreadable))
             if not plan.has_spec:
                 # There is nothing to render a route from, and no use in a plan that cannot be deleted.
                 log.warning("not put to rest: the plan cannot be read", plan=plan.key, problem=plan.unreadable)
@@ -232,22 +271,33 @@ class PlanLoop:
                 message = f"the deletion waits until traffic is put to rest: {outage}"
                 await self._ports.plans.event(plan, "Warning", "NotPutToRest", message)
                 raise
-            log.info("put to rest", plan=plan.key, end=plan.spec.on_delete)
+            for event in decision.events:
+                await self._ports.plans.event(plan, event.kind, event.reason, event.message)
+            end = next(action.end for action in decision.actions if isinstance(action, Finalize))
+            log.info("put to rest", plan=plan.key, end=end, declared=plan.spec.on_delete)
 
     # ---------------------------------------------------------------------------------------------------- one pass
 
     async def _tick(self) -> float | None:
         PASSES.inc()
-        plan = self._read()
+        try:
+            plan = self._read()
+        except _StatusUnreadable as unreadable:
+            return await self._leave_alone(unreadable)
         if plan.deleting:
             return None  # the deletion handler puts traffic to rest
         if plan.has_spec:
-            decision = decide(plan, await self._observe(plan), self._now(plan))
+            # Not for the writes: a checkpoint that waits for its turn must not keep another plan from going back.
+            async with self._ports.slots:
+                seen, now = await self._look(plan)
+            decision = decide(plan, seen, now)
+            self._judged(plan)
         else:
+            seen = Observation()
             decision = refuse(plan, self._now(plan))
         decision = self._remembering(plan, decision)
         try:
-            await self._apply(plan, decision)
+            await self._apply(plan, decision, seen.traffic)
         except Gone:
             return None
         except Conflict as conflict:
@@ -261,9 +311,25 @@ class PlanLoop:
             back = decision.status.phase is Phase.ROLLING_BACK
             log.warning("not applied", plan=plan.key, phase=decision.status.phase, problem=str(outage), rollback=back)
             if isinstance(outage, _RouteUnavailable):
+                if back:
+                    self.rollback_waits_since = self.rollback_waits_since or self._ports.clock.now()
                 await self._tell_unwritten(decision, str(outage))
             return ROLLBACK_RETRY_SECONDS if back else RETRY_SECONDS
         self.last_tick, self.failing_since, self._conflicts = self._ports.clock.now(), 0.0, 0
+        self.rollback_waits_since = 0.0
+        return self._until_next(plan, decision)
+
+    def _judged(self, plan: Plan) -> None:
+        """Note how late a block was judged; once, however often its decision has to be made again."""
+        if self._pending and self._pending[-1].end != self._judged_until:
+            self._judged_until = self._pending[-1].end
+            JUDGING_DELAY.observe(self._now(plan) - self._judged_until)
+
+    def _until_next(self, plan: Plan, decision: Decision) -> float:
+        """Return the seconds until the next pass. One that waits for the next block is woken by it, a little later."""
+        if plan.has_spec and samples_wanted(decision.status):
+            block = plan.spec.gates.block.total_seconds()
+            return OVERDUE_BLOCKS * block if decision.requeue_after == block else decision.requeue_after
         return decision.requeue_after
 
     def _remembering(self, plan: Plan, decision: Decision) -> Decision:
@@ -288,7 +354,7 @@ class PlanLoop:
     async def _tell_unwritten(self, decision: Decision, problem: str) -> None:
         """Say in the status that the route cannot be written; it goes first from then on, until it can."""
         now = self._ports.clock.now()
-        if self._plan is None or self._unwritten or now - self.failing_since < TELL_UNWRITTEN_SECONDS:
+        if self._plan is None or self._unwritten or 0 <= now - self.failing_since < TELL_UNWRITTEN_SECONDS:
             return
         told = not_written(self._plan, decision, problem, self._now(self._plan))
         try:
@@ -306,30 +372,66 @@ class PlanLoop:
 
     def _fought_over(self) -> bool:
         """Tell whether somebody else edits the route as fast as it is put back."""
-        return len(self._repairs) == REPAIRS_AT_ONCE and self._ports.clock.now() - self._repairs[0] < FIGHT_SECONDS
+        now = self._ports.clock.now()
+        return len(self._repairs) == REPAIRS_AT_ONCE and 0 <= now - self._repairs[0] < FIGHT_SECONDS
 
     def _now(self, plan: Plan) -> float:
         """Return the time by which a plan is judged: that of its Prometheus, whose blocks are compared with it."""
         return self._ports.metrics.now(plan.spec.gates.prometheus or "") if plan.has_spec else self._ports.clock.now()
 
-    def _ahead(self, plan: Plan) -> float:
-        """Return by how many seconds that is ahead of the operator's own clock."""
-        return self._now(plan) - self._ports.clock.now()
+    def _prepared_for(self, plan: Plan) -> float | None:
+        """Return the seconds since what the route refers to was seen to be there."""
+        return None if self._prepared_at is None else self._now(plan) - self._prepared_at
+
+    async def _leave_alone(self, unreadable: _StatusUnreadable) -> float | None:
+        """Tell that the stored status cannot be read. Nothing is written: whoever wrote it may come back."""
+        if unreadable.plan.deleting:
+            return None
+        message = (
+            f"status: {unreadable}; traffic stays as it is until an operator that understands it runs, or the status is"
+            " removed, which starts the plan at Preflight"
+        )
+        if not self.failing_since:
+            log.error("status cannot be read", plan=unreadable.plan.key, problem=str(unreadable))
+        self._failed()
+        await self._ports.plans.event(unreadable.plan, "Warning", "StatusUnreadable", message)
+        return UNREADABLE_RETRY_SECONDS
 
     def _failed(self) -> None:
-        self.failing_since = self.failing_since or self._ports.clock.now()
+        now = self._ports.clock.now()
+        self.failing_since = min(self.failing_since or now, now)  # the clock may have been set back
 
     def _read(self) -> Plan:
-        """Take the newest of what the watch knows and what this loop has written."""
+        """Take the newest of what the watch knows and what this loop has written. Raises _StatusUnreadable."""
         body = self._source()
         version = body["metadata"]["resourceVersion"]
         if self._plan is None or _newer(version, self._version):
-            try:
-                self._adopt(Plan.from_object(body), version)
-            except ValidationError as error:
-                self._adopt(self._refused(body, error), version)
+            self._adopt(self._understood(body), version)
         assert self._plan is not None
         return self._plan
+
+    def _understood(self, body: Mapping[str, Any]) -> Plan:
+        """Return the plan; for a part that cannot be read the last one that could. Raises _StatusUnreadable."""
+        problem = ""
+        try:
+            return Plan.from_object(body)
+        except ValidationError:
+            try:
+                MigrationPlanStatus.model_validate(body.get("status") or {})
+            except ValidationError as error:
+                problem = _problems(error)
+                body = {**body, "status": {}}
+        try:
+            plan = Plan.from_object(body)
+        except ValidationError as error:
+            plan = self._refused(body, error)
+        if not problem:
+            return plan
+        if self._plan is None or self._plan.uid != plan.uid:
+            raise _StatusUnreadable(plan, problem)
+        # Somebody has edited it under this loop, whose own is ahead, and replaces it with the next write.
+        log.warning("status cannot be read: the operator's own stays in force", plan=plan.key, problem=problem)
+        return replace(plan, status=self._stored)
 
     def _refused(self, body: Mapping[str, Any], error: ValidationError) -> Plan:
         """Keep the last spec that could be read in force: its way back is open.
@@ -376,9 +478,22 @@ class PlanLoop:
             self._adopt(fresh, version)
         return 0.0 if self._conflicts <= CONFLICTS_AT_ONCE else RETRY_SECONDS
 
+    async def _look(self, plan: Plan) -> tuple[Observation, float]:
+        """Observe, and return when; where the machine slept, as after a start: what was seen before is not how things are."""
+        began = self._now(plan)
+        if began - self._due > SLEPT_SECONDS:
+            self._since, self._probe = began, None
+        seen = await self._observe(plan)
+        now = self._began = self._now(plan)
+        if now - began > SLEPT_SECONDS:
+            self._since, self._probe = now, None
+            seen = replace(seen, since=now, probe=None)
+        return seen, now
+
     async def _observe(self, plan: Plan) -> Observation:
         """Collect what the plan's phase needs; what cannot be read is told, not guessed."""
         ports, status, errors = self._ports, plan.status, list[str]()
+        self._since = min(self._since, self._now(plan))
         traffic: TrafficState | None = None
         workload: WorkloadFacts | None = None
         histogram: Histogram | None = None
@@ -412,7 +527,7 @@ class PlanLoop:
                 ports.metrics.forget(plan.key)
                 samples = Samples(self._pending)
             if status.phase is Phase.BASELINE and thresholds_wanted(plan.spec) and status.checkpoint.observed_at:
-                start = status.baseline.since.timestamp() if status.baseline else self._since + self._ahead(plan)
+                start = status.baseline.since.timestamp() if status.baseline else self._since
                 try:
                     histogram = await ports.metrics.histogram(replace(target, since=start))
                 except Unavailable as outage:
@@ -425,10 +540,11 @@ class PlanLoop:
             traffic=traffic,
             workload=workload,
             probe=self._probe,
+            prepared_for=self._prepared_for(plan),
             samples=samples,
             histogram=histogram,
             errors=tuple(errors),
-            since=self._since + self._ahead(plan),
+            since=self._since,
             own=self._read_own(plan, templates if may else None),
             templates=templates,
             sources=sources,
@@ -472,7 +588,7 @@ class PlanLoop:
         status, checkpoint = plan.status, plan.status.checkpoint
         consumed = {one.gate: one.consumed_until for one in checkpoint.own} if checkpoint else {}
         # Before the takeover, from when this process looks at the plan: "now" would move on with every pass.
-        start = checkpoint.consumed_until if checkpoint else self._since + self._ahead(plan)
+        start = checkpoint.consumed_until if checkpoint else self._since
         waiting = {name: blocks[-1].end for name, blocks in self._pending_own.items()}
         return OwnTarget(
             source=plan.spec.gates.prometheus or "",
@@ -502,13 +618,15 @@ class PlanLoop:
         if interval is None:
             self._probe = None
             return
+        if self._probe is not None and self._probe.healthy and interval >= SELDOM_PROBE_SECONDS:
+            interval = WELL_PROBE_SECONDS
         busy = self._probing is not None and not self._probing.done()
         if not busy and not 0 <= now - self._probe_started < interval:  # a clock that was set back stops nothing
             self._probe_started = now
             self._probing = asyncio.create_task(self._ask(plan))
 
     async def _ask(self, plan: Plan) -> None:
-        before = self._probe
+        before, asked = self._probe, self._now(plan)
         try:
             probe = await self._ports.gateway.probe(plan)
         except Exception as fault:
@@ -516,15 +634,25 @@ class PlanLoop:
             log.exception("probe failed", plan=plan.key)
             probe = Probe(self._ports.clock.now(), "", healthy=False, detail=f"could not be made: {fault!r}")
         failures = 0 if probe.healthy else 1 + (before.failures if before is not None else 0)
-        self._probe = replace(probe, at=probe.at + self._ahead(plan), failures=failures)
+        if self._now(plan) - asked > SLEPT_SECONDS:
+            return
+        # Not by the operator's clock, which may have been set meanwhile.
+        self._probe = replace(probe, at=min(asked, self._now(plan)), failures=failures)
         if before is None or (before.revision, before.healthy) != (self._probe.revision, self._probe.healthy):
             self.wake()
 
-    async def _apply(self, plan: Plan, decision: Decision) -> None:
-        """Do what was decided, in order. Raises Conflict, Gone, Unavailable at the first action that fails."""
+    async def _apply(self, plan: Plan, decision: Decision, traffic: TrafficState | None = None) -> None:
+        """Do what was decided, in order. Raises Conflict, Gone, Unavailable at the first action that fails.
+
+        A route is written over the one that was decided on, and a raise only while the status that asks for it is in
+        force, be it that it was written or that it was read just now: a process that was asleep is not to raise anything.
+        """
         decided = replace(plan, status=decision.status)
-        # Where the route could not be written, its weight has been in the status since the first try.
-        actions = sorted(decision.actions, key=_is_status) if self._unwritten else decision.actions
+        lowers = (decision.status.weight or 0) < (plan.status.weight or 0)
+        # Where the route could not be written, its weight has been in the status since the first try; and none says that a
+        # raise is off while that may still reach the route.
+        actions = sorted(decision.actions, key=_is_status) if self._unwritten or lowers else decision.actions
+        in_force = False
         for action in actions:
             match action:
                 case WriteStatus():
@@ -534,11 +662,23 @@ class PlanLoop:
                         self._unanswered.append((self._written, decision))
                         raise
                     self._settle(plan, decided, decision)
+                    in_force = True
+                case Prepare():
+                    with _writing_routes():
+                        await self._ports.traffic.prepare(decided)
+                    self._prepared_at = self._now(plan)
                 case SetWeight(weight):
-                    try:
-                        await self._ports.traffic.set(decided, weight)
-                    except Unavailable as outage:
-                        raise _RouteUnavailable(str(outage)) from outage
+                    raises = traffic is not None and (traffic.weight or 0) < weight
+                    if raises and self._now(plan) - self._began > RAISE_LIFETIME_SECONDS:
+                        raise Conflict(f"{plan.key}: the evidence for {weight} % has grown old meanwhile")
+                    if raises and not in_force:
+                        await self._confirm(plan)
+                    version = traffic.version if traffic is not None else None
+                    # A route that is rolled back was so since that raise.
+                    called_off = lowers and decision.status.phase is not Phase.ROLLING_BACK
+                    instead_of = raise_called_off(plan.status) if called_off else ""
+                    with _writing_routes():
+                        await self._ports.traffic.set(decided, weight, seen=version, instead_of=instead_of)
                     if desired_revision(plan.status) == desired_revision(decision.status):
                         self._repairs.append(self._ports.clock.now())
                 case Finalize(end):
@@ -549,6 +689,12 @@ class PlanLoop:
         while self._untold:
             event = self._untold.pop(0)
             await self._ports.plans.event(plan, event.kind, event.reason, event.message)
+
+    async def _confirm(self, plan: Plan) -> None:
+        """Read whether the plan is still what was decided on. Raises Conflict, Gone, Unavailable."""
+        _, version = await self._ports.plans.read(plan.namespace, plan.name)
+        if version != self._version:
+            raise Conflict(f"{plan.key} has changed meanwhile")
 
     def _settle(self, plan: Plan, decided: Plan, decision: Decision) -> None:
         """Make the decision the working status. Once it is written it holds, and is told, if the route follows later."""
@@ -578,6 +724,14 @@ class PlanLoop:
                 reason=after.reason,
                 message=after.message,
             )
+
+
+@contextlib.contextmanager
+def _writing_routes() -> Iterator[None]:
+    try:
+        yield
+    except Unavailable as outage:
+        raise _RouteUnavailable(str(outage)) from outage
 
 
 def _is_status(action: Action) -> bool:

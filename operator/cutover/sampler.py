@@ -45,8 +45,8 @@ LONGEST_REPLAY, _SHORTEST_REPLAY = 3600.0, 300.0
 _DESTINATION_SECONDS = 60_000.0
 #: Older blocks are not delivered: they would be thousands, and no checkpoint is that old.
 OLDEST_BLOCK = 24 * 3600.0
-#: Blocks kept after they were handed out, for a plan that was reloaded after a conflict: two minutes of 5 s blocks.
-_KEPT = 24
+#: Seconds of blocks kept after they were handed out, for a plan that was reloaded after a conflict.
+_KEPT_SECONDS = 120.0
 #: A plan that does not take its blocks is not served any further.
 _MOST_WAITING = 1000
 _RETRY_SECONDS = 5.0
@@ -111,7 +111,7 @@ class _Feed:
         """Return the blocks that wait, and keep some for a plan that goes back."""
         blocks = tuple(block for block in self.blocks if block.end > self.taken)
         self.taken = self.fetched
-        while len(self.blocks) > _KEPT:
+        while len(self.blocks) * self.target.block_seconds > _KEPT_SECONDS:
             self.blocks.popleft()
         return blocks
 
@@ -294,7 +294,7 @@ class Sampler:
         if self._feeds and not await self._compare_clocks():
             return
         now = self.now()
-        if self._feeds and now >= self._find_phase_at + self._skew:
+        if self._feeds and not self._phase_is_known():
             try:
                 await self._find_phase(now)
             except Unavailable as outage:
@@ -320,7 +320,7 @@ class Sampler:
         """
         ahead = self._clock.now() - asyncio.get_running_loop().time()
         if self._ahead is None or abs(ahead - self._ahead) > _SAME_TIME:
-            if all(feed.not_before > self._clock.now() for feed in self._feeds.values()):
+            if all(self._pauses(feed) for feed in self._feeds.values()):
                 return False
             try:
                 await self._prometheus.compare_clocks()
@@ -388,12 +388,22 @@ class Sampler:
 
     def _readable_at(self, feed: _Feed) -> float:
         """Return when there is something to do for a plan."""
+        not_before = feed.not_before if self._pauses(feed) else 0.0
         if self._phase is None:
-            return max(self._find_phase_at, feed.not_before) + self._skew
+            return max(self._find_phase_at if self._phase_is_known() else 0.0, not_before) + self._skew
         if feed.waiting() >= _MOST_WAITING:
             return math.inf
         settled = feed.fetched + feed.target.block_seconds + max(self.settle, self._patience)
-        return max(settled, feed.not_before + self._skew)
+        return max(settled, not_before + self._skew)
+
+    def _pauses(self, feed: _Feed) -> bool:
+        """Tell whether a plan is let alone for a moment; longer than that it would be only by a clock that was set back."""
+        return 0 < feed.not_before - self._clock.now() <= 2 * max(_RETRY_SECONDS, self._look_again)
+
+    def _phase_is_known(self) -> bool:
+        """Tell whether the gateways' scrapes need not be looked at yet."""
+        left = self._find_phase_at - self._clock.now()
+        return math.isinf(left) or 0 < left <= 2 * max(_PHASE_SECONDS, self._scrape_interval)
 
     def _next_read(self) -> float:
         # Now and then even without need: the clock may have been set.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
@@ -53,6 +54,20 @@ def _seconds(value: Any) -> Any:
 
 def _split(value: Any) -> Any:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+_KEY = r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
+_VALUE = r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?"
+_REQUIREMENT = (
+    rf"\s*(!?\s*{_KEY}|{_KEY}\s*(=|==|!=)\s*{_VALUE}|{_KEY}\s+(in|notin)\s*\(\s*{_VALUE}(\s*,\s*{_VALUE})*\s*\))\s*"
+)
+
+
+def _selector(value: str) -> str:
+    # A watch that the API server refuses is tried for ever, and nobody looks after any plan.
+    if re.fullmatch(rf"{_REQUIREMENT}(,{_REQUIREMENT})*", value) is None:
+        raise ValueError("write a label selector, such as cutover.dev/shard=a or cutover.dev/shard notin (a, b)")
+    return value
 
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
@@ -267,6 +282,13 @@ class Settings(BaseModel):
     cluster_domain: str = Field(default="cluster.local", description="The cluster's DNS domain.")
     namespaces: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(
         default=(), description="Namespaces to look after, separated by commas; all if empty."
+    )
+    selector: Annotated[str, AfterValidator(_selector)] | None = Field(
+        default=None, description="Label selector of the plans to look after, as cutover.dev/shard=a; all without it."
+    )
+    gateway_namespaces: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(
+        default=(),
+        description="Namespaces whose Gateways plans of others may use, separated by commas, with * and ?; any if empty.",
     )
     kubeconfig: Path | None = Field(
         default=None, description="Kubeconfig to use; by default the Pod's ServiceAccount."

@@ -18,6 +18,7 @@ _OWN_HANDLER = "/api/v1/query"
 #: Which of a process' clocks: what the scheduler has counted (CPUCLOCK_SCHED of the Linux kernel).
 _SCHEDULED = 2
 _DELAY = "cutover_decision_delay_seconds_bucket"
+_JUDGED = "cutover_judging_delay_seconds_bucket"
 _PASSES = "cutover_passes_total"
 
 
@@ -108,8 +109,8 @@ class Counters:
         Queries that Prometheus has answered, whoever asked.
     passes
         Passes of all plans.
-    delays
-        Decisions by upper bound of their delay in seconds, cumulative.
+    delays, judged
+        Decisions by upper bound of their delay in seconds, cumulative: with what they wrote, and without.
     """
 
     requests: Mapping[str, float]
@@ -117,6 +118,7 @@ class Counters:
     answered: float
     passes: float
     delays: Mapping[float, float]
+    judged: Mapping[float, float]
 
     @classmethod
     def read(cls, operator: str, prometheus: str) -> Counters:
@@ -132,6 +134,7 @@ class Counters:
             ),
             passes=sum(s.value for s in own if s.name == _PASSES),
             delays={float(s.labels["le"]): s.value for s in own if s.name == _DELAY},
+            judged={float(s.labels["le"]): s.value for s in own if s.name == _JUDGED},
         )
 
     def since(self, before: Counters) -> Counters:
@@ -142,6 +145,7 @@ class Counters:
             self.answered - before.answered,
             self.passes - before.passes,
             {bound: count - before.delays.get(bound, 0.0) for bound, count in self.delays.items()},
+            {bound: count - before.judged.get(bound, 0.0) for bound, count in self.judged.items()},
         )
 
 

@@ -35,6 +35,7 @@ class Running:
     plan: Plan | None
     last_tick: float = NOW
     failing_since: float = 0.0
+    rollback_waits_since: float = 0.0
     rollbacks: int = 0
 
 
@@ -150,7 +151,9 @@ def test_a_plan_in_the_middle_is_told_with_its_numbers() -> None:
         "gates": (GateStatus(name="errors", verdict="Fail"), GateStatus(name="slow", verdict="Undecided")),
         "conditions": held("AwaitingApproval"),
     }
-    samples = scrape([Running(plan("pdf", **status), failing_since=NOW - 5, rollbacks=2)])
+    samples = scrape(
+        [Running(plan("pdf", **status), failing_since=NOW - 5, rollback_waits_since=NOW - 4, rollbacks=2)]
+    )
     key = {"namespace": "docs", "plan": "pdf"}
     assert value(samples, "cutover_held", reason="AwaitingApproval", **key) == 1
     assert value(samples, "cutover_desired_weight_percent", **key) == 25
@@ -160,6 +163,7 @@ def test_a_plan_in_the_middle_is_told_with_its_numbers() -> None:
     assert value(samples, "cutover_verdict", gate="errors", mode="Enforce", verdict="Fail", **key) == 1
     assert value(samples, "cutover_last_tick_timestamp_seconds", **key) == NOW
     assert value(samples, "cutover_failing_since_timestamp_seconds", **key) == NOW - 5
+    assert value(samples, "cutover_rollback_waiting_since_timestamp_seconds", **key) == NOW - 4
     assert value(samples, "cutover_rollbacks_total", **key) == 2
 
 
@@ -199,7 +203,7 @@ def test_what_is_told_is_documented_and_what_is_documented_is_told() -> None:
     told = {(name, *sorted(dict(labels))) for name, labels in scrape([Running(plan("pdf", **status))])}
     # What each pass counts is kept by the library itself.
     own = prometheus_client.CollectorRegistry()
-    for metric in (metrics.PASSES, metrics.DECISION_DELAY):
+    for metric in (metrics.PASSES, metrics.LOOKED_AT, metrics.DECISION_DELAY, metrics.JUDGING_DELAY):
         own.register(metric)
     for family in text_string_to_metric_families(prometheus_client.generate_latest(own).decode()):
         if not family.name.endswith("_created"):

@@ -11,7 +11,7 @@ import copy
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import structlog
 
-from cutover import reconciler
+from cutover import metrics, reconciler
 from cutover.adapters import notify
 from cutover.adapters.notify import HttpNotifier
 from cutover.api.v1alpha1 import (
@@ -187,7 +187,10 @@ class World:
         wanted = desired_revision(plan.status)
         return TrafficState(self.weight, self.revision, current=(self.weight, self.revision) == (weight, wanted))
 
-    async def set(self, plan: Plan, weight: int) -> None:
+    async def prepare(self, plan: Plan) -> None:
+        self.done.append("prepare")
+
+    async def set(self, plan: Plan, weight: int, *, seen: str | None = None, instead_of: str = "") -> None:
         self.done.append(f"route {weight}")
         error = self._failing("route")
         if error is None or self.after:
@@ -418,6 +421,22 @@ async def test_failing_is_told_since_when(script: Callable[[Script], None]) -> N
     assert (loop.failing_since, loop.last_tick) == (START, 0.0)
     await loop.tick()
     assert (loop.failing_since, loop.last_tick) == (0.0, START + 2)
+
+
+async def test_a_rollback_that_cannot_be_written_is_told_since_when(script: Callable[[Script], None]) -> None:
+    world = World()
+    loop = world.loop()
+    since: dict[Script, list[float]] = {}
+    for move in (advance, roll_back):
+        script(move)
+        world.fail("route", *[Unavailable("HTTP 500")] * 2)
+        began = world.now
+        since[move] = []
+        for _ in range(3):
+            await loop.tick()
+            since[move].append(loop.rollback_waits_since and loop.rollback_waits_since - began + 1)
+            world.now += 1
+    assert since == {advance: [0, 0, 0], roll_back: [1, 1, 0]}
 
 
 async def test_a_conflict_of_the_status_decides_anew_at_once_with_what_was_seen(
@@ -843,6 +862,87 @@ async def test_a_probe_that_cannot_be_made_is_told(script: Callable[[Script], No
         assert (loop._probe.healthy, loop._probe.failures) == (False, failures)
         assert "KeyError('number')" in loop._probe.detail
         world.now += 60
+
+
+async def test_a_way_back_that_is_open_is_asked_for_more_seldom(script: Callable[[Script], None]) -> None:
+    world = World()
+    script(quiet)
+    loop = world.loop()
+
+    async def asked(seconds: float) -> int:
+        before = world.probes
+        for _ in range(round(seconds / 5)):
+            world.now += 5
+            await loop.tick()
+            await asyncio.sleep(0)
+        return world.probes - before
+
+    await asked(5)
+    assert await asked(60) == 3
+
+    async def fail() -> None:
+        raise OSError("refused")
+
+    world.probing = fail
+    assert await asked(60) >= 5
+
+
+async def test_who_waits_for_a_block_is_woken_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise half of all passes would come a moment before the block, for nothing."""
+    world = World()
+    wanted = {"status": world.stored, "requeue_after": BLOCK}
+    monkeypatch.setattr(reconciler, "decide", lambda plan, seen, now: Decision(**wanted))
+    loop = world.loop()
+    assert await loop.tick() == reconciler.OVERDUE_BLOCKS * BLOCK
+    wanted["requeue_after"] = 2.0
+    assert await loop.tick() == 2.0
+    wanted |= {"requeue_after": BLOCK, "status": shifting(phase=Phase.PREFLIGHT)}
+    assert await loop.tick() == BLOCK
+
+
+async def test_a_block_is_noted_as_judged_once_whatever_becomes_of_the_write(script: Callable[[Script], None]) -> None:
+    def counted_so_far() -> float:
+        (family,) = metrics.JUDGING_DELAY.collect()
+        return next(sample.value for sample in family.samples if sample.name.endswith("_count"))
+
+    world = World()
+    script(checkpointed)
+    loop = world.loop()
+    before = counted_so_far()
+    world.run(BLOCK)
+    world.fail("status", Unavailable("away"), Unavailable("away"))
+    assert len(await passes(loop, world)) == 3
+    assert counted_so_far() - before == 1
+
+
+async def test_a_write_that_waits_keeps_no_other_plan_from_going_back(script: Callable[[Script], None]) -> None:
+    worlds = [World() for _ in range(20)]
+    slots, answers = asyncio.Semaphore(2), asyncio.Event()
+
+    def going(plan: Plan, status: MigrationPlanStatus) -> tuple[Any, Any, Any]:
+        return (roll_back if plan.annotations else checkpointed)(plan, status)
+
+    script(going)
+    worlds[-1].metadata = {"annotations": {"cutover.dev/rollback": "a1"}}
+    worlds[-1].deliver()
+    loops = []
+    for world in worlds:
+        loop = world.loop()
+        loop._ports = replace(loop._ports, slots=slots)
+        loops.append(loop)
+
+        async def hang(plan: Plan, status: MigrationPlanStatus, version: str) -> str:
+            await answers.wait()
+            return version
+
+        if world is not worlds[-1]:
+            world.write_status = hang  # type: ignore[method-assign]
+    ticks = [asyncio.create_task(loop.tick()) for loop in loops]
+    await asyncio.wait_for(ticks[-1], 1)
+    assert worlds[-1].weight == 0
+    assert not any(tick.done() for tick in ticks[:-1])
+    answers.set()
+    await asyncio.gather(*ticks)
 
 
 async def test_a_clock_that_is_set_back_stops_no_probe(script: Callable[[Script], None]) -> None:

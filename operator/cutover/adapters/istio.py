@@ -601,6 +601,7 @@ class IstioTraffic:
         The objects stay and go on serving: without a VirtualService the host would answer 404. Where the plan never took
         the host over there is nothing to do, and nothing holds its deletion up.
         """
+        self._compared.pop(plan.key, None)
         try:
             known = await self._live(self._render(plan, 0)[-1], fresh=True)
         except NotServed:

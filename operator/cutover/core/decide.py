@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, assert_never
+from zlib import crc32
 
 from cutover.api.templates import Template
 from cutover.api.v1alpha1 import (
@@ -72,7 +73,7 @@ from cutover.core.wishes import (
     refusals,
 )
 
-#: Seconds between two checkpoints of the evidence while judging.
+#: Seconds within which a checkpoint of the evidence is written while judging.
 CHECKPOINT_SECONDS = 60.0
 #: Seconds (or eight blocks, if longer) after which a weight that cannot be seen at the gateway is a hold.
 SHARE_DEADLINE_SECONDS = 120.0
@@ -1251,7 +1252,7 @@ class _Pass:
             news
             and status.checkpoint is not None
             and before.checkpoint is not None
-            and not 0 <= self.now - before.checkpoint.at < CHECKPOINT_SECONDS
+            and self._checkpoint_period(self.now) != self._checkpoint_period(before.checkpoint.at)
         )
         if (changed or due) and status.checkpoint is not None:
             status = status.model_copy(update={"checkpoint": status.checkpoint.model_copy(update={"at": self.now})})
@@ -1269,6 +1270,13 @@ class _Pass:
             events=outcome.events,
             requeue_after=outcome.requeue,
         )
+
+    def _checkpoint_period(self, at: float) -> int:
+        """Return which period of checkpoints a time is in. They are due at another moment for each plan.
+
+        Plans that were made together would otherwise all write at the end of the same block.
+        """
+        return int((at + crc32(self.plan.uid.encode())) // CHECKPOINT_SECONDS)
 
     def _name_editors(self, outcome: _Outcome) -> _Outcome:
         """Tell of edits that are put back in passing, in phases that need not see the weight again."""

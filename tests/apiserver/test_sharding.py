@@ -1,0 +1,165 @@
+"""Two operators that share the plans by a label, as whole processes against the real API server."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from cutover.adapters.kubernetes import Cluster, KubernetesPlans
+from cutover.ports import Gone
+from sandbox import manifests
+
+ROOT = Path(__file__).parents[2]
+SHARD = "cutover.dev/shard"
+#: Seconds in which what must not happen would have happened.
+QUIET = 3.0
+
+
+class Shard:
+    """An operator that looks after the plans with one value of the label."""
+
+    def __init__(self, kubeconfig: Path, namespace: str, value: str, folder: Path) -> None:
+        self.log = folder / f"{value}.log"
+        self._metrics, health = _free_port(), _free_port()
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT / "operator"),
+            "CUTOVER_KUBECONFIG": str(kubeconfig),
+            "CUTOVER_NAMESPACES": namespace,
+            "CUTOVER_SELECTOR": f"{SHARD}={value}",
+            "CUTOVER_PROMETHEUS_URL": "http://127.0.0.1:9",
+            "CUTOVER_GATEWAY_URLS": json.dumps({"istio-ingress/public": "http://127.0.0.1:9"}),
+            "CUTOVER_LISTEN_ADDRESS": "127.0.0.1",
+            "CUTOVER_HEALTH_PORT": str(health),
+            "CUTOVER_METRICS_PORT": str(self._metrics),
+        }
+        with self.log.open("w") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "cutover.main"], env=environment, stdout=output, stderr=subprocess.STDOUT
+            )
+
+    @property
+    def plans(self) -> set[str]:
+        """The plans that it says it looks after."""
+        return {labels["plan"] for labels in self._samples("cutover_last_tick_timestamp_seconds")}
+
+    @property
+    def counted(self) -> float:
+        """How many it says they are."""
+        return sum(self._samples("cutover_plans_looked_at", labels=False))
+
+    def _samples(self, name: str, *, labels: bool = True) -> list[Any]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics}/metrics", timeout=2) as answer:
+                families = text_string_to_metric_families(answer.read().decode())
+        except OSError:
+            return []
+        found = [sample for family in families for sample in family.samples if sample.name == name]
+        return [sample.labels if labels else sample.value for sample in found]
+
+
+@pytest.fixture
+def shards(operator_kubeconfig: Path, namespace: str, tmp_path: Path) -> Iterator[dict[str, Shard]]:
+    found = {value: Shard(operator_kubeconfig, namespace, value, tmp_path) for value in ("a", "b")}
+    yield found
+    for one in found.values():
+        one.process.kill()
+        one.process.wait()
+        print(one.log.read_text())
+
+
+@pytest.fixture
+def create(kubectl: Any, namespace: str, api: Any) -> Callable[..., None]:
+    """Create plans in mid-cutover: at 25 %, with a route that is still to be written."""
+
+    def create(name: str, shard: str | None) -> None:
+        body = manifests.plan(name)
+        body["metadata"] |= {"namespace": namespace, "labels": {SHARD: shard} if shard else {}}
+        kubectl("create", "-f", "-", stdin=json.dumps(body))
+        path = f"/apis/cutover.dev/v1alpha1/namespaces/{namespace}/migrationplans/{name}"
+        stored = api.call("GET", path)[1]
+        stored["status"] = {"phase": "Shifting", "attempt": 1, "weight": 25, "observedGeneration": 1}
+        status, answer = api.call("PUT", f"{path}/status", stored)
+        assert status == 200, answer
+
+    return create
+
+
+@pytest.mark.usefixtures("istio_crds")
+def test_each_plan_has_one_operator_and_a_label_moves_it(
+    create: Callable[..., None], shards: dict[str, Shard], kubectl: Any
+) -> None:
+    for name, shard in (("pdf", "a"), ("mail", "a"), ("search", "b"), ("lost", None)):
+        create(name, shard)
+    a, b = shards["a"], shards["b"]
+    _until("each looks after its own", lambda: (a.plans, b.plans) == ({"pdf", "mail"}, {"search"}))
+    assert (a.counted, b.counted) == (2, 1)
+
+    def route(name: str, path: str) -> str:
+        said: str = kubectl("get", "virtualservice", f"cutover-{name}", "-o", f"jsonpath={path}", check=False)
+        return said
+
+    _until("the routes are there", lambda: all(_weights(route, name) == "75 25" for name in ("pdf", "mail", "search")))
+    before = route("pdf", "{.metadata.resourceVersion}")
+    finalizers = kubectl("get", "mplan", "pdf", "-o", "jsonpath={.metadata.finalizers}")
+    assert "cutover.dev/traffic" in finalizers
+
+    kubectl("label", "mplan", "pdf", f"{SHARD}=b", "--overwrite")
+    _until("the plan has moved", lambda: (a.plans, b.plans) == ({"mail"}, {"search", "pdf"}))
+    time.sleep(QUIET)
+    assert (a.plans, b.plans) == ({"mail"}, {"search", "pdf"})
+    assert (a.counted, b.counted) == (1, 2)
+    assert route("pdf", "{.metadata.resourceVersion}") == before, "its traffic was touched"
+    assert kubectl("get", "mplan", "pdf", "-o", "jsonpath={.metadata.finalizers}") == finalizers
+
+    # Whom it belongs to now puts it to rest.
+    kubectl("delete", "mplan", "pdf", "--timeout=20s")
+    assert _weights(route, "pdf") == "100 0"
+    assert (a.plans, b.plans) == ({"mail"}, {"search"})
+
+    # Nobody has looked at what no operator selects.
+    assert kubectl("get", "mplan", "lost", "-o", "jsonpath={.status.message}{.metadata.finalizers}") == ""
+    assert not [line for one in (a, b) for line in one.log.read_text().splitlines() if "Traceback" in line]
+
+
+async def test_a_plan_of_another_operator_is_gone(
+    create: Callable[..., None], cluster: Cluster, kubectl: Any, namespace: str
+) -> None:
+    """The watch may tell late, and a write that failed reads the plan anew."""
+    create("pdf", "a")
+    plans = KubernetesPlans(cluster, selector=f"{SHARD} in (a, c)")
+    assert (await plans.read(namespace, "pdf"))[0].status.weight == 25
+    kubectl("label", "mplan", "pdf", f"{SHARD}=b", "--overwrite")
+    with pytest.raises(Gone, match="has not the labels"):
+        await plans.read(namespace, "pdf")
+    with pytest.raises(Gone):
+        await plans.read(namespace, "mail")
+
+
+def _weights(route: Callable[[str, str], str], name: str) -> str:
+    return route(name, '{.spec.http[?(@.name=="split")].route[*].weight}')
+
+
+def _until(what: str, condition: Callable[[], bool], seconds: float = 30) -> None:
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds, f"not within {seconds:g} s: {what}"
+        time.sleep(0.2)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
