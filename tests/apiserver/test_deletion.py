@@ -22,7 +22,7 @@ import pytest
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
 from devstack.build import Programs
 from devstack.stack import Stack
-from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, chart_rules, operator_rights
+from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, chart_rules, least_plan, operator_rights
 from sandbox.operator_process import OperatorProcess
 
 ROOT = Path(__file__).parents[2]
@@ -73,7 +73,7 @@ class Cluster:
     def shifted(self, namespace: str, *names: str, weight: int = 50, worse: bool = False, **spec: Any) -> None:
         """Make plans that are at a weight; a running operator brings their routes about."""
         for name in names:
-            self.stack.apply([manifest(namespace, name, **spec)])
+            self.stack.apply([least_plan(namespace, name, **spec)])
             patch = json.dumps({"status": shifted_status(weight, worse=worse).to_wire()})
             self.kubectl(
                 "-n", namespace, "patch", "mplan", name, "--subresource=status", "--type=merge", "--patch", patch
@@ -167,20 +167,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             "CUTOVER_SCRAPE_INTERVAL": "15",
         }
         yield Cluster(stack, OperatorProcess(stack, "operator", lambda: settings))
-
-
-def manifest(namespace: str, name: str, **spec: Any) -> Json:
-    return {
-        "apiVersion": "cutover.dev/v1alpha1",
-        "kind": "MigrationPlan",
-        "metadata": {"namespace": namespace, "name": name},
-        "spec": {
-            "heroku": {"app": f"acme-{name}", "hostname": f"acme-{name}-1a2b3c.herokuapp.com"},
-            "eks": {"service": {"name": name, "port": 80}, "workloadRef": {"name": name}},
-            "traffic": {"istio": {"hosts": [f"{name}.{namespace}.example.com"], "gateways": ["istio-ingress/public"]}},
-            **spec,
-        },
-    }
 
 
 def shifted_status(weight: int, *, worse: bool) -> MigrationPlanStatus:

@@ -30,6 +30,7 @@ from cutover.ports import OwnTarget, Target
 from cutover.reconciler import PlanLoop, Ports
 from devstack.stack import Stack
 from sandbox.interposer import Fault, Interposer
+from sandbox.manifests import least_plan
 
 from .conftest import Api, Kubectl
 
@@ -176,17 +177,9 @@ def moves(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def plan(api: Api, namespace: str) -> Json:
-    body = {
-        "apiVersion": PLANS.api_version,
-        "kind": PLANS.kind,
-        "metadata": {"namespace": namespace, "name": "pdf"},
-        "spec": {
-            "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
-            "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-            "traffic": {"istio": {"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"]}},
-        },
-    }
-    code, stored = api.call("POST", f"/apis/cutover.dev/v1alpha1/namespaces/{namespace}/migrationplans", body)
+    code, stored = api.call(
+        "POST", f"/apis/cutover.dev/v1alpha1/namespaces/{namespace}/migrationplans", least_plan(namespace)
+    )
     assert code == 201, stored
     return stored
 

@@ -21,6 +21,7 @@ from world import DEAD, World, plan_spec
 from cutover.adapters.kubernetes import Cluster, KubernetesPlans
 from cutover.api.v1alpha1 import Phase
 from devstack.stack import Stack
+from sandbox.manifests import least_plan
 from sandbox.operator_process import OperatorProcess
 
 ROOT = Path(__file__).parents[2]
@@ -28,20 +29,6 @@ PLANS = "/apis/cutover.dev/v1alpha1/namespaces/{}/migrationplans"
 EXAMPLES = [*(ROOT / "examples").glob("*.yaml"), *(ROOT / "examples" / "flux" / "pdf-migration").glob("*.yaml")]
 
 Json = dict[str, Any]
-
-
-def manifest(namespace: str, name: str = "pdf", **spec: Any) -> Json:
-    return {
-        "apiVersion": "cutover.dev/v1alpha1",
-        "kind": "MigrationPlan",
-        "metadata": {"namespace": namespace, "name": name},
-        "spec": {
-            "heroku": {"app": f"acme-{name}", "hostname": f"acme-{name}-1a2b3c.herokuapp.com"},
-            "eks": {"service": {"name": name, "port": 80}, "workloadRef": {"name": name}},
-            "traffic": {"istio": {"hosts": [f"{name}.{namespace}.example.com"], "gateways": ["istio-ingress/public"]}},
-            **spec,
-        },
-    }
 
 
 class Waiting:
@@ -80,7 +67,7 @@ def until(what: str, condition: Callable[[], bool], seconds: float = 30) -> None
 
 async def test_kubectl_wait_follows_a_cutover(cluster: Cluster, kubectl: Any, namespace: str) -> None:
     """The statuses are the core's own, as they come in a cutover and a rollback, written by the operator's adapter."""
-    kubectl("apply", "-f", "-", stdin=json.dumps(manifest(namespace)))
+    kubectl("apply", "-f", "-", stdin=json.dumps(least_plan(namespace)))
     plans, w = KubernetesPlans(cluster), World(spec=plan_spec())
 
     async def store() -> None:
@@ -116,7 +103,7 @@ async def test_kubectl_wait_follows_a_cutover(cluster: Cluster, kubectl: Any, na
 async def test_kubectl_wait_does_not_believe_conditions_of_an_older_spec(
     cluster: Cluster, kubectl: Any, namespace: str
 ) -> None:
-    kubectl("apply", "-f", "-", stdin=json.dumps(manifest(namespace)))
+    kubectl("apply", "-f", "-", stdin=json.dumps(least_plan(namespace)))
     plans, w = KubernetesPlans(cluster), World(spec=plan_spec()).until_judging(10)
     plan, version = await plans.read(namespace, "pdf")
     await plans.write_status(plan, w.stored, version)
@@ -149,13 +136,13 @@ def operator(stack: Stack, operator_kubeconfig: Path, namespace: str) -> Iterato
 @pytest.mark.usefixtures("istio_crds", "operator")
 def test_kubectl_wait_with_the_operator_itself(kubectl: Any, namespace: str) -> None:
     """A plan that must not begin yet is ready, one whose target is not there is on its way, and one in error stalls."""
-    kubectl("apply", "-f", "-", stdin=json.dumps(manifest(namespace, suspend=True)))
+    kubectl("apply", "-f", "-", stdin=json.dumps(least_plan(namespace, suspend=True)))
     Waiting(kubectl, "condition=Ready").met()
-    kubectl("apply", "-f", "-", stdin=json.dumps(manifest(namespace, suspend=False)))
+    kubectl("apply", "-f", "-", stdin=json.dumps(least_plan(namespace, suspend=False)))
     Waiting(kubectl, "condition=Reconciling").met()
     ready = Waiting(kubectl, "condition=Ready")
     assert ready.waits, "there is no Service and no Deployment"
-    kubectl("apply", "-f", "-", stdin=json.dumps(manifest(namespace, schedule={"timeZone": "Europe/Atlantis"})))
+    kubectl("apply", "-f", "-", stdin=json.dumps(least_plan(namespace, schedule={"timeZone": "Europe/Atlantis"})))
     Waiting(kubectl, "condition=Stalled").met()
     assert ready.waits
     ready.process.kill()
@@ -224,7 +211,7 @@ class Evaluator:
 
 def test_the_health_check_that_fails_for_a_rollback(api: Any, kubectl: Any, namespace: str) -> None:
     """Evaluated by the API server's own CEL, in each state that a cutover and a rollback go through."""
-    kubectl("apply", "-f", "-", stdin=json.dumps(manifest(namespace)))
+    kubectl("apply", "-f", "-", stdin=json.dumps(least_plan(namespace)))
     _, plan = api.call("GET", PLANS.format(namespace) + "/pdf")
     evaluate = Evaluator(api, namespace)
     until("the policy is in force", lambda: evaluate(plan, plan["status"]) != "not in force yet")
@@ -289,7 +276,7 @@ class Flux:
 async def test_flux_undoes_annotations_of_kubectl_and_leaves_others(
     api: Any, cluster: Cluster, kubectl: Any, namespace: str
 ) -> None:
-    flux = Flux(api, manifest(namespace, ceiling=10))
+    flux = Flux(api, least_plan(namespace, ceiling=10))
     flux.reconcile()
     # The operator's own writes are nobody else's: a finalizer, and the status.
     plans, w = KubernetesPlans(cluster), World(spec=plan_spec()).until_judging(10)
@@ -305,6 +292,6 @@ async def test_flux_undoes_annotations_of_kubectl_and_leaves_others(
     # An edit of the spec by hand is put back; one in Git is what counts.
     kubectl("patch", "mplan", "pdf", "--type=merge", "--patch", '{"spec": {"ceiling": 100}}')
     assert flux.reconcile()["spec"]["ceiling"] == 10
-    flux.plan = manifest(namespace, ceiling=25)
+    flux.plan = least_plan(namespace, ceiling=25)
     found = flux.reconcile()
     assert (found["spec"]["ceiling"], found["status"]["weight"]) == (25, 10)

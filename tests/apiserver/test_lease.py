@@ -20,14 +20,14 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from cutover.adapters.kubernetes import PLANS, Cluster, KubernetesPlans, Resource
+from cutover.adapters.kubernetes import Cluster, KubernetesPlans, Resource
 from cutover.adapters.lease import Election, LeaseLost, Timing
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
 from cutover.main import EXIT_LEASE_LOST
 from cutover.ports import Conflict, Unavailable
 from devstack.stack import Stack
 from sandbox.interposer import Interposer
-from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, chart_lease_rights
+from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, chart_lease_rights, least_plan
 
 ROOT = Path(__file__).parents[2]
 #: Shorter than in production, and long enough for a busy machine.
@@ -48,19 +48,6 @@ def lease(stack: Stack, operator_kubeconfig: Path, api: Any) -> str:
 def holder(api: Any) -> str:
     found: str = api.call("GET", PATH)[1]["spec"].get("holderIdentity", "")
     return found
-
-
-def manifest(namespace: str) -> dict[str, Any]:
-    return {
-        "apiVersion": PLANS.api_version,
-        "kind": PLANS.kind,
-        "metadata": {"namespace": namespace, "name": "pdf"},
-        "spec": {
-            "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
-            "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-            "traffic": {"istio": {"hosts": ["pdf.example.com"], "gateways": ["public"]}},
-        },
-    }
 
 
 # -------------------------------------------------------------------------------------------------------- candidates
@@ -135,7 +122,7 @@ async def test_who_cannot_reach_the_api_server_writes_no_more(
     operator_kubeconfig: Path, lease: str, api: Any, namespace: str, line: Interposer
 ) -> None:
     """Also when it is reached again, but by somebody else first; and the fence holds beneath."""
-    api.call("POST", f"/apis/cutover.dev/v1alpha1/namespaces/{namespace}/migrationplans", manifest(namespace))
+    api.call("POST", f"/apis/cutover.dev/v1alpha1/namespaces/{namespace}/migrationplans", least_plan(namespace))
     through_line = line.through(operator_kubeconfig)
     async with contextlib.AsyncExitStack() as stack:
         first = await stack.enter_async_context(candidate(through_line, lease))
@@ -240,7 +227,7 @@ def start(operator_kubeconfig: Path, namespace: str, tmp_path: Path) -> Iterator
 
 @pytest.mark.usefixtures("istio_crds", "lease")
 def test_operators_take_over_from_each_other(start: Callable[[], Process], kubectl: Any, namespace: str) -> None:
-    kubectl("apply", "-f", "-", stdin=json.dumps(manifest(namespace)))
+    kubectl("apply", "-f", "-", stdin=json.dumps(least_plan(namespace)))
 
     def observed(generation: int) -> bool:
         return kubectl("get", "mplan", "pdf", "-o", "jsonpath={.status.observedGeneration}") == str(generation)

@@ -20,6 +20,7 @@ from typing import Any
 import aiohttp
 import yaml
 from aiohttp import web
+from measuring import mesh_labels
 
 from cutover.adapters.istio import LEG_HEADER, PROBE_VALUE, SPLIT_ROUTE
 from cutover.core.revision import HEADER
@@ -143,34 +144,7 @@ class World:
 
 def _heads(leg: str) -> list[tuple[str, list[str]]]:
     """Return name and labels of a leg's series: of each code the requests, and the buckets."""
-    name, _, rest = leg.partition(".")
-    inside = rest.endswith("cluster.local")
-    place = rest.split(".")[0] if inside else "unknown"
-    common = {
-        "reporter": "source",
-        "source_workload": "istio-ingress",
-        "source_canonical_service": "istio-ingress",
-        "source_canonical_revision": "latest",
-        "source_workload_namespace": INGRESS,
-        "source_principal": f"spiffe://cluster.local/ns/{INGRESS}/sa/istio-ingress",
-        "source_app": "istio-ingress",
-        "source_version": "unknown",
-        "source_cluster": "Kubernetes",
-        "destination_workload": name if inside else "unknown",
-        "destination_workload_namespace": place,
-        "destination_principal": f"spiffe://cluster.local/ns/{place}/sa/{name}" if inside else "unknown",
-        "destination_app": name if inside else "unknown",
-        "destination_version": "unknown",
-        "destination_service": leg,
-        "destination_canonical_service": name if inside else "unknown",
-        "destination_canonical_revision": "latest",
-        "destination_service_name": name if inside else leg,
-        "destination_service_namespace": place,
-        "destination_cluster": "Kubernetes" if inside else "unknown",
-        "request_protocol": "http",
-        "grpc_response_status": "",
-        "connection_security_policy": "unknown",
-    }
+    common = mesh_labels(leg, INGRESS)
     found = []
     for code, flags in CODES:
         values = {**common, "response_code": code, "response_flags": flags}

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import yaml
-from measuring import Memory, samples
+from measuring import Memory, mesh_labels, samples
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -90,34 +90,7 @@ def export(plans: int, ports: list[int]) -> None:
 
 
 def _series(leg: str) -> Iterator[str]:
-    name, _, rest = leg.partition(".")
-    inside = rest.endswith("cluster.local")
-    place = rest.split(".")[0] if inside else "unknown"
-    common = {
-        "reporter": "source",
-        "source_workload": "istio-ingress",
-        "source_canonical_service": "istio-ingress",
-        "source_canonical_revision": "latest",
-        "source_workload_namespace": NAMESPACE,
-        "source_principal": f"spiffe://cluster.local/ns/{NAMESPACE}/sa/istio-ingress",
-        "source_app": "istio-ingress",
-        "source_version": "unknown",
-        "source_cluster": "Kubernetes",
-        "destination_workload": name if inside else "unknown",
-        "destination_workload_namespace": place,
-        "destination_principal": f"spiffe://cluster.local/ns/{place}/sa/{name}" if inside else "unknown",
-        "destination_app": name if inside else "unknown",
-        "destination_version": "unknown",
-        "destination_service": leg,
-        "destination_canonical_service": name if inside else "unknown",
-        "destination_canonical_revision": "latest",
-        "destination_service_name": name if inside else leg,
-        "destination_service_namespace": place,
-        "destination_cluster": "Kubernetes" if inside else "unknown",
-        "request_protocol": "http",
-        "grpc_response_status": "",
-        "connection_security_policy": "unknown",
-    }
+    common = mesh_labels(leg, NAMESPACE)
     for code, flags in CODES:
         labels = ",".join(
             f'{label}="{value}"' for label, value in {**common, "response_code": code, "response_flags": flags}.items()
