@@ -73,6 +73,7 @@ class Operator:
         """Let go of a plan that does not exist any more."""
         if (loop := self.let_go(uid, body)) is not None:
             loop.end()
+        self._ports.notifier.forget(uid)  # the loop may have ended by itself before
 
     def wake(self, key: str) -> None:
         """Make the next pass of the plan ``namespace/name`` now."""

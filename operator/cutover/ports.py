@@ -48,9 +48,6 @@ class Plans(Protocol):
 class Traffic(Protocol):
     """The provider that splits the host's requests between the legs."""
 
-    #: Whether the share of each leg can be observed with this provider.
-    confirms_share: bool
-
     async def get(self, plan: Plan, weight: int | None, *, fresh: bool = False) -> TrafficState:
         """Compare the routing objects with what the plan's desired weight asks for.
 

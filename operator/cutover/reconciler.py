@@ -22,6 +22,7 @@ from cutover.api.v1alpha1 import GROUP, BacktestStatus, MigrationPlanStatus, Pha
 from cutover.core.actions import Action, Decision, Event, Finalize, Prepare, SetWeight, WriteStatus
 from cutover.core.blocks import Block
 from cutover.core.decide import (
+    PROBE_LIFETIME_SECONDS,
     RAISE_LIFETIME_SECONDS,
     backtest_wanted,
     baselines_wanted,
@@ -170,6 +171,7 @@ class PlanLoop:
         self._conflicts = 0
         self._unwritten = False
         self._prepared_at: float | None = None
+        self._prepared: object = None
         self._repairs: deque[float] = deque(maxlen=REPAIRS_AT_ONCE)
         self._probe: Probe | None = None
         self._probe_started = 0.0
@@ -288,7 +290,12 @@ class PlanLoop:
             return None  # the deletion handler puts traffic to rest
         if plan.has_spec:
             # Not for the writes: a checkpoint that waits for its turn must not keep another plan from going back.
-            async with self._ports.slots:
+            # Nor is a plan with users on EKS to wait for others: what it looks at is in caches.
+            on_eks = plan.status.weight or plan.status.phase is Phase.ROLLING_BACK
+            turn: contextlib.AbstractAsyncContextManager[None] = (
+                contextlib.nullcontext() if on_eks else self._ports.slots
+            )
+            async with turn:
                 seen, now = await self._look(plan)
             decision = decide(plan, seen, now)
             self._judged(plan)
@@ -305,7 +312,7 @@ class PlanLoop:
             self._conflicts += 1
             if self._conflicts > CONFLICTS_AT_ONCE:
                 self._failed()
-            return await self._reread(plan)
+            return await self._reread(plan, back=decision.status.phase is Phase.ROLLING_BACK)
         except Unavailable as outage:
             self._failed()
             back = decision.status.phase is Phase.ROLLING_BACK
@@ -329,7 +336,9 @@ class PlanLoop:
         """Return the seconds until the next pass. One that waits for the next block is woken by it, a little later."""
         if plan.has_spec and samples_wanted(decision.status):
             block = plan.spec.gates.block.total_seconds()
-            return OVERDUE_BLOCKS * block if decision.requeue_after == block else decision.requeue_after
+            delay = OVERDUE_BLOCKS * block if decision.requeue_after == block else decision.requeue_after
+            # Heroku is asked by passes, and its last answer has to be young when the next block comes.
+            return min(delay, PROBE_LIFETIME_SECONDS / 2)
         return decision.requeue_after
 
     def _remembering(self, plan: Plan, decision: Decision) -> Decision:
@@ -367,8 +376,7 @@ class PlanLoop:
         # The blocks that led to the decision stay: it is made again, from them.
         self._plan = replace(self._plan, status=told.status)
         self._ports.notifier.tell(self._plan, self._stored.notified or {})
-        for event in told.events:
-            await self._ports.plans.event(self._plan, event.kind, event.reason, event.message)
+        self._untold += told.events  # nothing waits for an Event
 
     def _fought_over(self) -> bool:
         """Tell whether somebody else edits the route as fast as it is put back."""
@@ -381,7 +389,10 @@ class PlanLoop:
 
     def _prepared_for(self, plan: Plan) -> float | None:
         """Return the seconds since what the route refers to was seen to be there."""
-        return None if self._prepared_at is None else self._now(plan) - self._prepared_at
+        if self._prepared_at is None or self._prepared != (plan.spec.heroku, plan.spec.traffic):
+            return None
+        passed = self._now(plan) - self._prepared_at
+        return passed if passed >= 0 else None  # the clock was set back
 
     async def _leave_alone(self, unreadable: _StatusUnreadable) -> float | None:
         """Tell that the stored status cannot be read. Nothing is written: whoever wrote it may come back."""
@@ -389,7 +400,7 @@ class PlanLoop:
             return None
         message = (
             f"status: {unreadable}; traffic stays as it is until an operator that understands it runs, or the status is"
-            " removed, which starts the plan at Preflight"
+            " removed, which starts the plan at Preflight; to go back to Heroku now, delete the plan with onDelete: Heroku"
         )
         if not self.failing_since:
             log.error("status cannot be read", plan=unreadable.plan.key, problem=str(unreadable))
@@ -463,7 +474,7 @@ class PlanLoop:
             # Only what is stored: anything else may still be decided otherwise.
             self._ports.notifier.tell(replace(plan, status=self._stored), self._stored.notified or {})
 
-    async def _reread(self, plan: Plan) -> float | None:
+    async def _reread(self, plan: Plan, *, back: bool) -> float | None:
         try:
             fresh, version = await self._ports.plans.read(plan.namespace, plan.name)
         except Gone:
@@ -471,7 +482,7 @@ class PlanLoop:
         except (Conflict, Unavailable) as outage:
             self._failed()
             log.warning("not read", plan=plan.key, problem=str(outage))
-            return RETRY_SECONDS
+            return ROLLBACK_RETRY_SECONDS if back else RETRY_SECONDS
         if fresh.uid != plan.uid:
             return None  # another one by the same name, which has its own loop
         if self._version == version or _newer(version, self._version):
@@ -658,7 +669,7 @@ class PlanLoop:
                 case WriteStatus():
                     try:
                         self._stored = await self._write_status(plan, decision.status)
-                    except Unavailable:
+                    except (Conflict, Unavailable):  # the conflict may be with our own, sent twice
                         self._unanswered.append((self._written, decision))
                         raise
                     self._settle(plan, decided, decision)
@@ -666,7 +677,7 @@ class PlanLoop:
                 case Prepare():
                     with _writing_routes():
                         await self._ports.traffic.prepare(decided)
-                    self._prepared_at = self._now(plan)
+                    self._prepared_at, self._prepared = self._now(plan), (plan.spec.heroku, plan.spec.traffic)
                 case SetWeight(weight):
                     raises = traffic is not None and (traffic.weight or 0) < weight
                     if raises and self._now(plan) - self._began > RAISE_LIFETIME_SECONDS:

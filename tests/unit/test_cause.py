@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from world import DEAD, Route, World, plan_spec
 
 from cutover.api.v1alpha1 import Phase
-from cutover.core.decide import CAUSE_SECONDS
+from cutover.core.decide import CAUSE_SECONDS, ROLLBACK_ANNOTATION
 
 BACK = Route(0, "a1-rollback")
 
@@ -57,3 +57,19 @@ def test_it_is_not_waited_for_for_ever(died: World, trouble: str) -> None:
     (line,) = [entry for entry in died.status.ledger if entry.decision == "RollBack"]
     assert line.reason == "Resumed"
     assert died.weights[written:] == []
+
+
+def test_an_attempt_that_was_raised_meanwhile_does_not_undo_it() -> None:
+    """Not even where the route, which alone knows, cannot be read at first."""
+    w = World(spec=plan_spec()).until_judging(50)
+    w.annotations = {ROLLBACK_ANNOTATION: "a1"}
+    w.crash_at = (len(w.actions), "after")
+    w.until(lambda _: w.route == BACK)
+    written = len(w.weights)
+    w.edit(attempt=2)
+    w.routes_readable = False
+    w.tick()
+    w.routes_readable = True
+    w.until(lambda status: status.phase in (Phase.ROLLED_BACK, Phase.PREFLIGHT), within=60)
+    assert [entry.decision for entry in w.status.ledger].count("RollBack") == 1
+    assert w.weights[written:] == []

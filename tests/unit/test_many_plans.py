@@ -7,6 +7,7 @@ import copy
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from cutover.adapters.kubernetes import (
     KubernetesWorkloads,
     Resource,
 )
+from cutover.adapters.notify import HttpNotifier
 from cutover.api.v1alpha1 import GROUP, PLURAL, VERSION, MigrationPlanStatus, Phase
 from cutover.core.observation import Plan
 from cutover.handlers import Operator, kopf_settings, slim
@@ -287,7 +289,7 @@ class Loop:
 @pytest.fixture
 def operator(monkeypatch: pytest.MonkeyPatch) -> Operator:
     monkeypatch.setattr("cutover.handlers.PlanLoop", Loop)
-    return Operator(None, None, None)  # type: ignore[arg-type]
+    return Operator(SimpleNamespace(notifier=HttpNotifier(())), None, None)  # type: ignore[arg-type]
 
 
 def body_of(name: str) -> Json:

@@ -31,8 +31,9 @@ from cutover.api.v1alpha1 import (
     OnDelete,
     Phase,
 )
-from cutover.core.actions import Action, Decision, Event, Finalize, SetWeight, WriteStatus
+from cutover.core.actions import Action, Decision, Event, Finalize, Prepare, SetWeight, WriteStatus
 from cutover.core.blocks import Block, Counts
+from cutover.core.decide import PROBE_LIFETIME_SECONDS
 from cutover.core.judging import load
 from cutover.core.notifications import Batch, key_of
 from cutover.core.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState, WorkloadFacts
@@ -156,8 +157,6 @@ class World:
         return waiting.popleft() if waiting else None
 
     # ---------------------------------------------------------------------------------------------------- the ports
-
-    confirms_share = True
 
     async def read(self, namespace: str, name: str) -> tuple[Plan, str]:
         self.done.append("read")
@@ -898,6 +897,74 @@ async def test_who_waits_for_a_block_is_woken_by_it(monkeypatch: pytest.MonkeyPa
     assert await loop.tick() == 2.0
     wanted |= {"requeue_after": BLOCK, "status": shifting(phase=Phase.PREFLIGHT)}
     assert await loop.tick() == BLOCK
+
+
+async def test_between_long_blocks_heroku_is_asked_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answer has to be young when a block shows harm."""
+    world = World()
+    world.spec["gates"]["block"] = "60s"
+    world.deliver()
+    monkeypatch.setattr(reconciler, "decide", lambda plan, seen, now: Decision(world.stored, requeue_after=60.0))
+    delay = await world.loop().tick()
+    assert delay is not None
+    assert delay < PROBE_LIFETIME_SECONDS
+
+
+@pytest.mark.parametrize("answer", [Unavailable("no answer"), Conflict("the first sending was faster")])
+async def test_a_rollback_that_was_written_without_an_answer_is_told(
+    script: Callable[[Script], None], answer: Exception
+) -> None:
+    world = World()
+    script(roll_back)
+    world.fail("status", answer, after=True)
+    loop = world.loop()
+    for _ in range(3):
+        await loop.tick()
+        world.deliver()
+    assert world.done.count("event RollBack") == 1
+    assert loop.rollbacks == 1
+
+
+async def test_a_rollback_waits_for_no_preflight(script: Callable[[Script], None]) -> None:
+    slots, answers = asyncio.Semaphore(2), asyncio.Event()
+    script(roll_back)
+
+    class Waiting(World):
+        async def facts(self, plan: Plan) -> WorkloadFacts:
+            await answers.wait()
+            raise Unavailable("not in this test")
+
+    preflight = MigrationPlanStatus(observed_generation=1, phase=Phase.PREFLIGHT, attempt=1)
+    worlds = [*(Waiting(status=preflight, uid=f"uid-{number}") for number in range(10)), World()]
+    loops = [world.loop() for world in worlds]
+    for loop in loops:
+        loop._ports = replace(loop._ports, slots=slots)
+    ticks = [asyncio.create_task(loop.tick()) for loop in loops]
+    await asyncio.wait_for(ticks[-1], 1)
+    assert worlds[-1].weight == 0
+    for tick in ticks[:-1]:
+        tick.cancel()
+    await asyncio.gather(*ticks, return_exceptions=True)
+
+
+async def test_what_was_prepared_for_another_name_or_by_another_clock_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(status=MigrationPlanStatus(observed_generation=1, phase=Phase.PREFLIGHT, attempt=1))
+    seen_for: list[float | None] = []
+
+    def decided(plan: Plan, seen: Observation, now: float) -> Decision:
+        seen_for.append(seen.prepared_for)
+        return Decision(plan.status, (Prepare(),) if seen.prepared_for is None else ())
+
+    monkeypatch.setattr(reconciler, "decide", decided)
+    loop = world.loop()
+    for step in (0.0, 11.0, -3600.0, 5.0):
+        world.now += step
+        await loop.tick()
+    world.spec["heroku"]["hostname"] = "other-1a2b3c.herokuapp.com"
+    world.edit(generation=2)
+    world.deliver()
+    await loop.tick()
+    assert seen_for == [None, 11.0, None, 5.0, None]
 
 
 async def test_a_block_is_noted_as_judged_once_whatever_becomes_of_the_write(script: Callable[[Script], None]) -> None:

@@ -517,7 +517,6 @@ class IstioTraffic:
     cache: RouteCache = field(default_factory=RouteCache)
     development: DevelopmentHeroku | None = None
     cluster_domain: str = "cluster.local"
-    confirms_share: bool = True
     # What the API server made of a spec of ours, where that is not the same: an admission webhook or a later version of
     # Istio's CRDs may fill in fields. Without it every pass would find a difference and write again.
     _answers: dict[_Key, tuple[Json, Json]] = field(default_factory=dict, init=False)

@@ -32,6 +32,7 @@ from cutover.adapters import reach
 from cutover.adapters.istio_adopt import probe_host, root_problem, writers_problem
 from cutover.adapters.masking import masked
 from cutover.api import v1alpha1
+from cutover.core.holds import HoldReason
 from cutover.core.observation import Plan, WorkloadFacts
 from cutover.ports import Conflict, Gone, Unavailable
 
@@ -259,7 +260,7 @@ class Cluster:
         if name:
             query["fieldSelector"] = f"metadata.name={name}"
         while True:
-            page = await self._request("list", resource, namespace, query=query)
+            page = await self._request("list", resource, namespace, query=query, urgent=bool(name))
             items += page["items"]
             following = page.get("metadata", {}).get("continue")
             if not following:
@@ -312,7 +313,7 @@ class Cluster:
         if body is not None:
             options["fieldManager"] = FIELD_MANAGER
         # Those of the weights, by name.
-        urgent = urgent or (resource == VIRTUAL_SERVICES and bool(name))
+        urgent = urgent or (bool(name) and (resource == VIRTUAL_SERVICES or (resource, verb) == (PLANS, "get")))
         if not urgent and time.monotonic() < self._wait_until:
             self.errors["throttled"] += 1
             raise Unavailable(f"{what}: {self._asked_to_wait}")
@@ -562,7 +563,10 @@ class KubernetesPlans:
             "status": status.to_wire(),
         }
         # What ends a rollback, after the route.
-        back = status.phase in (v1alpha1.Phase.ROLLING_BACK, v1alpha1.Phase.ROLLED_BACK)
+        back = (
+            status.phase in (v1alpha1.Phase.ROLLING_BACK, v1alpha1.Phase.ROLLED_BACK)
+            or status.reason == HoldReason.ROUTE_NOT_WRITTEN
+        )
         stored = await self._cluster.replace(PLANS, body, "status", urgent=back)
         written: str = stored["metadata"]["resourceVersion"]
         return written

@@ -117,7 +117,6 @@ class Model(BaseModel):
 
 #: One label of a DNS name, and names made of them.
 LABEL = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
-_DNSLABEL = rf"^{LABEL}$"
 DNS_NAME = rf"^{LABEL}(\.{LABEL})+$"
 OBJECT_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 GATEWAY_NAME = rf"^({LABEL}/)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"

@@ -277,7 +277,9 @@ class _Pass:
                     message = "the route is rolled back; reading what led to it"
                     return _Outcome(self.plan.status, "CatchingUp", message, requeue=1, route=False)
             return self.roll_back(status, "Resumed", "the route was rolled back before it could be written down")
-        if status.phase not in (Phase.ROLLING_BACK, Phase.ROLLED_BACK) and status.attempt != self.plan.spec.attempt:
+        unread = status.weight is not None and self.seen.traffic is None  # its route may be rolled back
+        over = status.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
+        if not over and not unread and status.attempt != self.plan.spec.attempt:
             # Raised while nothing was to be tried again: take note, so that it does not start a try by surprise later.
             status = status.model_copy(update={"attempt": self.plan.spec.attempt, "approved": None})
         if wished := self._wish(status):
