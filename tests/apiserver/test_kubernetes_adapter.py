@@ -242,10 +242,15 @@ async def test_a_kind_without_a_crd_is_told_from_a_missing_object(admin: Cluster
         await admin.get(Resource("nowhere.dev", "v1", "Thing", "things"), namespace, "x")
 
 
-async def test_credentials_that_are_not_accepted(admin: Cluster, namespace: str) -> None:
-    admin._api.configuration.api_key["BearerToken"] = "Bearer expired"
+async def test_credentials_that_are_not_accepted(stack: Stack, namespace: str, tmp_path: Path) -> None:
+    config = yaml.safe_load(stack.kubeconfig.read_text())
+    config["users"][0]["user"] = {"token": "expired"}
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(yaml.safe_dump(config))
+    cluster = await Cluster.connect(kubeconfig)
     with pytest.raises(Unavailable, match="does not accept the credentials"):
-        await admin.get(SERVICES, namespace, "x")
+        await cluster.get(SERVICES, namespace, "x")
+    await cluster.close()
 
 
 async def test_what_the_server_refuses_is_explained(admin: Cluster, namespace: str) -> None:
