@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from devstack import supervisor
 from devstack.api import fetch
 from devstack.stack import Stack
-from devstack.support import StackError
+from devstack.support import StackError, free_port
 from sandbox.manifests import ROOT
 
 _START_SECONDS, _END_SECONDS = 30.0, 20.0
@@ -60,7 +59,7 @@ class OperatorProcess:
             When it ends, or is not healthy in time.
         """
         if not self.metrics_port:
-            self.metrics_port, self.health_port = _free_port(), _free_port()
+            self.metrics_port, self.health_port = free_port(), free_port()
             self._stack.add_scrape_target("cutover", f"http://127.0.0.1:{self.metrics_port}/metrics")
         environment = {
             "PYTHONPATH": str(ROOT / "operator"),
@@ -141,10 +140,3 @@ class OperatorProcess:
             return fetch(f"http://127.0.0.1:{port}{path}")
         except OSError:
             return None
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
 from cutover.main import EXIT_LEASE_LOST
 from cutover.ports import Conflict, Unavailable
 from devstack.stack import Stack
+from devstack.support import free_port
 from sandbox.interposer import Interposer
 from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, chart_lease_rights, least_plan
 
@@ -172,7 +172,7 @@ class Process:
     """The operator as a process."""
 
     def __init__(self, kubeconfig: Path, namespace: str, log: Path) -> None:
-        self.health, self.metrics = _free_port(), _free_port()
+        self.health, self.metrics = free_port(), free_port()
         self.log = log
         environment = {
             "PATH": os.environ["PATH"],
@@ -279,10 +279,3 @@ def _get(url: str) -> str | None:
             return str(answer.read().decode())
     except (OSError, urllib.error.URLError):
         return None
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cutover.adapters.kubernetes import Cluster, KubernetesPlans
 from cutover.ports import Gone
+from devstack.support import free_port
 from sandbox import manifests
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ class Shard:
 
     def __init__(self, kubeconfig: Path, namespace: str, value: str, folder: Path) -> None:
         self.log = folder / f"{value}.log"
-        self._metrics, health = _free_port(), _free_port()
+        self._metrics, health = free_port(), free_port()
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(ROOT / "operator"),
@@ -159,10 +159,3 @@ def _until(what: str, condition: Callable[[], bool], seconds: float = 30) -> Non
     while not condition():
         assert time.monotonic() - started < seconds, f"not within {seconds:g} s: {what}"
         time.sleep(0.2)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port

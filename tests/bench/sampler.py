@@ -13,7 +13,6 @@ import asyncio
 import itertools
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -40,6 +39,7 @@ from cutover.core.series import Reading
 from cutover.ports import Target
 from cutover.sampler import Sampler
 from devstack.build import ensure_programs
+from devstack.support import free_port
 
 INTERVAL = 15
 NAMESPACE = "istio-ingress"
@@ -100,17 +100,11 @@ def _series(leg: str) -> Iterator[str]:
             yield f'istio_request_duration_milliseconds_bucket{{{labels},le="{bound}"}}'
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def prometheus(folder: Path, plans: int) -> Iterator[str]:
     """Run an exporter and a Prometheus that scrapes it; yield its URL."""
-    gateways = [_free_port() for _ in PODS]
-    port = _free_port()
+    gateways = [free_port() for _ in PODS]
+    port = free_port()
     config = {
         "scrape_configs": [
             {

@@ -21,7 +21,6 @@ import os
 import platform
 import re
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -43,6 +42,7 @@ from rich.console import Console
 from rich.table import Table
 
 from devstack.build import Programs
+from devstack.support import free_port
 from sandbox import manifests
 from sandbox.manifests import NAMESPACE, OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, ROOT, Json
 
@@ -157,7 +157,7 @@ class Bench:
         self.names = [service(number) for number in range(plans)]
         self.stack = ScaleStack(folder / "stack", scrape_interval_seconds=INTERVAL, log=say)
         self._argv = [str(program)] if program else ["-m", "cutover.main"]
-        self._control, self._metrics, self._health, *self._pods = (_free_port() for _ in range(3 + len(PODS)))
+        self._control, self._metrics, self._health, *self._pods = (free_port() for _ in range(3 + len(PODS)))
         self._gateway: subprocess.Popen[bytes] | None = None
         self._operator: subprocess.Popen[bytes] | None = None
         self._account = Path()
@@ -483,12 +483,6 @@ def aims(cost: Cost) -> Iterator[tuple[str, bool]]:
 def say(line: str) -> None:
     """Tell how far the bench is."""
     print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def main() -> int:

@@ -10,7 +10,6 @@ import asyncio
 import math
 import random
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -30,6 +29,7 @@ from cutover.core.blocks import Block, Counts
 from cutover.ports import Target
 from cutover.sampler import Sampler
 from devstack.build import ensure_programs
+from devstack.support import free_port
 
 LENGTH = 2
 INTERVAL = 0.5
@@ -131,12 +131,6 @@ class FakeGateway:
                 self._buckets[leg, bound] += milliseconds <= bound
             counts += Counts(code != "0", code == "503", 1, milliseconds > 250, milliseconds > 1000)
         return counts
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def job(name: str, gateways: Sequence[FakeGateway], **labels: str) -> dict[str, Any]:

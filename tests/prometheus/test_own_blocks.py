@@ -24,7 +24,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from test_blocks import RealPrometheus, free_port
+from test_blocks import RealPrometheus
 
 from cutover.adapters.prometheus import PrometheusClient
 from cutover.api.gates import BoundSlo, Mode, RatioSlo
@@ -34,6 +34,7 @@ from cutover.core.own import GateReading, OwnGate
 from cutover.core.verdicts import Verdict
 from cutover.own_queries import OwnQueries
 from cutover.ports import OwnTarget
+from devstack.support import free_port
 
 INTERVAL = 1.0
 LENGTH = 2

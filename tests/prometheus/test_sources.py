@@ -7,7 +7,6 @@ import datetime as dt
 import logging
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -27,6 +26,7 @@ from cutover.adapters.prometheus_sources import Sources
 from cutover.ports import QueryRefused, Unavailable
 from cutover.settings import PrometheusServers, read_servers, read_settings
 from devstack.build import ensure_programs
+from devstack.support import free_port
 
 PASSWORD = "correct-horse-9"
 #: bcrypt of it, in which form Prometheus wants it.
@@ -35,12 +35,6 @@ SERVER_NAME = "prometheus.internal"
 SECRETS = (PASSWORD, "t0ken-one", "t0ken-two", "PRIVATE KEY", "aws-s3cret", "aws-session", "pod-t0ken")
 #: What a plain Prometheus answers to anything.
 ANSWER = {"status": "success", "data": {"resultType": "vector", "result": []}}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Authority:

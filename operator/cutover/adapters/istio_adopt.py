@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from math import gcd
 from typing import Any
 
+from cutover.adapters.reach import qualified
 from cutover.api.v1alpha1 import Ownership
 from cutover.core.observation import Plan
 from cutover.core.revision import HEADER
@@ -393,7 +394,7 @@ def _reach_problems(spec: Mapping[str, Any], plan: Plan, gateways: Sequence[str]
     if more := sorted(hosts - wanted):
         yield f"it routes {', '.join(more)} too; add it to traffic.istio.hosts, or give it a VirtualService of its own"
     bound = {
-        gateway if "/" in gateway or gateway == "mesh" else f"{plan.namespace}/{gateway}"
+        gateway if gateway == "mesh" else qualified(gateway, plan.namespace)
         for gateway in spec.get("gateways") or ["mesh"]
     }
     if "mesh" in bound:

@@ -704,11 +704,7 @@ _ROUTE_PREFIX = "cutover-"
 
 def qualified_gateways(plan: Plan) -> tuple[str, ...]:
     """Return the plan's gateways as ``namespace/name``."""
-    return tuple(_qualified(name, plan.namespace) for name in plan.spec.traffic.istio.gateways)
-
-
-def _qualified(gateway: str, namespace: str) -> str:
-    return gateway if "/" in gateway else f"{namespace}/{gateway}"
+    return tuple(reach.qualified(name, plan.namespace) for name in plan.spec.traffic.istio.gateways)
 
 
 def route_name(plan: Plan) -> str:
@@ -775,7 +771,7 @@ def claimed_hosts(plan: Plan, virtual_services: list[Json]) -> dict[str, str]:
             continue
         spec = item.get("spec", {})
         # One without gateways is for sidecars only, as is the reserved gateway "mesh", which matches no name here.
-        if gateways.intersection(_qualified(gateway, namespace) for gateway in spec.get("gateways") or ()):
+        if gateways.intersection(reach.qualified(gateway, namespace) for gateway in spec.get("gateways") or ()):
             for host in hosts.intersection(host.lower() for host in spec.get("hosts") or ()):
                 claimed.setdefault(host, f"{namespace}/{name}")
     return claimed

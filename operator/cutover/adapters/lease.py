@@ -23,6 +23,7 @@ from kubernetes.aio.leaderelection.electionconfig import Config
 from kubernetes.aio.leaderelection.leaderelection import LeaderElection
 from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 
+from cutover.adapters.clocks import elapsed
 from cutover.adapters.kubernetes import connect, translate
 from cutover.ports import Conflict, Gone
 
@@ -57,14 +58,6 @@ class Timing:
 
 #: Not a setting: all that share a lease must agree on it.
 TIMING = Timing()
-
-#: Linux' monotonic clock stands still while the machine is suspended, and others take over meanwhile.
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def elapsed() -> float:
-    """Return the seconds since some moment, those in which the machine was suspended included."""
-    return time.clock_gettime(_CLOCK)
 
 
 class Leases(Protocol):

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 from pydantic_core import from_json
 
+from cutover.adapters.clocks import elapsed
 from cutover.adapters.masking import masked
 from cutover.adapters.prometheus_auth import CredentialsError, TlsVersion, tls_context, tls_reason, tls_version
 from cutover.core.ledger import shorten
@@ -43,8 +44,6 @@ _LONGEST_ROUND_TRIP = 1.0
 _CLOCK_WAS_SET = 0.1
 #: Seconds of skew, at least, by which a new measurement must differ to be taken over.
 _SKEW_STEP = 0.25
-#: Other than Linux have no such clock.
-_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class _TransientError(Exception):
@@ -122,11 +121,6 @@ class Skew:
     """
 
     ahead: float | None = None
-
-
-def steady() -> float:
-    """Return seconds of a clock that nobody sets; on Linux it goes on while the machine is suspended."""
-    return time.clock_gettime(_STEADY)
 
 
 @dataclass(slots=True, eq=False)
@@ -217,14 +211,14 @@ class PrometheusClient:
         self._breaker = _Breaker(cooldown)
         self._now = now
         if self._skew.ahead is None:
-            self._skew.ahead = now() - steady()
+            self._skew.ahead = now() - elapsed()
         self._connections: _Connections | None = None
 
     @property
     def skew(self) -> float:
         """Seconds by which the server's clock is ahead of the operator's, as that is now."""
         assert self._skew.ahead is not None
-        return self._skew.ahead - (self._now() - steady())
+        return self._skew.ahead - (self._now() - elapsed())
 
     async def query(self, promql: str, at: float) -> Result:
         """Evaluate an expression.
@@ -291,12 +285,12 @@ class PrometheusClient:
         """
         self.asked = False
         async with self._slots, self._breaker.turn():
-            wall, began = self._now(), steady()
+            wall, began = self._now(), elapsed()
             try:
                 result = await self._attempt("query", {"query": "vector(time())"})
             except _TransientError as error:
                 raise Unavailable(str(error)) from error
-            round_trip = steady() - began
+            round_trip = elapsed() - began
         if round_trip > _LONGEST_ROUND_TRIP or abs(self._now() - wall - round_trip) > _CLOCK_WAS_SET:
             return
         try:

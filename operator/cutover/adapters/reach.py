@@ -25,6 +25,11 @@ def covers(pattern: str, host: str) -> bool:
     return host.endswith(pattern[1:]) if pattern.startswith("*") else pattern == host
 
 
+def qualified(gateway: str, namespace: str) -> str:
+    """Return a Gateway's ``namespace/name``, as an object of a namespace names it."""
+    return gateway if "/" in gateway else f"{namespace}/{gateway}"
+
+
 def serves(server: Mapping[str, Any], host: str, namespace: str | None = None, *, of: str = "") -> bool:
     """Tell whether a Gateway's server takes requests for a host from VirtualServices of a namespace.
 
@@ -116,13 +121,13 @@ def others_hosts(
     gateways
         The plan's Gateways that exist, by ``namespace/name``.
     """
-    named = {name if "/" in name else f"{plan.namespace}/{name}" for name in plan.spec.traffic.istio.gateways}
+    named = {qualified(name, plan.namespace) for name in plan.spec.traffic.istio.gateways}
     taken: dict[str, str] = {}
     for item in virtual_services:
         namespace, spec = item["metadata"]["namespace"], item.get("spec") or {}
         if namespace == plan.namespace:
             continue
-        common = {name if "/" in name else f"{namespace}/{name}" for name in spec.get("gateways") or ()} & named
+        common = {qualified(name, namespace) for name in spec.get("gateways") or ()} & named
         for pattern in spec.get("hosts") or () if common else ():
             shared = pattern == "*" or any(name.split("/", 1)[0] == namespace for name in common)
             for host in plan.spec.traffic.istio.hosts:
