@@ -332,8 +332,11 @@ def main() -> None:
     configure_logging(settings.log_level)
     if settings.kubeconfig is not None:
         os.environ["KUBECONFIG"] = str(settings.kubeconfig)  # where Kopf looks
-    with contextlib.suppress(asyncio.CancelledError):  # a signal, before Kopf handles them
-        asyncio.run(run(settings, servers, receivers))
+    try:
+        with contextlib.suppress(asyncio.CancelledError):  # a signal, before Kopf handles them
+            asyncio.run(run(settings, servers, receivers))
+    except SettingsError as error:
+        sys.exit(f"settings: {error}")
 
 
 if __name__ == "__main__":

@@ -61,3 +61,17 @@ async def test_it_is_not_done_faster_for_being_refused(settings: Settings, monke
     for _ in range(3):
         await login()
     assert time.monotonic() - began >= 0.4
+
+
+@pytest.mark.parametrize("text", [None, "", "clusters: [", "just words"])
+def test_a_kubeconfig_that_cannot_be_used_is_said_in_one_line(
+    text: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    if text is not None:
+        kubeconfig.write_text(text)
+    monkeypatch.setenv("CUTOVER_PROMETHEUS_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("CUTOVER_METRICS_PORT", "0")
+    monkeypatch.setenv("CUTOVER_KUBECONFIG", str(kubeconfig))
+    with pytest.raises(SystemExit, match=r"^settings: CUTOVER_KUBECONFIG: .*kubeconfig: "):
+        main.main()

@@ -35,6 +35,7 @@ from cutover.api import v1alpha1
 from cutover.core.holds import HoldReason
 from cutover.core.observation import Plan, WorkloadFacts
 from cutover.ports import Conflict, Gone, Unavailable
+from cutover.settings import SettingsError
 
 logger = logging.getLogger(__name__)
 
@@ -132,6 +133,9 @@ SERVICE_ENTRIES = Resource("networking.istio.io", "v1", "ServiceEntry", "service
 DESTINATION_RULES = Resource("networking.istio.io", "v1", "DestinationRule", "destinationrules")
 
 
+#: What reading credentials raises. The library takes for granted that a file, which may be half written, is a kubeconfig.
+_UNREADABLE = (OSError, kubernetes_config.ConfigException, yaml.YAMLError, AttributeError, KeyError, TypeError)
+
 #: Status, headers, body.
 _Answer = tuple[int, Mapping[str, str], bytes]
 #: The limit is that of the whole request, with the credentials and all attempts.
@@ -152,11 +156,17 @@ async def connect(kubeconfig: Path | None = None, connections: int = CONNECTIONS
 
     Raises
     ------
-    kubernetes.aio.config.ConfigException
-        Where there is neither.
+    SettingsError
+        Where there is neither, or it cannot be read.
     """
     configuration = Configuration()
-    await _load(configuration, kubeconfig)
+    try:
+        await _load(configuration, kubeconfig)
+    except _UNREADABLE as error:
+        where = (
+            f"CUTOVER_KUBECONFIG: {kubeconfig}" if kubeconfig else "no CUTOVER_KUBECONFIG, and not in a cluster's Pod"
+        )
+        raise SettingsError(f"{where}: {error}") from error
     # The checkpoints of all plans come at once. A TLS connection for each would cost more than they do.
     configuration.connection_pool_maxsize = connections
     return ApiClient(configuration)
@@ -415,7 +425,7 @@ class Cluster:
         before = await _token(api.configuration)
         try:
             await self._login(api.configuration)
-        except (OSError, kubernetes_config.ConfigException, yaml.YAMLError) as error:
+        except _UNREADABLE as error:
             raise _CredentialsError(str(error)) from error
         return await _token(api.configuration) != before
 
