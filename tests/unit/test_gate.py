@@ -175,7 +175,7 @@ def test_warm_up_counts_only_for_alive() -> None:
 def test_a_block_from_before_the_share_was_observed_is_not_judged() -> None:
     before = Evidence(last_end=0)
     after = feed(before, [(leg(900), leg(100, errors=100))], start=0, observed_at=5)
-    assert after == replace(before, last_end=15)
+    assert after == before._replace(last_end=15)
 
 
 def test_a_block_is_counted_once() -> None:
@@ -204,20 +204,20 @@ def test_short_blocks_are_judged_as_long_ones() -> None:
 
 @pytest.mark.parametrize(("blocks", "caps"), [(1, 1), (2, 2), (4, 4)])
 def test_one_interval_earns_at_most_one_cap(blocks: int, caps: float) -> None:
-    before = replace(Evidence(), harm={"errors": (1.0, 1.0, 1.0, 1.0)})
+    before = Evidence(harm={"errors": (1.0, 1.0, 1.0, 1.0)})
     thin = [(leg(15 / blocks), leg(500))] * (blocks - 1)
     after = feed(before, [*thin, (leg(30), leg(500, errors=500))], weight=50, next_weight=100)
     assert max(after.harm["errors"]) == pytest.approx(math.exp(caps * CAP), rel=0.05)
 
 
 def test_a_thin_leg_earns_less() -> None:
-    before = replace(Evidence(), harm={"errors": (1.0, 1.0, 1.0, 1.0)})
+    before = Evidence(harm={"errors": (1.0, 1.0, 1.0, 1.0)})
     earned = [max(feed(before, [(leg(1000), leg(n, errors=n))], weight=50).harm["errors"]) for n in (49, 50)]
     assert earned == pytest.approx([math.exp(0.8 * CAP), math.exp(CAP)], rel=0.05)
 
 
 def test_safety_has_a_cap_of_its_own() -> None:
-    before = replace(Evidence(), safety={"errors": (1.0, 0.0, 0.0, 0.0)}, safety_money=0.0)
+    before = Evidence(safety={"errors": (1.0, 0.0, 0.0, 0.0)}, safety_money=0.0)
     after = feed(before, [(leg(90_000), leg(10_000))])
     assert after.safety["errors"][0] == pytest.approx(math.exp(math.log(100) / 4))
 
@@ -239,7 +239,7 @@ def test_a_late_regression_is_found_as_fast_as_an_early_one() -> None:
 
 def test_a_thin_control_is_tempered() -> None:
     block = (leg(100), leg(100, errors=8))
-    before = replace(Evidence(), harm={"errors": (0.0, 1.0, 0.0, 0.0)})
+    before = Evidence(harm={"errors": (0.0, 1.0, 0.0, 0.0)})
     full = feed(before, [block], weight=50, next_weight=75)
     half = feed(before, [block], weight=51, next_weight=75)
     cap = math.log(full.harm["errors"][1])
@@ -284,7 +284,7 @@ def test_what_is_not_proven_yet_does_not() -> None:
     evidence = feed(Evidence(), [(leg(900), leg(100))])
     assert not evidence.proven
     # Not even where the last minutes speak for it: a wager with a limit of its losses would be no wager.
-    after = feed(replace(evidence, lately=(leg(90_000), leg(10_000))), [(leg(900), CLUMPED)])
+    after = feed(evidence._replace(lately=(leg(90_000), leg(10_000))), [(leg(900), CLUMPED)])
     assert sum(after.safety["errors"]) < 1e-3
 
 
@@ -307,8 +307,8 @@ def test_clumps_of_both_legs_leave_a_proof_and_those_of_eks_alone_do_not() -> No
 
 
 def test_while_the_last_minutes_speak_against_it_nothing_is_gained() -> None:
-    evidence = replace(proven(), lately=(leg(9000), leg(1000, errors=50)), safety_money=0.0)
-    evidence = replace(evidence, safety={"errors": (0.0, 0.0, 0.0, 3.0)})
+    evidence = proven()._replace(lately=(leg(9000), leg(1000, errors=50)), safety_money=0.0)
+    evidence = evidence._replace(safety={"errors": (0.0, 0.0, 0.0, 3.0)})
     after = feed(evidence, [(leg(900), leg(100))] * 5)
     assert after.safety["errors"][3] == 3.0
     assert feed(after, [(leg(900), leg(100))] * 60).safety["errors"][3] == 20.0
@@ -344,7 +344,7 @@ def test_a_proof_is_of_one_step_and_goes_with_its_bags() -> None:
     assert evidence.proven == {"errors", "slow", "verySlow"}
     assert not begin_step(evidence).proven
     assert begin_step(evidence).lately == (Counts(), Counts())
-    dropped = feed(replace(evidence, safety={}, safety_money=1.0), [(leg(900), leg(100))])
+    dropped = feed(evidence._replace(safety={}, safety_money=1.0), [(leg(900), leg(100))])
     assert not dropped.proven
 
 
@@ -470,13 +470,13 @@ def test_impossible_counts_are_a_gap(eks: Counts) -> None:
     before = feed(Evidence(), [(WELL, WELL)], weight=50)
     for block in ((WELL, eks), (eks, WELL)):
         after = feed(before, [block], weight=50)
-        assert after == replace(before, gaps=1, last_end=after.last_end)
+        assert after == before._replace(gaps=1, last_end=after.last_end)
 
 
 def test_an_unusable_block_is_a_gap() -> None:
     before = feed(Evidence(), [(leg(900), leg(100))])
     after = feed(before, [(leg(900), leg(0))] * 10, gap="missed scrape")
-    assert after == replace(before, gaps=10, last_end=after.last_end)
+    assert after == before._replace(gaps=10, last_end=after.last_end)
 
 
 def test_nothing_is_judged_at_weight_zero() -> None:
@@ -822,8 +822,8 @@ def test_a_leg_without_events_is_no_dead_leg() -> None:
 def own(harm: float, *, safe: bool = True, enforced: bool = True) -> Judgement:
     """A judgement of an own ratio with that evidence of harm."""
     rules = replace(OWN, metrics=(replace(OWN.metrics[0], enforced=enforced),))
-    evidence = replace(
-        Evidence(safety_money=0.0),
+    evidence = Evidence(
+        safety_money=0.0,
         harm_purse=Purse(0, 0),
         harm={"errors": (harm, 0.0, 0.0, 0.0)},
         observed={"errors": (harm, 0.0, 0.0, 0.0)},
@@ -907,7 +907,7 @@ def test_what_was_counted_for_weeks_does_not_swallow_the_next_block() -> None:
     long = Evidence.start(Counts(200_000_000, 200_000, 200_000_000, 2_000_000, 20_000))
     kept = Evidence.load(json.loads(json.dumps(long.dump())))
     for _ in range(100):
-        kept = replace(kept, reference=kept.reference + Counts(400, 1, 400, 20, 1))
+        kept = kept._replace(reference=kept.reference + Counts(400, 1, 400, 20, 1))
         kept = Evidence.load(json.loads(json.dumps(kept.dump())))
     assert kept.reference == Counts(200_040_000, 200_100, 200_040_000, 2_002_000, 20_100)
 

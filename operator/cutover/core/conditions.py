@@ -63,10 +63,14 @@ def _condition(
     before: Condition | None, kind: str, *, truth: bool, reason: str, message: str, generation: int, now: datetime
 ) -> Condition:
     status = "True" if truth else "False"
-    since = before.last_transition_time if before is not None and before.status == status else now
+    since = now
+    if before is not None and before.status == status:
+        since = before.last_transition_time
+        if (before.reason, before.message, before.observed_generation) == (reason, message, generation):
+            return before  # most of them, at each pass
     return Condition(
         type=kind,
-        status="True" if truth else "False",
+        status=status,
         reason=reason,
         message=message,
         last_transition_time=since,

@@ -885,7 +885,7 @@ class _Pass:
         if traffic is None or traffic.current or not traffic.foreign or checkpoint is None:
             return status
         message = f"the route was edited by {', '.join(traffic.foreign)} (not its weights); put back"
-        evidence = replace(load_evidence(checkpoint), safety={}, safety_money=1.0)
+        evidence = load_evidence(checkpoint)._replace(safety={}, safety_money=1.0)
         return status.model_copy(
             update={
                 "checkpoint": checkpoint.model_copy(update={"evidence": dump_evidence(evidence)}),

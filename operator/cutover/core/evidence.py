@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from cutover.core.blocks import Counts
 
@@ -103,17 +104,17 @@ def bet(
         The most that one block may take away, in nats. Raising a factor is **not** fair: with a limit this is no wager
         any more, and may only decide whether something that was proven before still stands.
     """
-    moved = (
+    moved = [
         min(top, money * math.exp(max(-most_lost, min(cap, log / temper))))
         for money, log in zip(bag, log_factors, strict=True)
-    )
-    return tuple(money if money >= DUST else 0.0 for money in moved)
+    ]
+    return tuple([money if money >= DUST else 0.0 for money in moved])
 
 
 def add(bag: Bag, money: float) -> Bag:
     """Spread fresh money evenly over the bag."""
     share = money / len(bag)
-    return tuple(part + share for part in bag)
+    return tuple([part + share for part in bag])
 
 
 def empty(parts: int) -> Bag:
@@ -194,9 +195,13 @@ class Recent:
     eks: Counts
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+_NO_BAGS: Mapping[str, Bag] = MappingProxyType({})
+
+
+class Evidence(NamedTuple):
     """Everything that the judge remembers. Immutable; treat the mappings as such.
+
+    A tuple, as each block makes a dozen of them, and a dataclass of so many fields takes seven times as long to replace.
 
     Parameters
     ----------
@@ -233,9 +238,9 @@ class Evidence:
 
     alive: Bag = (0.0,) * len(DEAD)
     heroku: Bag = (0.0,) * len(DEAD)
-    harm: Mapping[str, Bag] = field(default_factory=dict)
-    safety: Mapping[str, Bag] = field(default_factory=dict)
-    observed: Mapping[str, Bag] = field(default_factory=dict)
+    harm: Mapping[str, Bag] = _NO_BAGS
+    safety: Mapping[str, Bag] = _NO_BAGS
+    observed: Mapping[str, Bag] = _NO_BAGS
     alive_purse: Purse = _ALIVE_UNTOUCHED
     heroku_purse: Purse = _ALIVE_UNTOUCHED
     harm_purse: Purse = _UNTOUCHED

@@ -371,8 +371,7 @@ class OwnGate:
 
 def begin_step(evidence: Evidence) -> Evidence:
     """Return the evidence with which a new step starts: safety is earned anew, harm stays known."""
-    return replace(
-        evidence,
+    return evidence._replace(
         safety={},
         safety_money=1.0,
         proven=frozenset(),
@@ -393,7 +392,7 @@ def learn(evidence: Evidence, block: Block, rules: GateRules = _USUAL) -> Eviden
     """Take in one block from before the first step: what is normal for Heroku. It is evidence of nothing else."""
     if not block.usable or block.end <= evidence.last_end or not _plausible(block.heroku) or not block.heroku.requests:
         return evidence
-    return replace(_remember(evidence, block, rules=rules, weight=0), last_end=block.end)
+    return _remember(evidence, block, rules=rules, weight=0)._replace(last_end=block.end)
 
 
 def consume(
@@ -423,19 +422,18 @@ def consume(
     _check_weights(weight, next_weight)
     if not block.end > evidence.last_end:
         return evidence
-    evidence = replace(evidence, last_end=block.end)
+    evidence = evidence._replace(last_end=block.end)
     if weight <= 0 or block.start < observed_at:
         return evidence
     if not (block.usable and block.end > block.start and _plausible(block.heroku) and _plausible(block.eks)):
-        return replace(evidence, gaps=evidence.gaps + 1)
+        return evidence._replace(gaps=evidence.gaps + 1)
 
     # Whether to bet on safety must be known before the block, or the choice itself would be a bet.
     trusted = not (rules.legs and _both_unhealthy(evidence))
     evidence = _wager_alive(evidence, block, rules=rules, weight=weight)
     evidence = _pay_in(evidence, block, rules)
     if block.start >= observed_at + rules.warm_up_seconds:
-        evidence = replace(
-            evidence,
+        evidence = evidence._replace(
             pool=(evidence.pool[0] + block.heroku, evidence.pool[1] + block.eks),
             pool_seconds=evidence.pool_seconds + block.end - block.start,
         )
@@ -609,8 +607,7 @@ def _wager_alive(evidence: Evidence, block: Block, *, rules: GateRules, weight: 
     alive_purse, alive_money = evidence.alive_purse.draw(first=first, intervals=1.0)
     heroku_purse, heroku_money = evidence.heroku_purse.draw(first=first, intervals=1.0)
     odds = weight / (100.0 - weight)
-    return replace(
-        evidence,
+    return evidence._replace(
         alive=_bet_dead(
             wager.add(evidence.alive, alive_money), eks, heroku, odds, temper=2.0 if weight > 50 else 1.0, rules=rules
         ),
@@ -664,7 +661,7 @@ def _pay_in(evidence: Evidence, block: Block, rules: GateRules) -> Evidence:
             harm[rule.name] = wager.add(_bag(harm, rule.name, WORSE), money * rules.share(rule))
         else:
             observed[rule.name] = wager.add(_bag(evidence.observed, rule.name, WORSE), money)
-    return replace(evidence, harm=harm, observed=observed, harm_purse=purse)
+    return evidence._replace(harm=harm, observed=observed, harm_purse=purse)
 
 
 def _own_wealth(evidence: Evidence, rule: MetricRule, rules: GateRules) -> float:
@@ -706,10 +703,10 @@ def _wager_metrics(
             bags = harm if rule.enforced else observed
             most = max(harm_cap, dead_cap) if rule.name == "errors" else harm_cap
             bags[rule.name] = wager.bet(_bag(bags, rule.name, WORSE), worse, cap=most, temper=temper)
-    evidence = replace(evidence, harm=harm, observed=observed)
+    evidence = evidence._replace(harm=harm, observed=observed)
     if trusted:
         evidence = _wager_safety(evidence, rules=rules, weight=weight, next_weight=next_weight, cap=cap)
-    return replace(evidence, pool=(Counts(), Counts()), pool_seconds=0.0)
+    return evidence._replace(pool=(Counts(), Counts()), pool_seconds=0.0)
 
 
 def _wager_safety(evidence: Evidence, *, rules: GateRules, weight: float, next_weight: float, cap: float) -> Evidence:
@@ -751,7 +748,7 @@ def _wager_safety(evidence: Evidence, *, rules: GateRules, weight: float, next_w
         safety[rule.name] = bag
         if left + sum(bag) >= rules.safety_limit:
             proven |= {rule.name}
-    return replace(evidence, safety=safety, safety_money=left, proven=proven, lately=lately)
+    return evidence._replace(safety=safety, safety_money=left, proven=proven, lately=lately)
 
 
 def _faded(counts: Counts, kept: float) -> Counts:
@@ -801,8 +798,7 @@ def _remember(evidence: Evidence, block: Block, *, rules: GateRules, weight: flo
     if not (rules.legs and _sick(_recent_sum((*left, *kept))[0], reference)):
         for slot in left:
             reference += slot.heroku
-    evidence = replace(
-        evidence,
+    evidence = evidence._replace(
         total=(evidence.total[0] + heroku, evidence.total[1] + eks),
         total_seconds=evidence.total_seconds + seconds,
         blocks=evidence.blocks + 1,
@@ -813,9 +809,8 @@ def _remember(evidence: Evidence, block: Block, *, rules: GateRules, weight: flo
     if weight >= 100 or not rules.legs:
         return evidence
     if heroku.requests > 0:
-        return replace(evidence, silent_seconds=0.0, silent_expected=0.0)
-    return replace(
-        evidence,
+        return evidence._replace(silent_seconds=0.0, silent_expected=0.0)
+    return evidence._replace(
         silent_seconds=evidence.silent_seconds + seconds,
         silent_expected=evidence.silent_expected + eks.requests * (100.0 - weight) / weight,
     )

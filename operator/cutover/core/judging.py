@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from functools import lru_cache
+
+from pydantic_core import from_json, to_json
 
 from cutover.api.v1alpha1 import Checkpoint, Share
 from cutover.core import gate
@@ -93,14 +94,14 @@ def load_evidence(checkpoint: Checkpoint) -> Evidence:
 def load(text: str) -> Evidence:
     """Read the judge's state from its JSON; unreadable or empty it is that of the beginning."""
     try:
-        return Evidence.load(json.loads(text)) if text else Evidence()
-    except (ValueError, RecursionError):
+        return Evidence.load(from_json(text)) if text else Evidence()
+    except ValueError:
         return Evidence()
 
 
 def dump_evidence(evidence: Evidence) -> str:
     """Write the judge's state for a checkpoint: one line, as people have no use for it in ``kubectl describe``."""
-    return json.dumps(evidence.dump(), separators=(",", ":"))
+    return to_json(evidence.dump()).decode()
 
 
 def share(checkpoint: Checkpoint, evidence: Evidence, now: float) -> Share | None:

@@ -192,7 +192,7 @@ def _of_use(before: OwnEvidence, own: OwnGate) -> gate.Evidence:
     if before.about.split("-")[0] != own.about.split("-")[0]:
         return gate.Evidence()
     # Other limits: what is normal for Heroku stays, and so does what was spent of the money.
-    return replace(gate.begin_step(evidence), harm={}, observed={})
+    return gate.begin_step(evidence)._replace(harm={}, observed={})
 
 
 def begin_step(own: Iterable[OwnEvidence]) -> tuple[OwnEvidence, ...]:
