@@ -33,9 +33,9 @@ from cutover.core.baseline import LEAST_REQUESTS, choose_thresholds
 from cutover.core.blocks import Block
 from cutover.core.observation import Plan
 from cutover.core.rules import thresholds, thresholds_wanted
-from cutover.core.series import REACH_IN_SCRAPES, Reading, Result
-from cutover.ports import Prometheus, Target, Unavailable
-from cutover.sampler import LONGEST_REPLAY, Sampler, Understood, best_phase, blocks_of, heroku_samples
+from cutover.core.series import REACH_IN_SCRAPES, Counter, Reading, Result
+from cutover.ports import Prometheus, Target, Unavailable, Understood
+from cutover.sampler import LONGEST_REPLAY, Sampler, best_phase, blocks_of, heroku_samples
 from cutover.settings import PrometheusServer, PrometheusServers, SettingsError, read_servers, read_settings
 
 #: Exit codes: the plan's rate is not contradicted, there is no forecast, it is exceeded.
@@ -49,6 +49,7 @@ NICENESS = 10
 _DAY = 86_400.0
 
 OnProgress = Callable[[str, int, int], None]
+_Samples = tuple[Result, Sequence[Counter], Sequence[Counter]]
 
 
 # --- for the operator ------------------------------------------------------------------------------------------------
@@ -234,7 +235,7 @@ async def read_record(
 
 
 def _cut(
-    samples: tuple[Result, Result, Result], target: Target, *, start: float, end: float, interval: float
+    samples: _Samples, target: Target, *, start: float, end: float, interval: float
 ) -> tuple[list[Block], dict[str, list[Block]]]:
     """Cut the blocks of all gateways together, and of each: they end just after the scrapes, as live ones do."""
     with Understood():
@@ -253,13 +254,20 @@ def _cut(
     return cut_all(all_of_them), {name: cut_all(reading) for name, reading in by_gateway.items()}
 
 
-def _by_gateway(samples: tuple[Result, Result, Result]) -> dict[str, tuple[Result, Result, Result]]:
-    found: dict[str, tuple[list[Any], list[Any], list[Any]]] = {}
-    for which, result in enumerate(samples):
-        for item in result:
-            labels: Mapping[str, str] = item["metric"]
-            name = labels.get("pod") or labels.get("instance", "")
-            found.setdefault(name, ([], [], []))[which].append(item)
+def _by_gateway(samples: _Samples) -> dict[str, _Samples]:
+    found: dict[str, tuple[list[Mapping[str, Any]], list[Counter], list[Counter]]] = {}
+
+    def parts(pod: str, instance: str) -> tuple[list[Mapping[str, Any]], list[Counter], list[Counter]]:
+        return found.setdefault(pod or instance, ([], [], []))
+
+    presence, requests, buckets = samples
+    for item in presence:
+        labels: Mapping[str, str] = item["metric"]
+        parts(labels.get("pod", ""), labels.get("instance", ""))[0].append(item)
+    for counter in requests:
+        parts(counter.metric.pod, counter.metric.instance)[1].append(counter)
+    for counter in buckets:
+        parts(counter.metric.pod, counter.metric.instance)[2].append(counter)
     return {name: parts for name, parts in found.items() if parts[1]}
 
 

@@ -14,14 +14,16 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TypeVar
 
 from cutover.core.blocks import Block
 from cutover.core.observation import Histogram, Samples
 from cutover.core.series import (
     REACH_IN_SCRAPES,
+    Counter,
     Reading,
     Result,
     Source,
@@ -32,7 +34,7 @@ from cutover.core.series import (
     milliseconds,
     source_of,
 )
-from cutover.ports import Clock, Prometheus, Target, Unavailable
+from cutover.ports import Clock, Prometheus, Target, Unavailable, Understood
 
 _logger = logging.getLogger(__name__)
 
@@ -63,6 +65,8 @@ _SAME_TIME = 0.25
 #: Up to this age a histogram is added up exactly, from samples; then Prometheus adds it up, which extrapolates a little.
 _EXACT_HISTOGRAM = 900.0
 _LONGEST_HISTOGRAM = 24 * 3600.0
+
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True, eq=False)
@@ -253,7 +257,7 @@ class Sampler:
         if end - start <= _EXACT_HISTOGRAM:
             window = end - start + self._reach
             presence, buckets = await asyncio.gather(
-                self._query(_up(target.gateway_namespaces), window, end), self._query(selector, window, end)
+                self._presence(target.gateway_namespaces, window, end), self._counters(selector, window, end)
             )
             with Understood():
                 reading = Reading()
@@ -262,7 +266,8 @@ class Sampler:
                 namespaces = target.gateway_namespaces
                 bounds = cumulative(reading, target.heroku, namespaces, start=start, end=end, reach=self._reach)
         else:
-            result = await self._ask(f"sum by (le) (increase({selector}[{milliseconds(end - start)}]))", end)
+            expression = f"sum by (le) (increase({selector}[{milliseconds(end - start)}]))"
+            result = await self._asked(self._prometheus.query(expression, end))
             with Understood():
                 for item in result:
                     bound = float(item["metric"]["le"])
@@ -358,7 +363,8 @@ class Sampler:
         namespaces = sorted({name for feed in self._feeds.values() for name in feed.target.gateway_namespaces})
         selector = _selector("istio_requests_total", matcher("source_workload_namespace", namespaces))
         self._find_phase_at = self._clock.now() + _RETRY_SECONDS
-        found = await self._ask(f"max by (instance, pod) (timestamp({selector}))", now)
+        newest = f"max by (instance, pod) (timestamp({selector}))"
+        found = await self._asked(self._prometheus.query(newest, now))
         with Understood():
             scrapes = [float(item["value"][1]) for item in found]
         phase = best_phase(scrapes, self._scrape_interval)
@@ -421,7 +427,7 @@ class Sampler:
         try:
             # Presence before counters: what it has of a scrape, they have, too.
             seen = min(self.now(), last + self.settle + self._scrape_interval)
-            presence = await self._query(_up(namespaces), seen - start + self._reach, seen)
+            presence = await self._presence(namespaces, seen - start + self._reach, seen)
             with Understood():
                 put_off = self._put_off(presence, length, last)
         except Unavailable as outage:
@@ -470,7 +476,7 @@ class Sampler:
     async def _read(self, targets: Sequence[Target], start: float, end: float, presence: Result) -> Reading:
         selectors = _counters(targets, {leg for target in targets for leg in (target.heroku, target.eks)})
         window = end - start + self._reach
-        answers = [await self._query(selector, window, end) for selector in selectors]
+        answers = [await self._counters(selector, window, end) for selector in selectors]
         with Understood():
             return Reading.of_answers(presence, *answers)
 
@@ -514,13 +520,16 @@ class Sampler:
                 feed.error_since = self.now()
                 self._on_samples(key)
 
-    async def _query(self, selector: str, window: float, at: float) -> Result:
-        return await self._ask(f"{selector}[{milliseconds(window)}]", at)
+    async def _presence(self, namespaces: Sequence[str], window: float, at: float) -> Result:
+        return await self._asked(self._prometheus.query(_range(_up(namespaces), window), at))
 
-    async def _ask(self, promql: str, at: float) -> Result:
+    async def _counters(self, selector: str, window: float, at: float) -> Sequence[Counter]:
+        return await self._asked(self._prometheus.counters(_range(selector, window), at))
+
+    async def _asked(self, answer: Awaitable[_T]) -> _T:
         self.queries += 1
         try:
-            result = await self._prometheus.query(promql, at)
+            result = await answer
         except Unavailable:
             self.errors += 1
             raise
@@ -664,7 +673,7 @@ def best_phase(scrapes: Sequence[float], interval: float) -> float | None:
 
 async def heroku_samples(
     prometheus: Prometheus, target: Target, *, start: float, end: float, reach: float
-) -> tuple[Result, Result, Result]:
+) -> tuple[Result, Sequence[Counter], Sequence[Counter]]:
     """Return what a plan's Heroku leg is cut from, for a time that may be long ago.
 
     Parameters
@@ -688,12 +697,12 @@ async def heroku_samples(
     Unavailable
         If Prometheus does not answer.
     """
-    window = f"[{milliseconds(end - start + reach)}]"
+    window = end - start + reach
     requests, buckets = _counters([target], [target.heroku])
     return (
-        await prometheus.query(_up(target.gateway_namespaces) + window, end),
-        await prometheus.query(requests + window, end),
-        await prometheus.query(buckets + window, end),
+        await prometheus.query(_range(_up(target.gateway_namespaces), window), end),
+        await prometheus.counters(_range(requests, window), end),
+        await prometheus.counters(_range(buckets, window), end),
     )
 
 
@@ -711,17 +720,6 @@ def blocks_of(reading: Reading, target: Target, *, start: float, end: float, len
         length=length,
         reach=reach,
     )
-
-
-class Understood:
-    """Turns the errors of an answer of another shape into Unavailable."""
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, KeyError | TypeError | ValueError):
-            raise Unavailable("Prometheus' answer is not understood: is the metric Istio's?") from error
 
 
 def _legs(target: Target) -> tuple[object, ...]:
@@ -750,6 +748,10 @@ def _counters(targets: Sequence[Target], destinations: Iterable[str]) -> tuple[s
         _selector("istio_requests_total", *common),
         _selector("istio_request_duration_milliseconds_bucket", *common, bounds_matcher(bounds)),
     )
+
+
+def _range(selector: str, window: float) -> str:
+    return f"{selector}[{milliseconds(window)}]"
 
 
 def _up(namespaces: Sequence[str]) -> str:

@@ -23,6 +23,7 @@ from cryptography.x509.oid import NameOID
 
 from cutover.adapters.prometheus import PrometheusClient
 from cutover.adapters.prometheus_sources import Sources
+from cutover.core.series import Counter
 from cutover.ports import QueryRefused, Unavailable
 from cutover.settings import PrometheusServers, read_servers, read_settings
 from devstack.build import ensure_programs
@@ -236,6 +237,30 @@ async def test_prefix_and_both_kinds_of_queries(prefixed: RealPrometheus) -> Non
     wrong = PrometheusClient(f"http://127.0.0.1:{prefixed.port}")
     assert "HTTP 404" in await problem(wrong)
     await wrong.close()
+
+
+@pytest.mark.parametrize("quick", [True, False])
+async def test_counters_are_what_a_query_gives(
+    prefixed: RealPrometheus, monkeypatch: pytest.MonkeyPatch, *, quick: bool
+) -> None:
+    spelt = ["7", "0.1", "1e21", "-2e-7", "NaN", "-Inf"] + ["Inf"] * (not quick)
+    parts = (
+        f'label_replace(label_replace(vector({value}), "destination_service", "{number}", "", ""), "a", "b", "", "")'
+        for number, value in enumerate(spelt)
+    )
+    promql, at = f"({' or '.join(parts)})[30s:15s]", time.time() // 15 * 15
+    client = PrometheusClient(f"http://127.0.0.1:{prefixed.port}/tools/prometheus/")
+    result = await client.query(promql, at)
+    if quick:  # as nearly all answers are: not the long way
+        monkeypatch.setattr(client, "_result", None)
+    counters = await client.counters(promql, at)
+    await client.close()
+    assert len(counters) == len(spelt)
+    assert repr(counters) == repr([Counter.of(item) for item in result])
+    read = {counter.metric.destination_service: counter.values for counter in counters}
+    assert repr([read[str(number)] for number in range(len(spelt))]) == repr(
+        [[(at - 15, float(value)), (at, float(value))] for value in spelt]
+    )
 
 
 @pytest.mark.parametrize(

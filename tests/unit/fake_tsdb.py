@@ -8,7 +8,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from cutover.ports import Unavailable
+from cutover.core.series import Counter as Counted
+from cutover.ports import Unavailable, Understood
 
 HEROKU = "acme-pdf.herokuapp.com"
 EKS = "pdf.shop.svc.cluster.local"
@@ -45,6 +46,11 @@ class FakePrometheus:
         if stamped := re.fullmatch(r"max by \(instance, pod\) \(timestamp\((.*)\)\)", promql):
             return self._newest(stamped[1], at)
         return self.select(promql, at)
+
+    async def counters(self, selector: str, at: float) -> list[Counted]:
+        result = await self.query(selector, at)
+        with Understood():
+            return [Counted.of(item) for item in result]
 
     async def compare_clocks(self) -> None:
         if self.down:

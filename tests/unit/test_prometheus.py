@@ -6,12 +6,14 @@ import asyncio
 import hashlib
 import hmac
 import json
+import math
 import os
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote
@@ -19,6 +21,9 @@ from urllib.parse import parse_qs, quote
 import httpx
 import pytest
 from awscrt.auth import AwsCredentialsProvider
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import asdict as fields
 
 from cutover.adapters.prometheus import PrometheusClient
 from cutover.adapters.prometheus_auth import BasicAuth, BearerToken, SigV4
@@ -349,6 +354,15 @@ async def test_answer_that_is_too_long() -> None:
     )
 
 
+async def test_answer_that_comes_in_parts() -> None:
+    class Parts(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for byte in answer().content:
+                yield bytes([byte])
+
+    assert await client(lambda _: httpx.Response(200, stream=Parts())).query("up", 0) == MATRIX
+
+
 async def test_partial_answers_are_none() -> None:
     with pytest.raises(PartialAnswer) as caught:
         await client(lambda _: answer(warnings=["no StoreAPIs matched for this query " + "x" * 999])).query("up", 0)
@@ -375,6 +389,134 @@ async def test_partial_answers_of_victoriametrics_are_none() -> None:
 )
 async def test_other_answers(response: httpx.Response, text: str) -> None:
     assert await failure(lambda _: response) == f"{NAME} {text}"
+
+
+# ------------------------------------------------------------------------------------------------ gateways' counters
+
+
+def item(*values: str, **labels: str) -> dict[str, Any]:
+    return {
+        "metric": {"__name__": "istio_requests_total", "destination_service": "pdf", **labels},
+        "values": [[1_800_000_000.25 + 15 * number, value] for number, value in enumerate(values)],
+    }
+
+
+async def test_counters_have_what_matters_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = {
+        "source_workload_namespace": "istio-ingress",
+        "response_code": "200",
+        "le": "+Inf",
+        "pod": "gw-0",
+        "instance": "10.0.0.1:15020",
+        "job": "gateways",
+        "prometheus_replica": "a",
+        "replica": "b",
+        "__replica__": "c",
+    }
+    result = [item("7", "7.5", **labels, source_app="istio-ingress"), item("NaN", "-Inf")]
+    asked = client(lambda _: answer(result, infos=["metric might not be a counter"], warnings=[], isPartial=False))
+    # Or it would be read the long way.
+    monkeypatch.setattr(asked, "_result", None)
+    full, bare = await asked.counters("up[1m]", 1_800_000_060)
+    assert fields(full.metric) == {"destination_service": "pdf", **labels}
+    assert full.values == [(1_800_000_000.25, 7.0), (1_800_000_015.25, 7.5)]
+    assert set(fields(bare.metric).values()) == {"pdf", ""}
+    assert math.isnan(bare.values[0][1])
+    assert bare.values[1] == (1_800_000_015.25, -math.inf)
+
+
+async def test_counters_and_queries_are_asked_alike() -> None:
+    seen: list[httpx.Request] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return answer([])
+
+    asked = client(handle)
+    await asked.query("up[1m]", 1_800_000_000)
+    await asked.counters("up[1m]", 1_800_000_000)
+    assert (seen[0].url, seen[0].content) == (seen[1].url, seen[1].content)
+
+
+_NUMBERS = st.floats(allow_nan=True, allow_infinity=True) | st.integers(0, 2**80).map(float)
+
+
+def spelt(value: float, form: str) -> str:
+    """As Prometheus spells it (without an exponent), or others."""
+    if not math.isfinite(value):
+        return {math.inf: "+Inf", -math.inf: "-Inf"}.get(value, "NaN")
+    return f"{Decimal(repr(value)):f}" if form == "f" else f"{value!r}" if form == "r" else f"{value:.17g}"
+
+
+@given(values=st.lists(st.tuples(_NUMBERS, st.sampled_from("frg")), min_size=1, max_size=4))
+def test_values_are_read_exactly(values: list[tuple[float, str]]) -> None:
+    result = [item(*(spelt(*value) for value in values))]
+    (counter,) = asyncio.run(client(lambda _: answer(result)).counters("up[1m]", 0))
+    for (_, read), (value, _) in zip(counter.values, values, strict=True):
+        assert read == value or (math.isnan(read) and math.isnan(value))
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        refusal(400, "bad_data", 'invalid parameter "query": 1:5: parse error:\n unexpected "}"'),
+        refusal(200, "internal", "expanding series"),
+        refusal(500, "internal", "expanding series"),
+        httpx.Response(401),
+        httpx.Response(429),
+        httpx.Response(503, text="starting"),
+        httpx.Response(503, json={"status": "success", "data": {"resultType": "matrix", "result": []}}),
+        httpx.Response(200, text="<html>"),
+        httpx.Response(200, text=""),
+        httpx.Response(200, text="[1]"),
+        httpx.Response(200, text="[" * 100_000),
+        httpx.Response(200, text='{"warnings": ' + "[" * 100_000),
+        httpx.Response(200, json={"status": "error", "data": {"resultType": "matrix", "result": [item("1")]}}),
+        answer([item("1")], "streams"),
+        httpx.Response(200, text='{"status": "success", "data": {"resultType": "matrix", "result": []}} and more'),
+        httpx.Response(200, content=b'{"status": "success", "data": {"resultType": "matrix", "result": ["\xff"]}}'),
+        httpx.Response(200, json={"status": "success"}),
+        answer(None),
+        answer([1, "2"], "scalar"),
+        answer(warnings=["PromQL warning: bucket label le is missing (1:3)"]),
+        answer([item("1")], warnings=["no StoreAPIs matched"]),
+        answer([item("1")], isPartial=True),
+        httpx.Response(
+            200, json={"status": "success", "data": {"resultType": "matrix", "result": [item("1")], "warnings": ["x"]}}
+        ),
+    ],
+)
+async def test_what_is_wrong_with_counters_is_told_as_of_any_query(response: httpx.Response) -> None:
+    asked, told = client(lambda _: response), list[tuple[type, str]]()
+    for ask in (asked.query, asked.counters):
+        with pytest.raises(Unavailable) as caught:
+            await ask("up[1m]", 0)
+        told.append((caught.type, str(caught.value)))
+    assert told[0] == told[1]
+    assert told[0][1]
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        [1],
+        [None],
+        [{}],
+        [{"metric": {"destination_service": "pdf"}, "value": [1.5, "2"]}],
+        [{"metric": {"destination_service": "pdf"}, "histograms": []}],
+        [{"metric": {"destination_service": 5}, "values": [[1.5, "2"]]}],
+        [{"metric": {"pod": "gw-0"}, "values": [[1.5, "2"]]}],
+        [{"metric": [], "values": [[1.5, "2"]]}],
+        [item("1"), item("x")],
+        [{"metric": {"destination_service": "pdf"}, "values": [[1.5]]}],
+        [{"metric": {"destination_service": "pdf"}, "values": [1.5]}],
+        [{"metric": {"destination_service": "pdf"}, "values": 1.5}],
+        [{"metric": {"destination_service": "pdf"}, "values": [[1.5, []]]}],
+    ],
+)
+async def test_counters_of_another_shape_are_an_outage(result: list[Any]) -> None:
+    with pytest.raises(Unavailable, match=r"^Prometheus' answer is not understood: is the metric Istio's"):
+        await client(lambda _: answer(result)).counters("up[1m]", 0)
 
 
 # ------------------------------------------------------------------------------------------------- the circuit breaker

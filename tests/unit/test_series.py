@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from fake_tsdb import BOUNDS, EKS, HEROKU, NAMESPACE, START, FakePrometheus, Gateway, unquote
 
 from cutover.core.blocks import Block, Counts
-from cutover.core.series import Reading, bounds_matcher, cumulative, cut, matcher
+from cutover.core.series import Counter, Reading, bounds_matcher, cumulative, cut, matcher
 
 LENGTH = 15
 REACH = 37.5
@@ -30,7 +30,7 @@ def reading_of(tsdb: FakePrometheus, start: float, end: float, presence: bool = 
     if presence:
         reading.add_presence(tsdb.select("up{}" + window, end))
     for metric in METRICS:
-        reading.add_counters(tsdb.select(metric + "{}" + window, end))
+        reading.add_counters(map(Counter.of, tsdb.select(metric + "{}" + window, end)))
     return reading
 
 
@@ -305,6 +305,21 @@ def test_same_gateway_known_twice_counts_once(labels: dict[str, str]) -> None:
         twin.scrape(story.tsdb, START + number * LENGTH + 6)
     # The other takes over where the first has nothing.
     assert [block.heroku.requests for block in blocks_of(story.tsdb, 3)] == [10, 10, 10]
+
+
+def test_gateways_without_a_pod_are_told_apart_by_their_instance() -> None:
+    tsdb, gateways = FakePrometheus(), [Gateway("gw-0", {"pod": ""}), Gateway("gw-1", {"pod": ""})]
+    for gateway in gateways:
+        gateway.serve(HEROKU, times=1000)
+        gateway.scrape(tsdb, START - 10)
+        gateway.serve(HEROKU, times=10)
+        gateway.scrape(tsdb, START + 5)
+    (block,) = blocks_of(tsdb, 1)
+    assert (block.gap, block.heroku.requests) == ("", 20)
+    gateways[1].restart()
+    gateways[1].serve(HEROKU, times=3)
+    gateways[1].scrape(tsdb, START + 20)
+    assert blocks_of(tsdb, 2)[1].heroku.requests == 3
 
 
 def test_gateways_of_other_namespaces_do_not_count() -> None:

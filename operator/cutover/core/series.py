@@ -15,7 +15,10 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any, NamedTuple, Self
+
+from msgspec import Struct, convert
 
 from cutover.core.blocks import Block, Counts
 
@@ -27,6 +30,8 @@ REACH_IN_SCRAPES = 2.5
 
 _HEROKU_ROUTING_FAULTS = frozenset({"421", "495"})
 _CLIENT_GONE = "0"
+#: In the order of :func:`_source`: what tells who counted, beside the namespace.
+_SOURCE_LABELS = ("pod", "instance", "job", "prometheus_replica", "replica", "__replica__")
 _INF = math.inf
 
 
@@ -48,7 +53,42 @@ class Source(NamedTuple):
         return self[:2]
 
 
-class Series(NamedTuple):
+class CounterLabels(Struct, frozen=True, gc=False):
+    """The labels of a gateway's counter that matter, of some thirty; ``""`` where it has none of that name."""
+
+    destination_service: str
+    source_workload_namespace: str = ""
+    response_code: str = ""
+    le: str = ""
+    pod: str = ""
+    instance: str = ""
+    job: str = ""
+    prometheus_replica: str = ""
+    replica: str = ""
+    __replica__: str = ""
+
+
+_labels_of_source = attrgetter("source_workload_namespace", *_SOURCE_LABELS)
+
+
+class Counter(Struct, frozen=True, gc=False):
+    """A gateway's counter as Prometheus gives it, with the time in Unix seconds and the value of each sample.
+
+    The client decodes answers straight into these, without what is not named here. None can be in a reference cycle, so
+    the garbage collector need not look at the tens of thousands of a tick (``gc``).
+    """
+
+    metric: CounterLabels
+    values: list[tuple[float, float]]
+
+    @classmethod
+    def of(cls, item: Mapping[str, Any]) -> Self:
+        """Read one series of a `Result`. Raises KeyError, TypeError, ValueError if it is not of a range selector."""
+        samples = [(float(at), float(value)) for at, value in item["values"]]
+        return cls(convert(item["metric"], CounterLabels), samples)
+
+
+class Series(Struct, frozen=True, gc=False):
     """One counter: of requests with a response code (``bound`` is None), or of a latency bucket in milliseconds."""
 
     source: Source
@@ -116,15 +156,13 @@ class Witnesses:
         """
         return at - self._counted.last(source, at) < reach
 
-    def losses(self, series: Series) -> Iterator[tuple[float, float]]:
-        """Yield when a counter was scraped last, and when its source was scraped without it."""
+    def losses(self, series: Series) -> Sequence[tuple[float, float]]:
+        """Return when a counter was scraped last, and when its source was scraped without it."""
         scrapes = self._counted.of(series.source)
         if len(series.times) == len(scrapes):
-            return
+            return ()
         had = set(series.times)
-        for before, after in pairwise(scrapes):
-            if before in had and after not in had:
-                yield before, after
+        return [(before, after) for before, after in pairwise(scrapes) if before in had and after not in had]
 
 
 class Reading(Witnesses):
@@ -137,33 +175,42 @@ class Reading(Witnesses):
         self._series: dict[str, list[Series]] = {}
 
     @classmethod
-    def of_answers(cls, presence: Result, *counters: Result) -> Self:
-        """Read the answers that belong together. Raises like :meth:`add_counters`."""
-        reading = cls()
-        reading.add_presence(presence)
-        for result in counters:
-            reading.add_counters(result)
-        return reading
-
-    def add_counters(self, result: Result) -> None:
-        """Take ``istio_requests_total`` or ``istio_request_duration_milliseconds_bucket``.
+    def of_answers(cls, presence: Result, *answers: Iterable[Counter]) -> Self:
+        """Read the answers that belong together.
 
         Raises
         ------
         KeyError, TypeError, ValueError
-            If it is not the result of a range selector on them.
+            As for :meth:`add_counters` and :meth:`add_presence`.
         """
-        noted: dict[Source, list[float]] = {}
-        for item in result:
-            labels: Mapping[str, str] = item["metric"]
-            source = source_of(labels, labels.get("source_workload_namespace", ""))
-            times = [sample[0] for sample in item["values"]]
-            values = [float(sample[1]) for sample in item["values"]]
-            bound = labels.get("le")
-            series = Series(
-                source, labels.get("response_code", ""), None if bound is None else float(bound), times, values
-            )
-            self._series.setdefault(labels["destination_service"], []).append(series)
+        reading = cls()
+        reading.add_presence(presence)
+        for counters in answers:
+            reading.add_counters(counters)
+        return reading
+
+    def add_counters(self, counters: Iterable[Counter]) -> None:
+        """Take ``istio_requests_total`` or ``istio_request_duration_milliseconds_bucket``.
+
+        Raises
+        ------
+        ValueError
+            If one has no samples, or a bound that is not a number.
+        """
+        sources: dict[tuple[str, ...], Source] = {}
+        noted: dict[Source, tuple[float, ...]] = {}
+        for counter in counters:
+            labels = counter.metric
+            known_by = _labels_of_source(labels)
+            source = sources.get(known_by)
+            if source is None:  # they are few, and of many counters each
+                source = sources[known_by] = _source(*known_by)
+            times, values = zip(*counter.values, strict=True)
+            series = Series(source, labels.response_code, float(labels.le) if labels.le else None, times, values)
+            leg = self._series.get(labels.destination_service)
+            if leg is None:
+                leg = self._series[labels.destination_service] = []
+            leg.append(series)
             if noted.get(source) != times:  # nearly all of a source's counters are in each of its scrapes
                 noted[source] = times
                 self._seen.add(source, times)
@@ -278,18 +325,16 @@ def cut(
 
     for which, leg in enumerate(legs):
         for series in leg:
-            times = series.times
-            for index in range(bisect_right(times, start), len(times)):
-                if times[index] > end:
-                    break
-                tally = tally_of(series.source, times[index])
+            source, times = series.source, series.times
+            for index in range(bisect_right(times, start), bisect_right(times, end)):
+                tally = tally_of(source, times[index])
                 # A client that went away is in neither leg, but its series still shows that the gateway was scraped.
                 if series.code != _CLIENT_GONE:
                     increment = increment_of(reading, series, index, reach, tally)
                     _count(tally.legs[which], series, increment, thresholds, heroku=which == 0)
             for before, after in reading.losses(series):
                 if start < after <= end and after - before < reach:
-                    tally_of(series.source, after).dropped.add(after)
+                    tally_of(source, after).dropped.add(after)
     return [
         _block(reading, legs, tally, thresholds, namespaces, start + n * length, start + (n + 1) * length, reach)
         for n, tally in enumerate(tallies)
@@ -336,15 +381,11 @@ def cumulative(
 
 def source_of(labels: Mapping[str, str], namespace: str) -> Source:
     """Return who counted, by the labels of a series and the namespace that it is in."""
-    get = labels.get
-    instance = get("instance", "")
-    return Source(
-        namespace,
-        get("pod") or instance,
-        get("prometheus_replica") or get("replica") or get("__replica__") or "",
-        get("job", ""),
-        instance,
-    )
+    return _source(namespace, *(labels.get(name, "") for name in _SOURCE_LABELS))
+
+
+def _source(namespace: str, pod: str, instance: str, job: str, *replicas: str) -> Source:
+    return Source(namespace, pod or instance, next(filter(None, replicas), ""), job, instance)
 
 
 def increment_of(reading: Witnesses, series: Series, index: int, reach: float, doubts: Doubts) -> float:
@@ -361,14 +402,15 @@ def increment_of(reading: Witnesses, series: Series, index: int, reach: float, d
     doubts
         Of the source in the sample's block.
     """
-    at, value, source = series.times[index], series.values[index], series.source
-    if index and at - series.times[index - 1] < reach:
-        before = series.values[index - 1]
+    source, times, values = series.source, series.times, series.values
+    at, value = times[index], values[index]
+    if index and at - times[index - 1] < reach:
+        before = values[index - 1]
         if 0.0 <= value < before < _INF:
             doubts.dropped.add(at)
             return value
         if 0.0 <= before <= value < _INF:
-            if reading.last_scrape(source, at) > series.times[index - 1]:
+            if reading.last_scrape(source, at) > times[index - 1]:
                 # It began anew, or what relays the counters was in trouble (Istio's agent then answers without them).
                 doubts.gap = f"{reading.noun} {source.pod} was without a counter for a while"
             elif before:
