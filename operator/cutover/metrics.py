@@ -12,7 +12,6 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from cutover.api.v1alpha1 import Phase
 from cutover.core.observation import Plan
 
 PASSES = Counter("cutover_passes", "Passes over plans, one plan each.")
@@ -28,6 +27,10 @@ JUDGING_DELAY = Histogram(
     "From the end of a block to the decision on it, before anything of it is written.",
     buckets=_DELAYS,
 )
+
+
+#: Labels of what is told of a plan.
+_PLAN = ("namespace", "plan")
 
 
 class Loop(Protocol):
@@ -139,62 +142,81 @@ class OperatorCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Read the loops."""
-        labels = ("namespace", "plan")
-        phase = GaugeMetricFamily("cutover_phase", "1 for the phase that the plan is in.", labels=(*labels, "phase"))
-        held = GaugeMetricFamily(
-            "cutover_held", "1 where the plan is held, with the reason.", labels=(*labels, "reason")
-        )
-        weight = GaugeMetricFamily(
-            "cutover_desired_weight_percent", "Percent of requests meant for EKS.", labels=labels
-        )
-        share = GaugeMetricFamily("cutover_observed_share_percent", "Percent of requests seen on EKS.", labels=labels)
-        harm = GaugeMetricFamily(
-            "cutover_evidence_of_harm", "Evidence that EKS is worse; 1/falseRollbackRate rolls back.", labels=labels
-        )
-        safety = GaugeMetricFamily(
-            "cutover_evidence_of_safety", "Least evidence over all gates that the next step is safe.", labels=labels
-        )
-        verdict = GaugeMetricFamily(
-            "cutover_verdict", "1 for what the gate says.", labels=(*labels, "gate", "mode", "verdict")
-        )
-        tick = GaugeMetricFamily(
-            "cutover_last_tick_timestamp_seconds", "When the plan's last pass ended well.", labels=labels
-        )
-        failing = GaugeMetricFamily(
-            "cutover_failing_since_timestamp_seconds", "Since when passes fail; 0 where they do not.", labels=labels
-        )
-        waiting = GaugeMetricFamily(
-            "cutover_rollback_waiting_since_timestamp_seconds",
-            "Since when a rollback cannot be written to the route; 0 where none waits.",
-            labels=labels,
-        )
-        rollbacks = CounterMetricFamily("cutover_rollbacks", "Rollbacks begun by this process.", labels=labels)
-        # At once: Prometheus' scrapes come in a thread of their own, while plans come and go.
-        for loop in tuple(self._loops()):
-            plan = loop.plan
-            if plan is None:
-                continue
-            key, status = (plan.namespace, plan.name), plan.status
-            for name in Phase:
-                phase.add_metric((*key, name), float(status.phase is name))
-            hold = next((c for c in status.conditions if c.type == "Held" and c.status == "True"), None)
-            if hold is not None:
-                held.add_metric((*key, hold.reason), 1.0)
-            if status.weight is not None:
-                weight.add_metric(key, status.weight)
-            if status.share is not None:
-                share.add_metric(key, status.share.observed)
-            if status.evidence is not None:
-                harm.add_metric(key, status.evidence.harm)
-                safety.add_metric(key, status.evidence.safety)
-            for one in status.gates:
-                verdict.add_metric((*key, one.name, one.mode, one.verdict), 1.0)
-            tick.add_metric(key, loop.last_tick)
-            failing.add_metric(key, loop.failing_since)
-            waiting.add_metric(key, loop.rollback_waits_since)
-            rollbacks.add_metric(key, loop.rollbacks)
-        yield from (phase, held, weight, share, harm, safety, verdict, tick, failing, waiting, rollbacks)
+        yield from self._plans()
         yield from self._dealings()
+
+    def _plans(self) -> Iterable[Metric]:
+        # At once: Prometheus' scrapes come in a thread of their own, while plans come and go.
+        told = [
+            ((plan.namespace, plan.name), plan.status, loop)
+            for loop in tuple(self._loops())
+            if (plan := loop.plan) is not None
+        ]
+        # One family after the other: each is written out before the next is made. And only what says something: a scrape
+        # takes as long as there are series, and decisions wait meanwhile.
+        yield _gauge(
+            "cutover_phase",
+            "1 for the phase that the plan is in.",
+            (((*key, status.phase), 1.0) for key, status, _ in told),
+            "phase",
+        )
+        yield _gauge(
+            "cutover_held",
+            "1 where the plan is held, with the reason.",
+            (
+                ((*key, one.reason), 1.0)
+                for key, status, _ in told
+                for one in status.conditions
+                if one.type == "Held" and one.status == "True"
+            ),
+            "reason",
+        )
+        yield _gauge(
+            "cutover_desired_weight_percent",
+            "Percent of requests meant for EKS.",
+            ((key, status.weight) for key, status, _ in told if status.weight is not None),
+        )
+        yield _gauge(
+            "cutover_observed_share_percent",
+            "Percent of requests seen on EKS.",
+            ((key, status.share.observed) for key, status, _ in told if status.share is not None),
+        )
+        yield _gauge(
+            "cutover_evidence_of_harm",
+            "Evidence that EKS is worse; 1/falseRollbackRate rolls back.",
+            ((key, status.evidence.harm) for key, status, _ in told if status.evidence is not None),
+        )
+        yield _gauge(
+            "cutover_evidence_of_safety",
+            "Least evidence over all gates that the next step is safe.",
+            ((key, status.evidence.safety) for key, status, _ in told if status.evidence is not None),
+        )
+        yield _gauge(
+            "cutover_verdict",
+            "1 for what the gate says.",
+            (((*key, one.name, one.mode, one.verdict), 1.0) for key, status, _ in told for one in status.gates),
+            *("gate", "mode", "verdict"),
+        )
+        yield _gauge(
+            "cutover_last_tick_timestamp_seconds",
+            "When the plan's last pass ended well.",
+            ((key, loop.last_tick) for key, _, loop in told),
+        )
+        yield _gauge(
+            "cutover_failing_since_timestamp_seconds",
+            "Since when passes fail, where they do.",
+            ((key, since) for key, _, loop in told if (since := loop.failing_since)),
+        )
+        yield _gauge(
+            "cutover_rollback_waiting_since_timestamp_seconds",
+            "Since when a rollback cannot be written to the route, where one waits.",
+            ((key, since) for key, _, loop in told if (since := loop.rollback_waits_since)),
+        )
+        rollbacks = CounterMetricFamily("cutover_rollbacks", "Rollbacks begun by this process.", labels=_PLAN)
+        # Also where there was none: for Prometheus, a count that appears has not risen.
+        for key, _, loop in told:
+            rollbacks.add_metric(key, loop.rollbacks)
+        yield rollbacks
 
     def _dealings(self) -> Iterable[Metric]:
         requests = CounterMetricFamily("cutover_api_requests", "Requests to the API server.", labels=("verb",))
@@ -268,3 +290,11 @@ class OperatorCollector(Collector):
             for cause, count in dict(one.dropped).items():
                 dropped.add_metric((name, cause), count)
         yield from (sent, failed, waiting, dropped)
+
+
+def _gauge(name: str, text: str, values: Iterable[tuple[tuple[str, ...], float]], *more: str) -> Metric:
+    """Return a gauge of plans, with more labels than those of a plan."""
+    family = GaugeMetricFamily(name, text, labels=(*_PLAN, *more))
+    for labels, value in values:
+        family.add_metric(labels, value)
+    return family

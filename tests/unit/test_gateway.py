@@ -8,7 +8,9 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -18,7 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from cutover.adapters.gateway import HttpGateway, address
+from cutover.adapters.gateway import KEPT, HttpGateway, address
 from cutover.adapters.kubernetes import Cluster, Json, Resource
 from cutover.api.v1alpha1 import MigrationPlanSpec
 from cutover.core.observation import Plan, Probe
@@ -130,7 +132,14 @@ async def test_the_request_goes_as_a_users_would() -> None:
     assert request.headers["user-agent"] == "cutover-probe"
 
 
-async def test_the_name_of_the_host_is_told_with_tls_and_any_certificate_will_do(tmp_path: Path) -> None:
+def other_plan() -> Plan:
+    """Return a plan of another host at the same gateway."""
+    istio = PLAN.spec.traffic.istio.model_copy(update={"hosts": ("html.example.com",)})
+    spec = PLAN.spec.model_copy(update={"traffic": PLAN.spec.traffic.model_copy(update={"istio": istio})})
+    return replace(PLAN, name="html", uid="81a3", spec=spec)
+
+
+async def test_the_name_of_each_host_is_told_with_tls_and_any_certificate_will_do(tmp_path: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "somebody else")])
     now = dt.datetime.now(dt.UTC)
@@ -153,8 +162,71 @@ async def test_the_name_of_the_host_is_told_with_tls_and_any_certificate_will_do
         return web.Response(headers=MARKS)
 
     async with serving(answer, tls) as port:
-        assert (await probe_at(f"https://127.0.0.1:{port}")).healthy
-    assert names == ["pdf.example.com"]
+        gateway = HttpGateway(NO_CLUSTER, {"istio-ingress/public": f"https://127.0.0.1:{port}"})
+        for plan in (PLAN, other_plan(), PLAN):
+            assert (await gateway.probe(plan)).healthy
+        await gateway.close()
+    # A connection is for one name: to another, a gateway answers 421, or has no route.
+    assert names == ["pdf.example.com", "html.example.com"]
+
+
+async def test_plans_share_a_connection_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    # Not aiohttp's own time: that it was idle for long must not be what ends it.
+    monkeypatch.setattr("cutover.adapters.gateway.time", SimpleNamespace(monotonic=lambda: now))
+    seen: list[tuple[str, object]] = []
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        seen.append((request.host, request.transport))
+        return web.Response(headers=MARKS)
+
+    async with serving(answer) as port:
+        gateway = HttpGateway(NO_CLUSTER, {"istio-ingress/public": f"http://127.0.0.1:{port}"})
+        for now in (0.0, 1.0, KEPT, KEPT + 1.0, 2 * KEPT):  # noqa: B007  # read by the lambda above
+            for plan in (PLAN, other_plan()):
+                assert (await gateway.probe(plan)).healthy
+        await gateway.close()
+    assert [host for host, _ in seen] == ["pdf.example.com", "html.example.com"] * 5
+    connections = [connection for _, connection in seen]
+    assert [connections.index(connection) for connection in connections] == [0] * 4 + [4] * 4 + [8] * 2
+
+
+async def test_a_connection_that_broke_meanwhile_is_no_answer() -> None:
+    asked: list[object] = []
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        assert request.transport is not None
+        asked.append(request.transport)
+        if asked.count(request.transport) > 1:
+            request.transport.abort()
+        return web.Response(headers=MARKS)
+
+    async with serving(answer) as port:
+        gateway = HttpGateway(NO_CLUSTER, {"istio-ingress/public": f"http://127.0.0.1:{port}"})
+        probes = [await gateway.probe(PLAN) for _ in range(3)]
+        await gateway.close()
+    assert all(probe.healthy for probe in probes)
+    assert len(asked) == 5
+
+
+async def test_what_was_not_read_of_an_answer_is_no_part_of_the_next() -> None:
+    asked = 0
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            return web.Response(headers=MARKS | {"x-cutover-revision": "a1-w50"})
+        response = web.StreamResponse(headers=MARKS)
+        await response.prepare(request)
+        while True:
+            await response.write(b"HTTP/1.1 500 Internal Server Error\r\n\r\n" * 100)
+
+    async with serving(answer) as port:
+        gateway = HttpGateway(NO_CLUSTER, {"istio-ingress/public": f"http://127.0.0.1:{port}"})
+        probes = [await gateway.probe(PLAN) for _ in range(2)]
+        await gateway.close()
+    assert [(probe.revision, probe.detail) for probe in probes] == [("a1-w25", "HTTP 200"), ("a1-w50", "HTTP 200")]
 
 
 async def test_nothing_is_followed_or_remembered() -> None:

@@ -139,7 +139,7 @@ def test_a_plan_is_told_in_every_phase(phase: Phase, weight: int | None) -> None
     for evidence in (None, EVIDENCE):
         samples = scrape([Running(plan("pdf", phase=phase, weight=weight, evidence=evidence))])
         told = {dict(labels)["phase"]: v for (name, labels), v in samples.items() if name == "cutover_phase"}
-        assert told == {name: float(name == phase) for name in Phase}
+        assert told == {phase: 1.0}
 
 
 def test_a_plan_in_the_middle_is_told_with_its_numbers() -> None:
@@ -165,6 +165,12 @@ def test_a_plan_in_the_middle_is_told_with_its_numbers() -> None:
     assert value(samples, "cutover_failing_since_timestamp_seconds", **key) == NOW - 5
     assert value(samples, "cutover_rollback_waiting_since_timestamp_seconds", **key) == NOW - 4
     assert value(samples, "cutover_rollbacks_total", **key) == 2
+
+
+def test_where_nothing_fails_there_is_no_time_and_the_count_of_rollbacks_is_there_to_rise() -> None:
+    samples = scrape([Running(plan("pdf", phase=Phase.SHIFTING))])
+    assert not any(name.endswith("_since_timestamp_seconds") for name, _ in samples)
+    assert value(samples, "cutover_rollbacks_total", namespace="docs", plan="pdf") == 0
 
 
 def test_a_plan_that_cannot_be_read_is_told() -> None:
@@ -200,7 +206,8 @@ def test_what_is_told_is_documented_and_what_is_documented_is_told() -> None:
         "gates": (GateStatus(name="errors", verdict="Fail"),),
         "conditions": held("Suspended"),
     }
-    told = {(name, *sorted(dict(labels))) for name, labels in scrape([Running(plan("pdf", **status))])}
+    in_trouble = Running(plan("pdf", **status), failing_since=NOW, rollback_waits_since=NOW)
+    told = {(name, *sorted(dict(labels))) for name, labels in scrape([in_trouble])}
     # What each pass counts is kept by the library itself.
     own = prometheus_client.CollectorRegistry()
     for metric in (metrics.PASSES, metrics.LOOKED_AT, metrics.DECISION_DELAY, metrics.JUDGING_DELAY):

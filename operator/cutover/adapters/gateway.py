@@ -6,9 +6,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 
 from cutover.adapters.addresses import CheckedResolver
 from cutover.adapters.istio import LEG_HEADER, PROBE_HEADER, PROBE_VALUE
@@ -23,6 +26,11 @@ TIMEOUT = 5.0
 
 #: Seconds for which a gateway's address is used without looking it up again.
 ADDRESS_LIFETIME = 300.0
+
+#: Seconds after which a connection serves no more probes: to make it is half of what a probe costs, so others may have it,
+#: too. It leads to one of the gateway's proxies, and new routes hold for old connections. But a proxy that is about to end,
+#: or that istiod does not reach, is not to speak for all of them for longer.
+KEPT = 2.0
 
 #: Bytes of an error page that are looked at.
 EXCERPT = 16_384
@@ -40,8 +48,6 @@ _CONNECTOR: Mapping[str, Any] = {
     # The certificate is for the public host and may be of any CA; nothing secret is sent, and what answers is believed for
     # its revision header only.
     "ssl": False,
-    # Each probe finds its own way: a kept connection would know one of the gateway's proxies, and one host.
-    "force_close": True,
     # There is one probe of a plan at a time. Legs that hang must not keep others waiting.
     "limit": 0,
 }
@@ -51,6 +57,28 @@ _CONNECTOR: Mapping[str, Any] = {
 class _Address:
     url: str
     found_at: float
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Connections that are used for a moment only, however often: aiohttp itself limits how long they are idle."""
+
+    def __init__(self, resolver: AbstractResolver | None) -> None:
+        super().__init__(**_CONNECTOR, keepalive_timeout=KEPT, resolver=resolver)
+        self._made: WeakKeyDictionary[object, float] = WeakKeyDictionary()
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  # aiohttp's signature
+    ) -> Connection:
+        """Return a connection from the pool, or a new one."""
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            now = time.monotonic()
+            if now - self._made.setdefault(connection.protocol, now) < KEPT:
+                return connection
+            connection.close()
 
 
 class HttpGateway:
@@ -83,8 +111,8 @@ class HttpGateway:
         self._found: dict[tuple[str, str], _Address] = {}
         self._now = now
         # The address of the one comes of a plan, that of the other of the settings.
-        self._checked = _session(aiohttp.TCPConnector(**_CONNECTOR, resolver=resolver or CheckedResolver()))
-        self._trusted = _session(aiohttp.TCPConnector(**_CONNECTOR, resolver=resolver))
+        self._checked = _session(_Connector(resolver or CheckedResolver()))
+        self._trusted = _session(_Connector(resolver))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -107,7 +135,8 @@ class HttpGateway:
             async with session.get(
                 f"{url}{plan.spec.traffic.istio.probe_path}",
                 headers={"Host": host},
-                server_hostname=host,
+                # Connections are shared by those who name the same, as TLS is for one host.
+                server_hostname=host if url.startswith("https:") else None,
                 allow_redirects=False,
             ) as response:
                 body = await _excerpt(response) if response.status >= 400 else ""
