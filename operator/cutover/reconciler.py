@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from zlib import crc32
 
 import structlog
 from pydantic import ValidationError
@@ -63,9 +64,9 @@ RETRY_SECONDS, ROLLBACK_RETRY_SECONDS = 2.0, 0.5
 #: Blocks after which the next one is overdue, and is looked for without being woken by it.
 OVERDUE_BLOCKS = 1.5
 #: Where a plan's phase asks for a probe no more often than this, a Heroku leg that answered well is asked for the next one
-#: after so long, which is every other block of 15 s: an answer is believed for a minute. One that failed is asked again
-#: as soon as the phase says.
-SELDOM_PROBE_SECONDS, WELL_PROBE_SECONDS = 10.0, 20.0
+#: after so long: an answer is believed for a minute. One that failed is asked again as soon as the phase says. Each plan
+#: has a time of its own within the spread, so that those that were begun together do not stay together.
+SELDOM_PROBE_SECONDS, WELL_PROBE_SECONDS, PROBE_SPREAD_SECONDS = 10.0, 20.0, 10.0
 #: Seconds until the next pass after a fault of ours.
 FAULT_RETRY_SECONDS = 5.0
 #: Seconds for which a route may fail to be written until the status says so: a hiccup is not worth a write.
@@ -176,6 +177,7 @@ class PlanLoop:
         self._probe: Probe | None = None
         self._probe_started = 0.0
         self._probing: asyncio.Task[None] | None = None
+        self._next_probe: asyncio.TimerHandle | None = None
         self._backtesting: asyncio.Task[BacktestStatus] | None = None
         self._began = self._due = math.inf  # the last pass, and the next one, by the same clock
         self._since = math.inf  # by the clock of Prometheus, which may turn out to be behind of what was thought
@@ -228,11 +230,12 @@ class PlanLoop:
                 if self._fought_over():
                     await asyncio.sleep(FIGHT_PAUSE_SECONDS)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), delay)
+                    async with asyncio.timeout(delay):
+                        await self._wake.wait()
         finally:
             if looked_at:
                 LOOKED_AT.dec()
-            for task in (self._probing, self._backtesting):
+            for task in (self._probing, self._next_probe, self._backtesting):
                 if task is not None:
                     task.cancel()
             if self._plan is not None:
@@ -622,19 +625,35 @@ class PlanLoop:
         result, self._backtesting = self._backtesting.result(), None
         return result
 
-    def _ask_heroku(self, plan: Plan) -> None:
-        """Probe the Heroku leg beside the loop: a leg that does not answer must not delay a rollback."""
+    def _ask_heroku(self, plan: Plan, *, due: bool = False) -> None:
+        """Probe the Heroku leg beside the loop: a leg that does not answer must not delay a rollback.
+
+        The next one is made on time rather than with a pass: those of all plans come at the end of the same block, when
+        there is enough to do. A pass makes one that is overdue.
+        """
+        if self._next_probe is not None:
+            self._next_probe.cancel()
+            self._next_probe = None
         interval = probe_interval(plan.status)
-        now = self._ports.clock.now()
         if interval is None:
             self._probe = None
             return
+        if self._probing is not None and not self._probing.done():
+            return
         if self._probe is not None and self._probe.healthy and interval >= SELDOM_PROBE_SECONDS:
-            interval = WELL_PROBE_SECONDS
-        busy = self._probing is not None and not self._probing.done()
-        if not busy and not 0 <= now - self._probe_started < interval:  # a clock that was set back stops nothing
-            self._probe_started = now
-            self._probing = asyncio.create_task(self._ask(plan))
+            interval = WELL_PROBE_SECONDS + PROBE_SPREAD_SECONDS * crc32(plan.uid.encode()) / 2**32
+        now = self._ports.clock.now()
+        if not due and 0 <= now - self._probe_started < interval:  # a clock that was set back stops nothing
+            left = self._probe_started + interval - now
+            self._next_probe = asyncio.get_running_loop().call_later(left, self._ask_heroku_again)
+            return
+        self._probe_started = now
+        self._probing = asyncio.create_task(self._ask(plan))
+
+    def _ask_heroku_again(self) -> None:
+        self._next_probe = None
+        if self._plan is not None:
+            self._ask_heroku(self._plan, due=True)
 
     async def _ask(self, plan: Plan) -> None:
         before, asked = self._probe, self._now(plan)
