@@ -21,7 +21,15 @@ from aiohttp import web
 
 from cutover.adapters.gateway import HttpGateway
 from cutover.adapters.istio import DevelopmentHeroku, IstioTraffic, RouteCache, eks_service, heroku_service
-from cutover.adapters.kubernetes import Cluster, KubernetesPlans, KubernetesWorkloads, qualified_gateways
+from cutover.adapters.kinds import WATCHED, named, served, until_served
+from cutover.adapters.kubernetes import (
+    PLANS,
+    Cluster,
+    KubernetesPlans,
+    KubernetesWorkloads,
+    Resource,
+    qualified_gateways,
+)
 from cutover.adapters.lease import Election, LeaseLost
 from cutover.adapters.masking import masked
 from cutover.adapters.notify import HttpNotifier
@@ -30,10 +38,11 @@ from cutover.adapters.templates import TemplateCache
 from cutover.api.v1alpha1 import BacktestStatus
 from cutover.backtest import Backtests
 from cutover.core.observation import Plan
+from cutover.garbage import collect_rarely
 from cutover.handlers import Operator, kopf_settings, register
 from cutover.metrics import OperatorCollector
 from cutover.own_queries import OwnQueries
-from cutover.ports import Clock, Gateway, Metrics, Notifier, OwnMetrics, Target
+from cutover.ports import Clock, Gateway, Metrics, Notifier, OwnMetrics, Target, Unavailable
 from cutover.reconciler import Ports
 from cutover.sampler import Samplers
 from cutover.settings import (
@@ -48,12 +57,20 @@ from cutover.settings import (
 
 #: Passes that may look at the world at the same time.
 CONCURRENT_PASSES = 64
+#: Seconds between two looks for kinds that were not served at the start.
+KINDS_SECONDS = 10.0
 #: Seconds between two logins of Kopf, which reads the files with the credentials for each.
 LOGIN_SECONDS = 2.0
 #: The exit code of a process that lost its lease.
 EXIT_LEASE_LOST = 75
+#: The exit code of a process that is to be started anew, as the API server serves other kinds by now.
+EXIT_OTHER_KINDS = 76
 
 log = structlog.get_logger("cutover")
+
+
+class OtherKindsError(Exception):
+    """The API server does not serve the kinds any more that Kopf watches, or more of those that it should; says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +98,13 @@ def target_of(plan: Plan, cluster_domain: str) -> Target:
 
 async def run(settings: Settings, servers: PrometheusServers, receivers: tuple[Receiver, ...]) -> None:
     """Run until a signal says to stop."""
-    election = await Election.connect(settings.kubeconfig, settings.lease) if settings.lease else None
+    # Until Kopf has its own; a process that is the first of its container gets no signal that it does not ask for.
+    waiting = asyncio.current_task()
+    assert waiting is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, waiting.cancel)
+    scope = f"{settings.selector or ''} {','.join(sorted(settings.namespaces))}"
+    election = await Election.connect(settings.kubeconfig, settings.lease, scope=scope) if settings.lease else None
     leading = (lambda: election.leading) if election else lambda: True
     cluster = await Cluster.connect(settings.kubeconfig, may_write=leading)
     sources = Sources(servers, settings.scrape_interval)
@@ -115,9 +138,10 @@ async def run(settings: Settings, servers: PrometheusServers, receivers: tuple[R
 
     async def act() -> None:
         notifier.start()
-        background = [asyncio.create_task(work) for work in (samplers.run(), own.run(), sources.run())]
+        services = (samplers.run(), own.run(), sources.run(), collect_rarely())
+        background = [asyncio.create_task(service) for service in services]
         try:
-            await serve(settings, operator, at_end=election.release if election else None)
+            await look_after(settings, cluster, operator, at_end=election.release if election else None)
         finally:
             for task in background:
                 task.cancel()
@@ -140,11 +164,6 @@ async def elected(settings: Settings, election: Election, act: Callable[[], Coro
     takes all tasks of its loop for its own; a process that has ended writes nothing, leaves nothing behind and cannot
     hang. All that matters is in the plans' status and in Prometheus. Kubernetes starts it anew.
     """
-    # Until Kopf has its own; a process that is the first of its container gets no signal that it does not ask for.
-    waiting = asyncio.current_task()
-    assert waiting is not None
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, waiting.cancel)
     health = await _answer_health(settings)
 
     async def lead() -> None:
@@ -208,6 +227,66 @@ def assemble(
     return Operator(ports, routes, templates)
 
 
+async def look_after(
+    settings: Settings,
+    cluster: Cluster,
+    operator: Operator,
+    *,
+    at_end: Callable[[], Coroutine[Any, Any, None]] | None,
+) -> None:
+    """Let Kopf run the operator, once there are plans that it can watch.
+
+    Kopf looks for kinds when it starts; see :func:`cutover.handlers.kopf_settings`. Without plans there is nothing to look
+    after. Without any of the others there is, such as plans that say why they do not go on.
+
+    Parameters
+    ----------
+    at_end
+        As for :func:`serve`.
+
+    Raises
+    ------
+    OtherKindsError
+        When one of the others is there, or when one is not there any more.
+    """
+    health = await _answer_health(settings)
+    try:
+        there = await until_served(cluster, PLANS)
+    finally:
+        await health.cleanup()
+    stop = asyncio.Event()
+    if missing := WATCHED - there:
+        log.warning(
+            "not watched, as the API server does not serve them: are their CRDs installed?", kinds=named(missing)
+        )
+    come = asyncio.create_task(_until_more(cluster, there, stop))
+    try:
+        await serve(settings, operator, stop, at_end=at_end)
+    except Exception as failure:
+        try:
+            gone = there - await served(cluster)
+        except Unavailable:
+            raise failure from None
+        if not gone:
+            raise
+        raise OtherKindsError(f"{named(gone)}: not served any more") from None
+    finally:
+        come.cancel()
+    if stop.is_set():
+        raise OtherKindsError("some are served that were not before")
+
+
+async def _until_more(cluster: Cluster, there: frozenset[Resource], stop: asyncio.Event) -> None:
+    """Stop once the API server serves more of what is to be watched than at the start."""
+    more: frozenset[Resource] = frozenset()
+    while not more and there != WATCHED:
+        await asyncio.sleep(KINDS_SECONDS)
+        with contextlib.suppress(Unavailable):
+            more = await served(cluster) - there
+    if more:
+        stop.set()
+
+
 async def serve(
     settings: Settings,
     operator: Operator,
@@ -234,7 +313,7 @@ async def serve(
     health = f"http://{settings.listen_address}:{settings.health_port}/healthz" if settings.health_port else None
     await kopf.operator(
         registry=registry,
-        settings=kopf_settings(namespaced=bool(settings.namespaces), selector=settings.selector),
+        settings=kopf_settings(selector=settings.selector),
         standalone=True,
         clusterwide=not settings.namespaces,
         namespaces=settings.namespaces,
@@ -311,6 +390,7 @@ def configure_logging(level: str) -> None:
             foreign_pre_chain=[structlog.stdlib.ExtraAdder(allow=["k8s_ref"]), *shared],
         )
     )
+    handler.addFilter(_without_traceback)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -320,6 +400,14 @@ def configure_logging(level: str) -> None:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     # It tells of every attempt; adapters/lease.py tells of what changes.
     logging.getLogger("kubernetes.aio.leaderelection").setLevel(logging.CRITICAL)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Take the traceback off what Kopf says of a kind that is gone, which is no fault of the program's."""
+    # Kopf's own exceptions are not for others to import.
+    if record.name.startswith("kopf.") and record.exc_info and type(record.exc_info[1]).__name__ == "APINotFoundError":
+        record.exc_info = None
+    return True
 
 
 def main() -> None:
@@ -337,6 +425,9 @@ def main() -> None:
             asyncio.run(run(settings, servers, receivers))
     except SettingsError as error:
         sys.exit(f"settings: {error}")
+    except OtherKindsError as other:
+        log.critical("other kinds: this process ends", problem=str(other), code=EXIT_OTHER_KINDS)
+        sys.exit(EXIT_OTHER_KINDS)
 
 
 if __name__ == "__main__":

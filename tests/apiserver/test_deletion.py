@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from cutover import main
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
+from cutover.handlers import ROUTING_KINDS
 from devstack.build import Programs
 from devstack.stack import Stack
 from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, chart_rules, least_plan, operator_rights
@@ -53,7 +56,7 @@ class ControlPlane(Stack):
     def install_crds(self) -> None:
         """Apply the operator's CRDs and wait until they are served."""
         folder = str(ROOT / "crds")
-        self.kubectl("apply", "--server-side", "-f", folder)
+        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", folder)
         self.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", folder)
 
 
@@ -100,12 +103,6 @@ class Cluster:
         """Return a plan's metadata; none once it is gone."""
         plan = self.get(namespace, "mplan", name)
         return plan["metadata"] if plan else {}
-
-    def left(self, namespace: str) -> list[Json]:
-        """Return the metadata of all plans of a namespace."""
-        return [
-            one["metadata"] for one in json.loads(self.kubectl("-n", namespace, "get", "mplan", "-o", "json"))["items"]
-        ]
 
     def weight(self, namespace: str, name: str) -> int | None:
         """Return the percentage of a plan's route that goes to EKS, ``None`` without a route."""
@@ -346,24 +343,73 @@ def test_the_operator_uninstalled_before_its_plans(cluster: Cluster) -> None:
 
 
 def test_the_crd_deleted_under_a_running_operator(cluster: Cluster) -> None:
-    """Nothing that a plan needs is lost, and the process looks after those that come when the CRD is back.
-
-    Kopf lets go of a kind whose CRD is on its way out, as it is told that nobody may patch it. What it has not put to rest
-    by then stays as it is.
-    """
+    """All plans come to rest as declared. The process ends with their kind, and the next one waits for it."""
     namespace = cluster.namespace()
     begin(cluster, namespace)
     with cluster.running():
         in_hand(cluster, namespace)
         cluster.kubectl("delete", "crd", CRD, "--wait=false")
-        try:
-            until("deleted with their CRD", lambda: all("deletionTimestamp" in one for one in cluster.left(namespace)))
-            cluster.escape_all()
-            until("the CRD gone", lambda: cluster.get(namespace, "crd", CRD) is None)
-        finally:
-            cluster.stack.install_crds()
-        assert all(weight in (BEGUN[name], AT_REST[name]) for name, weight in weights(cluster, namespace).items())
+        took = until("the CRD gone", lambda: cluster.get(namespace, "crd", CRD) is None)
+        assert weights(cluster, namespace) == AT_REST
+        until("the process gone", lambda: cluster.operator.pid is None)
+    assert cluster.operator.exit_code == main.EXIT_OTHER_KINDS
+    print(f"gone after {took:.1f} s")
+    with cluster.running():
+        until("it waits", lambda: "waiting for the kinds to watch" in cluster.operator.log())
+        assert cluster.operator.healthy()
+        cluster.stack.install_crds()
         cluster.shifted(namespace, "later")
         cluster.looked_after(namespace, "later")
         cluster.kubectl("-n", namespace, "delete", "mplan", "later", "--wait=false")
         cluster.gone(namespace, "later")
+
+
+def test_a_signal_ends_an_operator_that_waits_for_its_crd(cluster: Cluster) -> None:
+    cluster.kubectl("delete", "crd", CRD)
+    try:
+        with cluster.running():
+            cluster.operator.stop(signal.SIGTERM)
+        assert cluster.operator.exit_code == 0
+    finally:
+        cluster.stack.install_crds()
+
+
+def test_an_operator_outlasts_crds_that_are_renewed(cluster: Cluster) -> None:
+    """As its own update has it, and Istio's: the watches end and begin anew."""
+    namespace = cluster.namespace()
+    cluster.shifted(namespace, "pdf")
+    with cluster.running():
+        cluster.looked_after(namespace, "pdf")
+        for number in range(3):
+            column = {"name": f"X{number}", "type": "string", "jsonPath": ".metadata.name"}
+            patch = json.dumps([{"op": "add", "path": "/spec/versions/0/additionalPrinterColumns/-", "value": column}])
+            for crd in (CRD, *(f"{plural}.networking.istio.io" for plural in ROUTING_KINDS)):
+                cluster.kubectl("patch", "crd", crd, "--type=json", "--patch", patch)
+        cluster.shifted(namespace, "png")
+        cluster.looked_after(namespace, "png")
+        cluster.kubectl("-n", namespace, "delete", "mplan", "pdf", "--wait=false")
+        cluster.gone(namespace, "pdf")
+        assert cluster.operator.pid is not None
+    cluster.stack.install_crds()
+
+
+def test_a_kind_of_istios_that_goes_and_comes_back(cluster: Cluster) -> None:
+    """Each time the process ends, and the next one looks after the plans all the same."""
+    namespace, kind = cluster.namespace(), "destinationrules.networking.istio.io"
+    cluster.shifted(namespace, "pdf")
+    with cluster.running():
+        cluster.looked_after(namespace, "pdf")
+        cluster.kubectl("delete", "crd", kind)
+        until("the process gone", lambda: cluster.operator.pid is None)
+    assert cluster.operator.exit_code == main.EXIT_OTHER_KINDS
+    assert f"{kind}: not served any more" in cluster.operator.log()
+    with cluster.running():
+        until("it says what is missing", lambda: "not watched, as the API server" in cluster.operator.log())
+        cluster.shifted(namespace, "png")
+        until("it looks after plans", lambda: FINALIZER in cluster.metadata(namespace, "png").get("finalizers", []))
+        cluster.stack.apply(cluster.stack.programs.istio_crds.read_text(encoding="utf-8"))
+        until("the process gone", lambda: cluster.operator.pid is None, 60)
+    assert cluster.operator.exit_code == main.EXIT_OTHER_KINDS
+    with cluster.running():
+        until("its objects", lambda: bool(cluster.get(namespace, "destinationrule", "cutover-pdf")))
+        cluster.looked_after(namespace, "pdf", "png")

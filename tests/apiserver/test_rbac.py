@@ -42,7 +42,7 @@ NAMESPACE = "rbac"
 RBAC = "rbac.authorization.k8s.io/v1"
 #: What Kopf asks the API server for by itself: its own verbs on what it watches.
 WATCHED = frozenset(
-    {"migrationplans", "gatetemplates", "clustergatetemplates", "customresourcedefinitions"}
+    {"migrationplans", "gatetemplates", "clustergatetemplates"}
     | {"virtualservices", "serviceentries", "destinationrules"}
 )
 REFUSED = re.compile(r'cannot (\S+) resource "([^"]+)"|needs verb (\S+) on (\S+)')
@@ -287,7 +287,7 @@ async def watch(credentials: kopf.ConnectionInfo, name: str, stop: asyncio.Event
         return credentials
 
     register(registry, Watching())
-    settings = kopf_settings(namespaced=False)
+    settings = kopf_settings()
     settings.watching.label_selectors[(PLANS.group, PLANS.version, PLANS.plural)] = NAMESPACE
     await kopf.operator(registry=registry, settings=settings, standalone=True, clusterwide=True, stop_flag=stop)
 

@@ -19,6 +19,7 @@ from cutover.adapters.kubernetes import Cluster, KubernetesPlans
 from cutover.ports import Gone
 from devstack.support import free_port
 from sandbox import manifests
+from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, chart_lease_rights
 
 ROOT = Path(__file__).parents[2]
 SHARD = "cutover.dev/shard"
@@ -29,8 +30,10 @@ QUIET = 3.0
 class Shard:
     """An operator that looks after the plans with one value of the label."""
 
-    def __init__(self, kubeconfig: Path, namespace: str, value: str, folder: Path) -> None:
-        self.log = folder / f"{value}.log"
+    def __init__(
+        self, kubeconfig: Path, namespace: str, value: str, folder: Path, *, name: str = "", lease: str = ""
+    ) -> None:
+        self.log = folder / f"{name or value}.log"
         self._metrics, health = free_port(), free_port()
         environment = {
             "PATH": os.environ["PATH"],
@@ -43,6 +46,7 @@ class Shard:
             "CUTOVER_LISTEN_ADDRESS": "127.0.0.1",
             "CUTOVER_HEALTH_PORT": str(health),
             "CUTOVER_METRICS_PORT": str(self._metrics),
+            **({"CUTOVER_LEASE": lease} if lease else {}),
         }
         with self.log.open("w") as output:
             self.process = subprocess.Popen(
@@ -135,6 +139,37 @@ def test_each_plan_has_one_operator_and_a_label_moves_it(shards: dict[str, Shard
     # Nobody has looked at what no operator selects.
     assert kubectl("get", "mplan", "lost", "-o", "jsonpath={.status.message}{.metadata.finalizers}") == ""
     assert not [line for one in (a, b) for line in one.log.read_text().splitlines() if "Traceback" in line]
+
+
+@pytest.mark.usefixtures("istio_crds", "plans")
+def test_a_lease_is_for_the_operators_of_one_shard(
+    stack: Any, operator_kubeconfig: Path, namespace: str, tmp_path: Path
+) -> None:
+    """Of two with the same plans one acts. One with other plans would wait for ever, and says so."""
+    stack.apply(chart_lease_rights())
+    lease, others = f"{OPERATOR_NAMESPACE}/{OPERATOR_ACCOUNT}", "nobody looks after the plans of this one"
+    running: dict[str, Shard] = {}
+
+    def start(name: str, value: str) -> Shard:
+        shard = Shard(operator_kubeconfig, namespace, value, tmp_path, name=name, lease=lease)
+        running[name] = shard
+        return shard
+
+    try:
+        first = start("first", "a")
+        _until("it acts", lambda: first.plans == {"pdf", "mail"})
+        second, wrong = start("second", "a"), start("wrong", "b")
+        _until("it says so", lambda: others in wrong.log.read_text())
+        _until("the other waits", lambda: "waiting for the lease" in second.log.read_text())
+        time.sleep(QUIET)
+        assert (first.plans, second.plans, wrong.plans) == ({"pdf", "mail"}, set(), set())
+        assert [name for name, one in running.items() if others in one.log.read_text()] == ["wrong"]
+        assert wrong.log.read_text().count(others) == 1
+    finally:
+        for one in running.values():
+            one.process.kill()
+            one.process.wait()
+            print(one.log.read_text())
 
 
 async def test_a_plan_of_another_operator_is_gone(

@@ -21,6 +21,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote, urlencode
+from urllib.request import getproxies
 
 import aiohttp
 import yaml
@@ -169,6 +170,8 @@ async def connect(kubeconfig: Path | None = None, connections: int = CONNECTIONS
         raise SettingsError(f"{where}: {error}") from error
     # The checkpoints of all plans come at once. A TLS connection for each would cost more than they do.
     configuration.connection_pool_maxsize = connections
+    # With each request the environment is looked at for a proxy, by another thread; it takes longer than the request.
+    configuration.client_session_kwargs = {"trust_env": bool(getproxies())}
     return ApiClient(configuration)
 
 
@@ -257,11 +260,22 @@ class Cluster:
         return await self._request("get", resource, namespace, name)
 
     async def list(
-        self, resource: Resource, namespace: str = "", label_selector: str = "", *, name: str = ""
+        self,
+        resource: Resource,
+        namespace: str = "",
+        label_selector: str = "",
+        *,
+        name: str = "",
+        keep: Callable[[Json], Json] | None = None,
     ) -> list[Json]:
         """Read all objects of a namespace, or of all namespaces; or, of all these, those by one name.
 
         They come without ``kind`` and ``apiVersion``.
+
+        Parameters
+        ----------
+        keep
+            Returns what is wanted of an object; of a page at a time there is more in memory.
         """
         items: list[Json] = []
         query: dict[str, str] = {"limit": str(PAGE)}
@@ -271,7 +285,7 @@ class Cluster:
             query["fieldSelector"] = f"metadata.name={name}"
         while True:
             page = await self._request("list", resource, namespace, query=query, urgent=bool(name))
-            items += page["items"]
+            items += page["items"] if keep is None else map(keep, page["items"])
             following = page.get("metadata", {}).get("continue")
             if not following:
                 return items
@@ -650,17 +664,21 @@ class KubernetesWorkloads:
             self._find(DEPLOYMENTS, plan.namespace, plan.spec.eks.workload_ref.name),
             *(self._find(GATEWAYS, *gateway.split("/", 1)) for gateway in gateways),
         )
-        # A host may be claimed from any namespace, so this lists all of them; only preflight asks.
-        virtual_services = await self._list(VIRTUAL_SERVICES)
-        entries = await self._list(SERVICE_ENTRIES)
         present = {name: gateway for name, gateway in zip(gateways, found, strict=True) if gateway is not None}
+        # A host may be claimed from any namespace, so this lists all of them; only preflight asks. The plans come first:
+        # whoever is past preflight by then has its route.
+        turns = plan.status.weight is None and service is not None and workload is not None
+        before = before_in_turn(plan, await self._list(PLANS, _turn) if turns else [])
+        virtual_services = await self._list(VIRTUAL_SERVICES)
+        entries = claiming(plan, await self._list(SERVICE_ENTRIES), virtual_services)
         hostname = plan.spec.heroku.hostname
         # With Delegate and Adopt the leg has a name of its own, so that the team may have an entry for the host name.
         generates = plan.spec.traffic.istio.ownership is v1alpha1.Ownership.GENERATE
         refused = {
             "gateway": reach.closed_gateways(gateways, plan.namespace, self._gateway_namespaces)
             or reach.unserved_hosts(plan, present),
-            "host-unclaimed": reach.others_hosts(plan, virtual_services, present),
+            "host-unclaimed": reach.others_hosts(plan, virtual_services, present)
+            or reach.asked_hosts(plan, before, present, self._gateway_namespaces),
             "heroku-unshared": reach.internal_name(hostname, self._cluster_domain)
             or reach.others_names(plan, (*((hostname,) if generates else ()), probe_host(hostname)), entries),
         }
@@ -674,30 +692,37 @@ class KubernetesWorkloads:
             replicas_available=(workload or {}).get("status", {}).get("availableReplicas", 0),
             missing_gateways=tuple(name for name in gateways if name not in present),
             claimed_hosts=claimed_hosts(plan, virtual_services),
-            heroku_shared_with=heroku_shared_with(plan, entries),
+            heroku_shared_with=heroku_shared_with(plan, entries) or reach.asked_app(plan, before),
             route_problem=existing_route_problem(plan, root) if root_key(plan) else "",
             route_writers=writers_problem(root) if adopting and root is not None else "",
             refused={check: problem for check, problem in refused.items() if problem},
         )
 
-    async def _list(self, resource: Resource) -> list[Json]:
+    async def _list(self, resource: Resource, keep: Callable[[Json], Json] | None = None) -> list[Json]:
         """Read all objects of a kind, once for all plans that ask while the last reading is under way.
 
         A thousand plans that begin together would read each other's objects a million times.
+
+        Parameters
+        ----------
+        keep
+            As for :meth:`Cluster.list`; always the same for a kind.
         """
         following = self._following.get(resource)
         if following is None:
-            following = asyncio.create_task(self._list_after(resource, self._lists.get(resource)))
+            following = asyncio.create_task(self._list_after(resource, self._lists.get(resource), keep))
             self._following[resource] = following
         return await asyncio.shield(following)
 
-    async def _list_after(self, resource: Resource, before: asyncio.Task[list[Json]] | None) -> list[Json]:
+    async def _list_after(
+        self, resource: Resource, before: asyncio.Task[list[Json]] | None, keep: Callable[[Json], Json] | None
+    ) -> list[Json]:
         if before is not None:
             await asyncio.wait([before])
         # Whoever asks from now on wants to know more than this will say.
         mine = self._lists[resource] = self._following.pop(resource)
         try:
-            return await self._cluster.list(resource)
+            return await self._cluster.list(resource, keep=keep)
         finally:
             if self._lists.get(resource) is mine:
                 del self._lists[resource]
@@ -749,6 +774,60 @@ def is_ours(metadata: Mapping[str, Any]) -> bool:
     return (metadata.get("labels") or {}).get(MANAGED_BY_LABEL) == FIELD_MANAGER or PLAN_UID_ANNOTATION in (
         metadata.get("annotations") or {}
     )
+
+
+def _turn(body: Json) -> Json:
+    """Leave of a plan what says whose turn it is, and for what; a thousand whole ones are some 10 MiB."""
+    metadata, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
+    istio = (spec.get("traffic") or {}).get("istio") or {}
+    return {
+        "metadata": {
+            name: metadata.get(name) for name in ("namespace", "name", "creationTimestamp", "deletionTimestamp")
+        },
+        "phase": status.get("phase") or v1alpha1.Phase.PENDING,
+        "hostname": (spec.get("heroku") or {}).get("hostname"),
+        "hosts": istio.get("hosts") or (),
+        "gateways": [reach.qualified(name, metadata["namespace"]) for name in istio.get("gateways") or ()],
+    }
+
+
+def before_in_turn(plan: Plan, plans: Sequence[Json]) -> list[Json]:
+    """Return those of the plans, as :func:`_turn` has them, that may take over before this one does.
+
+    They are those in preflight that were made earlier; of two that were made in one second that of the first name, as with
+    Istio's routes.
+    """
+
+    def turn(item: Json) -> tuple[str, str, str]:
+        metadata = item["metadata"]
+        return metadata["creationTimestamp"], metadata["name"], metadata["namespace"]
+
+    own = next((turn(item) for item in plans if _key(item["metadata"]) == (plan.namespace, plan.name)), ("", "", ""))
+    return [
+        item
+        for item in plans
+        if turn(item) < own
+        and item["phase"] in (v1alpha1.Phase.PENDING, v1alpha1.Phase.PREFLIGHT)
+        and item["metadata"]["deletionTimestamp"] is None
+    ]
+
+
+def claiming(plan: Plan, entries: list[Json], virtual_services: list[Json]) -> list[Json]:
+    """Leave out the ServiceEntries that the operator made for plans of the namespace that have no route.
+
+    Those of two plans that were made together may be there before it is clear which of them takes over.
+    """
+
+    def owner(item: Json) -> tuple[str, str | None]:
+        metadata = item["metadata"]
+        return metadata["namespace"], (metadata.get("labels") or {}).get(PLAN_LABEL)
+
+    routed = {owner(item) for item in virtual_services}
+    return [
+        item
+        for item in entries
+        if item["metadata"]["namespace"] != plan.namespace or not is_ours(item["metadata"]) or owner(item) in routed
+    ]
 
 
 def heroku_shared_with(plan: Plan, entries: list[Json]) -> str:

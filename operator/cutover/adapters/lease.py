@@ -8,6 +8,7 @@ it measures time by the wall clock, which others set.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import socket
 import time
 import uuid
@@ -97,6 +98,7 @@ class Election:
         self._over = False
         self._renewing: asyncio.Task[None] | None = None
         self._released = False
+        self._others = ""
         self._version: str | None = None
         self._changed = 0.0
         namespace, name = lease.split("/")
@@ -109,11 +111,17 @@ class Election:
         )
 
     @classmethod
-    async def connect(cls, kubeconfig: Path | None, lease: str) -> Self:
-        """Become a candidate, with connections of its own: no plan's requests are to delay a renewal."""
-        return cls(
-            CoordinationV1Api(await connect(kubeconfig)), lease, f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
-        )
+    async def connect(cls, kubeconfig: Path | None, lease: str, *, scope: str = "") -> Self:
+        """Become a candidate, with connections of its own: no plan's requests are to delay a renewal.
+
+        Parameters
+        ----------
+        scope
+            Says what the candidate would look after; the same for all that should share a lease.
+        """
+        digest = hashlib.sha256(scope.encode()).hexdigest()[:8]
+        identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}_{digest}"
+        return cls(CoordinationV1Api(await connect(kubeconfig)), lease, identity)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -167,11 +175,24 @@ class Election:
             # The library would go on trying, and believing, until the deadline.
             self._over = True
             raise LeaseLost(f"taken by {holder or 'nobody'}")
+        self._compare(holder or "")
         now, version = elapsed(), lease.metadata.resource_version if lease.metadata else None
         if version != self._version:
             self._version, self._changed = version, now
         # A clock set back by an hour would have it wait for an hour, one set forward not at all.
         self._library.observed_time_milliseconds = int((time.time() - (now - self._changed)) * 1000)
+
+    def _compare(self, holder: str) -> None:
+        """Say it, once, where the lease is held by one that looks after other plans: nobody would look after ours."""
+        others = holder if _scope(holder) not in ("", _scope(self._identity)) else ""
+        if others and not self._others:
+            log.warning(
+                "the lease is held by an operator with another CUTOVER_SELECTOR or CUTOVER_NAMESPACES, and nobody looks"
+                " after the plans of this one meanwhile: give each of them a lease of its own",
+                lease=self._lease,
+                holder=holder,
+            )
+        self._others = others
 
     def _written(self, lease: V1Lease, asked: float) -> None:
         if lease.spec and lease.spec.holder_identity == self._identity:
@@ -197,6 +218,11 @@ class Election:
                 log.info("lease released", lease=self._lease)
         except ApiException as failure:
             log.warning("lease not released", lease=self._lease, problem=failure.reason)
+
+
+def _scope(identity: str) -> str:
+    """Return what an identity says of its candidate's scope; ``""`` for that of another program or version."""
+    return identity.rpartition("_")[2] if identity.count("_") == 2 else ""
 
 
 class _Requests:

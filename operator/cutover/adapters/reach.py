@@ -83,18 +83,12 @@ def unserved_hosts(plan: Plan, gateways: Mapping[str, Mapping[str, Any]]) -> str
     gateways
         The plan's Gateways that exist, by ``namespace/name``. Of one that has no servers at all nothing is said.
     """
-    servers = [
-        (gateway.split("/", 1)[0], server)
-        for gateway, body in gateways.items()
-        for server in (body.get("spec") or {}).get("servers") or ()
-        if str((server.get("port") or {}).get("protocol", "")).upper() in _HTTP
-    ]
     missing = [
         host
         for host in plan.spec.traffic.istio.hosts
-        if not any(serves(server, host, plan.namespace, of=owner) for owner, server in servers)
+        if not any(_takes(gateway, body, host, plan.namespace) for gateway, body in gateways.items())
     ]
-    if not servers or not missing:
+    if not missing or not any(map(_http_servers, gateways.values())):
         return ""
     return (
         f"no HTTP server of Gateway {', '.join(gateways)} takes {', '.join(missing)} from namespace {plan.namespace}; add"
@@ -150,6 +144,63 @@ def _given(plan: Plan, host: str, gateways: Mapping[str, Mapping[str, Any]]) -> 
         for body in gateways.values()
         for server in (body.get("spec") or {}).get("servers") or ()
     )
+
+
+def asked_hosts(
+    plan: Plan,
+    before: Iterable[Json],
+    gateways: Mapping[str, Mapping[str, Any]],
+    allowed: Sequence[str],
+) -> str:
+    """Say which hosts of the plan another one is to have, whose turn is before it; ``""`` if none.
+
+    Who may not have a host on a gateway keeps nobody from it.
+
+    Parameters
+    ----------
+    before
+        Plans that may take over before this one.
+    gateways
+        The plan's Gateways that exist, by ``namespace/name``.
+    allowed
+        As for :func:`closed_gateways`.
+    """
+    for other in before:
+        namespace = other["metadata"]["namespace"]
+        common = {
+            name: body
+            for name, body in gateways.items()
+            if name in other["gateways"] and not closed_gateways([name], namespace, allowed)
+        }
+        for host in plan.spec.traffic.istio.hosts:
+            if host in other["hosts"] and any(_takes(name, body, host, namespace) for name, body in common.items()):
+                return (
+                    f"MigrationPlan {namespace}/{other['metadata']['name']}, which was made before, is to route {host};"
+                    " take the host out of one of them, or delete one"
+                )
+    return ""
+
+
+def asked_app(plan: Plan, before: Iterable[Json]) -> str:
+    """Return a plan with the same Heroku host name whose turn is before this one's, as ``namespace/name``."""
+    return min(
+        (
+            f"{other['metadata']['namespace']}/{other['metadata']['name']}"
+            for other in before
+            if other["hostname"] == plan.spec.heroku.hostname
+        ),
+        default="",
+    )
+
+
+def _takes(gateway: str, body: Mapping[str, Any], host: str, namespace: str) -> bool:
+    """Tell whether a Gateway has an HTTP server that takes a host from a namespace."""
+    return any(serves(server, host, namespace, of=gateway.split("/", 1)[0]) for server in _http_servers(body))
+
+
+def _http_servers(gateway: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    servers = (gateway.get("spec") or {}).get("servers") or ()
+    return [server for server in servers if str((server.get("port") or {}).get("protocol", "")).upper() in _HTTP]
 
 
 def others_names(plan: Plan, names: Iterable[str], entries: Iterable[Json]) -> str:

@@ -1,0 +1,135 @@
+"""Whose turn it is, where several plans ask for the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cutover.adapters import reach
+from cutover.adapters.istio import render
+from cutover.adapters.kubernetes import Json, _turn, before_in_turn, claiming, heroku_shared_with
+from cutover.api.v1alpha1 import Phase
+from cutover.core.observation import Plan
+
+GATEWAY = "istio-ingress/public"
+OPEN = {"port": {"number": 80, "protocol": "HTTP"}, "hosts": ["*"]}
+
+
+def body(
+    name: str = "pdf",
+    namespace: str = "docs",
+    *,
+    made: int = 0,
+    phase: Phase | None = Phase.PREFLIGHT,
+    gateway: str = GATEWAY,
+    hosts: tuple[str, ...] = ("pdf.example.com",),
+    app: str = "acme-pdf",
+    deleted: bool = False,
+) -> Json:
+    metadata = {"namespace": namespace, "name": name, "uid": f"{namespace}-{name}", "generation": 1}
+    metadata |= {"creationTimestamp": f"2026-11-21T10:00:{made:02}Z"}
+    return {
+        "metadata": metadata | ({"deletionTimestamp": "2026-11-21T11:00:00Z"} if deleted else {}),
+        "spec": {
+            "heroku": {"app": "acme", "hostname": f"{app}.herokuapp.com"},
+            "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
+            "traffic": {"istio": {"hosts": list(hosts), "gateways": [gateway]}},
+        },
+        "status": {} if phase is None else {"phase": phase},
+    }
+
+
+def before(own: Json, *others: Json) -> list[Json]:
+    return before_in_turn(Plan.from_object(own), [_turn(one) for one in (own, *others)])
+
+
+@pytest.mark.parametrize(
+    ("other", "first"),
+    [
+        (body("a", made=4), True),
+        (body("z", made=4), True),
+        (body("a", made=6), False),
+        (body("a", made=5), True),
+        (body("z", made=5), False),
+        (body("pdf", "a", made=5), True),
+        (body("pdf", "z", made=5), False),
+        (body("a", made=4, phase=None), True),
+        (body("a", made=4, phase=Phase.PENDING), True),
+        (body("a", made=4, deleted=True), False),
+        # Whoever is further has a route.
+        *((body("a", made=4, phase=phase), False) for phase in Phase if phase not in (Phase.PENDING, Phase.PREFLIGHT)),
+    ],
+)
+def test_whose_turn_it_is(other: Json, first: bool) -> None:
+    assert bool(before(body(made=5), other)) is first
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.integers(0, 2)), unique_by=lambda t: t[:2])
+)
+def test_of_any_number_of_plans_one_is_first_and_they_follow_each_other(made: list[tuple[str, str, int]]) -> None:
+    plans = [body(name, namespace, made=second) for name, namespace, second in made]
+    assert sorted(len(before(one, *(other for other in plans if other is not one))) for one in plans) == [
+        *range(len(plans))
+    ]
+
+
+def test_a_plan_that_is_not_listed_any_more_waits_for_nobody() -> None:
+    assert before_in_turn(Plan.from_object(body(made=5)), [_turn(body("a", made=1))]) == []
+
+
+@pytest.mark.parametrize(
+    "spec", [None, {}, {"traffic": None, "heroku": None}, {"traffic": {"istio": {"hosts": None, "gateways": None}}}]
+)
+def test_plans_that_say_little_break_nothing(spec: Any) -> None:
+    (other,) = before(body(made=5), {**body("a", made=4), "spec": spec, "status": None})
+    plan = Plan.from_object(body())
+    assert (reach.asked_hosts(plan, [other], {GATEWAY: {}}, ()), reach.asked_app(plan, [other])) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("other", "server", "allowed", "taken"),
+    [
+        (body("a"), OPEN, (), True),
+        (body("a", "team-b"), OPEN, (), True),
+        (body("a", hosts=("png.example.com", "pdf.example.com")), OPEN, (), True),
+        (body("a", hosts=("png.example.com",)), OPEN, (), False),
+        (body("a", gateway="istio-ingress/internal"), OPEN, (), False),
+        (body("a", "istio-ingress", gateway="public"), OPEN, (), True),
+        # Who cannot have the host keeps nobody from it.
+        (body("a", "team-b"), {**OPEN, "hosts": ["docs/pdf.example.com"]}, (), False),
+        (body("a", "team-b"), {**OPEN, "hosts": ["*/pdf.example.com"]}, (), True),
+        (body("a", "team-b"), OPEN, ("team-*",), False),
+        (body("a", "team-b"), OPEN, ("istio-*",), True),
+        (body("a"), {**OPEN, "port": {"protocol": "TLS"}}, (), False),
+    ],
+)
+def test_who_is_to_have_a_host(other: Json, server: Json, allowed: tuple[str, ...], taken: bool) -> None:
+    gateways = {GATEWAY: {"spec": {"servers": [server]}}}
+    said = reach.asked_hosts(Plan.from_object(body()), [_turn(other)], gateways, allowed)
+    assert bool(said) is taken
+    key = f"{other['metadata']['namespace']}/{other['metadata']['name']}"
+    assert not taken or f"MigrationPlan {key}, which was made before, is to route pdf.example.com" in said
+
+
+def test_who_is_to_have_an_app() -> None:
+    plan = Plan.from_object(body())
+    assert reach.asked_app(plan, [_turn(body("a", app="acme-png"))]) == ""
+    assert reach.asked_app(plan, [_turn(body("b", "team-b")), _turn(body("b", "team-a"))]) == "team-a/b"
+
+
+def test_what_was_made_for_a_plan_that_did_not_get_its_turn_claims_nothing() -> None:
+    plan, other = Plan.from_object(body(made=4)), Plan.from_object(body("png", made=5))
+    entries = [item for item in render(other, 0) if item["kind"] == "ServiceEntry"]
+    routes = [item for item in render(other, 0) if item["kind"] == "VirtualService"]
+    assert heroku_shared_with(plan, claiming(plan, entries, [])) == ""
+    assert heroku_shared_with(plan, claiming(plan, entries, routes)) == "docs/png"
+    theirs = [{**item, "metadata": {**item["metadata"], "namespace": "team-b"}} for item in entries]
+    assert claiming(plan, theirs, []) == theirs, "of others it is asked as before"
+    unmarked = [
+        {**item, "metadata": {name: item["metadata"][name] for name in ("namespace", "name")}} for item in entries
+    ]
+    assert claiming(plan, unmarked, []) == unmarked
