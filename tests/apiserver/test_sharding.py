@@ -143,11 +143,13 @@ def test_each_plan_has_one_operator_and_a_label_moves_it(shards: dict[str, Shard
 
 @pytest.mark.usefixtures("istio_crds", "plans")
 def test_a_lease_is_for_the_operators_of_one_shard(
-    stack: Any, operator_kubeconfig: Path, namespace: str, tmp_path: Path
+    stack: Any, operator_kubeconfig: Path, namespace: str, tmp_path: Path, api: Any
 ) -> None:
     """Of two with the same plans one acts. One with other plans would wait for ever, and says so."""
     stack.apply(chart_lease_rights())
     lease, others = f"{OPERATOR_NAMESPACE}/{OPERATOR_ACCOUNT}", "nobody looks after the plans of this one"
+    # Of another test, whose operator looked after other plans.
+    api.call("DELETE", f"/apis/coordination.k8s.io/v1/namespaces/{OPERATOR_NAMESPACE}/leases/{OPERATOR_ACCOUNT}")
     running: dict[str, Shard] = {}
 
     def start(name: str, value: str) -> Shard:
