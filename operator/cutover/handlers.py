@@ -55,6 +55,7 @@ class Operator:
         self._routes = routes
         self._templates = templates
         self.loops: dict[str, PlanLoop] = {}
+        self.serving = False
         # All plans are woken at the end of each block: looking for each among all would be most of the work.
         self._uids: dict[str, str] = {}  # by ``namespace/name``
 

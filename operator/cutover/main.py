@@ -131,7 +131,14 @@ async def run(settings: Settings, servers: PrometheusServers, receivers: tuple[R
     )
     if settings.metrics_port:
         collector = OperatorCollector(
-            operator.loops.values, cluster, samplers, own, sources.skews, leading, lambda: notifier.senders
+            operator.loops.values,
+            cluster,
+            samplers,
+            own,
+            sources.skews,
+            # Who waits for the plans' CRD looks after nobody.
+            lambda: leading() and operator.serving,
+            lambda: notifier.senders,
         )
         prometheus_client.REGISTRY.register(collector)
         prometheus_client.start_http_server(settings.metrics_port, settings.listen_address)
@@ -260,6 +267,7 @@ async def look_after(
             "not watched, as the API server does not serve them: are their CRDs installed?", kinds=named(missing)
         )
     come = asyncio.create_task(_until_more(cluster, there, stop))
+    operator.serving = True
     try:
         await serve(settings, operator, stop, at_end=at_end)
     except Exception as failure:
@@ -271,6 +279,7 @@ async def look_after(
             raise
         raise OtherKindsError(f"{named(gone)}: not served any more") from None
     finally:
+        operator.serving = False
         come.cancel()
     if stop.is_set():
         raise OtherKindsError("some are served that were not before")

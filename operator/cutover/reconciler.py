@@ -340,7 +340,7 @@ class PlanLoop:
         if plan.has_spec and samples_wanted(decision.status):
             block = plan.spec.gates.block.total_seconds()
             delay = OVERDUE_BLOCKS * block if decision.requeue_after == block else decision.requeue_after
-            # Heroku is asked by passes, and its last answer has to be young when the next block comes.
+            # Heroku is asked again once a pass has seen its last answer, which has to be young when the next block comes.
             return min(delay, PROBE_LIFETIME_SECONDS / 2)
         return decision.requeue_after
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -10,9 +11,21 @@ from hypothesis import strategies as st
 
 from cutover.adapters import reach
 from cutover.adapters.istio import render
-from cutover.adapters.kubernetes import Json, _turn, before_in_turn, claiming, heroku_shared_with
+from cutover.adapters.kubernetes import (
+    DEPLOYMENTS,
+    PLANS,
+    Cluster,
+    Json,
+    KubernetesWorkloads,
+    Resource,
+    _turn,
+    before_in_turn,
+    claiming,
+    heroku_shared_with,
+)
 from cutover.api.v1alpha1 import Phase
 from cutover.core.observation import Plan
+from cutover.ports import Gone
 
 GATEWAY = "istio-ingress/public"
 OPEN = {"port": {"number": 80, "protocol": "HTTP"}, "hosts": ["*"]}
@@ -28,6 +41,8 @@ def body(
     hosts: tuple[str, ...] = ("pdf.example.com",),
     app: str = "acme-pdf",
     deleted: bool = False,
+    suspend: bool = False,
+    root: str = "",
 ) -> Json:
     metadata = {"namespace": namespace, "name": name, "uid": f"{namespace}-{name}", "generation": 1}
     metadata |= {"creationTimestamp": f"2026-11-21T10:00:{made:02}Z"}
@@ -36,10 +51,57 @@ def body(
         "spec": {
             "heroku": {"app": "acme", "hostname": f"{app}.herokuapp.com"},
             "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-            "traffic": {"istio": {"hosts": list(hosts), "gateways": [gateway]}},
+            "traffic": {"istio": {"hosts": list(hosts), "gateways": [gateway], **routed_by(root)}},
+            "suspend": suspend,
         },
         "status": {} if phase is None else {"phase": phase},
     }
+
+
+def routed_by(root: str) -> Json:
+    return {"ownership": "Delegate", "virtualServiceRef": {"name": root}} if root else {}
+
+
+class FakeCluster:
+    """One open Gateway, one Service for all, and some plans."""
+
+    def __init__(self, *plans: Json, deployed: bool = True) -> None:
+        self.plans = plans
+        self.deployed = deployed
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Json:
+        if resource == DEPLOYMENTS and not self.deployed:
+            raise Gone(f"{namespace}/{name}")
+        return {
+            "metadata": {"namespace": namespace, "name": name},
+            "spec": {"servers": [OPEN], "ports": [{"port": 80}]},
+        }
+
+    async def list(self, resource: Resource, *, keep: Callable[[Json], Json] | None = None) -> list[Json]:
+        return [keep(plan) if keep else plan for plan in self.plans] if resource == PLANS else []
+
+
+async def refused(own: Json, *others: Json, deployed: bool = True) -> set[str]:
+    """Return the checks that an older plan has fail."""
+    cluster = cast("Cluster", FakeCluster(own, *others, deployed=deployed))
+    facts = await KubernetesWorkloads(cluster).facts(Plan.from_object(own))
+    return {*facts.refused, *(["app"] if facts.heroku_shared_with else [])}
+
+
+@pytest.mark.parametrize("deployed", [True, False])
+async def test_the_younger_one_is_refused_also_where_the_workload_is_not_to_be_checked(deployed: bool) -> None:
+    older, younger = body("pdf", "team-a", made=1), body("pdf", "team-b", made=5)
+    assert await refused(older, younger, deployed=deployed) == set()
+    assert await refused(younger, older, deployed=deployed) == {"host-unclaimed", "app"}
+
+
+async def test_plans_that_work_with_the_same_route_do_not_wait_for_each_other() -> None:
+    own = body("mail", made=5, app="acme-mail", root="web")
+    assert await refused(own, body("pdf", made=1, root="web")) == set()
+    # Nor for one that will never have the host, as that route has it.
+    assert await refused(own, body("pdf", "team-b", made=1)) == set()
+    # What works with a route that is not there keeps nobody from making one.
+    assert await refused(body("mail", made=5, app="acme-mail"), body("pdf", "team-b", made=1, root="web")) == set()
 
 
 def before(own: Json, *others: Json) -> list[Json]:
@@ -59,6 +121,7 @@ def before(own: Json, *others: Json) -> list[Json]:
         (body("a", made=4, phase=None), True),
         (body("a", made=4, phase=Phase.PENDING), True),
         (body("a", made=4, deleted=True), False),
+        (body("a", made=4, suspend=True), False),
         # Whoever is further has a route.
         *((body("a", made=4, phase=phase), False) for phase in Phase if phase not in (Phase.PENDING, Phase.PREFLIGHT)),
     ],

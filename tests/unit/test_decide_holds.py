@@ -15,6 +15,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from world import DEAD, HEALTHY, READY, Leg, Route, World, check, plan_spec
 
 from cutover.api.v1alpha1 import Phase
+from cutover.core.actions import SetWeight
+from cutover.core.decide import decide
 from cutover.core.holds import ALARMING, QUIET, HoldReason
 from cutover.core.own import QueryProblem
 from cutover.core.preflight import TARGET_CHECKS
@@ -362,6 +364,19 @@ def test_a_skipped_check_says_so_and_lets_pass() -> None:
     w.until_phase(Phase.BASELINE)
     workload = next(check for check in w.status.preflight if check.check == "workload")
     assert (workload.status, workload.message) == ("Skipped", "skipped: scaled by KEDA")
+
+
+def test_without_the_answer_the_route_itself_must_be_there() -> None:
+    """Or another plan would take the host, as this one is past preflight and has no route."""
+    w = world(preflight={"skip": [{"check": "heroku-answers", "reason": "it wants a login"}]})
+    w.until(lambda status: status.weight == 0)
+    seen = w.observe()
+    assert seen.traffic is not None
+    not_written = replace(seen.traffic, weight=None, revision="", current=False)
+    decision = decide(w.plan(), replace(seen, traffic=not_written), w.now)
+    assert (decision.status.phase, decision.actions[-1]) == (Phase.PREFLIGHT, SetWeight(0))
+    assert decide(w.plan(), replace(seen, traffic=None), w.now).status.phase is Phase.PREFLIGHT
+    w.until_phase(Phase.BASELINE)
 
 
 def test_heroku_must_answer_through_the_gateway_before_anything_moves() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import structlog
 
+from cutover import main
 from cutover.adapters import kinds
 from cutover.adapters.kinds import WATCHED, named, served, until_served
 from cutover.adapters.kubernetes import PLANS, VIRTUAL_SERVICES, Cluster, Json, NotServed, Resource
+from cutover.handlers import Operator
 from cutover.ports import Unavailable
 
 VERBS = ["create", "delete", "get", "list", "patch", "update", "watch"]
@@ -100,6 +103,25 @@ async def test_it_waits_and_says_once_for_what(server: Server) -> None:
 async def test_it_does_not_wait_for_others(server: Server) -> None:
     del server.kinds["networking.istio.io/v1"]
     assert VIRTUAL_SERVICES not in await until_served(cluster(server), PLANS)
+
+
+async def test_who_waits_for_the_plans_does_not_say_that_they_are_looked_after(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    operator, said = Operator(*cast("Any", (None, None, None))), list[bool]()
+
+    async def wait(*_: object) -> frozenset[Resource]:
+        said.append(operator.serving)
+        return WATCHED
+
+    async def serve(*_: object, **__: object) -> None:
+        said.append(operator.serving)
+
+    monkeypatch.setattr(main, "until_served", wait)
+    monkeypatch.setattr(main, "serve", serve)
+    settings = cast("Any", SimpleNamespace(health_port=None))
+    await main.look_after(settings, cast("Cluster", None), operator, at_end=None)
+    assert [*said, operator.serving] == [False, True, False]
 
 
 def test_names_for_people() -> None:

@@ -667,8 +667,7 @@ class KubernetesWorkloads:
         present = {name: gateway for name, gateway in zip(gateways, found, strict=True) if gateway is not None}
         # A host may be claimed from any namespace, so this lists all of them; only preflight asks. The plans come first:
         # whoever is past preflight by then has its route.
-        turns = plan.status.weight is None and service is not None and workload is not None
-        before = before_in_turn(plan, await self._list(PLANS, _turn) if turns else [])
+        before = before_in_turn(plan, await self._list(PLANS, _turn)) if plan.status.weight is None else []
         virtual_services = await self._list(VIRTUAL_SERVICES)
         entries = claiming(plan, await self._list(SERVICE_ENTRIES), virtual_services)
         hostname = plan.spec.heroku.hostname
@@ -678,7 +677,7 @@ class KubernetesWorkloads:
             "gateway": reach.closed_gateways(gateways, plan.namespace, self._gateway_namespaces)
             or reach.unserved_hosts(plan, present),
             "host-unclaimed": reach.others_hosts(plan, virtual_services, present)
-            or reach.asked_hosts(plan, before, present, self._gateway_namespaces),
+            or (reach.asked_hosts(plan, before, present, self._gateway_namespaces) if generates else ""),
             "heroku-unshared": reach.internal_name(hostname, self._cluster_domain)
             or reach.others_names(plan, (*((hostname,) if generates else ()), probe_host(hostname)), entries),
         }
@@ -785,8 +784,10 @@ def _turn(body: Json) -> Json:
             name: metadata.get(name) for name in ("namespace", "name", "creationTimestamp", "deletionTimestamp")
         },
         "phase": status.get("phase") or v1alpha1.Phase.PENDING,
+        "suspended": bool(spec.get("suspend")),
         "hostname": (spec.get("heroku") or {}).get("hostname"),
-        "hosts": istio.get("hosts") or (),
+        # With somebody else's route it takes no host.
+        "hosts": () if istio.get("virtualServiceRef") else istio.get("hosts") or (),
         "gateways": [reach.qualified(name, metadata["namespace"]) for name in istio.get("gateways") or ()],
     }
 
@@ -795,7 +796,7 @@ def before_in_turn(plan: Plan, plans: Sequence[Json]) -> list[Json]:
     """Return those of the plans, as :func:`_turn` has them, that may take over before this one does.
 
     They are those in preflight that were made earlier; of two that were made in one second that of the first name, as with
-    Istio's routes.
+    Istio's routes. One that is suspended does not begin.
     """
 
     def turn(item: Json) -> tuple[str, str, str]:
@@ -808,6 +809,7 @@ def before_in_turn(plan: Plan, plans: Sequence[Json]) -> list[Json]:
         for item in plans
         if turn(item) < own
         and item["phase"] in (v1alpha1.Phase.PENDING, v1alpha1.Phase.PREFLIGHT)
+        and not item["suspended"]
         and item["metadata"]["deletionTimestamp"] is None
     ]
 

@@ -154,7 +154,7 @@ def asked_hosts(
 ) -> str:
     """Say which hosts of the plan another one is to have, whose turn is before it; ``""`` if none.
 
-    Who may not have a host on a gateway keeps nobody from it.
+    This is for a plan with a route of its own; another one works with a route that has the hosts already. Who may not have a host on a gateway keeps nobody from it.
 
     Parameters
     ----------

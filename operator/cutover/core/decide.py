@@ -370,6 +370,9 @@ class _Pass:
             if heroku.status == preflight.UNKNOWN and self._waited(self._since(status)) < SHARE_DEADLINE_SECONDS:
                 return _Outcome(status, "TakingOver", detail, requeue=1)
             return self._hold(status, HoldReason.PREFLIGHT_FAILED, detail, requeue=2)
+        if self.seen.traffic is None or not self.seen.traffic.current:
+            # The answer proves the route; where that check is skipped nothing else does.
+            return _Outcome(status, "TakingOver", "the route is being written", requeue=1)
         started = self._enter(status, Phase.BASELINE).model_copy(
             update={
                 "baseline": BaselineStatus(since=self.time),
