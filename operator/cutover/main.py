@@ -105,7 +105,7 @@ async def run(settings: Settings, servers: PrometheusServers, receivers: tuple[R
         asyncio.get_running_loop().add_signal_handler(number, waiting.cancel)
     scope = f"{settings.selector or ''} {','.join(sorted(settings.namespaces))}"
     election = await Election.connect(settings.kubeconfig, settings.lease, scope=scope) if settings.lease else None
-    leading = (lambda: election.leading) if election else lambda: True
+    leading: Callable[[], bool] = (lambda: election.leading) if election else (lambda: True)
     cluster = await Cluster.connect(settings.kubeconfig, may_write=leading)
     sources = Sources(servers, settings.scrape_interval)
     gateway, clock, waker = HttpGateway(cluster, settings.gateway_urls), SystemClock(), LoopWaker()

@@ -67,6 +67,8 @@ OVERDUE_BLOCKS = 1.5
 #: after so long: an answer is believed for a minute. One that failed is asked again as soon as the phase says. Each plan
 #: has a time of its own within the spread, so that those that were begun together do not stay together.
 SELDOM_PROBE_SECONDS, WELL_PROBE_SECONDS, PROBE_SPREAD_SECONDS = 10.0, 20.0, 10.0
+#: Seconds, or a third of a block, for which a checkpoint waits at most. All plans' decisions come at the end of the same block.
+CHECKPOINT_WAIT_SECONDS = 5.0
 #: Seconds until the next pass after a fault of ours.
 FAULT_RETRY_SECONDS = 5.0
 #: Seconds for which a route may fail to be written until the status says so: a hiccup is not worth a write.
@@ -257,6 +259,7 @@ class PlanLoop:
         body
             The object as it is now: people may change ``onDelete`` while its deletion waits.
         """
+        self.wake()
         async with self._lock:
             self._source = lambda: body
             try:
@@ -306,6 +309,8 @@ class PlanLoop:
             seen = Observation()
             decision = refuse(plan, self._now(plan))
         decision = self._remembering(plan, decision)
+        if decision.routine:
+            await self._let_others_decide(plan)
         try:
             await self._apply(plan, decision, seen.traffic)
         except Gone:
@@ -328,6 +333,13 @@ class PlanLoop:
         self.last_tick, self.failing_since, self._conflicts = self._ports.clock.now(), 0.0, 0
         self.rollback_waits_since = 0.0
         return self._until_next(plan, decision)
+
+    async def _let_others_decide(self, plan: Plan) -> None:
+        """Wait for a while, unless there is news: what takes time shall not keep other plans' decisions waiting."""
+        longest = min(CHECKPOINT_WAIT_SECONDS, plan.spec.gates.block.total_seconds() / 3)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(longest * (1 + _own_part(plan)) / 2):
+                await self._wake.wait()
 
     def _judged(self, plan: Plan) -> None:
         """Note how late a block was judged; once, however often its decision has to be made again."""
@@ -641,7 +653,7 @@ class PlanLoop:
         if self._probing is not None and not self._probing.done():
             return
         if self._probe is not None and self._probe.healthy and interval >= SELDOM_PROBE_SECONDS:
-            interval = WELL_PROBE_SECONDS + PROBE_SPREAD_SECONDS * crc32(plan.uid.encode()) / 2**32
+            interval = WELL_PROBE_SECONDS + PROBE_SPREAD_SECONDS * _own_part(plan)
         now = self._ports.clock.now()
         if not due and 0 <= now - self._probe_started < interval:  # a clock that was set back stops nothing
             left = self._probe_started + interval - now
@@ -772,6 +784,11 @@ def _wishes(source: Mapping[str, Any] | Plan) -> dict[str, str]:
     """Return the annotations through which people speak to the operator."""
     annotations = source.annotations if isinstance(source, Plan) else source.get("annotations") or {}
     return {name: value for name, value in annotations.items() if name.startswith(f"{GROUP}/")}
+
+
+def _own_part(plan: Plan) -> float:
+    """Return a number from 0 to 1 that each plan has for itself, so that not all do the same at once."""
+    return crc32(plan.uid.encode()) / 2**32
 
 
 def _newer(version: str, than: str) -> bool:

@@ -390,6 +390,9 @@ class World(Physics):
         if step is None or not before.weight or checkpoint is None:
             return
         since = checkpoint.observed_at
+        if since is None and self.stopped:
+            # The first pass after a long sleep has all to read, and may see a weight and leave it.
+            since = checkpoint.weight_since
         self.expect(since is not None, f"{before.weight} % were not seen")
         seen = sum(
             b.end - b.start for b in self.blocks if b.usable and b.start >= (since or 0.0) and b.end <= self.now

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from world import DEAD, FAILING, HANGING, HEALTHY, START, Leg, Route, World, check, plan_spec
 
 from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus, OnDelete, Phase
-from cutover.core.actions import Finalize, Prepare, SetWeight, WriteStatus
+from cutover.core.actions import Decision, Finalize, Prepare, SetWeight, WriteStatus
 from cutover.core.decide import PREPARED_SECONDS, decide, not_written, probe_interval, refuse, samples_wanted
 from cutover.core.judging import load_evidence
 from cutover.core.observation import Observation, Plan, Samples
@@ -462,6 +462,31 @@ def test_a_crash_at_any_action_of_a_rollback_ends_at_heroku() -> None:
 
 
 # ----------------------------------------------------------------------------------------------------- quiet and small
+
+
+@pytest.mark.parametrize("eks", [HEALTHY, DEAD])
+def test_what_is_routine_may_come_later(eks: Leg) -> None:
+    """It says nothing new to people, moves nothing, and is all there is to do."""
+    w = world()
+    routine: list[Decision] = []
+
+    def look(_: World, plan: Plan, __: Observation, decision: Decision) -> None:
+        if decision.routine:
+            before, after = plan.status, decision.status
+            assert (decision.actions, decision.events) == ((WriteStatus(),), ())
+            assert (after.phase, after.weight, after.reason, after.ledger) == (
+                before.phase,
+                before.weight,
+                before.reason,
+                before.ledger,
+            )
+            routine.append(decision)
+
+    w.on_decision = look
+    w.until_judging(25)
+    w.eks = eks
+    w.until_phase(Phase.COMPLETED if eks is HEALTHY else Phase.ROLLED_BACK)
+    assert routine
 
 
 def test_a_quiet_tick_writes_nothing_and_checkpoints_come_once_a_minute() -> None:

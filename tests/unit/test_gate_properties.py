@@ -168,7 +168,7 @@ def test_gates_together_are_one_test(
     for number, ((harm, weight), has_a_say) in enumerate(zip(harms, enforced, strict=False)):
         rules = GateRules(metrics=(replace(DEFAULT_METRICS[0], weight=1.0, enforced=has_a_say),), alive_weight=0.0)
         bags = {"errors": (harm, 0.0, 0.0, 0.0)}
-        evidence = replace(Evidence(), harm=bags, observed=bags)
+        evidence = Evidence(harm=bags, observed=bags)
         own.append(OwnGate(f"own-{number}", judge(evidence, rules=rules, weight=10, next_weight=100), weight))
     judgement = combine(main, own)
     shares = [1.0, *(gate.weight for gate in own)]

@@ -1126,6 +1126,36 @@ async def test_while_judging_a_checkpoint_is_written_about_once_a_minute() -> No
     assert world.now - world.stored.checkpoint.consumed_until <= 60 + BLOCK
 
 
+async def test_a_checkpoint_lets_others_decide_first_but_news_does_not_wait_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    made = {"status": world.stored, "actions": (WriteStatus(),)}
+    monkeypatch.setattr(reconciler, "decide", lambda plan, seen, now: Decision(routine=True, **made))
+    loop = world.loop()
+    await loop.tick()
+    await asyncio.sleep(0)
+    world.done.clear()
+    loop._wake.clear()  # of the first probe
+    passing = asyncio.create_task(loop.tick())
+    await asyncio.sleep(0.05)
+    assert world.done == []
+    loop.wake()
+    await passing
+    assert world.done == ["status"]
+
+    loop._wake.clear()
+    monkeypatch.setattr(reconciler, "CHECKPOINT_WAIT_SECONDS", 0.01)
+    await loop.tick()
+    assert world.done == ["status"] * 2
+
+    monkeypatch.setattr(reconciler, "CHECKPOINT_WAIT_SECONDS", 3600.0)
+    monkeypatch.setattr(reconciler, "decide", lambda plan, seen, now: Decision(**made))
+    async with asyncio.timeout(1):
+        await loop.tick()
+    assert world.done == ["status"] * 3
+
+
 async def test_nothing_new_nothing_written() -> None:
     world = World()
     loop = world.loop()

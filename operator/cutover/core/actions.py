@@ -58,9 +58,12 @@ class Decision:
         Told after the actions have succeeded.
     requeue_after
         Seconds until the next pass if nothing wakes the plan before.
+    routine
+        Whether all there is to do is to write down the evidence since the last checkpoint, which nothing waits for.
     """
 
     status: MigrationPlanStatus
     actions: tuple[Action, ...] = ()
     events: tuple[Event, ...] = ()
     requeue_after: float = 60.0
+    routine: bool = False

@@ -1262,18 +1262,20 @@ class _Pass:
         if (changed or due) and status.checkpoint is not None:
             status = status.model_copy(update={"checkpoint": status.checkpoint.model_copy(update={"at": self.now})})
         write: tuple[Action, ...] = (WriteStatus(),) if changed or due else ()
+        actions: tuple[Action, ...] = (
+            *_ordered(
+                write,
+                self._route(before, status) if outcome.route else (),
+                back=status.phase is Phase.ROLLING_BACK,
+            ),
+            *((Prepare(),) if outcome.prepare else ()),
+        )
         return Decision(
             status=status,
-            actions=(
-                *_ordered(
-                    write,
-                    self._route(before, status) if outcome.route else (),
-                    back=status.phase is Phase.ROLLING_BACK,
-                ),
-                *((Prepare(),) if outcome.prepare else ()),
-            ),
+            actions=actions,
             events=outcome.events,
             requeue_after=outcome.requeue,
+            routine=not changed and actions == (WriteStatus(),) and not outcome.events,
         )
 
     def _checkpoint_period(self, at: float) -> int:
