@@ -13,6 +13,9 @@ from .observing import at_weight, plan, rescue, within_sampling_bounds
 from .playing import RATE, rolled_back, scenario, start
 
 SCRAPE = 5.0
+#: Seconds from a scrape until the gateway has a route that was decided on it; where an onset falls just after a scrape, it
+#: comes on top of the scrapes. Nearly all of it is `settle` (0.25 s) and istiod's debounce (0.1 s).
+REACTION = 0.5
 
 
 @scenario("healthy")
@@ -72,7 +75,7 @@ def test_refused_connections_are_left_within_three_scrapes(environment: Environm
     rolled_back(environment, "refused", 60)
     found = rescue(environment, "refused", onset)
     print("refused at 10 %:", found)
-    assert found.seconds <= 3 * SCRAPE
+    assert found.seconds <= 3 * SCRAPE + REACTION
 
 
 @scenario("hung")
@@ -89,7 +92,7 @@ def test_a_hung_leg_is_left_within_four_scrapes(environment: Environment) -> Non
     environment.knobs("eks", "hung").set(hang=False)
     found = rescue(environment, "hung", onset, slow_s=5.0)
     print("hung at 25 %:", found)
-    assert found.seconds <= 4 * SCRAPE
+    assert found.seconds <= 4 * SCRAPE + REACTION
 
 
 @scenario("shared")
