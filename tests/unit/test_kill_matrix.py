@@ -58,6 +58,9 @@ LONGEST = 900.0
 #: Seconds by which a kill may delay an end, besides the absence: passes begin at other times than they would have, blocks
 #: are judged a block later, and a write is tried again.
 SLACK = 10.0
+#: And besides that where somebody edits the route: the edit falls into another part of a block, and the weight, which has to be
+#: seen again, is seen two blocks later.
+EDIT_SLACK = 10.0
 GATES = {
     "block": "5s",
     "warmUp": "5s",
@@ -196,6 +199,7 @@ def judge(truth: Run, where: str, other: Run, away: float) -> Comparison:
     found = compare(truth, other)
     late = max(found.delay, found.back_delay)
     slack = SLACK + (2 * AWAY if truth.world.scenario.trouble == "away" else 0.0)
+    slack += EDIT_SLACK if truth.world.scenario.name == "route edited" else 0.0
     # Who comes anew does not know for how long the gateways have known the way to Heroku.
     slack += PREPARED_SECONDS * where.count(str(Phase.PREFLIGHT))
     slow = (f"{late:.1f} s later than undisturbed",) if late > away + slack else ()
