@@ -14,7 +14,7 @@ from .playing import RATE, rolled_back, scenario, start
 
 SCRAPE = 5.0
 #: Seconds from a scrape until the gateway has a route that was decided on it; where an onset falls just after a scrape, it
-#: comes on top of the scrapes. Nearly all of it is `settle` (0.25 s) and istiod's debounce (0.1 s).
+#: comes on top of the scrapes.
 REACTION = 0.5
 
 
