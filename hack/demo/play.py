@@ -134,7 +134,7 @@ class Play:
         self._seen_at = time.time()
         for story, view in zip(stories, views, strict=True):
             service, fault = story.scenario.service, story.scenario.fault
-            for news in story.take_in(view):
+            for news in story.ingest(view):
                 self._screen.say(news, about=service)
             if fault is not None and story.fault_due:
                 story.onset = self._environment.knobs("eks", service).set(**fault.knobs)

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cutover.core.gate import GateRules
+from cutover.domain.evidence.judge import GateRules
 from demo.story import Story, Users, span
 
 #: Seconds between two looks at a table that is printed as lines.

@@ -114,7 +114,7 @@ class Story:
             and self.view.weight_seen
         )
 
-    def take_in(self, view: View) -> list[str]:
+    def ingest(self, view: View) -> list[str]:
         """Note what a new look shows; return what is new in it, in words."""
         decided = [entry for entry in view.ledger if entry not in self.view.ledger]
         if view.weight is not None and (not self.weights or self.weights[-1][1] != view.weight):

@@ -19,10 +19,7 @@ import prometheus_client
 import structlog
 from aiohttp import web
 
-from cutover.adapters.gateway import HttpGateway
-from cutover.adapters.istio import DevelopmentHeroku, IstioTraffic, RouteCache, eks_service, heroku_service
-from cutover.adapters.kinds import WATCHED, named, served, until_served
-from cutover.adapters.kubernetes import (
+from cutover.adapters.kube.client import (
     PLANS,
     Cluster,
     KubernetesPlans,
@@ -30,21 +27,30 @@ from cutover.adapters.kubernetes import (
     Resource,
     qualified_gateways,
 )
-from cutover.adapters.lease import Election, LeaseLost
+from cutover.adapters.kube.discovery import WATCHED, named, served, until_served
+from cutover.adapters.kube.lease import Election, LeaseLost
+from cutover.adapters.kube.templates import TemplateCache
 from cutover.adapters.masking import masked
-from cutover.adapters.notify import HttpNotifier
-from cutover.adapters.prometheus_sources import Sources
-from cutover.adapters.templates import TemplateCache
+from cutover.adapters.notify.receivers import HttpNotifier
+from cutover.adapters.prometheus.sources import Sources
+from cutover.adapters.traffic.istio.leg_probe import HttpGateway
+from cutover.adapters.traffic.istio.provider import (
+    DevelopmentHeroku,
+    IstioTraffic,
+    RouteCache,
+    eks_service,
+    heroku_service,
+)
 from cutover.api.v1alpha1 import BacktestStatus
-from cutover.backtest import Backtests
-from cutover.core.observation import Plan
-from cutover.garbage import collect_rarely
-from cutover.handlers import Operator, kopf_settings, register
+from cutover.domain.observation import Plan
+from cutover.kopf_app.handlers import Operator, kopf_settings, register
 from cutover.metrics import OperatorCollector
-from cutover.own_queries import OwnQueries
-from cutover.ports import Clock, Gateway, Metrics, Notifier, OwnMetrics, Target, Unavailable
-from cutover.reconciler import Ports
-from cutover.sampler import Samplers
+from cutover.ports import Clock, Gateway, Metrics, Notifier, SloFeed, Target, Unavailable
+from cutover.scale.garbage import collect_rarely
+from cutover.services.backtest import Backtests
+from cutover.services.plan_loop import Ports
+from cutover.services.sampler import Samplers
+from cutover.services.slo_feed import PrometheusSloFeed
 from cutover.settings import (
     PrometheusServers,
     Receiver,
@@ -117,7 +123,7 @@ async def run(settings: Settings, servers: PrometheusServers, receivers: tuple[R
         scrape_intervals={name: sources.scrape_interval(name) for name in sources.names},
         settle=settings.settle,
     )
-    own = OwnQueries(sources.own, clock, on_news=waker)
+    own = PrometheusSloFeed(sources.own, clock, on_news=waker)
     operator = waker.operator = assemble(
         settings,
         cluster,
@@ -206,7 +212,7 @@ def assemble(
     cluster: Cluster,
     gateway: Gateway,
     metrics: Metrics,
-    own: OwnMetrics,
+    own: SloFeed,
     clock: Clock,
     *,
     sources: Callable[[str], tuple[str, ...]],
@@ -243,7 +249,7 @@ async def look_after(
 ) -> None:
     """Let Kopf run the operator, once there are plans that it can watch.
 
-    Kopf looks for kinds when it starts; see :func:`cutover.handlers.kopf_settings`. Without plans there is nothing to look
+    Kopf looks for kinds when it starts; see :func:`cutover.kopf_app.handlers.kopf_settings`. Without plans there is nothing to look
     after. Without any of the others there is, such as plans that say why they do not go on.
 
     Parameters
@@ -407,7 +413,7 @@ def configure_logging(level: str) -> None:
     # They tell of every object and request, whole bodies at DEBUG, and nothing of a decision.
     for name in ("kopf", "httpx", "httpcore", "aiohttp.access"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
-    # It tells of every attempt; adapters/lease.py tells of what changes.
+    # It tells of every attempt; adapters/kube/lease.py tells of what changes.
     logging.getLogger("kubernetes.aio.leaderelection").setLevel(logging.CRITICAL)
 
 

@@ -12,7 +12,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from cutover.core.observation import Plan
+from cutover.domain.observation import Plan
 
 PASSES = Counter("cutover_passes", "Passes over plans, one plan each.")
 LOOKED_AT = Gauge("cutover_plans_looked_at", "Plans that this process has made a pass over and still looks after.")
@@ -36,7 +36,7 @@ _PLAN = ("namespace", "plan")
 class Loop(Protocol):
     """What is exported of one plan's loop."""
 
-    last_tick: float
+    last_reconciled: float
     failing_since: float
     rollback_waits_since: float
     rollbacks: int
@@ -78,7 +78,7 @@ class Queries(Protocol):
         """Seconds by which the last blocks were read late."""
 
 
-class OwnQueryCounts(Protocol):
+class SloQueryCounts(Protocol):
     """Counts of the plans' own queries."""
 
     queries: int
@@ -123,7 +123,7 @@ class OperatorCollector(Collector):
         loops: Callable[[], Iterable[Loop]],
         api: Requests,
         prometheus: Queries,
-        own: OwnQueryCounts,
+        own: SloQueryCounts,
         skews: Callable[[], Mapping[str, float]],
         leading: Callable[[], bool] = lambda: True,
         receivers: Callable[[], Mapping[str, Sent]] = dict,
@@ -200,7 +200,7 @@ class OperatorCollector(Collector):
         yield _gauge(
             "cutover_last_tick_timestamp_seconds",
             "When the plan's last pass ended well.",
-            ((key, loop.last_tick) for key, _, loop in told),
+            ((key, loop.last_reconciled) for key, _, loop in told),
         )
         yield _gauge(
             "cutover_failing_since_timestamp_seconds",

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cutover.api.v1alpha1 import MigrationPlanStatus, OnDelete
-from cutover.core.observation import Histogram, Plan, Probe, Samples, TrafficState, WorkloadFacts
-from cutover.core.own import GateReading, OwnGate
-from cutover.core.series import Counter, Result
+from cutover.domain.evidence.counting import Counter, Result
+from cutover.domain.observation import Histogram, Plan, Probe, Samples, TrafficState, WorkloadFacts
+from cutover.domain.slo.custom import CustomSlo, SloReading
 
 
 class Unavailable(Exception):
@@ -68,14 +68,14 @@ class Traffic(Protocol):
     async def prepare(self, plan: Plan) -> None:
         """Make what the route refers to, before the takeover; write only what differs. Raises Conflict, Unavailable."""
 
-    async def set(self, plan: Plan, weight: int, *, seen: str | None = None, instead_of: str = "") -> None:
+    async def set(self, plan: Plan, weight: int, *, seen: str | None = None, supersedes: str = "") -> None:
         """Make the routing objects what the weight asks for; write only what differs. Raises Conflict, Unavailable.
 
         Parameters
         ----------
         seen
             The version of the route that this was decided on; any other is a conflict. ``None`` where it is not known.
-        instead_of
+        supersedes
             Names a raise that may still be on its way to the route, and is to fail when it comes.
         """
 
@@ -148,7 +148,7 @@ class Prometheus(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class OwnTarget:
+class SloTarget:
     """What must be asked for one plan's own gates.
 
     Parameters
@@ -168,23 +168,23 @@ class OwnTarget:
     """
 
     source: str
-    gates: tuple[OwnGate, ...]
+    gates: tuple[CustomSlo, ...]
     block_seconds: int
     since: Mapping[str, float]
     judged_from: float | None
     baselines: frozenset[str] = frozenset()
 
 
-class OwnMetrics(Protocol):
+class SloFeed(Protocol):
     """Answers to the plans' own queries. A slow one delays its own plan only."""
 
-    def watch(self, key: str, target: OwnTarget) -> None:
+    def watch(self, key: str, target: SloTarget) -> None:
         """Ask for a plan's own gates from now on; called at every pass, cheap if unchanged."""
 
     def forget(self, key: str) -> None:
         """Stop."""
 
-    def take(self, key: str) -> Mapping[str, GateReading]:
+    def take(self, key: str) -> Mapping[str, SloReading]:
         """Return what is known, by gate: blocks since the last call, none twice; the newest points and problems."""
 
 

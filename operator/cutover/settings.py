@@ -26,7 +26,7 @@ from pydantic.alias_generators import to_camel
 
 from cutover.api.model import DNS_NAME, ShortName
 from cutover.api.rules import once, parse_duration
-from cutover.core.notifications import DEFAULT_TEMPLATE, Severity, check_template
+from cutover.domain.journal.notifications import DEFAULT_TEMPLATE, Severity, check_template
 
 PREFIX = "CUTOVER_"
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 import yaml
 
-from cutover.adapters.kubernetes import Cluster
+from cutover.adapters.kube.client import Cluster
 from devstack.build import Programs
 from devstack.stack import Stack
 from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, chart_rules, operator_rights

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cutover.adapters import kubernetes
-from cutover.adapters.kubernetes import CONNECTIONS, SERVICES, Cluster, Json
+from cutover.adapters.kube import client as kubernetes
+from cutover.adapters.kube.client import CONNECTIONS, SERVICES, Cluster, Json
 from cutover.ports import Unavailable
 from devstack.stack import Stack
 from sandbox.interposer import Fault, Interposer

@@ -12,8 +12,14 @@ from pydantic import ValidationError
 from tests.corpus import BASE, TEMPLATE, Case, cases, load
 
 from cutover.api import crd
-from cutover.api.templates import CLUSTER_GATE_TEMPLATES, GATE_TEMPLATES, GateTemplateSpec, Template, from_object
 from cutover.api.v1alpha1 import MigrationPlan, MigrationPlanSpec
+from cutover.api.v1alpha1.templates import (
+    CLUSTER_GATE_TEMPLATES,
+    GATE_TEMPLATES,
+    GateTemplateSpec,
+    Template,
+    from_object,
+)
 from devstack.stack import Stack
 
 ROOT = Path(__file__).parents[2]

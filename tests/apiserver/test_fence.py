@@ -16,18 +16,18 @@ from pathlib import Path
 
 import pytest
 
-from cutover import reconciler
-from cutover.adapters.istio import CALLED_OFF_ANNOTATION, IstioTraffic, split_weight, stamped_revision
-from cutover.adapters.kubernetes import PLANS, VIRTUAL_SERVICES, Cluster, Json, KubernetesPlans, KubernetesWorkloads
-from cutover.adapters.notify import HttpNotifier
+from cutover.adapters.kube.client import PLANS, VIRTUAL_SERVICES, Cluster, Json, KubernetesPlans, KubernetesWorkloads
+from cutover.adapters.notify.receivers import HttpNotifier
+from cutover.adapters.traffic.istio.provider import CALLED_OFF_ANNOTATION, IstioTraffic, split_weight, stamped_revision
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanSpec, MigrationPlanStatus, OnDelete, Phase
-from cutover.core.actions import Decision, SetWeight, WriteStatus
-from cutover.core.observation import Histogram, Observation, Plan, Probe, Samples
-from cutover.core.own import GateReading
-from cutover.core.revision import raise_called_off
+from cutover.domain.engine.actions import Decision, SetWeight, WriteStatus
+from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples
+from cutover.domain.revision import raise_called_off
+from cutover.domain.slo.custom import SloReading
 from cutover.main import SystemClock
-from cutover.ports import OwnTarget, Target
-from cutover.reconciler import PlanLoop, Ports
+from cutover.ports import SloTarget, Target
+from cutover.services import plan_loop as reconciler
+from cutover.services.plan_loop import PlanLoop, Ports
 from devstack.stack import Stack
 from sandbox.interposer import Fault, Interposer
 from sandbox.manifests import least_plan
@@ -66,7 +66,7 @@ def put_back(status: MigrationPlanStatus) -> Decision:
 class Silent:
     """Prometheus, the plans' own queries and the gateway: nothing comes of them."""
 
-    def watch(self, key: str, target: Target | OwnTarget) -> None: ...
+    def watch(self, key: str, target: Target | SloTarget) -> None: ...
 
     def forget(self, key: str) -> None: ...
 
@@ -86,7 +86,7 @@ class Blocks(Silent):
 
 
 class Readings(Silent):
-    def take(self, key: str) -> dict[str, GateReading]:
+    def take(self, key: str) -> dict[str, SloReading]:
         return {}
 
 
@@ -97,11 +97,11 @@ class Sleeper(IstioTraffic):
     asleep: asyncio.Event = field(default_factory=asyncio.Event)
     awake: asyncio.Event | None = None
 
-    async def set(self, plan: Plan, weight: int, *, seen: str | None = None, instead_of: str = "") -> None:
+    async def set(self, plan: Plan, weight: int, *, seen: str | None = None, supersedes: str = "") -> None:
         if self.awake is not None:
             self.asleep.set()
             await self.awake.wait()
-        await IstioTraffic.set(self, plan, weight, seen=seen, instead_of=instead_of)
+        await IstioTraffic.set(self, plan, weight, seen=seen, supersedes=supersedes)
 
 
 @dataclass
@@ -142,7 +142,7 @@ class Process:
     async def make(self, move: Move) -> float | None:
         """Make one pass that decides this."""
         MOVE.set(move)
-        return await self.loop.tick()
+        return await self.loop.reconcile()
 
     def start(self, move: Move) -> asyncio.Task[float | None]:
         """Begin such a pass."""
@@ -389,7 +389,7 @@ async def test_a_teams_own_route_comes_back_without_the_mark(cluster: Cluster, k
     at = MigrationPlanStatus(phase=Phase.PREFLIGHT, attempt=1, weight=0)
     await traffic.set(replace(adopting, status=at), 0)
     asked = replace(adopting, status=at.model_copy(update={"phase": Phase.SHIFTING, "weight": 10}))
-    await traffic.set(replace(asked, status=at), 0, instead_of=raise_called_off(asked.status))
+    await traffic.set(replace(asked, status=at), 0, supersedes=raise_called_off(asked.status))
     live = await cluster.get(VIRTUAL_SERVICES, kubectl.namespace, "pdf")
     assert live["metadata"]["annotations"][CALLED_OFF_ANNOTATION] == "a1-w10@0"
     await traffic.finalize(asked, OnDelete.HEROKU)

@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from pydantic import ValidationError
 from tests.corpus import BASE, cases, load
-from tests.unit.world import START, World
+from tests.kit.world import START, World
 
 from cutover.api.v1alpha1 import MigrationPlan, MigrationPlanStatus, Phase
-from cutover.core.decide import decide, refuse
-from cutover.core.observation import Observation, Plan
-from cutover.core.wishes import ANNOTATIONS
+from cutover.domain.commands.annotations import ANNOTATIONS
+from cutover.domain.engine.decide import decide, refuse
+from cutover.domain.observation import Observation, Plan
 
 ROOT = Path(__file__).parents[2]
 PATH = "/apis/cutover.dev/v1alpha1/namespaces/{}/migrationplans"
@@ -201,14 +201,14 @@ def stored(api: Any) -> tuple[str, dict[str, Any]]:
 @EXAMPLES
 @given(
     status=trees(SCHEMA["status"], _statuses()),
-    wishes=st.dictionaries(
+    commands=st.dictionaries(
         st.sampled_from(ANNOTATIONS), st.from_regex("a[01](-w[0-9]{1,3})?(/[A-Za-z]{3,9})?") | st.text()
     ),
 )
 def test_statuses(
-    api: Any, stored: tuple[str, dict[str, Any]], status: dict[str, Any], wishes: dict[str, str]
+    api: Any, stored: tuple[str, dict[str, Any]], status: dict[str, Any], commands: dict[str, str]
 ) -> None:
-    """A status that somebody edited, or another version wrote, and what people wish meanwhile."""
+    """A status that somebody edited, or another version wrote, and what people command meanwhile."""
     path, plan = stored
     code, answer = api.call("PUT", path, {**plan, "status": status}, dryRun="All")
     assert_answered(code, answer)
@@ -222,7 +222,7 @@ def test_statuses(
         _seen_statuses["unreadable"] += 1
         return
     _seen_statuses["accepted"] += 1
-    read = replace(read, annotations=wishes)
+    read = replace(read, annotations=commands)
     for seen in (Observation(), World().observe()):
         told = decide(read, seen, START).status
         assert told.reason, told

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,12 +12,9 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.kit.world import DEAD, World, plan_spec
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-
-from world import DEAD, World, plan_spec
-
-from cutover.adapters.kubernetes import Cluster, KubernetesPlans
+from cutover.adapters.kube.client import Cluster, KubernetesPlans
 from cutover.api.v1alpha1 import Phase
 from devstack.stack import Stack
 from sandbox.manifests import least_plan
@@ -112,7 +108,7 @@ async def test_kubectl_wait_does_not_believe_conditions_of_an_older_spec(
     again = Waiting(kubectl, "condition=Ready")
     assert again.waits, "that was about the spec before"
     w.edit(soak="2h")
-    w.tick()
+    w.reconcile()
     plan, version = await plans.read(namespace, "pdf")
     await plans.write_status(plan, w.stored, version)
     again.met()

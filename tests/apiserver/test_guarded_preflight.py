@@ -10,9 +10,9 @@ import pytest
 from tests.corpus import BASE, changed
 from tests.unit.test_reach import INTERNAL
 
-from cutover.adapters.kubernetes import PLANS, Cluster, KubernetesWorkloads
-from cutover.core.observation import Plan
-from cutover.core.preflight import FAILED, TARGET_CHECKS, check_target
+from cutover.adapters.kube.client import PLANS, Cluster, KubernetesWorkloads
+from cutover.domain.observation import Plan
+from cutover.domain.preflight.target import FAILED, TARGET_CHECKS, check_target
 from devstack.stack import Stack
 
 PATH = "/apis/cutover.dev/v1alpha1/namespaces/{}/migrationplans"

@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from cutover.adapters.kubernetes import SERVICES, Cluster, Json
+from cutover.adapters.kube.client import SERVICES, Cluster, Json
 from cutover.ports import Conflict, Gone, Unavailable
 from devstack.stack import Stack
 from sandbox.interposer import UNANSWERED, Fault, Interposer

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
-from cutover.adapters.istio import IstioTraffic, RouteCache, render, split_weight
-from cutover.adapters.kubernetes import DESTINATION_RULES, SERVICE_ENTRIES, VIRTUAL_SERVICES, Cluster, Json
+from cutover.adapters.kube.client import DESTINATION_RULES, SERVICE_ENTRIES, VIRTUAL_SERVICES, Cluster, Json
+from cutover.adapters.traffic.istio.provider import IstioTraffic, RouteCache, render, split_weight
 from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus, OnDelete
-from cutover.core.observation import Plan, TrafficState
+from cutover.domain.observation import Plan, TrafficState
 from cutover.ports import Conflict, Unavailable
 
 pytestmark = pytest.mark.usefixtures("istio_crds")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cutover.adapters.kubernetes import (
+from cutover.adapters.kube.client import (
     DEPLOYMENTS,
     EVENTS,
     PLANS,
@@ -24,7 +24,7 @@ from cutover.adapters.kubernetes import (
     Resource,
 )
 from cutover.api.v1alpha1 import Condition, MigrationPlanStatus, Phase
-from cutover.core.observation import Plan
+from cutover.domain.observation import Plan
 from cutover.ports import Conflict, Gone, Unavailable
 from devstack.stack import Stack
 from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE
@@ -201,7 +201,7 @@ async def test_facts_of_a_target(cluster: Cluster, stack: Stack, plan: Plan) -> 
 
 
 async def test_lists_come_in_pages(admin: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cutover.adapters.kubernetes.PAGE", 2)
+    monkeypatch.setattr("cutover.adapters.kube.client.PAGE", 2)
     for number in range(5):
         body = {
             "apiVersion": "v1",

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from cutover.adapters.kubernetes import Cluster, KubernetesPlans, Resource
-from cutover.adapters.lease import Election, LeaseLost, Timing
+from cutover.adapters.kube.client import Cluster, KubernetesPlans, Resource
+from cutover.adapters.kube.lease import Election, LeaseLost, Timing
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
 from cutover.main import EXIT_LEASE_LOST
 from cutover.ports import Conflict, Unavailable
@@ -161,7 +161,7 @@ async def test_who_cannot_reach_the_api_server_writes_no_more(
 # --------------------------------------------------------------------------------------------------------- processes
 
 SCRIPT = f"""
-from cutover.adapters import lease
+from cutover.adapters.kube import lease
 lease.TIMING = lease.{TIMING!r}
 from cutover.main import main
 main()

@@ -23,12 +23,12 @@ import httpx
 import pytest
 import yaml
 
-from cutover.adapters.istio import IstioTraffic, adopts, split_weight
-from cutover.adapters.istio_adopt import live_weight
-from cutover.adapters.kubernetes import VIRTUAL_SERVICES, Cluster, Json, KubernetesWorkloads
+from cutover.adapters.kube.client import VIRTUAL_SERVICES, Cluster, Json, KubernetesWorkloads
+from cutover.adapters.traffic.istio.adopt import live_weight
+from cutover.adapters.traffic.istio.provider import IstioTraffic, adopts, split_weight
 from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus, OnDelete, Phase
-from cutover.core.observation import Plan
-from cutover.core.preflight import FAILED, check_target
+from cutover.domain.observation import Plan
+from cutover.domain.preflight.target import FAILED, check_target
 from cutover.ports import Conflict, Unavailable
 
 pytestmark = pytest.mark.usefixtures("istio_crds")

@@ -25,13 +25,13 @@ import pytest
 import structlog
 import yaml
 
-from cutover.adapters.gateway import HttpGateway
-from cutover.adapters.istio import IstioTraffic
-from cutover.adapters.kubernetes import PLANS, Cluster, KubernetesPlans, KubernetesWorkloads
-from cutover.adapters.lease import Election
+from cutover.adapters.kube.client import PLANS, Cluster, KubernetesPlans, KubernetesWorkloads
+from cutover.adapters.kube.lease import Election
+from cutover.adapters.traffic.istio.leg_probe import HttpGateway
+from cutover.adapters.traffic.istio.provider import IstioTraffic
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
-from cutover.core.observation import Plan
-from cutover.handlers import Operator, kopf_settings, register
+from cutover.domain.observation import Plan
+from cutover.kopf_app.handlers import Operator, kopf_settings, register
 from cutover.ports import Conflict, Gone, Unavailable
 from devstack.stack import Stack
 from sandbox.manifests import chart_lease_rights, chart_rules

@@ -1,4 +1,4 @@
-"""Who is named for a wish and for an edit, by the managed fields that a real API server keeps."""
+"""Who is named for a command and for an edit, by the managed fields that a real API server keeps."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 from tests.corpus import BASE
 
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
-from cutover.core.decide import decide
-from cutover.core.observation import Observation, Plan
-from cutover.core.wishes import APPROVE_ANNOTATION, ROLLBACK_ANNOTATION
+from cutover.domain.commands.annotations import APPROVE_ANNOTATION, ROLLBACK_ANNOTATION
+from cutover.domain.engine.decide import decide
+from cutover.domain.observation import Observation, Plan
 
 from .conftest import Kubectl
 

@@ -26,8 +26,8 @@ import numpy as np
 from gate_rivals import Argo, Ending, Flagger, Kayenta, Rule, ZTest
 from gate_worlds import EKS, HEROKU, Regression, Trace, World, trace
 
-from cutover.core.blocks import Block, Counts
-from cutover.core.gate import Evidence, GateRules, Judgement, begin_step, consume, judge
+from cutover.domain.evidence.blocks import Block, Counts
+from cutover.domain.evidence.judge import Evidence, GateRules, Judgement, begin_step, consume, judge
 
 WEIGHTS = (10.0, 25.0, 50.0)
 HOLD = 600

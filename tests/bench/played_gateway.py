@@ -22,8 +22,8 @@ import yaml
 from aiohttp import web
 from measuring import mesh_labels
 
-from cutover.adapters.istio import LEG_HEADER, PROBE_VALUE, SPLIT_ROUTE
-from cutover.core.revision import HEADER
+from cutover.adapters.traffic.istio.provider import LEG_HEADER, PROBE_VALUE, SPLIT_ROUTE
+from cutover.domain.revision import HEADER
 from sandbox import manifests
 
 INGRESS = "istio-ingress"

@@ -32,12 +32,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-import cutover.sampler
-from cutover.adapters.prometheus import PrometheusClient
-from cutover.core.blocks import Block
-from cutover.core.series import Reading
+import cutover.services.sampler
+from cutover.adapters.prometheus.client import PrometheusClient
+from cutover.domain.evidence.blocks import Block
+from cutover.domain.evidence.counting import Reading
 from cutover.ports import Target
-from cutover.sampler import Sampler
+from cutover.services.sampler import Sampler
 from devstack.build import ensure_programs
 from devstack.support import free_port
 
@@ -206,7 +206,7 @@ async def measure(url: str, plans: int, ticks: int) -> Cost:
     """Serve so many plans for so many ticks, after two to warm up. Raises AssertionError where a block is wrong."""
     client, cutting = PrometheusClient(url), Stopwatch()
     setattr(Reading, "add_counters", cutting.timed(Reading.add_counters))  # noqa: B010
-    setattr(cutover.sampler, "cut", cutting.timed(cutover.sampler.cut))  # noqa: B010
+    setattr(cutover.services.sampler, "cut", cutting.timed(cutover.services.sampler.cut))  # noqa: B010
     targets: dict[str, Target] = {}
     late: list[float] = []
     blocks: list[Block] = []
@@ -230,16 +230,16 @@ async def measure(url: str, plans: int, ticks: int) -> Cost:
         sampler.watch(key, targets[key])
     task = asyncio.create_task(sampler.run())
 
-    async def tick(number: int) -> None:
+    async def reconcile(number: int) -> None:
         while len(blocks) < number * plans:
             news.clear()
             await news.wait()
 
-    await tick(2)
+    await reconcile(2)
     await asyncio.sleep(2.0)
     late.clear()
     queries, cpu, cut, answers = sampler.queries, time.process_time(), cutting.seconds, _answers(url)
-    await tick(2 + ticks)
+    await reconcile(2 + ticks)
     cpu, cut = time.process_time() - cpu, cutting.seconds - cut
     queries, memory = sampler.queries - queries, Memory.of(os.getpid())
     answered = {name: value - answers[name] for name, value in _answers(url).items()}

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cutover.adapters.lease import TIMING
-from cutover.handlers import START_SPREAD
+from cutover.adapters.kube.lease import TIMING
+from cutover.kopf_app.handlers import START_SPREAD
 from cutover.main import EXIT_LEASE_LOST
 from sandbox import manifests
 from sandbox.environment import Environment

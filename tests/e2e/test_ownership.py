@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
-from cutover.adapters.istio import DevelopmentHeroku, render
-from cutover.core.observation import Plan
+from cutover.adapters.traffic.istio.provider import DevelopmentHeroku, render
+from cutover.domain.observation import Plan
 from sandbox import manifests
 from sandbox.environment import Environment
 from sandbox.manifests import NAMESPACE, Json

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,16 +10,14 @@ import pytest
 import structlog
 import yaml
 from structlog.typing import EventDict
+from tests.kit.fake_api import FakeApi
+from tests.kit.kopf_harness import PASSES, FakeMetrics, World, make_target
 
 import kmock
-from cutover import handlers, reconciler
-from cutover.core import decide
+from cutover.domain.engine import decide
+from cutover.kopf_app import handlers
+from cutover.services import plan_loop as reconciler
 from cutover.settings import Settings
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from fake_api import FakeApi
-from harness import PASSES, FakeMetrics, World, make_target
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fake_api import PLANS, VIRTUAL_SERVICES
-from harness import NAMESPACE, World, plan_body, route, shifting
+from tests.kit.fake_api import PLANS, VIRTUAL_SERVICES
+from tests.kit.kopf_harness import NAMESPACE, World, plan_body, route, shifting
 
 FINALIZER = "cutover.dev/traffic"
 

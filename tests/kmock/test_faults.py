@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 import pytest
-from fake_api import PLANS, VIRTUAL_SERVICES, Fault
-from harness import NAMESPACE, World, make_target, plan_body, route, shifting
+from tests.kit.fake_api import PLANS, VIRTUAL_SERVICES, Fault
+from tests.kit.kopf_harness import NAMESPACE, World, make_target, plan_body, route, shifting
 
 ROLL_BACK = {"metadata": {"annotations": {"cutover.dev/rollback": "a1"}}}
 

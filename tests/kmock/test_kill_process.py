@@ -21,12 +21,12 @@ from typing import Any
 import aiohttp.web
 import pytest
 import yaml
-from fake_api import PLANS, VIRTUAL_SERVICES, FakeApi, Json
-from harness import NAMESPACE, make_target, parsed, plan_body, route, shifting
+from tests.kit.fake_api import PLANS, VIRTUAL_SERVICES, FakeApi, Json
+from tests.kit.kopf_harness import NAMESPACE, make_target, parsed, plan_body, route, shifting
 
 import kmock
-from cutover.adapters import istio
-from cutover.core.revision import HEADER
+from cutover.adapters.traffic.istio import provider as istio
+from cutover.domain.revision import HEADER
 from kmock import Request
 
 STRIDE = 1 if os.environ.get("KILL_MATRIX") == "full" else 4
@@ -39,8 +39,9 @@ import os, pathlib, time
 clock, real = pathlib.Path(os.environ["CLOCK"]), time.time
 time.time = lambda: real() + float(clock.read_text())
 
-from cutover import handlers, main
-from cutover.core import decide
+from cutover import main
+from cutover.kopf_app import handlers
+from cutover.domain.engine import decide
 
 handlers.START_SPREAD = decide.PREPARED_SECONDS = 0.0
 main.main()
@@ -80,7 +81,7 @@ class Story:
     name: str
     begin: Mapping[str, Any] | None
     weight: int
-    wish: Mapping[str, Any] | None
+    command: Mapping[str, Any] | None
     ended: Callable[[Json], bool]
     spec: Mapping[str, Any] = field(default_factory=dict)
 
@@ -155,8 +156,8 @@ async def tell(
         await api.write(PLANS, plan_body(status=story.begin, **story.spec))
         if story.begin is not None:
             await api.write(VIRTUAL_SERVICES, route("pdf", story.weight))
-        if story.wish is not None:
-            await api.merge(PLANS, NAMESPACE, "pdf", dict(story.wish))
+        if story.command is not None:
+            await api.merge(PLANS, NAMESPACE, "pdf", dict(story.command))
         environment = _environment(api, url, folder)
         process, before = await _start(environment), 0
         api.kill_at, api.kill = kill_at, lambda: process.kill()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fake_api import PLANS, VIRTUAL_SERVICES
-from harness import NAMESPACE, World, plan_body, route, shifting
-from test_deletion import gone, halfway, looked_after
+from tests.kit.fake_api import PLANS, VIRTUAL_SERVICES
+from tests.kit.kopf_harness import NAMESPACE, World, plan_body, route, shifting
+from tests.kmock.test_deletion import gone, halfway, looked_after
 
 
 @pytest.mark.parametrize(("on_breach", "weight", "says"), [("RollBack", 0, "goes to Heroku"), ("Hold", 50, "stays")])

@@ -9,10 +9,10 @@ from typing import cast
 
 import kopf
 import pytest
-from fake_api import PLANS, VIRTUAL_SERVICES, FakeApi
-from harness import NAMESPACE, World, plan_body, route, shifting
+from tests.kit.fake_api import PLANS, VIRTUAL_SERVICES, FakeApi
+from tests.kit.kopf_harness import NAMESPACE, World, plan_body, route, shifting
 
-from cutover import handlers
+from cutover.kopf_app import handlers
 
 
 async def test_a_plan_that_appears_is_taken_over(world: World, target: None) -> None:

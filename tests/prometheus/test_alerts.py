@@ -22,8 +22,8 @@ import pytest
 import yaml
 
 from cutover.api.v1alpha1 import Condition, GateStatus, MigrationPlanStatus, Phase
-from cutover.core.holds import HoldReason
-from cutover.core.observation import Plan
+from cutover.domain.holds import HoldReason
+from cutover.domain.observation import Plan
 from cutover.metrics import OperatorCollector
 from devstack.build import ensure_programs
 
@@ -51,7 +51,7 @@ class Loop:
     rollbacks: int = 0
 
     @property
-    def last_tick(self) -> float:
+    def last_reconciled(self) -> float:
         """Seconds of the last pass."""
         return time.time() - self.behind
 

@@ -26,9 +26,9 @@ import pytest
 import yaml
 
 from cutover.api.v1alpha1 import MigrationPlanSpec
-from cutover.backtest import Backtests
-from cutover.core.observation import Plan
+from cutover.domain.observation import Plan
 from cutover.ports import Target
+from cutover.services.backtest import Backtests
 from devstack.build import ensure_programs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -179,7 +179,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict
 
 def run(url: str, *arguments: str, plan: str = PLAN) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "cutover.backtest", "--plan", "-", "--days", str(DAYS), *arguments],
+        [sys.executable, "-m", "cutover.services.backtest", "--plan", "-", "--days", str(DAYS), *arguments],
         input=plan,
         env={**os.environ, "CUTOVER_PROMETHEUS_URL": url},
         capture_output=True,

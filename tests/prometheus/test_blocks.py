@@ -24,10 +24,10 @@ from typing import Any
 import httpx
 import yaml
 
-from cutover.adapters.prometheus import PrometheusClient
-from cutover.core.blocks import Block, Counts
+from cutover.adapters.prometheus.client import PrometheusClient
+from cutover.domain.evidence.blocks import Block, Counts
 from cutover.ports import Target
-from cutover.sampler import Sampler
+from cutover.services.sampler import Sampler
 from devstack.build import ensure_programs
 from devstack.support import free_port
 
@@ -415,7 +415,7 @@ async def test_restarts_of_prometheus(tmp_path: Path) -> None:
             await live.usable(2)
             await stamps(prometheus.url, found)
             replayed = Watching(prometheus.url, "gateways", began)
-            await replayed.sampler.tick()
+            await replayed.sampler.reconcile()
             await replayed.client.close()
             lost = time.time()
             await asyncio.to_thread(prometheus.stop, lose_data=True)

@@ -21,11 +21,11 @@ import pytest
 import yaml
 from tests.corpus import BASE, load
 
-from cutover.api.gates import BoundSlo
-from cutover.api.templates import Template, from_object
 from cutover.api.v1alpha1 import MigrationPlanSpec
-from cutover.core.promql import render
-from cutover.core.templates import own_gates
+from cutover.api.v1alpha1.gates import BoundSlo
+from cutover.api.v1alpha1.templates import Template, from_object
+from cutover.domain.slo.promql import render
+from cutover.domain.slo.templates import custom_slos
 from devstack.build import ensure_programs
 
 ROOT = Path(__file__).parents[2]
@@ -334,7 +334,7 @@ def _gate(case: Case) -> tuple[BoundSlo, str]:
     slo = {"name": "x", "template": {"name": case.template, "parameters": given}}
     spec = MigrationPlanSpec.from_wire({**BASE["spec"], "gates": {"slos": [slo]}})
     templates: dict[str, Template | str] = {f"ClusterGateTemplate/{case.template}": template}
-    said = own_gates(spec, plan_name="pdf", namespace="documents", frozen=(), templates=templates)
+    said = custom_slos(spec, plan_name="pdf", namespace="documents", frozen=(), templates=templates)
     assert said.problems == ()
     (gate,) = said.gates
     assert isinstance(gate.slo, BoundSlo)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-import sys
 import threading
 import time
 from collections import defaultdict
@@ -21,19 +20,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from tests.prometheus.test_blocks import RealPrometheus
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from test_blocks import RealPrometheus
-
-from cutover.adapters.prometheus import PrometheusClient
-from cutover.api.gates import BoundSlo, Mode, RatioSlo
-from cutover.core.blocks import Block, Counts
-from cutover.core.bounds import judge
-from cutover.core.own import GateReading, OwnGate
-from cutover.core.verdicts import Verdict
-from cutover.own_queries import OwnQueries
-from cutover.ports import OwnTarget
+from cutover.adapters.prometheus.client import PrometheusClient
+from cutover.api.v1alpha1.gates import BoundSlo, Mode, RatioSlo
+from cutover.domain.evidence.blocks import Block, Counts
+from cutover.domain.slo.bounds import judge
+from cutover.domain.slo.custom import CustomSlo, SloReading
+from cutover.domain.verdicts import Verdict
+from cutover.ports import SloTarget
+from cutover.services.slo_feed import PrometheusSloFeed
 from devstack.support import free_port
 
 INTERVAL = 1.0
@@ -140,12 +136,12 @@ def replicas(folder: Path, targets: list[tuple[App, str]]) -> RealPrometheus:
     return RealPrometheus(folder, jobs)
 
 
-def ratio(name: str, template: str) -> OwnGate:
+def ratio(name: str, template: str) -> CustomSlo:
     queries = tuple(
         template.replace("LEG", leg).replace("MORE", more) for leg in ("heroku", "eks") for more in (failed, "")
     )
     slo = RatioSlo.model_validate({"bad": "x", "total": "x", "scrapeInterval": "1s"})
-    return OwnGate(name, Mode.ENFORCE, slo, queries)
+    return CustomSlo(name, Mode.ENFORCE, slo, queries)
 
 
 failed = ',result="failed"'
@@ -153,20 +149,20 @@ SELECTORS = ratio("selectors", 'jobs_total{leg="LEG"MORE}')
 SUMS = ratio("sums", 'sum(jobs_total{leg="LEG",prometheus_replica!="b"MORE}) or vector(0)')
 
 
-def bound(name: str, query: str, **more: Any) -> OwnGate:
+def bound(name: str, query: str, **more: Any) -> CustomSlo:
     slo = BoundSlo.model_validate({"query": "x", "max": 0.25, "for": "3s", "scrapeInterval": "1s", **more})
-    return OwnGate(name, Mode.ENFORCE, slo, (query,))
+    return CustomSlo(name, Mode.ENFORCE, slo, (query,))
 
 
 @dataclass
 class Watching:
     """A runner that serves one plan, which consumes all that it gets."""
 
-    own: OwnQueries
-    gates: tuple[OwnGate, ...]
+    own: PrometheusSloFeed
+    gates: tuple[CustomSlo, ...]
     began: float
     blocks: dict[str, list[Block]]
-    readings: dict[str, GateReading]
+    readings: dict[str, SloReading]
 
     def __call__(self, key: str) -> None:
         for name, reading in self.own.take(key).items():
@@ -180,11 +176,11 @@ class Watching:
     def watch(self) -> None:
         since = {gate.name: self.began for gate in self.gates if isinstance(gate.slo, RatioSlo)}
         since |= {name: blocks[-1].end for name, blocks in self.blocks.items() if blocks}
-        self.own.watch(KEY, OwnTarget("", self.gates, LENGTH, since, self.began, frozenset({"baseline"})))
+        self.own.watch(KEY, SloTarget("", self.gates, LENGTH, since, self.began, frozenset({"baseline"})))
 
     @classmethod
-    def start(cls, client: PrometheusClient, began: float, *gates: OwnGate) -> Watching:
-        own = OwnQueries(lambda source: client, SystemClock(), on_news=lambda key: watching(key), settle=0.5)
+    def start(cls, client: PrometheusClient, began: float, *gates: CustomSlo) -> Watching:
+        own = PrometheusSloFeed(lambda source: client, SystemClock(), on_news=lambda key: watching(key), settle=0.5)
         watching = cls(own, gates, began, defaultdict(list), {})
         watching.watch()
         return watching

@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from cutover.adapters.prometheus import PrometheusClient
-from cutover.adapters.prometheus_sources import Sources
-from cutover.core.series import Counter
+from cutover.adapters.prometheus.client import PrometheusClient
+from cutover.adapters.prometheus.sources import Sources
+from cutover.domain.evidence.counting import Counter
 from cutover.ports import QueryRefused, Unavailable
 from cutover.settings import PrometheusServers, read_servers, read_settings
 from devstack.build import ensure_programs

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from cutover.api.gates import Mode
 from cutover.api.v1alpha1 import Phase
-from cutover.core.holds import ALARMING, HoldReason
-from cutover.core.verdicts import Verdict
+from cutover.api.v1alpha1.gates import Mode
+from cutover.domain.holds import ALARMING, HoldReason
+from cutover.domain.verdicts import Verdict
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "cutover"

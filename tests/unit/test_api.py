@@ -13,7 +13,6 @@ from pydantic import ValidationError
 from tests.corpus import BASE, Case, cases, load
 
 from cutover.api import crd
-from cutover.api.templates import ClusterGateTemplate, GateTemplate, Template, from_object
 from cutover.api.v1alpha1 import (
     DEFAULT_STEPS,
     Condition,
@@ -26,6 +25,7 @@ from cutover.api.v1alpha1 import (
     format_duration,
     parse_duration,
 )
+from cutover.api.v1alpha1.templates import ClusterGateTemplate, GateTemplate, Template, from_object
 
 ROOT = Path(__file__).parents[2]
 

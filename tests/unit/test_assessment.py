@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from world import START, World, check, plan_spec
+from tests.kit.world import START, World, check, plan_spec
 
 from cutover.api.v1alpha1 import LEDGER_LENGTH, GateStatus, MigrationPlanStatus, Mode
-from cutover.core.ledger import LONGEST_LEDGER, note, note_repair, share_out
+from cutover.domain.journal.ledger import LONGEST_LEDGER, note, note_repair, share_out
 
 NOW = datetime.fromtimestamp(START, UTC)
 

@@ -19,15 +19,11 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from fake_tsdb import EKS, HEROKU, NAMESPACE, FakePrometheus, Gateway
-from fake_tsdb import START as TSDB_START
+from tests.kit.fake_tsdb import EKS, HEROKU, NAMESPACE, FakePrometheus, Gateway
+from tests.kit.fake_tsdb import START as TSDB_START
 
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanSpec
-from cutover.backtest import Backtests, read_plan, read_record, read_thresholds
-from cutover.core.backtest import (
+from cutover.domain.backtest.replay import (
     Forecast,
     NotPossible,
     Record,
@@ -39,9 +35,10 @@ from cutover.core.backtest import (
     quantile,
     take,
 )
-from cutover.core.blocks import Block, Counts
-from cutover.core.observation import Plan
+from cutover.domain.evidence.blocks import Block, Counts
+from cutover.domain.observation import Plan
 from cutover.ports import Target
+from cutover.services.backtest import Backtests, read_plan, read_record, read_thresholds
 
 ROOT = Path(__file__).resolve().parents[2]
 LENGTH = 15.0
@@ -452,7 +449,7 @@ async def test_thresholds_come_from_the_last_day_where_nobody_names_them() -> No
 
 def run(arguments: list[str], text: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "cutover.backtest", *arguments],
+        [sys.executable, "-m", "cutover.services.backtest", *arguments],
         input=text,
         env={**{k: v for k, v in os.environ.items() if not k.startswith("CUTOVER_")}, **environ},
         capture_output=True,
@@ -555,5 +552,5 @@ async def test_a_replay_ends_with_the_plan_that_asked_for_it(monkeypatch: pytest
 
 
 def test_the_operator_does_not_load_numpy_for_it() -> None:
-    code = "import sys, cutover.backtest, cutover.core.backtest; sys.exit('numpy' in sys.modules)"
+    code = "import sys, cutover.services.backtest, cutover.domain.backtest.replay; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

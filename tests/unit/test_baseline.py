@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from world import plan_spec
+from tests.kit.world import plan_spec
 
 from cutover.api.v1alpha1 import HISTOGRAM_BOUNDS_MS, BaselineStatus, MigrationPlanStatus
-from cutover.core import rules
-from cutover.core.baseline import choose_thresholds
-from cutover.core.observation import Histogram
+from cutover.domain.baseline.thresholds import choose_thresholds
+from cutover.domain.evidence import tolerances as rules
+from cutover.domain.observation import Histogram
 
 INF = float("inf")
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cutover.api.gates import BoundSlo
-from cutover.core.bounds import BoundJudgement, freshness_query, judge, points_of, stale, value_of
-from cutover.core.own import GateReading, QueryProblem
-from cutover.core.verdicts import Verdict
+from cutover.api.v1alpha1.gates import BoundSlo
+from cutover.domain.slo.bounds import BoundJudgement, freshness_query, judge, points_of, stale, value_of
+from cutover.domain.slo.custom import QueryProblem, SloReading
+from cutover.domain.verdicts import Verdict
 
 NOW = 1_800_000_000.0
 STEP = 30
@@ -39,18 +39,18 @@ def slo(
     )
 
 
-def reading(*values: float | None, newest: float = NOW - 2, **more: Any) -> GateReading:
+def reading(*values: float | None, newest: float = NOW - 2, **more: Any) -> SloReading:
     """Values every 30 s, oldest first; None is a hole."""
     points = tuple(
         (newest - STEP * age, value)
         for age, value in zip(range(len(values) - 1, -1, -1), values, strict=True)
         if value is not None
     )
-    return GateReading(asked_at=more.pop("asked_at", NOW), points=points, **more)
+    return SloReading(asked_at=more.pop("asked_at", NOW), points=points, **more)
 
 
 def said(
-    bound: BoundSlo, seen: GateReading, *, baseline: float | None = None, since: float = 0.0, now: float = NOW
+    bound: BoundSlo, seen: SloReading, *, baseline: float | None = None, since: float = 0.0, now: float = NOW
 ) -> BoundJudgement:
     return judge(bound, seen, baseline=baseline, since=since, now=now)
 
@@ -128,13 +128,13 @@ def test_old_values_are_no_values() -> None:
 def test_short_scrape_interval_is_no_reason_to_call_an_answer_old() -> None:
     """A plan asks once in a block, which may be longer."""
     quick = slo(most=1, step=1)
-    assert said(quick, GateReading(asked_at=NOW - 15, points=((NOW - 17, 0.5),))).verdict is Verdict.PASS
+    assert said(quick, SloReading(asked_at=NOW - 15, points=((NOW - 17, 0.5),))).verdict is Verdict.PASS
 
 
 def test_nothing_yet() -> None:
-    assert said(slo(most=1), GateReading()).verdict is Verdict.UNDECIDED
-    assert said(slo(most=1), GateReading(asked_at=NOW), since=NOW - 20).verdict is Verdict.UNDECIDED
-    assert said(slo(most=1), GateReading(asked_at=NOW), since=NOW - 200).verdict is Verdict.NO_DATA
+    assert said(slo(most=1), SloReading()).verdict is Verdict.UNDECIDED
+    assert said(slo(most=1), SloReading(asked_at=NOW), since=NOW - 20).verdict is Verdict.UNDECIDED
+    assert said(slo(most=1), SloReading(asked_at=NOW), since=NOW - 200).verdict is Verdict.NO_DATA
 
 
 @pytest.mark.parametrize("verdict", [Verdict.NO_DATA, Verdict.QUERY_ERROR, Verdict.AMBIGUOUS])

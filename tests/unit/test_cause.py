@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from world import DEAD, Route, World, plan_spec
+from tests.kit.world import DEAD, Route, World, plan_spec
 
 from cutover.api.v1alpha1 import Phase
-from cutover.core.decide import CAUSE_SECONDS, ROLLBACK_ANNOTATION
+from cutover.domain.engine.decide import CAUSE_SECONDS, ROLLBACK_ANNOTATION
 
 BACK = Route(0, "a1-rollback")
 
@@ -68,7 +62,7 @@ def test_an_attempt_that_was_raised_meanwhile_does_not_undo_it() -> None:
     written = len(w.weights)
     w.edit(attempt=2)
     w.routes_readable = False
-    w.tick()
+    w.reconcile()
     w.routes_readable = True
     w.until(lambda status: status.phase in (Phase.ROLLED_BACK, Phase.PREFLIGHT), within=60)
     assert [entry.decision for entry in w.status.ledger].count("RollBack") == 1

@@ -9,9 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutover.adapters import reach
-from cutover.adapters.istio import render
-from cutover.adapters.kubernetes import (
+from cutover.adapters.kube.client import (
     DEPLOYMENTS,
     PLANS,
     Cluster,
@@ -23,8 +21,10 @@ from cutover.adapters.kubernetes import (
     claiming,
     heroku_shared_with,
 )
+from cutover.adapters.traffic.istio import reach
+from cutover.adapters.traffic.istio.provider import render
 from cutover.api.v1alpha1 import Phase
-from cutover.core.observation import Plan
+from cutover.domain.observation import Plan
 from cutover.ports import Gone
 
 GATEWAY = "istio-ingress/public"

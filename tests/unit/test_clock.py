@@ -12,30 +12,25 @@ import asyncio
 import functools
 import os
 import random
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from tests.kit.kill_matrix import Comparison, Happening, Run, Scenario, World, at_gateway, compare, cover, run
+from tests.kit.world import START, plan_spec
+from tests.unit.test_decide_own_gates import TEMPLATE, template
+from tests.unit.test_kill_matrix import SCENARIOS, SPEC, told
+from tests.unit.test_reconciler import World as LoopWorld
+from tests.unit.test_sampler import World as SamplerWorld
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from kill_matrix import Comparison, Happening, Run, Scenario, World, at_gateway, compare, cover, run
-from test_decide_own_gates import TEMPLATE, template
-from test_kill_matrix import SCENARIOS, SPEC, told
-from test_reconciler import World as LoopWorld
-from test_sampler import World as SamplerWorld
-from world import START, plan_spec
-
-from cutover import reconciler
-from cutover.adapters.prometheus import PrometheusClient
+from cutover.adapters.prometheus.client import PrometheusClient
 from cutover.api.v1alpha1 import Phase
-from cutover.core.actions import Decision
-from cutover.core.observation import Observation, Plan
+from cutover.domain.engine.actions import Decision
+from cutover.domain.observation import Observation, Plan
+from cutover.services import plan_loop as reconciler
 
 FULL = os.environ.get("KILL_MATRIX") == "full"
 SEED = int(os.environ.get("KILL_MATRIX_SEED", "1"))
@@ -313,7 +308,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Observation]:
 async def test_what_a_pass_compares_times_with_is_not_set(seen: list[Observation], seconds: float) -> None:
     world = LoopWorld()
     loop = world.loop()
-    await loop.tick()
+    await loop.reconcile()
     began, asked = seen[-1].since, asyncio.Event()
 
     async def probing() -> None:
@@ -323,10 +318,10 @@ async def test_what_a_pass_compares_times_with_is_not_set(seen: list[Observation
     world.probing = probing
     world.now += 20
     real = world.now
-    await loop.tick()
+    await loop.reconcile()
     await asked.wait()
     await asyncio.sleep(0)
-    await loop.tick()
+    await loop.reconcile()
     assert seen[-1].since == began
     assert seen[-1].probe is not None
     assert seen[-1].probe.at == real
@@ -336,12 +331,12 @@ async def test_after_a_sleep_nothing_old_is_believed(seen: list[Observation]) ->
     world = LoopWorld()
     loop = world.loop()
     for _ in range(2):
-        await loop.tick()
+        await loop.reconcile()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     assert seen[-1].probe is not None
     world.now += HOUR
-    await loop.tick()
+    await loop.reconcile()
     assert seen[-1].probe is None
     assert seen[-1].since == world.now
 
@@ -351,7 +346,7 @@ async def test_what_waits_for_a_while_does_not_wait_longer_after_the_clock_was_s
 ) -> None:
     world = LoopWorld()
     loop = world.loop()
-    await loop.tick()
+    await loop.reconcile()
     loop._repairs.extend([world.now] * reconciler.REPAIRS_AT_ONCE)
     assert loop._fought_over()
     loop._failed()

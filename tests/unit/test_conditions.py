@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cutover.api.v1alpha1 import Condition, MigrationPlanStatus, Phase
-from cutover.core.conditions import conditions
-from cutover.core.holds import Hold, HoldReason
+from cutover.domain.engine.conditions import conditions
+from cutover.domain.holds import Hold, HoldReason
 
 NOW = datetime(2027, 1, 11, 10, tzinfo=UTC)
 BREACH = Hold(HoldReason.BREACH, "EKS is worse")

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from world import DEAD, FAILING, HANGING, HEALTHY, START, Leg, Route, World, check, plan_spec
+from tests.kit.world import DEAD, FAILING, HANGING, HEALTHY, START, Leg, Route, World, check, plan_spec
 
 from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus, OnDelete, Phase
-from cutover.core.actions import Decision, Finalize, Prepare, SetWeight, WriteStatus
-from cutover.core.decide import PREPARED_SECONDS, decide, not_written, probe_interval, refuse, samples_wanted
-from cutover.core.judging import load_evidence
-from cutover.core.observation import Observation, Plan, Samples
+from cutover.domain.engine.actions import Decision, Finalize, Prepare, SetWeight, WriteStatus
+from cutover.domain.engine.decide import PREPARED_SECONDS, decide, not_written, probe_interval, refuse
+from cutover.domain.engine.writes import samples_wanted
+from cutover.domain.evidence.ingest import load_evidence
+from cutover.domain.observation import Observation, Plan, Samples
 
 
 def world(**fields: Any) -> World:
@@ -60,7 +56,7 @@ def test_a_healthy_service_is_cut_over() -> None:
 
 def test_the_first_pass_checks_the_target_and_writes_no_route() -> None:
     w = world()
-    w.tick()
+    w.reconcile()
     assert w.status.phase is Phase.PREFLIGHT
     assert w.status.weight is None
     assert [type(action) for _, action in w.actions] == [WriteStatus]
@@ -84,10 +80,10 @@ def test_what_the_route_refers_to_is_there_for_a_while_before_the_route() -> Non
     assert [type(action) for _, action in w.actions][-1] is Prepare
     prepared = w.prepared_at or 0.0
     w.pass_time(prepared + PREPARED_SECONDS - 1 - w.now)
-    w.tick()
+    w.reconcile()
     assert w.status.weight is None
     w.restart()  # who has not seen it does not know how long it has been there
-    w.tick()
+    w.reconcile()
     assert w.status.weight is None
     w.until(lambda status: status.weight == 0)
     assert w.now >= prepared + 2 * PREPARED_SECONDS - 1
@@ -363,7 +359,7 @@ def test_a_resumed_rollback_says_the_reason_where_it_is_still_known() -> None:
     w = at(50)
     w.set_route(Route(0, "a1-rollback"))
     w.annotations["cutover.dev/rollback"] = "a1"
-    w.tick()
+    w.reconcile()
     assert w.status.phase is Phase.ROLLING_BACK
     assert w.status.reason == "Requested"
 
@@ -385,7 +381,7 @@ def test_an_advance_that_died_before_the_route_is_finished() -> None:
     assert w.route.weight == 10
     w.restart()
     w.route_writes_fail = False
-    w.tick()
+    w.reconcile()
     assert w.route == Route(25, "a1-w25")
     assert w.decided("Advance") == [(0, 10), (10, 25)]
 
@@ -551,7 +547,7 @@ def test_a_raised_ceiling_goes_on_and_keeps_its_evidence() -> None:
 def test_a_lowered_ceiling_lowers_the_weight(ceiling: int, weight: int) -> None:
     w = at(50)
     w.edit(ceiling=ceiling)
-    w.tick()
+    w.reconcile()
     assert (w.status.weight, w.status.phase) == (weight, Phase.SHIFTING)
     assert w.decided("Lower") == [(50, weight)]
     w.until_judging(weight).until_reason("Ceiling")
@@ -569,7 +565,7 @@ def test_a_ceiling_of_0_is_a_rollback() -> None:
 def test_a_lowered_ceiling_reopens_a_completed_plan() -> None:
     w = world().until_phase(Phase.COMPLETED)
     w.edit(ceiling=50)
-    w.tick()
+    w.reconcile()
     assert (w.status.phase, w.status.weight) == (Phase.SHIFTING, 50)
     w.until_judging(50).run(10)
     w.eks = DEAD
@@ -582,7 +578,7 @@ def test_a_new_attempt_starts_from_nothing() -> None:
     w.until_phase(Phase.ROLLED_BACK).run(60)
     w.eks = HEALTHY
     w.edit(attempt=2)
-    w.tick()
+    w.reconcile()
     assert (w.status.phase, w.status.attempt, w.status.weight) == (Phase.PREFLIGHT, 2, 0)
     assert w.route == Route(0, "a2-w0")
     assert w.status.checkpoint is not None
@@ -601,7 +597,7 @@ def test_a_retry_that_died_before_the_route_converges() -> None:
     w.until_phase(Phase.ROLLED_BACK)
     w.eks, w.route_writes_fail = HEALTHY, True
     w.edit(attempt=2)
-    w.tick()
+    w.reconcile()
     assert w.stored.attempt == 2
     w.restart()
     w.route_writes_fail = False
@@ -709,7 +705,7 @@ def test_somebodys_edit_is_put_back_named_and_seen_again(edited: int) -> None:
     w = at(25)
     w.run(10)
     w.set_route(Route(edited, "a1-w25", ("kubectl-edit",)))
-    w.tick()
+    w.reconcile()
     assert w.route == Route(25, "a1-w25")
     assert w.status.reason == "DriftDetected"
     assert "kubectl-edit" in w.status.message
@@ -728,7 +724,7 @@ def test_a_deleted_route_is_made_again_and_seen_again() -> None:
     w = at(25)
     w.run(10)
     w.set_route(None)
-    w.tick()
+    w.reconcile()
     assert w.route == Route(25, "a1-w25")
     assert w.status.reason == "DriftDetected"
     assert "deleted" in w.status.message
@@ -756,7 +752,7 @@ def test_an_edit_at_rest_is_put_back_and_named(phase: Phase) -> None:
     before = w.route
     assert before is not None
     w.set_route(Route(50, before.revision, ("kubectl-edit",)))
-    w.tick()
+    w.reconcile()
     assert w.route == before
     assert "kubectl-edit" in w.told("DriftDetected")[-1].message
 
@@ -949,7 +945,7 @@ def test_a_raise_that_was_not_written_is_withdrawn_where_something_holds_it_by_n
     w = _raise_not_written()
     w.edit(**edit)
     w.route_writes_fail = False
-    w.tick()
+    w.reconcile()
     assert (w.status.weight, w.route) == (10, Route(10, "a1-w10"))
     assert w.decided("Withdraw") == [(25, 10)]
     w.run(120)
@@ -999,7 +995,7 @@ def test_a_tool_that_fights_over_anything_but_the_weights_does_not_keep_a_plan_f
     writes = len(w.writes)
     for second in range(300):
         w.set_route(Route(25, "a1-w25", ("policy-controller",)))
-        w.tick()
+        w.reconcile()
         w.pass_time(1)
         if second == 60:
             assert [e.decision for e in w.status.ledger].count("Repair") == 1

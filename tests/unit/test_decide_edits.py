@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,17 +11,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from world import DEAD, FAILING, HEALTHY, Leg, World, check, plan_spec
+from tests.kit.world import DEAD, FAILING, HEALTHY, Leg, World, check, plan_spec
 
 from cutover.api.v1alpha1 import Approval, LedgerEntry, MigrationPlanSpec, Mode, OnTimeout, Phase, Step
-from cutover.core import schedule
-from cutover.core.actions import Decision
-from cutover.core.guards import GENERATION, changes, guards
-from cutover.core.observation import Observation, Plan
-from cutover.core.steps import current_step, next_step
+from cutover.domain.engine import schedule
+from cutover.domain.engine.actions import Decision
+from cutover.domain.journal.spec_snapshot import GENERATION, changes, guards
+from cutover.domain.observation import Observation, Plan
+from cutover.domain.steps import current_step, next_step
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/plan-edits.md").read_text(encoding="utf-8")
@@ -294,9 +290,9 @@ def test_an_edit(name: str, restarted: bool) -> None:
     w.edit(**case.edit)
     if restarted:
         w.restart()
-        w.tick()
+        w.reconcile()
         w.pass_time(5)
-    w.tick()
+    w.reconcile()
     case.then(w)
     lines = [entry for entry in w.status.ledger if entry not in before]
     for decision, text in case.says:
@@ -339,9 +335,9 @@ def test_an_edit_before_the_first_step(edit: dict[str, Any], says: str) -> None:
     w.edit(suspend=False)
     w.until_phase(Phase.SHIFTING)
     w.edit(suspend=True)
-    w.tick()
+    w.reconcile()
     w.edit(**edit)
-    w.tick()
+    w.reconcile()
     assert says in w.status.ledger[-1].message
     assert w.status.ledger[-1].decision == "Edit"
     assert (w.status.weight, w.weights) == (0, [0])
@@ -350,12 +346,12 @@ def test_an_edit_before_the_first_step(edit: dict[str, Any], says: str) -> None:
 def test_gates_that_are_edited_after_a_crash_in_the_first_step_are_told() -> None:
     """What they said is with the next checkpoint only."""
     w = begun(gates={**FAST, "slos": SLOS}).until(lambda status: status.weight == 10)
-    w.tick()
+    w.reconcile()
     assert w.status.gates
     assert not w.stored.gates
     w.edit(gates={**FAST, "slos": [{"name": "errors", "errors": {}, "mode": "Observe"}, SLOS[1]]})
     w.restart()
-    w.tick()
+    w.reconcile()
     assert "gates.slos: errors, latency (" in next(e for e in w.status.ledger if e.decision == "Edit").message
 
 
@@ -387,7 +383,7 @@ def test_many_edits_at_once_are_told_by_name() -> None:
         schedule={"freezes": [FREEZE]},
         preflight={"skip": [{"check": f"check-{number}", "reason": "x"} for number in range(32)]},
     )
-    w.tick()
+    w.reconcile()
     entry = next(e for e in w.status.ledger if e.decision == "Edit")
     assert len(entry.message) <= 300
     assert entry.message.startswith("edited: ceiling, onBreach, soak, schedule, preflight.skip, steps 1, 7, ")
@@ -515,12 +511,12 @@ def test_whatever_is_edited_no_weight_jumps_and_no_guard_is_lowered_in_silence(
     if not start:
         w.edit(suspend=False)
         w.until_phase(Phase.SHIFTING)
-    for edit, seconds, leg, wish, restart in edits:
+    for edit, seconds, leg, command, restart in edits:
         before, spec = w.status, w.spec
         w.edit(**edit)
         w.eks = leg
         weights = [step.weight for step in w.spec.steps if step.weight > (w.status.weight or 0)] or [100]
-        match wish:
+        match command:
             case "approve":
                 w.annotations["cutover.dev/approve"] = f"a1-w{weights[0]} by jane"
             case "skip":
@@ -530,7 +526,7 @@ def test_whatever_is_edited_no_weight_jumps_and_no_guard_is_lowered_in_silence(
         if restart:
             w.restart()
         judged = before.phase in (Phase.SHIFTING, Phase.SOAKING)
-        w.tick()
+        w.reconcile()
         if judged:
             assert (w.status.weight or 0) <= w.spec.ceiling or w.status.reason == "Withdrawn"
         w.run(3)

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from world import DEAD, HEALTHY, READY, Leg, Route, World, check, plan_spec
+from tests.kit.world import DEAD, HEALTHY, READY, Leg, Route, World, check, plan_spec
 
 from cutover.api.v1alpha1 import Phase
-from cutover.core.actions import SetWeight
-from cutover.core.decide import decide
-from cutover.core.holds import ALARMING, QUIET, HoldReason
-from cutover.core.own import QueryProblem
-from cutover.core.preflight import TARGET_CHECKS
-from cutover.core.verdicts import Verdict
+from cutover.domain.engine.actions import SetWeight
+from cutover.domain.engine.decide import decide
+from cutover.domain.holds import ALARMING, QUIET, HoldReason
+from cutover.domain.preflight.target import TARGET_CHECKS
+from cutover.domain.slo.custom import QueryProblem
+from cutover.domain.verdicts import Verdict
 
 #: All but the one that comes of an action that failed: tests/unit/test_reconciler.py.
 HOLDS = [reason for reason in HoldReason if reason is not HoldReason.ROUTE_NOT_WRITTEN]
@@ -328,11 +323,11 @@ def test_what_could_not_be_asked_is_unknown_and_holds() -> None:
 def test_what_could_not_be_asked_is_asked_again_soon() -> None:
     w = world()
     w.workload = None
-    w.tick()
-    w.tick()
-    assert w.tick() <= 2
+    w.reconcile()
+    w.reconcile()
+    assert w.reconcile() <= 2
     w.workload = replace(READY, replicas_available=0)
-    assert w.tick() == 10
+    assert w.reconcile() == 10
 
 
 def test_progress_of_a_target_is_told() -> None:

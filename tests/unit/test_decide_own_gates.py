@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.kit.world import DEAD, FAILING, HEALTHY, LATENCIES, World, check, plan_spec
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from world import DEAD, FAILING, HEALTHY, LATENCIES, World, check, plan_spec
-
-from cutover.api.templates import from_object
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanStatus, Phase
-from cutover.core.decide import backtest_wanted
-from cutover.core.holds import HoldReason
-from cutover.core.judging import load
-from cutover.core.own import QueryProblem
-from cutover.core.own_judging import GRACE_SECONDS
-from cutover.core.verdicts import Verdict
+from cutover.api.v1alpha1.templates import from_object
+from cutover.domain.engine.decide import backtest_wanted
+from cutover.domain.evidence.ingest import load
+from cutover.domain.holds import HoldReason
+from cutover.domain.slo.custom import QueryProblem
+from cutover.domain.slo.judge import GRACE_SECONDS
+from cutover.domain.verdicts import Verdict
 
 ERRORS: dict[str, Any] = {"name": "errors", "errors": {}}
 BOUND: dict[str, Any] = {
@@ -320,8 +315,8 @@ def test_a_crash_neither_loses_nor_doubles_the_evidence_of_a_ratio() -> None:
     crashed.run(40).restart()
     crashed.run(35)
     crashed.pass_time(straight.now - crashed.now)
-    straight.tick()
-    crashed.tick()
+    straight.reconcile()
+    crashed.reconcile()
     (here,), (there,) = (w.status.checkpoint.own if w.status.checkpoint else () for w in (straight, crashed))
     assert here.consumed_until == there.consumed_until
     one, other = load(here.evidence), load(there.evidence)

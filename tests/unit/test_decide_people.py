@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from test_decide_own_gates import FROM_TEMPLATE, TEMPLATE, gates_of, template
-from world import DEAD, Leg, World, check, plan_spec
+from tests.kit.world import DEAD, Leg, World, check, plan_spec
+from tests.unit.test_decide_own_gates import FROM_TEMPLATE, TEMPLATE, gates_of, template
 
 from cutover.api.v1alpha1 import LedgerEntry, MigrationPlanStatus, Phase
-from cutover.core.actions import WriteStatus
-from cutover.core.decide import TEMPLATES_SECONDS, decide
-from cutover.core.holds import HoldReason
-from cutover.core.observation import Plan
-from cutover.core.wishes import APPROVE_ANNOTATION, ROLLBACK_ANNOTATION, SKIP_ANNOTATION, Writer
+from cutover.domain.commands.annotations import APPROVE_ANNOTATION, ROLLBACK_ANNOTATION, SKIP_ANNOTATION, Writer
+from cutover.domain.engine.actions import WriteStatus
+from cutover.domain.engine.decide import TEMPLATES_SECONDS, decide
+from cutover.domain.holds import HoldReason
+from cutover.domain.observation import Plan
 
 JANE = "by jane@example.com at 2027-01-11T10:00:00Z"
 FLUX = Writer("kustomize-controller", "2027-01-11T09:00:00Z")
@@ -97,7 +92,7 @@ def test_who_lowers_the_ceiling_is_named() -> None:
     w = team().until_judging(50)
     w.writers["spec"] = FLUX
     w.edit(ceiling=10)
-    w.tick()
+    w.reconcile()
     (entry,) = w.lines("Lower")
     assert entry.message == (
         "50 % → 10 %: spec.ceiling was lowered by the field manager kustomize-controller at 2027-01-11T09:00:00Z"
@@ -146,10 +141,10 @@ def test_a_ceiling_that_is_raised_while_nobody_looks_approves_too() -> None:
 def test_a_ceiling_that_is_lowered_again_takes_its_approval_back() -> None:
     w = manual(ceiling=10).until_judging(10)
     w.edit(ceiling=25)
-    w.tick()
+    w.reconcile()
     assert w.status.approved is not None
     w.edit(ceiling=20)
-    w.tick()
+    w.reconcile()
     assert w.status.approved is None
 
 
@@ -168,7 +163,7 @@ def test_an_approval_ends_with_its_attempt() -> None:
 def test_an_approval_by_the_ceiling_ends_when_the_attempt_is_raised() -> None:
     w = manual(ceiling=10).until_judging(10)
     w.edit(ceiling=25, suspend=True)
-    w.tick()
+    w.reconcile()
     assert w.status.approved is not None
     w.edit(attempt=2, suspend=False)
     w.until_reason("AwaitingApproval").run(30)
@@ -333,7 +328,7 @@ def test_a_malformed_wish_is_answered_in_every_phase(phase: Phase) -> None:
     if phase is not Phase.PENDING:
         w.until_phase(phase)
     w.annotations[ROLLBACK_ANNOTATION] = "now!"
-    w.tick()
+    w.reconcile()
     assert len(w.lines("Refuse")) == 1
     assert w.stored.ledger[-1].decision == "Refuse"
 
@@ -342,10 +337,10 @@ def test_wishes_that_change_all_the_time_do_not_cost_more_than_the_ledger_holds(
     w = team().until_judging(10)
     for number in range(100):
         w.annotations[ROLLBACK_ANNOTATION] = f"now {number} " + "x" * 300
-        w.tick()
+        w.reconcile()
     assert len(w.status.ledger) == 30
     writes = len(w.writes)
-    w.tick()
+    w.reconcile()
     assert len(w.writes) == writes
 
 
@@ -369,7 +364,7 @@ def test_a_plan_is_not_called_invalid_while_its_templates_are_read() -> None:
     w.templates.clear()
     w.restart()
     for _ in range(3):
-        w.tick()
+        w.reconcile()
         w.pass_time(1)
         assert (w.status.reason, w.status.message) == (before.reason, before.message)
         assert w.condition("Stalled") == "False"
@@ -389,7 +384,7 @@ def test_templates_in_force_need_not_be_read_to_go_on() -> None:
     w.templates.clear()
     w.prometheus_up = False
     w.restart()
-    w.tick()
+    w.reconcile()
     assert w.status.reason == HoldReason.PROMETHEUS_UNAVAILABLE
 
 
@@ -414,7 +409,7 @@ def test_harm_leads_back_while_templates_are_read() -> None:
     w.eks = DEAD
     w.pass_time(60)
     w.restart()
-    w.tick()
+    w.reconcile()
     assert w.status.phase is Phase.ROLLING_BACK
 
 
@@ -429,7 +424,7 @@ def test_a_plan_at_rest_is_not_called_invalid_while_its_templates_are_read(phase
     w.templates.clear()
     w.restart()
     reason, writes = w.status.reason, len(w.writes)
-    w.tick()
+    w.reconcile()
     assert (w.status.reason, w.condition("Stalled")) == (reason, "False")
     assert len(w.writes) == writes
 
@@ -445,7 +440,7 @@ def test_a_plan_of_an_older_version_is_not_told_of_edits_that_nobody_saw() -> No
     assert not w.lines("Edit")
     assert w.status.guards is not None
     w.edit(soak="5s")
-    w.tick()
+    w.reconcile()
     assert [entry.message for entry in w.lines("Edit")] == ["edited: soak: 10s → 5s"]
 
 

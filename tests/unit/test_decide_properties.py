@@ -5,23 +5,18 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.kit.world import DEAD, FAILING, HANGING, HEALTHY, Leg, Route, World, check, plan_spec
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from world import DEAD, FAILING, HANGING, HEALTHY, Leg, Route, World, check, plan_spec
-
-from cutover.api.templates import from_object
 from cutover.api.v1alpha1 import Phase
-from cutover.core.own import QueryProblem
-from cutover.core.revision import desired_revision
-from cutover.core.verdicts import Verdict
+from cutover.api.v1alpha1.templates import from_object
+from cutover.domain.revision import desired_revision
+from cutover.domain.slo.custom import QueryProblem
+from cutover.domain.verdicts import Verdict
 
 LEGS = st.sampled_from(
     [HEALTHY, HEALTHY, HEALTHY, FAILING, DEAD, HANGING, Leg(errors=0.01), Leg(very_slow=0.2, slow=0.2)]

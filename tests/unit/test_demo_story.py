@@ -45,7 +45,7 @@ BACK = (*UP, ("RollBack", 25, 0))
 
 def rolled_back(onset: float | None = 100.0) -> Story:
     story = Story(IMAGES, View(0.0), onset=onset)
-    story.take_in(View(200.0, status("RolledBack", 0, moves=BACK)))
+    story.ingest(View(200.0, status("RolledBack", 0, moves=BACK)))
     story.weights[:] = [(50.0, 25), (109.5, 0)]
     return story
 
@@ -100,11 +100,11 @@ def test_shed_requests_harm_nobody_and_slow_failures_count_once() -> None:
 
 def test_the_fault_begins_once_its_weight_is_seen() -> None:
     story = Story(IMAGES, View(0.0))
-    story.take_in(View(1.0, status("Shifting", 10)))
+    story.ingest(View(1.0, status("Shifting", 10)))
     assert not story.fault_due
-    story.take_in(View(2.0, status("Shifting", 25, seen=False)))
+    story.ingest(View(2.0, status("Shifting", 25, seen=False)))
     assert not story.fault_due
-    story.take_in(View(3.0, status("Shifting", 25)))
+    story.ingest(View(3.0, status("Shifting", 25)))
     assert story.fault_due
     story.onset = 3.0
     assert not story.fault_due
@@ -112,14 +112,14 @@ def test_the_fault_begins_once_its_weight_is_seen() -> None:
 
 def test_every_decision_is_told_once() -> None:
     story = Story(PDF, View(0.0))
-    assert story.take_in(View(1.0, status("Preflight", 0, moves=UP[:1]))) == ["TakeOver: 0 % → 0 %"]
-    assert story.take_in(View(2.0, status("Preflight", 0, moves=UP[:1]))) == []
-    two = story.take_in(View(3.0, status("Shifting", 25, moves=UP)))
+    assert story.ingest(View(1.0, status("Preflight", 0, moves=UP[:1]))) == ["TakeOver: 0 % → 0 %"]
+    assert story.ingest(View(2.0, status("Preflight", 0, moves=UP[:1]))) == []
+    two = story.ingest(View(3.0, status("Shifting", 25, moves=UP)))
     assert two == ["Advance: 0 % → 10 %", "Advance: 10 % → 25 %"]
     soaking = status("Soaking", 100, moves=UP) | {"message": "20 s to go"}
-    assert story.take_in(View(4.0, soaking)) == ["Soaking: 20 s to go"]
+    assert story.ingest(View(4.0, soaking)) == ["Soaking: 20 s to go"]
     again = status("Completed", 100, moves=UP) | {"message": "10 % → 25 %"}
-    assert story.take_in(View(5.0, again)) == ["Completed"]
+    assert story.ingest(View(5.0, again)) == ["Completed"]
 
 
 def test_what_did_not_go_as_expected_is_said() -> None:
@@ -127,7 +127,7 @@ def test_what_did_not_go_as_expected_is_said() -> None:
     assert good.path == (10, 25, 0)
     assert list(good.shortcomings()) == []
     other = Story(SEARCH, View(0.0), onset=1.0)
-    other.take_in(View(1.0, status("RolledBack", 0, moves=BACK)))
+    other.ingest(View(1.0, status("RolledBack", 0, moves=BACK)))
     assert list(other.shortcomings()) == ["it went 10 → 25 → 0 and not 10 → 25 → 50 → 0"]
     idle = Story(IMAGES, View(0.0))
     assert len(list(idle.shortcomings())) == 2

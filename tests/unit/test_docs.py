@@ -18,17 +18,17 @@ import yaml
 from prometheus_client import REGISTRY
 from pydantic_core import PydanticUndefined
 
-from cutover.adapters.kubernetes import EVENTS
+from cutover.adapters.kube.client import EVENTS
 from cutover.api.crd import COLUMNS, crd
-from cutover.api.templates import BUILT_IN_NAMES
 from cutover.api.v1alpha1 import MigrationPlan, Phase
-from cutover.core import preflight
-from cutover.core.decide import APPROVE_ANNOTATION, ROLLBACK_ANNOTATION
-from cutover.core.gate import DEFAULT_METRICS, GateRules
-from cutover.core.holds import ALARMING, HoldReason
-from cutover.core.own_judging import GRACE_SECONDS
-from cutover.core.revision import revision
-from cutover.core.verdicts import Verdict
+from cutover.api.v1alpha1.templates import BUILT_IN_NAMES
+from cutover.domain.engine.decide import APPROVE_ANNOTATION, ROLLBACK_ANNOTATION
+from cutover.domain.evidence.judge import DEFAULT_METRICS, GateRules
+from cutover.domain.holds import ALARMING, HoldReason
+from cutover.domain.preflight import target as preflight
+from cutover.domain.revision import revision
+from cutover.domain.slo.judge import GRACE_SECONDS
+from cutover.domain.verdicts import Verdict
 from cutover.metrics import OperatorCollector
 from cutover.settings import PREFIX, Settings
 

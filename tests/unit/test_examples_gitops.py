@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,18 +10,15 @@ from typing import Any
 import pytest
 import yaml
 from lupa.lua51 import LuaRuntime
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from test_decide_holds import CASES
-from test_kstatus import PHASES, manifest
-from world import World, plan_spec
+from tests.kit.world import World, plan_spec
+from tests.unit.test_decide_holds import CASES
+from tests.unit.test_kstatus import PHASES, manifest
 
 from cutover.api.v1alpha1 import MigrationPlan, Phase
-from cutover.core.actions import Decision
-from cutover.core.decide import not_written, refuse
-from cutover.core.holds import ALARMING, HoldReason
-from cutover.core.observation import Plan
+from cutover.domain.engine.actions import Decision
+from cutover.domain.engine.decide import not_written, refuse
+from cutover.domain.holds import ALARMING, HoldReason
+from cutover.domain.observation import Plan
 
 ROOT = Path(__file__).parents[2]
 FLUX, ARGO = ROOT / "examples" / "flux", ROOT / "examples" / "argocd"

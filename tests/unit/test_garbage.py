@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cutover import garbage
+from cutover.scale import garbage
 
 
 class Circle:

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pytest
+from tests.kit.gate_traces import Regression, Run, Traffic, blocks_of, cutover
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from gate_traces import Regression, Run, Traffic, blocks_of, cutover
-
-from cutover.core.blocks import Block, Counts
-from cutover.core.evidence import BETTER, DEAD, TOP, WORSE, Purse, bet, log_factor
-from cutover.core.gate import (
+from cutover.domain.evidence.blocks import Block, Counts
+from cutover.domain.evidence.judge import (
     ALIVE_SHARE,
     DEFAULT_METRICS,
     Evidence,
@@ -26,7 +20,7 @@ from cutover.core.gate import (
     Judgement,
     MetricJudgement,
     MetricRule,
-    OwnGate,
+    SideSlo,
     Tolerance,
     begin_step,
     combine,
@@ -34,7 +28,8 @@ from cutover.core.gate import (
     judge,
     learn,
 )
-from cutover.core.verdicts import Verdict
+from cutover.domain.evidence.wager import BETTER, DEAD, TOP, WORSE, Purse, bet, log_factor
+from cutover.domain.verdicts import Verdict
 
 RULES = GateRules()
 CAP = math.log(100) / 4.5
@@ -843,7 +838,7 @@ def test_without_own_gates_nothing_changes() -> None:
 
 @pytest.mark.parametrize(("harm", "worse"), [(599, False), (601, True)])
 def test_an_own_gate_has_its_part_of_one_test(harm: float, worse: bool) -> None:
-    judgement = combine(ask(MESH_WELL), [OwnGate("orders", own(harm))])
+    judgement = combine(ask(MESH_WELL), [SideSlo("orders", own(harm))])
     assert judgement.worse == worse  # 0.2 of 1.2 is a sixth of the money
     assert judgement.harm == pytest.approx(harm / 6)
     assert judgement.main_metric == "orders"
@@ -856,26 +851,26 @@ def test_an_own_gate_has_its_part_of_one_test(harm: float, worse: bool) -> None:
 
 def test_the_mesh_has_the_rest_of_it() -> None:
     alone = ask(MESH_DEAD)
-    judgement = combine(alone, [OwnGate("orders", own(0.5)), OwnGate("mails", own(0.5))])
+    judgement = combine(alone, [SideSlo("orders", own(0.5)), SideSlo("mails", own(0.5))])
     assert judgement.worse
     assert judgement.harm == pytest.approx(alone.harm / 1.4)
     assert judgement.main_metric == "alive"
     assert [metric.name for metric in judgement.metrics[-2:]] == ["orders", "mails"]
     barely = replace(alone, harm=120.0)
-    assert not combine(barely, [OwnGate("orders", own(0.5)), OwnGate("mails", own(0.5))]).worse
-    assert said_of("alive", combine(barely, [OwnGate("x", own(1))] * 2)).verdict is not Verdict.FAIL
+    assert not combine(barely, [SideSlo("orders", own(0.5)), SideSlo("mails", own(0.5))]).worse
+    assert said_of("alive", combine(barely, [SideSlo("x", own(1))] * 2)).verdict is not Verdict.FAIL
 
 
 def test_own_gates_have_to_be_safe_as_well() -> None:
-    assert combine(ask(MESH_WELL), [OwnGate("orders", own(1))]).safe
-    judgement = combine(ask(MESH_WELL), [OwnGate("orders", own(1, safe=False))])
+    assert combine(ask(MESH_WELL), [SideSlo("orders", own(1))]).safe
+    judgement = combine(ask(MESH_WELL), [SideSlo("orders", own(1, safe=False))])
     assert not judgement.safe
     assert judgement.safety == pytest.approx(3)
     assert judgement.seconds_to_safe is None
 
 
 def test_an_own_gate_that_is_only_observed_is_shown() -> None:
-    judgement = combine(ask(MESH_WELL), [OwnGate("orders", own(5000, safe=False, enforced=False))])
+    judgement = combine(ask(MESH_WELL), [SideSlo("orders", own(5000, safe=False, enforced=False))])
     assert judgement.safe
     assert not judgement.worse
     assert judgement.main_metric != "orders"

@@ -12,19 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cutover.core.blocks import Block, Counts
-from cutover.core.evidence import Bag
-from cutover.core.gate import (
+from cutover.domain.evidence.blocks import Block, Counts
+from cutover.domain.evidence.judge import (
     DEFAULT_METRICS,
     Evidence,
     GateRules,
     Judgement,
-    OwnGate,
+    SideSlo,
     begin_step,
     combine,
     consume,
     judge,
 )
+from cutover.domain.evidence.wager import Bag
 
 WEIGHTS = (1.0, 10.0, 50.0, 75.0, 95.0, 100.0)
 
@@ -169,7 +169,7 @@ def test_gates_together_are_one_test(
         rules = GateRules(metrics=(replace(DEFAULT_METRICS[0], weight=1.0, enforced=has_a_say),), alive_weight=0.0)
         bags = {"errors": (harm, 0.0, 0.0, 0.0)}
         evidence = Evidence(harm=bags, observed=bags)
-        own.append(OwnGate(f"own-{number}", judge(evidence, rules=rules, weight=10, next_weight=100), weight))
+        own.append(SideSlo(f"own-{number}", judge(evidence, rules=rules, weight=10, next_weight=100), weight))
     judgement = combine(main, own)
     shares = [1.0, *(gate.weight for gate in own)]
     alone = [main.harm, *(gate.judgement.metrics[0].harm * gate.judgement.metrics[0].enforced for gate in own)]

@@ -20,10 +20,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from cutover.adapters.gateway import KEPT, HttpGateway, address
-from cutover.adapters.kubernetes import Cluster, Json, Resource
+from cutover.adapters.kube.client import Cluster, Json, Resource
+from cutover.adapters.traffic.istio.leg_probe import KEPT, HttpGateway, address
 from cutover.api.v1alpha1 import MigrationPlanSpec
-from cutover.core.observation import Plan, Probe
+from cutover.domain.observation import Plan, Probe
 from cutover.ports import Gone, Unavailable
 
 MARKS = {"x-cutover-revision": "a1-w25", "x-cutover-leg": "heroku"}
@@ -173,7 +173,7 @@ async def test_the_name_of_each_host_is_told_with_tls_and_any_certificate_will_d
 async def test_plans_share_a_connection_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     # Not aiohttp's own time: that it was idle for long must not be what ends it.
-    monkeypatch.setattr("cutover.adapters.gateway.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("cutover.adapters.traffic.istio.leg_probe.time", SimpleNamespace(monotonic=lambda: now))
     seen: list[tuple[str, object]] = []
 
     async def answer(request: web.BaseRequest) -> web.Response:
@@ -293,7 +293,7 @@ async def test_a_gateway_that_is_not_there_is_an_unhealthy_probe() -> None:
 
 
 async def test_a_gateway_that_does_not_answer_is_an_unhealthy_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cutover.adapters.gateway.TIMEOUT", 0.1)
+    monkeypatch.setattr("cutover.adapters.traffic.istio.leg_probe.TIMEOUT", 0.1)
 
     async def answer(request: web.BaseRequest) -> web.Response:
         await asyncio.sleep(60)

@@ -11,11 +11,11 @@ from typing import Any, cast
 import pytest
 import yaml
 
-from cutover.adapters import istio
-from cutover.adapters.istio import DevelopmentHeroku, IstioTraffic, RouteCache, render
-from cutover.adapters.kubernetes import Cluster, Json, NotServed, Resource, claimed_hosts
+from cutover.adapters.kube.client import Cluster, Json, NotServed, Resource, claimed_hosts
+from cutover.adapters.traffic.istio import provider as istio
+from cutover.adapters.traffic.istio.provider import DevelopmentHeroku, IstioTraffic, RouteCache, render
 from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus, OnDelete, Phase
-from cutover.core.observation import Plan, TrafficState
+from cutover.domain.observation import Plan, TrafficState
 from cutover.ports import Conflict, Gone, Unavailable
 
 GOLDEN = Path(__file__).parent / "golden"

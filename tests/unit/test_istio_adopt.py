@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import copy
 import json
-import sys
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 from random import Random
 from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.test_istio import FakeCluster, make_plan
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from test_istio import FakeCluster, make_plan
-
-from cutover.adapters import istio_adopt
-from cutover.adapters.istio import IstioTraffic, RouteCache, render
-from cutover.adapters.kubernetes import Cluster, Json, claimed_hosts, existing_route_problem
+from cutover.adapters.kube.client import Cluster, Json, claimed_hosts, existing_route_problem
+from cutover.adapters.traffic.istio import adopt as istio_adopt
+from cutover.adapters.traffic.istio.provider import IstioTraffic, RouteCache, render
 from cutover.api.v1alpha1 import OnDelete
-from cutover.core.observation import Plan, TrafficState
+from cutover.domain.observation import Plan, TrafficState
 from cutover.ports import Unavailable
 
 HEROKU, EKS = "acme-pdf-1a2b3c.herokuapp.com", "pdf.docs.svc.cluster.local"

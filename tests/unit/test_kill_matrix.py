@@ -12,17 +12,12 @@ import functools
 import inspect
 import os
 import random
-import sys
 import typing
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from kill_matrix import (
+from tests.kit.kill_matrix import (
     AWAY,
     Comparison,
     Happening,
@@ -40,12 +35,12 @@ from kill_matrix import (
     rolled_back_to,
     run,
 )
-from test_decide_own_gates import BOUND, ERRORS, FROM_TEMPLATE, RATIO, TEMPLATE, template
-from world import Leg, plan_spec
+from tests.kit.world import Leg, plan_spec
+from tests.unit.test_decide_own_gates import BOUND, ERRORS, FROM_TEMPLATE, RATIO, TEMPLATE, template
 
 from cutover.api.v1alpha1 import Phase
-from cutover.core.decide import PREPARED_SECONDS
-from cutover.reconciler import Ports
+from cutover.domain.engine.decide import PREPARED_SECONDS
+from cutover.services.plan_loop import Ports
 
 FULL = os.environ.get("KILL_MATRIX") == "full"
 SEED = int(os.environ.get("KILL_MATRIX_SEED", "1"))

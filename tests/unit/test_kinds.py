@@ -9,10 +9,10 @@ import pytest
 import structlog
 
 from cutover import main
-from cutover.adapters import kinds
-from cutover.adapters.kinds import WATCHED, named, served, until_served
-from cutover.adapters.kubernetes import PLANS, VIRTUAL_SERVICES, Cluster, Json, NotServed, Resource
-from cutover.handlers import Operator
+from cutover.adapters.kube import discovery as kinds
+from cutover.adapters.kube.client import PLANS, VIRTUAL_SERVICES, Cluster, Json, NotServed, Resource
+from cutover.adapters.kube.discovery import WATCHED, named, served, until_served
+from cutover.kopf_app.handlers import Operator
 from cutover.ports import Unavailable
 
 VERBS = ["create", "delete", "get", "list", "patch", "update", "watch"]

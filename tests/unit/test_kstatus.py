@@ -7,24 +7,19 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from test_decide_holds import CASES
-from world import DEAD, World, plan_spec
+from tests.kit.world import DEAD, World, plan_spec
+from tests.unit.test_decide_holds import CASES
 
 from cutover.api.crd import crd
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
-from cutover.core.actions import Decision
-from cutover.core.decide import not_written, refuse
-from cutover.core.holds import HoldReason
-from cutover.core.observation import Observation, Plan
+from cutover.domain.engine.actions import Decision
+from cutover.domain.engine.decide import not_written, refuse
+from cutover.domain.holds import HoldReason
+from cutover.domain.observation import Observation, Plan
 
 Json = dict[str, Any]
 
@@ -153,7 +148,7 @@ def test_an_edit_is_in_progress_until_it_is_observed_in_every_condition() -> Non
     w = _world().until_judging(10)
     w.edit(soak="2h")
     assert kstatus(manifest(w)) == "InProgress"
-    w.tick()
+    w.reconcile()
     assert kstatus(manifest(w)) == "Current"
     # kubectl wait does not believe a condition that is older than the spec.
     assert {condition.observed_generation for condition in w.stored.conditions} == {w.generation}
@@ -164,7 +159,7 @@ def test_a_plan_that_is_told_not_to_begin_is_as_asked_and_begins_later() -> None
     w.run(5)
     assert (w.stored.phase, kstatus(manifest(w))) == (Phase.PENDING, "Current")
     w.edit(suspend=False)
-    w.tick()
+    w.reconcile()
     assert kstatus(manifest(w)) == "InProgress"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cutover.adapters.kubernetes import GATEWAYS, SERVICES, Cluster, NotServed, Resource, translate
+from cutover.adapters.kube.client import GATEWAYS, SERVICES, Cluster, NotServed, Resource, translate
 from cutover.ports import Conflict, Gone, Unavailable
 
 WHAT = "update virtualservices.networking.istio.io docs/cutover-pdf"

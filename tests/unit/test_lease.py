@@ -18,9 +18,9 @@ from kubernetes.aio.client import ApiClient, V1Lease, V1ObjectMeta
 from kubernetes.aio.client.exceptions import ApiException
 from structlog.testing import capture_logs
 
-from cutover.adapters import lease as module
-from cutover.adapters.kubernetes import VIRTUAL_SERVICES, Cluster
-from cutover.adapters.lease import Election, LeaseLost, Timing
+from cutover.adapters.kube import lease as module
+from cutover.adapters.kube.client import VIRTUAL_SERVICES, Cluster
+from cutover.adapters.kube.lease import Election, LeaseLost, Timing
 from cutover.ports import Unavailable
 
 #: Less than the library takes.

@@ -26,7 +26,7 @@ from cutover.main import configure_logging
 configure_logging({level!r})
 log = structlog.get_logger("cutover")
 log.info("decision", plan="docs/pdf", weight=25, message="25 % → 50 %")
-logging.getLogger("cutover.adapters.kubernetes").warning("Event %s was not posted", "Advance")
+logging.getLogger("cutover.adapters.kube.client").warning("Event %s was not posted", "Advance")
 try:
     1 / 0
 except ZeroDivisionError:
@@ -106,7 +106,7 @@ async def test_a_decision_is_one_line_with_what_people_look_for() -> None:
     loop = world.loop()
     with structlog.testing.capture_logs() as logged:
         for _ in range(3):
-            await loop.tick()
+            await loop.reconcile()
     decisions = [line for line in logged if line["event"] == "decision"]
     assert decisions
     assert {"plan", "attempt", "phase", "step", "weight", "reason", "message"} <= decisions[0].keys()

@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from cutover.adapters import kubernetes
-from cutover.adapters.istio import IstioTraffic, render
-from cutover.adapters.kubernetes import (
+from cutover.adapters.kube import client as kubernetes
+from cutover.adapters.kube.client import (
     CONNECTIONS,
     PLANS,
     SERVICE_ENTRIES,
@@ -24,10 +23,11 @@ from cutover.adapters.kubernetes import (
     KubernetesWorkloads,
     Resource,
 )
-from cutover.adapters.notify import HttpNotifier
+from cutover.adapters.notify.receivers import HttpNotifier
+from cutover.adapters.traffic.istio.provider import IstioTraffic, render
 from cutover.api.v1alpha1 import GROUP, PLURAL, VERSION, MigrationPlanStatus, Phase
-from cutover.core.observation import Plan
-from cutover.handlers import Operator, kopf_settings, slim
+from cutover.domain.observation import Plan
+from cutover.kopf_app.handlers import Operator, kopf_settings, slim
 from cutover.ports import Unavailable
 from cutover.settings import SettingsError, read_settings
 
@@ -288,7 +288,7 @@ class Loop:
 
 @pytest.fixture
 def operator(monkeypatch: pytest.MonkeyPatch) -> Operator:
-    monkeypatch.setattr("cutover.handlers.PlanLoop", Loop)
+    monkeypatch.setattr("cutover.kopf_app.handlers.PlanLoop", Loop)
     return Operator(SimpleNamespace(notifier=HttpNotifier(())), None, None)  # type: ignore[arg-type]
 
 

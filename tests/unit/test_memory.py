@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from cutover.adapters.istio import RouteCache, render
+from cutover.adapters.traffic.istio.provider import RouteCache, render
 from cutover.api.v1alpha1 import MigrationPlanStatus
-from cutover.core.observation import Plan
-from cutover.handlers import slim
+from cutover.domain.observation import Plan
+from cutover.kopf_app.handlers import slim
 
 SPEC: dict[str, Any] = {
     "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cutover import metrics
 from cutover.api.v1alpha1 import Condition, EvidenceStatus, GateStatus, MigrationPlanStatus, Phase, Share
-from cutover.core.observation import Plan
+from cutover.domain.observation import Plan
 from cutover.metrics import Loop, OperatorCollector
 
 NOW = 1_799_661_600.0
@@ -33,7 +33,7 @@ class Running:
     """A plan's loop."""
 
     plan: Plan | None
-    last_tick: float = NOW
+    last_reconciled: float = NOW
     failing_since: float = 0.0
     rollback_waits_since: float = 0.0
     rollbacks: int = 0

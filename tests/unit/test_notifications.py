@@ -18,10 +18,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import cutover.core
+import cutover.domain
 from cutover.api.v1alpha1 import LEDGER_LENGTH, LedgerEntry, MigrationPlanStatus
-from cutover.core.holds import ALARMING, HoldReason
-from cutover.core.notifications import (
+from cutover.domain.holds import ALARMING, HoldReason
+from cutover.domain.journal.notifications import (
     CRITICAL_HOLDS,
     DECISIONS,
     DEFAULT_TEMPLATE,
@@ -102,7 +102,7 @@ def deliver(outbox: Outbox, now: float = 0) -> list[str]:
 def _decisions() -> set[str]:
     """Return all decisions that the core writes into a ledger."""
     found = set()
-    for file in Path(cutover.core.__path__[0]).glob("*.py"):
+    for file in Path(cutover.domain.__path__[0]).rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "note":
                 named = [word.value for word in node.keywords if word.arg == "decision"] + node.args[1:2]

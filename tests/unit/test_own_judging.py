@@ -4,35 +4,30 @@ from __future__ import annotations
 
 import json
 import math
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.kit.world import START, plan_spec
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from world import START, plan_spec
-
-from cutover.api.gates import BoundSlo, Mode, RatioSlo
 from cutover.api.v1alpha1 import Checkpoint
-from cutover.core import gate
-from cutover.core.assessment import Assessment, assess
-from cutover.core.blocks import Block, Counts
-from cutover.core.gate import GateRules
-from cutover.core.own import GateReading, OwnGate, QueryProblem
-from cutover.core.own_judging import LEAST_REFERENCE, OwnJudgement, judge_own, take_in_own
-from cutover.core.verdicts import Verdict
+from cutover.api.v1alpha1.gates import BoundSlo, Mode, RatioSlo
+from cutover.domain.engine.assessment import Assessment, assess
+from cutover.domain.evidence import judge as gate
+from cutover.domain.evidence.blocks import Block, Counts
+from cutover.domain.evidence.judge import GateRules
+from cutover.domain.slo.custom import CustomSlo, QueryProblem, SloReading
+from cutover.domain.slo.judge import LEAST_REFERENCE, CustomSloJudgement, ingest_custom_slos, judge_custom_slos
+from cutover.domain.verdicts import Verdict
 
 SPEC = plan_spec()
 RATIO = RatioSlo.from_wire({"bad": "b", "total": "t", "scrapeInterval": "5s"})
 BOUND = BoundSlo.from_wire({"query": "v", "max": 0.25, "for": "30s", "scrapeInterval": "5s"})
 
 
-def own(slo: RatioSlo | BoundSlo, mode: Mode = Mode.ENFORCE) -> OwnGate:
-    return OwnGate("one", mode, slo, ("v",) if isinstance(slo, BoundSlo) else ("b", "t", "b", "t"))
+def own(slo: RatioSlo | BoundSlo, mode: Mode = Mode.ENFORCE) -> CustomSlo:
+    return CustomSlo("one", mode, slo, ("v",) if isinstance(slo, BoundSlo) else ("b", "t", "b", "t"))
 
 
 def blocks(count: int, heroku: Counts, eks: Counts, *, first: int = 0) -> tuple[Block, ...]:
@@ -45,11 +40,11 @@ def checkpoint(**fields: Any) -> Checkpoint:
     return Checkpoint(**{**defaults, **fields})
 
 
-def taken(known: Checkpoint, new: tuple[Block, ...], gates: list[OwnGate], *, weight: int = 10) -> Checkpoint:
-    evidence = take_in_own(
+def taken(known: Checkpoint, new: tuple[Block, ...], gates: list[CustomSlo], *, weight: int = 10) -> Checkpoint:
+    evidence = ingest_custom_slos(
         known,
         gates,
-        {"one": GateReading(asked_at=START, blocks=new), "nobody's": GateReading(blocks=new)},
+        {"one": SloReading(asked_at=START, blocks=new), "nobody's": SloReading(blocks=new)},
         spec=SPEC,
         weight=weight,
         next_weight=25 if weight < 100 else 100,
@@ -60,10 +55,10 @@ def taken(known: Checkpoint, new: tuple[Block, ...], gates: list[OwnGate], *, we
 
 
 def said(
-    known: Checkpoint, one: OwnGate, reading: GateReading, *, weight: int = 10, now: float = START
-) -> tuple[OwnJudgement, Assessment]:
+    known: Checkpoint, one: CustomSlo, reading: SloReading, *, weight: int = 10, now: float = START
+) -> tuple[CustomSloJudgement, Assessment]:
     next_weight = 25 if weight < 100 else 100
-    (judged,) = judge_own(
+    (judged,) = judge_custom_slos(
         known, [one], {"one": reading}, spec=SPEC, baselines={}, weight=weight, next_weight=next_weight, now=now
     )
     mesh = gate.judge(gate.Evidence(), rules=GateRules(), weight=weight, next_weight=next_weight)
@@ -76,7 +71,7 @@ WORSE = blocks(60, Counts(450, 4), Counts(50, 15))
 def test_a_gate_that_is_observed_fails_and_has_no_say() -> None:
     observed = own(RATIO, Mode.OBSERVE)
     known = taken(checkpoint(), WORSE, [observed])
-    judged, all_of_it = said(known, observed, GateReading(START), now=WORSE[-1].end)
+    judged, all_of_it = said(known, observed, SloReading(START), now=WORSE[-1].end)
     assert judged.verdict is Verdict.FAIL
     assert judged.sentence.endswith("only observed")
     assert not all_of_it.legs.worse
@@ -94,7 +89,7 @@ def test_the_mode_has_no_part_in_the_evidence() -> None:
 def test_harm_that_is_proven_stays_so_without_an_answer(kind: Verdict) -> None:
     known = taken(checkpoint(), WORSE, [own(RATIO)])
     problem = QueryProblem(kind, "it is broken", START)
-    _, all_of_it = said(known, own(RATIO), GateReading(START, problem=problem), now=WORSE[-1].end)
+    _, all_of_it = said(known, own(RATIO), SloReading(START, problem=problem), now=WORSE[-1].end)
     assert all_of_it.legs.worse
     assert all_of_it.own[0].verdict is Verdict.FAIL
     assert all_of_it.summary(observed=True, at_full=False) == "worse (one)"
@@ -104,17 +99,17 @@ def test_at_full_weight_a_ratio_needs_a_reference() -> None:
     enough = blocks(20, Counts(10, 2), Counts(), first=-20)
     at_full = blocks(200, Counts(), Counts(50, 10))
     known = taken(checkpoint(), at_full, [own(RATIO)], weight=100)
-    judged, all_of_it = said(known, own(RATIO), GateReading(START), weight=100, now=at_full[-1].end)
+    judged, all_of_it = said(known, own(RATIO), SloReading(START), weight=100, now=at_full[-1].end)
     assert (judged.verdict, all_of_it.legs.worse) == (Verdict.NO_DATA, False)
     assert f"{LEAST_REFERENCE:.0f} are needed" in judged.sentence
     assert "mode: Observe" in judged.sentence
     before = checkpoint(consumed_until=START - 100, observed_at=START - 100)
-    evidence = take_in_own(
-        before, [own(RATIO)], {"one": GateReading(blocks=enough)},
+    evidence = ingest_custom_slos(
+        before, [own(RATIO)], {"one": SloReading(blocks=enough)},
         spec=SPEC, weight=0, next_weight=100, observed_at=START - 100, restarted=False,
     )  # fmt: skip
     known = taken(checkpoint(own=evidence), at_full, [own(RATIO)], weight=100)
-    judged, all_of_it = said(known, own(RATIO), GateReading(START), weight=100, now=at_full[-1].end)
+    judged, all_of_it = said(known, own(RATIO), SloReading(START), weight=100, now=at_full[-1].end)
     # A fifth went wrong on Heroku, too.
     assert (judged.verdict in (Verdict.NO_DATA, Verdict.FAIL), all_of_it.legs.worse) == (False, False)
 
@@ -134,7 +129,7 @@ BLOCKS = st.lists(
     max_size=12,
 ).map(tuple)
 READINGS = st.builds(
-    GateReading,
+    SloReading,
     asked_at=TIMES,
     blocks=BLOCKS,
     points=st.lists(st.tuples(TIMES, NUMBERS), max_size=8).map(tuple),
@@ -151,7 +146,7 @@ READINGS = st.builds(
     seen=st.booleans(),
 )
 def test_no_reading_makes_it_fall_over(
-    slo: RatioSlo | BoundSlo, reading: GateReading, weight: int, now: float, seen: bool
+    slo: RatioSlo | BoundSlo, reading: SloReading, weight: int, now: float, seen: bool
 ) -> None:
     one = own(slo)
     known = taken(checkpoint(observed_at=START if seen else None), reading.blocks, [one], weight=weight)

@@ -5,24 +5,19 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.kit.fake_tsdb import START, FakePrometheus
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from fake_tsdb import START, FakePrometheus
-
-from cutover.api.gates import BoundSlo, Mode, RatioSlo
-from cutover.core.blocks import Block
-from cutover.core.own import GateReading, OwnGate
-from cutover.core.verdicts import Verdict
-from cutover.own_queries import REFUSED_SECONDS, OwnQueries
-from cutover.ports import OwnTarget, PartialAnswer, QueryRefused, Unavailable
+from cutover.api.v1alpha1.gates import BoundSlo, Mode, RatioSlo
+from cutover.domain.evidence.blocks import Block
+from cutover.domain.slo.custom import CustomSlo, SloReading
+from cutover.domain.verdicts import Verdict
+from cutover.ports import PartialAnswer, QueryRefused, SloTarget, Unavailable
+from cutover.services.slo_feed import REFUSED_SECONDS, PrometheusSloFeed
 
 LENGTH = 15
 Labels = Mapping[str, str]
@@ -88,7 +83,7 @@ class Server:
         return [{"metric": dict(labels), "values": values} for labels, values in found.items()]
 
 
-def ratio(name: str = "jobs", plan: str = "pdf", *, scrape: int = 15, good: bool = False) -> OwnGate:
+def ratio(name: str = "jobs", plan: str = "pdf", *, scrape: int = 15, good: bool = False) -> CustomSlo:
     kind = "ok" if good else "failed"
     queries = tuple(
         f'jobs_total{{plan="{plan}",leg="{leg}"{matcher}}}'
@@ -96,17 +91,17 @@ def ratio(name: str = "jobs", plan: str = "pdf", *, scrape: int = 15, good: bool
         for matcher in (f',result="{kind}"', "")
     )
     slo = RatioSlo.model_validate({"good" if good else "bad": "x", "total": "x", "scrapeInterval": f"{scrape}s"})
-    return OwnGate(name, Mode.ENFORCE, slo, queries)
+    return CustomSlo(name, Mode.ENFORCE, slo, queries)
 
 
-def sums(plan: str = "pdf") -> OwnGate:
+def sums(plan: str = "pdf") -> CustomSlo:
     queries = tuple(f"sum({leg}_{what}_{plan})" for leg in ("heroku", "eks") for what in ("bad", "total"))
     return replace(ratio("sums"), queries=queries)
 
 
-def bound(query: str = "throttled", name: str = "cpu", **more: Any) -> OwnGate:
+def bound(query: str = "throttled", name: str = "cpu", **more: Any) -> CustomSlo:
     slo = BoundSlo.model_validate({"query": "x", "max": 1, "for": "60s", "scrapeInterval": "30s", **more})
-    return OwnGate(name, Mode.ENFORCE, slo, (query,))
+    return CustomSlo(name, Mode.ENFORCE, slo, (query,))
 
 
 class World:
@@ -121,8 +116,8 @@ class World:
         self.own = self.fresh()
         self.scrape_to(START)
 
-    def fresh(self, **more: Any) -> OwnQueries:
-        self.own = OwnQueries(lambda source: self.server, self.clock, on_news=self.news.append, **more)
+    def fresh(self, **more: Any) -> PrometheusSloFeed:
+        self.own = PrometheusSloFeed(lambda source: self.server, self.clock, on_news=self.news.append, **more)
         return self.own
 
     def scrape_to(self, time: float) -> None:
@@ -155,9 +150,9 @@ def name(plan: int) -> str:
     return "pdf" if not plan else f"pdf-{plan}"
 
 
-def target(*gates: OwnGate, since: float = START, **more: Any) -> OwnTarget:
+def target(*gates: CustomSlo, since: float = START, **more: Any) -> SloTarget:
     ratios = {gate.name: since for gate in gates if isinstance(gate.slo, RatioSlo)}
-    return OwnTarget("", gates, LENGTH, ratios, more.pop("judged_from", START), **more)
+    return SloTarget("", gates, LENGTH, ratios, more.pop("judged_from", START), **more)
 
 
 def ends(blocks: tuple[Block, ...]) -> list[float]:
@@ -378,7 +373,7 @@ async def test_outage_is_no_verdict_and_loses_nothing(world: World) -> None:
 
 
 @pytest.mark.parametrize("gate", [ratio(), bound()])
-async def test_partial_answer_is_no_answer(world: World, gate: OwnGate) -> None:
+async def test_partial_answer_is_no_answer(world: World, gate: CustomSlo) -> None:
     world.server.faults[""] = PartialAnswer("Prometheus warns that its answer is not complete: store gone")
     world.own.watch("ns/pdf", target(gate))
     await world.to(START + 4 * LENGTH)
@@ -390,7 +385,7 @@ async def test_partial_answer_is_no_answer(world: World, gate: OwnGate) -> None:
 
 
 @pytest.mark.parametrize("gate", [ratio(), bound()])
-async def test_answer_of_another_shape(world: World, gate: OwnGate, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_answer_of_another_shape(world: World, gate: CustomSlo, monkeypatch: pytest.MonkeyPatch) -> None:
     async def nonsense(*args: Any) -> Any:
         return [{"value": "x"}]
 
@@ -408,7 +403,7 @@ async def test_values_of_a_bound(world: World) -> None:
     world.server.answers["throttled"] = lambda at: [({}, at - START)]
     world.own.watch("ns/pdf", target(bound(), judged_from=START + 40))
     await world.to(START + 55)
-    assert world.own.take("ns/pdf")["cpu"] == GateReading()  # nothing is old enough to be of this weight
+    assert world.own.take("ns/pdf")["cpu"] == SloReading()  # nothing is old enough to be of this weight
     await world.to(START + 190)
     reading = world.own.take("ns/pdf")["cpu"]
     # The last ``for`` and one step, at times that do not depend on when it is asked.
@@ -517,7 +512,7 @@ async def test_query_that_hangs_delays_its_own_plan_only() -> None:
 
 async def test_plans_that_hang_have_few_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of them keeps others waiting once, and then only its like."""
-    monkeypatch.setattr("cutover.own_queries._QUICK_SECONDS", 0.02)
+    monkeypatch.setattr("cutover.services.slo_feed._QUICK_SECONDS", 0.02)
     world = World()
     world.server.hanging["hangs"] = asyncio.Event()
     for number in range(30):
@@ -563,7 +558,7 @@ async def test_thousand_plans_do_not_ask_in_the_same_instant() -> None:
 async def test_run_serves_and_stops(world: World) -> None:
     world.server.answers["throttled"] = lambda at: [({}, 0.5)]
     heard = asyncio.Event()
-    world.own = OwnQueries(lambda source: world.server, world.clock, on_news=lambda key: heard.set())
+    world.own = PrometheusSloFeed(lambda source: world.server, world.clock, on_news=lambda key: heard.set())
     task = asyncio.create_task(world.own.run())
     await asyncio.sleep(0)
     world.clock.time = START + 40
@@ -600,7 +595,7 @@ async def test_unknown_source_is_an_outage(world: World) -> None:
     def nowhere(source: str) -> Any:
         raise Unavailable(f"there is no Prometheus {source}")
 
-    own = OwnQueries(nowhere, world.clock, on_news=world.news.append)
+    own = PrometheusSloFeed(nowhere, world.clock, on_news=world.news.append)
     own.watch("ns/pdf", target(bound()))
     world.own = own
     await world.to(START + 40)

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.kit.fake_tsdb import START, FakePrometheus
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from fake_tsdb import START, FakePrometheus
-
-from cutover.core import own_series
-from cutover.core.blocks import Block, Counts
-from cutover.core.own_series import Count, OwnReading, blocks_of, count, rise
+from cutover.domain.evidence.blocks import Block, Counts
+from cutover.domain.slo import series as own_series
+from cutover.domain.slo.series import Count, SeriesReading, blocks_of, count, rise
 
 LENGTH = 30
 REACH = 75.0
@@ -54,7 +49,7 @@ class App:
 def blocks(tsdb: FakePrometheus, number: int, first: int = 0, *, presence: bool = True) -> list[Block]:
     start, end = START + first * LENGTH, START + (first + number) * LENGTH
     window = round((end - start + REACH) * 1000)
-    reading = OwnReading()
+    reading = SeriesReading()
     for query, selector in enumerate(SELECTORS):
         reading.add_selector(query, tsdb.select(f"{selector}[{window}ms]", end))
     if presence and (up := reading.presence_query()):
@@ -246,7 +241,7 @@ def test_first_failure_is_told_by_who_tells_of_all_events() -> None:
 def test_failures_that_another_target_of_the_pod_counts() -> None:
     story = Story()
     side = App("eks", "pdf-1", {"job": "sidecar", "instance": "pdf-1:9090"})
-    reading, end = OwnReading(), START + LENGTH
+    reading, end = SeriesReading(), START + LENGTH
     side.do(failed=5)
     side.scrape(story.tsdb, START - 20)
     side.do(failed=2)
@@ -428,10 +423,10 @@ def test_blocks_are_whole_blocks_of_the_plan(scrape: int, length: int) -> None:
 
 
 def test_presence_of_many_targets_is_asked_by_job() -> None:
-    reading = OwnReading()
+    reading = SeriesReading()
     for number in range(500):
         labels = {"job": "app", "instance": f"10.0.0.{number}:80"}
         reading.add_selector(1, [{"metric": labels, "values": [[START, "1"]]}])
     assert reading.presence_query() == 'up{job=~"app"}'
-    assert OwnReading().presence_query() == ""
+    assert SeriesReading().presence_query() == ""
     assert own_series.MEMORY_SECONDS >= REACH

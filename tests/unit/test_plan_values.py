@@ -19,12 +19,12 @@ from pydantic import ValidationError
 from tests.corpus import BASE, changed
 from yarl import URL
 
-from cutover.adapters.istio import render
-from cutover.adapters.kubernetes import PLANS, SERVICES
+from cutover.adapters.kube.client import PLANS, SERVICES
+from cutover.adapters.traffic.istio.provider import render
 from cutover.api.v1alpha1 import MigrationPlan, Phase
-from cutover.core.decide import decide
-from cutover.core.observation import Observation, Plan
-from cutover.core.wishes import ANNOTATIONS
+from cutover.domain.commands.annotations import ANNOTATIONS
+from cutover.domain.engine.decide import decide
+from cutover.domain.observation import Observation, Plan
 
 ROOT = Path(__file__).parents[2]
 
@@ -162,8 +162,8 @@ def test_formats_of_envoy_come_from_the_operator_alone() -> None:
 def test_a_wish_is_quoted_in_one_plain_line(annotation: str, value: str) -> None:
     plan = Plan.from_object({**FULL, "metadata": {"namespace": "shop", "name": "pdf", "uid": "1"}})
     shifting = plan.status.model_copy(update={"phase": Phase.SHIFTING, "attempt": 1, "weight": 25})
-    wished = {annotation: f"{value} <!channel> *{value}* " + "x" * 9000}
-    told = decide(replace(plan, status=shifting, annotations=wished), Observation(), 1_799_661_600.0)
+    commanded = {annotation: f"{value} <!channel> *{value}* " + "x" * 9000}
+    told = decide(replace(plan, status=shifting, annotations=commanded), Observation(), 1_799_661_600.0)
     texts = [
         told.status.message,
         *(event.message for event in told.events),

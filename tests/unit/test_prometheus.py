@@ -25,8 +25,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import asdict as fields
 
-from cutover.adapters.prometheus import PrometheusClient
-from cutover.adapters.prometheus_auth import BasicAuth, BearerToken, SigV4
+from cutover.adapters.prometheus.auth import BasicAuth, BearerToken, SigV4
+from cutover.adapters.prometheus.client import PrometheusClient
 from cutover.ports import PartialAnswer, QueryRefused, Unavailable
 
 URL = "http://someone:hunter2@prom.example:9090/prefix/?x=1"
@@ -191,7 +191,7 @@ async def test_signature_for_aws(session: str | None, prefix: str) -> None:
 
 
 def test_what_only_aws_needs_is_loaded_for_aws_only() -> None:
-    code = "import sys, cutover.adapters.prometheus_sources; sys.exit('awscrt' in sys.modules)"
+    code = "import sys, cutover.adapters.prometheus.sources; sys.exit('awscrt' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": os.pathsep.join(sys.path)})
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from cutover.core.promql import PlaceholderError, is_counter_selector, placeholders, problem, render, selectors
+from cutover.domain.slo.promql import PlaceholderError, is_counter_selector, placeholders, problem, render, selectors
 
 VALUES = {"leg": "eks", "namespace": "documents", "app": "acme-pdf", "n": "5", "d": "5m", "x": "a.b"}
 

@@ -11,13 +11,14 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from pydantic import ValidationError
 
-from cutover.adapters import addresses, reach
+from cutover.adapters import addresses
 from cutover.adapters.addresses import AddressRefused, CheckedResolver, may_connect
-from cutover.adapters.gateway import HttpGateway, address
-from cutover.adapters.kubernetes import GATEWAYS, Json
+from cutover.adapters.kube.client import GATEWAYS, Json
+from cutover.adapters.traffic.istio import reach
+from cutover.adapters.traffic.istio.leg_probe import HttpGateway, address
 from cutover.api.v1alpha1 import MigrationPlanSpec
-from cutover.core.observation import Plan, WorkloadFacts
-from cutover.core.preflight import FAILED, GUARDED_CHECKS, SKIPPED, TARGET_CHECKS, check_target, passed
+from cutover.domain.observation import Plan, WorkloadFacts
+from cutover.domain.preflight.target import FAILED, GUARDED_CHECKS, SKIPPED, TARGET_CHECKS, check_target, passed
 from cutover.ports import Unavailable
 
 HOST, GATEWAY = "pdf.example.com", "istio-ingress/public"

@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 import structlog
 
-from cutover import metrics, reconciler
-from cutover.adapters import notify
-from cutover.adapters.notify import HttpNotifier
+from cutover import metrics
+from cutover.adapters.notify import receivers as notify
+from cutover.adapters.notify.receivers import HttpNotifier
 from cutover.api.v1alpha1 import (
     BacktestStatus,
     BaselineStatus,
@@ -31,16 +31,17 @@ from cutover.api.v1alpha1 import (
     OnDelete,
     Phase,
 )
-from cutover.core.actions import Action, Decision, Event, Finalize, Prepare, SetWeight, WriteStatus
-from cutover.core.blocks import Block, Counts
-from cutover.core.decide import PROBE_LIFETIME_SECONDS
-from cutover.core.judging import load
-from cutover.core.notifications import Batch, key_of
-from cutover.core.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState, WorkloadFacts
-from cutover.core.own import GateReading
-from cutover.core.revision import desired_revision
-from cutover.ports import Conflict, Gone, OwnTarget, Target, Unavailable
-from cutover.reconciler import PENDING_BLOCKS, PlanLoop, Ports
+from cutover.domain.engine.actions import Action, Decision, Event, Finalize, Prepare, SetWeight, WriteStatus
+from cutover.domain.engine.decide import PROBE_LIFETIME_SECONDS
+from cutover.domain.evidence.blocks import Block, Counts
+from cutover.domain.evidence.ingest import load
+from cutover.domain.journal.notifications import Batch, key_of
+from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState, WorkloadFacts
+from cutover.domain.revision import desired_revision
+from cutover.domain.slo.custom import SloReading
+from cutover.ports import Conflict, Gone, SloTarget, Target, Unavailable
+from cutover.services import plan_loop as reconciler
+from cutover.services.plan_loop import PENDING_BLOCKS, PlanLoop, Ports
 from cutover.settings import Receiver, ReceiverKind
 
 START = 1_799_661_600.0
@@ -82,7 +83,7 @@ class World:
     blocks: list[Block] = field(default_factory=list)
     watched: Target | None = None
     own_blocks: list[Block] = field(default_factory=list)
-    own_watched: OwnTarget | None = None
+    own_watched: SloTarget | None = None
     own_taken: dict[str, float] = field(default_factory=dict)
     #: Seconds by which Prometheus' clock is ahead.
     skew: float = 0.0
@@ -189,7 +190,7 @@ class World:
     async def prepare(self, plan: Plan) -> None:
         self.done.append("prepare")
 
-    async def set(self, plan: Plan, weight: int, *, seen: str | None = None, instead_of: str = "") -> None:
+    async def set(self, plan: Plan, weight: int, *, seen: str | None = None, supersedes: str = "") -> None:
         self.done.append(f"route {weight}")
         error = self._failing("route")
         if error is None or self.after:
@@ -251,13 +252,13 @@ class FakeOwnMetrics:
 
     world: World
 
-    def watch(self, key: str, target: OwnTarget) -> None:
+    def watch(self, key: str, target: SloTarget) -> None:
         self.world.own_watched = target
 
     def forget(self, key: str) -> None:
         self.world.own_watched = None
 
-    def take(self, key: str) -> Mapping[str, GateReading]:
+    def take(self, key: str) -> Mapping[str, SloReading]:
         target = self.world.own_watched
         if target is None:
             return {}
@@ -266,7 +267,7 @@ class FakeOwnMetrics:
             since = max(target.since[gate.name], self.world.own_taken.get(gate.name, 0.0))
             news = tuple(block for block in self.world.own_blocks if block.end > since)
             self.world.own_taken[gate.name] = news[-1].end if news else since
-            found[gate.name] = GateReading(self.world.now, news)
+            found[gate.name] = SloReading(self.world.now, news)
         return found
 
 
@@ -342,11 +343,11 @@ async def passes(loop: PlanLoop, world: World, *, most: int = 10) -> list[float]
     """Make passes until one of them succeeds; return how long each wanted to wait."""
     delays = []
     for _ in range(most):
-        ended, world.now = loop.last_tick, world.now + 0.01
-        delay = await loop.tick()
+        ended, world.now = loop.last_reconciled, world.now + 0.01
+        delay = await loop.reconcile()
         assert delay is not None
         delays.append(delay)
-        if loop.last_tick != ended:
+        if loop.last_reconciled != ended:
             return delays
     raise AssertionError(f"no pass ended well: {world.done}")
 
@@ -357,7 +358,7 @@ async def passes(loop: PlanLoop, world: World, *, most: int = 10) -> list[float]
 async def test_an_advance_writes_its_intent_first(script: Callable[[Script], None]) -> None:
     world = World()
     script(advance)
-    await world.loop().tick()
+    await world.loop().reconcile()
     assert world.done == ["status", "route 100", "event Advance"]
 
 
@@ -365,7 +366,7 @@ async def test_a_rollback_writes_the_route_first(script: Callable[[Script], None
     world = World()
     script(roll_back)
     loop = world.loop()
-    await loop.tick()
+    await loop.reconcile()
     assert world.done == ["route 0", "status", "event RollBack"]
     assert loop.rollbacks == 1
 
@@ -405,7 +406,7 @@ async def test_a_rollback_is_tried_again_sooner_than_anything_else(script: Calla
         world = World()
         script(move)
         world.fail("route", Unavailable("HTTP 500"))
-        waits[move] = await world.loop().tick()
+        waits[move] = await world.loop().reconcile()
     assert waits == {advance: 2.0, roll_back: 0.5}
 
 
@@ -414,12 +415,12 @@ async def test_failing_is_told_since_when(script: Callable[[Script], None]) -> N
     script(checkpointed)
     loop = world.loop()
     world.fail("status", *[Unavailable("HTTP 500")] * 2)
-    await loop.tick()
+    await loop.reconcile()
     world.now += 2
-    await loop.tick()
-    assert (loop.failing_since, loop.last_tick) == (START, 0.0)
-    await loop.tick()
-    assert (loop.failing_since, loop.last_tick) == (0.0, START + 2)
+    await loop.reconcile()
+    assert (loop.failing_since, loop.last_reconciled) == (START, 0.0)
+    await loop.reconcile()
+    assert (loop.failing_since, loop.last_reconciled) == (0.0, START + 2)
 
 
 async def test_a_rollback_that_cannot_be_written_is_told_since_when(script: Callable[[Script], None]) -> None:
@@ -432,7 +433,7 @@ async def test_a_rollback_that_cannot_be_written_is_told_since_when(script: Call
         began = world.now
         since[move] = []
         for _ in range(3):
-            await loop.tick()
+            await loop.reconcile()
             since[move].append(loop.rollback_waits_since and loop.rollback_waits_since - began + 1)
             world.now += 1
     assert since == {advance: [0, 0, 0], roll_back: [1, 1, 0]}
@@ -444,11 +445,11 @@ async def test_a_conflict_of_the_status_decides_anew_at_once_with_what_was_seen(
     world = World()
     script(checkpointed)
     loop = world.loop()
-    await loop.tick()
+    await loop.reconcile()
     world.run(3 * BLOCK)
     world.edit(annotations={"team": "a"})  # which the watch has not delivered yet
-    assert await loop.tick() == 0.0
-    assert await loop.tick() == 30.0
+    assert await loop.reconcile() == 0.0
+    assert await loop.reconcile() == 30.0
     assert world.done == ["status", "status", "read", "status"]
     assert requests_in(world.stored) == 30
     assert loop.plan is not None
@@ -461,8 +462,8 @@ async def test_a_conflict_of_the_route_decides_anew_at_once(script: Callable[[Sc
     loop = world.loop()
     world.run(BLOCK)
     world.fail("route", Conflict("modified"))
-    assert await loop.tick() == 0.0
-    await loop.tick()
+    assert await loop.reconcile() == 0.0
+    await loop.reconcile()
     assert world.done == ["route 0", "read", "route 0", "status", "event RollBack"]
     assert requests_in(world.stored) == 10
 
@@ -472,7 +473,7 @@ async def test_conflicts_that_do_not_end_are_no_storm(script: Callable[[Script],
     script(checkpointed)
     loop = world.loop()
     world.fail("status", *[Conflict("modified")] * 10)
-    delays = [await loop.tick() for _ in range(6)]
+    delays = [await loop.reconcile() for _ in range(6)]
     assert delays == [0.0, 0.0, 0.0, 2.0, 2.0, 2.0]
     assert loop.failing_since == START
 
@@ -484,8 +485,8 @@ async def test_a_read_that_fails_after_a_conflict_is_tried_again(script: Callabl
     world.run(BLOCK)
     world.fail("status", Conflict("modified"))
     world.failures["read"] = deque([Unavailable("HTTP 500")])
-    assert await loop.tick() == 2.0
-    await loop.tick()
+    assert await loop.reconcile() == 2.0
+    await loop.reconcile()
     assert requests_in(world.stored) == 10
 
 
@@ -503,7 +504,7 @@ async def test_another_plan_by_the_same_name_ends_the_loop(script: Callable[[Scr
     world = World()
     script(checkpointed)
     loop = world.loop()
-    await loop.tick()
+    await loop.reconcile()
     world.uid, world.version, world.wire = "uid-2", 50, {}
     await asyncio.wait_for(loop.run(lambda: False), 1)
     assert world.wire == {}
@@ -522,7 +523,7 @@ async def test_a_fault_of_ours_does_not_end_the_loop(
 
     script(stumbling)
     loop = world.loop()
-    running = asyncio.create_task(loop.run(lambda: bool(loop.last_tick)))
+    running = asyncio.create_task(loop.run(lambda: bool(loop.last_reconciled)))
     await asyncio.sleep(0.1)
     loop.wake()
     await asyncio.wait_for(running, 1)
@@ -540,7 +541,7 @@ async def test_what_cannot_be_read_is_told_and_not_guessed(monkeypatch: pytest.M
     monkeypatch.setattr(reconciler, "decide", decided)
     world = World()
     world.fail("get", Unavailable("get virtualservices docs/cutover-pdf: no answer"))
-    await world.loop().tick()
+    await world.loop().reconcile()
     assert seen[0].traffic is None
     assert seen[0].errors == ("get virtualservices docs/cutover-pdf: no answer",)
 
@@ -555,29 +556,29 @@ async def test_while_nothing_can_be_written_blocks_wait_up_to_a_bound(script: Ca
     world.fail("status", *[Unavailable("HTTP 500")] * (2 * PENDING_BLOCKS))
     for _ in range(PENDING_BLOCKS):
         world.run(BLOCK)
-        await loop.tick()
+        await loop.reconcile()
     assert world.watched is not None
     world.run(3 * BLOCK)
-    await loop.tick()
+    await loop.reconcile()
     assert world.watched is None  # what comes now stays where it is, in Prometheus
     world.failures.clear()
     for _ in range(2):
-        await loop.tick()
+        await loop.reconcile()
     assert requests_in(world.stored) == 10 * (PENDING_BLOCKS + 3)
 
 
 async def test_a_new_process_reads_again_what_came_after_the_checkpoint(script: Callable[[Script], None]) -> None:
     world = World()
     script(checkpointed)
-    await world.loop().tick()
+    await world.loop().reconcile()
     script(quiet)
     world.run(4 * BLOCK)
     killed = world.loop()
-    await killed.tick()
+    await killed.reconcile()
     assert requests_in(world.stored) == 0
     world.deliver()
     script(checkpointed)
-    await world.loop().tick()
+    await world.loop().reconcile()
     assert requests_in(world.stored) == 40
 
 
@@ -588,12 +589,12 @@ async def test_ones_own_write_that_comes_back_changes_nothing(script: Callable[[
     world = World()
     script(checkpointed)
     loop = world.loop()
-    await loop.tick()
+    await loop.reconcile()
     script(quiet)
     world.run(2 * BLOCK)
-    await loop.tick()
+    await loop.reconcile()
     world.deliver()
-    await loop.tick()
+    await loop.reconcile()
     assert loop.plan is not None
     assert requests_in(loop.plan.status) == 20  # ahead of what is stored
     assert world.watched is not None
@@ -605,11 +606,11 @@ async def test_a_newer_object_with_somebody_elses_status_is_adopted(script: Call
     script(quiet)
     loop = world.loop()
     world.run(2 * BLOCK)
-    await loop.tick()
+    await loop.reconcile()
     other = shifting(100, reason="another operator")
     world.wire, world.version = other.to_wire(), world.version + 1
     world.deliver()
-    await loop.tick()
+    await loop.reconcile()
     assert loop.plan is not None
     assert (loop.plan.status.weight, loop.plan.status.reason) == (100, "another operator")
     assert requests_in(loop.plan.status) == 20  # read again after its checkpoint
@@ -621,14 +622,14 @@ async def test_with_somebody_elses_status_blocks_that_wait_are_read_again(script
     script(quiet)
     loop = world.loop()
     world.run(2 * BLOCK)
-    await loop.tick()
+    await loop.reconcile()
     world.run(2 * BLOCK)
     script(checkpointed)
     world.fail("status", Unavailable("HTTP 500"))
-    await loop.tick()
+    await loop.reconcile()
     world.wire, world.version = shifting(25, reason="another operator").to_wire(), world.version + 1
     world.deliver()
-    await loop.tick()
+    await loop.reconcile()
     assert requests_in(world.stored) == 40
 
 
@@ -637,11 +638,11 @@ async def test_a_newer_spec_is_taken_with_the_working_status(script: Callable[[S
     script(quiet)
     loop = world.loop()
     world.run(BLOCK)
-    await loop.tick()
+    await loop.reconcile()
     world.spec["ceiling"] = 25
     world.edit(generation=2)
     world.deliver()
-    await loop.tick()
+    await loop.reconcile()
     assert loop.plan is not None
     assert (loop.plan.spec.ceiling, loop.plan.generation) == (25, 2)
     assert requests_in(loop.plan.status) == 10
@@ -655,9 +656,9 @@ async def test_what_the_watch_delivers_late_is_old(script: Callable[[Script], No
     script(checkpointed)
     loop = world.loop()
     world.run(BLOCK)
-    await loop.tick()
+    await loop.reconcile()
     world.watch = late
-    await loop.tick()
+    await loop.reconcile()
     assert requests_in(world.stored) == 10
     assert "read" not in world.done
 
@@ -667,7 +668,7 @@ async def test_people_wake_the_loop_and_its_own_writes_do_not(script: Callable[[
     script(quiet)
     loop = world.loop()
     assert _wakes(loop, world.body)  # not looked at yet
-    await loop.tick()
+    await loop.reconcile()
     assert not _wakes(loop, world.body)
     changes: list[tuple[dict[str, Any], bool]] = [
         ({"resourceVersion": "99"}, False),
@@ -698,7 +699,7 @@ async def test_a_spec_that_cannot_be_read_stalls_the_plan() -> None:
     world.spec["steps"] = [{"weight": "many"}]
     world.deliver()
     loop = world.loop()
-    await loop.tick()
+    await loop.reconcile()
     assert (world.stored.phase, world.stored.reason) == (Phase.PENDING, "InvalidSpec")
     assert "steps.0.weight" in world.stored.message
     assert [c.status for c in world.stored.conditions if c.type == "Stalled"] == ["True"]
@@ -709,16 +710,16 @@ async def test_the_last_spec_that_could_be_read_stays_in_force() -> None:
     """Its way back is open."""
     world = World()
     loop = world.loop()
-    await loop.tick()
+    await loop.reconcile()
     world.spec["steps"] = [{"weight": "many"}]
     world.edit(generation=2)
     world.deliver()
-    await loop.tick()
+    await loop.reconcile()
     assert world.stored.reason == "InvalidSpec"
     assert (world.stored.phase, world.stored.weight) == (Phase.SHIFTING, 25)
     world.edit(annotations={"cutover.dev/rollback": "a1"})
     world.deliver()
-    await loop.tick()
+    await loop.reconcile()
     assert (world.stored.phase, world.weight) == (Phase.ROLLING_BACK, 0)
 
 
@@ -727,11 +728,11 @@ async def test_a_spec_that_is_mended_is_taken_up() -> None:
     loop = world.loop()
     world.spec["ceiling"] = "high"
     world.deliver()
-    await loop.tick()
+    await loop.reconcile()
     world.spec["ceiling"] = 25
     world.edit(generation=2)
     world.deliver()
-    await loop.tick()
+    await loop.reconcile()
     assert world.stored.reason != "InvalidSpec"
     assert world.stored.observed_generation == 2
 
@@ -742,7 +743,7 @@ async def test_a_spec_that_is_mended_is_taken_up() -> None:
 async def test_a_plan_that_is_being_deleted_is_left_to_the_deletion(script: Callable[[Script], None]) -> None:
     world = World(metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"})
     script(checkpointed)
-    assert await world.loop().tick() is None
+    assert await world.loop().reconcile() is None
     assert world.done == []
 
 
@@ -759,7 +760,7 @@ async def test_finalizing_waits_for_the_pass_that_is_under_way(
 
     monkeypatch.setattr(world, "write_status", slow)
     loop = world.loop()
-    ticking = asyncio.create_task(loop.tick())
+    ticking = asyncio.create_task(loop.reconcile())
     await asyncio.sleep(0)
     finalizing = asyncio.create_task(loop.finalize(world.body))
     await asyncio.sleep(0.01)
@@ -796,7 +797,7 @@ async def test_an_outage_of_the_api_server_does_not_fill_the_memory(script: Call
     world.fail("status", *[Unavailable("HTTP 500")] * 500)
     for _ in range(500):
         world.run(BLOCK)
-        await loop.tick()
+        await loop.reconcile()
     assert len(loop._unanswered) <= reconciler.UNANSWERED_WRITES
     await passes(loop, world)
     script(checkpointed)
@@ -835,12 +836,12 @@ async def test_a_probe_that_hangs_does_not_delay_a_rollback(script: Callable[[Sc
     world.probing = hang
     script(quiet)
     loop = world.loop()
-    await asyncio.wait_for(loop.tick(), 1)
+    await asyncio.wait_for(loop.reconcile(), 1)
     await asyncio.sleep(0)
     assert world.probes == 1
     script(roll_back)
     world.now += 60
-    await asyncio.wait_for(loop.tick(), 1)
+    await asyncio.wait_for(loop.reconcile(), 1)
     assert world.weight == 0
     assert world.probes == 1  # one at a time
 
@@ -855,7 +856,7 @@ async def test_a_probe_that_cannot_be_made_is_told(script: Callable[[Script], No
     script(quiet)
     loop = world.loop()
     for failures in (1, 2):
-        await loop.tick()
+        await loop.reconcile()
         await asyncio.sleep(0.01)
         assert loop._probe is not None
         assert (loop._probe.healthy, loop._probe.failures) == (False, failures)
@@ -872,7 +873,7 @@ async def test_a_way_back_that_is_open_is_asked_for_more_seldom(script: Callable
         before = world.probes
         for _ in range(round(seconds / 5)):
             world.now += 5
-            await loop.tick()
+            await loop.reconcile()
             await asyncio.sleep(0)
         return world.probes - before
 
@@ -899,11 +900,11 @@ async def test_the_next_probe_waits_for_no_pass(
         asked.set()
 
     world.probing = well
-    await loop.tick()
+    await loop.reconcile()
     await asyncio.sleep(0.01)
     for probes in (2, 3):
         asked.clear()
-        await loop.tick()  # puts the next one on the list, as it is not due yet
+        await loop.reconcile()  # puts the next one on the list, as it is not due yet
         assert world.probes == probes - 1
         world.now += 0.02
         async with asyncio.timeout(5):
@@ -918,11 +919,11 @@ async def test_who_waits_for_a_block_is_woken_by_it(monkeypatch: pytest.MonkeyPa
     wanted = {"status": world.stored, "requeue_after": BLOCK}
     monkeypatch.setattr(reconciler, "decide", lambda plan, seen, now: Decision(**wanted))
     loop = world.loop()
-    assert await loop.tick() == reconciler.OVERDUE_BLOCKS * BLOCK
+    assert await loop.reconcile() == reconciler.OVERDUE_BLOCKS * BLOCK
     wanted["requeue_after"] = 2.0
-    assert await loop.tick() == 2.0
+    assert await loop.reconcile() == 2.0
     wanted |= {"requeue_after": BLOCK, "status": shifting(phase=Phase.PREFLIGHT)}
-    assert await loop.tick() == BLOCK
+    assert await loop.reconcile() == BLOCK
 
 
 async def test_between_long_blocks_heroku_is_asked_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -931,7 +932,7 @@ async def test_between_long_blocks_heroku_is_asked_in_time(monkeypatch: pytest.M
     world.spec["gates"]["block"] = "60s"
     world.deliver()
     monkeypatch.setattr(reconciler, "decide", lambda plan, seen, now: Decision(world.stored, requeue_after=60.0))
-    delay = await world.loop().tick()
+    delay = await world.loop().reconcile()
     assert delay is not None
     assert delay < PROBE_LIFETIME_SECONDS
 
@@ -945,7 +946,7 @@ async def test_a_rollback_that_was_written_without_an_answer_is_told(
     world.fail("status", answer, after=True)
     loop = world.loop()
     for _ in range(3):
-        await loop.tick()
+        await loop.reconcile()
         world.deliver()
     assert world.done.count("event RollBack") == 1
     assert loop.rollbacks == 1
@@ -965,7 +966,7 @@ async def test_a_rollback_waits_for_no_preflight(script: Callable[[Script], None
     loops = [world.loop() for world in worlds]
     for loop in loops:
         loop._ports = replace(loop._ports, slots=slots)
-    ticks = [asyncio.create_task(loop.tick()) for loop in loops]
+    ticks = [asyncio.create_task(loop.reconcile()) for loop in loops]
     await asyncio.wait_for(ticks[-1], 1)
     assert worlds[-1].weight == 0
     for tick in ticks[:-1]:
@@ -985,11 +986,11 @@ async def test_what_was_prepared_for_another_name_or_by_another_clock_is_not(mon
     loop = world.loop()
     for step in (0.0, 11.0, -3600.0, 5.0):
         world.now += step
-        await loop.tick()
+        await loop.reconcile()
     world.spec["heroku"]["hostname"] = "other-1a2b3c.herokuapp.com"
     world.edit(generation=2)
     world.deliver()
-    await loop.tick()
+    await loop.reconcile()
     assert seen_for == [None, 11.0, None, 5.0, None]
 
 
@@ -1030,7 +1031,7 @@ async def test_a_write_that_waits_keeps_no_other_plan_from_going_back(script: Ca
 
         if world is not worlds[-1]:
             world.write_status = hang  # type: ignore[method-assign]
-    ticks = [asyncio.create_task(loop.tick()) for loop in loops]
+    ticks = [asyncio.create_task(loop.reconcile()) for loop in loops]
     await asyncio.wait_for(ticks[-1], 1)
     assert worlds[-1].weight == 0
     assert not any(tick.done() for tick in ticks[:-1])
@@ -1043,7 +1044,7 @@ async def test_a_clock_that_is_set_back_stops_no_probe(script: Callable[[Script]
     script(quiet)
     loop = world.loop()
     for asked in (1, 2, 2):
-        await loop.tick()
+        await loop.reconcile()
         await asyncio.sleep(0.01)
         assert world.probes == asked
         world.now -= 3600 if asked == 1 else -1
@@ -1055,7 +1056,7 @@ async def test_a_probe_with_news_wakes_the_loop(script: Callable[[Script], None]
     loop = world.loop()
     for news in (True, False):
         loop._wake.clear()
-        await loop.tick()
+        await loop.reconcile()
         await asyncio.sleep(0.01)
         assert loop._wake.is_set() is news
         world.now += 60
@@ -1098,12 +1099,12 @@ async def test_a_plan_at_rest_is_never_written(phase: Phase) -> None:
     status = shifting(100 if phase is Phase.COMPLETED else 0, phase=phase)
     world = World(status=status, weight=status.weight or 0, revision=desired_revision(status))
     loop = world.loop()
-    await loop.tick()
+    await loop.reconcile()
     world.done.clear()
     for _ in range(100):
         world.run(60.0)
         world.deliver()
-        await loop.tick()
+        await loop.reconcile()
     assert world.done == []
     assert world.probes == 0
 
@@ -1111,14 +1112,14 @@ async def test_a_plan_at_rest_is_never_written(phase: Phase) -> None:
 async def test_while_judging_a_checkpoint_is_written_about_once_a_minute() -> None:
     world = World()
     loop = world.loop()
-    await loop.tick()
+    await loop.reconcile()
     await asyncio.sleep(0)
     world.done.clear()
     minutes = 20
     for _ in range(round(minutes * 60 / BLOCK)):
         world.run(BLOCK)
         world.deliver()
-        await loop.tick()
+        await loop.reconcile()
         await asyncio.sleep(0)
     assert minutes - 3 <= world.done.count("status") <= minutes + 3
     assert set(world.done) == {"status"}
@@ -1133,11 +1134,11 @@ async def test_a_checkpoint_lets_others_decide_first_but_news_does_not_wait_for_
     made = {"status": world.stored, "actions": (WriteStatus(),)}
     monkeypatch.setattr(reconciler, "decide", lambda plan, seen, now: Decision(routine=True, **made))
     loop = world.loop()
-    await loop.tick()
+    await loop.reconcile()
     await asyncio.sleep(0)
     world.done.clear()
     loop._wake.clear()  # of the first probe
-    passing = asyncio.create_task(loop.tick())
+    passing = asyncio.create_task(loop.reconcile())
     await asyncio.sleep(0.05)
     assert world.done == []
     loop.wake()
@@ -1146,25 +1147,25 @@ async def test_a_checkpoint_lets_others_decide_first_but_news_does_not_wait_for_
 
     loop._wake.clear()
     monkeypatch.setattr(reconciler, "CHECKPOINT_WAIT_SECONDS", 0.01)
-    await loop.tick()
+    await loop.reconcile()
     assert world.done == ["status"] * 2
 
     monkeypatch.setattr(reconciler, "CHECKPOINT_WAIT_SECONDS", 3600.0)
     monkeypatch.setattr(reconciler, "decide", lambda plan, seen, now: Decision(**made))
     async with asyncio.timeout(1):
-        await loop.tick()
+        await loop.reconcile()
     assert world.done == ["status"] * 3
 
 
 async def test_nothing_new_nothing_written() -> None:
     world = World()
     loop = world.loop()
-    await loop.tick()
+    await loop.reconcile()
     await asyncio.sleep(0)
-    await loop.tick()
+    await loop.reconcile()
     world.done.clear()
     for _ in range(20):
-        await loop.tick()
+        await loop.reconcile()
     assert world.done == []
 
 
@@ -1196,16 +1197,16 @@ def own_total(w: World) -> float:
 async def test_blocks_of_own_gates_wait_for_a_write_that_fails() -> None:
     w = World(spec=OWN_SPEC)
     loop = w.loop()
-    await loop.tick()
+    await loop.reconcile()
     for _ in range(16):
         own_events(w, 1)
         w.run()
         w.fail("status", Unavailable("away"))
-        await loop.tick()
+        await loop.reconcile()
     w.failures.clear()
     w.run(60)
     own_events(w, 12)
-    await loop.tick()
+    await loop.reconcile()
     assert own_total(w) == 10 * len(w.own_blocks)
 
 
@@ -1215,27 +1216,27 @@ async def test_blocks_of_own_gates_are_read_again_after_a_crash() -> None:
     for _ in range(20):
         own_events(w, 1)
         w.run()
-        await loop.tick()
+        await loop.reconcile()
     w.deliver()
     w.own_taken.clear()
     again = w.loop()
-    await again.tick()
+    await again.reconcile()
     w.run(65)
     own_events(w, 13)
-    await again.tick()
+    await again.reconcile()
     assert own_total(w) == 10 * len(w.own_blocks)
 
 
 async def test_own_gates_are_asked_by_what_was_consumed_and_forgotten_at_rest() -> None:
     w = World(spec=OWN_SPEC)
     loop = w.loop()
-    await loop.tick()
+    await loop.reconcile()
     assert w.own_watched is not None
     assert [gate.name for gate in w.own_watched.gates] == ["checkout"]
     assert w.own_watched.gates[0].queries[0] == 'failed{leg="heroku"}'
     assert w.own_watched.judged_from == START - 50
     w = World(spec=OWN_SPEC, status=shifting(0, phase=Phase.ROLLED_BACK))
-    await w.loop().tick()
+    await w.loop().reconcile()
     assert w.own_watched is None
 
 
@@ -1252,10 +1253,10 @@ async def test_decisions_are_by_prometheus_own_clock() -> None:
     loop = w.loop()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reconciler, "decide", decided)
-        await loop.tick()
+        await loop.reconcile()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        await loop.tick()
+        await loop.reconcile()
     assert seen[-1].since == START + 90
     assert seen[-1].probe is not None
     assert seen[-1].probe.at == w.now + 90
@@ -1267,18 +1268,18 @@ async def test_a_backtest_runs_once_beside_the_loop() -> None:
     w = World(spec=spec, status=shifting(0, phase=Phase.BASELINE, baseline=baseline), weight=0, revision="a1-w0")
     w.run(10)
     loop = w.loop()
-    await loop.tick()
+    await loop.reconcile()
     assert w.stored.phase is Phase.BASELINE
     for _ in range(5):
         await asyncio.sleep(0)
     w.run()
-    await loop.tick()
+    await loop.reconcile()
     assert w.stored.phase is Phase.SHIFTING
     assert w.stored.baseline is not None
     assert w.stored.baseline.backtest is not None
     assert w.stored.baseline.backtest.runs == 200
     w.run()
-    await loop.tick()
+    await loop.reconcile()
     assert w.replays == 1
 
 
@@ -1287,7 +1288,7 @@ async def test_a_prometheus_that_the_namespace_may_not_choose_is_not_asked() -> 
     spec = {**OWN_SPEC, "gates": {**OWN_SPEC["gates"], "prometheus": "other-team"}}
     w = World(spec=spec)
     w.run()
-    await w.loop().tick()
+    await w.loop().reconcile()
     assert w.watched is None
     assert w.own_watched is None
     assert w.stored.reason == "InvalidSpec"
@@ -1300,7 +1301,7 @@ async def test_before_the_takeover_blocks_are_wanted_from_one_point_on() -> None
     loop = w.loop()
     wanted = set()
     for _ in range(3):
-        await loop.tick()
+        await loop.reconcile()
         assert w.own_watched is not None
         wanted.add(w.own_watched.since["checkout"])
         w.run()
@@ -1339,19 +1340,19 @@ async def test_people_are_told_what_is_stored(script: Callable[[Script], None]) 
     world = World(notifier=HttpNotifier((CHAT,)))
     loop = world.loop()
     script(checkpointed)
-    await loop.tick()
+    await loop.reconcile()
     script(noting("RollBack", SetWeight(0), WriteStatus()))
     world.fail("status", Unavailable("API server away"))
-    await loop.tick()
+    await loop.reconcile()
     assert told(world) == [], "it may be decided otherwise yet"
-    await loop.tick()
+    await loop.reconcile()
     assert told(world) == ["RollBack 0"]
     world.fail("status", Unavailable("answer lost"), after=True)
-    await loop.tick()
+    await loop.reconcile()
     assert told(world) == []
     world.deliver()
     script(quiet)
-    await loop.tick()
+    await loop.reconcile()
     assert told(world) == ["RollBack 1"]
 
 
@@ -1359,14 +1360,14 @@ async def test_who_was_told_is_written_with_what_is_written_next(script: Callabl
     world = World(notifier=HttpNotifier((CHAT,)))
     loop = world.loop()
     script(checkpointed)
-    await loop.tick()
+    await loop.reconcile()
     assert world.stored.notified == {"chat": ""}
     script(noting("Advance", WriteStatus()))
-    await loop.tick()
+    await loop.reconcile()
     assert world.stored.notified == {"chat": ""}
     assert told(world) == ["Advance 0"]
     script(checkpointed)
-    await loop.tick()
+    await loop.reconcile()
     assert world.stored.notified == {"chat": key_of(world.stored.ledger[0])}
 
 
@@ -1374,17 +1375,17 @@ async def test_a_crash_repeats_what_was_told_since_the_write_and_no_more(script:
     world = World(notifier=HttpNotifier((CHAT,)))
     loop = world.loop()
     script(checkpointed)
-    await loop.tick()
+    await loop.reconcile()
     script(noting("Advance", WriteStatus()))
-    await loop.tick()
+    await loop.reconcile()
     assert told(world) == ["Advance 0"]
-    await loop.tick()
+    await loop.reconcile()
     assert told(world) == ["Advance 1"]
     world.deliver()
     world.notifier = HttpNotifier((CHAT,))
     fresh = world.loop()
     script(quiet)
-    await fresh.tick()
+    await fresh.reconcile()
     assert told(world) == ["Advance 1"]
 
 
@@ -1394,18 +1395,18 @@ async def test_at_rest_who_was_told_is_written_once_after_a_minute(
     world = World(notifier=HttpNotifier((CHAT,)))
     loop = world.loop()
     script(checkpointed)
-    await loop.tick()
+    await loop.reconcile()
     script(noting("Complete", WriteStatus()))
-    await loop.tick()
+    await loop.reconcile()
     script(quiet)
     assert told(world) == ["Complete 0"]
     world.done.clear()
-    delay = await loop.tick()
+    delay = await loop.reconcile()
     assert world.done == []
     assert delay == 30, "sooner than the minute"
     monkeypatch.setattr(notify, "REMEMBER_SECONDS", 0.0)
     for _ in range(3):
-        await loop.tick()
+        await loop.reconcile()
         world.deliver()
     assert world.done == ["status"]
     assert world.stored.notified == {"chat": key_of(world.stored.ledger[0])}
@@ -1415,5 +1416,5 @@ async def test_without_receivers_nothing_is_remembered(script: Callable[[Script]
     world = World()
     loop = world.loop()
     script(noting("Advance", WriteStatus()))
-    await loop.tick()
+    await loop.reconcile()
     assert "notified" not in world.wire

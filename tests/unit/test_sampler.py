@@ -6,22 +6,17 @@ import asyncio
 import math
 import random
 import re
-import sys
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.kit.fake_tsdb import EKS, HEROKU, NAMESPACE, START, FakePrometheus, Gateway
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from fake_tsdb import EKS, HEROKU, NAMESPACE, START, FakePrometheus, Gateway
-
-from cutover.core.blocks import Block
-from cutover.core.observation import Samples
+from cutover.domain.evidence.blocks import Block
+from cutover.domain.observation import Samples
 from cutover.ports import Target, Unavailable
-from cutover.sampler import OLDEST_BLOCK, Sampler, Samplers, best_phase
+from cutover.services.sampler import OLDEST_BLOCK, Sampler, Samplers, best_phase
 
 LENGTH = 15
 TARGET = Target(HEROKU, EKS, (NAMESPACE,), 250.0, 1000.0, LENGTH, START)
@@ -78,7 +73,7 @@ class World:
 
     async def ask_at(self, time: float) -> None:
         self.run_to(time)
-        await self.sampler.tick()
+        await self.sampler.reconcile()
 
     async def read(self, blocks: int) -> None:
         """Let blocks go by, and be read when they can be."""
@@ -142,7 +137,7 @@ async def test_replay_after_a_restart_gives_the_same_blocks() -> None:
     restarted = world.fresh()
     for plan in range(5):
         restarted.watch(f"ns/{plan}", world.target(plan, since=START + plan * LENGTH * 3))
-    await restarted.tick()
+    await restarted.reconcile()
     for plan in range(5):
         assert restarted.take(f"ns/{plan}").blocks == live[plan][3 * plan :]
 
@@ -153,7 +148,7 @@ async def test_long_replay_is_fetched_in_pieces_and_in_order(world: World) -> No
     got: list[Block] = []
     while len(got) < 720:
         world.tsdb.queries.clear()
-        await world.sampler.tick()
+        await world.sampler.reconcile()
         assert len(world.tsdb.queries) == 3
         got += world.sampler.take("ns/0").blocks
     assert ends(tuple(got)) == [15.0 * (number + 1) for number in range(720)]
@@ -176,7 +171,7 @@ async def test_a_replay_that_is_too_much_at_once_is_fetched_in_smaller_pieces(
     world.sampler.watch("ns/0", world.target(0))
     got: list[Block] = []
     for _ in range(20):
-        await world.sampler.tick()
+        await world.sampler.reconcile()
         got += world.sampler.take("ns/0").blocks
         world.run_to(world.clock.time + 5)
     assert len(got) >= 240
@@ -305,7 +300,7 @@ async def test_plan_that_goes_back_far_is_read_again(world: World) -> None:
     first = world.sampler.take("ns/0").blocks
     world.sampler.watch("ns/0", world.target(0, START + 49 * LENGTH))
     world.sampler.watch("ns/0", world.target(0, START + LENGTH))
-    await world.sampler.tick()
+    await world.sampler.reconcile()
     assert world.sampler.take("ns/0").blocks == first[1:]
 
 
@@ -332,7 +327,7 @@ async def test_other_legs_or_length_begin_anew(world: World) -> None:
     await world.read(4)
     world.sampler.watch("ns/0", replace(world.target(0), block_seconds=30))
     assert world.sampler.take("ns/0").blocks == ()
-    await world.sampler.tick()
+    await world.sampler.reconcile()
     assert ends(world.sampler.take("ns/0").blocks) == [30, 60]
 
 
@@ -351,7 +346,7 @@ async def test_an_operator_with_another_time_sees_and_judges_the_same(behind: fl
         for world in (agreed, other):
             world.run_to(START + second)
             world.sampler.watch("ns/0", world.target(0, since=blocks[-1].end if blocks else START))
-            await world.sampler.tick()
+            await world.sampler.reconcile()
             seen.append((world.sampler.now(), world.sampler.take("ns/0")))
         assert seen[0] == seen[1]
         blocks += seen[0][1].blocks
@@ -431,18 +426,18 @@ class Sources:
             scrape_intervals=dict.fromkeys(self.worlds, 15.0),
         )
 
-    async def tick(self, seconds: float) -> None:
+    async def reconcile(self, seconds: float) -> None:
         for world in self.worlds.values():
             world.run_to(START + seconds)
-        await asyncio.gather(*(sampler.tick() for sampler in self.samplers.by_source.values()))
+        await asyncio.gather(*(sampler.reconcile() for sampler in self.samplers.by_source.values()))
 
 
 async def test_each_plan_is_served_by_its_source() -> None:
     sources = Sources()
     for name, world in sources.worlds.items():
         sources.samplers.watch(f"ns/{name}", replace(world.target(0), source=name))
-    await sources.tick(30)
-    await sources.tick(60)
+    await sources.reconcile(30)
+    await sources.reconcile(60)
     for name, world in sources.worlds.items():
         blocks = sources.samplers.take(f"ns/{name}").blocks
         assert blocks
@@ -461,10 +456,10 @@ async def test_trouble_with_one_source_is_nothing_to_another() -> None:
     sources = Sources()
     for name, world in sources.worlds.items():
         sources.samplers.watch(f"ns/{name}", replace(world.target(0), source=name))
-    await sources.tick(30)
+    await sources.reconcile(30)
     sources.worlds["eu"].tsdb.down = "away"
-    await sources.tick(60)
-    await sources.tick(90)
+    await sources.reconcile(60)
+    await sources.reconcile(90)
     assert sources.samplers.take("ns/eu").error == "away"
     assert sources.samplers.take("ns/").error == ""
     assert sources.samplers.errors == 2
@@ -503,11 +498,11 @@ async def test_a_plan_that_changes_its_source_begins_anew_there() -> None:
     sources = Sources()
     target = sources.worlds[""].target(0)
     sources.samplers.watch("ns/0", target)
-    await sources.tick(60)
+    await sources.reconcile(60)
     assert sources.samplers.take("ns/0").blocks
     sources.samplers.watch("ns/0", replace(target, source="eu", since=START + 60))
     sources.worlds[""].tsdb.queries.clear()
-    await sources.tick(91)
+    await sources.reconcile(91)
     assert not sources.worlds[""].tsdb.queries
     assert ends(sources.samplers.take("ns/0").blocks)[-1] > 60
 
@@ -516,7 +511,7 @@ async def test_a_source_that_does_not_exist_is_named() -> None:
     sources = Sources()
     target = replace(sources.worlds[""].target(0), source="nowhere")
     sources.samplers.watch("ns/0", target)
-    await sources.tick(60)
+    await sources.reconcile(60)
     sources.samplers.watch("ns/0", target)
     samples = sources.samplers.take("ns/0")
     assert (samples.blocks, samples.error_since) == ((), START)
@@ -557,7 +552,7 @@ async def test_plan_forgotten_while_prometheus_thinks(world: World) -> None:
         return await answer(promql, at)
 
     world.tsdb.query = query  # type: ignore[method-assign, assignment]
-    await world.sampler.tick()
+    await world.sampler.reconcile()
     assert world.sampler.take("ns/0").blocks == ()
 
 
@@ -565,10 +560,10 @@ async def test_plan_that_does_not_take_is_not_served_for_ever(world: World) -> N
     world.sampler.watch("ns/0", world.target(0))
     world.run_to(START + 6 * 3600)
     for _ in range(10):
-        await world.sampler.tick()
+        await world.sampler.reconcile()
     assert len(world.sampler.take("ns/0").blocks) < 1300
     before = len(world.tsdb.queries)
-    await world.sampler.tick()
+    await world.sampler.reconcile()
     assert len(world.tsdb.queries) > before
 
 
@@ -660,7 +655,7 @@ async def test_a_scrape_that_failed_is_not_waited_for(world: World) -> None:
 async def test_histogram_of_a_short_baseline_is_exact(world: World) -> None:
     world.run_to(START + 301)
     world.sampler.watch("ns/0", world.target(0))
-    await world.sampler.tick()
+    await world.sampler.reconcile()
     blocks = world.sampler.take("ns/0").blocks
     timed = sum(block.heroku.timed for block in blocks)
     histogram = await world.sampler.histogram(world.target(0))
@@ -688,7 +683,7 @@ async def test_histogram_before_anything(world: World) -> None:
 async def test_run_serves_new_plans_at_once_and_survives_a_surprise(
     world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cutover.sampler._RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("cutover.services.sampler._RETRY_SECONDS", 0.01)
     task = asyncio.create_task(world.sampler.run())
     await asyncio.sleep(0.01)
     world.run_to(START + 61)

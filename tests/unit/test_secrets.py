@@ -182,16 +182,16 @@ def receivers(folder: Path, url: str) -> str:
 ADAPTERS = r"""
 import asyncio, json, os, sys, time, traceback
 import prometheus_client
-from cutover.adapters.kubernetes import PLANS, Cluster, KubernetesPlans
-from cutover.adapters.lease import Election
-from cutover.adapters.notify import HttpNotifier
-from cutover.adapters.prometheus_sources import Sources
+from cutover.adapters.kube.client import PLANS, Cluster, KubernetesPlans
+from cutover.adapters.kube.lease import Election
+from cutover.adapters.notify.receivers import HttpNotifier
+from cutover.adapters.prometheus.sources import Sources
 from cutover.api.v1alpha1 import MigrationPlanStatus, LedgerEntry
-from cutover.core.observation import Plan
+from cutover.domain.observation import Plan
 from cutover.main import configure_logging
 from cutover.metrics import OperatorCollector
-from cutover.own_queries import OwnQueries
-from cutover.sampler import Samplers
+from cutover.services.slo_feed import PrometheusSloFeed
+from cutover.services.sampler import Samplers
 from cutover.settings import read_receivers, read_servers, read_settings
 
 SPEC = json.loads(os.environ.pop("SPEC"))
@@ -223,7 +223,7 @@ async def main():
     clock = Clock()
     clients = {name: sources.get(name) for name in sources.names}
     samplers = Samplers(clients, clock, on_samples=print, scrape_intervals={name: 15.0 for name in clients})
-    own = OwnQueries(sources.own, clock, on_news=print)
+    own = PrometheusSloFeed(sources.own, clock, on_news=print)
     prometheus_client.REGISTRY.register(OperatorCollector(lambda: [], cluster, samplers, own, sources.skews, lambda: True, lambda: notifier.senders))
     work = [trying(ask(1.0)) for client in clients.values() for ask in (lambda at, c=client: c.query("up", at), lambda at, c=client: c.query_range("up", 1.0, 2.0, 1.0))]
     work += [trying(client.compare_clocks()) for client in clients.values()]

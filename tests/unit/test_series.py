@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.kit.fake_tsdb import BOUNDS, EKS, HEROKU, NAMESPACE, START, FakePrometheus, Gateway, unquote
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from fake_tsdb import BOUNDS, EKS, HEROKU, NAMESPACE, START, FakePrometheus, Gateway, unquote
-
-from cutover.core.blocks import Block, Counts
-from cutover.core.series import Counter, Reading, bounds_matcher, cumulative, cut, matcher
+from cutover.domain.evidence.blocks import Block, Counts
+from cutover.domain.evidence.counting import Counter, Reading, bounds_matcher, cumulative, cut, matcher
 
 LENGTH = 15
 REACH = 37.5

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cutover.core.blocks import Block, Counts
-from cutover.core.share import Pool, eks_silent, fits, pool
+from cutover.domain.evidence.blocks import Block, Counts
+from cutover.domain.evidence.share import Pool, eks_silent, fits, pool
 
 STEPS = [
     (0, 1),

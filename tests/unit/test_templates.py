@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.corpus import BASE, load
 
-from cutover.api.gates import BoundSlo, Mode, RatioSlo
-from cutover.api.templates import Template, from_object
 from cutover.api.v1alpha1 import MigrationPlan, MigrationPlanSpec, ResolvedTemplate
-from cutover.core.own import OwnGate
-from cutover.core.promql import problem
-from cutover.core.templates import LONGEST_QUERY, Resolution, changes, own_gates
+from cutover.api.v1alpha1.gates import BoundSlo, Mode, RatioSlo
+from cutover.api.v1alpha1.templates import Template, from_object
+from cutover.domain.slo.custom import CustomSlo
+from cutover.domain.slo.promql import problem
+from cutover.domain.slo.templates import LONGEST_QUERY, Resolution, changes, custom_slos
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "charts" / "cutover" / "files" / "gate-templates"
@@ -63,7 +63,7 @@ def resolve(
 ) -> Resolution:
     spec = MigrationPlanSpec.from_wire({**BASE["spec"], "gates": {"slos": list(slos)}})
     named = {f"ClusterGateTemplate/{name}": one for name, one in templates.items()}
-    return own_gates(spec, plan_name="pdf-plan", namespace="documents", frozen=frozen, templates=named)
+    return custom_slos(spec, plan_name="pdf-plan", namespace="documents", frozen=frozen, templates=named)
 
 
 def test_the_meshs_own_gates_are_none() -> None:
@@ -199,7 +199,9 @@ def test_an_edit_of_the_plan_takes_effect_at_once(edited: dict[str, Any]) -> Non
     new = template(changed(BOUND, bound={"query": "other", "max": "7"}), 4)
     spec = MigrationPlanSpec.from_wire({**BASE["spec"], "gates": {"slos": [edited]}})
     names = ("ClusterGateTemplate/cpu", "ClusterGateTemplate/other", "GateTemplate/cpu")
-    during = own_gates(spec, plan_name="p", namespace="n", frozen=before.resolved, templates=dict.fromkeys(names, new))
+    during = custom_slos(
+        spec, plan_name="p", namespace="n", frozen=before.resolved, templates=dict.fromkeys(names, new)
+    )
     assert during.gates[0].queries == ("other",)
     assert during.resolved[0].generation == 4
 
@@ -207,7 +209,7 @@ def test_an_edit_of_the_plan_takes_effect_at_once(edited: dict[str, Any]) -> Non
 def test_mode_is_the_plans_and_not_the_templates() -> None:
     before = resolve(slo(container="a"), cpu=template(BOUND))
     during = resolve(slo(container="a") | {"mode": "Observe"}, frozen=before.resolved)
-    assert during.gates == (OwnGate("cpu", Mode.OBSERVE, before.gates[0].slo, before.gates[0].queries),)
+    assert during.gates == (CustomSlo("cpu", Mode.OBSERVE, before.gates[0].slo, before.gates[0].queries),)
 
 
 @pytest.mark.parametrize("definition", ["", "{}", "[]", "null", '{"parameters":{"container":"a"},"spec":{}}', '"x"'])
@@ -321,7 +323,7 @@ def test_the_examples_fit_together() -> None:
     assert own["metadata"]["namespace"] == plan.metadata["namespace"]
     bodies = [*_library().values(), own]
     templates = {f"{body['kind']}/{body['metadata']['name']}": from_object(body) for body in bodies}
-    said = own_gates(plan.spec, plan_name="pdf", namespace="documents", frozen=(), templates=templates)
+    said = custom_slos(plan.spec, plan_name="pdf", namespace="documents", frozen=(), templates=templates)
     assert said.problems == ()
     assert [gate.name for gate in said.gates] == [
         "failed-jobs",

@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 from tests.unit.test_reconciler import World, shifting
 
-from cutover.core.observation import Plan
-from cutover.reconciler import UNREADABLE_RETRY_SECONDS, PlanLoop
+from cutover.domain.observation import Plan
+from cutover.services.plan_loop import UNREADABLE_RETRY_SECONDS, PlanLoop
 
 #: What a later version may write, and what an edit may leave where the CRD is another one.
 UNREADABLE: list[dict[str, Any]] = [
@@ -33,7 +33,7 @@ def world(status: dict[str, Any]) -> tuple[World, PlanLoop]:
 async def test_it_is_told_and_nothing_is_written(status: dict[str, Any]) -> None:
     w, loop = world(status)
     for _ in range(3):
-        assert await loop.tick() == UNREADABLE_RETRY_SECONDS
+        assert await loop.reconcile() == UNREADABLE_RETRY_SECONDS
     assert set(w.done) == {"event StatusUnreadable"}
     assert w.wire == status
     assert loop.failing_since == w.now
@@ -41,10 +41,10 @@ async def test_it_is_told_and_nothing_is_written(status: dict[str, Any]) -> None
 
 async def test_once_it_can_be_read_the_plan_goes_on() -> None:
     w, loop = world(UNREADABLE[0])
-    await loop.tick()
+    await loop.reconcile()
     w.wire, w.version = shifting().to_wire(), w.version + 1
     w.deliver()
-    await loop.tick()
+    await loop.reconcile()
     assert loop.failing_since == 0
     assert loop.plan is not None
     assert loop.plan.status.weight == 25
@@ -53,12 +53,12 @@ async def test_once_it_can_be_read_the_plan_goes_on() -> None:
 async def test_under_a_running_loop_its_own_stays_in_force() -> None:
     w = World()
     loop = w.loop()
-    await loop.tick()
+    await loop.reconcile()
     assert loop.plan is not None
     before = loop.plan.status
     w.wire, w.version = UNREADABLE[0], w.version + 1
     w.deliver()
-    await loop.tick()
+    await loop.reconcile()
     assert loop.plan.status.weight == before.weight
     assert loop.failing_since == 0
 
@@ -70,7 +70,7 @@ async def test_such_a_plan_can_be_deleted(declared: str, end: str) -> None:
     w.metadata = {"deletionTimestamp": "2027-01-11T10:00:00Z"}
     w.deliver()
     loop = w.loop()
-    assert await loop.tick() is None
+    assert await loop.reconcile() is None
     await loop.finalize(w.body)
     assert w.done == [f"finalize {end}", *(["event RestsElsewhere"] if end != declared else [])]
 

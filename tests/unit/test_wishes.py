@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import unicodedata
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from world import plan_spec
+from tests.kit.world import plan_spec
 
 from cutover.api.v1alpha1 import MigrationPlanStatus
-from cutover.core.holds import HoldReason
-from cutover.core.observation import Plan
-from cutover.core.wishes import (
+from cutover.domain.commands.annotations import (
     ANNOTATIONS,
     APPROVE_ANNOTATION,
     LONGEST_NAME,
@@ -30,7 +23,9 @@ from cutover.core.wishes import (
     read,
     refusals,
 )
-from cutover.handlers import slim
+from cutover.domain.holds import HoldReason
+from cutover.domain.observation import Plan
+from cutover.kopf_app.handlers import slim
 
 KUBECTL = Writer("kubectl-annotate", "2027-01-11T10:00:00Z")
 SPEC = plan_spec(steps=[{"weight": weight} for weight in (10, 25, 50, 100)])
@@ -49,9 +44,9 @@ SPEC = plan_spec(steps=[{"weight": weight} for weight in (10, 25, 50, 100)])
     ],
 )
 def test_wishes_are_read(annotation: str, text: str, understood: tuple[int, int | None, set[str]]) -> None:
-    wish = read(annotation, text)
-    assert wish is not None
-    assert (wish.attempt, wish.weight, wish.holds) == understood
+    command = read(annotation, text)
+    assert command is not None
+    assert (command.attempt, command.weight, command.holds) == understood
 
 
 @pytest.mark.parametrize(
@@ -111,9 +106,9 @@ def test_what_has_another_form_is_no_wish_and_is_told_with_the_right_form(annota
     ],
 )
 def test_who_asks_is_named(text: str, writer: Writer | None, who: str) -> None:
-    wish = read(ROLLBACK_ANNOTATION, text, writer)
-    assert wish is not None
-    assert wish.who == who
+    command = read(ROLLBACK_ANNOTATION, text, writer)
+    assert command is not None
+    assert command.who == who
 
 
 @given(st.sampled_from(ANNOTATIONS), st.text(), st.text(max_size=130), st.text(max_size=300))
@@ -121,8 +116,8 @@ def test_who_asks_is_named(text: str, writer: Writer | None, who: str) -> None:
 @example(ROLLBACK_ANNOTATION, "a1", "j" * 95 + " at 2027-01-01T00:00:00Z", "")
 def test_whatever_people_write_breaks_no_line(annotation: str, what: str, name: str, manager: str) -> None:
     for text in (what, f"{what} by {name}", f"a1 by {name}", f"a1-w25 by {name}", f"a1-w25/Frozen by {name}"):
-        wish = read(annotation, text, Writer(manager, manager))
-        said = [wish.who] if wish is not None else []
+        command = read(annotation, text, Writer(manager, manager))
+        said = [command.who] if command is not None else []
         said += map(str, refusals({annotation: text}, spec=SPEC, status=MigrationPlanStatus(attempt=1)))
         for one in said:
             assert not any(unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp", "Cs", "Co") for char in one), one
@@ -190,8 +185,8 @@ def test_writers_are_those_of_the_managed_fields() -> None:
         {"manager": "older", "time": "2027-01-01T10:00:00Z", "fieldsV1": annotations},
         {"manager": "bare"},
     ]
-    wished = Plan.from_object(body(*managed, **{ROLLBACK_ANNOTATION: "a1"}))
-    assert wished.writers == {
+    commanded = Plan.from_object(body(*managed, **{ROLLBACK_ANNOTATION: "a1"}))
+    assert commanded.writers == {
         "spec": Writer("kustomize-controller", "2027-01-11T09:00:00Z"),
         ROLLBACK_ANNOTATION: KUBECTL,
     }

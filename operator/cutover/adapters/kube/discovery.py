@@ -1,0 +1,101 @@
+"""Which of the kinds that the operator watches the API server serves."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from cutover.adapters.kube.client import (
+    DESTINATION_RULES,
+    PLANS,
+    SERVICE_ENTRIES,
+    VIRTUAL_SERVICES,
+    Cluster,
+    NotServed,
+    Resource,
+)
+from cutover.api import v1alpha1
+from cutover.api.v1alpha1 import templates
+from cutover.ports import Conflict, Gone, Unavailable
+
+log = structlog.get_logger("cutover")
+
+_TEMPLATES = {
+    v1alpha1.TemplateKind.GATE_TEMPLATE: templates.GATE_TEMPLATES,
+    v1alpha1.TemplateKind.CLUSTER_GATE_TEMPLATE: templates.CLUSTER_GATE_TEMPLATES,
+}
+#: What Kopf watches for the operator.
+WATCHED = frozenset(
+    (
+        PLANS,
+        *(Resource(v1alpha1.GROUP, v1alpha1.VERSION, kind, plural) for kind, plural in _TEMPLATES.items()),
+        VIRTUAL_SERVICES,
+        SERVICE_ENTRIES,
+        DESTINATION_RULES,
+    )
+)
+#: Seconds between two looks for kinds that are not served.
+LOOK_SECONDS = 2.0
+
+
+class _Discovery(Resource):
+    """What the API server says of itself: its groups, or with a group and a version the kinds in it."""
+
+    def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:  # noqa: ARG002
+        return "/" + "/".join(part for part in ("apis", self.group, self.version) if part)
+
+    def __str__(self) -> str:
+        return self.path()
+
+
+async def served(cluster: Cluster) -> frozenset[Resource]:
+    """Return what of :data:`WATCHED` can be watched, and of the plans also patched. Raises Unavailable.
+
+    It is asked in the way that Kopf asks. Plans whose CRD is on its way out cannot be patched, by what the API server says.
+    """
+    try:
+        listed = await cluster.get(_Discovery("", "", "APIGroupList", ""), "", "")
+        groups = {group["name"] for group in listed["groups"]}
+        found: set[Resource] = set()
+        for group, version in {(kind.group, kind.version) for kind in WATCHED if kind.group in groups}:
+            try:
+                answer = await cluster.get(_Discovery(group, version, "APIResourceList", ""), "", "")
+            except NotServed:
+                continue
+            verbs = {kind["name"]: set(kind.get("verbs") or ()) for kind in answer["resources"]}
+            found.update(
+                kind
+                for kind in WATCHED
+                if (kind.group, kind.version) == (group, version)
+                and {"list", "watch", *(["patch"] if kind == PLANS else [])} <= verbs.get(kind.plural, set())
+            )
+    except (Conflict, Gone) as strange:
+        raise Unavailable(str(strange)) from strange
+    except (KeyError, TypeError, AttributeError) as strange:
+        raise Unavailable(f"what the API server says of its kinds is not understood: {strange!r}") from strange
+    return frozenset(found)
+
+
+async def until_served(cluster: Cluster, *wanted: Resource) -> frozenset[Resource]:
+    """Wait until these are served; return all that are. What is in the way is logged, once."""
+    said = ""
+    while True:
+        try:
+            there = await served(cluster)
+            missing = frozenset(wanted) - there
+            problem = f"{named(missing)}: not served; is the CRD installed?" if missing else ""
+        except Unavailable as outage:
+            problem = str(outage)
+        # One that has just come may not be known everywhere yet, and Kopf would miss it: the next look tells.
+        if not problem and not said:
+            return there
+        if problem not in ("", said):
+            log.warning("waiting for the kinds to watch", problem=problem)
+        said = problem
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+def named(kinds: frozenset[Resource]) -> str:
+    """Return the kinds' names for people."""
+    return ", ".join(sorted(str(kind) for kind in kinds))

@@ -1,0 +1,532 @@
+"""Queries to one Prometheus server (https://prometheus.io/docs/prometheus/latest/querying/api/)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import httpx
+from msgspec import Struct
+from msgspec.json import Decoder
+from pydantic_core import from_json
+
+from cutover.adapters.clocks import elapsed
+from cutover.adapters.masking import masked
+from cutover.adapters.prometheus.auth import CredentialsError, TlsVersion, tls_context, tls_reason, tls_version
+from cutover.domain.evidence.counting import Counter, Result
+from cutover.domain.journal.ledger import shorten
+from cutover.ports import PartialAnswer, QueryRefused, Unavailable, Understood
+from cutover.settings import Tls
+
+_logger = logging.getLogger(__name__)
+
+_RETRIED_STATUS = frozenset({429, 502, 503, 504})
+#: A gateway's words for "nobody is there". It also says 504, but that may be one slow query.
+_AWAY_STATUS = frozenset({502, 503})
+#: What is said of a query itself: Prometheus, Thanos, Mimir and Cortex; VictoriaMetrics.
+_REFUSALS = frozenset({(400, "bad_data"), (422, "execution"), (400, "400"), (422, "422")})
+_LONGEST_TEXT = 300
+#: Seconds to establish a connection: a name that leads nowhere shall not look like a slow query.
+_CONNECT_SECONDS = 3.0
+#: Seconds that a connection is kept without use: longer than the time between two blocks, shorter than what load
+#: balancers keep.
+_KEEP_SECONDS = 45.0
+#: Failures to reach the server, without an answer between them, after which it is asked more rarely.
+_FAILURES_TO_OPEN = 5
+#: A clock is not compared over a round trip of more seconds, nor if the operator's own clock is set meanwhile.
+_LONGEST_ROUND_TRIP = 1.0
+_CLOCK_WAS_SET = 0.1
+#: Seconds of skew, at least, by which a new measurement must differ to be taken over.
+_SKEW_STEP = 0.25
+
+_T = TypeVar("_T")
+
+
+class _Matrix(Struct):
+    resultType: Literal["matrix"]  # noqa: N815
+    result: list[Counter]
+    warnings: Any = None
+
+
+class _Counters(Struct):
+    """An answer with counters, as it is when all is well."""
+
+    status: Literal["success"]
+    data: _Matrix
+    warnings: Any = None
+    isPartial: Any = None  # noqa: N815
+
+    @property
+    def complete(self) -> bool:
+        return not (self.warnings or self.data.warnings or self.isPartial)
+
+
+#: Takes well under half the time of reading everything. Not strict, as the numbers are in quotes.
+_read_counters = Decoder(_Counters, strict=False).decode
+
+
+class _TransientError(Exception):
+    """A failure that another attempt may cure; its text is for people."""
+
+
+class _Breaker:
+    """Keeps from asking a server that cannot be reached.
+
+    Only failures to reach it count. An answer of whatever kind shows that it is there, and a query that is too slow says
+    nothing of others. While it is away one query at a time finds out whether it is back; those that come meanwhile wait
+    for what that one finds, so that the first block after an outage is read as a whole. Who is not let through is told
+    the last failure in the same words: a plan's status, which quotes it, shall not change from second to second.
+
+    Parameters
+    ----------
+    cooldown
+        Seconds between two tries, give or take a quarter. Shorter than the sampler's own pause, so that nothing is
+        read later for it.
+    """
+
+    def __init__(self, cooldown: float) -> None:
+        self._cooldown = cooldown
+        self._failures = 0
+        self._retry_at = 0.0
+        self._last = ""
+        self._trying = asyncio.Lock()
+
+    @property
+    def open(self) -> bool:
+        """Whether the server is taken for away."""
+        return self._failures >= _FAILURES_TO_OPEN
+
+    def reached(self) -> None:
+        """Note that the server answered."""
+        self._failures = 0
+
+    def missed(self, reason: str) -> None:
+        """Note that it could not be reached."""
+        self._failures += 1
+        self._put_off(reason)
+
+    def slow(self, reason: str) -> None:
+        """Note that it did not answer in time, which counts only where it was away before."""
+        if self.open:
+            self._put_off(reason)
+
+    def _put_off(self, reason: str) -> None:
+        self._last = reason
+        self._retry_at = time.monotonic() + self._cooldown * random.uniform(0.75, 1.25)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for what another query finds out, if one is about to. Raises Unavailable."""
+        if self.open:
+            async with self._trying:
+                if self.open:
+                    if time.monotonic() < self._retry_at:
+                        raise Unavailable(self._last)
+                    yield
+                    return
+        yield
+
+
+@dataclass(slots=True, eq=False)
+class Skew:
+    """What time it is at a server; shared by clients of one server.
+
+    Parameters
+    ----------
+    ahead
+        Seconds by which its clock is ahead of :func:`steady`, as last measured; until then it is taken for the operator's
+        as that was in the beginning. It is not compared with the operator's as that is now, which may be set at any
+        moment: what is judged by the server's time must not jump until this is measured again.
+    """
+
+    ahead: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Connections:
+    """A pool of connections, made with one version of the certificates."""
+
+    http: httpx.AsyncClient
+    version: TlsVersion
+    users: int = 0
+
+
+class PrometheusClient:
+    """A Prometheus, or what speaks its API, at one URL.
+
+    Parameters
+    ----------
+    url
+        With its prefix, as ``https://mimir.example/prometheus``; credentials in it are not used.
+    label
+        What the operator's settings call it; empty for the default one.
+    timeout
+        Seconds for one attempt, all of it; also told to Prometheus, which then stops evaluating.
+    max_bytes
+        Longest answer that is read.
+    connections
+        Most queries at a time, each on a connection; further ones wait, which does not count as time of theirs.
+    auth
+        Adds credentials to each request, see :mod:`cutover.adapters.prometheus.auth`.
+    tls
+        Files with certificates; read again when they change.
+    tenant
+        Sent as ``X-Scope-OrgID``.
+    parameters
+        Sent with every query.
+    transport
+        For tests.
+    pause
+        Seconds before the only retry, at least; up to twice that.
+    cooldown
+        Seconds after which a server that cannot be reached is tried again.
+    now
+        The operator's clock, in Unix seconds.
+    skew
+        Where the skew is noted.
+
+    Attributes
+    ----------
+    asked
+        Whether there was a query since the clocks were compared, or they never were.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        label: str = "",
+        timeout: float = 10.0,
+        max_bytes: int = 64 << 20,
+        connections: int = 16,
+        auth: httpx.Auth | None = None,
+        tls: Tls | None = None,
+        tenant: str | None = None,
+        parameters: Mapping[str, str] | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        pause: float = 0.25,
+        cooldown: float = 2.0,
+        now: Callable[[], float] = time.time,
+        skew: Skew | None = None,
+    ) -> None:
+        parsed = httpx.URL(url).copy_with(username=None, password=None, query=None, fragment=None)
+        self.asked = True
+        self._skew = skew or Skew()
+        self._url = parsed.copy_with(path=parsed.path.rstrip("/") + "/api/v1/")
+        self._name = " ".join(filter(None, ("Prometheus", label, f"at {parsed.netloc.decode('ascii')}")))
+        self._timeout = timeout
+        self._max_bytes = max_bytes
+        self._limits = httpx.Limits(max_keepalive_connections=connections, keepalive_expiry=_KEEP_SECONDS)
+        # Not httpx' own limit: a query that times out while it waits for a connection would leave one behind that is
+        # never used again (httpcore 1.0.9), and it would be said to have been asked.
+        self._slots = asyncio.Semaphore(connections)
+        self._auth = auth
+        self._tls = tls or Tls()
+        self._headers = {"X-Scope-OrgID": tenant} if tenant else {}
+        self._extensions = {"sni_hostname": self._tls.server_name} if self._tls.server_name else {}
+        self._parameters = dict(parameters or {})
+        self._transport = transport
+        self._pause = pause
+        self._breaker = _Breaker(cooldown)
+        self._now = now
+        if self._skew.ahead is None:
+            self._skew.ahead = now() - elapsed()
+        self._connections: _Connections | None = None
+
+    @property
+    def skew(self) -> float:
+        """Seconds by which the server's clock is ahead of the operator's, as that is now."""
+        assert self._skew.ahead is not None
+        return self._skew.ahead - (self._now() - elapsed())
+
+    async def query(self, promql: str, at: float) -> Result:
+        """Evaluate an expression.
+
+        Parameters
+        ----------
+        promql
+            The expression.
+        at
+            Evaluation time in Unix seconds.
+
+        Returns
+        -------
+        list
+            ``data.result`` of a vector or matrix.
+
+        Raises
+        ------
+        QueryRefused
+            Where the server says that the query is wrong; the text is the server's, with the position if it gives one.
+        PartialAnswer
+            Where it warns, as Thanos and Cortex do of partial answers.
+        Unavailable
+            Where there is no answer: no connection, a time-out, an error, one that is too long or is not Prometheus'.
+        """
+        return await self._ask("query", _instant(promql, at), self._result)
+
+    async def counters(self, selector: str, at: float) -> Sequence[Counter]:
+        """Return the gateways' counters.
+
+        Parameters
+        ----------
+        selector
+            A range selector.
+        at
+            End of its range in Unix seconds.
+
+        Raises
+        ------
+        QueryRefused, PartialAnswer, Unavailable
+            As for :meth:`query`, and where the answer has no counters.
+        """
+        return await self._ask("query", _instant(selector, at), self._counters)
+
+    async def query_range(self, promql: str, start: float, end: float, step: float) -> Result:
+        """Evaluate an expression again and again.
+
+        Parameters
+        ----------
+        promql
+            The expression.
+        start, end
+            First and last evaluation time in Unix seconds.
+        step
+            Seconds between two evaluations. Servers give at most 11,000 of them.
+
+        Returns
+        -------
+        list
+            ``data.result``, a matrix.
+
+        Raises
+        ------
+        QueryRefused, PartialAnswer, Unavailable
+            As for :meth:`query`.
+        """
+        form = {"query": promql, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:.3f}"}
+        return await self._ask("query_range", form, self._result)
+
+    async def compare_clocks(self) -> None:
+        """Measure :attr:`skew`.
+
+        The server evaluates a query without a time at its own. That lies between the question and the answer, so half
+        the round trip is the most that the middle can be wrong by; a change smaller than the round trip may be nothing,
+        and leaves the skew as it is.
+
+        Raises
+        ------
+        Unavailable
+            As for :meth:`query`.
+        """
+        self.asked = False
+        async with self._slots, self._breaker.turn():
+            wall, began = self._now(), elapsed()
+            try:
+                result = await self._attempt("query", {"query": "vector(time())"}, self._result)
+            except _TransientError as error:
+                raise Unavailable(str(error)) from error
+            round_trip = elapsed() - began
+        if round_trip > _LONGEST_ROUND_TRIP or abs(self._now() - wall - round_trip) > _CLOCK_WAS_SET:
+            return
+        try:
+            there = float(result[0]["value"][1])
+        except (ArithmeticError, IndexError, KeyError, TypeError, ValueError):
+            raise Unavailable(f"{self._name} does not say what time it is") from None
+        skew = there - (wall + round_trip / 2)
+        if math.isfinite(skew) and abs(skew - self.skew) > max(_SKEW_STEP, round_trip):
+            _logger.info("%s: its clock is %+.3f s from the operator's", self._name, skew)
+            self._skew.ahead = skew + wall - began
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._connections is not None:
+            await self._connections.http.aclose()
+
+    async def _ask(self, path: str, form: dict[str, str], read: Callable[[int, bytes], _T]) -> _T:
+        self.asked = True
+        try:
+            try:
+                async with self._slots, self._breaker.turn():
+                    return await self._attempt(path, form, read)
+            except _TransientError:
+                if self._breaker.open:
+                    raise
+            await asyncio.sleep(self._pause * (1 + random.random()))
+            async with self._slots, self._breaker.turn():
+                return await self._attempt(path, form, read)
+        except _TransientError as error:
+            raise Unavailable(str(error)) from error
+
+    async def _attempt(self, path: str, form: dict[str, str], read: Callable[[int, bytes], _T]) -> _T:
+        url = self._url.copy_with(path=self._url.path + path)
+        data = self._parameters | form | {"timeout": f"{self._timeout:g}s"}
+        try:
+            async with (
+                asyncio.timeout(self._timeout),
+                self._pool() as http,
+                http.stream(
+                    "POST", url, data=data, headers=self._headers, auth=self._auth, extensions=self._extensions
+                ) as response,
+            ):
+                body = await self._body(response)
+        except CredentialsError as error:
+            raise Unavailable(f"{self._name} was not asked: {error}") from None
+        except (httpx.ConnectTimeout, httpx.ConnectError) as error:
+            reason = _transport_reason(error) or "it does not answer"
+            raise self._missed(f"{self._name} cannot be connected to: {reason}") from error
+        except (TimeoutError, httpx.TimeoutException) as error:
+            # Not again: what was slow once would only add to the load.
+            reason = f"{self._name} did not answer within {self._timeout:g} s"
+            self._breaker.slow(reason)
+            raise Unavailable(reason) from error
+        except (httpx.HTTPError, ssl.SSLError) as error:  # some alerts come through as they are
+            raise self._missed(f"{self._name} broke off: {_transport_reason(error)}") from error
+        return read(response.status_code, body)
+
+    def _missed(self, reason: str) -> _TransientError:
+        self._breaker.missed(reason)
+        return _TransientError(reason)
+
+    @asynccontextmanager
+    async def _pool(self) -> AsyncIterator[httpx.AsyncClient]:
+        """Yield connections made with the certificates as they are now.
+
+        Those made with the ones before are closed when the last request on them is over. Where new files cannot be
+        used, as when only one of two is replaced yet, the old connections go on.
+        """
+        version = tls_version(self._tls)
+        pool = self._connections
+        if pool is None or pool.version != version:
+            try:
+                fresh = self._connections = _Connections(self._connect(), version)
+            except CredentialsError as error:
+                if pool is None:
+                    raise
+                _logger.warning("%s: %s; going on with the ones before", self._name, error)
+                pool.version = version
+            else:
+                if pool is not None and not pool.users:
+                    await pool.http.aclose()
+                pool = fresh
+        pool.users += 1
+        try:
+            yield pool.http
+        finally:
+            pool.users -= 1
+            if pool is not self._connections and not pool.users:
+                await pool.http.aclose()
+
+    def _connect(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            timeout=httpx.Timeout(self._timeout, connect=min(_CONNECT_SECONDS, self._timeout)),
+            limits=self._limits,
+            verify=tls_context(self._tls) if self._url.scheme == "https" else False,
+            transport=self._transport,
+            follow_redirects=False,
+            # Prometheus is in the cluster or next to it: a proxy for the outside is not on the way.
+            trust_env=False,
+        )
+
+    async def _body(self, response: httpx.Response) -> bytes:
+        parts, length = list[bytes](), 0
+        async for part in response.aiter_bytes():
+            parts.append(part)
+            length += len(part)
+            if length > self._max_bytes:
+                self._breaker.reached()
+                raise Unavailable(f"{self._name} answered more than {self._max_bytes >> 20} MiB")
+        return b"".join(parts)
+
+    def _counters(self, status: int, body: bytes) -> Sequence[Counter]:
+        if status == 200:
+            try:
+                answer = _read_counters(body)
+            except (ValueError, RecursionError):
+                pass
+            else:
+                if answer.complete:
+                    self._breaker.reached()
+                    return answer.data.result
+        # The long way finds the reason. Or there is none: msgspec does not know "+Inf".
+        result = self._result(status, body)
+        with Understood():
+            return [Counter.of(item) for item in result]
+
+    def _result(self, status: int, body: bytes) -> Result:
+        try:
+            # Half the time of json's own, and label names that repeat a thousand times are kept once.
+            answer: Any = from_json(body, cache_strings="all")
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            answer = {}
+        if status in _AWAY_STATUS and "status" not in answer:
+            raise self._missed(f"{self._name} answered HTTP {status}")
+        self._breaker.reached()
+        if status != 200 or answer.get("status") != "success":
+            raise self._failure(status, answer)
+        data = answer.get("data")
+        if not isinstance(data, dict):
+            data = {}
+        if warnings := _texts(answer.get("warnings")) or _texts(data.get("warnings")):
+            # Prometheus warns of doubtful queries in the same place as others of partial answers.
+            if all(text.startswith("PromQL warning") for text in warnings):
+                raise QueryRefused(_short(warnings[0]))
+            raise PartialAnswer(f"{self._name} warns that its answer is not complete: {_short(warnings[0])}")
+        if answer.get("isPartial"):  # VictoriaMetrics says it so
+            raise PartialAnswer(f"{self._name} says that its answer is not complete")
+        if data.get("resultType") in ("vector", "matrix"):
+            result = data.get("result")
+            if isinstance(result, list):
+                return result
+        raise Unavailable(f"{self._name} answered with neither a vector nor a matrix")
+
+    def _failure(self, status: int, answer: dict[str, Any]) -> Exception:
+        error, kind = str(answer.get("error") or ""), str(answer.get("errorType") or "")
+        # Thanos passes the failure of one of its stores on as one of the query.
+        if (status, kind) in _REFUSALS and error and "rpc error" not in error:
+            return QueryRefused(_short(error.removeprefix('invalid parameter "query": ')))
+        text = f"{self._name} answered HTTP {status}"
+        if error:
+            text += f": {_short(error)}"
+        elif status in (401, 403):
+            text += "; see the credentials for it in the operator's settings"
+        elif status == 200:
+            text += " with something else than Prometheus' JSON"
+        # Not again after a time-out: what was slow once would only add to the load.
+        return _TransientError(text) if status in _RETRIED_STATUS and kind != "timeout" else Unavailable(text)
+
+
+def _instant(promql: str, at: float) -> dict[str, str]:
+    return {"query": promql, "time": f"{at:.3f}"}
+
+
+def _texts(value: Any) -> list[str]:
+    return [str(one) for one in value] if isinstance(value, list) else []
+
+
+def _transport_reason(error: Exception) -> str:
+    """Return what went wrong, without what Python and OpenSSL put around it."""
+    cause: BaseException | None = error
+    reason = _short(str(error))
+    while cause is not None:
+        if isinstance(cause, ssl.SSLError):
+            return f"TLS: {_short(tls_reason(cause))}"
+        if isinstance(cause, OSError) and cause.strerror:
+            # Of a server that wants a certificate this may be all that is seen: it hangs up.
+            reason = _short(cause.strerror)
+        cause = cause.__cause__ or cause.__context__
+    return reason or type(error).__name__
+
+
+def _short(text: str) -> str:
+    return shorten(masked(" ".join(text.split())), _LONGEST_TEXT)

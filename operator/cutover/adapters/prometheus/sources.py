@@ -1,0 +1,140 @@
+"""All Prometheus servers that the operator knows, by name."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from typing import TypeVar
+
+from cutover.adapters.prometheus.auth import auth_of
+from cutover.adapters.prometheus.client import PrometheusClient, Skew
+from cutover.ports import Unavailable
+from cutover.settings import PrometheusServer, PrometheusServers
+
+#: Connections to each server, for the blocks of all plans and for the plans' own queries.
+_BLOCK_CONNECTIONS, _OWN_CONNECTIONS = 16, 8
+#: Seconds between two comparisons of clocks, and how often it is looked whether one is due.
+_COMPARE_SECONDS, _LOOK_SECONDS = 60.0, 5.0
+#: Seconds by which the operator's clock and a steady one must part to show that it was set, or that the machine slept.
+_CLOCK_WAS_SET = 0.25
+
+_T = TypeVar("_T")
+
+
+class Sources:
+    """The Prometheus servers of the settings; ``""`` is the default one.
+
+    A plan can choose one of them by name, where the settings list its namespace, and never gives an address: the
+    operator's credentials go nowhere but to the URL that stands beside them in the settings.
+
+    Each server has two clients, with connections and circuit breakers of their own: however slow the queries that teams
+    write are, they do not make blocks wait.
+
+    Parameters
+    ----------
+    servers
+        From the settings.
+    scrape_interval
+        Seconds between two scrapes of the gateways, where a server says nothing else.
+    make
+        Makes a client; for tests.
+    """
+
+    def __init__(
+        self,
+        servers: PrometheusServers,
+        scrape_interval: float,
+        make: Callable[..., PrometheusClient] = PrometheusClient,
+    ) -> None:
+        self._namespaces = {server.name: server.namespaces for server in servers.named}
+        by_name: dict[str, PrometheusServer] = {"": servers.default} | {one.name: one for one in servers.named}
+        self._intervals = {name: server.scrape_interval or scrape_interval for name, server in by_name.items()}
+        self._clients: dict[str, PrometheusClient] = {}
+        self._own: dict[str, PrometheusClient] = {}
+        for name, server in by_name.items():
+            skew = Skew()
+            self._clients[name] = _client(name, server, _BLOCK_CONNECTIONS, skew, make)
+            self._own[name] = _client(name, server, _OWN_CONNECTIONS, skew, make)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names, with ``""``."""
+        return tuple(self._clients)
+
+    def get(self, name: str) -> PrometheusClient:
+        """Return the client for blocks. Raises Unavailable where there is no such server."""
+        return _of(self._clients, name)
+
+    def own(self, name: str) -> PrometheusClient:
+        """Return the client for the plans' own queries. Raises Unavailable where there is no such server."""
+        return _of(self._own, name)
+
+    def allowed(self, namespace: str) -> tuple[str, ...]:
+        """Return the names that plans of a namespace may choose."""
+        return tuple(
+            name
+            for name, patterns in self._namespaces.items()
+            if any(fnmatchcase(namespace, pattern) for pattern in patterns)
+        )
+
+    def scrape_interval(self, name: str) -> float:
+        """Return the seconds between two scrapes of the gateways. Raises Unavailable where there is no such server."""
+        return _of(self._intervals, name)
+
+    def skews(self) -> dict[str, float]:
+        """Return by how many seconds each server's clock is ahead of the operator's, by name."""
+        return {name: client.skew for name, client in self._clients.items()}
+
+    async def run(self) -> None:
+        """Compare clocks with all servers that are asked, for ever."""
+        compared = dict.fromkeys(self._clients, -_COMPARE_SECONDS)
+        ahead = time.time() - time.monotonic()
+        while True:
+            if abs(time.time() - time.monotonic() - ahead) > _CLOCK_WAS_SET:
+                ahead = time.time() - time.monotonic()
+                compared = dict.fromkeys(self._clients, -_COMPARE_SECONDS)
+            due = [name for name, at in compared.items() if time.monotonic() - at >= _COMPARE_SECONDS]
+            done = await asyncio.gather(*(self.compare_clocks(name) for name in due))
+            compared |= {name: time.monotonic() for name, measured in zip(due, done, strict=True) if measured}
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def compare_clocks(self, name: str) -> bool:
+        """Compare clocks with one server if it was asked since the last time; say whether that was done."""
+        client, own = self._clients[name], self._own[name]
+        if not (client.asked or own.asked):
+            return False
+        own.asked = False
+        try:
+            await client.compare_clocks()
+        except Unavailable:
+            return False  # queries tell of it; once more when the next one was asked
+        return True
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await asyncio.gather(*(client.close() for client in (*self._clients.values(), *self._own.values())))
+
+
+def _client(
+    name: str, server: PrometheusServer, connections: int, skew: Skew, make: Callable[..., PrometheusClient]
+) -> PrometheusClient:
+    return make(
+        server.url,
+        label=name,
+        timeout=server.timeout,
+        connections=connections,
+        auth=auth_of(server),
+        tls=server.tls,
+        tenant=server.tenant,
+        parameters=server.parameters,
+        skew=skew,
+    )
+
+
+def _of(known: dict[str, _T], name: str) -> _T:
+    try:
+        return known[name]
+    except KeyError:
+        raise Unavailable(f"the operator's settings have no Prometheus named {name}") from None

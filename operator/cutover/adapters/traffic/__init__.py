@@ -1,0 +1,1 @@
+"""Providers that split requests between the legs."""

@@ -1,0 +1,319 @@
+"""MigrationPlan: what people write, and the rules between spec and status."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from cutover.api.model import Duration, Model, ShortName, Time
+from cutover.api.rules import Rule, cel_seconds, matching, once, within
+from cutover.api.v1alpha1.gates import Gates
+from cutover.api.v1alpha1.status import MigrationPlanStatus
+from cutover.api.v1alpha1.traffic import EksLeg, HerokuLeg, Traffic
+
+KIND = "MigrationPlan"
+PLURAL = "migrationplans"
+
+
+class Approval(StrEnum):
+    """Whether moving to a step's weight needs a person."""
+
+    AUTOMATIC = "Automatic"
+    MANUAL = "Manual"
+
+
+class OnTimeout(StrEnum):
+    """What happens when a step has not passed within its timeout."""
+
+    HOLD = "Hold"
+    ROLL_BACK = "RollBack"
+
+
+class Step(Model):
+    """A target weight with its hold."""
+
+    RULES = (
+        Rule(
+            "timeout: must not be shorter than hold, or the step could never pass; write a longer timeout, or leave it out",
+            f"!has(self.timeout) || {cel_seconds('self.timeout')} >= {cel_seconds('self.hold')}",
+            lambda self: self.timeout is None or self.timeout >= self.hold,
+            at=".timeout",
+        ),
+    )
+
+    weight: int = Field(ge=1, le=100, description="Percent of requests sent to EKS during the step.")
+    hold: Annotated[Duration, within("0s", "90d")] = Field(
+        default=timedelta(minutes=10), description="Least time at this weight."
+    )
+    approval: Approval = Field(
+        default=Approval.AUTOMATIC, description="Manual: a person lets the plan enter this step."
+    )
+    timeout: Annotated[Duration, within("1s", "90d", "6h or 1d12h")] | None = Field(
+        default=None, description="Longest time at this weight before onTimeout applies."
+    )
+    on_timeout: OnTimeout = Field(
+        default=OnTimeout.HOLD, description="What happens when the step has not passed within its timeout."
+    )
+
+
+DEFAULT_STEPS = tuple(Step(weight=weight) for weight in (10, 25, 50, 100))
+
+
+class Baseline(Model):
+    """Heroku's own record, taken before anything moves."""
+
+    window: Annotated[Duration, within("1s", "90d", "14d")] = Field(
+        default=timedelta(days=14), description="How far the record must reach back."
+    )
+    min_coverage: float = Field(
+        default=0.95, gt=0.0, le=1.0, description="Least part of the window for which there must be data."
+    )
+    backtest: bool = Field(
+        default=False,
+        description="Replay the gates on Heroku's own traffic before the first step, and show the result.",
+    )
+
+
+class Weekday(StrEnum):
+    """Day of the week."""
+
+    MON = "Mon"
+    TUE = "Tue"
+    WED = "Wed"
+    THU = "Thu"
+    FRI = "Fri"
+    SAT = "Sat"
+    SUN = "Sun"
+
+
+ClockTime = Annotated[
+    str,
+    Field(min_length=5, max_length=5),
+    matching(r"^([01][0-9]|2[0-3]):[0-5][0-9]$", 'write hours and minutes as "HH:MM" in quotes, such as "09:00"'),
+]
+
+
+class Window(Model):
+    """Hours in which weight may rise."""
+
+    RULES = (
+        Rule(
+            'to: must be after from; write a window that passes midnight as two: to "23:59", and from "00:00" on the next day',
+            "self.from < self.to",
+            lambda self: self.from_ < self.to,
+            at=".to",
+        ),
+    )
+
+    days: tuple[Weekday, ...] = Field(min_length=1, max_length=7, description="Days of the week, from Mon to Sun.")
+    from_: ClockTime = Field(alias="from", description="Start of the window in the schedule's time zone, as HH:MM.")
+    to: ClockTime = Field(description="End of the window on the same day, as HH:MM.")
+
+
+class Freeze(Model):
+    """A span of time in which weight must not rise."""
+
+    RULES = (
+        Rule(
+            "to: must be after from; write the end of the freeze, such as 2027-01-04T08:00:00Z",
+            "self.from < self.to",  # both are timestamps in CEL, by their format
+            lambda self: self.from_ < self.to,
+            at=".to",
+        ),
+    )
+
+    from_: Time = Field(alias="from", description="Start of the freeze, with its zone: 2026-12-20T00:00:00Z.")
+    to: Time = Field(description="End of the freeze, with its zone.")
+    reason: str = Field(min_length=1, max_length=256, description="Why, for people.")
+
+
+class Schedule(Model):
+    """When weight may rise. Rollbacks ignore it."""
+
+    time_zone: Annotated[
+        str,
+        Field(min_length=1, max_length=64),
+        # Which zones exist is beyond the API server; the operator reports one that it does not know.
+        matching(
+            r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$", "write an IANA time zone, such as Europe/Paris or UTC"
+        ),
+    ] = Field(default="UTC", description="IANA name, such as Europe/Paris.")
+    windows: tuple[Window, ...] = Field(
+        default=(), max_length=16, description="Hours in which weight may rise; at any time if there are none."
+    )
+    freezes: tuple[Freeze, ...] = Field(
+        default=(), max_length=32, description="Spans of time in which weight must not rise."
+    )
+
+
+class SkippedCheck(Model):
+    """A preflight check that the team takes upon itself."""
+
+    check: ShortName = Field(description="Name of the check, such as cpu-throttling.")
+    reason: str = Field(min_length=1, max_length=256, description="Why it may be left out, for people.")
+
+
+class PreflightSpec(Model):
+    """Which preflight checks are left out, and why."""
+
+    skip: Annotated[tuple[SkippedCheck, ...], once("skip: write each check once", key="check")] = Field(
+        default=(), max_length=32, description="Checks that are left out."
+    )
+
+
+class OnBreach(StrEnum):
+    """What evidence of harm leads to."""
+
+    ROLL_BACK = "RollBack"
+    HOLD = "Hold"
+
+
+class OnDelete(StrEnum):
+    """Where traffic rests when the plan is deleted."""
+
+    HEROKU = "Heroku"
+    EKS = "EKS"
+    LEAVE = "Leave"
+
+
+Steps = Annotated[
+    tuple[Step, ...],
+    Rule(
+        "steps: weights must rise from step to step; write them in order, such as 10, 25, 50, 100",
+        "self.map(step, step.weight).isSorted() && self.all(a, self.exists_one(b, a.weight == b.weight))",
+        lambda steps: all(a.weight < b.weight for a, b in pairwise(steps)),
+    ),
+    Rule(
+        "steps: the last weight must be 100, or the migration would never be done; write a last step {weight: 100}, held"
+        " back by ceiling or approval: Manual if need be",
+        "size(self) == 0 || self[size(self) - 1].weight == 100",
+        lambda steps: not steps or steps[-1].weight == 100,
+    ),
+]
+
+
+class MigrationPlanSpec(Model):
+    """One service's migration."""
+
+    RULES = (
+        Rule(
+            "heroku.hostname: must not be one of traffic.istio.hosts, as its requests would come back to the gateway; write"
+            " the app's *.herokuapp.com name",
+            "!(self.heroku.hostname in self.traffic.istio.hosts)",
+            lambda self: self.heroku.hostname not in self.traffic.istio.hosts,
+            at=".heroku.hostname",
+        ),
+    )
+
+    heroku: HerokuLeg
+    eks: EksLeg
+    traffic: Traffic
+    steps: Steps = Field(
+        default=DEFAULT_STEPS,
+        min_length=1,
+        max_length=20,
+        description="Target weights in rising order, the last of them 100; by default 10, 25, 50 and 100, each held 10m.",
+    )
+    soak: Annotated[Duration, within("0s", "90d", "24h or 7d")] = Field(
+        default=timedelta(hours=24), description="Last hold at 100 %, with the way back open."
+    )
+    ceiling: int = Field(default=100, ge=0, le=100, description="Weight that is never exceeded.")
+    gates: Gates = Gates()
+    baseline: Baseline = Baseline()
+    schedule: Schedule | None = Field(default=None, description="When weight may rise. Rollbacks ignore it.")
+    preflight: PreflightSpec = PreflightSpec()
+    on_breach: OnBreach = Field(
+        default=OnBreach.ROLL_BACK,
+        description="What evidence of harm leads to: RollBack, or Hold where there is no way back for the data.",
+    )
+    on_delete: OnDelete = Field(
+        default=OnDelete.HEROKU, description="Where traffic rests when the plan is deleted; Leave touches nothing."
+    )
+    suspend: bool = Field(default=False, description="Hold the weight where it is. Rollbacks ignore it.")
+    attempt: Annotated[
+        int,
+        Rule("must not fall; leave it as it is, or raise it to try again after a rollback", "self >= oldSelf"),
+    ] = Field(default=1, ge=1, le=10_000, description="Raise it to try again after a rollback.")
+
+
+# -------------------------------------------------------------------------------------------------------------- status
+
+
+_EKS_HAS_NOTHING = (
+    "!has(self.status) || (!has(self.status.weight) || self.status.weight == 0)"
+    " && (!has(self.status.phase) || self.status.phase != 'RollingBack')"
+)
+
+
+def _kept(path: str) -> Rule:
+    """Return the rule that a field keeps its value while EKS has traffic.
+
+    It stands at the root because the status is visible from there only. An update of the spec cannot change the
+    status: what the rule sees is what the operator wrote.
+    """
+    return Rule(
+        f"{path}: must not change while EKS has traffic; put it back and change it when the plan is at weight 0, or, with"
+        " all traffic on EKS for good, delete the plan (onDelete: EKS) and write a new one",
+        f"self.spec.{path} == oldSelf.spec.{path} || {_EKS_HAS_NOTHING}",
+        at=f".spec.{path}",
+    )
+
+
+def _none_added(name: str) -> Rule:
+    """Return the rule that a list of ``traffic.istio`` does not grow once the operator routes the hosts.
+
+    Preflight asks whether a host is free on a gateway, and it is over by then.
+    """
+    path = f"spec.traffic.istio.{name}"
+    return Rule(
+        f"traffic.istio.{name}: none may be added once the operator routes the hosts, as only preflight asks whether it is"
+        " free; put it back, or delete the plan and write a new one",
+        f"self.{path}.all(one, one in oldSelf.{path}) || !has(self.status) || !has(self.status.weight)",
+        at=f".{path}",
+    )
+
+
+def _same(name: str) -> str:
+    """Return the CEL expression that a field of ``traffic.istio``, which may be left out, keeps its value."""
+    new, old = f"self.spec.traffic.istio.{name}", f"oldSelf.spec.traffic.istio.{name}"
+    return f"has({new}) == has({old}) && (!has({new}) || {new} == {old})"
+
+
+class MigrationPlan(Model):
+    """Moves one service's traffic from Heroku to EKS: in steps, on evidence, with the way back open."""
+
+    RULES = (
+        Rule(
+            "metadata.name: at most 63 characters, because it is the value of a label; write a shorter one",
+            "size(self.metadata.name) <= 63",
+            lambda plan: len(plan.metadata.get("name", "")) <= 63,
+        ),
+        *(
+            _kept(path)
+            for path in (
+                "heroku.app",
+                "heroku.hostname",
+                "eks.service",
+                "traffic.istio.hosts",
+                "traffic.istio.gateways",
+            )
+        ),
+        _none_added("hosts"),
+        _none_added("gateways"),
+        Rule(
+            "traffic.istio.ownership: neither it nor virtualServiceRef must change once the operator routes the host, or"
+            " two VirtualServices would; put it back, or delete the plan and write a new one",
+            f"({_same('ownership')} && {_same('virtualServiceRef')}) || !has(self.status) || !has(self.status.weight)",
+            at=".spec.traffic.istio.ownership",
+        ),
+    )
+
+    api_version: Literal["cutover.dev/v1alpha1"]
+    kind: Literal["MigrationPlan"]
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    spec: MigrationPlanSpec
+    status: MigrationPlanStatus = MigrationPlanStatus()

@@ -1,0 +1,232 @@
+"""What the operator answers in a plan's status."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, PlainSerializer
+
+from cutover.api.model import Model, Time
+from cutover.api.v1alpha1.gates import Mode
+
+#: Decisions kept in ``status.ledger``; the oldest go first.
+LEDGER_LENGTH = 30
+
+
+class Phase(StrEnum):
+    """Where a plan is."""
+
+    PENDING = "Pending"
+    PREFLIGHT = "Preflight"
+    BASELINE = "Baseline"
+    SHIFTING = "Shifting"
+    SOAKING = "Soaking"
+    COMPLETED = "Completed"
+    ROLLING_BACK = "RollingBack"
+    ROLLED_BACK = "RolledBack"
+
+
+def _round_share(value: float) -> float:
+    return round(value, 1)  # more digits are noise, and make a ragged column
+
+
+class Share(Model):
+    """Percent of requests seen on the EKS leg at the gateway."""
+
+    observed: Annotated[float, PlainSerializer(_round_share, return_type=float, when_used="json")] = Field(
+        description="Percent, 0 to 100, to a tenth."
+    )
+    at: Time = Field(description="When it was observed.")
+
+
+class GateStatus(Model):
+    """What a gate says, and on what numbers."""
+
+    name: str = Field(description="Name of the SLO.")
+    kind: str = Field(default="Comparative", description="Comparative, Ratio or Bound.")
+    mode: Mode = Field(default=Mode.ENFORCE, description="Observe: shown only.")
+    verdict: str = Field(
+        description="Pass, Fail, Undecided, InsufficientTraffic, NoData, QueryError or Ambiguous; only Fail rolls back."
+    )
+    evidence: str = Field(default="", description="One sentence with the numbers.")
+    limits: str = Field(default="", description="What is tolerated, and what lets the next step begin.")
+    heroku: str = Field(default="", description="Heroku's number, for people.")
+    eks: str = Field(default="", description="EKS' number, for people.")
+    samples: int = Field(default=0, description="Requests of both legs that were judged in this step.")
+    queries: tuple[str, ...] = Field(default=(), description="What Prometheus is asked, to look at it yourself.")
+
+
+class EvidenceStatus(Model):
+    """What all gates that decide say together."""
+
+    harm: float = Field(description="Evidence of harm.")
+    harm_limit: float = Field(description="Evidence of harm that rolls back.")
+    safety: float = Field(description="Evidence of safety of the gate that has least.")
+    safety_limit: float = Field(description="Evidence of safety that the next step needs.")
+
+
+class CheckStatus(Model):
+    """One preflight check."""
+
+    check: str = Field(description="Name of the check.")
+    status: str = Field(description="Passed, Failed, Unknown or Skipped.")
+    message: str = ""
+
+
+class BoundBaseline(Model):
+    """What a bound's query gave before anything moved."""
+
+    gate: str = Field(description="Name of the SLO.")
+    value: float = Field(description="95th percentile of the last day.")
+    about: str = Field(default="", description="Which query gave it, in short.")
+
+
+class BacktestStep(Model):
+    """What a replay predicts for one step."""
+
+    weight: int = Field(description="Percent of requests to EKS.")
+    requests: int = Field(description="EKS requests that prove it safe, the median.")
+    seconds: int = Field(description="Time at the weight, the median.")
+    slowest_seconds: int = Field(description="What 9 of 10 stay below.")
+
+
+class BacktestStatus(Model):
+    """What the gates would have done with Heroku compared with itself."""
+
+    runs: int = Field(description="Cutovers that were replayed.")
+    false_rollbacks: int = Field(description="Those that were rolled back, though there was nothing to find.")
+    stuck: int = Field(description="Those that did not get to the end of the record.")
+    seconds: int | None = Field(default=None, description="Time for the whole cutover without the soak, the median.")
+    steps: tuple[BacktestStep, ...] = Field(default=(), description="Each step.")
+    message: str = Field(default="", description="The same in a sentence, or why there is none.")
+
+
+class BaselineStatus(Model):
+    """What was recorded of Heroku before anything moved."""
+
+    since: Time
+    requests: int = 0
+    slow_ms: float | None = None
+    very_slow_ms: float | None = None
+    bounds: tuple[BoundBaseline, ...] = Field(default=(), description="What the bounds' queries gave.")
+    backtest: BacktestStatus | None = Field(default=None, description="What a replay of the gates predicts.")
+
+
+class LedgerEntry(Model):
+    """One decision with its numbers."""
+
+    at: Time
+    attempt: int
+    decision: str
+    from_weight: int
+    to_weight: int
+    reason: str
+    message: str = ""
+    gates: tuple[str, ...] = ()
+    queries: tuple[str, ...] = Field(default=(), description="What Prometheus was asked by the team's own gates.")
+
+
+class CustomSloEvidence(Model):
+    """What a restarted operator needs to go on judging one of the team's own ratios."""
+
+    gate: str = Field(description="Name of the SLO.")
+    about: str = Field(default="", description="What it is evidence of, in short: queries and limits.")
+    consumed_until: float = Field(description="Unix seconds; end of the last judged block.")
+    gaps: int = Field(default=0, description="Blocks in a row, up to the last one, that could not be judged.")
+    evidence: str = Field(default="", description="The judge's state, as JSON for itself.")
+
+
+class ResolvedTemplate(Model):
+    """A template as it was when the step began: it stays in force until the next."""
+
+    gate: str = Field(description="Name of the SLO.")
+    template: str = Field(description="Kind and name, as ClusterGateTemplate/cpu-throttling.")
+    generation: int = Field(description="The template's generation.")
+    definition: str = Field(description="The gate that came of it, as JSON for the operator itself.")
+
+
+class ApprovedStep(Model):
+    """A step that may begin because the ceiling that held it back was raised."""
+
+    weight: int = Field(description="Percent of the step.")
+    by: str = Field(description="From what to what the ceiling was raised, and who did it.")
+
+
+class Checkpoint(Model):
+    """What a restarted operator needs to go on judging where it was."""
+
+    at: float = Field(default=0.0, description="Unix seconds of this checkpoint.")
+    weight_since: float = Field(description="Unix seconds at which the current weight was decided.")
+    previous_weight: int = Field(
+        default=0, ge=0, le=100, description="Weight before that; seeing the new one means telling them apart."
+    )
+    share_pool: tuple[float, float] = Field(
+        default=(0.0, 0.0), description="Requests to EKS and to both legs, pooled until the weight is seen."
+    )
+    live_at: float | None = Field(
+        default=None, description="Unix seconds; when a probe first saw the current route at the gateway."
+    )
+    observed_at: float | None = Field(
+        default=None, description="Unix seconds; when the weight was seen at the gateway."
+    )
+    next_weight: int = Field(default=0, description="Next step's weight, which the evidence of safety is for.")
+    consumed_until: float = Field(default=0.0, description="Unix seconds; end of the last judged block.")
+    gaps: int = Field(default=0, description="Blocks in a row, up to the last one, that could not be judged.")
+    evidence: str = Field(default="", description="The judge's state, as JSON for itself: people read the gates.")
+    own: tuple[CustomSloEvidence, ...] = Field(default=(), description="The same for each ratio of the team's own.")
+
+
+class Condition(Model):
+    """A standard Kubernetes condition."""
+
+    type: str
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str = ""
+    last_transition_time: Time
+    observed_generation: int
+
+
+class MigrationPlanStatus(Model):
+    """What the operator is doing, why, and on what numbers."""
+
+    observed_generation: int = Field(default=-1, description="Generation of the spec that this status is about.")
+    phase: Phase = Field(default=Phase.PENDING, description="Where the plan is.")
+    attempt: int = Field(default=0, description="The spec's attempt that this status is about.")
+    step: str = Field(default="", description="Current step of all steps, such as 2/4.")
+    weight: int | None = Field(
+        default=None, ge=0, le=100, description="Desired percent of requests to EKS; unset before takeover."
+    )
+    share: Share | None = Field(default=None, description="Percent of requests seen on the EKS leg at the gateway.")
+    since: Time | None = Field(default=None, description="Start of the current phase or step.")
+    reason: str = Field(default="", description="Why it is there, in one word.")
+    message: str = Field(default="", description="Why it is there, in one sentence with the numbers.")
+    gate: str = Field(default="", description="Short summary of the gates for the table.")
+    gates: tuple[GateStatus, ...] = Field(default=(), description="What each gate says.")
+    evidence: EvidenceStatus | None = Field(default=None, description="What the gates that decide say together.")
+    templates: tuple[ResolvedTemplate, ...] = Field(default=(), description="Templates of gates that are in force.")
+    preflight: tuple[CheckStatus, ...] = Field(default=(), description="What each preflight check says.")
+    baseline: BaselineStatus | None = Field(
+        default=None, description="What was recorded of Heroku before the first step."
+    )
+    ledger: tuple[LedgerEntry, ...] = Field(default=(), description="The last decisions, oldest first.")
+    notified: dict[str, str] | None = Field(
+        default=None, description="The last decision that each receiver of notifications was told."
+    )
+    checkpoint: Checkpoint | None = Field(default=None, description="For the operator itself, after a restart.")
+    guards: dict[str, str] | None = Field(
+        default=None,
+        description="What the spec said when it was last looked at: what of it is edited is in the ledger.",
+    )
+    approved: ApprovedStep | None = Field(
+        default=None, description="Step that was approved by raising the ceiling, in this attempt."
+    )
+    void: dict[str, str] | None = Field(
+        default=None, description="Annotations that count no more, as they were given before the weight was lowered."
+    )
+    conditions: tuple[Condition, ...] = Field(
+        default=(),
+        description="Ready, Reconciling, Stalled, Progressing, Held, Completed and RolledBack.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )

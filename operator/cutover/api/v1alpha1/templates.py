@@ -1,0 +1,236 @@
+"""Templates of gates: with parameters, shared by many plans; see docs/gate-library.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from cutover.api.model import Model
+from cutover.api.rules import DURATION_PATTERN, Rule, matching, once
+from cutover.api.v1alpha1.gates import BAD_OR_GOOD, ParameterName, Query
+
+#: What every query may ask for; parameters must have other names.
+BUILT_IN_NAMES = ("leg", "service", "namespace", "workload", "app", "plan")
+
+#: Plural names of both kinds in the API.
+GATE_TEMPLATES, CLUSTER_GATE_TEMPLATES = "gatetemplates", "clustergatetemplates"
+
+NUMBER_PATTERN = r"^-?([0-9]+(\.[0-9]+)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
+_PLACEHOLDER = r"\{\{ *[a-z][A-Za-z0-9]* *\}\}"
+
+
+def _or_placeholder(pattern: str) -> str:
+    return f"^({_PLACEHOLDER}|{pattern.removeprefix('^').removesuffix('$')})$"
+
+
+#: A number or a duration as text, or one placeholder for it.
+NumberText = Annotated[
+    str,
+    Field(min_length=1, max_length=80),
+    matching(
+        _or_placeholder(NUMBER_PATTERN), 'write a number in quotes, such as "0.25", or one placeholder: "{{ max }}"'
+    ),
+]
+DurationText = Annotated[
+    str,
+    Field(min_length=1, max_length=80),
+    matching(_or_placeholder(DURATION_PATTERN), 'write a duration, such as 2m, or one placeholder: "{{ for }}"'),
+]
+
+
+class ToleranceTemplate(Model):
+    """EKS may be as bad as ``ratio`` times Heroku plus ``margin``."""
+
+    ratio: NumberText = Field(description="Factor on Heroku's own fraction.")
+    margin: NumberText = Field(description="A fraction of events: 0.001 is 0.1 %.")
+
+
+class RatioTemplate(Model):
+    """A fraction of events that go wrong on each leg; as in a plan, with numbers as texts."""
+
+    RULES = (BAD_OR_GOOD,)
+
+    bad: Query | None = Field(
+        default=None, description="Counter of the leg's events that went wrong, with {{ leg }} in it."
+    )
+    good: Query | None = Field(default=None, description="Counter of those that went well, instead of bad.")
+    total: Query = Field(description="Counter of all the leg's events, with {{ leg }} in it.")
+    tolerate: ToleranceTemplate | None = Field(
+        default=None, description="Evidence that EKS is worse than this is harm."
+    )
+    advance: ToleranceTemplate | None = Field(
+        default=None, description="Evidence that EKS is no worse than this lets the weight rise."
+    )
+    scrape_interval: DurationText | None = Field(
+        default=None, description="How often Prometheus scrapes these counters."
+    )
+
+
+class BoundTemplate(Model):
+    """A value that must stay inside a bound; as in a plan, with numbers as texts."""
+
+    RULES = (
+        Rule(
+            'one of max, min and timesBaseline must be set; write the largest value that is tolerated, such as max: "0.25"',
+            "has(self.max) || has(self.min) || has(self.timesBaseline)",
+            lambda self: (self.max, self.min, self.times_baseline) != (None, None, None),
+        ),
+    )
+
+    query: Query = Field(description="PromQL whose answer is one value.")
+    max: NumberText | None = Field(default=None, description="Largest value that is tolerated.")
+    min: NumberText | None = Field(default=None, description="Smallest value that is tolerated.")
+    times_baseline: NumberText | None = Field(
+        default=None, description="Tolerated is so many times what the query gave before anything moved."
+    )
+    for_: DurationText | None = Field(
+        alias="for", default=None, description="For how long without a break it must be outside to fail."
+    )
+    scrape_interval: DurationText | None = Field(
+        default=None, description="How often Prometheus scrapes what the query reads."
+    )
+
+
+class ParameterType(StrEnum):
+    """What a parameter's value must look like."""
+
+    STRING = "String"
+    NUMBER = "Number"
+    DURATION = "Duration"
+
+
+_NUMBER_TEXT = matching(NUMBER_PATTERN, "")
+_DURATION_TEXT = matching(DURATION_PATTERN, "")
+
+
+def _fits(rule: Rule, value: str) -> bool:
+    return rule.holds is not None and bool(value) and rule.holds(value)
+
+
+def fits(kind: ParameterType, value: str) -> bool:
+    """Return whether a text is a value of the type."""
+    match kind:
+        case ParameterType.STRING:
+            return True
+        case ParameterType.NUMBER:
+            return _fits(_NUMBER_TEXT, value)
+        case ParameterType.DURATION:
+            return _fits(_DURATION_TEXT, value)
+
+
+class ParameterSpec(Model):
+    """A value that a plan fills in."""
+
+    RULES = (
+        Rule(
+            'default: must be of the parameter\'s type; write a number in quotes, such as "0.25", for Number, and a duration'
+            " such as 2m for Duration",
+            "!has(self.default) || self.type == 'String'"
+            f" || (self.type == 'Number' && {_NUMBER_TEXT.cel.replace('self', 'self.default', 1)})"
+            f" || (self.type == 'Duration' && {_DURATION_TEXT.cel.replace('self', 'self.default', 1)}"
+            " && size(self.default) > 0)",
+            lambda self: self.default is None or fits(self.type, self.default),
+            at=".default",
+        ),
+    )
+
+    name: ParameterName = Field(description="Name of the placeholder.")
+    type: ParameterType = Field(
+        default=ParameterType.STRING,
+        description="String: for the value of a label. Number and Duration: also for the rest of a query, and for limits.",
+    )
+    default: str | None = Field(
+        default=None, max_length=256, description="Value where a plan gives none; needed if unset."
+    )
+    description: str = Field(default="", max_length=512, description="What it is, for people.")
+
+
+class GateTemplateSpec(Model):
+    """A gate with parameters."""
+
+    RULES = (
+        Rule(
+            "exactly one of ratio and bound must be set; write the one that this template is",
+            "has(self.ratio) != has(self.bound)",
+            lambda self: (self.ratio is None) != (self.bound is None),
+        ),
+    )
+
+    description: str = Field(
+        min_length=1, max_length=1024, description="What it finds, and why nothing else shows it."
+    )
+    runbook: str = Field(default="", max_length=2048, description="What to do when it fires.")
+    parameters: Annotated[
+        tuple[ParameterSpec, ...],
+        once("parameters: each name may come once; write another name", key="name"),
+        Rule(
+            f"parameters: {', '.join(BUILT_IN_NAMES)} are there anyway; write another name",
+            f"!self.exists(parameter, parameter.name in [{', '.join(repr(name) for name in BUILT_IN_NAMES)}])",
+            lambda parameters: not any(parameter.name in BUILT_IN_NAMES for parameter in parameters),
+        ),
+    ] = Field(default=(), max_length=16, description="What a plan may fill in.")
+    ratio: RatioTemplate | None = Field(default=None, description="Compare the legs by counters.")
+    bound: BoundTemplate | None = Field(default=None, description="Keep a value inside a bound.")
+
+
+class GateTemplate(Model):
+    """A gate with parameters, for the plans of its namespace."""
+
+    api_version: Literal["cutover.dev/v1alpha1"]
+    kind: Literal["GateTemplate"]
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    spec: GateTemplateSpec
+
+
+class ClusterGateTemplate(Model):
+    """A gate with parameters, for the plans of all namespaces."""
+
+    api_version: Literal["cutover.dev/v1alpha1"]
+    kind: Literal["ClusterGateTemplate"]
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    spec: GateTemplateSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A template of either kind, as the API server has it.
+
+    Parameters
+    ----------
+    generation
+        Of the object; 0 where it has none.
+    spec
+        What it says.
+    """
+
+    generation: int
+    spec: GateTemplateSpec
+
+
+def from_object(body: Mapping[str, Any]) -> Template | str:
+    """Read a template as it comes from a watch or a list, with or without its kind.
+
+    Returns
+    -------
+    Template or str
+        The template, or why it cannot be used, in words for people.
+    """
+    try:
+        spec = GateTemplateSpec.from_wire(body.get("spec") or {})
+    except ValidationError as error:
+        return f"it is not valid: {reasons(error)}"
+    return Template(int((body.get("metadata") or {}).get("generation") or 0), spec)
+
+
+def reasons(error: ValidationError) -> str:
+    """Return what is wrong, each with its field, without the values."""
+    found = []
+    for one in error.errors(include_url=False, include_input=False, include_context=False):
+        field = ".".join(str(part) for part in one["loc"])
+        message = one["msg"].removeprefix("Value error, ")
+        found.append(f"{field}: {message}" if field else message)
+    return "; ".join(found)

@@ -1,1 +1,0 @@
-"""Decisions as pure functions: no I/O, no clock, no Kopf."""

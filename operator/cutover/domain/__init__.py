@@ -1,0 +1,1 @@
+"""Decisions and what they need: no I/O, no clock, no Kopf."""

@@ -1,0 +1,1 @@
+"""Replays of a plan on recorded traffic."""

@@ -1,0 +1,1 @@
+"""What was recorded of Heroku before anything moved."""

@@ -1,0 +1,67 @@
+"""What a plan asks for that cannot be done, and what this version does not do yet. Nothing is silently ignored."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cutover.api.v1alpha1 import MigrationPlanSpec, Mode, RatioSlo
+from cutover.domain.preflight.target import CHECKS
+from cutover.domain.slo.custom import CustomSlo
+
+
+def problems(spec: MigrationPlanSpec, own: Iterable[CustomSlo], sources: Sequence[str]) -> tuple[str, ...]:
+    """Return what keeps the plan from starting, each as ``field: what to do``.
+
+    Parameters
+    ----------
+    spec
+        The plan's.
+    own
+        Its own gates, templates resolved.
+    sources
+        Names of the Prometheus servers that plans of its namespace may choose.
+    """
+    found = []
+    chosen = spec.gates.prometheus
+    if chosen is not None and chosen not in sources:
+        may = f"may choose {', '.join(sources)}" if sources else "may choose none but the default"
+        found.append(
+            f"gates.prometheus: plans of this namespace {may}; leave it out, or have {chosen!r} allowed in the operator's"
+            " settings"
+        )
+    if not any(slo.mode is Mode.ENFORCE and (slo.errors or slo.latency) for slo in spec.gates.slos) and not any(
+        gate.enforced and isinstance(gate.slo, RatioSlo) for gate in own
+    ):
+        found.append(
+            "gates.slos: no gate that compares the legs decides, and only such evidence moves weight; add errors: {} or"
+            " set mode: Enforce"
+        )
+    found += [
+        f"gates.slos: more than one {kind} gate; keep one"
+        for kind in ("errors", "latency")
+        if sum(getattr(slo, kind) is not None for slo in spec.gates.slos) > 1
+    ]
+    if spec.schedule is not None:
+        try:
+            ZoneInfo(spec.schedule.time_zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):  # "Europe" is a directory
+            found.append(
+                f"schedule.timeZone: {spec.schedule.time_zone!r} is not a known time zone; use an IANA name such as "
+                "Europe/Paris"
+            )
+    return tuple(found)
+
+
+def not_yet_supported(spec: MigrationPlanSpec) -> tuple[str, ...]:
+    """Return fields that are accepted but do not act in this version, each with what that means."""
+    found = ["baseline: only the traffic seen since the takeover is used, neither its window nor its minCoverage"]
+    if spec.heroku.api_key_secret_ref is not None:
+        found.append("heroku.apiKeySecretRef: Heroku's Platform API is not asked")
+    found += [
+        f"preflight.skip: there is no check {name!r} in this version"
+        for name, _ in Counter(skip.check for skip in spec.preflight.skip).items()
+        if name not in CHECKS
+    ]
+    return tuple(found)

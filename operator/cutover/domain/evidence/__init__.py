@@ -1,0 +1,1 @@
+"""From counts of both legs to worse, not worse, or cannot tell yet."""

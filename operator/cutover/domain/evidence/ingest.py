@@ -1,0 +1,119 @@
+"""From new blocks to evidence: which blocks count, and for what."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import lru_cache
+
+from pydantic_core import from_json, to_json
+
+from cutover.api.v1alpha1 import Checkpoint, Share
+from cutover.domain.evidence import judge as gate
+from cutover.domain.evidence.blocks import Block
+from cutover.domain.evidence.judge import Evidence, GateRules
+from cutover.domain.evidence.share import Pool, eks_silent, fits, pool
+from cutover.domain.observation import Probe
+
+#: Blocks in a row that cannot be judged until people are told.
+GAPS_UNTIL_NO_DATA = 3
+
+
+def ingest(
+    checkpoint: Checkpoint,
+    blocks: tuple[Block, ...],
+    *,
+    rules: GateRules,
+    weight: int,
+    next_weight: int,
+    probe: Probe | None,
+    revision: str,
+) -> Checkpoint:
+    """Consume blocks: first to see the weight at the gateway, from then on as evidence.
+
+    A block counts only if it lies wholly after the change of weight (for the share) or after the share was observed
+    (as evidence), so that no judgement mixes two steps. A leg that answers nothing from the first request on never
+    shows a share; where the gateway is known to have the route, its silence is observation enough. Nor is a share
+    believed while the gateway says that it has another route.
+    """
+    evidence = load_evidence(checkpoint)
+    if next_weight > checkpoint.next_weight > 0:
+        # The steps were edited: what was safe enough for a small step need not be for a bigger one.
+        evidence = gate.begin_step(evidence)
+    live_at, elsewhere = checkpoint.live_at, False
+    if probe is not None and probe.at >= checkpoint.weight_since:
+        if live_at is None and probe.revision == revision:
+            live_at = probe.at
+        elsewhere = probe.revision not in ("", revision)
+    pooled = Pool(*checkpoint.share_pool)
+    observed_at, consumed_until, gaps = checkpoint.observed_at, checkpoint.consumed_until, checkpoint.gaps
+    for block in blocks:
+        if block.start < consumed_until:
+            continue  # a part of it was consumed already
+        consumed_until = block.end
+        gaps = 0 if block.usable else gaps + 1
+        if block.start < checkpoint.weight_since:
+            continue
+        if observed_at is None:
+            previous = checkpoint.previous_weight
+            live = live_at is not None and live_at <= block.start
+            live_before = live_at is not None and live_at <= 2 * block.start - block.end
+            pooled = pool(pooled, block, weight=weight, previous=previous, live=live_before)
+            seen = fits(pooled, weight=weight, previous=previous) or (live and eks_silent(pooled, weight=weight))
+            if seen and not elsewhere:
+                observed_at = block.end
+        elif weight == 0:
+            evidence = gate.learn(evidence, block, rules)
+        else:
+            evidence = gate.consume(
+                evidence, block, rules=rules, weight=weight, next_weight=next_weight, observed_at=observed_at
+            )
+    return checkpoint.model_copy(
+        update={
+            "live_at": live_at,
+            "observed_at": observed_at,
+            "next_weight": next_weight,
+            "consumed_until": consumed_until,
+            "gaps": gaps,
+            "share_pool": (pooled.eks, pooled.total),
+            "evidence": dump_evidence(evidence),
+        }
+    )
+
+
+def load_evidence(checkpoint: Checkpoint) -> Evidence:
+    """Read the judge's state from a checkpoint.
+
+    Evidence that cannot be read (somebody edited the status) is started anew: it has to be earned again before
+    anything moves up, and a leg that is worse shows again.
+    """
+    return load(checkpoint.evidence)
+
+
+# A pass asks three times, the next one and every scrape of the operator's metrics again.
+@lru_cache(maxsize=1024)
+def load(text: str) -> Evidence:
+    """Read the judge's state from its JSON; unreadable or empty it is that of the beginning."""
+    try:
+        return Evidence.load(from_json(text)) if text else Evidence()
+    except ValueError:
+        return Evidence()
+
+
+def dump_evidence(evidence: Evidence) -> str:
+    """Write the judge's state for a checkpoint: one line, as people have no use for it in ``kubectl describe``."""
+    return to_json(evidence.dump()).decode()
+
+
+def share(checkpoint: Checkpoint, evidence: Evidence, now: float) -> Share | None:
+    """Return the share seen since the current weight was decided."""
+    heroku, eks = evidence.total
+    judged = heroku.requests + eks.requests
+    percent = 100.0 * eks.requests / judged if judged else Pool(*checkpoint.share_pool).percent
+    if percent is None:
+        return None
+    return Share(observed=round(percent, 1), at=datetime.fromtimestamp(now, UTC))
+
+
+def ratio_text(bad: float, total: float, what: str) -> str:
+    """Write a fraction for people: ``0.12 % of 4,210``."""
+    return f"{100 * bad / total:.2f} % of {total:,.0f}" if total else f"no {what}"

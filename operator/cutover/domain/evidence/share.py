@@ -1,0 +1,85 @@
+"""Whether a new weight is to be seen at the gateway.
+
+Nothing in Istio says that a weight is live, so the requests themselves must: they have to fit the new weight, and they
+have to tell it from the one before. The second is Wald's likelihood ratio for two binomial shares, at 100 to 1, begun
+anew wherever it does not speak for the new weight (Page's CUSUM): what was seen before the change must not outweigh
+what is seen after it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from cutover.domain.evidence.blocks import Block
+
+#: Odds that the requests must give for the new weight against the one before.
+_ODDS = math.log(100.0)
+#: A share of 0 or 1 is never exact: requests in flight at the change are counted too. Small enough to tell 1 % from 0.
+_LEAST = 0.002
+#: Distance from the weight that is put up with: standard errors of the share (as of 2 % at the least), and points.
+_ERRORS, _POINTS, _LEAST_SPREAD = 4.0, 0.03, 0.02
+#: Requests that show an unchanged weight, such as the takeover at 0 %.
+LEAST_REQUESTS = 20
+#: Chance at which the silence of a leg with weight is no coincidence.
+_SILENCE = math.log(1e-4)
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Requests pooled since the weight was decided, or since they began to speak for it."""
+
+    eks: float = 0.0
+    total: float = 0.0
+
+    @property
+    def percent(self) -> float | None:
+        """The observed share in percent."""
+        return 100.0 * self.eks / self.total if self.total else None
+
+
+def pool(before: Pool, block: Block, *, weight: int, previous: int, live: bool = False) -> Pool:
+    """Add a block's requests; start over with it where those before it do not speak for the weight.
+
+    Parameters
+    ----------
+    live
+        Whether the pool so far was seen with the new weight known to be at the gateway: then the silence of EKS is no
+        sign of the previous weight, and is added up.
+    """
+    if not block.usable:
+        return before
+    silent = live and not before.eks
+    kept = before if silent or _speaks_for(before, weight, previous) else Pool()
+    return Pool(kept.eks + block.eks.requests, kept.total + block.requests)
+
+
+def fits(pooled: Pool, *, weight: int, previous: int) -> bool:
+    """Tell whether the requests fit the weight and, where it changed, could not come from the previous one."""
+    if not _near(pooled, weight):
+        return False
+    if previous == weight:
+        return pooled.total >= LEAST_REQUESTS
+    return _log_odds(pooled, weight, previous) >= _ODDS
+
+
+def eks_silent(pooled: Pool, *, weight: int) -> bool:
+    """Tell whether so many requests were answered without one from EKS that it cannot be chance."""
+    return 0 < weight < 100 and pooled.eks == 0 and pooled.total * math.log1p(-weight / 100) <= _SILENCE
+
+
+def _speaks_for(pooled: Pool, weight: int, previous: int) -> bool:
+    return _near(pooled, weight) and (previous == weight or _log_odds(pooled, weight, previous) > 0)
+
+
+def _near(pooled: Pool, weight: int) -> bool:
+    if not pooled.total:
+        return False
+    expected = weight / 100
+    spread = math.sqrt(max(expected * (1 - expected), _LEAST_SPREAD * (1 - _LEAST_SPREAD)) / pooled.total)
+    return abs(pooled.eks / pooled.total - expected) <= _ERRORS * spread + _POINTS
+
+
+def _log_odds(pooled: Pool, weight: int, previous: int) -> float:
+    new, old = (min(max(w / 100, _LEAST), 1 - _LEAST) for w in (weight, previous))
+    return pooled.eks * math.log(new / old) + (pooled.total - pooled.eks) * math.log((1 - new) / (1 - old))

@@ -1,0 +1,87 @@
+"""What a plan's gates mean in the judge's terms."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+
+from cutover.api.v1alpha1 import HISTOGRAM_BOUNDS_MS, MigrationPlanSpec, MigrationPlanStatus, Mode, ToleranceSpec
+from cutover.api.v1alpha1.gates import ErrorsSlo
+from cutover.domain.evidence.judge import DEFAULT_METRICS, GateRules, MetricRule, Tolerance
+
+
+def gate_rules(spec: MigrationPlanSpec) -> GateRules:
+    """Return the judge's rules for a plan.
+
+    A plan that leaves a gate out gives its part of the wager to the others, in proportion. Of two of one kind the first
+    is judged: :func:`cutover.domain.engine.support.problems` holds such a plan, but its way back has to stay open.
+    """
+    gates = spec.gates
+    errors = next((slo for slo in gates.slos if slo.errors is not None), None)
+    latency = next((slo for slo in gates.slos if slo.latency is not None), None)
+    return _gate_rules(
+        errors and errors.errors,
+        errors and errors.mode,
+        latency and latency.mode,
+        gates.false_rollback_rate,
+        gates.block.total_seconds(),
+        gates.warm_up.total_seconds(),
+    )
+
+
+# A pass asks three times, and most plans are alike.
+@lru_cache(maxsize=256)
+def _gate_rules(
+    errors: ErrorsSlo | None,
+    errors_mode: Mode | None,
+    latency_mode: Mode | None,
+    alpha: float,
+    block_seconds: float,
+    warm_up_seconds: float,
+) -> GateRules:
+    by_name = {rule.name: rule for rule in DEFAULT_METRICS}
+    chosen: list[MetricRule] = []
+    if errors is not None:
+        harm, advance = tolerance(errors.tolerate), tolerance(errors.advance)
+        enforced = errors_mode is Mode.ENFORCE
+        chosen.append(replace(by_name["errors"], harm=harm, advance=advance, enforced=enforced))
+    if latency_mode is not None:
+        chosen += [replace(by_name[name], enforced=latency_mode is Mode.ENFORCE) for name in ("slow", "verySlow")]
+    # Without any, *alive* is all that the mesh's own metrics have to say.
+    scale = sum(rule.weight for rule in DEFAULT_METRICS) / sum(rule.weight for rule in chosen) if chosen else 0.0
+    return GateRules(
+        alpha=alpha,
+        block_seconds=block_seconds,
+        warm_up_seconds=warm_up_seconds,
+        metrics=tuple(replace(rule, weight=rule.weight * scale) for rule in chosen),
+    )
+
+
+def thresholds(spec: MigrationPlanSpec, status: MigrationPlanStatus) -> tuple[float | None, float | None]:
+    """Return X1 and X2 in milliseconds: the plan's own, else the baseline's, else ``None`` (not known, or unused).
+
+    Where the plan names one of the two, the baseline's is kept on its side of it.
+    """
+    latency = next((slo.latency for slo in spec.gates.slos if slo.latency is not None), None)
+    if latency is None:
+        return None, None
+    baseline = status.baseline
+    slow = latency.slow_ms or (baseline.slow_ms if baseline else None)
+    very_slow = latency.very_slow_ms or (baseline.very_slow_ms if baseline else None)
+    if slow is not None and very_slow is not None and very_slow <= slow:
+        if latency.slow_ms is not None:
+            return slow, next((bound for bound in HISTOGRAM_BOUNDS_MS if bound > slow), None)
+        if latency.very_slow_ms is not None:
+            return next((bound for bound in reversed(HISTOGRAM_BOUNDS_MS) if bound < very_slow), None), very_slow
+    return slow, very_slow
+
+
+def thresholds_wanted(spec: MigrationPlanSpec) -> bool:
+    """Tell whether the baseline has to choose a threshold."""
+    latency = next((slo.latency for slo in spec.gates.slos if slo.latency is not None), None)
+    return latency is not None and None in (latency.slow_ms, latency.very_slow_ms)
+
+
+def tolerance(spec: ToleranceSpec) -> Tolerance:
+    """Return a plan's tolerance in the judge's terms."""
+    return Tolerance(ratio=spec.ratio, margin=spec.margin)

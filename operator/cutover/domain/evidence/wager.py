@@ -1,0 +1,390 @@
+"""What the judge remembers, and its betting maths: wagers that can only grow when a hypothesis is wrong.
+
+A *bag* holds money, split over a few strengths of belief ``psi``. Each block multiplies every part by a factor whose
+expectation is at most one while the hypothesis holds. So the total is a supermartingale, and by Ville's inequality it
+ever reaches ``1/alpha`` with a probability of at most ``alpha``, however often somebody looks.
+
+Background: game-theoretic statistics and e-processes (Ramdas, Grünwald, Vovk, Shafer 2023), safe two-sample tests
+(Turner, Ly, Grünwald 2024), Poisson counts in production (Lindon and Malek 2022).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from cutover.domain.evidence.blocks import Counts
+
+WORSE = (1.5, 3.0, 10.0, 100.0)
+"""Strengths of the bets that EKS is worse than tolerated."""
+BETTER = (0.1, 0.25, 0.5, 0.7)
+"""Strengths of the bets that EKS is within the margin of the next step."""
+DEAD = (0.02, 0.5)
+"""Strengths of the bets that a leg answers too little: nothing at all, or about a third of what it should."""
+
+STEP_MONEY, WATCH_MONEY = 0.4, 0.6
+"""All the money of a test: for the beginnings of steps, and for all other time."""
+STEP_LUMP = 0.1
+"""What a step begins with."""
+FLOW = WATCH_MONEY * 320.0
+"""Sets the flow of the watch money: it begins with 0.6/320 per interval (1/192 where all the money is for watching)."""
+
+VERSION = 3
+"""Of the stored evidence. Since 2 bags of harm hold shares of the money, since 3 a proof of safety is remembered."""
+
+Bag = tuple[float, ...]
+"""Money per strength of belief, in the order of the strengths."""
+
+TOP = 1e12
+"""Wealth beyond this proves nothing more; clipping keeps every number finite."""
+
+DUST = 1e-30
+"""Wealth below this never matters again (fresh money overtakes it), and zero is shorter to store."""
+
+
+def log_factor(psi: float, bad_b: float, bad_a: float, total_b: float, c: float, margin: float) -> float:
+    """Log of the betting factor of one block against ``p_b <= rho * p_a + margin`` (``>=`` if ``psi < 1``).
+
+    With ``v = (1 + c) / (1 + psi*c)`` it is ``bad_b*ln(psi*v) + bad_a*ln(v) - total_b*margin*(psi*v - 1)``. For
+    Poisson counts its exponential has expectation ``exp(total_b * (p_b - rho*p_a - margin) * (psi*v - 1))``, which is at
+    most 1 under the hypothesis *for every* ``p_a``: what hits both legs alike cancels.
+
+    Parameters
+    ----------
+    psi
+        Strength of belief: above 1 bets that b is worse than tolerated, below 1 that it is better. Positive.
+    bad_b, bad_a
+        Events counted on the judged leg and on its control.
+    total_b
+        Requests of the judged leg. Only used with a margin.
+    c
+        Expected ratio of the counts at the border without the margin: ``rho * total_b / total_a``. 0 without a
+        control (then pass ``bad_a = 0``).
+    margin
+        Tolerated additional events per request of the judged leg.
+
+    Returns
+    -------
+    float
+        Natural logarithm, finite for finite arguments.
+    """
+    # log1p and the closed form of psi*v - 1 stay exact where c is tiny (1 % on EKS) or huge (a nearly silent control).
+    log_v = math.log1p(c) - math.log1p(psi * c)
+    return bad_b * (math.log(psi) + log_v) + bad_a * log_v - total_b * margin * (psi - 1.0) / (1.0 + psi * c)
+
+
+def bet(
+    bag: Bag,
+    log_factors: tuple[float, ...],
+    *,
+    cap: float,
+    temper: float = 1.0,
+    top: float = TOP,
+    most_lost: float = math.inf,
+) -> Bag:
+    """Wager the bag on one block.
+
+    Parameters
+    ----------
+    bag
+        Money before the block.
+    log_factors
+        One per part of the bag, from `log_factor`.
+    cap
+        The most that one block may contribute, in nats. Lowering a factor is always fair, so the cap may depend on
+        anything, even on the block itself.
+    temper
+        Divides the logarithms first; fair for 1 and above (Jensen).
+    top
+        Each part is clipped here.
+    most_lost
+        The most that one block may take away, in nats. Raising a factor is **not** fair: with a limit this is no wager
+        any more, and may only decide whether something that was proven before still stands.
+    """
+    moved = [
+        min(top, money * math.exp(max(-most_lost, min(cap, log / temper))))
+        for money, log in zip(bag, log_factors, strict=True)
+    ]
+    return tuple([money if money >= DUST else 0.0 for money in moved])
+
+
+def add(bag: Bag, money: float) -> Bag:
+    """Spread fresh money evenly over the bag."""
+    share = money / len(bag)
+    return tuple([part + share for part in bag])
+
+
+def empty(parts: int) -> Bag:
+    """Return a bag without money."""
+    return (0.0,) * parts
+
+
+def remaining(money: float, flow: float, intervals: float) -> float:
+    """Return what remains of money that flows in ever more slowly, and never runs out, after some more intervals.
+
+    Of ``W`` at first there remains ``W*T/(t + T)`` at time ``t``. The reciprocal grows by 1/flow per interval, with
+    ``flow = W*T``, so no clock needs to be stored.
+    """
+    return money * flow / (flow + money * intervals)
+
+
+@dataclass(frozen=True, slots=True)
+class Purse:
+    """Money that is not wagered yet; it is put in over time, so that a late regression is found like an early one.
+
+    A healthy leg soon loses whatever was bet against it. So the power of the test at any moment is what was put in
+    lately. Until time ``t`` the watch money has put in ``W*t/(t + T)``: like a steady ``W/T`` in the beginning, and it
+    never runs out (a soak of a day, an approval that takes the night), at the price of ``2*ln(1 + t/T)`` nats for an
+    onset at ``t``. All that is ever put in is what the purse begins with.
+
+    Parameters
+    ----------
+    steps
+        What remains for the beginnings of steps.
+    watch
+        What remains for all other time.
+    """
+
+    steps: float = STEP_MONEY
+    watch: float = WATCH_MONEY
+
+    @property
+    def total(self) -> float:
+        """All that remains."""
+        return self.steps + self.watch
+
+    def draw(self, *, first: bool, intervals: float) -> tuple[Purse, float]:
+        """Take out what is to be wagered with the next block.
+
+        Parameters
+        ----------
+        first
+            Whether it is the first block of a step, which gets a lump on top: never more than half of what remains for
+            steps, so that any number of steps gets some.
+        intervals
+            Length of the block, in the intervals in which ``T`` is counted.
+
+        Returns
+        -------
+        tuple
+            The purse afterwards and the money.
+        """
+        lump = min(STEP_LUMP, self.steps / 2.0) if first else 0.0
+        watch = remaining(self.watch, FLOW, intervals)
+        return Purse(self.steps - lump, watch), lump + (self.watch - watch)
+
+
+_LARGEST = 1e15
+"""No number that the judge stores comes near it."""
+
+_NOTHING = Counts()
+_UNTOUCHED = Purse()
+_ALIVE_UNTOUCHED = Purse(0.0, STEP_MONEY + WATCH_MONEY)
+"""A dead leg is found with a trickle, so *alive* needs no lump at the beginning of a step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """What both legs did in one slot of the recent window. ``slow`` is not kept."""
+
+    slot: int
+    heroku: Counts
+    eks: Counts
+
+
+_NO_BAGS: Mapping[str, Bag] = MappingProxyType({})
+
+
+class Evidence(NamedTuple):
+    """Everything that the judge remembers. Immutable; treat the mappings as such.
+
+    A tuple, as each block makes a dozen of them, and a dataclass of so many fields takes seven times as long to replace.
+
+    Parameters
+    ----------
+    alive, heroku
+        Bags of the bets that EKS, or Heroku, is dead.
+    harm, safety
+        Bags per metric: of the rollback test, over the whole cutover (in shares of its money), and of the advance test,
+        in this step.
+    observed
+        Bags of the rollback test of metrics that have no say, each as if it were alone.
+    alive_purse, heroku_purse, harm_purse
+        Money not yet put in; ``harm_purse`` is shared by all metrics.
+    safety_money
+        Money of the advance test that is not yet put in, the same for each metric.
+    proven
+        Metrics whose bag of the advance test has been at its limit in this step.
+    lately
+        Counts that were judged for safety in this step (Heroku, EKS), fading with age.
+    pool
+        Thin blocks that wait to be judged together (Heroku, EKS), and their seconds.
+    reference
+        Heroku's counts while it was well: what is compared with when there is no control any more.
+    recent
+        The last minute, in slots.
+    total
+        This step's counts (Heroku, EKS), and their seconds.
+    blocks, empty, gaps
+        This step's usable blocks, those of them without any request, and the unusable ones.
+    silent_seconds, silent_expected
+        For how long Heroku has answered nothing, and what it would have answered at its weight.
+    last_end
+        End of the last block, unix seconds. Blocks that are not later are not counted again.
+    """
+
+    alive: Bag = (0.0,) * len(DEAD)
+    heroku: Bag = (0.0,) * len(DEAD)
+    harm: Mapping[str, Bag] = _NO_BAGS
+    safety: Mapping[str, Bag] = _NO_BAGS
+    observed: Mapping[str, Bag] = _NO_BAGS
+    alive_purse: Purse = _ALIVE_UNTOUCHED
+    heroku_purse: Purse = _ALIVE_UNTOUCHED
+    harm_purse: Purse = _UNTOUCHED
+    safety_money: float = 1.0
+    proven: frozenset[str] = frozenset()
+    lately: tuple[Counts, Counts] = (_NOTHING, _NOTHING)
+    pool: tuple[Counts, Counts] = (_NOTHING, _NOTHING)
+    pool_seconds: float = 0.0
+    reference: Counts = _NOTHING
+    recent: tuple[Recent, ...] = ()
+    total: tuple[Counts, Counts] = (_NOTHING, _NOTHING)
+    total_seconds: float = 0.0
+    blocks: int = 0
+    empty: int = 0
+    gaps: int = 0
+    silent_seconds: float = 0.0
+    silent_expected: float = 0.0
+    last_end: float = 0.0
+
+    @classmethod
+    def start(cls, reference: Counts | None = None) -> Evidence:
+        """Return the evidence at the start of a cutover.
+
+        Parameters
+        ----------
+        reference
+            Heroku's counts over a time when it was well, e.g. from the baseline.
+        """
+        return cls(reference=reference or Counts())
+
+    def dump(self) -> dict[str, Any]:
+        """Return plain JSON, mostly below 1 KiB. Numbers are rounded to 6 significant digits, counts to 12."""
+        data: dict[str, Any] = {
+            "v": VERSION,
+            "end": self.last_end,
+            "alive": _short(self.alive),
+            "heroku": _short(self.heroku),
+            "harm": {name: _short(bag) for name, bag in self.harm.items()},
+            "safety": {name: _short(bag) for name, bag in self.safety.items()},
+            "observed": {name: _short(bag) for name, bag in self.observed.items()},
+            "purses": [
+                *_short((self.alive_purse.steps, self.alive_purse.watch)),
+                *_short((self.heroku_purse.steps, self.heroku_purse.watch)),
+                *_short((self.harm_purse.steps, self.harm_purse.watch)),
+                *_short((self.safety_money,)),
+            ],
+            "proven": sorted(self.proven),
+            "lately": [*_short(_fields(self.lately[0])), *_short(_fields(self.lately[1]))],
+            "pool": [*_short_counts(self.pool[0]), *_short_counts(self.pool[1]), *_short((self.pool_seconds,))],
+            "ref": _short_counts(self.reference),
+            "total": [*_short_counts(self.total[0]), *_short_counts(self.total[1]), *_short((self.total_seconds,))],
+            "blocks": [self.blocks, self.empty, self.gaps],
+            "silent": _short((self.silent_seconds, self.silent_expected)),
+            "recent": [[r.slot, *_short_counts(r.heroku), *_short_counts(r.eks)] for r in self.recent],
+        }
+        return data
+
+    @classmethod
+    def load(cls, data: Mapping[str, Any]) -> Evidence:
+        """Return the evidence that `dump` gave.
+
+        Raises
+        ------
+        ValueError
+            If the data is not such a dump; the message says what is wrong.
+        """
+        if not isinstance(data, Mapping):
+            raise ValueError(f"stored evidence is {type(data).__name__}, not an object")  # noqa: TRY004
+        if data.get("v") != VERSION:
+            raise ValueError(f"stored evidence has version {data.get('v')!r}, this judge reads version {VERSION}")
+        purses = _numbers(data, "purses", 7)
+        pool, total = _numbers(data, "pool", 11), _numbers(data, "total", 11)
+        lately, proven = _numbers(data, "lately", 10), data.get("proven")
+        blocks, silent = _numbers(data, "blocks", 3), _numbers(data, "silent", 2)
+        recent = data.get("recent")
+        if not isinstance(recent, list):
+            raise ValueError("stored evidence: 'recent' must be a list")  # noqa: TRY004
+        if not isinstance(proven, list) or not all(isinstance(name, str) for name in proven):
+            raise ValueError(f"stored evidence: 'proven' must be a list of names, not {proven!r}")
+        return cls(
+            alive=_numbers(data, "alive", len(DEAD)),
+            heroku=_numbers(data, "heroku", len(DEAD)),
+            harm=_bags(data, "harm", len(WORSE)),
+            safety=_bags(data, "safety", len(BETTER)),
+            observed=_bags(data, "observed", len(WORSE)),
+            alive_purse=Purse(purses[0], purses[1]),
+            heroku_purse=Purse(purses[2], purses[3]),
+            harm_purse=Purse(purses[4], purses[5]),
+            safety_money=purses[6],
+            proven=frozenset(proven),
+            lately=(Counts(*lately[0:5]), Counts(*lately[5:10])),
+            pool=(Counts(*pool[0:5]), Counts(*pool[5:10])),
+            pool_seconds=pool[10],
+            reference=Counts(*_numbers(data, "ref", 5)),
+            recent=tuple(_load_recent({"recent": item}) for item in recent),
+            total=(Counts(*total[0:5]), Counts(*total[5:10])),
+            total_seconds=total[10],
+            blocks=int(blocks[0]),
+            empty=int(blocks[1]),
+            gaps=int(blocks[2]),
+            silent_seconds=silent[0],
+            silent_expected=silent[1],
+            last_end=_numbers({"end": [data.get("end")]}, "end", 1)[0],
+        )
+
+
+def _short(numbers: Sequence[float], digits: int = 6) -> list[float]:
+    """Round to some significant digits; whole numbers without a point, which JSON writes shorter."""
+    most = 10**digits
+    return [_rounded(number, digits) if number % 1 or number >= most else int(number) for number in numbers]
+
+
+def _rounded(number: float, digits: int) -> float:
+    rounded = float(f"{number:.{digits}g}")
+    return int(rounded) if rounded.is_integer() and rounded < 10**digits else rounded
+
+
+def _fields(counts: Counts) -> tuple[float, ...]:
+    return (counts.requests, counts.errors, counts.timed, counts.slow, counts.very_slow)
+
+
+def _short_counts(counts: Counts) -> list[float]:
+    # What weeks have counted must not swallow the next block: errors would go on being added, and requests not.
+    return _short(_fields(counts), digits=12)
+
+
+def _load_recent(item: Mapping[str, Any]) -> Recent:
+    slot, *counts = _numbers(item, "recent", 11)
+    return Recent(int(slot), Counts(*counts[:5]), Counts(*counts[5:]))
+
+
+def _bags(data: Mapping[str, Any], key: str, parts: int) -> dict[str, Bag]:
+    bags = data.get(key)
+    if not isinstance(bags, Mapping):
+        raise ValueError(f"stored evidence: {key!r} must be an object of lists")  # noqa: TRY004
+    return {str(name): _numbers(bags, name, parts) for name in bags}
+
+
+def _numbers(data: Mapping[str, Any], key: str, count: int) -> tuple[float, ...]:
+    """Read a list of that many finite numbers, none negative."""
+    values = data.get(key)
+    if not isinstance(values, list) or len(values) != count:
+        raise ValueError(f"stored evidence: {key!r} must be a list of {count} numbers, not {values!r}")
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LARGEST:
+            raise ValueError(f"stored evidence: {key!r} has {value!r} where a number of 0 or more is expected")
+    return tuple(float(value) for value in values)

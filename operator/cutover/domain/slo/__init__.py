@@ -1,0 +1,1 @@
+"""The team's custom SLOs: queries, series, bounds, templates."""

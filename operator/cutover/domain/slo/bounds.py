@@ -1,0 +1,229 @@
+"""The verdict of a bound: a value that must not be outside its limits for too long.
+
+Nothing is remembered. All that is judged are the values of the last ``for``, which Prometheus keeps: after a crash the
+same ones are read again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cutover.api.v1alpha1.gates import BoundSlo
+from cutover.domain.evidence.counting import Result
+from cutover.domain.slo.custom import SloReading, differing
+from cutover.domain.verdicts import Verdict
+
+#: A value may be missing; with two in a row nobody knows what was in between.
+HOLE_IN_SCRAPES = 2.0
+#: Seconds after which a reading says nothing of now, whatever the scrape interval. Plans ask at least every minute.
+LONGEST_SILENCE = 120.0
+
+Points = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BoundJudgement:
+    """What is said of a bound.
+
+    Parameters
+    ----------
+    verdict
+        FAIL only where every value of the last ``for`` is outside.
+    value
+        The newest value and what is tolerated, for people: ``0.31, at most 0.25``. Empty without a value.
+    sentence
+        The same, and why, for people.
+    number
+        The newest value, ``None`` without one.
+    outside_seconds
+        For how long it has been outside without a break.
+    """
+
+    verdict: Verdict
+    value: str
+    sentence: str
+    number: float | None = None
+    outside_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """What is tolerated; ``unknown`` says why a part of that is not known."""
+
+    least: float
+    most: float
+    text: str
+    unknown: str = ""
+
+    def tolerate(self, value: float) -> bool:
+        return self.least <= value <= self.most
+
+
+def judge(slo: BoundSlo, reading: SloReading, *, baseline: float | None, since: float, now: float) -> BoundJudgement:
+    """Say what a bound's newest values mean.
+
+    Parameters
+    ----------
+    slo
+        What is tolerated.
+    reading
+        Values and problems.
+    baseline
+        What the query gave before anything moved, where that was recorded.
+    since
+        Unix seconds: values from before belong to another weight, and are not judged.
+    now
+        Unix seconds.
+    """
+    limits = _limits(slo, baseline)
+    points = [(at, value) for at, value in reading.points if at >= since and math.isfinite(value)]
+    number = points[-1][1] if points else None
+    value = "" if number is None else f"{number:.4g}, {limits.text}".rstrip(", ")
+
+    def say(verdict: Verdict, sentence: str, outside: float = 0.0) -> BoundJudgement:
+        return BoundJudgement(verdict, value, sentence, number, outside)
+
+    if reading.problem is not None:
+        return say(reading.problem.verdict, reading.problem.message)
+    hole = HOLE_IN_SCRAPES * slo.scrape_interval.total_seconds()
+    if not reading.asked_at:
+        return say(Verdict.UNDECIDED, "not asked yet")
+    if number is None:
+        if now - since <= max(hole, LONGEST_SILENCE):
+            return say(Verdict.UNDECIDED, "no value yet since the weight was seen")
+        return say(Verdict.NO_DATA, "the query gives no value; ask it in Prometheus: are its metrics there?")
+    if now - reading.asked_at > max(hole, LONGEST_SILENCE):
+        return say(
+            Verdict.NO_DATA,
+            f"Prometheus was asked {_span(now - reading.asked_at)} ago for the last time; does it answer?",
+        )
+    if reading.asked_at - points[-1][0] > hole:
+        return say(Verdict.NO_DATA, f"the newest value is {_span(reading.asked_at - points[-1][0])} old")
+
+    outside = _outside(points, limits, hole)
+    if outside is None:
+        if limits.unknown:
+            return say(Verdict.NO_DATA, limits.unknown)
+        return say(Verdict.PASS, f"{number:.4g}; tolerated is {limits.text}")
+    needed = slo.for_.total_seconds()
+    lasting = f" for {_span(outside)}" if outside else ""
+    if outside >= needed:
+        return say(Verdict.FAIL, f"{number:.4g}, outside{lasting}; tolerated is {limits.text}", outside)
+    sentence = f"{number:.4g}, outside{lasting}; tolerated is {limits.text}; fails after {_span(needed)} outside"
+    return say(Verdict.UNDECIDED, sentence, outside)
+
+
+def _outside(points: Sequence[tuple[float, float]], limits: _Limits, hole: float) -> float | None:
+    """Return for how many seconds all values have been outside, ``None`` if the newest is not."""
+    if limits.tolerate(points[-1][1]):
+        return None
+    newest = first = points[-1][0]
+    for at, value in reversed(points[:-1]):
+        if limits.tolerate(value) or first - at > hole:
+            break
+        first = at
+    return newest - first
+
+
+def _limits(slo: BoundSlo, baseline: float | None) -> _Limits:
+    least = -math.inf if slo.min is None else slo.min
+    most = math.inf if slo.max is None else slo.max
+    texts = [f"at least {least:.4g}"] if slo.min is not None else []
+    unknown = ""
+    if slo.max is not None:
+        texts.append(f"at most {most:.4g}")
+    if slo.times_baseline is not None:
+        times = f"{slo.times_baseline:.4g} times the value before the migration"
+        if baseline is None:
+            unknown = f"tolerated is at most {times}, which is not known: it is recorded before the first step only; write max instead"
+        elif not 0 < baseline < math.inf:
+            # A multiple of nothing tolerates nothing: an idle pod's throttling would roll back with the first request.
+            unknown = f"tolerated is at most {times}, which was {baseline:.4g}; write max instead"
+        else:
+            most = min(most, slo.times_baseline * baseline)
+            texts.append(f"at most {slo.times_baseline * baseline:.4g}, {times} ({baseline:.4g})")
+    return _Limits(least, most, " and ".join(texts), unknown)
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min" + (f" {rest} s" if rest else "") if minutes else f"{rest} s"
+
+
+def points_of(result: Result) -> tuple[Points, str]:
+    """Return the values of a range query, and what to say if the newest time has several.
+
+    Times with several series, NaN or an infinite value have no point.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If it is not the answer of ``query_range``.
+    """
+    found: dict[float, list[tuple[Mapping[str, str], float]]] = {}
+    for item in result:
+        for at, text in item["values"]:
+            found.setdefault(float(at), []).append((item["metric"], float(text)))
+    ambiguous = ""
+    if found and len(newest := found[max(found)]) > 1:
+        ambiguous = f"{len(newest)} series where one is expected, {differing([labels for labels, _ in newest])}"
+    points = tuple(
+        (at, values[0][1]) for at, values in sorted(found.items()) if len(values) == 1 and math.isfinite(values[0][1])
+    )
+    return points, ambiguous
+
+
+def value_of(result: Result) -> tuple[float | None, str]:
+    """Return the value of an instant query, and what to say if it has several.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If it is not the answer of an instant query for a vector.
+    """
+    if len(result) > 1:
+        labels = [item["metric"] for item in result]
+        return None, f"{len(result)} series where one is expected, {differing(labels)}"
+    for item in result:
+        value = float(item["value"][1])
+        return (value if math.isfinite(value) else None), ""
+    return None, ""
+
+
+def freshness_query(selectors: Sequence[str]) -> str:
+    """Return the query for the times of the newest samples of some selectors, all in one."""
+    return " or ".join(
+        f'label_replace(max(timestamp({selector})), "selector", "{number}", "", "")'
+        for number, selector in enumerate(selectors)
+    )
+
+
+def stale(result: Result, selectors: Sequence[str], *, now: float, limit: float) -> str:
+    """Return which selector's newest sample is too old, ``""`` if none is.
+
+    A selector without any sample is none of them: where it should have one the expression has no value, and where it
+    need not (``errors or vector(0)``) that is no fault.
+
+    Parameters
+    ----------
+    result
+        Answer to `freshness_query`.
+    selectors
+        As given to it.
+    now
+        Unix seconds at which it was asked.
+    limit
+        Seconds.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If it is not the answer.
+    """
+    for item in result:
+        age = now - float(item["value"][1])
+        if age > limit:
+            return f"the newest sample of {selectors[int(item['metric']['selector'])]} is {round(age)} s old"
+    return ""

@@ -1,0 +1,112 @@
+"""Gates on the team's own metrics: what is asked of Prometheus, and what came back."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cutover.api.v1alpha1.gates import BoundSlo, Mode, RatioSlo
+from cutover.domain.evidence.blocks import Block
+from cutover.domain.journal.ledger import shorten
+from cutover.domain.verdicts import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class CustomSlo:
+    """A gate on the team's own metrics, its templates resolved and its placeholders filled in.
+
+    Parameters
+    ----------
+    name
+        Of the SLO.
+    mode
+        Whether its verdict decides.
+    slo
+        What is tolerated.
+    queries
+        Rendered PromQL. Of a ratio: Heroku's bad (or good) events, all of Heroku's, EKS' bad (or good), all of EKS'.
+        Of a bound: its one query.
+    """
+
+    name: str
+    mode: Mode
+    slo: RatioSlo | BoundSlo
+    queries: tuple[str, ...]
+
+    @property
+    def enforced(self) -> bool:
+        """Whether its verdict decides."""
+        return self.mode is Mode.ENFORCE
+
+    @property
+    def about(self) -> str:
+        """What it asks, and what it tolerates, in short: what was learned of something else is of no use."""
+        match self.slo:
+            case RatioSlo():
+                asked = (self.queries, self.slo.good is None)
+                return f"{_short_of(asked)}-{_short_of((self.slo.tolerate, self.slo.advance))}"
+            case BoundSlo():
+                return _short_of(self.queries)
+
+
+def _short_of(what: object) -> str:
+    return f"{zlib.crc32(repr(what).encode()):08x}"
+
+
+@dataclass(frozen=True, slots=True)
+class QueryProblem:
+    """Why a gate of the team's own has no numbers.
+
+    Parameters
+    ----------
+    verdict
+        NO_DATA, QUERY_ERROR or AMBIGUOUS.
+    message
+        For people: what is wrong and what to do.
+    since
+        Unix seconds since when.
+    """
+
+    verdict: Verdict
+    message: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class SloReading:
+    """What became known of one own gate since the last pass.
+
+    Parameters
+    ----------
+    asked_at
+        Unix seconds of the newest complete round of its queries, 0 before the first.
+    blocks
+        Of a ratio: new blocks, oldest first. ``Counts.requests`` are all events and ``Counts.errors`` the bad ones.
+    points
+        Of a bound: evaluation times in Unix seconds and values, oldest first, for as far back as its ``for`` asks. A
+        time without a value (no series, stale samples) is missing in it.
+    baseline
+        Of a bound with ``timesBaseline``, where it was asked for: the 95th percentile of the last day.
+    problem
+        Why the newest round gave nothing, or ``None``.
+    """
+
+    asked_at: float = 0.0
+    blocks: tuple[Block, ...] = ()
+    points: tuple[tuple[float, float], ...] = ()
+    baseline: float | None = None
+    problem: QueryProblem | None = None
+
+
+_LONGEST_VALUE = 60
+
+
+def differing(series: Sequence[Mapping[str, str]]) -> str:
+    """Return in which label several series differ, with an example, for people."""
+    for label in sorted(set().union(*series)):
+        values = dict.fromkeys(labels.get(label, "") for labels in series)
+        if len(values) > 1:
+            one, other = (shorten(value, _LONGEST_VALUE) for value in list(values)[:2])
+            return f'such as {label}="{one}" and {label}="{other}"'
+    return "with the same labels"

@@ -1,0 +1,436 @@
+"""From what the queries of a team's own ratio answered to blocks.
+
+A query that is a plain counter selector is read as raw samples and counted as the gateways' counters are (see
+:mod:`cutover.domain.evidence.counting`): every increment between two samples is in the block of the later one, and nothing that lies
+further back than the *reach* before a sample has a say. Any other expression is evaluated at the blocks' ends, and what
+it rose by in between is the count; what a restart does to a sum cannot be known then, and such a block is not judged.
+
+Where this differs from the gateways' counters, it is because any process may count here:
+
+- A leg's targets are its own. A leg whose targets were there a moment ago and have no sample makes a block unusable.
+- A counter that is new counts from 0 also where only ``up`` shows that its target was scraped before: a pod that has
+  served nothing yet has no counter at all. But not where the target had counters within `MEMORY_SECONDS`: what relays
+  them was in trouble then, and a lifetime would come back as one increment.
+- Of several jobs or Prometheus replicas that tell of one pod, one tells all the time, and not whichever has a sample.
+  Where it missed a scrape that another one made, or another one takes over, the block is not judged: their samples lie
+  at different times, and a change between them would double what lies in between, or lose it.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from cutover.domain.evidence.blocks import Block, Counts
+from cutover.domain.evidence.counting import (
+    Doubts,
+    Result,
+    Scrapes,
+    Series,
+    Source,
+    Witnesses,
+    increment_of,
+    matcher,
+    source_of,
+)
+from cutover.domain.slo.custom import differing
+
+#: A target that had counters within so many seconds does not begin to count when they come back.
+MEMORY_SECONDS = 3600.0
+#: An expression that is back within so many blocks at what it fell from has not counted that much.
+LEAD_BLOCKS = 4
+#: Prometheus finds up to 256 alternatives of a matcher by index.
+_MOST_INSTANCES = 200
+_LEGS = ("Heroku", "EKS")
+_INF = math.inf
+
+
+#: Labels and values of the series that an expression has at one time.
+Values = list[tuple[Mapping[str, str], float]]
+
+
+#: Namespace and pod of what counts.
+Process = tuple[str, str]
+
+
+class Count(NamedTuple):
+    """What one query counted in one block, or why that is not known."""
+
+    value: float
+    gap: str = ""
+
+
+def block_length(block_seconds: int, scrape_interval: float) -> int:
+    """Return the length of a ratio's blocks in seconds: whole blocks of the plan, and at least a scrape interval."""
+    return math.ceil(scrape_interval / block_seconds) * block_seconds
+
+
+def query_names(*, good: bool) -> tuple[str, str, str, str]:
+    """Return what people call the four queries of a ratio, in the order of ``CustomSlo.queries``."""
+    events = "good" if good else "bad"
+    return f"{events} of Heroku", "total of Heroku", f"{events} of EKS", "total of EKS"
+
+
+class SeriesReading(Witnesses):
+    """What the plain selectors among a ratio's four queries returned, and when their targets were scraped.
+
+    Attributes
+    ----------
+    unproven
+        Whether a counter is new at a target of which only ``up`` is known: `add_past` tells more.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unproven = False
+        self._series: dict[int, list[Series]] = {}
+        self._counted_by: dict[int, Scrapes] = {}
+        self._past: Scrapes | None = None
+
+    def add_selector(self, query: int, result: Result) -> None:
+        """Take the samples of one query (its index).
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If it is not the result of a range selector.
+        """
+        series = self._series.setdefault(query, [])
+        counted = self._counted_by.setdefault(query, Scrapes())
+        for item in result:
+            source = _source(item["metric"])
+            times = [float(sample[0]) for sample in item["values"]]
+            series.append(Series(source, "", None, times, [float(sample[1]) for sample in item["values"]]))
+            counted.add(source, times)
+            self._counted.add(source, times)
+            self._seen.add(source, times)
+
+    def presence_query(self) -> str:
+        """Return the selector of ``up`` for all targets, ``""`` where they are not known by job and instance."""
+        targets = [source for source in self._seen if source.job and source.instance]
+        if not targets:
+            return ""
+        matchers = [matcher("job", {source.job for source in targets})]
+        instances = {source.instance for source in targets}
+        if len(instances) <= _MOST_INSTANCES:
+            matchers.append(matcher("instance", instances))
+        return "up{" + ",".join(matchers) + "}"
+
+    def add_presence(self, result: Result) -> None:
+        """Take ``up``, after the counters. Its other labels need not be theirs: a metric may have a pod of its own.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If it is not the result of a range selector.
+        """
+        sources: dict[tuple[str, ...], list[Source]] = {}
+        for source in self._seen:
+            sources.setdefault(source[2:], []).append(source)
+        for item in result:
+            scrapes = [float(sample[0]) for sample in item["values"] if float(sample[1]) == 1]
+            for source in sources.get(_source(item["metric"])[2:], ()):
+                self._seen.add(source, scrapes)
+
+    def add_past(self, results: Iterable[Result]) -> None:
+        """Take what the selectors gave in the `MEMORY_SECONDS` before.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If it is not the result of range selectors.
+        """
+        self._past = Scrapes()
+        self.unproven = False
+        for result in results:
+            for item in result:
+                self._past.add(_source(item["metric"]), [float(sample[0]) for sample in item["values"]])
+
+    def born(self, source: Source, at: float, reach: float) -> bool:
+        """Tell whether a counter that is new at a time began at 0."""
+        if super().born(source, at, reach):
+            return True
+        if at - self.last_scrape(source, at) >= reach:
+            return False
+        if self._past is None:
+            self.unproven = True
+            return False
+        known = max(self._past.last(source, at), self._counted.last(source, at))
+        return at - known >= MEMORY_SECONDS
+
+    def queries(self) -> Mapping[int, Sequence[Series]]:
+        """Return the counters of each query."""
+        return self._series
+
+    def processes(self, query: int) -> dict[Process, list[Source]]:
+        """Return the sources of each process that counts for a query, in a fixed order."""
+        found: dict[Process, list[Source]] = {}
+        for source in sorted(self._counted_by[query]):
+            found.setdefault(source.gateway, []).append(source)
+        return found
+
+    def last_count(self, query: int, source: Source, at: float) -> float:
+        """Return the time of the source's newest sample for a query that is not after a time, or minus infinity."""
+        return self._counted_by[query].last(source, at, inclusive=True)
+
+    def newest(self, at: float) -> dict[Source, float]:
+        """Return the time of each source's newest sample that is not after a time."""
+        return {source: self._counted.last(source, at, inclusive=True) for source in self._counted}
+
+
+class _Tally(Doubts):
+    """What one source counted in one block, by query."""
+
+    __slots__ = ("counts",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: dict[int, float] = {}
+
+
+def count(reading: SeriesReading, *, start: float, end: float, length: int, reach: float) -> dict[int, list[Count]]:
+    """Count what plain selectors counted.
+
+    Parameters
+    ----------
+    reading
+        Samples of at least ``(start - reach, end]``.
+    start, end
+        Unix seconds, a multiple of ``length`` apart.
+    length
+        Seconds of a block.
+    reach
+        Seconds before a sample in which its predecessor must lie.
+
+    Returns
+    -------
+    dict
+        By query, one count for each block. That a leg has no samples is said of its total.
+    """
+    blocks = round((end - start) / length)
+    tallies: list[dict[Source, _Tally]] = [{} for _ in range(blocks)]
+
+    def tally_of(source: Source, at: float) -> _Tally:
+        return tallies[math.ceil((at - start) / length) - 1].setdefault(source, _Tally())
+
+    for query, counters in reading.queries().items():
+        for series in counters:
+            for index in range(bisect_right(series.times, start), bisect_right(series.times, end)):
+                tally = tally_of(series.source, series.times[index])
+                increment = increment_of(reading, series, index, reach, tally)
+                tally.counts[query] = tally.counts.get(query, 0.0) + increment
+            for before, after in reading.losses(series):
+                if start < after <= end and after - before < reach:
+                    tally_of(series.source, after).dropped.add(after)
+
+    columns: dict[int, list[Count]] = {query: [] for query in reading.queries()}
+    processes = {query: reading.processes(query) for query in columns}
+    for number, tally_by_source in enumerate(tallies):
+        opens = start + number * length
+        silent = _silent(reading, processes, opens, opens + length, reach)
+        for query, column in columns.items():
+            if query in silent:
+                column.append(Count(0.0, "no samples"))
+            else:
+                column.append(_of_block(reading, query, processes, tally_by_source, opens, opens + length, reach))
+    return columns
+
+
+_Processes = Mapping[int, Mapping[Process, Sequence[Source]]]
+
+
+def _of_block(
+    reading: SeriesReading,
+    query: int,
+    processes: _Processes,
+    tallies: Mapping[Source, _Tally],
+    start: float,
+    end: float,
+    reach: float,
+) -> Count:
+    value = 0.0
+    for process, sources in processes[query].items():
+        before, after = (_teller(reading, query, processes, process, at, reach) for at in (start, end))
+        source = after or before
+        if source is None:
+            continue
+        if before not in (None, source):
+            return Count(0.0, f"another job or Prometheus tells of target {source.pod} than before")
+        tally = tallies.get(source)
+        if tally is None:
+            # Another one's samples are none of ours, but they show that there was something to see.
+            if any(reading.last_count(query, other, end) > start for other in sources):
+                return Count(0.0, f"target {source.pod} was not scraped by job {source.job}, but by another one")
+            continue
+        if tally.gap:
+            return Count(0.0, tally.gap)
+        # What has no instance is not one process: its parts begin anew one by one.
+        if tally.lost_some and source.pod:
+            return Count(0.0, f"target {source.pod} lost some of its counters")
+        value += tally.counts.get(query, 0.0)
+    return Count(value)
+
+
+def _teller(
+    reading: SeriesReading, query: int, processes: _Processes, process: Process, at: float, reach: float
+) -> Source | None:
+    """Return which of a process' sources tells of it: the first that has told within reach.
+
+    The one that tells of the total tells of the leg's other query too, though it may not have that counter yet: else the
+    first failure ever would be as one source saw it, and all the events as another. Unless that query is answered by
+    targets of its own.
+    """
+
+    def telling(number: int, source: Source) -> bool:
+        return at - reading.last_count(number, source, at) < reach
+
+    told = next((source for source in processes[query][process] if telling(query, source)), None)
+    total = query | 1
+    if total in processes and (told is None or telling(total, told)):
+        of_total = processes[total].get(process, ())
+        return next((source for source in of_total if telling(total, source)), told)
+    return told
+
+
+def _silent(reading: SeriesReading, processes: _Processes, start: float, end: float, reach: float) -> list[int]:
+    """Return the queries of totals whose leg should have samples in a block, and has none.
+
+    A leg that never served, or whose pods ended a while ago, is empty, which is no reason not to judge; but only if the
+    other one shows that Prometheus scrapes at all.
+    """
+    serving, heard = [False, False], [True, True]
+    for leg, query in enumerate((1, 3)):
+        if query not in processes:
+            continue  # an expression, which has a value or not
+        heard[leg] = False
+        for sources in processes[query].values():
+            for source in sources:
+                recent = start - reading.last_count(query, source, start) < reach
+                serving[leg] |= recent
+                heard[leg] |= reading.last_count(query, source, end) > start
+                heard[leg] |= recent and reading.last_scrape(source, end, inclusive=True) > start
+    return [
+        2 * leg + 1
+        for leg in (0, 1)
+        if 2 * leg + 1 in processes and not heard[leg] and (serving[leg] or not heard[1 - leg])
+    ]
+
+
+def rise(result: Result, *, start: float, end: float, length: int) -> list[Count]:
+    """Count what an expression rose by between the blocks' ends.
+
+    Parameters
+    ----------
+    result
+        Answer of ``query_range`` from `LEAD_BLOCKS` before ``start`` to ``end`` every ``length`` seconds.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If it is not one.
+    """
+    values = _values(result, start - LEAD_BLOCKS * length, end, length)
+    return [
+        _rise(values[number - LEAD_BLOCKS : number], values[number], values[number + 1])
+        for number in range(LEAD_BLOCKS, len(values) - 1)
+    ]
+
+
+def values_at(result: Result, at: float) -> Values:
+    """Return the series of a range query that have a value at one of its times.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If it is not the answer of ``query_range``.
+    """
+    return [
+        (item["metric"], float(text))
+        for item in result
+        for time, text in item["values"]
+        if abs(float(time) - at) < 1e-3
+    ]
+
+
+def _values(result: Result, start: float, end: float, length: int) -> list[Values]:
+    values: list[Values] = [[] for _ in range(round((end - start) / length) + 1)]
+    for item in result:
+        for at, text in item["values"]:
+            which = round((float(at) - start) / length)
+            if 0 <= which < len(values):
+                values[which].append((item["metric"], float(text)))
+    return values
+
+
+def _rise(lead: Sequence[Values], before: Values, after: Values) -> Count:
+    for found in (after, before):
+        if len(found) > 1:
+            return Count(0.0, ambiguity(found))
+    if not before or not after:
+        return Count(0.0, "it has no value; where that means 0, add: or vector(0)")
+    (labels_before, first), (labels_after, last) = before[0], after[0]
+    if labels_before != labels_after:
+        return Count(0.0, "it is another series than before; add up all of them with sum()")
+    if not (0.0 <= first < _INF and 0.0 <= last < _INF):
+        return Count(0.0, f"it is {last:g}, which is no count")
+    if last < first:
+        return Count(
+            0.0, f"it fell from {first:.10g} to {last:.10g}; a plain counter selector would survive a restart"
+        )
+    # What a sum lost with a scrape that failed comes back with the next one.
+    if any(first < value <= last for found in lead for _, value in found):
+        return Count(
+            0.0, f"it fell, and is back at {last:.10g}; a plain counter selector would survive a missed scrape"
+        )
+    return Count(last - first)
+
+
+def ambiguity(found: Values) -> str:
+    """Return what to say of several series where one is expected."""
+    return f"it has {len(found)} series where one is expected, {differing([labels for labels, _ in found])}"
+
+
+def blocks_of(columns: Sequence[Sequence[Count]], *, good: bool, start: float, length: int) -> list[Block]:
+    """Put the counts of the four queries together.
+
+    Parameters
+    ----------
+    columns
+        One for each query, in the order of ``CustomSlo.queries``.
+    good
+        Whether the first query of each leg counts the events that went well.
+    start
+        Unix seconds at which the first block begins.
+    length
+        Seconds of a block.
+    """
+    names = query_names(good=good)
+    blocks = []
+    for number, counts in enumerate(zip(*columns, strict=True)):
+        opens, closes = start + number * length, start + (number + 1) * length
+        gap = next((f"{name}: {one.gap}" for name, one in zip(names, counts, strict=True) if one.gap), "")
+        if not gap:
+            gap = next(
+                (
+                    f"more {names[0].split()[0]} events than all events on {_LEGS[leg]}"
+                    for leg in (0, 1)
+                    if counts[2 * leg].value > counts[2 * leg + 1].value
+                ),
+                "",
+            )
+        if gap:
+            blocks.append(Block(opens, closes, gap=gap))
+            continue
+        heroku, eks = (
+            Counts(total.value, total.value - events.value if good else events.value)
+            for events, total in (counts[:2], counts[2:])
+        )
+        blocks.append(Block(opens, closes, heroku, eks))
+    return blocks
+
+
+def _source(labels: Mapping[str, str]) -> Source:
+    # One Thanos may have the same pod names of two clusters.
+    return source_of(labels, "/".join(filter(None, (labels.get("cluster"), labels.get("namespace")))))

@@ -1,0 +1,315 @@
+"""A plan's own gates: templates filled in, placeholders replaced, and everything wrong with them in words.
+
+A template that is in force stays so until the next step, whatever becomes of it meanwhile: the caller keeps what was
+resolved (``status.templates``) and hands it in again as ``frozen``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from pydantic import ValidationError
+
+from cutover.api.v1alpha1 import MigrationPlanSpec, ResolvedTemplate
+from cutover.api.v1alpha1.gates import BoundSlo, Mode, Parameter, RatioSlo, Slo, TemplateRef
+from cutover.api.v1alpha1.templates import GateTemplateSpec, Template, fits, reasons
+from cutover.domain.slo.custom import CustomSlo
+from cutover.domain.slo.promql import PlaceholderError, placeholders, render
+
+#: Characters of a query when it is filled in. It goes into the status and into every entry of the ledger.
+LONGEST_QUERY = 2048
+
+_ONE_PLACEHOLDER = re.compile(r"\{\{ *([A-Za-z0-9]+) *\}\}")
+_HEROKU, _EKS = "heroku", "eks"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What became of the plan's own gates.
+
+    Parameters
+    ----------
+    gates
+        Those that can be judged, in the plan's order.
+    problems
+        Why others cannot, each with its field and what to do.
+    resolved
+        Templates in force, for the status.
+    """
+
+    gates: tuple[CustomSlo, ...] = ()
+    problems: tuple[str, ...] = ()
+    resolved: tuple[ResolvedTemplate, ...] = ()
+
+
+def custom_slos(
+    spec: MigrationPlanSpec,
+    *,
+    plan_name: str,
+    namespace: str,
+    frozen: tuple[ResolvedTemplate, ...],
+    kept: tuple[ResolvedTemplate, ...] = (),
+    templates: Mapping[str, Template | str],
+) -> Resolution:
+    """Resolve a plan's own gates.
+
+    Parameters
+    ----------
+    spec
+        The plan's.
+    plan_name, namespace
+        The plan's metadata.
+    frozen
+        Templates as they were when the step began. One that the plan still refers to in the same way is used as it was.
+    kept
+        What a gate that is only observed falls back on: it holds nothing for want of its template.
+    templates
+        Templates as they are now, by ``ClusterGateTemplate/name`` or ``GateTemplate/name``; a text is why one could not
+        be read.
+    """
+    slos = tuple(slo for slo in spec.gates.slos if slo.ratio or slo.bound or slo.template)
+    if not slos:
+        return Resolution()
+    names = (
+        ("service", spec.eks.service.name),
+        ("namespace", namespace),
+        ("workload", spec.eks.workload_ref.name),
+        ("app", spec.heroku.app),
+        ("plan", plan_name),
+    )
+    used = sorted({_key(slo.template) for slo in slos if slo.template is not None} & templates.keys())
+    return _resolve(slos, names, frozen, kept, tuple((key, templates[key]) for key in used))
+
+
+def changes(frozen: tuple[ResolvedTemplate, ...], resolved: tuple[ResolvedTemplate, ...]) -> tuple[str, ...]:
+    """Return, in words for the ledger, which gates are others than before because of their templates."""
+    before = {one.gate: one for one in frozen}
+    said = []
+    for now in resolved:
+        old = before.get(now.gate)
+        if old is None or (old.template, old.definition) == (now.template, now.definition):
+            continue  # a new gate is an edit of the plan; of a description nothing follows
+        if old.template != now.template:
+            said.append(f"{now.gate}: {old.template} → {now.template} generation {now.generation}")
+        elif old.generation == now.generation:
+            said.append(f"{now.gate}: {now.template} was made anew, generation {now.generation}")
+        else:
+            said.append(f"{now.gate}: {now.template} generation {old.generation} → {now.generation}")
+    return tuple(said)
+
+
+def _key(reference: TemplateRef) -> str:
+    return f"{reference.kind}/{reference.name}"
+
+
+@lru_cache(maxsize=4096)
+def _resolve(
+    slos: tuple[Slo, ...],
+    names: tuple[tuple[str, str], ...],
+    frozen: tuple[ResolvedTemplate, ...],
+    kept: tuple[ResolvedTemplate, ...],
+    templates: tuple[tuple[str, Template | str], ...],
+) -> Resolution:
+    """Do the work of :func:`custom_slos`; at nearly every pass of a plan all of it is as it was."""
+    gates: list[CustomSlo] = []
+    problems: list[str] = []
+    resolved: list[ResolvedTemplate] = []
+    for slo in slos:
+        where = f"gates.slos[{slo.name}]"
+        judged: RatioSlo | BoundSlo | None = slo.ratio or slo.bound
+        try:
+            if slo.template is not None:
+                where += f".template: {_key(slo.template)}"
+                origin = _in_force(slo.name, slo.template, frozen) or _next(slo, slo.template, dict(templates), kept)
+                judged, values = _filled(origin)
+                gates.append(_gate(slo, judged, dict(names) | values))
+                resolved.append(origin)
+            elif judged is not None:
+                gates.append(_gate(slo, judged, dict(names)))
+        except _ProblemError as error:
+            problems += [f"{where}{'.' if slo.template is None else ': '}{text}" for text in error.args]
+    return Resolution(tuple(gates), tuple(problems), tuple(resolved))
+
+
+class _ProblemError(Exception):
+    """Why a gate cannot be judged; each argument is a field and what to do."""
+
+
+# ---------------------------------------------------------------------------------------------------- templates
+
+
+def _in_force(gate: str, reference: TemplateRef, frozen: tuple[ResolvedTemplate, ...]) -> ResolvedTemplate | None:
+    """Return the gate's template as it was when the step began, if the plan still refers to it in the same way."""
+    for one in frozen:
+        if (one.gate, one.template) == (gate, _key(reference)):
+            try:
+                given, _ = _read(one.definition)
+            except (ValueError, TypeError, KeyError):
+                return None  # another version of the operator wrote it
+            return one if given == _given(reference.parameters) else None
+    return None
+
+
+def _next(
+    slo: Slo, reference: TemplateRef, templates: Mapping[str, Template | str], kept: tuple[ResolvedTemplate, ...]
+) -> ResolvedTemplate:
+    try:
+        newest = _newest(slo.name, reference, templates)
+        _filled(newest)
+    except _ProblemError:
+        old = _in_force(slo.name, reference, kept) if slo.mode is Mode.OBSERVE else None
+        if old is None:
+            raise
+        return old
+    return newest
+
+
+def _newest(gate: str, reference: TemplateRef, templates: Mapping[str, Template | str]) -> ResolvedTemplate:
+    match templates.get(_key(reference)):
+        case Template(generation, spec):
+            wire = spec.to_wire()
+            definition = {
+                "parameters": _given(reference.parameters),
+                "spec": wire
+                | {
+                    # For people only, and needed by the model; the rest of what a template says stays.
+                    "description": "-",
+                    "runbook": "",
+                    "parameters": [one | {"description": ""} for one in wire["parameters"]],
+                },
+            }
+            text = json.dumps(definition, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+            return ResolvedTemplate(gate=gate, template=_key(reference), generation=generation, definition=text)
+        case str() as why:
+            raise _ProblemError(f"{why}; mend it, or write another one")
+        case None:
+            where = "the cluster" if reference.kind == "ClusterGateTemplate" else "the plan's namespace"
+            raise _ProblemError(f"there is none of that name in {where}; apply it, or write another one")
+
+
+def _given(parameters: tuple[Parameter, ...]) -> dict[str, str]:
+    return {one.name: one.value for one in parameters}
+
+
+def _read(definition: str) -> tuple[dict[str, str], GateTemplateSpec]:
+    data = json.loads(definition)
+    return data["parameters"], GateTemplateSpec.from_wire(data["spec"])
+
+
+def _filled(origin: ResolvedTemplate) -> tuple[RatioSlo | BoundSlo, dict[str, str]]:
+    """Return the template's gate with its limits filled in, and the values that its queries want."""
+    given, spec = _read(origin.definition)
+    declared = {one.name: one for one in spec.parameters}
+    known = ", ".join(declared) or "nothing: it has no parameters"
+    values = {name: one.default for name, one in declared.items() if one.default is not None} | given
+    wrong = [
+        f"parameters[{name}]: there is none of that name; write {known}" for name in given if name not in declared
+    ]
+    wrong += [f"parameters: {name} is missing; write a value for it" for name in declared if name not in values]
+    wrong += [
+        f"parameters[{name}]: {declared[name].type} is wanted; write {_EXAMPLES[declared[name].type]}"
+        for name, value in given.items()
+        if name in declared and not fits(declared[name].type, value)
+    ]
+    if wrong:
+        raise _ProblemError(*wrong)
+    if spec.ratio is not None:
+        return _model("ratio", spec.ratio.to_wire(), values), values
+    assert spec.bound is not None, "a rule of the template's says so"
+    return _model("bound", spec.bound.to_wire(), values), values
+
+
+_EXAMPLES = {"Number": 'a number in quotes, such as "0.25"', "Duration": "a duration, such as 2m", "String": "a text"}
+
+#: Texts of a template that are numbers in a plan.
+_NUMBERS = ("max", "min", "timesBaseline", "ratio", "margin")
+_DURATIONS = ("for", "scrapeInterval")
+
+
+def _model(field: str, texts: Mapping[str, Any], values: Mapping[str, str]) -> RatioSlo | BoundSlo:
+    wire = _limits(field, texts, values)
+    try:
+        return RatioSlo.from_wire(wire) if field == "ratio" else BoundSlo.from_wire(wire)
+    except ValidationError as error:
+        raise _ProblemError(f"{field}.{reasons(error)}") from error
+
+
+def _limits(field: str, texts: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
+    """Return the wire form of a gate in a plan: placeholders of limits replaced, numbers as numbers."""
+    out: dict[str, Any] = {}
+    for key, text in texts.items():
+        if isinstance(text, dict):
+            out[key] = _limits(f"{field}.{key}", text, values)
+        elif key in _NUMBERS or key in _DURATIONS:
+            filled = _one(f"{field}.{key}", text, values)
+            out[key] = _number(f"{field}.{key}", filled) if key in _NUMBERS else filled
+        else:
+            out[key] = text
+    return out
+
+
+def _one(field: str, text: str, values: Mapping[str, str]) -> str:
+    placeholder = _ONE_PLACEHOLDER.fullmatch(text)
+    if placeholder is None:
+        return text
+    if placeholder[1] not in values:
+        known = ", ".join(sorted(values)) or "a value: it has no parameters"
+        raise _ProblemError(f"{field}: {{{{ {placeholder[1]} }}}} is not known; write one of {known}")
+    return values[placeholder[1]]
+
+
+def _number(field: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise _ProblemError(f'{field}: {text!r} is no number; write one such as "0.25"')
+    return value
+
+
+# ------------------------------------------------------------------------------------------------------ queries
+
+
+def _gate(slo: Slo, judged: RatioSlo | BoundSlo, values: Mapping[str, str]) -> CustomSlo:
+    if isinstance(judged, BoundSlo):
+        queries = [("bound.query", judged.query, _EKS)]
+    else:
+        part, query = ("bad", judged.bad) if judged.bad is not None else ("good", judged.good or "")
+        texts = ((f"ratio.{part}", query), ("ratio.total", judged.total))
+        wrong = [
+            f"{field}: it must tell the legs apart; write the label that does, such as"
+            ' leg="{{ leg }}" (heroku or eks)'
+            for field, text in texts
+            if "leg" not in _names(field, text)
+        ]
+        if wrong:
+            raise _ProblemError(*wrong)
+        queries = [(field, text, leg) for leg in (_HEROKU, _EKS) for field, text in texts]
+    rendered = tuple(_render(field, text, dict(values) | {"leg": leg}) for field, text, leg in queries)
+    return CustomSlo(slo.name, slo.mode, judged, rendered)
+
+
+def _names(field: str, query: str) -> frozenset[str]:
+    try:
+        return placeholders(query)
+    except PlaceholderError as error:
+        raise _ProblemError(f"{field}: {error}") from error
+
+
+def _render(field: str, query: str, values: Mapping[str, str]) -> str:
+    try:
+        text = render(query, values)
+    except PlaceholderError as error:
+        raise _ProblemError(f"{field}: {error}") from error
+    if len(text) > LONGEST_QUERY:
+        raise _ProblemError(
+            f"{field}: with its placeholders filled in it is {len(text)} characters long; write at most {LONGEST_QUERY}"
+        )
+    return text

@@ -1,0 +1,758 @@
+"""Blocks for all plans from one shared set of Prometheus queries.
+
+At the end of each block the legs of all plans that share its length are asked for together: one query for the gateways,
+and two for each 200 destinations. A plan that is behind, after a restart or an outage, joins those that wait for the
+same block; blocks are cut from raw samples at their own times (see :mod:`cutover.domain.evidence.counting`), so that a late block
+equals a punctual one.
+
+All times are Prometheus' own: the operator's clock, corrected by what its client measures between the two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TypeVar
+
+from cutover.domain.evidence.blocks import Block
+from cutover.domain.evidence.counting import (
+    REACH_IN_SCRAPES,
+    Counter,
+    Reading,
+    Result,
+    Source,
+    bounds_matcher,
+    cumulative,
+    cut,
+    matcher,
+    milliseconds,
+    source_of,
+)
+from cutover.domain.observation import Histogram, Samples
+from cutover.ports import Clock, Prometheus, Target, Unavailable, Understood
+
+_logger = logging.getLogger(__name__)
+
+#: Prometheus finds up to 256 alternatives of a matcher by index; beyond that it tries the pattern on every label value.
+DESTINATIONS_PER_QUERY = 200
+#: Prometheus thinks about the next destinations while those before are cut; more would only take memory.
+_CHUNKS_AT_ONCE = 3
+#: What one query may ask for. A long time for few destinations, or a short time for many: it bounds the answer.
+LONGEST_REPLAY, _SHORTEST_REPLAY = 3600.0, 300.0
+_DESTINATION_SECONDS = 60_000.0
+#: Older blocks are not delivered: they would be thousands, and no checkpoint is that old.
+OLDEST_BLOCK = 24 * 3600.0
+#: Seconds of blocks kept after they were handed out, for a plan that was reloaded after a conflict.
+_KEPT_SECONDS = 120.0
+#: A plan that does not take its blocks is not served any further.
+_MOST_WAITING = 1000
+_RETRY_SECONDS = 5.0
+#: Seconds until the gateways' scrapes are looked at again, and by how many they may have moved without consequence.
+_PHASE_SECONDS = 600.0
+_SAME_PHASE = 0.25
+#: Seconds by which a scrape may begin late.
+_SCRAPE_JITTER = 0.05
+#: Parts of a scrape interval after which it is looked again for a scrape that is awaited.
+_LOOK_AGAIN = 0.05
+_LONGEST_SLEEP = 60.0
+#: Seconds by which the measured difference of two clocks may vary without consequence.
+_SAME_TIME = 0.25
+#: Up to this age a histogram is added up exactly, from samples; then Prometheus adds it up, which extrapolates a little.
+_EXACT_HISTOGRAM = 900.0
+_LONGEST_HISTOGRAM = 24 * 3600.0
+
+_T = TypeVar("_T")
+
+
+@dataclass(slots=True, eq=False)
+class _Feed:
+    """What one plan was told.
+
+    Parameters
+    ----------
+    target
+        What it asked for last.
+    taken
+        End of the last block that was handed out, or of the one before the first that is wanted.
+    fetched
+        End of the last block that is known.
+    blocks
+        The last that were handed out, for a plan that goes back, and then those that wait.
+    not_before
+        Unix seconds of the operator's clock before which Prometheus is not asked again.
+    span
+        Seconds of blocks that are asked for at most. Halved where there is no answer: of many gateways an hour may be
+        more than Prometheus gives in one, each time that it is asked.
+    """
+
+    target: Target
+    taken: float
+    fetched: float
+    blocks: deque[Block] = field(default_factory=deque)
+    error: str = ""
+    error_since: float = 0.0
+    not_before: float = 0.0
+    span: float = LONGEST_REPLAY
+
+    def waiting(self) -> int:
+        """Return how many blocks are known and not handed out."""
+        return round((self.fetched - self.taken) / self.target.block_seconds)
+
+    def seek(self, position: float, *, again: bool) -> None:
+        """Go on after another block; fetch it ``again`` where it is not kept."""
+        if self.blocks and self.blocks[0].start <= position <= self.fetched:
+            self.taken = position
+        elif again:
+            self.blocks.clear()
+            self.taken = self.fetched = position
+
+    def hand_out(self) -> tuple[Block, ...]:
+        """Return the blocks that wait, and keep some for a plan that goes back."""
+        blocks = tuple(block for block in self.blocks if block.end > self.taken)
+        self.taken = self.fetched
+        while len(self.blocks) * self.target.block_seconds > _KEPT_SECONDS:
+            self.blocks.popleft()
+        return blocks
+
+
+class Sampler:
+    """Reads the gateways' counters for all plans of one Prometheus.
+
+    Parameters
+    ----------
+    prometheus
+        Where to ask.
+    clock
+        The operator's clock.
+    scrape_interval
+        Seconds between two scrapes of the gateways.
+    settle
+        Seconds after the end of a block at which it is read: a scrape carries the time at which it began, and is seen
+        when it ended. Where one takes longer the block waits for it.
+    on_samples
+        Called with a plan's key when it has new blocks, and when an outage begins or ends.
+    destinations_per_query
+        Legs that are asked for together.
+    phase
+        Seconds after a multiple of their length at which blocks end; by default just after the gateways are scraped.
+
+    Attributes
+    ----------
+    queries, errors
+        Queries asked, and how many of them failed.
+    last_success
+        Unix seconds of the last answer.
+    lateness
+        Seconds by which the last blocks were read later than they could have been.
+    waits
+        Times that blocks were put off, as a scrape had not been seen yet.
+    """
+
+    def __init__(
+        self,
+        prometheus: Prometheus,
+        clock: Clock,
+        *,
+        on_samples: Callable[[str], None],
+        scrape_interval: float = 15.0,
+        settle: float = 1.0,
+        destinations_per_query: int = DESTINATIONS_PER_QUERY,
+        phase: float | None = None,
+    ) -> None:
+        self.queries = 0
+        self.errors = 0
+        self.last_success = 0.0
+        self.lateness = 0.0
+        self.waits = 0
+        self.settle = settle
+        self._prometheus = prometheus
+        self._clock = clock
+        self._on_samples = on_samples
+        self._scrape_interval = scrape_interval
+        self._reach = REACH_IN_SCRAPES * scrape_interval
+        self._look_again = _LOOK_AGAIN * scrape_interval
+        self._plans_per_query = max(1, destinations_per_query // 2)
+        self._feeds: dict[str, _Feed] = {}
+        self._changed = asyncio.Event()
+        self._gateways: dict[int, frozenset[Source]] = {}  # that counted when blocks of a length were read last
+        self._awaited = 0.0  # end of the block that was put off last
+        self._patience = 0.0  # as ``settle``, as far as it turned out to be too short
+        self._phase = phase
+        self._find_phase_at = 0.0 if phase is None else math.inf  # by the operator's clock
+        self._skew = 0.0
+        self._ahead: float | None = None  # of a steady clock, when the clocks were compared
+
+    def now(self) -> float:
+        """Return the time by Prometheus' clock in Unix seconds, as far as that is known.
+
+        It jumps when a difference is measured that is worth it, as a clock does that is set.
+        """
+        skew = self._prometheus.skew
+        if abs(skew - self._skew) > _SAME_TIME:
+            self._skew = skew
+        return self._clock.now() + self._skew
+
+    def watch(self, key: str, target: Target) -> None:
+        """Deliver the blocks of a plan that end after ``target.since``.
+
+        Call it at every pass, with the end of the last block that was consumed: it costs next to nothing where that is
+        the last that was taken, and goes back or forth otherwise. New thresholds apply to blocks not read yet.
+        """
+        length = target.block_seconds
+        since = max(target.since, self.now() - OLDEST_BLOCK)
+        # Before the phase is known there are no boundaries yet.
+        position = since if self._phase is None else self._first_after(since, length)
+        feed = self._feeds.get(key)
+        if feed is None or _legs(feed.target) != _legs(target):
+            self._feeds[key] = _Feed(target, position, position)
+            self._changed.set()
+            return
+        changed = feed.target.since != target.since
+        feed.target = target
+        if position != feed.taken:
+            # A plan that never consumes must not have all its blocks read again and again.
+            feed.seek(position, again=changed)
+            self._changed.set()
+
+    def forget(self, key: str) -> None:
+        """Stop delivering."""
+        self._feeds.pop(key, None)
+
+    @property
+    def serving(self) -> bool:
+        """Whether there is any plan to serve."""
+        return bool(self._feeds)
+
+    def take(self, key: str) -> Samples:
+        """Return the blocks since the last call, oldest first and without holes, and whether Prometheus answers."""
+        feed = self._feeds.get(key)
+        if feed is None:
+            return Samples()
+        return Samples(feed.hand_out(), feed.error, feed.error_since)
+
+    async def histogram(self, target: Target) -> Histogram:
+        """Return Heroku's latency histogram since ``target.since``, of at most the last 24 hours.
+
+        Raises
+        ------
+        Unavailable
+            If Prometheus does not answer.
+        """
+        end = self.now() - self.settle
+        start = max(target.since, end - _LONGEST_HISTOGRAM)
+        if start >= end:
+            return Histogram({})
+        selector = _selector(
+            "istio_request_duration_milliseconds_bucket",
+            matcher("source_workload_namespace", target.gateway_namespaces),
+            matcher("destination_service", [target.heroku]),
+            'response_code!="0"',
+        )
+        bounds: dict[float, float] = {}
+        if end - start <= _EXACT_HISTOGRAM:
+            window = end - start + self._reach
+            presence, buckets = await asyncio.gather(
+                self._presence(target.gateway_namespaces, window, end), self._counters(selector, window, end)
+            )
+            with Understood():
+                reading = Reading()
+                reading.add_presence(presence)
+                reading.add_counters(buckets)
+                namespaces = target.gateway_namespaces
+                bounds = cumulative(reading, target.heroku, namespaces, start=start, end=end, reach=self._reach)
+        else:
+            expression = f"sum by (le) (increase({selector}[{milliseconds(end - start)}]))"
+            result = await self._asked(self._prometheus.query(expression, end))
+            with Understood():
+                for item in result:
+                    bound = float(item["metric"]["le"])
+                    bounds[bound] = bounds.get(bound, 0.0) + float(item["value"][1])
+        rising, most = dict[float, float](), 0.0
+        for bound in sorted(bounds):
+            rising[bound] = most = max(most, bounds[bound])
+        return Histogram(rising)
+
+    async def run(self) -> None:
+        """Serve all plans, for ever."""
+        while True:
+            self._changed.clear()
+            try:
+                await self.reconcile()
+                delay = self._next_read() - self.now()
+            except Exception:
+                # One plan's surprise must not end the service of all others.
+                _logger.exception("reading blocks failed")
+                delay = _RETRY_SECONDS
+            try:
+                async with asyncio.timeout(max(delay, 0.0)):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+
+    async def reconcile(self) -> None:
+        """Read what can be read now: of each plan the blocks that ended, or as many as one query may ask for."""
+        if self._feeds and not await self._compare_clocks():
+            return
+        now = self.now()
+        if self._feeds and not self._phase_is_known():
+            try:
+                await self._find_phase(now)
+            except Unavailable as outage:
+                if self._phase is None:
+                    self._failed(self._feeds, str(outage))
+            now = self.now()
+        if self._phase is None:
+            return
+        groups: dict[tuple[int, float], dict[str, _Feed]] = {}
+        for key, feed in self._feeds.items():
+            if self._readable_at(feed) <= now:
+                groups.setdefault((feed.target.block_seconds, feed.fetched), {})[key] = feed
+        if groups:
+            self.lateness = max(0.0, now - max(start + length for length, start in groups) - self.settle)
+        # The plans that are up to date first; a long replay does not make them wait.
+        for (length, start), feeds in sorted(groups.items(), key=lambda group: -group[0][1]):
+            await self._serve(length, start, self._boundary(now - self.settle, length), feeds)
+
+    async def _compare_clocks(self) -> bool:
+        """Learn what time it is at Prometheus before anything is read; and anew where the operator's clock was set.
+
+        A block that is read before it has begun would be empty, and what happens in it would be in none.
+        """
+        ahead = self._clock.now() - asyncio.get_running_loop().time()
+        if self._ahead is None or abs(ahead - self._ahead) > _SAME_TIME:
+            if all(self._pauses(feed) for feed in self._feeds.values()):
+                return False
+            try:
+                await self._prometheus.compare_clocks()
+            except Unavailable as outage:
+                self.errors += 1
+                self._failed(self._feeds, str(outage))
+                return False
+            self._ahead = ahead
+        return True
+
+    def _boundary(self, at: float, length: int) -> float:
+        """Return the last boundary between blocks that is not after a time."""
+        phase = self._phase or 0.0
+        return math.floor((at - phase) / length) * length + phase
+
+    def _first_after(self, since: float, length: int) -> float:
+        """Return the first boundary between blocks that is not before a time.
+
+        A block that is cut by ``since`` is left out, as a part of it may have been consumed.
+        """
+        before = self._boundary(since, length)
+        return before if before == since else before + length
+
+    async def _find_phase(self, now: float) -> None:
+        """Find out when gateways are scraped, and let blocks end just after.
+
+        Prometheus scrapes each target at an offset of its own, which stays as long as the target. A block that ended
+        just before the scrape would learn of its last seconds a whole interval later, and so would a rollback.
+
+        Raises
+        ------
+        Unavailable
+            If Prometheus does not answer.
+        """
+        namespaces = sorted({name for feed in self._feeds.values() for name in feed.target.gateway_namespaces})
+        selector = _selector("istio_requests_total", matcher("source_workload_namespace", namespaces))
+        self._find_phase_at = self._clock.now() + _RETRY_SECONDS
+        newest = f"max by (instance, pod) (timestamp({selector}))"
+        found = await self._asked(self._prometheus.query(newest, now))
+        with Understood():
+            scrapes = [float(item["value"][1]) for item in found]
+        phase = best_phase(scrapes, self._scrape_interval)
+        self._find_phase_at = self._clock.now() + _PHASE_SECONDS
+        if phase is None:  # a gateway that has not served anything yet, or not been scraped since
+            self._find_phase_at = self._clock.now() + self._scrape_interval
+            phase = self._phase or 0.0
+        elif self._phase is None:
+            phase = self._continued(phase)
+        elif self._apart(phase, self._phase) <= _SAME_PHASE:
+            return
+        self._phase = phase
+        for feed in self._feeds.values():
+            # What was not read yet is read by the new boundaries.
+            feed.blocks.clear()
+            feed.taken = feed.fetched = self._first_after(feed.taken, feed.target.block_seconds)
+
+    def _continued(self, phase: float) -> float:
+        """Return the phase of the blocks that were consumed before a restart, if it is still a good one."""
+        known = (feed.taken % self._scrape_interval for feed in self._feeds.values() if (feed.taken * 4).is_integer())
+        return next((one for one in known if self._apart(one, phase) <= _SAME_PHASE), phase)
+
+    def _apart(self, one: float, other: float) -> float:
+        """Return how many seconds two phases are apart, on the circle that a scrape interval is."""
+        distance = abs(one - other) % self._scrape_interval
+        return min(distance, self._scrape_interval - distance)
+
+    def _readable_at(self, feed: _Feed) -> float:
+        """Return when there is something to do for a plan."""
+        not_before = feed.not_before if self._pauses(feed) else 0.0
+        if self._phase is None:
+            return max(self._find_phase_at if self._phase_is_known() else 0.0, not_before) + self._skew
+        if feed.waiting() >= _MOST_WAITING:
+            return math.inf
+        settled = feed.fetched + feed.target.block_seconds + max(self.settle, self._patience)
+        return max(settled, not_before + self._skew)
+
+    def _pauses(self, feed: _Feed) -> bool:
+        """Tell whether a plan is let alone for a moment; longer than that it would be only by a clock that was set back."""
+        return 0 < feed.not_before - self._clock.now() <= 2 * max(_RETRY_SECONDS, self._look_again)
+
+    def _phase_is_known(self) -> bool:
+        """Tell whether the gateways' scrapes need not be looked at yet."""
+        left = self._find_phase_at - self._clock.now()
+        return math.isinf(left) or 0 < left <= 2 * max(_PHASE_SECONDS, self._scrape_interval)
+
+    def _next_read(self) -> float:
+        # Now and then even without need: the clock may have been set.
+        latest = self.now() + _LONGEST_SLEEP
+        return min([latest, *(self._readable_at(feed) for feed in self._feeds.values())])
+
+    async def _serve(self, length: int, start: float, due: float, feeds: dict[str, _Feed]) -> None:
+        """Read the same blocks for some plans, so many destinations at a time."""
+        chunks = []
+        for chunk in _chunks(feeds, self._plans_per_query):
+            seconds = min(_DESTINATION_SECONDS / (2 * len(chunk)), *(feed.span for feed in chunk.values()))
+            chunks.append((chunk, min(due, start + max(1, math.floor(seconds / length)) * length)))
+        namespaces = sorted({name for feed in feeds.values() for name in feed.target.gateway_namespaces})
+        last = max(end for _, end in chunks)
+        try:
+            # Presence before counters: what it has of a scrape, they have, too.
+            seen = min(self.now(), last + self.settle + self._scrape_interval)
+            presence = await self._presence(namespaces, seen - start + self._reach, seen)
+            with Understood():
+                put_off = self._put_off(presence, length, last)
+        except Unavailable as outage:
+            self._failed(feeds, str(outage))
+            return
+        if put_off:
+            for feed in feeds.values():
+                feed.not_before = self._clock.now() + self._look_again
+            return
+        gateways: set[Source] = set()
+        slots = asyncio.Semaphore(_CHUNKS_AT_ONCE)
+
+        async def serve(chunk: dict[str, _Feed], end: float) -> None:
+            async with slots:
+                try:
+                    gateways.update(await self._serve_chunk(length, start, end, chunk, presence))
+                except Unavailable as outage:
+                    self._failed(chunk, str(outage))
+
+        await asyncio.gather(*(serve(chunk, end) for chunk, end in chunks))
+        if gateways:
+            self._gateways[length] = frozenset(gateways)
+
+    async def _serve_chunk(
+        self, length: int, start: float, end: float, feeds: dict[str, _Feed], presence: Result
+    ) -> Iterable[Source]:
+        """Read the blocks of some plans; return the gateways that counted. Raises Unavailable."""
+        # A plan that changes its mind while Prometheus thinks gets what it asks for the next time.
+        targets = {key: feed.target for key, feed in feeds.items()}
+        reading = await self._read(list(targets.values()), start, end, presence)
+        if end + self.settle > self.now():
+            # By Prometheus' clock, which is known only now, it was too early.
+            return ()
+        for key, feed in feeds.items():
+            target = targets[key]
+            blocks = blocks_of(reading, target, start=start, end=end, length=length, reach=self._reach)
+            if self._feeds.get(key) is feed and feed.fetched == start:
+                feed.blocks.extend(blocks)
+                feed.fetched = end
+                feed.error, feed.error_since = "", 0.0
+                if end - start <= length:  # up to date again
+                    feed.span = LONGEST_REPLAY
+                self._on_samples(key)
+        return reading.counting()
+
+    async def _read(self, targets: Sequence[Target], start: float, end: float, presence: Result) -> Reading:
+        selectors = _counters(targets, {leg for target in targets for leg in (target.heroku, target.eks)})
+        window = end - start + self._reach
+        answers = [await self._counters(selector, window, end) for selector in selectors]
+        with Understood():
+            return Reading.of_answers(presence, *answers)
+
+    def _put_off(self, presence: Result, length: int, end: float) -> bool:
+        """Tell whether a gateway was to be scraped before the end of a block, and what came of it is still to be seen.
+
+        It is seen when it has ended, which may take as long as from one scrape to the next, or later where samples are
+        sent on from one server to another. A block that was cut without it would lack its increments, and the next
+        would not have them either.
+        """
+        now, gateways, deadlines = self.now(), self._gateways.get(length), list[float]()
+        for item in presence:
+            labels = item["metric"]
+            # Before the first block it may be anybody.
+            if gateways is None or source_of(labels, labels.get("namespace", "")) in gateways:
+                times = [sample[0] for sample in item["values"]]  # also of scrapes that failed
+                interval = min((later - at for at, later in pairwise(times)), default=self._scrape_interval)
+                due = times[-1] + interval
+                if due - _SCRAPE_JITTER <= end:
+                    deadlines.append(due + interval + self.settle)
+        if any(now < deadline for deadline in deadlines):
+            self.waits += 1
+            self._awaited = end
+            return True
+        # The next time it is looked about when it could be seen this time: where all are late that saves queries.
+        if self._awaited != end:
+            self._patience = max(0.0, self._patience - self._look_again)
+        elif not deadlines:
+            self._patience = min(now - end - self._look_again, self._scrape_interval)
+        return False
+
+    def _failed(self, feeds: dict[str, _Feed], text: str) -> None:
+        for key, feed in feeds.items():
+            if self._feeds.get(key) is not feed:
+                continue
+            feed.not_before = self._clock.now() + _RETRY_SECONDS
+            feed.span = max(feed.span / 2, _SHORTEST_REPLAY)
+            began = not feed.error
+            feed.error = text
+            if began:
+                feed.error_since = self.now()
+                self._on_samples(key)
+
+    async def _presence(self, namespaces: Sequence[str], window: float, at: float) -> Result:
+        return await self._asked(self._prometheus.query(_range(_up(namespaces), window), at))
+
+    async def _counters(self, selector: str, window: float, at: float) -> Sequence[Counter]:
+        return await self._asked(self._prometheus.counters(_range(selector, window), at))
+
+    async def _asked(self, answer: Awaitable[_T]) -> _T:
+        self.queries += 1
+        try:
+            result = await answer
+        except Unavailable:
+            self.errors += 1
+            raise
+        self.last_success = self.now()
+        return result
+
+
+class Samplers:
+    """Implements :class:`cutover.ports.Metrics` for several Prometheus servers.
+
+    Each has a sampler of its own: what is slow or away with one is nothing to the plans of another.
+
+    Parameters
+    ----------
+    prometheus
+        Where to ask, by name of the source; ``""`` is the default.
+    clock
+        The operator's clock.
+    scrape_intervals
+        Seconds between two scrapes of the gateways, by name of the source.
+    on_samples, settle
+        As for :class:`Sampler`.
+    """
+
+    def __init__(
+        self,
+        prometheus: Mapping[str, Prometheus],
+        clock: Clock,
+        *,
+        on_samples: Callable[[str], None],
+        scrape_intervals: Mapping[str, float],
+        settle: float = 1.0,
+    ) -> None:
+        self._clock = clock
+        self._by_source = {
+            name: Sampler(client, clock, on_samples=on_samples, scrape_interval=scrape_intervals[name], settle=settle)
+            for name, client in prometheus.items()
+        }
+        self._sources: dict[str, str] = {}  # by plan
+        self._unknown_since: dict[str, float] = {}  # by plan
+
+    @property
+    def by_source(self) -> Mapping[str, Sampler]:
+        """The samplers by name of their source."""
+        return self._by_source
+
+    @property
+    def queries(self) -> int:
+        """Queries asked."""
+        return sum(sampler.queries for sampler in self._by_source.values())
+
+    @property
+    def errors(self) -> int:
+        """Queries that failed."""
+        return sum(sampler.errors for sampler in self._by_source.values())
+
+    @property
+    def last_success(self) -> float:
+        """Unix seconds of the last answer; of several sources that serve plans, the one that is silent the longest."""
+        serving = [sampler.last_success for sampler in self._by_source.values() if sampler.serving]
+        return min(serving) if serving else max(sampler.last_success for sampler in self._by_source.values())
+
+    @property
+    def lateness(self) -> float:
+        """Seconds by which the last blocks of any source were read later than they could have been."""
+        return max(sampler.lateness for sampler in self._by_source.values())
+
+    def now(self, source: str) -> float:
+        """Return the time by a source's clock in Unix seconds; by the operator's where there is no such source."""
+        sampler = self._by_source.get(source)
+        return self._clock.now() if sampler is None else sampler.now()
+
+    def watch(self, key: str, target: Target) -> None:
+        """Deliver the blocks of a plan; one that changed its source begins anew."""
+        if self._sources.get(key, target.source) != target.source:
+            self.forget(key)
+        self._sources[key] = target.source
+        sampler = self._by_source.get(target.source)
+        if sampler is None:
+            self._unknown_since.setdefault(key, self._clock.now())
+        else:
+            sampler.watch(key, target)
+
+    def forget(self, key: str) -> None:
+        """Stop delivering."""
+        self._unknown_since.pop(key, None)
+        sampler = self._by_source.get(self._sources.pop(key, ""))
+        if sampler is not None:
+            sampler.forget(key)
+
+    def take(self, key: str) -> Samples:
+        """Return the blocks since the last call, oldest first and without holes, and whether Prometheus answers."""
+        source = self._sources.get(key, "")
+        sampler = self._by_source.get(source)
+        if sampler is None:
+            return Samples(error=_unknown(source), error_since=self._unknown_since.get(key, 0.0))
+        return sampler.take(key)
+
+    async def histogram(self, target: Target) -> Histogram:
+        """Return Heroku's latency histogram since ``target.since``. Raises Unavailable."""
+        sampler = self._by_source.get(target.source)
+        if sampler is None:
+            raise Unavailable(_unknown(target.source))
+        return await sampler.histogram(target)
+
+    async def run(self) -> None:
+        """Serve all plans of all sources, for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            for sampler in self._by_source.values():
+                tasks.create_task(sampler.run())
+
+
+def _unknown(source: str) -> str:
+    return f"the operator's settings have no Prometheus named {source!r}"
+
+
+def best_phase(scrapes: Sequence[float], interval: float) -> float | None:
+    """Return how many seconds after a multiple of the scrape interval blocks best end; ``None`` without a scrape.
+
+    Parameters
+    ----------
+    scrapes
+        Unix seconds of one scrape of each gateway.
+    interval
+        Seconds between two scrapes of one.
+
+    Notes
+    -----
+    That is just after the last scrape of the closest group: behind it is the longest time without one. In quarters of a
+    second, which floating point adds up exactly, and with a little room for a scrape that begins late.
+    """
+    offsets = sorted(at % interval for at in scrapes)
+    if not offsets:
+        return None
+    gaps = [
+        (following - offset) % interval for offset, following in zip(offsets, offsets[1:] + offsets[:1], strict=True)
+    ]
+    last = offsets[max(range(len(offsets)), key=lambda i: gaps[i] or interval)]
+    return math.ceil((last + _SCRAPE_JITTER) * 4) / 4 % interval
+
+
+async def heroku_samples(
+    prometheus: Prometheus, target: Target, *, start: float, end: float, reach: float
+) -> tuple[Result, Sequence[Counter], Sequence[Counter]]:
+    """Return what a plan's Heroku leg is cut from, for a time that may be long ago.
+
+    Parameters
+    ----------
+    prometheus
+        Where to ask.
+    target
+        Which leg; its thresholds must be known if they matter.
+    start, end
+        Unix seconds, at most an hour apart.
+    reach
+        Seconds before ``start`` from which samples are wanted too.
+
+    Returns
+    -------
+    tuple
+        Raw samples: for :meth:`Reading.add_presence`, and twice for :meth:`Reading.add_counters`.
+
+    Raises
+    ------
+    Unavailable
+        If Prometheus does not answer.
+    """
+    window = end - start + reach
+    requests, buckets = _counters([target], [target.heroku])
+    return (
+        await prometheus.query(_range(_up(target.gateway_namespaces), window), end),
+        await prometheus.counters(_range(requests, window), end),
+        await prometheus.counters(_range(buckets, window), end),
+    )
+
+
+def blocks_of(reading: Reading, target: Target, *, start: float, end: float, length: int, reach: float) -> list[Block]:
+    """Cut the blocks of one plan; the times as for :func:`cutover.domain.evidence.counting.cut`."""
+    return cut(
+        reading,
+        heroku=target.heroku,
+        eks=target.eks,
+        namespaces=target.gateway_namespaces,
+        slow_ms=target.slow_ms,
+        very_slow_ms=target.very_slow_ms,
+        start=start,
+        end=end,
+        length=length,
+        reach=reach,
+    )
+
+
+def _legs(target: Target) -> tuple[object, ...]:
+    """What a plan cannot change without beginning anew."""
+    return target.heroku, target.eks, target.gateway_namespaces, target.block_seconds
+
+
+def _chunks(feeds: dict[str, _Feed], size: int) -> Iterator[dict[str, _Feed]]:
+    keys = sorted(feeds)  # always the same queries, for Prometheus' caches
+    for first in range(0, len(keys), size):
+        yield {key: feeds[key] for key in keys[first : first + size]}
+
+
+def _selector(metric: str, *matchers: str) -> str:
+    return metric + "{" + ",".join(['reporter="source"', *matchers]) + "}"
+
+
+def _counters(targets: Sequence[Target], destinations: Iterable[str]) -> tuple[str, str]:
+    """Return the selectors of requests, and of the latency buckets that matter."""
+    common = (
+        matcher("source_workload_namespace", {name for target in targets for name in target.gateway_namespaces}),
+        matcher("destination_service", destinations),
+    )
+    bounds = {bound for target in targets for bound in (target.slow_ms, target.very_slow_ms) if bound is not None}
+    return (
+        _selector("istio_requests_total", *common),
+        _selector("istio_request_duration_milliseconds_bucket", *common, bounds_matcher(bounds)),
+    )
+
+
+def _range(selector: str, window: float) -> str:
+    return f"{selector}[{milliseconds(window)}]"
+
+
+def _up(namespaces: Sequence[str]) -> str:
+    return "up{" + matcher("namespace", namespaces) + "}"

@@ -1,0 +1,1 @@
+"""What tests share: builders of objects, played worlds, fakes of the outside."""

@@ -1,0 +1,239 @@
+"""The operator as ``main`` puts it together, in this process, against a fake API server over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tests.kit.fake_api import DEPLOYMENTS, GATEWAYS, PLANS, SERVICES, VIRTUAL_SERVICES, FakeApi, Json
+
+from cutover import main
+from cutover.adapters.kube.client import Cluster
+from cutover.adapters.notify.receivers import HttpNotifier
+from cutover.adapters.traffic.istio import provider as istio
+from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanStatus
+from cutover.domain.evidence.blocks import Block
+from cutover.domain.observation import Histogram, Plan, Probe, Samples
+from cutover.domain.slo.custom import SloReading
+from cutover.kopf_app.handlers import Operator
+from cutover.ports import SloTarget, Target
+from cutover.settings import Settings
+
+NAMESPACE = "docs"
+
+
+@dataclass
+class FakeMetrics:
+    """Prometheus: knows of no request unless a test says so."""
+
+    watched: dict[str, Target] = field(default_factory=dict)
+    blocks: dict[str, list[Block]] = field(default_factory=dict)
+
+    def watch(self, key: str, target: Target) -> None:
+        self.watched[key] = target
+
+    def forget(self, key: str) -> None:
+        self.watched.pop(key, None)
+
+    def take(self, key: str) -> Samples:
+        return Samples(tuple(self.blocks.pop(key, ())))
+
+    async def histogram(self, target: Target) -> Histogram:
+        return Histogram({})
+
+    def now(self, source: str) -> float:
+        return time.time()
+
+
+@dataclass
+class FakeOwnMetrics:
+    """The plans' own queries: each bound has the value that a test gives it."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    watched: dict[str, SloTarget] = field(default_factory=dict)
+
+    def watch(self, key: str, target: SloTarget) -> None:
+        self.watched[key] = target
+
+    def forget(self, key: str) -> None:
+        self.watched.pop(key, None)
+
+    def take(self, key: str) -> dict[str, SloReading]:
+        gates = self.watched[key].gates if key in self.watched else ()
+        now = time.time()
+        return {
+            gate.name: SloReading(now, points=((now, self.values[gate.name]),) if gate.name in self.values else ())
+            for gate in gates
+        }
+
+
+async def no_backtest(plan: Plan, target: Target) -> BacktestStatus:
+    raise AssertionError("no plan asks for it")
+
+
+@dataclass
+class FakeGateway:
+    """The gateway: has the route that the API server has, and Heroku answers well."""
+
+    api: FakeApi
+
+    async def probe(self, plan: Plan) -> Probe:
+        route = self.api.raw(VIRTUAL_SERVICES, plan.namespace, f"cutover-{plan.name}")
+        return Probe(time.time(), istio.stamped_revision(route) if route else "", healthy=True, detail="HTTP 200")
+
+
+@dataclass
+class World:
+    """What a test has at hand.
+
+    Attributes
+    ----------
+    operator
+        The running operator, or the last that ran. It has a thread and a loop of its own, as Kopf takes every task of its
+        loop for its own when it stops.
+    leftovers
+        What still ran when it had stopped.
+    """
+
+    api: FakeApi
+    settings: Settings
+    metrics: FakeMetrics
+    own: FakeOwnMetrics = field(default_factory=FakeOwnMetrics)
+    operator: Operator | None = None
+    leftovers: list[str] = field(default_factory=list)
+
+    def plan(self, name: str = "pdf") -> Json | None:
+        return self.api.raw(PLANS, NAMESPACE, name)
+
+    def status(self, name: str = "pdf") -> Json:
+        status: Json = (self.plan(name) or {}).get("status") or {}
+        return status
+
+    def weight(self, name: str = "pdf") -> int | None:
+        """Return the percent of requests that the route sends to EKS."""
+        route = self.api.raw(VIRTUAL_SERVICES, NAMESPACE, f"cutover-{name}")
+        return None if route is None else istio.split_weight(route, parsed(self.plan(name) or plan_body(name)))
+
+    def passes(self, name: str = "pdf") -> int:
+        return PASSES.get(f"{NAMESPACE}/{name}", 0)
+
+    async def until(self, what: str, condition: Callable[[], Any], seconds: float = 5.0) -> None:
+        for _ in range(int(seconds / 0.02)):
+            if condition():
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"not within {seconds:g} s: {what}; {self.status()}")
+
+    async def until_phase(self, phase: str, name: str = "pdf", seconds: float = 5.0) -> None:
+        await self.until(f"{name}: {phase}", lambda: self.status(name).get("phase") == phase, seconds)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run the operator, and stop it as a signal would."""
+        started, errors = threading.Event(), list[BaseException]()
+        stop: Callable[[], Any] = started.clear
+
+        async def operate() -> None:
+            nonlocal stop
+            loop, flag = asyncio.get_running_loop(), asyncio.Event()
+            stop = lambda: loop.call_soon_threadsafe(flag.set)  # noqa: E731
+            cluster = await Cluster.connect(self.settings.kubeconfig, request_timeout=0.5)
+            self.operator = main.assemble(
+                self.settings,
+                cluster,
+                FakeGateway(self.api),
+                self.metrics,
+                self.own,
+                main.SystemClock(),
+                sources=lambda namespace: (),
+                backtest=no_backtest,
+                notifier=HttpNotifier(()),
+            )
+            started.set()
+            try:
+                await main.serve(self.settings, self.operator, flag)
+            finally:
+                self.leftovers = [str(task) for task in asyncio.all_tasks() - {asyncio.current_task()}]
+                await cluster.close()
+
+        def run() -> None:
+            try:
+                asyncio.run(operate())
+            except BaseException as error:  # noqa: BLE001
+                errors.append(error)
+            finally:
+                started.set()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        await asyncio.to_thread(started.wait)
+        try:
+            yield
+        finally:
+            stop()
+            await asyncio.to_thread(thread.join, 15)
+            assert not thread.is_alive(), "the operator does not stop"
+            assert errors == []
+
+
+#: Passes by plan.
+PASSES: dict[str, int] = {}
+
+
+def plan_body(name: str = "pdf", status: Mapping[str, Any] | None = None, **spec: Any) -> Json:
+    """Return a plan as a person applies it, or as the operator has left it, with a status."""
+    body: Json = {
+        "apiVersion": "cutover.dev/v1alpha1",
+        "kind": "MigrationPlan",
+        "metadata": {"namespace": NAMESPACE, "name": name, "annotations": {}},
+        "spec": {
+            "heroku": {"app": f"acme-{name}", "hostname": f"acme-{name}-1a2b3c.herokuapp.com"},
+            "eks": {"service": {"name": name, "port": 80}, "workloadRef": {"name": name}},
+            "traffic": {"istio": {"hosts": [f"{name}.example.com"], "gateways": ["istio-ingress/public"]}},
+            **spec,
+        },
+    }
+    return body if status is None else {**body, "status": dict(status)}
+
+
+def shifting(weight: int = 25) -> Json:
+    """Return the status of a plan that is being judged."""
+    now = time.time()
+    checkpoint = {"at": now, "weightSince": now - 60, "observedAt": now - 50, "consumedUntil": now}
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now - 60))
+    return MigrationPlanStatus.model_validate(
+        {"observedGeneration": 1, "phase": "Shifting", "attempt": 1, "weight": weight, "since": stamp}
+        | {"step": "2/4", "checkpoint": checkpoint}
+    ).to_wire()
+
+
+async def make_target(api: FakeApi, name: str) -> None:
+    """Make what a team has in the cluster before it writes a plan."""
+
+    def named(name: str, spec: Json, namespace: str = NAMESPACE) -> Json:
+        return {"metadata": {"namespace": namespace, "name": name}, "spec": spec}
+
+    await api.write(SERVICES, named(name, {"ports": [{"port": 80}]}))
+    deployment = named(name, {"replicas": 2})
+    await api.write(DEPLOYMENTS, {**deployment, "status": {"availableReplicas": 2}})
+    gateway = named("public", {"selector": {"istio": "ingress"}, "servers": []}, "istio-ingress")
+    await api.write(GATEWAYS, gateway)
+
+
+def route(name: str, weight: int) -> Json:
+    """Return the VirtualService that the operator has written for a plan that is shifting."""
+    plan = parsed(plan_body(name))
+    status = plan.status.model_copy(update={"attempt": 1, "weight": weight})
+    body = istio.render(replace(plan, status=status), weight)[-1]
+    own = {"manager": "cutover", "operation": "Update", "fieldsV1": {"f:spec": {}}}
+    return {**body, "metadata": {**body["metadata"], "managedFields": [own]}}
+
+
+def parsed(body: Mapping[str, Any]) -> Plan:
+    metadata = {"uid": "unknown", "resourceVersion": "1", **body["metadata"]}
+    return Plan.from_object({**body, "metadata": metadata})

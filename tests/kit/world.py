@@ -1,0 +1,600 @@
+"""A world for ``decide``: users, two legs, a gateway, Prometheus, an API server and a loop that can be killed anywhere.
+
+It is as small as it can be while the parts that matter are like the real ones: a route is live at the gateway a moment
+after it was written, blocks come late and aligned to the clock, a leg that hangs is silent until the route's time-out
+makes errors of its requests, the loop's status is ahead of the stored one, and a write can fail, or be the last thing
+that the process did.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from cutover.api.v1alpha1 import (
+    BacktestStatus,
+    BoundSlo,
+    MigrationPlanSpec,
+    MigrationPlanStatus,
+    Mode,
+    OnDelete,
+    OnTimeout,
+    Phase,
+)
+from cutover.api.v1alpha1.templates import Template
+from cutover.domain.engine.actions import Action, Decision, Event, Finalize, Prepare, SetWeight, WriteStatus
+from cutover.domain.engine.decide import decide, probe_interval, resolve
+from cutover.domain.engine.writes import samples_wanted
+from cutover.domain.evidence import judge as gate
+from cutover.domain.evidence.blocks import Block, Counts
+from cutover.domain.evidence.ingest import ingest, load_evidence
+from cutover.domain.evidence.tolerances import gate_rules
+from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState, WorkloadFacts
+from cutover.domain.revision import desired_revision
+from cutover.domain.slo.custom import CustomSlo, QueryProblem, SloReading
+from cutover.domain.steps import current_step, next_step
+from cutover.domain.verdicts import Verdict
+
+#: Monday 2027-01-11, 10:00:00 UTC; a multiple of any block.
+START = 1_799_661_600.0
+#: Seconds until a written route is live at the gateway; until a block is known; until a hung request ends as 504.
+LIVE_LAG, SCRAPE_LAG, ROUTE_TIMEOUT = 0.1, 3.0, 30.0
+
+READY = WorkloadFacts(
+    service_exists=True, service_ports=(80,), workload_exists=True, replicas_wanted=2, replicas_available=2
+)
+LATENCIES = Histogram({100.0: 40_000.0, 250.0: 48_500.0, 500.0: 49_900.0, 1000.0: 49_990.0, float("inf"): 50_000.0})
+
+
+@dataclass(frozen=True)
+class Leg:
+    """How a leg answers: fractions of its requests."""
+
+    errors: float = 0.001
+    slow: float = 0.03
+    very_slow: float = 0.0005
+    hangs: bool = False
+
+    @property
+    def well(self) -> bool:
+        return not self.hangs and self.errors < 0.5
+
+
+HEALTHY, FAILING, DEAD, HANGING = Leg(), Leg(errors=0.2), Leg(errors=1.0), Leg(hangs=True)
+
+
+def plan_spec(**fields: Any) -> MigrationPlanSpec:
+    """Return a spec with short holds; ``fields`` are the API's own, in camel case."""
+    steps = [{"weight": weight, "hold": "30s"} for weight in (10, 25, 50, 100)]
+    defaults = {
+        "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
+        "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
+        "traffic": {"istio": {"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"]}},
+        "steps": steps,
+        "soak": "60s",
+        "gates": {"block": "5s", "warmUp": "5s"},
+    }
+    return MigrationPlanSpec.model_validate({**defaults, **fields})
+
+
+@dataclass(frozen=True)
+class Route:
+    """The VirtualService; somebody else's hand in it is an edit, of something else where the weight is as it was."""
+
+    weight: int | None
+    revision: str
+    foreign: tuple[str, ...] = ()
+
+
+class Crashed(Exception):
+    """The process was killed."""
+
+
+class Refused(Exception):
+    """The API server did not take a write."""
+
+
+@dataclass
+class World:
+    """Everything that is not the operator, and the operator's loop around ``decide``."""
+
+    spec: MigrationPlanSpec = field(default_factory=plan_spec)
+    rate: float = 50.0
+    heroku: Leg = HEALTHY
+    eks: Leg = HEALTHY
+    now: float = START
+    generation: int = 1
+    annotations: dict[str, str] = field(default_factory=dict)
+    deleting: bool = False
+    workload: WorkloadFacts | None = READY
+    histogram: Histogram | None = LATENCIES
+    templates: dict[str, Template | str] = field(default_factory=dict)
+    backtest: BacktestStatus | None = None
+    #: By name of a gate: the value of a bound (none: no series), and the parts of each leg's events that go wrong.
+    values: dict[str, float | None] = field(default_factory=dict)
+    wrong: dict[str, tuple[float, float]] = field(default_factory=dict)
+    problems: dict[str, QueryProblem] = field(default_factory=dict)
+    asked: bool = True
+    baselines: dict[str, float] = field(default_factory=dict)
+    #: What no exporter should give, and some do: every value and count of the own gates, while it is set.
+    odd: float | None = None
+
+    # What is broken, or will break.
+    prometheus_up: bool = True
+    prometheus_slow: bool = False
+    scrapes_lost: bool = False
+    istiod_up: bool = True
+    status_writes_fail: bool = False
+    route_writes_fail: bool = False
+    routes_readable: bool = True
+    probes_answered: bool = True
+    crash_at: tuple[int, str] | None = None
+    #: Seconds by which the time that the operator judges by is wrong.
+    ahead: float = 0.0
+
+    # What the API server and the gateway have.
+    stored: MigrationPlanStatus = field(default_factory=MigrationPlanStatus)
+    route: Route | None = None
+    live: Route | None = None
+    blocks: list[Block] = field(default_factory=list)
+    events_of: dict[str, list[Block]] = field(default_factory=dict)
+    points: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+
+    # What was done.
+    actions: list[tuple[float, Action]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    writes: list[tuple[float, MigrationPlanStatus]] = field(default_factory=list)
+    weights: list[int | None] = field(default_factory=list)
+    on_decision: Callable[[World, Plan, Observation, Decision], None] | None = None
+
+    def __post_init__(self) -> None:
+        self._coming: tuple[float, Route | None] | None = None
+        self._hung: list[tuple[float, str, float]] = []
+        self._begun = START
+        self._counts = {"heroku": Counts(), "eks": Counts()}
+        self._attempted = 0
+        self.restart()
+
+    def copy(self) -> World:
+        """Return a world that goes its own way from here on."""
+        twin = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, list | dict):
+                setattr(twin, name, value.copy())
+        return twin
+
+    # -------------------------------------------------------------------------------------------------- the operator
+
+    def restart(self) -> None:
+        """Begin with nothing but what is stored."""
+        self.working = self.stored
+        self.pending: tuple[Block, ...] = ()
+        self.pending_own: dict[str, tuple[Block, ...]] = {}
+        self.since = self.now
+        self.prepared_at: float | None = None
+        self.probe: Probe | None = None
+        self._probed_at = 0.0
+
+    @property
+    def status(self) -> MigrationPlanStatus:
+        return self.working
+
+    def plan(self) -> Plan:
+        return Plan(
+            namespace="shop",
+            name="pdf",
+            uid="1",
+            generation=self.generation,
+            spec=self.spec,
+            status=self.working,
+            annotations=self.annotations,
+            deleting=self.deleting,
+        )
+
+    def observe(self) -> Observation:
+        status, samples = self.working, Samples()
+        if samples_wanted(status) and status.checkpoint is not None:
+            after = self.pending[-1].end if self.pending else status.checkpoint.consumed_until
+            if self.prometheus_up:
+                known = (
+                    ()
+                    if self.prometheus_slow
+                    else (b for b in self.blocks if b.end > after and b.end + SCRAPE_LAG <= self.now)
+                )
+                self.pending = (*self.pending, *known)
+                samples = Samples(self.pending)
+            else:
+                samples = Samples(self.pending, "Prometheus at prometheus does not answer", self.now)
+        traffic = None
+        if self.routes_readable:
+            wanted = None if status.weight is None else (status.weight, desired_revision(status))
+            is_there = None if self.route is None else (self.route.weight, self.route.revision)
+            traffic = TrafficState(
+                weight=self.route.weight if self.route else None,
+                revision=self.route.revision if self.route else "",
+                current=wanted is None or (wanted == is_there and not (self.route and self.route.foreign)),
+                foreign=self.route.foreign if self.route else (),
+            )
+        return Observation(
+            traffic=traffic,
+            workload=self.workload if status.phase is Phase.PREFLIGHT else None,
+            probe=self.probe,
+            prepared_for=None if self.prepared_at is None else self.now - self.prepared_at,
+            samples=samples,
+            histogram=self.histogram if status.phase is Phase.BASELINE else None,
+            since=self.since,
+            own={gate.name: self._read_own(gate) for gate in resolve(self.plan(), self.templates).gates},
+            templates=self.templates,
+            sources=("mimir-eu",),
+            backtest=self.backtest if status.phase is Phase.BASELINE else None,
+        )
+
+    def _read_own(self, own: CustomSlo) -> SloReading:
+        """Return what is known of an own gate: as blocks come, with the lag of a scrape."""
+        checkpoint, name = self.working.checkpoint, own.name
+        if not self.asked:
+            return SloReading()
+        baseline = self.baselines.get(name)
+        if not self.prometheus_up:
+            problem = QueryProblem(Verdict.NO_DATA, "Prometheus at prometheus does not answer", self.now)
+            return SloReading(blocks=self.pending_own.get(name, ()), problem=problem)
+        if name in self.problems:
+            return SloReading(self.now, self.pending_own.get(name, ()), problem=self.problems[name])
+        if isinstance(own.slo, BoundSlo):
+            length = max(own.slo.for_.total_seconds(), 60.0)
+            points = [p for p in self.points.get(name, ()) if self.now - length <= p[0] <= self.now - SCRAPE_LAG]
+            missing = None if points else QueryProblem(Verdict.NO_DATA, "no series", self.since)
+            return SloReading(self.now, points=tuple(points), baseline=baseline, problem=missing)
+        after = self.now
+        if checkpoint is not None:
+            known = {one.gate: one.consumed_until for one in checkpoint.own}
+            after = known.get(name, checkpoint.consumed_until)
+        waiting = self.pending_own.get(name, ())
+        after = waiting[-1].end if waiting else after
+        news = [b for b in self.events_of.get(name, ()) if b.end > after and b.end + SCRAPE_LAG <= self.now]
+        self.pending_own[name] = (*waiting, *news)
+        return SloReading(self.now, self.pending_own[name])
+
+    def reconcile(self) -> float:
+        """Make one pass; return the seconds until the next."""
+        plan, seen = self.plan(), self.observe()
+        decision = decide(plan, seen, self.now + self.ahead)
+        if self.on_decision is not None:
+            self.on_decision(self, plan, seen, decision)
+        try:
+            self._apply(decision)
+        except Refused:
+            return 0.5
+        except Crashed:
+            self.restart()
+            return 0.5
+        return min(decision.requeue_after, self._ask_heroku())
+
+    def _apply(self, decision: Decision) -> None:
+        for action in decision.actions:
+            number, self._attempted = self._attempted, self._attempted + 1
+            if self.crash_at == (number, "before"):
+                raise Crashed
+            match action:
+                case WriteStatus():
+                    if self.status_writes_fail:
+                        raise Refused
+                    wire = decision.status.to_wire()
+                    # Templates in force cannot be cut: the operator judges by them.
+                    assert len(json.dumps(wire)) - len(json.dumps(wire.get("templates", []))) < 32 * 1024
+                    self.stored = MigrationPlanStatus.model_validate(wire)
+                    self.writes.append((self.now, self.stored))
+                    self.working, self.pending, self.pending_own = decision.status, (), {}
+                case Prepare():
+                    if self.route_writes_fail:
+                        raise Refused
+                    self.prepared_at = self.now
+                case SetWeight(weight):
+                    if self.route_writes_fail:
+                        raise Refused
+                    self.set_route(Route(weight, desired_revision(decision.status)))
+                case Finalize(end):
+                    if self.route is not None and end is not OnDelete.LEAVE:
+                        weight = 0 if end is OnDelete.HEROKU else 100
+                        self.set_route(Route(weight, self.route.revision))
+            self.actions.append((self.now, action))
+            if self.crash_at == (number, "after"):
+                raise Crashed
+        self.working, self.pending, self.pending_own = decision.status, (), {}
+        self.events += decision.events
+
+    def _ask_heroku(self) -> float:
+        interval = probe_interval(self.working)
+        if interval is None:
+            self.probe = None
+            return 600.0
+        if self.now - self._probed_at < interval or not self.probes_answered:
+            return interval
+        before, self._probed_at = self.probe, self.now
+        healthy = self.live is not None and self.heroku.well
+        revision = self.live.revision if self.live is not None else ""
+        failures = 0 if healthy else 1 + (self.probe.failures if self.probe is not None else 0)
+        self.probe = Probe(self.now, revision, healthy, "HTTP 200" if healthy else "HTTP 503 (H10)", failures)
+        same = before is not None and (before.revision, before.healthy) == (revision, healthy)
+        return interval if same else 0.2
+
+    # ------------------------------------------------------------------------------------------------------ the world
+
+    def set_route(self, route: Route | None) -> None:
+        """Write, edit or delete the VirtualService."""
+        self.route = route
+        self._coming = (self.now + LIVE_LAG, route)
+        weight = route.weight if route else None
+        if not self.weights or self.weights[-1] != weight:
+            self.weights.append(weight)
+
+    def edit(self, **fields: Any) -> None:
+        """Change fields of the spec, as a commit would."""
+        data = self.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+        self.spec = MigrationPlanSpec.model_validate({**data, **fields})
+        self.generation += 1
+
+    def pass_time(self, seconds: float) -> None:
+        """Let users send requests."""
+        end = self.now + seconds
+        block = self.spec.gates.block.total_seconds()
+        while self.now < end - 1e-9:
+            self._propagate()
+            until = min(end, self._begun + block)
+            if self._coming is not None and self.istiod_up:
+                until = min(until, max(self._coming[0], self.now + 1e-3))
+            self._serve(until - self.now)
+            self.now = until
+            if self.now >= self._begun + block - 1e-9:
+                gap = "a scrape was missed" if self.scrapes_lost else ""
+                counts = self._counts
+                self.blocks.append(Block(self._begun, self._begun + block, counts["heroku"], counts["eks"], gap))
+                self._record_own(self._begun + block, gap)
+                self._begun += block
+                self._counts = {"heroku": Counts(), "eks": Counts()}
+        self.now = end
+        self._propagate()
+
+    def _record_own(self, end: float, gap: str) -> None:
+        """Record what the team's own metrics are at the end of a block. One request of ten is an event of theirs."""
+        for name, value in self.values.items():
+            if value is not None:
+                self.points.setdefault(name, []).append((end, value if self.odd is None else self.odd))
+        for name, (heroku, eks) in self.wrong.items():
+            last = self.blocks[-1]
+            legs = [
+                Counts(counts.requests / 10, counts.requests / 10 * part)
+                for counts, part in ((last.heroku, heroku), (last.eks, eks))
+            ]
+            if self.odd is not None:
+                legs = [Counts(self.odd, self.odd), Counts(self.odd, self.odd)]
+            self.events_of.setdefault(name, []).append(Block(last.start, last.end, *legs, gap=gap))
+
+    def _propagate(self) -> None:
+        if self._coming is not None and self.istiod_up and self.now >= self._coming[0]:
+            self.live, self._coming = self._coming[1], None
+
+    def _serve(self, seconds: float) -> None:
+        if self.live is None or self.live.weight is None:
+            return
+        requests = self.rate * seconds
+        for name, leg, part in (("heroku", self.heroku, 100 - self.live.weight), ("eks", self.eks, self.live.weight)):
+            count = requests * part / 100
+            if leg.hangs:
+                self._hung.append((self.now + ROUTE_TIMEOUT, name, count))
+            else:
+                self._count(name, count, leg)
+        for late in [late for late in self._hung if late[0] <= self.now]:
+            self._hung.remove(late)
+            self._count(late[1], late[2], DEAD)
+
+    def _count(self, name: str, requests: float, leg: Leg) -> None:
+        more = Counts(
+            requests,
+            requests * leg.errors,
+            requests,
+            requests * max(leg.slow, leg.very_slow),
+            requests * leg.very_slow,
+        )
+        self._counts[name] = self._counts[name] + more
+
+    # -------------------------------------------------------------------------------------------------- running it
+
+    def step(self) -> None:
+        """One pass, and the time until the next."""
+        wait = self.reconcile()
+        self.pass_time(min(max(wait, 0.2), self.spec.gates.block.total_seconds()))
+
+    def run(self, seconds: float) -> World:
+        end = self.now + seconds
+        while self.now < end:
+            self.step()
+        return self
+
+    def until(self, reached: Callable[[MigrationPlanStatus], bool], within: float = 900.0) -> World:
+        """Run until the status is as asked for; fail if that takes too long."""
+        end = self.now + within
+        while not reached(self.working):
+            assert self.now < end, f"not reached within {within} s: {self.working.phase} {self.working.reason}"
+            self.step()
+        return self
+
+    def until_phase(self, phase: Phase, within: float = 900.0) -> World:
+        return self.until(lambda status: status.phase is phase, within)
+
+    def until_judging(self, weight: int, within: float = 900.0) -> World:
+        """Run until the weight was seen at the gateway."""
+        return self.until(
+            lambda status: bool(
+                status.weight == weight
+                and status.phase in (Phase.SHIFTING, Phase.SOAKING)
+                and status.checkpoint
+                and status.checkpoint.observed_at
+            ),
+            within,
+        )
+
+    def until_reason(self, reason: str, within: float = 900.0) -> World:
+        return self.until(lambda status: status.reason == reason, within)
+
+    # ------------------------------------------------------------------------------------------------------- looking
+
+    def condition(self, kind: str) -> str:
+        return next((c.status for c in self.working.conditions if c.type == kind), "Absent")
+
+    def decided(self, decision: str) -> list[tuple[int, int]]:
+        """From and to of all ledger lines of one kind."""
+        return [(e.from_weight, e.to_weight) for e in self.working.ledger if e.decision == decision]
+
+    def told(self, reason: str) -> list[Event]:
+        return [event for event in self.events if event.reason == reason]
+
+    def counted(self) -> tuple[float, float]:
+        """EKS requests in this step's evidence, and those that should be in it."""
+        checkpoint = self.working.checkpoint
+        if checkpoint is None or checkpoint.observed_at is None or not self.working.weight:
+            return 0.0, 0.0
+        truth = sum(
+            block.eks.requests
+            for block in self.blocks
+            if block.usable and block.start >= checkpoint.observed_at and block.end <= checkpoint.consumed_until
+        )
+        return load_evidence(checkpoint).total[1].requests, truth
+
+
+def check(world: World, plan: Plan, seen: Observation, decision: Decision) -> None:
+    """Hold one decision against the rules that do not bend."""
+    before, after = plan.status, decision.status
+    old, new = before.weight or 0, after.weight or 0
+    kinds = [type(action) for action in decision.actions]
+    assert decide(plan, seen, world.now + world.ahead) == decision, "not deterministic"
+    assert decision.requeue_after >= 0
+    assert after.message, f"nothing is said about {after.reason}"
+    assert len(after.ledger) <= 30
+    if new > old:
+        _check_advance(plan, seen, decision, old, new)
+    _check_templates(plan, decision)
+    for action in decision.actions:
+        if isinstance(action, SetWeight):
+            assert action.weight == new
+            live = world.route.weight if world.route is not None and world.route.weight is not None else 0
+            # The route rises only to what was decided with reason, in this pass or in an earlier one.
+            assert action.weight <= max(live, old) or new > old
+    if after.phase is Phase.ROLLING_BACK and before.phase is not Phase.ROLLING_BACK:
+        assert new == 0
+        assert kinds == [SetWeight, WriteStatus], "a rollback is one write of the route, and then the status"
+        _check_rollback(plan, seen, decision)
+    elif new != old:
+        assert kinds == [WriteStatus, SetWeight], "the intent is fenced before the route is written"
+    assert WriteStatus in kinds or (before.phase, before.weight, before.reason) == (
+        after.phase,
+        after.weight,
+        after.reason,
+    )
+    counted, truth = world.counted()
+    assert counted <= truth * 1.001 + 1e-3, "a block was counted twice"
+
+
+def _check_advance(plan: Plan, seen: Observation, decision: Decision, old: int, new: int) -> None:
+    entry, step, before = decision.status.ledger[-1], next_step(plan.spec, old), plan.status
+    assert (entry.decision, entry.from_weight, entry.to_weight) == ("Advance", old, new)
+    assert before.phase is Phase.SHIFTING
+    assert step is not None
+    assert new == step.weight, "a step was jumped"
+    assert new <= plan.spec.ceiling
+    assert not plan.spec.suspend
+    assert not seen.samples.error, "blind"
+    assert seen.probe is not None
+    assert seen.probe.healthy
+    assert seen.traffic is not None
+    assert seen.traffic.current
+    assert before.baseline is not None
+    if old:
+        judged = gate.judge(_evidence(plan, seen), rules=gate_rules(plan.spec), weight=old, next_weight=new)
+        assert judged.safe
+        assert not judged.worse
+        enforced = {own.name for own in resolve(plan, seen.templates).gates if own.enforced}
+        assert enforced <= {one.name for one in decision.status.gates}, "a gate was not asked"
+        for one in decision.status.gates:
+            if one.name == gate.ALIVE and one.verdict == Verdict.INSUFFICIENT_TRAFFIC:
+                continue  # a small service has too few requests a minute for it; the others have seen more of them
+            assert one.mode is Mode.OBSERVE or one.verdict == Verdict.PASS, f"{one.name} does not pass: {one.evidence}"
+
+
+def _check_rollback(plan: Plan, seen: Observation, decision: Decision) -> None:
+    """Only harm that a gate which decides has found leads back, or a person, or a timeout that says so."""
+    entry, spec = decision.status.ledger[-1], plan.spec
+    own = {one.name: one for one in resolve(plan, seen.templates).gates}
+    assert entry.decision == "RollBack"
+    match entry.reason:
+        case "Requested":
+            asked = plan.annotations.get("cutover.dev/rollback", "").partition(" ")[0]
+            assert spec.ceiling == 0 or asked == f"a{decision.status.attempt}"
+        case "Resumed":
+            assert seen.traffic is not None
+            assert seen.traffic.revision.endswith("-rollback")
+        case "StepTimeout":
+            step = current_step(spec, plan.status.weight or 0)
+            assert step is not None
+            assert step.on_timeout is OnTimeout.ROLL_BACK
+            for one in decision.status.gates:
+                silent = one.verdict in (Verdict.NO_DATA, Verdict.QUERY_ERROR, Verdict.AMBIGUOUS)
+                assert one.mode is Mode.OBSERVE or not silent, f"{one.name} says nothing"
+        case "EvidenceOfHarm":
+            name = entry.message.split("EKS is worse (")[1].split(")")[0]
+            slos = [slo for slo in spec.gates.slos if slo.mode is Mode.ENFORCE]
+            assert (
+                (name in own and own[name].enforced)
+                or name == "alive"
+                or any(slo.errors is not None if name == "errors" else slo.latency is not None for slo in slos)
+            ), f"{name} does not decide"
+        case "BoundExceeded":
+            name = entry.message.split("gate ")[1].split(":")[0]
+            slo, points = own[name].slo, seen.own[name].points
+            assert own[name].enforced
+            assert isinstance(slo, BoundSlo)
+            assert plan.status.checkpoint is not None
+            first = points[-1][0] - slo.for_.total_seconds()
+            lately = [value for at, value in points if at >= first]
+            # These worlds have no min and no baseline that is lower than max.
+            assert all(slo.max is None or not value <= slo.max for value in lately)
+            assert slo.max is None or len(lately) > slo.for_.total_seconds() / 10
+        case _:
+            raise AssertionError(f"nothing leads back for {entry.reason}")
+
+
+def _check_templates(plan: Plan, decision: Decision) -> None:
+    """What a template said when the step began is in force until the next, and a change is told."""
+    before, after = plan.status, decision.status
+    edited = plan.generation != before.observed_generation
+    if before.phase not in (Phase.SHIFTING, Phase.SOAKING) or after.phase is Phase.PREFLIGHT or edited:
+        return
+    known = {one.gate: (one.template, one.definition) for one in before.templates}
+    changed = [
+        one for one in after.templates if known.get(one.gate, (one.template, one.definition))[1] != one.definition
+    ]
+    if changed:
+        assert (after.weight or 0) > (before.weight or 0), "a template's change came in the middle of a step"
+        told = [entry for entry in after.ledger[-2:] if (entry.decision, entry.reason) == ("Gates", "TemplateChanged")]
+        assert told
+        assert all(one.gate in told[0].message for one in changed)
+
+
+def _evidence(plan: Plan, seen: Observation) -> gate.Evidence:
+    status, target = plan.status, next_step(plan.spec, plan.status.weight or 0)
+    assert status.checkpoint is not None
+    assert target is not None
+    return load_evidence(
+        ingest(
+            status.checkpoint,
+            seen.samples.blocks,
+            rules=gate_rules(plan.spec),
+            weight=status.weight or 0,
+            next_weight=target.weight,
+            probe=seen.probe,
+            revision=desired_revision(status),
+        )
+    )
