@@ -72,10 +72,22 @@ def picture(imports: Mapping[str, set[str]]) -> str:
     lines = ["```mermaid", "flowchart TD"]
     for house in _HOUSES:
         lines.append(f"  subgraph {house}")
-        lines += [f'    {_node(room)}["{room.removeprefix(house + ".")}"]' for room in sorted(imports) if room.startswith(house + ".")]
+        lines += [
+            f'    {_node(room)}["{room.removeprefix(house + ".")}"]'
+            for room in sorted(imports)
+            if room.startswith(house + ".")
+        ]
         lines.append("  end")
-    lines += [f'  {_node(room)}["{room}"]' for room in sorted(imports) if not room.startswith(tuple(f"{house}." for house in _HOUSES))]
-    lines += [f"  {_node(room)} --> {_node(other)}" for room, others in sorted(direct(imports).items()) for other in sorted(others)]
+    lines += [
+        f'  {_node(room)}["{room}"]'
+        for room in sorted(imports)
+        if not room.startswith(tuple(f"{house}." for house in _HOUSES))
+    ]
+    lines += [
+        f"  {_node(room)} --> {_node(other)}"
+        for room, others in sorted(direct(imports).items())
+        for other in sorted(others)
+    ]
     return "\n".join([*lines, "```"])
 
 
@@ -86,7 +98,9 @@ def _node(room: str) -> str:
 def modules() -> str:
     """List all modules with the first sentence of their docstring, by room."""
     rows = ["| module | what it is |", "| --- | --- |"]
-    for file in sorted(PACKAGE.rglob("*.py"), key=lambda file: (file.parent.relative_to(PACKAGE).as_posix(), file.name)):
+    for file in sorted(
+        PACKAGE.rglob("*.py"), key=lambda file: (file.parent.relative_to(PACKAGE).as_posix(), file.name)
+    ):
         if file.name == "__init__.py" and not _has_code(file):
             continue
         docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
