@@ -24,8 +24,10 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from cutover.api.durations import parse_duration
 from cutover.api.model import DNS_NAME, ShortName
-from cutover.api.rules import once, parse_duration
+from cutover.api.problems import problem_text
+from cutover.api.rules import once
 from cutover.domain.journal.notifications import DEFAULT_TEMPLATE, Severity, check_template
 
 PREFIX = "CUTOVER_"
@@ -390,11 +392,4 @@ def _read_file(path: Path, where: str, model: type[_File]) -> _File:
     try:
         return model.model_validate({} if data is None else data, by_alias=True, by_name=False)
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False, include_context=False)
-        lines = [f"{_field_path(problem['loc'])}{problem['msg']}" for problem in problems]
-        raise SettingsError("; ".join(f"{where}: {line}" for line in dict.fromkeys(lines))) from None
-
-
-def _field_path(location: tuple[int | str, ...]) -> str:
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    return f"{path.lstrip('.')}: " if path else ""
+        raise SettingsError(problem_text(error, f"{where}: ")) from None

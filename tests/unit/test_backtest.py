@@ -471,7 +471,7 @@ VALID = yaml.safe_dump(MINIMAL)
         (
             ["--plan", "-", "--prometheus", "localhost"],
             VALID,
-            "--prometheus: url: Value error, must start with http://",
+            "--prometheus: url: must start with http://",
         ),
         (["--plan", "nowhere.yaml"], "", "nowhere.yaml cannot be read: No such file or directory"),
         (["--plan", "-"], "a: [", "the standard input is not YAML in line"),

@@ -701,7 +701,7 @@ async def test_a_spec_that_cannot_be_read_stalls_the_plan() -> None:
     loop = world.loop()
     await loop.reconcile()
     assert (world.stored.phase, world.stored.reason) == (Phase.PENDING, "InvalidSpec")
-    assert "steps.0.weight" in world.stored.message
+    assert "steps[0].weight" in world.stored.message
     assert [c.status for c in world.stored.conditions if c.type == "Stalled"] == ["True"]
     assert not any(step.startswith("route") for step in world.done)
 

@@ -18,6 +18,7 @@ from zlib import crc32
 import structlog
 from pydantic import ValidationError
 
+from cutover.api.problems import problem_text
 from cutover.api.v1alpha1 import GROUP, BacktestStatus, MigrationPlanStatus, Phase
 from cutover.api.v1alpha1.templates import Template
 from cutover.domain.engine.actions import Action, Decision, Event, Finalize, Prepare, SetWeight, WriteStatus
@@ -445,7 +446,7 @@ class PlanLoop:
             try:
                 MigrationPlanStatus.model_validate(body.get("status") or {})
             except ValidationError as error:
-                problem = _problems(error)
+                problem = problem_text(error)
                 body = {**body, "status": {}}
         try:
             plan = Plan.from_object(body)
@@ -464,7 +465,7 @@ class PlanLoop:
 
         The API server refuses what this version does not understand; only a CRD of another version lets it pass.
         """
-        refused = Plan.refused(body, _problems(error))
+        refused = Plan.refused(body, problem_text(error))
         if self._plan is not None and self._plan.uid == refused.uid:
             return replace(refused, spec=self._plan.spec)
         return refused
@@ -794,7 +795,3 @@ def _own_part(plan: Plan) -> float:
 def _newer(version: str, than: str) -> bool:
     """Compare resourceVersions; the API server promises that they are numbers that rise."""
     return int(version) > int(than or 0)
-
-
-def _problems(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))

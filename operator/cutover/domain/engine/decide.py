@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, assert_never
 
+from cutover.api.durations import span
 from cutover.api.v1alpha1 import (
     Approval,
     ApprovedStep,
@@ -331,7 +332,7 @@ class _Pass:
                 return self._hold(status, HoldReason.PREFLIGHT_FAILED, detail, requeue=10)
             left = PREPARED_SECONDS - (self.seen.prepared_for or 0.0)
             if left > 0:
-                message = f"the gateways learn of the way to Heroku; the takeover is in {_span(left)}"
+                message = f"the gateways learn of the way to Heroku; the takeover is in {span(left)}"
                 return Outcome(status, "TakingOver", message, requeue=left, prepare=self.seen.prepared_for is None)
             message = (
                 f"traffic of {', '.join(spec.traffic.istio.hosts)} is routed by the operator, all of it to Heroku"
@@ -388,7 +389,7 @@ class _Pass:
                 left = (LEAST_REQUESTS - histogram.total) * elapsed / max(histogram.total, 1.0)
                 message = (
                     f"{histogram.total:,.0f} of {LEAST_REQUESTS:,} requests for the latency thresholds, about "
-                    f"{_span(left)} at this traffic; naming slowMs and verySlowMs in the latency gate makes it shorter"
+                    f"{span(left)} at this traffic; naming slowMs and verySlowMs in the latency gate makes it shorter"
                 )
                 if self._waited(self._since(status)) < SHARE_DEADLINE_SECONDS:
                     return Outcome(status, "Recording", message, requeue=self.block_seconds)
@@ -425,7 +426,7 @@ class _Pass:
         if spec.baseline.backtest and baseline.backtest is None:
             left = baseline.since.timestamp() + _record_seconds(spec) - self.now
             if left > 0:
-                message = f"recording Heroku's traffic for the backtest for another {_span(left)}"
+                message = f"recording Heroku's traffic for the backtest for another {span(left)}"
                 return Outcome(status, "Recording", message, requeue=self.block_seconds)
             if self.seen.backtest is None:
                 message = "replaying the gates on Heroku's own traffic (baseline.backtest)"
@@ -523,13 +524,13 @@ class _Pass:
         skipped: list[tuple[str, str]] = []
         skip = self._skip(status, target)
         if left > 0 and judgement.safe and skip is not None and Skippable.HOLD_TIME in skip.holds:
-            skipped.append((Skippable.HOLD_TIME, f"{weight} % for another {_span(left)}"))
+            skipped.append((Skippable.HOLD_TIME, f"{weight} % for another {span(left)}"))
             left = 0.0
         if spec.suspend:
             message = f"spec.suspend is set; set it to false to go on; at {weight} %, {evidence}"
             return self._hold(status, HoldReason.SUSPENDED, message)
         if left > 0:
-            message = f"{weight} % for another {_span(left)}; {evidence}"
+            message = f"{weight} % for another {span(left)}; {evidence}"
             return Outcome(status, "Judging", message, requeue=min(left, self.block_seconds))
         if weight and not judgement.safe:
             return self._not_safe(status, judgement, f"the hold at {weight} % is over; {evidence}")
@@ -585,7 +586,7 @@ class _Pass:
         soak = max(spec.soak, step.hold if step else timedelta())
         left = soak.total_seconds() - self._watched(checkpoint)
         if left > 0:
-            message = f"all traffic on EKS; soaking for another {_span(left)}"
+            message = f"all traffic on EKS; soaking for another {span(left)}"
             return Outcome(status, "Soaking", message, requeue=min(left, self.block_seconds))
         # The end of the soak ends the judging too: not in the middle of a suspicion.
         alive = judgement.legs.alive
@@ -834,7 +835,7 @@ class _Pass:
         if hold := self._held_raise(status, before):
             why = f"{hold.reason}: {hold.message}"
         elif self.now - checkpoint.weight_since > RAISE_LIFETIME_SECONDS:
-            why = f"the evidence is {_span(self.now - checkpoint.weight_since)} old"
+            why = f"the evidence is {span(self.now - checkpoint.weight_since)} old"
         if not why:
             return None
         message = f"{weight} % → {before} %: {weight} % could not be written to the route, and now {why}"
@@ -966,7 +967,7 @@ class _Pass:
             if pooled.total < LEAST_SHARE_REQUESTS and not elsewhere:
                 return Hold(
                     HoldReason.INSUFFICIENT_TRAFFIC,
-                    f"{weight} % was set {_span(self.now - checkpoint.weight_since)} ago, and {pooled.total:.0f} requests "
+                    f"{weight} % was set {span(self.now - checkpoint.weight_since)} ago, and {pooled.total:.0f} requests "
                     "are too few to see it at the gateway; it goes on with more traffic",
                 )
             seen = (
@@ -977,7 +978,7 @@ class _Pass:
             route = probe.revision or probe.detail if probe is not None else "unknown"
             return Hold(
                 HoldReason.SHARE_NOT_OBSERVED,
-                f"{weight} % was set {_span(self.now - checkpoint.weight_since)} ago, but EKS is seen with {seen}; the "
+                f"{weight} % was set {span(self.now - checkpoint.weight_since)} ago, but EKS is seen with {seen}; the "
                 f"gateway's route is {route} (wanted: {desired_revision(status)}); see istiod and the gateway's proxies",
             )
         if status.reason == HoldReason.DRIFT_DETECTED:
@@ -1052,7 +1053,7 @@ class _Pass:
         if probe is None:
             return "Heroku has not been asked yet"
         if probe.healthy:
-            return f"the last answer of the Heroku leg is {_span(self.now - probe.at)} old"
+            return f"the last answer of the Heroku leg is {span(self.now - probe.at)} old"
         return f"the probe of the Heroku leg: {probe.detail}"
 
     def _asking_heroku(self, status: MigrationPlanStatus, message: str) -> Outcome:
@@ -1193,7 +1194,7 @@ class _Pass:
         if legs.harm >= gate.HARM_HOLD:
             text += f", evidence of harm {legs.harm:.0f} of {legs.harm_limit:.0f}"
         if legs.seconds_to_safe:
-            text += f", about {_span(legs.seconds_to_safe)} at this traffic"
+            text += f", about {span(legs.seconds_to_safe)} at this traffic"
         unmet = [f"gate {one.gate.name}: {one.sentence}" for one in judgement.unmet]
         more = [f"{len(unmet) - MOST_TOLD} more gates do not pass"] if len(unmet) > MOST_TOLD else []
         return "; ".join((text, *unmet[:MOST_TOLD], *more))
@@ -1268,12 +1269,3 @@ def _last_rollback(status: MigrationPlanStatus) -> tuple[str, str]:
     """Return reason and message of what led back; a plan that stays rolled back keeps telling why."""
     told = ((entry.reason, entry.message) for entry in reversed(status.ledger) if entry.decision == "RollBack")
     return next(told, (str(Phase.ROLLED_BACK), ""))
-
-
-def _span(seconds: float) -> str:
-    """Write a time to wait as people say it."""
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"
