@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from pydantic import ValidationError
+
+#: The way to a field: names, and numbers of items.
+Location: TypeAlias = tuple[int | str, ...]
+
+
+def mistakes(error: ValidationError) -> list[tuple[Location, str]]:
+    """Return where each mistake is, and what it is. Values are not quoted: one may be a secret in the wrong place."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    return [(one["loc"], one["msg"].removeprefix("Value error, ")) for one in found]
 
 
 def problem_text(error: ValidationError, prefix: str = "") -> str:
     """Return all mistakes in one line, each once, as ``spec.steps[0].weight: Input should be …``.
-
-    Values are not quoted: one of them may be a secret in the wrong place.
 
     Parameters
     ----------
     prefix
         Put before each mistake, such as ``sources.yaml: `` for a file, or ``bound.`` for the field that the model stands in.
     """
-    found = error.errors(include_url=False, include_input=False, include_context=False)
-    lines = (_line(field_path(one["loc"]), one["msg"].removeprefix("Value error, ")) for one in found)
+    lines = (f"{field_path(location)}: {message}".removeprefix(": ") for location, message in mistakes(error))
     return "; ".join(f"{prefix}{line}" for line in dict.fromkeys(lines))
 
 
-def field_path(location: tuple[int | str, ...]) -> str:
+def field_path(location: Location) -> str:
     """Write the way to a field as Kubernetes does, such as ``spec.steps[0].weight``; ``""`` for the whole."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
-
-
-def _line(path: str, message: str) -> str:
-    return f"{path}: {message}" if path else message
