@@ -31,7 +31,7 @@ from cutover.adapters.kube.discovery import WATCHED, named, served, until_served
 from cutover.adapters.kube.lease import Election, LeaseLost
 from cutover.adapters.kube.templates import TemplateCache
 from cutover.adapters.masking import masked
-from cutover.adapters.notify.receivers import HttpNotifier
+from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.prometheus.sources import Sources
 from cutover.adapters.traffic.istio.leg_probe import HttpGateway
 from cutover.adapters.traffic.istio.provider import (

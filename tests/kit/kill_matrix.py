@@ -34,7 +34,7 @@ from tests.kit.world import World as Physics
 from tests.unit.test_istio import FakeCluster
 
 from cutover.adapters.kube.client import Cluster, Json, Resource
-from cutover.adapters.notify.receivers import HttpNotifier
+from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.traffic.istio.provider import IstioTraffic, split_weight, stamped_revision
 from cutover.api.v1alpha1 import BacktestStatus, BoundSlo, MigrationPlanStatus, Phase
 from cutover.api.v1alpha1.templates import Template

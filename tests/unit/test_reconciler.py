@@ -20,8 +20,8 @@ import pytest
 import structlog
 
 from cutover import metrics
-from cutover.adapters.notify import receivers as notify
-from cutover.adapters.notify.receivers import HttpNotifier
+from cutover.adapters.notify import notifier as notify
+from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.api.v1alpha1 import (
     BacktestStatus,
     BaselineStatus,
@@ -35,7 +35,8 @@ from cutover.domain.engine.actions import Action, Decision, Event, Finalize, Pre
 from cutover.domain.engine.decide import PROBE_LIFETIME_SECONDS
 from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.ingest import load
-from cutover.domain.journal.notifications import Batch, key_of
+from cutover.domain.journal.notifications import key_of
+from cutover.domain.journal.outbox import Batch
 from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState, WorkloadFacts
 from cutover.domain.revision import desired_revision
 from cutover.domain.slo.custom import SloReading

@@ -184,7 +184,7 @@ import asyncio, json, os, sys, time, traceback
 import prometheus_client
 from cutover.adapters.kube.client import PLANS, Cluster, KubernetesPlans
 from cutover.adapters.kube.lease import Election
-from cutover.adapters.notify.receivers import HttpNotifier
+from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.prometheus.sources import Sources
 from cutover.api.v1alpha1 import MigrationPlanStatus, LedgerEntry
 from cutover.domain.observation import Plan
