@@ -333,9 +333,7 @@ class _Pass:
             if left > 0:
                 message = f"the gateways learn of the way to Heroku; the takeover is in {_span(left)}"
                 return Outcome(status, "TakingOver", message, requeue=left, prepare=self.seen.prepared_for is None)
-            message = (
-                f"traffic of {', '.join(spec.traffic.istio.hosts)} is routed by the operator, all of it to Heroku"
-            )
+            message = f"traffic of {', '.join(spec.traffic.hosts)} is routed by the operator, all of it to Heroku"
             ledger = note(status, "TakeOver", to=0, reason="PreflightPassed", message=message, now=self.time)
             taken = self._at_weight(status, 0).model_copy(update={"ledger": ledger})
             event = Event("Normal", "TakeOver", message)
@@ -367,7 +365,7 @@ class _Pass:
             return self._held(status, hold)
         pooled = Pool(*checkpoint.share_pool)
         if checkpoint.observed_at is None:
-            hosts = ", ".join(spec.traffic.istio.hosts)
+            hosts = ", ".join(spec.traffic.hosts)
             message = (
                 f"{pooled.total:.0f} requests of {hosts} seen at the gateway since the takeover; "
                 f"{LEAST_SHARE_REQUESTS} prove it: point the host's DNS at the gateway if it is not"
