@@ -13,13 +13,15 @@ from typing import Any
 import pytest
 from tests.kit.fake_tsdb import EKS, HEROKU, NAMESPACE, START, FakePrometheus, Gateway
 
+from cutover.adapters.dialects.istio.counters import IstioDialect
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.observation import Samples
-from cutover.ports import Target, Unavailable
-from cutover.services.sampler import OLDEST_BLOCK, Sampler, Samplers, best_phase
+from cutover.ports import Subscription, Unavailable
+from cutover.services.sampler import OLDEST_BLOCK, Sampler, best_phase
+from cutover.services.samplers import Samplers
 
 LENGTH = 15
-TARGET = Target(HEROKU, EKS, (NAMESPACE,), 250.0, 1000.0, LENGTH, START)
+TARGET = Subscription(HEROKU, EKS, (NAMESPACE,), 250.0, 1000.0, LENGTH, START)
 
 
 @dataclass
@@ -48,7 +50,7 @@ class World:
         self.run_to(START)
 
     def fresh(self) -> Sampler:
-        self.sampler = Sampler(self.tsdb, self.clock, on_samples=self.woken.append, phase=self.phase)
+        self.sampler = Sampler(self.tsdb, IstioDialect(), self.clock, on_samples=self.woken.append, phase=self.phase)
         return self.sampler
 
     def set_clock(self, behind: float) -> None:
@@ -56,7 +58,7 @@ class World:
         self.tsdb.ahead = behind
         self.clock.time = self.tsdb.now - behind
 
-    def target(self, plan: int, since: float = START) -> Target:
+    def target(self, plan: int, since: float = START) -> Subscription:
         return replace(TARGET, heroku=f"{plan}.{HEROKU}", eks=f"{plan}.{EKS}", since=since)
 
     def run_to(self, time: float) -> None:
@@ -421,6 +423,7 @@ class Sources:
         self.news = asyncio.Event()
         self.samplers = Samplers(
             {name: world.tsdb for name, world in self.worlds.items()},
+            IstioDialect(),
             self.clock,
             on_samples=lambda key: self.news.set(),
             scrape_intervals=dict.fromkeys(self.worlds, 15.0),
@@ -586,7 +589,7 @@ async def test_queries_do_not_grow_with_plans(plans: int, queries: int) -> None:
 async def test_plans_of_other_gateways_in_one_query() -> None:
     world = World(plans=2)
     world.sampler.watch("ns/0", world.target(0))
-    world.sampler.watch("ns/1", replace(world.target(1), gateway_namespaces=("elsewhere",)))
+    world.sampler.watch("ns/1", replace(world.target(1), observers=("elsewhere",)))
     await world.read(1)
     assert world.sampler.take("ns/0").blocks[0].usable
     assert world.sampler.take("ns/1").blocks[0].gap == "no samples"

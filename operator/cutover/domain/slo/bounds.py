@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cutover.api.v1alpha1.gates import BoundSlo
-from cutover.domain.evidence.counting import Result
+from cutover.domain.evidence.scrapes import Result
 from cutover.domain.slo.custom import SloReading, differing
 from cutover.domain.verdicts import Verdict
 
