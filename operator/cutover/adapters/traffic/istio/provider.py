@@ -533,6 +533,7 @@ class IstioTraffic:
             foreign=tuple(dict.fromkeys(manager for one in present for manager in one.managers)),
             written_at=None if route is None else route.written_at,
             version="" if route is None else route.version,
+            in_the_way=_in_the_way(plan, seen) if weight is None and seen else "",
         )
         # What is missing, or the team's own, is looked at each time.
         if weight is not None and not adopts(plan) and None not in live:
@@ -726,6 +727,19 @@ def _takes_over(plan: Plan, live: Live | None) -> bool:
         return True
     owner = (live.body["metadata"].get("annotations") or {}).get(PLAN_UID_ANNOTATION)
     return owner != plan.uid and plan.status.phase in (Phase.PENDING, Phase.PREFLIGHT)
+
+
+def _in_the_way(plan: Plan, percent: int) -> str:
+    """Say what sends requests elsewhere before the takeover, and what to do about it."""
+    if (reference := plan.spec.traffic.istio.virtual_service_ref) is not None and adopts(plan):
+        return (
+            f"VirtualService {reference.name} sends {percent} % to EKS already, and the takeover would send it all to "
+            "Heroku; set that weight to 0 first if this is what you want"
+        )
+    return (
+        f"a route of an earlier plan sends {percent} % elsewhere, and the takeover would send it all to Heroku; delete "
+        "that VirtualService first if this is what you want"
+    )
 
 
 def _those(annotations: Mapping[str, str], names: Iterable[str]) -> Json:
