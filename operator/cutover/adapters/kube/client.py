@@ -31,7 +31,8 @@ from pydantic import ValidationError
 
 from cutover.adapters.masking import masked
 from cutover.adapters.traffic.istio import reach
-from cutover.adapters.traffic.istio.adopt import probe_host, root_problem, writers_problem
+from cutover.adapters.traffic.istio.adopt import root_problem, writers_problem
+from cutover.adapters.traffic.istio.names import probe_host
 from cutover.api import v1alpha1
 from cutover.api.problems import problem_text
 from cutover.domain.holds import HoldReason

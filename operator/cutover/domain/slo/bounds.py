@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from cutover.api.durations import span
 from cutover.api.v1alpha1.gates import BoundSlo
-from cutover.domain.evidence.counting import Result
+from cutover.domain.evidence.scrapes import Result
 from cutover.domain.slo.custom import SloReading, differing
 from cutover.domain.verdicts import Verdict
 
