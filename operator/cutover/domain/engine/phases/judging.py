@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from cutover.api.durations import span
 from cutover.api.v1alpha1 import (
     Approval,
     Checkpoint,
@@ -26,7 +27,6 @@ from cutover.domain.engine.people import approval, note_skips, skip
 from cutover.domain.engine.phases.breach import breach
 from cutover.domain.engine.phases.soak import soak
 from cutover.domain.engine.route import put_back, repaired, withdrawn
-from cutover.domain.engine.span import span
 from cutover.domain.engine.templates import await_templates, put_in_force, unchanged_while_reading
 from cutover.domain.evidence import judge as gate
 from cutover.domain.evidence.tolerances import gate_rules
