@@ -24,7 +24,6 @@ from typing import Any, NoReturn
 import yaml
 from pydantic import ValidationError
 
-from cutover.adapters.kube.client import qualified_gateways
 from cutover.adapters.prometheus.sources import Sources
 from cutover.adapters.traffic.istio.provider import heroku_service
 from cutover.api.v1alpha1 import KIND, BacktestStatus, BaselineStatus, MigrationPlan
@@ -43,6 +42,7 @@ from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.counting import REACH_IN_SCRAPES, Counter, Reading, Result
 from cutover.domain.evidence.tolerances import thresholds, thresholds_wanted
 from cutover.domain.observation import Plan
+from cutover.domain.preflight.checks.istio.names import qualified_gateways
 from cutover.ports import Prometheus, Target, Unavailable, Understood
 from cutover.services.sampler import LONGEST_REPLAY, Sampler, best_phase, blocks_of, heroku_samples
 from cutover.settings import PrometheusServer, PrometheusServers, SettingsError, read_servers, read_settings

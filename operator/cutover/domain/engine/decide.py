@@ -68,7 +68,7 @@ from cutover.domain.journal.ledger import note, note_hold, note_repair, shorten
 from cutover.domain.journal.spec_snapshot import CEILING, GENERATION, guards
 from cutover.domain.journal.spec_snapshot import changes as spec_changes
 from cutover.domain.observation import Observation, Plan
-from cutover.domain.preflight import target as preflight
+from cutover.domain.preflight import registry as preflight
 from cutover.domain.revision import desired_revision, revision, rollback_revision
 from cutover.domain.slo.custom import CustomSlo
 from cutover.domain.slo.judge import begin_step, ingest_custom_slos, judge_custom_slos, limits_text
@@ -298,19 +298,15 @@ class _Pass:
     def preflight(self, status: MigrationPlanStatus) -> Outcome:
         spec = self.plan.spec
         gates = self._resolve()
-        queries = preflight.check_queries(spec, gates.gates, self.seen.own)
-        checks = (*preflight.check_target(spec, self.seen.workload), *queries)
+        checks = preflight.before_takeover(self.plan, self.seen.inventory, gates.gates, self.seen.own)
         status = status.model_copy(update={"preflight": checks})
         if not preflight.passed(checks):
             detail = "; ".join((preflight.summary(checks), *self.seen.errors))
-            open_checks = [check for check in checks if not preflight.passed((check,))]
-            if open_checks == [check for check in queries if check.status == preflight.UNKNOWN] and (
-                self._waited(self._since(status)) < SHARE_DEADLINE_SECONDS
-            ):
+            if preflight.awaited(checks) and self._waited(self._since(status)) < SHARE_DEADLINE_SECONDS:
                 return Outcome(status, "Preflight", detail, requeue=1)
             # A hiccup of the API server is nothing that people have to mend first.
-            unanswered = self.seen.workload is None or any(check.status == preflight.UNKNOWN for check in queries)
-            return self._hold(status, HoldReason.PREFLIGHT_FAILED, detail, requeue=2 if unanswered else 10)
+            requeue = 2 if preflight.unanswered(checks) else 10
+            return self._hold(status, HoldReason.PREFLIGHT_FAILED, detail, requeue=requeue)
         if spec.suspend:
             return self._hold(status, HoldReason.SUSPENDED, "spec.suspend is set; set it to false to go on")
         if status.weight is None:
@@ -336,15 +332,17 @@ class _Pass:
             message = (
                 f"traffic of {', '.join(spec.traffic.istio.hosts)} is routed by the operator, all of it to Heroku"
             )
+            if warnings := preflight.warnings(checks):
+                message = f"{message}; preflight warns: {warnings}"
             ledger = note(status, "TakeOver", to=0, reason="PreflightPassed", message=message, now=self.time)
             taken = self._at_weight(status, 0).model_copy(update={"ledger": ledger})
             event = Event("Normal", "TakeOver", message)
             return Outcome(taken, "TakingOver", message, events=(event,), requeue=1)
-        heroku = preflight.check_heroku(spec, self.seen.probe, desired_revision(status))
-        status = status.model_copy(update={"preflight": (*checks, heroku)})
-        if not preflight.passed((heroku,)):
-            detail = preflight.summary((heroku,)) or heroku.message
-            if heroku.status == preflight.UNKNOWN and self._waited(self._since(status)) < SHARE_DEADLINE_SECONDS:
+        after = preflight.after_takeover(self.plan, self.seen.inventory, self.seen.probe, desired_revision(status))
+        status = status.model_copy(update={"preflight": (*checks, *after)})
+        if not preflight.passed(after):
+            detail = preflight.summary(after)
+            if preflight.awaited(after) and self._waited(self._since(status)) < SHARE_DEADLINE_SECONDS:
                 return Outcome(status, "TakingOver", detail, requeue=1)
             return self._hold(status, HoldReason.PREFLIGHT_FAILED, detail, requeue=2)
         if self.seen.traffic is None or not self.seen.traffic.current:
