@@ -15,11 +15,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from tests.kit.played_provider import PlayedDialect
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.kube.plans import KubernetesPlans
-from cutover.adapters.notify.receivers import HttpNotifier
+from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.traffic.istio.provider import CALLED_OFF_ANNOTATION, IstioTraffic, split_weight, stamped_revision
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanSpec, MigrationPlanStatus, OnDelete, Phase
 from cutover.domain.engine.actions import Decision, SetWeight, WriteStatus
@@ -29,7 +30,7 @@ from cutover.domain.resources import PLANS, Json
 from cutover.domain.revision import raise_called_off
 from cutover.domain.slo.custom import SloReading
 from cutover.main import SystemClock
-from cutover.ports import SloTarget, Target
+from cutover.ports import SloTarget, Subscription
 from cutover.services import plan_loop as reconciler
 from cutover.services.plan_loop import PlanLoop, Ports
 from devstack.stack import Stack
@@ -70,14 +71,14 @@ def put_back(status: MigrationPlanStatus) -> Decision:
 class Silent:
     """Prometheus, the plans' own queries and the gateway: nothing comes of them."""
 
-    def watch(self, key: str, target: Target | SloTarget) -> None: ...
+    def watch(self, key: str, target: Subscription | SloTarget) -> None: ...
 
     def forget(self, key: str) -> None: ...
 
     def now(self, source: str) -> float:
         return time.time()
 
-    async def histogram(self, target: Target) -> Histogram:
+    async def histogram(self, target: Subscription) -> Histogram:
         return Histogram({})
 
     async def probe(self, plan: Plan) -> Probe:
@@ -126,7 +127,7 @@ class Process:
             metrics=Blocks(),
             own=Readings(),
             clock=SystemClock(),
-            target=lambda plan: Target("heroku", "eks", (), None, None, 15, 0.0),
+            dialect=PlayedDialect(),
             templates=lambda namespace: {},
             sources=lambda namespace: (),
             backtest=_no_backtest,
@@ -167,7 +168,7 @@ class Process:
         return (await KubernetesPlans(self.cluster).read(self.namespace, "pdf"))[0].status
 
 
-async def _no_backtest(plan: Plan, target: Target) -> BacktestStatus:
+async def _no_backtest(plan: Plan, target: Subscription) -> BacktestStatus:
     raise AssertionError("no plan asks for it")
 
 

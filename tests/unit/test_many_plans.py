@@ -16,7 +16,7 @@ from cutover.adapters.kube import client as kubernetes
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.connection import CONNECTIONS
 from cutover.adapters.kube.inventory import KubernetesInventories
-from cutover.adapters.notify.receivers import HttpNotifier
+from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.traffic.istio.provider import IstioTraffic, render
 from cutover.api.v1alpha1 import GROUP, PLURAL, VERSION, MigrationPlanStatus, Phase
 from cutover.domain.observation import Plan

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.events import EventPoster
 from cutover.api import v1alpha1
+from cutover.api.problems import problem_text
 from cutover.domain.holds import HoldReason
 from cutover.domain.observation import Plan
 from cutover.domain.resources import PLANS, Json
@@ -37,11 +38,8 @@ class KubernetesPlans:
         try:
             plan = Plan.from_object(body)
         except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in error.errors()
-            )
             raise Unavailable(
-                f"{namespace}/{name} is not a plan that this operator understands: {problems}"
+                f"{namespace}/{name} is not a plan that this operator understands: {problem_text(error)}"
             ) from error
         return plan, body["metadata"]["resourceVersion"]
 

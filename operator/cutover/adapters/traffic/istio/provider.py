@@ -25,6 +25,7 @@ from typing import Any
 from cutover.adapters.kube.answers import NotServed
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio import adopt as istio_adopt
+from cutover.adapters.traffic.istio.names import eks_service, heroku_service, probe_service
 from cutover.api.v1alpha1 import MigrationPlanSpec, OnDelete, Ownership, Phase
 from cutover.domain.managed_fields import owners
 from cutover.domain.marks import FIELD_MANAGER, MANAGED_BY_LABEL, PLAN_LABEL, PLAN_UID_ANNOTATION, is_ours
@@ -33,8 +34,6 @@ from cutover.domain.preflight.checks.istio import route_adoptable
 from cutover.domain.preflight.checks.istio.kinds import DESTINATION_RULES, SERVICE_ENTRIES, VIRTUAL_SERVICES
 from cutover.domain.preflight.checks.istio.names import (
     OWN_PREFIXES,
-    leg_host,
-    probe_host,
     qualified_gateways,
     route_name,
 )
@@ -110,26 +109,6 @@ class DevelopmentHeroku:
     address: str
     port: int
     ca_certificates: str | None = None
-
-
-def heroku_service(plan: Plan) -> str:
-    """Return the Heroku leg's ``destination_service`` in Istio's metrics."""
-    hostname = plan.spec.heroku.hostname
-    return hostname if plan.spec.traffic.istio.ownership is Ownership.GENERATE else leg_host(hostname)
-
-
-def eks_service(plan: Plan, cluster_domain: str = "cluster.local") -> str:
-    """Return the EKS leg's ``destination_service`` in Istio's metrics."""
-    return f"{plan.spec.eks.service.name}.{plan.namespace}.svc.{cluster_domain}"
-
-
-def probe_service(plan: Plan) -> str:
-    """Return the mesh's name for the Heroku leg as the operator's probes use it.
-
-    It is another name for the same endpoint, so that probes do not count among the users' requests: in the metrics
-    that the gate compares, a probe every few seconds would be most of Heroku's traffic when its share is small.
-    """
-    return probe_host(plan.spec.heroku.hostname)
 
 
 def render(
@@ -541,6 +520,7 @@ class IstioTraffic:
             foreign=tuple(dict.fromkeys(manager for one in present for manager in one.managers)),
             written_at=None if route is None else route.written_at,
             version="" if route is None else route.version,
+            in_the_way=_in_the_way(plan, seen) if weight is None and seen else "",
         )
         # What is missing, or the team's own, is looked at each time.
         if weight is not None and not adopts(plan) and None not in live:
@@ -734,6 +714,19 @@ def _takes_over(plan: Plan, live: Live | None) -> bool:
         return True
     owner = (live.body["metadata"].get("annotations") or {}).get(PLAN_UID_ANNOTATION)
     return owner != plan.uid and plan.status.phase in (Phase.PENDING, Phase.PREFLIGHT)
+
+
+def _in_the_way(plan: Plan, percent: int) -> str:
+    """Say what sends requests elsewhere before the takeover, and what to do about it."""
+    if (reference := plan.spec.traffic.istio.virtual_service_ref) is not None and adopts(plan):
+        return (
+            f"VirtualService {reference.name} sends {percent} % to EKS already, and the takeover would send it all to "
+            "Heroku; set that weight to 0 first if this is what you want"
+        )
+    return (
+        f"a route of an earlier plan sends {percent} % elsewhere, and the takeover would send it all to Heroku; delete "
+        "that VirtualService first if this is what you want"
+    )
 
 
 def _those(annotations: Mapping[str, str], names: Iterable[str]) -> Json:

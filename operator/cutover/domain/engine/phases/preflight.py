@@ -1,20 +1,20 @@
-"""Before the takeover: is the target ready? And just after it: does Heroku answer through the gateway?"""
+"""Whether the target is ready for the takeover, and whether Heroku answers through the gateway after it."""
 
 from __future__ import annotations
 
+from cutover.api.durations import span
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
 from cutover.domain.engine.context import Context
 from cutover.domain.engine.holds import held, too_early
 from cutover.domain.engine.moves import begin_baseline, enter, take_over
 from cutover.domain.engine.outcome import Outcome
-from cutover.domain.engine.span import span
 from cutover.domain.holds import Hold, HoldReason
 from cutover.domain.preflight.registry import after_takeover, awaited, before_takeover, passed, summary, unanswered
 from cutover.domain.revision import desired_revision
 
-#: Seconds between what a route refers to and the route itself. An istiod that gathers changes (for 10 s at most,
-#: ``PILOT_DEBOUNCE_MAX``) sends both to the gateways in one push, and they answer 503 while they know the route but not
-#: yet the cluster behind it.
+#: Seconds between what a route refers to and the route itself. A control plane that gathers changes (Istio's for 10 s at
+#: most, ``PILOT_DEBOUNCE_MAX``) sends both to the gateways in one push, and they answer 503 while they know the route but
+#: not yet what is behind it.
 PREPARED_SECONDS = 10.0
 
 
@@ -67,15 +67,8 @@ def _before_takeover(context: Context, status: MigrationPlanStatus) -> Outcome:
         unread = "whether a route of an earlier plan is there could not be read"
         return _failed(context, status, "; ".join((unread, *context.seen.errors)), requeue=2)
     if there := traffic.weight:
-        adopted = context.adopted_route
-        detail = (
-            f"VirtualService {adopted} sends {there} % to EKS already, and the takeover would send it all "
-            "to Heroku; set that weight to 0 first if this is what you want"
-            if adopted
-            else f"a route of an earlier plan sends {there} % elsewhere, and the takeover would send it all to "
-            "Heroku; delete that VirtualService first if this is what you want"
-        )
-        return _failed(context, status, detail, requeue=10)
+        otherwise = f"a route sends {there} % elsewhere already, and the takeover would send it all to Heroku"
+        return _failed(context, status, traffic.in_the_way or otherwise, requeue=10)
     prepared = context.seen.prepared_for
     left = PREPARED_SECONDS - (prepared or 0.0)
     if left > 0:

@@ -8,7 +8,7 @@ from typing import Any
 from cutover.domain.observation import Plan
 from cutover.domain.preflight.check import Check, Facts, Finding, Read, judged, refused
 from cutover.domain.preflight.checks.istio.kinds import GATEWAYS
-from cutover.domain.preflight.checks.istio.names import gateway_keys, qualified_gateways
+from cutover.domain.preflight.checks.istio.names import gateway_keys, qualified_gateways, uses_istio
 from cutover.domain.preflight.checks.istio.servers import closed_gateways, http_servers, takes
 from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.resources import Json
@@ -78,6 +78,7 @@ CHECK = Check(
     passes_when="each Gateway exists, is [open to the namespace](security.md#what-a-plan-may-reach) by the operator's"
     " settings, and takes the hosts from it; neither of the two can be skipped",
     reads=(THE_PLANS_GATEWAYS,),
+    applies=uses_istio,
     judge=judge,
     guarded=True,
 )

@@ -9,7 +9,7 @@ from cutover.domain.observation import Plan
 from cutover.domain.preflight.check import Check, Facts, Finding, Read, judged, refused
 from cutover.domain.preflight.checks.istio.host_unclaimed import ALL_VIRTUAL_SERVICES
 from cutover.domain.preflight.checks.istio.kinds import SERVICE_ENTRIES, VIRTUAL_SERVICES
-from cutover.domain.preflight.checks.istio.names import ROUTE_PREFIX, generates, probe_host, route_name
+from cutover.domain.preflight.checks.istio.names import ROUTE_PREFIX, generates, probe_host, route_name, uses_istio
 from cutover.domain.preflight.checks.istio.turns import OTHER_PLANS, plans_before
 from cutover.domain.preflight.inventory import key_of
 from cutover.domain.resources import Json
@@ -119,6 +119,7 @@ CHECK = Check(
     " the cluster's domain, cannot be skipped",
     # The plans first: one that is past preflight by then has its route.
     reads=(OTHER_PLANS, ALL_VIRTUAL_SERVICES, Read(SERVICE_ENTRIES)),
+    applies=uses_istio,
     judge=judge,
     guarded=True,
 )

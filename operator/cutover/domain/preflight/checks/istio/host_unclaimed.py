@@ -21,6 +21,7 @@ from cutover.domain.preflight.checks.istio.names import (
     qualified_gateways,
     root_key,
     route_name,
+    uses_istio,
 )
 from cutover.domain.preflight.checks.istio.servers import closed_gateways, covers, takes
 from cutover.domain.preflight.checks.istio.turns import OTHER_PLANS, plans_before
@@ -163,6 +164,7 @@ CHECK = Check(
     " another namespace, and another plan's turn, cannot be skipped",
     # The plans first: one that is past preflight by then has its route.
     reads=(THE_PLANS_GATEWAYS, OTHER_PLANS, ALL_VIRTUAL_SERVICES),
+    applies=uses_istio,
     judge=judge,
     guarded=True,
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cutover.api.v1alpha1 import MigrationPlanSpec, Ownership
 from cutover.domain.observation import Plan
 from cutover.domain.preflight.inventory import Key
@@ -22,13 +24,23 @@ def qualified(gateway: str, namespace: str) -> str:
 
 def qualified_gateways(plan: Plan) -> tuple[str, ...]:
     """Return the plan's gateways as ``namespace/name``."""
-    return tuple(qualified(name, plan.namespace) for name in plan.spec.traffic.istio.gateways)
+    return plan.spec.traffic.istio.qualified_gateways(plan.namespace)
 
 
 def gateway_keys(plan: Plan) -> list[Key]:
     """Return namespace and name of each of the plan's gateways."""
     pairs = (gateway.split("/", 1) for gateway in qualified_gateways(plan))
     return [(namespace, name) for namespace, name in pairs]
+
+
+def uses_istio(spec: MigrationPlanSpec) -> bool:
+    """Tell whether Istio moves the plan's traffic."""
+    return "istio" in spec.traffic.model_fields_set
+
+
+def owned_by(ownership: Ownership) -> Callable[[MigrationPlanSpec], bool]:
+    """Return what tells whether a plan has that ownership in Istio."""
+    return lambda spec: uses_istio(spec) and spec.traffic.istio.ownership is ownership
 
 
 def generates(spec: MigrationPlanSpec) -> bool:

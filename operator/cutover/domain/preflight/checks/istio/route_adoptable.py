@@ -11,7 +11,7 @@ from cutover.domain.observation import Plan
 from cutover.domain.preflight.check import Check, Facts, Finding, judged
 from cutover.domain.preflight.checks.istio.host_unclaimed import ALL_VIRTUAL_SERVICES
 from cutover.domain.preflight.checks.istio.legs import Legs, plans_routes
-from cutover.domain.preflight.checks.istio.names import HOST_HEADERS
+from cutover.domain.preflight.checks.istio.names import HOST_HEADERS, owned_by
 from cutover.domain.preflight.checks.istio.original import ORIGINAL_LIMIT, note_original
 from cutover.domain.preflight.checks.istio.team_route import problem_of, team_route
 from cutover.domain.resources import Json
@@ -90,7 +90,7 @@ CHECK = Check(
     name="route-adoptable",
     passes_when="with ownership `Adopt`: the team's VirtualService is for the plan's hosts and gateways, and its routes"
     " [can be taken over](ownership.md#adopt)",
-    applies=lambda spec: spec.traffic.istio.ownership is Ownership.ADOPT,
+    applies=owned_by(Ownership.ADOPT),
     reads=(ALL_VIRTUAL_SERVICES,),
     judge=judge,
 )

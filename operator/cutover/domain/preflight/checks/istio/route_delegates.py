@@ -9,7 +9,7 @@ from cutover.api.v1alpha1 import Ownership
 from cutover.domain.observation import Plan
 from cutover.domain.preflight.check import Check, Facts, Finding, judged
 from cutover.domain.preflight.checks.istio.host_unclaimed import ALL_VIRTUAL_SERVICES
-from cutover.domain.preflight.checks.istio.names import qualified_gateways, route_name
+from cutover.domain.preflight.checks.istio.names import owned_by, qualified_gateways, route_name
 from cutover.domain.preflight.checks.istio.team_route import problem_of, team_route
 from cutover.domain.resources import Json
 
@@ -85,7 +85,7 @@ CHECK = Check(
     name="route-delegates",
     passes_when="with ownership `Delegate`: the team's VirtualService is for the plan's hosts and gateways and"
     " [delegates](ownership.md#delegate) to the operator's",
-    applies=lambda spec: spec.traffic.istio.ownership is Ownership.DELEGATE,
+    applies=owned_by(Ownership.DELEGATE),
     reads=(ALL_VIRTUAL_SERVICES,),
     judge=judge,
 )

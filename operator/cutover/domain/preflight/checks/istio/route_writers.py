@@ -15,6 +15,7 @@ from cutover.domain.marks import FIELD_MANAGER
 from cutover.domain.observation import Plan
 from cutover.domain.preflight.check import Check, Facts, Finding, judged
 from cutover.domain.preflight.checks.istio.host_unclaimed import ALL_VIRTUAL_SERVICES
+from cutover.domain.preflight.checks.istio.names import owned_by
 from cutover.domain.preflight.checks.istio.team_route import team_route
 
 #: What Flux's annotations begin with.
@@ -73,7 +74,7 @@ CHECK = Check(
     name="route-writers",
     passes_when="with ownership `Adopt`: no other controller writes that VirtualService's routes, or"
     " [was told not to](ownership.md#who-else-writes)",
-    applies=lambda spec: spec.traffic.istio.ownership is Ownership.ADOPT,
+    applies=owned_by(Ownership.ADOPT),
     reads=(ALL_VIRTUAL_SERVICES,),
     judge=judge,
 )
