@@ -18,14 +18,14 @@ import yaml
 from prometheus_client import REGISTRY
 from pydantic_core import PydanticUndefined
 
-from cutover.adapters.kube.client import EVENTS
 from cutover.api.crd import COLUMNS, crd
 from cutover.api.v1alpha1 import MigrationPlan, Phase
 from cutover.api.v1alpha1.templates import BUILT_IN_NAMES
 from cutover.domain.commands.annotations import APPROVE_ANNOTATION, ROLLBACK_ANNOTATION
 from cutover.domain.evidence.judge import DEFAULT_METRICS, GateRules
 from cutover.domain.holds import ALARMING, HoldReason
-from cutover.domain.preflight import target as preflight
+from cutover.domain.preflight import registry as preflight
+from cutover.domain.resources import EVENTS
 from cutover.domain.revision import revision
 from cutover.domain.slo.judge import GRACE_SECONDS
 from cutover.domain.verdicts import Verdict
@@ -81,7 +81,7 @@ def test_every_hold_is_explained() -> None:
 
 
 def test_every_preflight_check_is_explained() -> None:
-    assert names(section(HOLDS, "### PreflightFailed")) == list(preflight.CHECKS)
+    assert names(section(HOLDS, "### PreflightFailed")) == list(preflight.NAMES)
 
 
 def test_every_setting_is_explained_with_its_default() -> None:

@@ -54,6 +54,7 @@ from cutover.api.v1alpha1.status import BacktestStep as BacktestStep
 from cutover.api.v1alpha1.status import BaselineStatus as BaselineStatus
 from cutover.api.v1alpha1.status import BoundBaseline as BoundBaseline
 from cutover.api.v1alpha1.status import Checkpoint as Checkpoint
+from cutover.api.v1alpha1.status import CheckResult as CheckResult
 from cutover.api.v1alpha1.status import CheckStatus as CheckStatus
 from cutover.api.v1alpha1.status import Condition as Condition
 from cutover.api.v1alpha1.status import CustomSloEvidence as CustomSloEvidence
