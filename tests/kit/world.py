@@ -17,6 +17,7 @@ from typing import Any
 from cutover.api.v1alpha1 import (
     BacktestStatus,
     BoundSlo,
+    GateKind,
     MigrationPlanSpec,
     MigrationPlanStatus,
     Mode,
@@ -250,7 +251,7 @@ class World:
             return SloReading(self.now, points=tuple(points), baseline=baseline, problem=missing)
         after = self.now
         if checkpoint is not None:
-            known = {one.gate: one.consumed_until for one in checkpoint.own}
+            known = {one.gate: one.consumed_until for one in checkpoint.custom_slos}
             after = known.get(name, checkpoint.consumed_until)
         waiting = self.pending_own.get(name, ())
         after = waiting[-1].end if waiting else after
@@ -521,7 +522,7 @@ def _check_advance(plan: Plan, seen: Observation, decision: Decision, old: int, 
         for one in decision.status.gates:
             if one.name == gate.ALIVE and one.verdict == Verdict.INSUFFICIENT_TRAFFIC:
                 continue  # a small service has too few requests a minute for it; the others have seen more of them
-            assert one.mode is Mode.OBSERVE or one.verdict == Verdict.PASS, f"{one.name} does not pass: {one.evidence}"
+            assert one.mode is Mode.OBSERVE or one.verdict == Verdict.PASS, f"{one.name} does not pass: {one.sentence}"
 
 
 def _check_rollback(plan: Plan, seen: Observation, decision: Decision) -> None:
@@ -544,7 +545,7 @@ def _check_rollback(plan: Plan, seen: Observation, decision: Decision) -> None:
                 silent = one.verdict in (Verdict.NO_DATA, Verdict.QUERY_ERROR, Verdict.AMBIGUOUS)
                 assert one.mode is Mode.OBSERVE or not silent, f"{one.name} says nothing"
         case "EvidenceOfHarm":
-            name = entry.message.split("EKS is worse (")[1].split(")")[0]
+            name = next(one.name for one in entry.gates if (one.verdict, one.mode) == ("Fail", Mode.ENFORCE))
             slos = [slo for slo in spec.gates.slos if slo.mode is Mode.ENFORCE]
             assert (
                 (name in own and own[name].enforced)
@@ -552,7 +553,7 @@ def _check_rollback(plan: Plan, seen: Observation, decision: Decision) -> None:
                 or any(slo.errors is not None if name == "errors" else slo.latency is not None for slo in slos)
             ), f"{name} does not decide"
         case "BoundExceeded":
-            name = entry.message.split("gate ")[1].split(":")[0]
+            name = next(one.name for one in entry.gates if (one.verdict, one.kind) == ("Fail", GateKind.BOUND))
             slo, points = own[name].slo, seen.own[name].points
             assert own[name].enforced
             assert isinstance(slo, BoundSlo)

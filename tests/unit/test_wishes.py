@@ -21,8 +21,8 @@ from cutover.domain.commands.annotations import (
     Writer,
     quote,
     read,
-    refusals,
 )
+from cutover.domain.commands.refusals import refusals
 from cutover.domain.holds import HoldReason
 from cutover.domain.observation import Plan
 from cutover.kopf_app.handlers import slim

@@ -22,7 +22,7 @@ from cutover.adapters.clocks import elapsed
 from cutover.adapters.masking import masked
 from cutover.adapters.prometheus.auth import CredentialsError, TlsVersion, tls_context, tls_reason, tls_version
 from cutover.domain.evidence.counting import Counter, Result
-from cutover.domain.journal.ledger import shorten
+from cutover.domain.texts import shorten
 from cutover.ports import PartialAnswer, QueryRefused, Unavailable, Understood
 from cutover.settings import Tls
 

@@ -25,6 +25,7 @@ from cutover.api.v1alpha1 import (
     BoundBaseline,
     BoundSlo,
     Checkpoint,
+    GateKind,
     MigrationPlanSpec,
     MigrationPlanStatus,
     Mode,
@@ -45,11 +46,13 @@ from cutover.domain.commands.annotations import (
     ROLLBACK_ANNOTATION,
     SKIP_ANNOTATION,
     Command,
-    Refusal,
     Skippable,
+    approve,
+    assignment,
     read,
-    refusals,
+    rollback,
 )
+from cutover.domain.commands.refusals import Refusal, refusals
 from cutover.domain.engine import schedule
 from cutover.domain.engine.actions import Decision, Event, Finalize, WriteStatus
 from cutover.domain.engine.assessment import Assessment, assess, edits
@@ -58,22 +61,25 @@ from cutover.domain.engine.outcome import Outcome
 from cutover.domain.engine.support import not_yet_supported, problems
 from cutover.domain.engine.writes import decision_of, samples_wanted
 from cutover.domain.evidence import judge as gate
+from cutover.domain.evidence import sentences
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.ingest import GAPS_UNTIL_NO_DATA, dump_evidence, ingest, load_evidence, share
+from cutover.domain.evidence.numbers import numbers_of
 from cutover.domain.evidence.share import LEAST_REQUESTS as LEAST_SHARE_REQUESTS
 from cutover.domain.evidence.share import Pool
 from cutover.domain.evidence.tolerances import gate_rules, thresholds_wanted
 from cutover.domain.holds import ALARMING, QUIET, Hold, HoldReason
-from cutover.domain.journal.ledger import note, note_hold, note_repair, shorten
-from cutover.domain.journal.spec_snapshot import CEILING, GENERATION, guards
+from cutover.domain.journal.ledger import note, note_hold, note_repair
 from cutover.domain.journal.spec_snapshot import changes as spec_changes
+from cutover.domain.journal.spec_snapshot import spec_snapshot
 from cutover.domain.observation import Observation, Plan
 from cutover.domain.preflight import target as preflight
 from cutover.domain.revision import desired_revision, revision, rollback_revision
 from cutover.domain.slo.custom import CustomSlo
-from cutover.domain.slo.judge import begin_step, ingest_custom_slos, judge_custom_slos, limits_text
+from cutover.domain.slo.judge import begin_step, ingest_custom_slos, judge_custom_slos
 from cutover.domain.slo.templates import Resolution, changes, custom_slos
 from cutover.domain.steps import current_step, next_step, progress
+from cutover.domain.texts import shorten
 from cutover.domain.verdicts import Verdict
 
 #: Seconds (or eight blocks, if longer) after which a weight that cannot be seen at the gateway is a hold.
@@ -175,11 +181,13 @@ def baselines_wanted(status: MigrationPlanStatus, gates: Iterable[CustomSlo]) ->
     """Return the bounds whose value before the migration is still to be recorded."""
     if status.phase is not Phase.BASELINE:
         return ()
-    known = {(one.gate, one.about) for one in status.baseline.bounds} if status.baseline else set()
+    known = {(one.gate, one.query_digest) for one in status.baseline.bounds} if status.baseline else set()
     return tuple(
         own.name
         for own in gates
-        if isinstance(own.slo, BoundSlo) and own.slo.times_baseline is not None and (own.name, own.about) not in known
+        if isinstance(own.slo, BoundSlo)
+        and own.slo.times_baseline is not None
+        and (own.name, own.query_digest) not in known
     )
 
 
@@ -418,7 +426,7 @@ class _Pass:
             value = float(f"{reading.baseline:.6g}")
             known = (
                 *(one for one in baseline.bounds if one.gate != bound),
-                BoundBaseline(gate=bound, value=value, about=gates[bound].about),
+                BoundBaseline(gate=bound, value=value, query_digest=gates[bound].query_digest),
             )
             baseline = baseline.model_copy(update={"bounds": known})
             status = status.model_copy(update={"baseline": baseline})
@@ -445,8 +453,7 @@ class _Pass:
         checkpoint = self._ingest(status)
         judgement = self._assess(status, checkpoint)
         observed = checkpoint.observed_at is not None
-        limits = {str(rule.name): limits_text(rule.harm, rule.advance) for rule in gate_rules(self.plan.spec).metrics}
-        gates = judgement.status(self.seen.queries, limits=limits, mesh=weight > 0)
+        gates = judgement.status(self.seen.queries, mesh=weight > 0)
         still = self._still(status)
         if weight and still is None and (edited := edits(status.gates, gates)):
             # No guard is lowered without a line.
@@ -500,9 +507,7 @@ class _Pass:
         if hold is not None:
             message += f" ({hold.reason}: {hold.message})"
         if step.on_timeout is OnTimeout.HOLD:
-            message += (
-                f"; it goes on once it has; annotate the plan {ROLLBACK_ANNOTATION}=a{status.attempt} to go back"
-            )
+            message += f"; it goes on once it has; annotate the plan {assignment(rollback(status.attempt))} to go back"
             return self._hold(status, HoldReason.STEP_TIMEOUT, message)
         # Impatience is no emergency: it does not go back to what does not answer.
         if self.seen.probe is None:
@@ -593,7 +598,7 @@ class _Pass:
         if judgement.legs.harm >= gate.HARM_HOLD or alive.eks_bad > (1 - gate.ALIVE_SHARE) * alive.eks_total:
             message = (
                 f"the soak is over, but not with evidence of harm {judgement.legs.harm:.0f} of {judgement.legs.harm_limit:.0f}; "
-                + alive.sentence.split(";")[0]
+                + sentences.counted(numbers_of(alive))
             )
             return self._hold(status, HoldReason.UNDECIDED, f"{message}; it goes on until that is settled")
         if outside := judgement.outside():
@@ -628,7 +633,7 @@ class _Pass:
             message = f"{detail}; both legs fail far more than before: mend what they share"
             return self._hold(status, HoldReason.BOTH_LEGS_UNHEALTHY, message)
         if self.plan.spec.on_breach is OnBreach.HOLD:
-            leave = f"annotate the plan {ROLLBACK_ANNOTATION}=a{status.attempt} to go back"
+            leave = f"annotate the plan {assignment(rollback(status.attempt))} to go back"
             return self._hold(status, HoldReason.BREACH, f"{detail}; held, because spec.onBreach is Hold; {leave}")
         if without_control and self.seen.probe is None:
             return self._asking_heroku(status, detail)
@@ -723,20 +728,20 @@ class _Pass:
 
     def _edited(self, status: MigrationPlanStatus) -> MigrationPlanStatus:
         """Note what was edited since the spec was looked at last, and what a raised ceiling approves."""
-        spec, before = self.plan.spec, status.guards
+        spec, before = self.plan.spec, status.spec_snapshot
         if status.weight is None or self.plan.unreadable:
             return status
-        if before is not None and before.get(GENERATION) == str(self.plan.generation):
+        if before is not None and before.generation == self.plan.generation:
             return status
-        after = guards(spec, self.plan.generation)
+        after = spec_snapshot(spec, self.plan.generation)
         # Those of the mesh's metrics are in the status once they judge; after a crash in the first step it may be without.
-        numbers = status.weight > 0 and any(one.kind == "Comparative" for one in status.gates)
+        numbers = status.weight > 0 and any(one.kind is GateKind.COMPARATIVE for one in status.gates)
         if before is not None and (text := spec_changes(before, after, gates=not numbers)):
             text = f"edited{self._editor()}: {text}"
             status = self._noted(status, "Edit", reason="PlanEdited", message=text)
-        if before is not None and before.get(CEILING, "").isdecimal():
-            status = self._approved_by_ceiling(status, int(before[CEILING]))
-        return status.model_copy(update={"guards": after})
+        if before is not None:
+            status = self._approved_by_ceiling(status, before.ceiling)
+        return status.model_copy(update={"spec_snapshot": after})
 
     def _approved_by_ceiling(self, status: MigrationPlanStatus, before: int) -> MigrationPlanStatus:
         """Take a raised ceiling for the approval of the first step that the old one held back: Git is the approval."""
@@ -751,19 +756,21 @@ class _Pass:
 
     def _refused_commands(self, status: MigrationPlanStatus) -> MigrationPlanStatus:
         """Note commands that are not obeyed, each once."""
+        told = {entry.subject for entry in status.ledger if entry.decision == "Refuse"}
         for refusal in self._refusals(status):
-            told = [entry.message.removesuffix("…") for entry in status.ledger if entry.decision == "Refuse"]
-            # An older one may have been cut, and what is right to write changes with the steps.
-            if not any(text.startswith(refusal.what) or refusal.what.startswith(text) for text in told):
-                status = self._noted(status, "Refuse", reason=refusal.reason, message=str(refusal))
+            if refusal.subject not in told:
+                status = self._noted(
+                    status, "Refuse", reason=refusal.reason, message=str(refusal), subject=refusal.subject
+                )
         return status
 
-    def _noted(self, status: MigrationPlanStatus, decision: str, *, reason: str, message: str) -> MigrationPlanStatus:
+    def _noted(
+        self, status: MigrationPlanStatus, decision: str, *, reason: str, message: str, subject: str | None = None
+    ) -> MigrationPlanStatus:
         """Note what moves no weight, without the gates' numbers: they have no part in it."""
         bare, weight = status.model_copy(update={"gates": ()}), status.weight or 0
-        return status.model_copy(
-            update={"ledger": note(bare, decision, to=weight, reason=reason, message=message, now=self.time)}
-        )
+        ledger = note(bare, decision, to=weight, reason=reason, message=message, subject=subject, now=self.time)
+        return status.model_copy(update={"ledger": ledger})
 
     def _rolled_back_by_route(self, status: MigrationPlanStatus) -> int | None:
         """Return the attempt whose route was rolled back by a pass that died before it wrote the status."""
@@ -864,12 +871,15 @@ class _Pass:
         traffic, checkpoint = self.seen.traffic, status.checkpoint
         if traffic is None or traffic.current or not traffic.foreign or checkpoint is None:
             return status
-        message = f"the route was edited by {', '.join(traffic.foreign)} (not its weights); put back"
+        editors = ", ".join(traffic.foreign)
+        message = f"the route was edited by {editors} (not its weights); put back"
         evidence = load_evidence(checkpoint)._replace(safety={}, safety_money=1.0)
         return status.model_copy(
             update={
                 "checkpoint": checkpoint.model_copy(update={"evidence": dump_evidence(evidence)}),
-                "ledger": note_repair(status, reason=HoldReason.DRIFT_DETECTED, message=message, now=self.time),
+                "ledger": note_repair(
+                    status, reason=HoldReason.DRIFT_DETECTED, message=message, subject=editors, now=self.time
+                ),
             }
         )
 
@@ -889,7 +899,9 @@ class _Pass:
         repaired = status.model_copy(
             update={
                 "checkpoint": self._checkpoint(status, previous=previous),
-                "ledger": note_repair(status, reason=HoldReason.DRIFT_DETECTED, message=message, now=self.time),
+                "ledger": note_repair(
+                    status, reason=HoldReason.DRIFT_DETECTED, message=message, subject=f"{who}: {seen}", now=self.time
+                ),
             }
         )
         event = Event("Warning", HoldReason.DRIFT_DETECTED, message)
@@ -992,8 +1004,8 @@ class _Pass:
                 HoldReason.CEILING, f"ready for {target.weight} %; raise spec.ceiling ({spec.ceiling}) to go on"
             )
         if target.approval is Approval.MANUAL and self._approval(status, target) is None:
-            leave = f"a{status.attempt}-w{target.weight}"
-            message = f"ready for {target.weight} %; annotate the plan {APPROVE_ANNOTATION}={leave}"
+            leave = assignment(approve(status.attempt, target.weight))
+            message = f"ready for {target.weight} %; annotate the plan {leave}"
             told = [str(refusal) for refusal in self._refusals(status) if refusal.annotation == APPROVE_ANNOTATION]
             return Hold(HoldReason.AWAITING_APPROVAL, "; ".join((message, *told)))
         skip = self._skip(status, target)
@@ -1087,8 +1099,10 @@ class _Pass:
             before = {(one.gate, one.definition) for one in status.templates}
             other = {one.gate for one in newest.resolved if (one.gate, one.definition) not in before}
             # What is other from now on is told here, and is no edit of the plan.
-            silent = {"limits": "", "queries": ()}
-            gates = tuple(one.model_copy(update=silent) if one.name in other else one for one in status.gates)
+            gates = tuple(
+                replace(one, limits=None, queries=(), query_digest=None) if one.name in other else one
+                for one in status.gates
+            )
             status = status.model_copy(update={"ledger": ledger, "gates": gates})
         return status.model_copy(update={"templates": newest.resolved})
 
@@ -1116,7 +1130,7 @@ class _Pass:
             observed_at=checkpoint.observed_at,
             restarted=next_weight > before.next_weight > 0,
         )
-        return checkpoint.model_copy(update={"own": own})
+        return checkpoint.model_copy(update={"custom_slos": own})
 
     def _assess(self, status: MigrationPlanStatus, checkpoint: Checkpoint) -> Assessment:
         spec, weight = self.plan.spec, status.weight or 0
@@ -1124,13 +1138,13 @@ class _Pass:
         next_weight = target.weight if target else 100
         mesh = gate.judge(load_evidence(checkpoint), rules=gate_rules(spec), weight=weight, next_weight=next_weight)
         gates = self._resolve().gates
-        asked = {(one.name, one.about) for one in gates}
+        asked = {(one.name, one.query_digest) for one in gates}
         own = judge_custom_slos(
             checkpoint,
             gates,
             self.seen.own,
             spec=spec,
-            baselines={one.gate: one.value for one in status.baseline.bounds if (one.gate, one.about) in asked}
+            baselines={one.gate: one.value for one in status.baseline.bounds if (one.gate, one.query_digest) in asked}
             if status.baseline
             else {},
             weight=weight,
@@ -1146,7 +1160,7 @@ class _Pass:
         """Start to look for a weight anew; evidence of harm stays, evidence of safety has to be earned again."""
         before = status.checkpoint
         evidence = dump_evidence(gate.begin_step(load_evidence(before))) if before is not None else ""
-        own = begin_step(before.own) if before is not None else ()
+        own = begin_step(before.custom_slos) if before is not None else ()
         consumed = before.consumed_until if before is not None else self.now
         return Checkpoint(
             at=self.now,
@@ -1154,7 +1168,7 @@ class _Pass:
             previous_weight=previous,
             consumed_until=max(consumed, self.now - 2 * self.block_seconds),
             evidence=evidence,
-            own=own,
+            custom_slos=own,
         )
 
     def _at_weight(self, status: MigrationPlanStatus, weight: int) -> MigrationPlanStatus:

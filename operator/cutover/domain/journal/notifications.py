@@ -18,8 +18,9 @@ from fnmatch import fnmatchcase
 from typing import Any, assert_never
 
 from cutover.api.v1alpha1 import GROUP, PLURAL, VERSION, LedgerEntry, MigrationPlanStatus
+from cutover.domain.evidence.sentences import sentence
 from cutover.domain.holds import ALARMING, HoldReason
-from cutover.domain.journal.ledger import shorten
+from cutover.domain.texts import shorten
 
 #: Notices that wait for one receiver; what is beyond is dropped, and said to be.
 LONGEST_QUEUE = 500
@@ -164,7 +165,7 @@ _VALUES: Mapping[str, Callable[[Notice], str]] = {
     "from": lambda notice: str(notice.entry.from_weight),
     "to": lambda notice: str(notice.entry.to_weight),
     "weight": lambda notice: _weight(notice.entry),
-    "gates": lambda notice: "\n".join(notice.entry.gates),
+    "gates": lambda notice: "\n".join(f"{gate.name}: {sentence(gate)}" for gate in notice.entry.gates),
     "at": lambda notice: _time(notice.entry),
     "id": lambda notice: notice.id,
 }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cutover.api.v1alpha1.gates import BoundSlo, Mode, RatioSlo
 from cutover.domain.evidence.blocks import Block
-from cutover.domain.journal.ledger import shorten
+from cutover.domain.texts import shorten
 from cutover.domain.verdicts import Verdict
 
 
@@ -40,14 +40,18 @@ class CustomSlo:
         return self.mode is Mode.ENFORCE
 
     @property
-    def about(self) -> str:
-        """What it asks, and what it tolerates, in short: what was learned of something else is of no use."""
+    def query_digest(self) -> str:
+        """What differs where other queries are asked: what was learned from those is of no use."""
         match self.slo:
             case RatioSlo():
-                asked = (self.queries, self.slo.good is None)
-                return f"{_short_of(asked)}-{_short_of((self.slo.tolerate, self.slo.advance))}"
+                return _short_of((self.queries, self.slo.good is None))
             case BoundSlo():
                 return _short_of(self.queries)
+
+    @property
+    def limit_digest(self) -> str:
+        """What differs where a comparison tolerates something else; ``""`` of a bound."""
+        return _short_of((self.slo.tolerate, self.slo.advance)) if isinstance(self.slo, RatioSlo) else ""
 
 
 def _short_of(what: object) -> str:
