@@ -26,6 +26,7 @@ from cutover.api.v1alpha1 import (
     Phase,
 )
 from cutover.api.v1alpha1.templates import Template
+from cutover.domain.commands.annotations import ROLLBACK_ANNOTATION, read
 from cutover.domain.engine.actions import Action, Decision, Event, Finalize, Prepare, SetWeight, WriteStatus
 from cutover.domain.engine.decide import decide, probe_interval, resolve
 from cutover.domain.engine.writes import samples_wanted
@@ -532,8 +533,8 @@ def _check_rollback(plan: Plan, seen: Observation, decision: Decision) -> None:
     assert entry.decision == "RollBack"
     match entry.reason:
         case "Requested":
-            asked = plan.annotations.get("cutover.dev/rollback", "").partition(" ")[0]
-            assert spec.ceiling == 0 or asked == f"a{decision.status.attempt}"
+            asked = read(ROLLBACK_ANNOTATION, plan.annotations.get(ROLLBACK_ANNOTATION, ""))
+            assert spec.ceiling == 0 or (asked is not None and asked.attempt == decision.status.attempt)
         case "Resumed":
             assert seen.traffic is not None
             assert seen.traffic.revision.endswith("-rollback")
