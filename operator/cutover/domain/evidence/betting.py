@@ -60,7 +60,7 @@ def begin_step(evidence: Evidence) -> Evidence:
 
 
 def learn(evidence: Evidence, block: Block, rules: GateRules = _USUAL) -> Evidence:
-    """Take in one block from before the first step: what is normal for Heroku. It is evidence of nothing else."""
+    """Ingest one block from before the first step: what is normal for Heroku. It is evidence of nothing else."""
     if not block.usable or block.end <= evidence.last_end or not plausible(block.heroku) or not block.heroku.requests:
         return evidence
     return remember(evidence, block, rules=rules, weight=0)._replace(last_end=block.end)

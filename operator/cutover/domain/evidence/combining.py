@@ -9,12 +9,12 @@ from cutover.domain.evidence.judgement import Judgement, MetricJudgement
 from cutover.domain.verdicts import Verdict
 
 OWN_WEIGHT = 0.2
-"""Share of the rollback money for a gate of the team's own, where the mesh's gates together have 1."""
+"""Share of the rollback money for a custom SLO, where the mesh's gates together have 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class SideSlo:
-    """A gate of the team's own beside those of the mesh.
+    """A custom SLO beside the mesh's gates.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class SideSlo:
 
 
 def combine(main: Judgement, own: Sequence[SideSlo]) -> Judgement:
-    """Make one judgement of the mesh's gates and the team's own: one test, which is wrong with a chance of at most alpha.
+    """Make one judgement of the mesh's gates and the custom SLOs: one test, which is wrong with a chance of at most alpha.
 
     Each gate's evidence counts with its share ``w`` of the money, all shares together being 1, and the largest decides:
     a gate alone rolls back at ``1/(w*alpha)``, which has a chance of at most ``w*alpha`` while it is not worse. These
@@ -51,7 +51,7 @@ def combine(main: Judgement, own: Sequence[SideSlo]) -> Judgement:
     main
         What is said of the mesh's gates.
     own
-        The team's own gates, all of the plan's in all passes: one that is added or dropped while the plan is under way
+        The custom SLOs, all of the plan's each time: one that is added or dropped while the plan is under way
         changes the shares, and adds to the bound up to what it has of the money.
 
     Returns

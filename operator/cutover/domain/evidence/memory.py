@@ -23,7 +23,7 @@ def remember(evidence: Evidence, block: Block, *, rules: GateRules, weight: floa
     reference = evidence.reference
     # What is normal is taken from what has left the recent window, and only if Heroku was well in it. Taken from each
     # block as it comes, the first seconds of an incident, too few to show, would make the rest of it normal.
-    # A ratio of the team's own may be anything while all is well.
+    # A custom SLO's ratio may be anything while all is well.
     if not (rules.legs and _sick(recent_sum((*left, *kept))[0], reference)):
         for slot in left:
             reference += slot.heroku

@@ -1,4 +1,4 @@
-"""Gates on the team's own metrics: what is asked of Prometheus, and what came back."""
+"""Custom SLOs, on the team's metrics: what is asked of Prometheus, and what came back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cutover.domain.verdicts import Verdict
 
 @dataclass(frozen=True, slots=True)
 class CustomSlo:
-    """A gate on the team's own metrics, its templates resolved and its placeholders filled in.
+    """A custom SLO, its templates resolved and its placeholders filled in.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def _short_of(what: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class QueryProblem:
-    """Why a gate of the team's own has no numbers.
+    """Why a custom SLO has no numbers.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class QueryProblem:
 
 @dataclass(frozen=True, slots=True)
 class SloReading:
-    """What became known of one own gate since the last pass.
+    """What became known of a custom SLO since the last reconciliation.
 
     Parameters
     ----------

@@ -180,7 +180,7 @@ def ingest_custom_slos(
     checkpoint
         What is known before.
     gates, readings
-        The plan's own gates, and what became known of them.
+        The plan's custom SLOs, and what became known of them.
     weight, next_weight
         Percent of requests to EKS now and after the next advance.
     observed_at
