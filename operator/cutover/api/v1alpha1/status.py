@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self, Unpack
 
 from pydantic import Field, PlainSerializer
 from pydantic.dataclasses import dataclass
 
 from cutover.api.model import COMPACT, Model, Time
 from cutover.api.v1alpha1.gates import Mode
+
+if TYPE_CHECKING:
+    from cutover.api.v1alpha1.changes import BaselineChanges, CheckpointChanges, StatusChanges
 
 #: Decisions kept in ``status.ledger``; the oldest go first.
 LEDGER_LENGTH = 30
@@ -203,6 +206,10 @@ class BaselineStatus(Model):
     bounds: tuple[BoundBaseline, ...] = Field(default=(), description="What the bounds' queries gave.")
     backtest: BacktestStatus | None = Field(default=None, description="What a replay of the gates predicts.")
 
+    def evolve(self, **changes: Unpack[BaselineChanges]) -> Self:
+        """Return a copy with some fields changed: mypy checks their names and types, and nothing does at run time."""
+        return self.model_copy(update=changes)
+
 
 class LedgerEntry(Model):
     """One decision with its numbers."""
@@ -283,6 +290,10 @@ class Checkpoint(Model):
         default=(), description="The same for each custom SLO that compares the legs."
     )
 
+    def evolve(self, **changes: Unpack[CheckpointChanges]) -> Self:
+        """Return a copy with some fields changed: mypy checks their names and types, and nothing does at run time."""
+        return self.model_copy(update=changes)
+
 
 class Condition(Model):
     """A standard Kubernetes condition."""
@@ -337,3 +348,7 @@ class MigrationPlanStatus(Model):
         description="Ready, Reconciling, Stalled, Progressing, Held, Completed and RolledBack.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
+
+    def evolve(self, **changes: Unpack[StatusChanges]) -> Self:
+        """Return a copy with some fields changed: mypy checks their names and types, and nothing does at run time."""
+        return self.model_copy(update=changes)
