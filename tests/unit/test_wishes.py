@@ -142,7 +142,9 @@ def commands(draw: st.DrawFn) -> Command:
 
 
 @given(commands())
-@example(Command(ROLLBACK_ANNOTATION, 1, name="jane at work.", at=datetime(2027, 1, 11, 9, 0, 0, 500_000, tzinfo=UTC)))
+@example(
+    Command(ROLLBACK_ANNOTATION, 1, name="jane, atlas team.", at=datetime(2027, 1, 11, 9, 0, 0, 500_000, tzinfo=UTC))
+)
 def test_what_is_written_is_read_as_it_was_meant(command: Command) -> None:
     text = write(command)
     assert read(command.annotation, text) == command
