@@ -44,6 +44,7 @@ lint: $(VENV)/.ready  ## Style, types, import layers, generated files
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports --no-cache
 	@$(PYTHON) -m cutover.api.crd --check
+	@$(PYTHON) -m rooms --check
 	@$(PYTHON) -m cutover.domain.preflight.docs --check
 
 format: $(VENV)/.ready  ## Rewrite the sources in the project's style

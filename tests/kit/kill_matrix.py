@@ -409,7 +409,7 @@ class World(Physics):
             ("the mesh's", self.blocks, load_evidence(checkpoint), checkpoint.consumed_until),
             *(
                 (f"{one.gate}'s", self.events_of.get(one.gate, []), load(one.evidence), one.consumed_until)
-                for one in checkpoint.own
+                for one in checkpoint.custom_slos
             ),
         ):
             wanted = [b for b in blocks if b.usable and b.start >= start and b.end <= until]

@@ -19,6 +19,7 @@ from tests.kit.target import READY, Target
 from cutover.api.v1alpha1 import (
     BacktestStatus,
     BoundSlo,
+    GateKind,
     MigrationPlanSpec,
     MigrationPlanStatus,
     Mode,
@@ -27,6 +28,7 @@ from cutover.api.v1alpha1 import (
     Phase,
 )
 from cutover.api.v1alpha1.templates import Template
+from cutover.domain.commands.annotations import ROLLBACK_ANNOTATION, read
 from cutover.domain.engine.actions import Action, Decision, Event, Finalize, Prepare, SetWeight, WriteStatus
 from cutover.domain.engine.context import resolve
 from cutover.domain.engine.decide import decide
@@ -250,7 +252,7 @@ class World:
             return SloReading(self.now, points=tuple(points), baseline=baseline, problem=missing)
         after = self.now
         if checkpoint is not None:
-            known = {one.gate: one.consumed_until for one in checkpoint.own}
+            known = {one.gate: one.consumed_until for one in checkpoint.custom_slos}
             after = known.get(name, checkpoint.consumed_until)
         waiting = self.pending_own.get(name, ())
         after = waiting[-1].end if waiting else after
@@ -521,7 +523,7 @@ def _check_advance(plan: Plan, seen: Observation, decision: Decision, old: int, 
         for one in decision.status.gates:
             if one.name == gate.ALIVE and one.verdict == Verdict.INSUFFICIENT_TRAFFIC:
                 continue  # a small service has too few requests a minute for it; the others have seen more of them
-            assert one.mode is Mode.OBSERVE or one.verdict == Verdict.PASS, f"{one.name} does not pass: {one.evidence}"
+            assert one.mode is Mode.OBSERVE or one.verdict == Verdict.PASS, f"{one.name} does not pass: {one.sentence}"
 
 
 def _check_rollback(plan: Plan, seen: Observation, decision: Decision) -> None:
@@ -531,8 +533,8 @@ def _check_rollback(plan: Plan, seen: Observation, decision: Decision) -> None:
     assert entry.decision == "RollBack"
     match entry.reason:
         case "Requested":
-            asked = plan.annotations.get("cutover.dev/rollback", "").partition(" ")[0]
-            assert spec.ceiling == 0 or asked == f"a{decision.status.attempt}"
+            asked = read(ROLLBACK_ANNOTATION, plan.annotations.get(ROLLBACK_ANNOTATION, ""))
+            assert spec.ceiling == 0 or (asked is not None and asked.attempt == decision.status.attempt)
         case "Resumed":
             assert seen.traffic is not None
             assert seen.traffic.revision.endswith("-rollback")
@@ -544,7 +546,7 @@ def _check_rollback(plan: Plan, seen: Observation, decision: Decision) -> None:
                 silent = one.verdict in (Verdict.NO_DATA, Verdict.QUERY_ERROR, Verdict.AMBIGUOUS)
                 assert one.mode is Mode.OBSERVE or not silent, f"{one.name} says nothing"
         case "EvidenceOfHarm":
-            name = entry.message.split("EKS is worse (")[1].split(")")[0]
+            name = next(one.name for one in entry.gates if (one.verdict, one.mode) == ("Fail", Mode.ENFORCE))
             slos = [slo for slo in spec.gates.slos if slo.mode is Mode.ENFORCE]
             assert (
                 (name in own and own[name].enforced)
@@ -552,7 +554,7 @@ def _check_rollback(plan: Plan, seen: Observation, decision: Decision) -> None:
                 or any(slo.errors is not None if name == "errors" else slo.latency is not None for slo in slos)
             ), f"{name} does not decide"
         case "BoundExceeded":
-            name = entry.message.split("gate ")[1].split(":")[0]
+            name = next(one.name for one in entry.gates if (one.verdict, one.kind) == ("Fail", GateKind.BOUND))
             slo, points = own[name].slo, seen.own[name].points
             assert own[name].enforced
             assert isinstance(slo, BoundSlo)

@@ -1191,7 +1191,7 @@ def own_events(w: World, blocks: int) -> None:
 def own_total(w: World) -> float:
     checkpoint = w.stored.checkpoint
     assert checkpoint is not None
-    heroku, eks = load(checkpoint.own[0].evidence).total
+    heroku, eks = load(checkpoint.custom_slos[0].evidence).total
     return heroku.requests + eks.requests
 
 

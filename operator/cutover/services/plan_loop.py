@@ -611,7 +611,7 @@ class PlanLoop:
 
     def _own_target(self, plan: Plan, gates: tuple[CustomSlo, ...]) -> SloTarget:
         status, checkpoint = plan.status, plan.status.checkpoint
-        consumed = {one.gate: one.consumed_until for one in checkpoint.own} if checkpoint else {}
+        consumed = {one.gate: one.consumed_until for one in checkpoint.custom_slos} if checkpoint else {}
         # Before the takeover, from when this process looks at the plan: "now" would move on with every pass.
         start = checkpoint.consumed_until if checkpoint else self._since
         waiting = {name: blocks[-1].end for name, blocks in self._pending_own.items()}

@@ -34,7 +34,7 @@ def begin_checkpoint(context: Context, status: MigrationPlanStatus, *, previous:
             before.consumed_until if before is not None else context.now, context.now - 2 * context.block_seconds
         ),
         evidence=dump_evidence(gate.begin_step(load_evidence(before))) if before is not None else "",
-        own=begin_step(before.own) if before is not None else (),
+        custom_slos=begin_step(before.custom_slos) if before is not None else (),
     )
 
 
