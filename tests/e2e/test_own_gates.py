@@ -195,7 +195,7 @@ def test_a_typo_is_refused_before_anything_moves(environment: Environment) -> No
     assert status.get("weight") is None
     [check] = [check for check in status["preflight"] if check["check"] == "gate-queries"]
     print("typo:", check["message"])
-    assert check["status"] == "Failed"
+    assert check["result"] == "Failed"
     assert "throttling" in check["message"]
     assert re.search(r"\b(position|character|column|line) \d+|\b\d+:\d+\b", check["message"]), check["message"]
     condition = environment.stack.kubectl(

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.kit.target import READY, Target
+
 from cutover.api.v1alpha1 import (
     BacktestStatus,
     BoundSlo,
@@ -34,7 +36,7 @@ from cutover.domain.evidence import judge as gate
 from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.ingest import ingest, load_evidence
 from cutover.domain.evidence.tolerances import gate_rules
-from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState, WorkloadFacts
+from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState
 from cutover.domain.revision import desired_revision
 from cutover.domain.slo.custom import CustomSlo, QueryProblem, SloReading
 from cutover.domain.steps import current_step, next_step
@@ -45,9 +47,6 @@ START = 1_799_661_600.0
 #: Seconds until a written route is live at the gateway; until a block is known; until a hung request ends as 504.
 LIVE_LAG, SCRAPE_LAG, ROUTE_TIMEOUT = 0.1, 3.0, 30.0
 
-READY = WorkloadFacts(
-    service_exists=True, service_ports=(80,), workload_exists=True, replicas_wanted=2, replicas_available=2
-)
 LATENCIES = Histogram({100.0: 40_000.0, 250.0: 48_500.0, 500.0: 49_900.0, 1000.0: 49_990.0, float("inf"): 50_000.0})
 
 
@@ -111,7 +110,7 @@ class World:
     generation: int = 1
     annotations: dict[str, str] = field(default_factory=dict)
     deleting: bool = False
-    workload: WorkloadFacts | None = READY
+    target: Target | None = READY
     histogram: Histogram | None = LATENCIES
     templates: dict[str, Template | str] = field(default_factory=dict)
     backtest: BacktestStatus | None = None
@@ -222,7 +221,7 @@ class World:
             )
         return Observation(
             traffic=traffic,
-            workload=self.workload if status.phase is Phase.PREFLIGHT else None,
+            inventory=self.target.inventory(self.plan()) if self.target and status.phase is Phase.PREFLIGHT else None,
             probe=self.probe,
             prepared_for=None if self.prepared_at is None else self.now - self.prepared_at,
             samples=samples,

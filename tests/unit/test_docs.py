@@ -20,14 +20,14 @@ from prometheus_client import REGISTRY
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticUndefined
 
-from cutover.adapters.kube.client import EVENTS
 from cutover.api.crd import COLUMNS, crd
 from cutover.api.v1alpha1 import GateNumbers, GateStatus, MigrationPlan, Phase
 from cutover.api.v1alpha1.templates import BUILT_IN_NAMES
 from cutover.domain.commands.annotations import ANNOTATIONS, approve, assignment, read, rollback
 from cutover.domain.evidence.judge import DEFAULT_METRICS, GateRules
 from cutover.domain.holds import ALARMING, HoldReason
-from cutover.domain.preflight import target as preflight
+from cutover.domain.preflight import registry as preflight
+from cutover.domain.resources import EVENTS
 from cutover.domain.slo.judge import GRACE_SECONDS
 from cutover.domain.verdicts import Verdict
 from cutover.metrics import OperatorCollector
@@ -82,7 +82,7 @@ def test_every_hold_is_explained() -> None:
 
 
 def test_every_preflight_check_is_explained() -> None:
-    assert names(section(HOLDS, "### PreflightFailed")) == list(preflight.CHECKS)
+    assert names(section(HOLDS, "### PreflightFailed")) == list(preflight.NAMES)
 
 
 def test_every_setting_is_explained_with_its_default() -> None:

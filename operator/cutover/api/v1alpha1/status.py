@@ -160,12 +160,24 @@ class GateStatus(GateNumbers):
     )
 
 
+class CheckResult(StrEnum):
+    """What a preflight check says; Failed and Unknown hold the plan."""
+
+    PASSED = "Passed"
+    FAILED = "Failed"
+    WARNED = "Warned"
+    UNKNOWN = "Unknown"
+    SKIPPED = "Skipped"
+
+
 class CheckStatus(Model):
     """One preflight check."""
 
     check: str = Field(description="Name of the check.")
-    status: str = Field(description="Passed, Failed, Unknown or Skipped.")
-    message: str = ""
+    result: CheckResult = Field(
+        description="Failed and Unknown hold the plan; Warned is told and holds nothing; Skipped is by preflight.skip."
+    )
+    message: str = Field(default="", description="What to do.")
 
 
 class BoundBaseline(Model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from cutover.api.durations import span
 from cutover.api.v1alpha1 import Approval, Checkpoint, MigrationPlanStatus, Step
 from cutover.domain.commands.annotations import APPROVE_ANNOTATION, approve, assignment
 from cutover.domain.engine import schedule
@@ -13,7 +14,6 @@ from cutover.domain.engine.context import Context
 from cutover.domain.engine.heroku import heroku_fails, probe_text
 from cutover.domain.engine.outcome import Outcome
 from cutover.domain.engine.people import approval, refused, skip
-from cutover.domain.engine.span import span
 from cutover.domain.engine.support import problems
 from cutover.domain.engine.wanted import samples_wanted
 from cutover.domain.evidence.ingest import GAPS_UNTIL_NO_DATA

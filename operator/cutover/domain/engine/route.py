@@ -1,16 +1,19 @@
-"""What the route in the cluster says against the status: rolled back, not raised, or edited by somebody else."""
+"""What the route in the cluster says against the status.
+
+It may be rolled back already, not raised yet, or edited by somebody else.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from cutover.api.durations import span
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
 from cutover.domain.engine.actions import Event
 from cutover.domain.engine.context import Context
 from cutover.domain.engine.holds import held_raise
 from cutover.domain.engine.moves import begin_checkpoint, withdraw
 from cutover.domain.engine.outcome import Outcome
-from cutover.domain.engine.span import span
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.ingest import dump_evidence, load_evidence
 from cutover.domain.holds import Hold, HoldReason

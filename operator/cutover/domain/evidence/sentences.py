@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import assert_never
 
+from cutover.api.durations import span
 from cutover.api.v1alpha1 import GateKind, GateLimits, GateNumbers, Mode, format_duration
 from cutover.domain.evidence.rules import ALIVE
 
@@ -47,12 +48,12 @@ def _bound(gate: GateNumbers) -> str:
     tolerated = f"; tolerated is {tolerated_by_bound(gate)}"
     if gate.outside_seconds is None:
         return f"{gate.value:.4g}{tolerated}"
-    lasting = f" for {span(gate.outside_seconds)}" if gate.outside_seconds else ""
+    lasting = f" for {span(gate.outside_seconds, exact=True)}" if gate.outside_seconds else ""
     said = f"{gate.value:.4g}, outside{lasting}{tolerated}"
     needed = gate.limits.for_seconds if gate.limits is not None else None
     if needed is None or gate.outside_seconds >= needed:
         return said
-    return f"{said}; fails after {span(needed)} outside"
+    return f"{said}; fails after {span(needed, exact=True)} outside"
 
 
 def tolerated_by_bound(gate: GateNumbers) -> str:
@@ -89,12 +90,6 @@ def limits(kind: GateKind, tolerated: GateLimits) -> str:
             return f"{' and '.join(said)}, outside for less than {lasting}"
         case _:
             assert_never(kind)
-
-
-def span(seconds: float) -> str:
-    """Return how long a value has been outside."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min" + (f" {rest} s" if rest else "") if minutes else f"{rest} s"
 
 
 def factor(wealth: float) -> str:

@@ -22,7 +22,7 @@ _LONGEST_EDIT = LONGEST_MESSAGE - 110
 
 def spec_snapshot(spec: MigrationPlanSpec, generation: int) -> SpecSnapshot:
     """Return what a spec says."""
-    istio, gates = spec.traffic.istio, spec.gates
+    gates = spec.gates
     fields = {
         "suspend": str(spec.suspend).lower(),
         "onBreach": spec.on_breach,
@@ -37,10 +37,8 @@ def spec_snapshot(spec: MigrationPlanSpec, generation: int) -> SpecSnapshot:
         GATES: f"{', '.join(slo.name for slo in gates.slos)} ({_digest(gates.slos)})",
         "heroku": f"{spec.heroku.app}, {spec.heroku.hostname}",
         "eks": f"{spec.eks.service.name}:{spec.eks.service.port}, {spec.eks.workload_ref.name}",
-        "hosts": ", ".join(istio.hosts),
-        "gateways": ", ".join(istio.gateways),
-        "timeout": format_duration(istio.timeout),
-        "probePath": istio.probe_path,
+        "hosts": ", ".join(spec.traffic.hosts),
+        **spec.traffic.guarded,
     }
     return SpecSnapshot(
         generation=generation,

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
+from cutover.api.durations import span
 from cutover.api.v1alpha1.gates import BoundSlo
-from cutover.domain.evidence.counting import Result
-from cutover.domain.evidence.sentences import span, times_before
+from cutover.domain.evidence.scrapes import Result
+from cutover.domain.evidence.sentences import times_before
 from cutover.domain.slo.custom import SloReading, differing
 from cutover.domain.verdicts import Verdict
 
@@ -77,11 +78,11 @@ def judge(slo: BoundSlo, reading: SloReading, *, baseline: float | None, since: 
             Verdict.NO_DATA, why="the query gives no value; ask it in Prometheus: are its metrics there?"
         )
     if now - reading.asked_at > max(hole, LONGEST_SILENCE):
-        asked = span(now - reading.asked_at)
+        asked = span(now - reading.asked_at, exact=True)
         why = f"Prometheus was asked {asked} ago for the last time; does it answer?"
         return BoundJudgement(Verdict.NO_DATA, number, why=why)
     if reading.asked_at - points[-1][0] > hole:
-        why = f"the newest value is {span(reading.asked_at - points[-1][0])} old"
+        why = f"the newest value is {span(reading.asked_at - points[-1][0], exact=True)} old"
         return BoundJudgement(Verdict.NO_DATA, number, why=why)
 
     least, most = _limits(slo, baseline)

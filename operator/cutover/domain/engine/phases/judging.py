@@ -1,9 +1,10 @@
-"""Traffic is being shifted: is EKS worse, is it safe to go on, or is it time to wait?"""
+"""Whether EKS is worse, whether it is safe to go on, or whether it is time to wait, while traffic is shifted."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from cutover.api.durations import span
 from cutover.api.v1alpha1 import (
     Approval,
     Checkpoint,
@@ -26,7 +27,6 @@ from cutover.domain.engine.people import approval, note_skips, skip
 from cutover.domain.engine.phases.breach import breach
 from cutover.domain.engine.phases.soak import soak
 from cutover.domain.engine.route import put_back, repaired, withdrawn
-from cutover.domain.engine.span import span
 from cutover.domain.engine.templates import await_templates, put_in_force, unchanged_while_reading
 from cutover.domain.evidence import judge as gate
 from cutover.domain.holds import Hold, HoldReason
