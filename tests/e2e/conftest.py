@@ -1,8 +1,8 @@
-"""One stack for all scenarios.
+"""A stack for all scenarios of a run.
 
 Scenarios that leave the stack alone run side by side, each on a service of its own: a cutover is mostly waiting, and on
 one machine the whole set takes little longer than its slowest member. A test is then the wait for its scenario. What
-disturbs the whole stack comes after them.
+disturbs the whole stack comes after them, or has a stack of its own in another run (`hack/run_tests.py`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from sandbox.environment import Environment
 
 from .playing import Scenario, set_rate
 
-#: Services of the outages on the way to the API server and behind it.
-OUTAGES = ("weathered", "refused-api", "hung-api", "slow-api", "unheard", "frugal")
 #: Scenarios at once; the next begins when one has ended. More would measure the cores instead of the operator.
 _AT_ONCE = 10
 
@@ -29,24 +27,21 @@ def scenarios_of(request: pytest.FixtureRequest) -> dict[str, Scenario]:
     return {mark.args[0]: item.obj.scenario for mark, item in marked if mark is not None}
 
 
+def services_of(request: pytest.FixtureRequest) -> list[str]:
+    """Return the services that the selected tests use."""
+    marked = (item.iter_markers("uses") for item in request.session.items)
+    used = (service for marks in marked for mark in marks for service in mark.args)
+    return list(dict.fromkeys([*scenarios_of(request), *used]))
+
+
 @pytest.fixture(scope="session")
 def environment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
-    """A stack with a service for each scenario, and one for each outage.
+    """A stack with a service for each scenario, and those of the other tests.
 
     Its second gateway is away but for the test that is about it: two are scraped at different moments, and what the
     other scenarios measure would depend on which of them has the first of the failures.
     """
-    services = [
-        *scenarios_of(request),
-        "survivor",
-        "relapse",
-        "keeper",
-        "locked",
-        "heir",
-        "cutoff",
-        "halfway",
-        *OUTAGES,
-    ]
+    services = services_of(request)
     state = tmp_path_factory.mktemp("e2e")
     with Environment(state, services, gateways=2, log=print) as running:
         running.stack.stop_process("envoy-1")
@@ -74,4 +69,5 @@ def alone(environment: Environment, running: dict[str, Future[None]]) -> Environ
 
 def _keep_logs(environment: Environment, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "operator.log").write_text(environment.operator_log())
+    # Runs beside each other have a stack each.
+    (folder / f"operator-{environment.services[0]}.log").write_text(environment.operator_log())

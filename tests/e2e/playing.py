@@ -18,11 +18,20 @@ Scenario = Callable[[Environment], None]
 RATE = 50.0
 
 
-def scenario(service: str) -> Callable[[Scenario], Any]:
-    """Make a test of a scenario that runs beside the others, on a service of its own."""
+def scenario(service: str, *others: str) -> Callable[[Scenario], Any]:
+    """Make a test of a scenario that runs beside the others, on a service of its own.
+
+    Parameters
+    ----------
+    service
+        Its service.
+    others
+        Services that it needs besides, without a plan.
+    """
 
     def wrap(play: Scenario) -> Any:
         @pytest.mark.scenario(service)
+        @pytest.mark.uses(*others)
         def test(running: dict[str, Future[None]]) -> None:
             running[service].result()
 

@@ -7,6 +7,8 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+import pytest
+
 from devstack.api import fetch
 from sandbox.environment import Environment
 from sandbox.manifests import Json
@@ -15,6 +17,7 @@ from .observing import at_weight, judged_until, plan, rescue
 from .playing import RATE, decisions, path, start
 
 
+@pytest.mark.uses("survivor")
 def test_a_cutover_outlives_prometheus_operator_and_api_server(alone: Environment) -> None:
     """Prometheus stopped at 10 %, the operator killed at 25 %, the API server away for 30 s at 50 %."""
     environment, load = alone, alone.load
@@ -70,6 +73,7 @@ def _judged(status: Json) -> int:
     return max(gate["samples"] for gate in status["gates"] if gate["name"] == "errors")
 
 
+@pytest.mark.uses("relapse")
 def test_a_rollback_outlives_the_operator(alone: Environment) -> None:
     """``kill -9`` as soon as the route is rolled back: the next operator finishes and says why."""
     environment = alone
@@ -89,6 +93,7 @@ def test_a_rollback_outlives_the_operator(alone: Environment) -> None:
     print("killed in mid-rollback:", rescue(environment, "relapse", onset))
 
 
+@pytest.mark.uses("keeper")
 def test_a_cutover_outlives_a_gateway_and_the_data_of_prometheus(alone: Environment) -> None:
     """At 10 % one of two gateways ends and Prometheus is restarted, at 50 % it loses its data.
 
@@ -136,6 +141,7 @@ def test_a_cutover_outlives_a_gateway_and_the_data_of_prometheus(alone: Environm
     assert failed == ended
 
 
+@pytest.mark.uses("locked")
 def test_a_wrong_token_for_prometheus_holds(alone: Environment, tmp_path: Path) -> None:
     """The token is exchanged for a wrong one in mid-step: held with a reason, told to nobody, and forgiven."""
     environment = alone

@@ -165,6 +165,7 @@ OUTAGES = (
 CHOSEN = os.environ.get("OUTAGE", "")
 
 
+@pytest.mark.uses("weathered")
 def test_a_cutover_outlives_whatever_goes_away(line: Line) -> None:
     """Nothing moves that should not, and the path is that of a cutover in peace."""
     environment, service = line.environment, "weathered"
@@ -254,6 +255,7 @@ def _fails(environment: Environment, service: str) -> float:
     return environment.knobs("eks", service).set(refuse=True)
 
 
+@pytest.mark.uses("refused-api", "hung-api", "slow-api", "unheard")
 def test_a_rollback_goes_first_when_the_way_is_there_again(line: Line) -> None:
     """EKS fails while the API server, or istiod, is away: tried on, told since when, made as soon as it can be."""
     environment = line.environment
@@ -336,6 +338,7 @@ def _is_attempt(text: str, service: str) -> bool:
 
 
 @pytest.mark.skipif(not FULL, reason="takes as long as a cutover; OUTAGES=full")
+@pytest.mark.uses("frugal")
 def test_a_cutover_outlives_a_lack_of_memory(alone: Environment) -> None:
     """The operator gets no more memory in mid-step: it ends by itself, or goes on; the next one has lost nothing."""
     environment, service = alone, "frugal"

@@ -122,14 +122,16 @@ class World:
     def passes(self, name: str = "pdf") -> int:
         return PASSES.get(f"{NAMESPACE}/{name}", 0)
 
-    async def until(self, what: str, condition: Callable[[], Any], seconds: float = 5.0) -> None:
-        for _ in range(int(seconds / 0.02)):
+    async def until(self, what: str, condition: Callable[[], Any], seconds: float = 20.0) -> None:
+        """Wait for something; a machine may be busy, and the wait ends as soon as it is there."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
             if condition():
                 return
             await asyncio.sleep(0.02)
         raise AssertionError(f"not within {seconds:g} s: {what}; {self.status()}")
 
-    async def until_phase(self, phase: str, name: str = "pdf", seconds: float = 5.0) -> None:
+    async def until_phase(self, phase: str, name: str = "pdf", seconds: float = 20.0) -> None:
         await self.until(f"{name}: {phase}", lambda: self.status(name).get("phase") == phase, seconds)
 
     @asynccontextmanager
