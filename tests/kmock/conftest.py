@@ -50,7 +50,7 @@ def world(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worl
 
 def _count_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     PASSES.clear()
-    original = reconciler.PlanLoop.tick
+    original = reconciler.PlanLoop.reconcile
 
     async def counted(self: reconciler.PlanLoop) -> float | None:
         delay = await original(self)
@@ -58,7 +58,7 @@ def _count_passes(monkeypatch: pytest.MonkeyPatch) -> None:
             PASSES[self.plan.key] = PASSES.get(self.plan.key, 0) + 1
         return delay
 
-    monkeypatch.setattr(reconciler.PlanLoop, "tick", counted)
+    monkeypatch.setattr(reconciler.PlanLoop, "reconcile", counted)
 
 
 @pytest.fixture
