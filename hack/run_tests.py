@@ -87,6 +87,10 @@ LONG_STAGES: tuple[tuple[Run, ...], ...] = (
 _LONG_ENVIRONMENT = {"KILL_MATRIX": "full", "OUTAGES": "full", "HYPOTHESIS": "long"}
 
 
+def _command(run: Run, options: Sequence[str]) -> list[str]:
+    return [sys.executable, "-m", "pytest", *run.paths, *run.options, *options]
+
+
 class _Started:
     """A run that has begun."""
 
@@ -94,7 +98,7 @@ class _Started:
         self.name = run.name
         stem = run.name.replace(" ", "-")
         self._log, self._timings = folder / f"{stem}.log", folder / f"{stem}.jsonl"
-        command = [sys.executable, "-m", "pytest", *run.paths, *run.options, "--timings", str(self._timings), *options]
+        command = _command(run, [*options, "--timings", str(self._timings)])
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self._told: set[str] = set()
@@ -179,6 +183,10 @@ def main() -> int:
     if own.long:
         os.environ.update(_LONG_ENVIRONMENT)
     stages = [_of_layer(stage, own.layer) for stage in (LONG_STAGES if own.long else STAGES)]
+    if [len(stage) for stage in stages if stage] == [1]:
+        # Nothing to keep apart: it is shown as it comes.
+        (run,) = (run for stage in stages for run in stage)
+        return subprocess.call(_command(run, options), cwd=ROOT)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     finished: list[_Started] = []
     with tempfile.TemporaryDirectory(prefix="cutover-tests-") as logs:

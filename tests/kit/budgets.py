@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import pytest
 
@@ -93,7 +93,9 @@ def report(timings: Iterable[Timing]) -> Iterator[str]:
         )
     yield f"the {_SLOWEST} slowest tests, and how much of that they computed:"
     slowest = sorted(tests.items(), key=lambda item: item[1][0], reverse=True)
-    yield from (f"{took:7.1f} s {cpu:6.1f} s  {test}" for test, (took, cpu) in slowest[:_SLOWEST])
+    yield from (
+        f"{took:7.1f} s {cpu:6.1f} s  {' '.join(test.split()):.140}" for test, (took, cpu) in slowest[:_SLOWEST]
+    )
     if over:
         yield f"OVER BUDGET: {', '.join(over)}. Make waits shorter, or move what needs real minutes to make test-long."
 
@@ -162,7 +164,7 @@ class _Measure:
         self._last = self._now()
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(self) -> Iterator[None]:
+    def pytest_runtest_makereport(self) -> Generator[None, Any, Any]:
         made = yield
         now = self._now()
         made.cpu, self._last = now - self._last, now
