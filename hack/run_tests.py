@@ -52,9 +52,11 @@ def _workers(count: int, distribution: str) -> tuple[str, ...]:
     return "-n", str(count), "--dist", distribution
 
 
+#: One test at a time on a stack. Each worker begins with two that follow each other, so the longest are not neighbours.
+_DISTURBING = ("tests/e2e/test_high_availability.py", "tests/e2e/test_outages.py", "tests/e2e/test_weathering.py")
 #: By stage. The first computes, and has both cores for itself. The scenarios of the second have reaction times to meet,
-#: and their load needs most of a core; what runs beside them waits most of the time. Each run of the third has a stack of
-#: its own, for one cutover at a time.
+#: and their load needs most of a core; what runs beside them waits most of the time. In the third each worker has a stack
+#: of its own, for one cutover at a time.
 STAGES: tuple[tuple[Run, ...], ...] = (
     (Run("unit and kmock", ("tests/unit", "tests/kmock"), _workers(2, "worksteal")),),
     (
@@ -62,14 +64,11 @@ STAGES: tuple[tuple[Run, ...], ...] = (
         Run("prometheus", ("tests/prometheus",)),
     ),
     (
-        Run("outages", ("tests/e2e/test_outages.py",)),
-        Run("high availability", ("tests/e2e/test_high_availability.py",)),
-        Run("weathering", ("tests/e2e/test_weathering.py",)),
+        Run("disturbed stacks", _DISTURBING, _workers(4, "load")),
         Run("apiserver", ("tests/apiserver",)),
         Run("demoapps", ("tests/demoapps",)),
     ),
 )
-
 #: What needs real minutes, or all of many cases: docs/development.md says why. It has no short run beside it, as that is in
 #: the others.
 LONG_STAGES: tuple[tuple[Run, ...], ...] = (

@@ -7,6 +7,7 @@ disturbs the whole stack comes after them, or has a stack of its own in another 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -22,9 +23,11 @@ _AT_ONCE = 10
 
 
 def scenarios_of(request: pytest.FixtureRequest) -> dict[str, Scenario]:
-    """Return the selected tests' scenarios, by the service that each has for itself."""
-    marked = ((item.get_closest_marker("scenario"), item) for item in request.session.items)
-    return {mark.args[0]: item.obj.scenario for mark, item in marked if mark is not None}
+    """Return the selected tests' scenarios, the longest first, by the service that each has for itself."""
+    marked = [(item.get_closest_marker("scenario"), item) for item in request.session.items]
+    chosen = [(mark, item) for mark, item in marked if mark is not None]
+    chosen.sort(key=lambda one: one[0].kwargs["minutes"], reverse=True)
+    return {mark.args[0]: item.obj.scenario for mark, item in chosen}
 
 
 def services_of(request: pytest.FixtureRequest) -> list[str]:
@@ -69,5 +72,6 @@ def alone(environment: Environment, running: dict[str, Future[None]]) -> Environ
 
 def _keep_logs(environment: Environment, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    # Runs beside each other have a stack each.
-    (folder / f"operator-{environment.services[0]}.log").write_text(environment.operator_log())
+    # Runs and workers beside each other have a stack each.
+    which = "-".join((os.environ.get("PYTEST_XDIST_WORKER", "all"), environment.services[0]))
+    (folder / f"operator-{which}.log").write_text(environment.operator_log())
