@@ -52,7 +52,7 @@ def _workers(count: int, distribution: str) -> tuple[str, ...]:
     return "-n", str(count), "--dist", distribution
 
 
-#: One test at a time on a stack. Each worker begins with two that follow each other, so the longest are not neighbours.
+#: One test at a time on a stack.
 _DISTURBING = ("tests/e2e/test_high_availability.py", "tests/e2e/test_outages.py", "tests/e2e/test_weathering.py")
 #: By stage. The first computes, and has both cores for itself. The scenarios of the second have reaction times to meet,
 #: and their load needs most of a core; what runs beside them waits most of the time. In the third each worker has a stack
@@ -61,13 +61,11 @@ STAGES: tuple[tuple[Run, ...], ...] = (
     (Run("unit and kmock", ("tests/unit", "tests/kmock"), _workers(2, "worksteal")),),
     (
         Run("scenarios", ("tests/e2e/test_cutover.py", "tests/e2e/test_own_gates.py", "tests/e2e/test_ownership.py")),
+        Run("apiserver", ("tests/apiserver",), _workers(2, "loadfile")),
         Run("prometheus", ("tests/prometheus",)),
-    ),
-    (
-        Run("disturbed stacks", _DISTURBING, _workers(4, "load")),
-        Run("apiserver", ("tests/apiserver",)),
         Run("demoapps", ("tests/demoapps",)),
     ),
+    (Run("disturbed stacks", _DISTURBING, _workers(4, "load")),),
 )
 #: What needs real minutes, or all of many cases: docs/development.md says why. It has no short run beside it, as that is in
 #: the others.

@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -189,7 +190,7 @@ class Environment:
 
     # ----------------------------------------------------------------------------------------------------- the world
 
-    @property
+    @cached_property
     def api(self) -> KubeApi:
         """A client of the API server, as the administrator."""
         return self.stack.api()

@@ -18,7 +18,7 @@ SCRAPE = 5.0
 REACTION = 0.5
 
 
-@scenario("healthy", minutes=6)
+@scenario("healthy", minutes=5)
 def test_a_healthy_service_is_moved(environment: Environment) -> None:
     """100 % and Completed; every step's share fits its weight; the shifting itself fails no request."""
     start(environment, manifests.plan("healthy"))
@@ -42,7 +42,7 @@ def test_a_healthy_service_is_moved(environment: Environment) -> None:
     assert [record for record in moved if record.failed and record.judged] == []
 
 
-@scenario("errors", minutes=3)
+@scenario("errors", minutes=4)
 def test_errors_from_25_percent_on_roll_back(environment: Environment) -> None:
     """5 % errors of the EKS leg."""
     start(environment, plan("errors"))
@@ -54,17 +54,18 @@ def test_errors_from_25_percent_on_roll_back(environment: Environment) -> None:
     print("errors 5 % at 25 %:", rescue(environment, "errors", onset))
 
 
-@scenario("tail", minutes=4)
+@scenario("tail", minutes=4.5)
 def test_a_slow_tail_from_50_percent_on_rolls_back(environment: Environment) -> None:
     """4 % of the EKS leg's requests get 3 s slower."""
-    start(environment, plan("tail"))
+    # At twice the requests its evidence comes in half the time, and this is the longest of all scenarios.
+    start(environment, plan("tail"), rate=2 * RATE)
     at_weight(environment, "tail", 50)
     onset = environment.knobs("eks", "tail").set(slow_ratio=0.04, slow_ms=3000)
     rolled_back(environment, "tail", 360)
     print("slow tail at 50 %:", rescue(environment, "tail", onset, slow_s=1.0))
 
 
-@scenario("refused", minutes=2)
+@scenario("refused", minutes=1)
 def test_refused_connections_are_left_within_three_scrapes(environment: Environment) -> None:
     """EKS refuses connections at 10 %."""
     # The silence of 10 % has to show within two blocks: at 50 requests/s it would be 25 requests a block.
@@ -78,7 +79,7 @@ def test_refused_connections_are_left_within_three_scrapes(environment: Environm
     assert found.seconds <= 3 * SCRAPE + REACTION
 
 
-@scenario("hung", minutes=3)
+@scenario("hung", minutes=2.25)
 def test_a_hung_leg_is_left_within_four_scrapes(environment: Environment) -> None:
     """EKS accepts and answers nothing at 25 %: not after the route's time-out of 30 s."""
     start(
@@ -95,7 +96,7 @@ def test_a_hung_leg_is_left_within_four_scrapes(environment: Environment) -> Non
     assert found.seconds <= 4 * SCRAPE + REACTION
 
 
-@scenario("shared", minutes=4)
+@scenario("shared", minutes=4.5)
 def test_a_shared_incident_holds(environment: Environment) -> None:
     """Both legs fail alike: held, no rollback, goes on when it is over."""
     start(environment, plan("shared"))
@@ -112,7 +113,7 @@ def test_a_shared_incident_holds(environment: Environment) -> None:
     environment.until("shared goes on", lambda: (environment.status("shared").get("weight") or 0) > 25, 240)
 
 
-@scenario("edited", minutes=2)
+@scenario("edited", minutes=0.75)
 def test_an_edit_of_the_weights_is_put_back(environment: Environment) -> None:
     """Somebody edits the weights by hand: put back within moments, and the editor is named."""
     start(environment, plan("edited", steps=[{"weight": 10, "hold": "10m"}, {"weight": 100}]))
