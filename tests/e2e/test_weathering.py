@@ -167,7 +167,7 @@ OUTAGES = (
 CHOSEN = os.environ.get("OUTAGE", "")
 
 
-@pytest.mark.uses("weathered", minutes=3.5)
+@pytest.mark.uses("weathered", minutes=4.25)
 def test_a_cutover_outlives_whatever_goes_away(line: Line) -> None:
     """Nothing moves that should not, and the path is that of a cutover in peace."""
     environment, service = line.environment, "weathered"
@@ -257,7 +257,7 @@ def _fails(environment: Environment, service: str) -> float:
     return environment.knobs("eks", service).set(refuse=True)
 
 
-@pytest.mark.uses("refused-api", "hung-api", "slow-api", "unheard", minutes=4)
+@pytest.mark.uses("refused-api", "hung-api", "slow-api", "unheard", minutes=2.75)
 def test_a_rollback_goes_first_when_the_way_is_there_again(line: Line) -> None:
     """EKS fails while the API server, or istiod, is away: tried on, told since when, made as soon as it can be."""
     environment = line.environment
