@@ -7,6 +7,7 @@ and shown whole if it fails. At the end come the time of each layer, and pytest'
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -25,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 _LOOK_SECONDS = 0.5
 # Continuous integration takes a run that says nothing for a hung one.
 _HEARTBEAT_SECONDS = 60.0
+_END_SECONDS = 15.0
 _NO_TESTS = 5
 _OUTCOMES = ("failed", "passed", "skipped", "error")
 
@@ -123,10 +125,12 @@ class _Started:
                 yield timing.test
 
     def stop(self) -> None:
-        """Have it end in good order, so that it stops what it has started."""
-        if not self.ended:
-            self.process.send_signal(signal.SIGINT)
-            self.process.wait()
+        """Have it end in good order, so that it stops what it has started; that ends with it in any case."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            if not self.ended:
+                self.process.send_signal(number)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(_END_SECONDS)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.kit.budgets"]
+pytest_plugins = ["tests.kit.budgets", "tests.kit.virtual_time"]
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("shared machines", deadline=None, suppress_health_check=[HealthCheck.too_slow])

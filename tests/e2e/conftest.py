@@ -19,9 +19,9 @@ from sandbox.environment import Environment
 
 from .playing import Scenario, set_rate
 
-#: Scenarios at once, which need about one core; the next begins when one has ended. More would not end earlier: the short ones
-#: fit in beside the longest.
-_AT_ONCE = 12
+#: Scenarios at once, with five hundred requests a second; the next begins when one has ended. They need two thirds of a
+#: core, and no more than one can be counted on.
+_AT_ONCE = 10
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -54,11 +54,10 @@ def test_errors_from_25_percent_on_roll_back(environment: Environment) -> None:
     print("errors 5 % at 25 %:", rescue(environment, "errors", onset))
 
 
-@scenario("tail", minutes=4.5)
+@scenario("tail", minutes=5.25)
 def test_a_slow_tail_from_50_percent_on_rolls_back(environment: Environment) -> None:
     """4 % of the EKS leg's requests get 3 s slower."""
-    # At twice the requests its evidence comes in half the time, and this is the longest of all scenarios.
-    start(environment, plan("tail"), rate=2 * RATE)
+    start(environment, plan("tail"))
     at_weight(environment, "tail", 50)
     onset = environment.knobs("eks", "tail").set(slow_ratio=0.04, slow_ms=3000)
     rolled_back(environment, "tail", 360)
