@@ -267,7 +267,7 @@ def test_operators_take_over_from_each_other(start: Callable[[], Process], kubec
     print(f"handed over after {handed:.1f} s, taken over after {taken:.1f} s")
 
 
-def _until(what: str, condition: Callable[[], bool], seconds: float = 15) -> float:
+def _until(what: str, condition: Callable[[], bool], seconds: float = 60) -> float:
     started = time.monotonic()
     while not condition():
         assert time.monotonic() - started < seconds, f"not within {seconds:g} s: {what}"
