@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from tests.kit.builders import plan_body_of
 
 from devstack.stack import Stack
-from sandbox.manifests import heroku_hostname, least_plan
+from sandbox.manifests import heroku_hostname
 from sandbox.operator_process import OperatorProcess
 
 from .conftest import Api
@@ -70,7 +71,7 @@ class World:
 
     def plan(self, key: str, host: str, app: str) -> Json:
         namespace, name = key.split("/")
-        body = least_plan(
+        body = plan_body_of(
             namespace, name, eks={"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}}
         )
         body["spec"]["traffic"]["istio"] = {"hosts": [f"{host}.{self.a}.example.com"], "gateways": [GATEWAY]}

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tests.kit.builders import NAMESPACE, plan_body
 from tests.kit.fake_api import DEPLOYMENTS, GATEWAYS, PLANS, SERVICES, VIRTUAL_SERVICES, FakeApi, Json
 
 from cutover import main
@@ -24,7 +25,6 @@ from cutover.kopf_app.handlers import Operator
 from cutover.ports import SloTarget, Target
 from cutover.settings import Settings
 
-NAMESPACE = "docs"
 FINALIZER = "cutover.dev/traffic"
 
 
@@ -184,22 +184,6 @@ class World:
 
 #: Passes by plan.
 PASSES: dict[str, int] = {}
-
-
-def plan_body(name: str = "pdf", status: Mapping[str, Any] | None = None, **spec: Any) -> Json:
-    """Return a plan as a person applies it, or as the operator has left it, with a status."""
-    body: Json = {
-        "apiVersion": "cutover.dev/v1alpha1",
-        "kind": "MigrationPlan",
-        "metadata": {"namespace": NAMESPACE, "name": name, "annotations": {}},
-        "spec": {
-            "heroku": {"app": f"acme-{name}", "hostname": f"acme-{name}-1a2b3c.herokuapp.com"},
-            "eks": {"service": {"name": name, "port": 80}, "workloadRef": {"name": name}},
-            "traffic": {"istio": {"hosts": [f"{name}.example.com"], "gateways": ["istio-ingress/public"]}},
-            **spec,
-        },
-    }
-    return body if status is None else {**body, "status": dict(status)}
 
 
 def shifting(weight: int = 25) -> Json:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.kit.builders import NAMESPACE, plan_body
 from tests.kit.fake_api import PLANS, VIRTUAL_SERVICES
-from tests.kit.kopf_harness import FINALIZER, NAMESPACE, World, gone, halfway, looked_after, plan_body, route, shifting
+from tests.kit.kopf_harness import FINALIZER, World, gone, halfway, looked_after, route, shifting
 
 
 @pytest.mark.parametrize(("end", "weight"), [("Heroku", 0), ("EKS", 0), ("Leave", 50)])

@@ -7,8 +7,9 @@ import time
 from typing import Any
 
 import pytest
+from tests.kit.builders import NAMESPACE, plan_body
 from tests.kit.fake_api import PLANS, VIRTUAL_SERVICES, Fault
-from tests.kit.kopf_harness import NAMESPACE, World, make_target, plan_body, route, shifting
+from tests.kit.kopf_harness import World, make_target, route, shifting
 
 ROLL_BACK = {"metadata": {"annotations": {"cutover.dev/rollback": "a1"}}}
 

@@ -9,8 +9,9 @@ from typing import cast
 
 import kopf
 import pytest
+from tests.kit.builders import NAMESPACE, plan_body
 from tests.kit.fake_api import PLANS, VIRTUAL_SERVICES, FakeApi
-from tests.kit.kopf_harness import NAMESPACE, World, plan_body, route, shifting
+from tests.kit.kopf_harness import World, route, shifting
 
 from cutover.kopf_app import handlers
 
