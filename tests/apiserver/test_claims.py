@@ -36,7 +36,7 @@ class Pair(NamedTuple):
         return self.first, self.second
 
 
-class World:
+class TwoTeams:
     """Two namespaces whose targets are ready."""
 
     def __init__(self, stack: Stack, api: Api, namespace: str) -> None:
@@ -101,12 +101,12 @@ class World:
 
 
 @pytest.fixture
-def world(stack: Stack, api: Api, istio_crds: None, namespace: str) -> World:
-    return World(stack, api, namespace)
+def world(stack: Stack, api: Api, istio_crds: None, namespace: str) -> TwoTeams:
+    return TwoTeams(stack, api, namespace)
 
 
 @pytest.fixture
-def operator(world: World, stack: Stack, operator_kubeconfig: Path) -> Iterator[OperatorProcess]:
+def operator(world: TwoTeams, stack: Stack, operator_kubeconfig: Path) -> Iterator[OperatorProcess]:
     settings = {
         "CUTOVER_KUBECONFIG": str(operator_kubeconfig),
         "CUTOVER_NAMESPACES": f"{world.a},{world.b}",
@@ -121,7 +121,7 @@ def operator(world: World, stack: Stack, operator_kubeconfig: Path) -> Iterator[
 
 
 @pytest.mark.usefixtures("operator")
-def test_of_two_plans_that_are_made_together_one_takes_over(world: World) -> None:
+def test_of_two_plans_that_are_made_together_one_takes_over(world: TwoTeams) -> None:
     """With one host, or with one app of Heroku's; in one namespace, or in two; whichever is made first."""
     pairs: dict[Pair, str] = {}
     bodies: list[Json] = []

@@ -89,7 +89,7 @@ class FakeGateway:
 
 
 @dataclass
-class World:
+class KopfRig:
     """What a test has at hand.
 
     Attributes
@@ -224,19 +224,19 @@ def parsed(body: Mapping[str, Any]) -> Plan:
     return Plan.from_object({**body, "metadata": metadata})
 
 
-async def halfway(world: World, **spec: Any) -> None:
+async def halfway(world: KopfRig, **spec: Any) -> None:
     """Make a plan that has half of its requests on EKS, with its route."""
     await world.api.write(PLANS, plan_body(status=shifting(50), **spec))
     await world.api.write(VIRTUAL_SERVICES, route("pdf", 50))
 
 
-async def looked_after(world: World) -> None:
+async def looked_after(world: KopfRig) -> None:
     """Wait until the operator has seen the plan, and holds its deletion back."""
     await world.until("a pass", lambda: world.passes() > 0)
     await world.until("the finalizer", lambda: FINALIZER in (world.plan() or {})["metadata"].get("finalizers", ()))
 
 
-async def gone(world: World, seconds: float = 5.0) -> None:
+async def gone(world: KopfRig, seconds: float = 5.0) -> None:
     """Wait until the plan is away, and the operator has forgotten it."""
     await world.until("gone", lambda: world.plan() is None, seconds)
     assert world.operator is not None

@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from tests.kit.fake_tsdb import EKS, HEROKU, NAMESPACE, START, FakePrometheus, Gateway
+from tests.kit.manual_clock import ManualClock
 
 from cutover.ports import Target
 from cutover.services.sampler import Sampler
 
 LENGTH = 15
 TARGET = Target(HEROKU, EKS, (NAMESPACE,), 250.0, 1000.0, LENGTH, START)
-
-
-@dataclass
-class ManualClock:
-    """Shows what it is set to."""
-
-    time: float = START
-
-    def now(self) -> float:
-        return self.time
 
 
 class SamplerRig:
