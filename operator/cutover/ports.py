@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from cutover.api.v1alpha1 import MigrationPlanStatus, OnDelete
-from cutover.domain.evidence.counting import Counter, Result
+from cutover.domain.evidence.counters import Counter, CounterLabels, L
+from cutover.domain.evidence.scrapes import Result
 from cutover.domain.observation import Histogram, Plan, Probe, Samples, TrafficState, WorkloadFacts
 from cutover.domain.slo.custom import CustomSlo, SloReading
 
 
 class Unavailable(Exception):
-    """The other side could not be asked: an outage, a time-out, a missing permission. Its text is for people."""
+    """The other side could not be subscription: an outage, a time-out, a missing permission. Its text is for people."""
 
 
 class QueryRefused(Unavailable):
-    """Prometheus was asked, and says that the query is wrong. Its text is for people and has the position."""
+    """Prometheus was subscription, and says that the query is wrong. Its text is for people and has the position."""
 
 
 class PartialAnswer(Unavailable):
@@ -25,14 +26,23 @@ class PartialAnswer(Unavailable):
 
 
 class Understood:
-    """Turns the errors of an answer of another shape into Unavailable."""
+    """Turns the errors of an answer of another shape into Unavailable.
+
+    Parameters
+    ----------
+    product
+        Whose metric it should be.
+    """
+
+    def __init__(self, product: str) -> None:
+        self._product = product
 
     def __enter__(self) -> None:
         return
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, KeyError | TypeError | ValueError):
-            raise Unavailable("Prometheus' answer is not understood: is the metric Istio's?") from error
+            raise Unavailable(f"Prometheus' answer is not understood: is the metric {self._product}'s?") from error
 
 
 class Conflict(Exception):
@@ -98,15 +108,15 @@ class Gateway(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """What the sampler must know of a plan to cut its blocks.
+class Subscription:
+    """What the block feed must know of a plan to cut its blocks.
 
     Parameters
     ----------
     heroku, eks
-        ``destination_service`` of each leg.
-    gateway_namespaces
-        Namespaces of the ingress gateways whose view counts.
+        The name under which each leg's requests are counted.
+    observers
+        Namespaces of the processes whose counts are used, such as the ingress gateways.
     slow_ms, very_slow_ms
         Latency thresholds, histogram bounds in milliseconds; ``None`` while they are not known.
     block_seconds
@@ -119,12 +129,41 @@ class Target:
 
     heroku: str
     eks: str
-    gateway_namespaces: tuple[str, ...]
+    observers: tuple[str, ...]
     slow_ms: float | None
     very_slow_ms: float | None
     block_seconds: int
     since: float
     source: str = ""
+
+
+class Dialect(Protocol):
+    """How requests are counted where a traffic provider sees them: what to ask Prometheus for, and how to read it.
+
+    What is the same for all is in :mod:`cutover.domain.evidence.counting`: resets, scrapes, cutting blocks.
+    """
+
+    @property
+    def labels(self) -> type[CounterLabels]:
+        """The labels that its counters are read with."""
+
+    def subscription(self, plan: Plan) -> Subscription:
+        """Say where a plan's requests are counted; without thresholds, and from the beginning."""
+
+    def presence(self, observers: Iterable[str]) -> str:
+        """Return the selector of the observers' ``up``."""
+
+    def last_scrapes(self, observers: Iterable[str]) -> str:
+        """Return the expression for the time of each observer's newest scrape, in Unix seconds."""
+
+    def counters(self, subscriptions: Sequence[Subscription], legs: Iterable[str]) -> Sequence[str]:
+        """Return the selectors of all counters from which the legs' blocks are cut, in the order of their queries."""
+
+    def heroku_latencies(self, subscription: Subscription) -> str:
+        """Return the selector of all latency buckets of a Heroku leg."""
+
+    def dashboard_queries(self, subscription: Subscription) -> Mapping[str, str]:
+        """Return PromQL by which people can look at a plan's metrics, by name of the metric. Nothing is decided by it."""
 
 
 class Prometheus(Protocol):
@@ -140,8 +179,8 @@ class Prometheus(Protocol):
     async def query(self, promql: str, at: float) -> Result:
         """Evaluate an expression at a time in Unix seconds. Raises QueryRefused, Unavailable."""
 
-    async def counters(self, selector: str, at: float) -> Sequence[Counter]:
-        """Return the gateways' counters of a range selector, at a fraction of what :meth:`query` costs. Raises Unavailable."""
+    async def counters(self, selector: str, at: float, labels: type[L]) -> Sequence[Counter[L]]:
+        """Return the counters of a range selector, at a fraction of what :meth:`query` costs. Raises Unavailable."""
 
     async def query_range(self, promql: str, start: float, end: float, step: float) -> Result:
         """Evaluate an expression from ``start`` to ``end`` every ``step`` seconds. Raises QueryRefused, Unavailable."""
@@ -149,7 +188,7 @@ class Prometheus(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SloTarget:
-    """What must be asked for one plan's own gates.
+    """What must be subscription for one plan's own gates.
 
     Parameters
     ----------
@@ -158,7 +197,7 @@ class SloTarget:
     gates
         Rendered and checked gates.
     block_seconds
-        Length of a block, which is also how often everything is asked.
+        Length of a block, which is also how often everything is subscription.
     since
         Unix seconds by name of a ratio gate: end of the last block that was consumed.
     judged_from
@@ -197,8 +236,8 @@ class Metrics(Protocol):
         What is compared with the times of blocks has to be of this clock. It jumps when a skew is measured anew.
         """
 
-    def watch(self, key: str, target: Target) -> None:
-        """Deliver the blocks of a plan from ``target.since`` on; called at every pass, cheap if unchanged."""
+    def watch(self, key: str, subscription: Subscription) -> None:
+        """Deliver the blocks of a plan from ``subscription.since`` on; called at every pass, cheap if unchanged."""
 
     def forget(self, key: str) -> None:
         """Stop."""
@@ -206,8 +245,8 @@ class Metrics(Protocol):
     def take(self, key: str) -> Samples:
         """Return, and drop, what became known since the last call: blocks in order, none twice."""
 
-    async def histogram(self, target: Target) -> Histogram:
-        """Return Heroku's latency histogram since ``target.since``. Raises Unavailable."""
+    async def histogram(self, subscription: Subscription) -> Histogram:
+        """Return Heroku's latency histogram since ``subscription.since``. Raises Unavailable."""
 
 
 class Notifier(Protocol):

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 from tests.kit import builders
+from tests.kit.played_provider import PlayedDialect
 
 from cutover.adapters.kube.client import PLANS, VIRTUAL_SERVICES, Cluster, Json, KubernetesPlans, KubernetesWorkloads
-from cutover.adapters.notify.receivers import HttpNotifier
+from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.traffic.istio.provider import CALLED_OFF_ANNOTATION, IstioTraffic, split_weight, stamped_revision
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanStatus, OnDelete, Phase
 from cutover.domain.engine.actions import Decision, SetWeight, WriteStatus
@@ -26,7 +27,7 @@ from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samp
 from cutover.domain.revision import raise_called_off
 from cutover.domain.slo.custom import SloReading
 from cutover.main import SystemClock
-from cutover.ports import SloTarget, Target
+from cutover.ports import SloTarget, Subscription
 from cutover.services import plan_loop as reconciler
 from cutover.services.plan_loop import PlanLoop, Ports
 from devstack.stack import Stack
@@ -66,14 +67,14 @@ def put_back(status: MigrationPlanStatus) -> Decision:
 class Silent:
     """Prometheus, the plans' own queries and the gateway: nothing comes of them."""
 
-    def watch(self, key: str, target: Target | SloTarget) -> None: ...
+    def watch(self, key: str, target: Subscription | SloTarget) -> None: ...
 
     def forget(self, key: str) -> None: ...
 
     def now(self, source: str) -> float:
         return time.time()
 
-    async def histogram(self, target: Target) -> Histogram:
+    async def histogram(self, target: Subscription) -> Histogram:
         return Histogram({})
 
     async def probe(self, plan: Plan) -> Probe:
@@ -122,7 +123,7 @@ class Process:
             metrics=Blocks(),
             own=Readings(),
             clock=SystemClock(),
-            target=lambda plan: Target("heroku", "eks", (), None, None, 15, 0.0),
+            dialect=PlayedDialect(),
             templates=lambda namespace: {},
             sources=lambda namespace: (),
             backtest=_no_backtest,
@@ -163,7 +164,7 @@ class Process:
         return (await KubernetesPlans(self.cluster).read(self.namespace, "pdf"))[0].status
 
 
-async def _no_backtest(plan: Plan, target: Target) -> BacktestStatus:
+async def _no_backtest(plan: Plan, target: Subscription) -> BacktestStatus:
     raise AssertionError("no plan asks for it")
 
 

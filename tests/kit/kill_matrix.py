@@ -29,12 +29,13 @@ from typing import Any, Literal, cast
 
 import pytest
 import structlog
+from tests.kit.played_provider import PlayedDialect
 from tests.kit.routing import FakeCluster
 from tests.kit.world import READY, SCRAPE_LAG, START, Route, check
 from tests.kit.world import World as Physics
 
 from cutover.adapters.kube.client import Cluster, Json, Resource
-from cutover.adapters.notify.receivers import HttpNotifier
+from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.traffic.istio.provider import IstioTraffic, split_weight, stamped_revision
 from cutover.api.v1alpha1 import BacktestStatus, BoundSlo, MigrationPlanStatus, Phase
 from cutover.api.v1alpha1.templates import Template
@@ -48,7 +49,7 @@ from cutover.domain.slo.custom import QueryProblem, SloReading
 from cutover.domain.steps import current_step
 from cutover.domain.verdicts import Verdict
 from cutover.kopf_app.handlers import DELETION_RETRY_SECONDS
-from cutover.ports import Conflict, SloTarget, Target, Unavailable
+from cutover.ports import Conflict, SloTarget, Subscription, Unavailable
 from cutover.services import plan_loop as reconciler
 from cutover.services.plan_loop import PlanLoop, Ports
 
@@ -457,7 +458,7 @@ class _Api:
         live, well = self.world.live, self.world.heroku.well
         return Probe(self.world.wall, live.revision if live else "", healthy=live is not None and well, detail="HTTP")
 
-    async def replay(self, plan: Plan, target: Target) -> BacktestStatus:
+    async def replay(self, plan: Plan, target: Subscription) -> BacktestStatus:
         return BacktestStatus(runs=200, false_rollbacks=0, stuck=0)
 
 
@@ -504,13 +505,13 @@ class _Metrics:
 
     world: World
     time: _PrometheusTime
-    target: Target | None = None
+    target: Subscription | None = None
     taken: float = 0.0
 
     def now(self, source: str) -> float:
         return self.time.now()
 
-    def watch(self, key: str, target: Target) -> None:
+    def watch(self, key: str, target: Subscription) -> None:
         self.target, self.taken = target, target.since
 
     def forget(self, key: str) -> None:
@@ -521,7 +522,7 @@ class _Metrics:
         self.taken = news[-1].end if news else self.taken
         return Samples(news)
 
-    async def histogram(self, target: Target) -> Histogram:
+    async def histogram(self, target: Subscription) -> Histogram:
         assert self.world.histogram is not None
         return self.world.histogram
 
@@ -706,9 +707,7 @@ def ports(world: World, recorder: Recorder) -> tuple[Ports, IstioTraffic]:
         "metrics": _Metrics(world, time),
         "own": _OwnMetrics(world, time),
         "clock": _Clock(world),
-        "target": lambda plan: Target(
-            "heroku", "eks", ("istio-ingress",), None, None, int(plan.spec.gates.block.total_seconds()), 0.0
-        ),
+        "dialect": PlayedDialect(),
         "templates": lambda namespace: world.templates,
         "sources": lambda namespace: (),
         "backtest": api.replay,
@@ -718,7 +717,7 @@ def ports(world: World, recorder: Recorder) -> tuple[Ports, IstioTraffic]:
     wired: dict[str, Any] = {}
     for one in dataclasses.fields(Ports):
         port = known[one.name]
-        if isinstance(port, asyncio.Semaphore):
+        if isinstance(port, asyncio.Semaphore | PlayedDialect):
             wired[one.name] = port  # of the process itself
         elif inspect.isroutine(port):
             wired[one.name] = _watched(recorder, one.name, port)

@@ -15,14 +15,14 @@ from tests.kit.fake_api import DEPLOYMENTS, GATEWAYS, PLANS, SERVICES, VIRTUAL_S
 
 from cutover import main
 from cutover.adapters.kube.client import Cluster
-from cutover.adapters.notify.receivers import HttpNotifier
+from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.traffic.istio import provider as istio
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanStatus
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.observation import Histogram, Plan, Probe, Samples
 from cutover.domain.slo.custom import SloReading
 from cutover.kopf_app.handlers import Operator
-from cutover.ports import SloTarget, Target
+from cutover.ports import SloTarget, Subscription
 from cutover.settings import Settings
 
 FINALIZER = "cutover.dev/traffic"
@@ -32,10 +32,10 @@ FINALIZER = "cutover.dev/traffic"
 class FakeMetrics:
     """Prometheus: knows of no request unless a test says so."""
 
-    watched: dict[str, Target] = field(default_factory=dict)
+    watched: dict[str, Subscription] = field(default_factory=dict)
     blocks: dict[str, list[Block]] = field(default_factory=dict)
 
-    def watch(self, key: str, target: Target) -> None:
+    def watch(self, key: str, target: Subscription) -> None:
         self.watched[key] = target
 
     def forget(self, key: str) -> None:
@@ -44,7 +44,7 @@ class FakeMetrics:
     def take(self, key: str) -> Samples:
         return Samples(tuple(self.blocks.pop(key, ())))
 
-    async def histogram(self, target: Target) -> Histogram:
+    async def histogram(self, target: Subscription) -> Histogram:
         return Histogram({})
 
     def now(self, source: str) -> float:
@@ -73,7 +73,7 @@ class FakeOwnMetrics:
         }
 
 
-async def no_backtest(plan: Plan, target: Target) -> BacktestStatus:
+async def no_backtest(plan: Plan, target: Subscription) -> BacktestStatus:
     raise AssertionError("no plan asks for it")
 
 

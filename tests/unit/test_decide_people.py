@@ -12,7 +12,8 @@ from tests.kit.world import DEAD, Leg, World, check, plan_spec
 from cutover.api.v1alpha1 import LedgerEntry, MigrationPlanStatus, Phase
 from cutover.domain.commands.annotations import APPROVE_ANNOTATION, ROLLBACK_ANNOTATION, SKIP_ANNOTATION, Writer
 from cutover.domain.engine.actions import WriteStatus
-from cutover.domain.engine.decide import TEMPLATES_SECONDS, decide
+from cutover.domain.engine.decide import decide
+from cutover.domain.engine.templates import TEMPLATES_SECONDS
 from cutover.domain.holds import HoldReason
 from cutover.domain.observation import Plan
 

@@ -24,7 +24,7 @@ from cutover.adapters.kube.client import (
     KubernetesWorkloads,
     Resource,
 )
-from cutover.adapters.notify.receivers import HttpNotifier
+from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.traffic.istio.provider import IstioTraffic, render
 from cutover.api.v1alpha1 import GROUP, PLURAL, VERSION, MigrationPlanStatus, Phase
 from cutover.domain.observation import Plan

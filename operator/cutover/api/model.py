@@ -21,7 +21,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema
 
-from cutover.api.rules import DURATION_PATTERN, Rule, format_duration, matching, parse_duration
+from cutover.api.durations import DURATION_PATTERN, format_duration, parse_duration
+from cutover.api.rules import Rule, matching
 
 GROUP = "cutover.dev"
 VERSION = "v1alpha1"

@@ -95,13 +95,12 @@ def _writers(metadata: Mapping[str, Any], commands: Sequence[str]) -> dict[str, 
 
 @dataclass(frozen=True, slots=True)
 class TrafficState:
-    """The routing objects as they are in the API server.
+    """The plan's route as it is: what the provider's objects say.
 
     Parameters
     ----------
     weight
-        Percent of requests that the live VirtualService sends to EKS, or ``None`` where it is missing or not of the
-        operator's shape.
+        Percent of requests that the route sends to EKS, or ``None`` where it is missing or not of the operator's shape.
     revision
         The revision stamped into it (see :mod:`cutover.domain.revision`), ``""`` if it has none.
     current
@@ -109,10 +108,13 @@ class TrafficState:
     foreign
         Field managers other than the operator that own a part of the objects' spec: who edited them.
     written_at
-        Unix seconds at which the operator wrote the VirtualService last; ``None`` if that is not known.
+        Unix seconds at which the operator wrote the route last; ``None`` if that is not known.
     version
-        Which state of the VirtualService this is, ``""`` where it is missing: what is decided on it is to be written over
-        it, and over no other.
+        Which state of the route this is, ``""`` where it is missing: what is decided on it is to be written over it, and
+        over no other.
+    in_the_way
+        Before the takeover, where not all requests go to Heroku: what sends them elsewhere and what to do about it, in
+        the provider's words.
     """
 
     weight: int | None
@@ -121,6 +123,7 @@ class TrafficState:
     foreign: tuple[str, ...] = ()
     written_at: float | None = field(default=None, compare=False)
     version: str = field(default="", compare=False)
+    in_the_way: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

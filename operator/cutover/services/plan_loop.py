@@ -18,24 +18,22 @@ from zlib import crc32
 import structlog
 from pydantic import ValidationError
 
+from cutover.api.problems import problem_text
 from cutover.api.v1alpha1 import GROUP, BacktestStatus, MigrationPlanStatus, Phase
 from cutover.api.v1alpha1.templates import Template
 from cutover.domain.engine.actions import Action, Decision, Event, Finalize, Prepare, SetWeight, WriteStatus
-from cutover.domain.engine.decide import (
-    PROBE_LIFETIME_SECONDS,
-    RAISE_LIFETIME_SECONDS,
+from cutover.domain.engine.context import resolve
+from cutover.domain.engine.decide import decide, not_written, refuse
+from cutover.domain.engine.heroku import PROBE_LIFETIME_SECONDS
+from cutover.domain.engine.route import RAISE_LIFETIME_SECONDS
+from cutover.domain.engine.wanted import (
     backtest_wanted,
     baselines_wanted,
     custom_slos_wanted,
-    decide,
-    not_written,
     probe_interval,
-    refuse,
-    resolve,
+    samples_wanted,
 )
-from cutover.domain.engine.writes import samples_wanted
 from cutover.domain.evidence.blocks import Block
-from cutover.domain.evidence.dashboard_queries import mesh_queries
 from cutover.domain.evidence.tolerances import thresholds, thresholds_wanted
 from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState, WorkloadFacts
 from cutover.domain.revision import desired_revision, raise_called_off
@@ -44,6 +42,7 @@ from cutover.metrics import DECISION_DELAY, JUDGING_DELAY, LOOKED_AT, PASSES
 from cutover.ports import (
     Clock,
     Conflict,
+    Dialect,
     Gateway,
     Gone,
     Metrics,
@@ -51,7 +50,7 @@ from cutover.ports import (
     Plans,
     SloFeed,
     SloTarget,
-    Target,
+    Subscription,
     Traffic,
     Unavailable,
     Workloads,
@@ -107,8 +106,8 @@ class Ports:
 
     Parameters
     ----------
-    target
-        Says where a plan's requests are found in the mesh's metrics.
+    dialect
+        Says where a plan's requests are counted.
     templates
         Returns the templates of gates that plans of a namespace may refer to, by ``Kind/name``; a text is why one
         cannot be read.
@@ -127,10 +126,10 @@ class Ports:
     metrics: Metrics
     own: SloFeed
     clock: Clock
-    target: Callable[[Plan], Target]
+    dialect: Dialect
     templates: Callable[[str], Mapping[str, Template | str]]
     sources: Callable[[str], tuple[str, ...]]
-    backtest: Callable[[Plan, Target], Coroutine[Any, Any, BacktestStatus]]
+    backtest: Callable[[Plan, Subscription], Coroutine[Any, Any, BacktestStatus]]
     slots: asyncio.Semaphore
     notifier: Notifier
 
@@ -445,7 +444,7 @@ class PlanLoop:
             try:
                 MigrationPlanStatus.model_validate(body.get("status") or {})
             except ValidationError as error:
-                problem = _problems(error)
+                problem = problem_text(error)
                 body = {**body, "status": {}}
         try:
             plan = Plan.from_object(body)
@@ -464,7 +463,7 @@ class PlanLoop:
 
         The API server refuses what this version does not understand; only a CRD of another version lets it pass.
         """
-        refused = Plan.refused(body, _problems(error))
+        refused = Plan.refused(body, problem_text(error))
         if self._plan is not None and self._plan.uid == refused.uid:
             return replace(refused, spec=self._plan.spec)
         return refused
@@ -524,9 +523,9 @@ class PlanLoop:
         workload: WorkloadFacts | None = None
         histogram: Histogram | None = None
         samples = Samples()
-        target = ports.target(plan)
+        subscription = ports.dialect.subscription(plan)
         sources = ports.sources(plan.namespace)
-        may = not target.source or target.source in sources
+        may = not subscription.source or subscription.source in sources
         slow, very_slow = thresholds(plan.spec, status)
         try:
             # In preflight before the takeover, too: an earlier plan may have left a route that carries traffic.
@@ -539,13 +538,13 @@ class PlanLoop:
         if not may:
             # Nor is anything read that was read before the plan was edited.
             ports.metrics.forget(plan.key)
-            samples = Samples(error=f"plans of this namespace may not ask the Prometheus {target.source!r}")
+            samples = Samples(error=f"plans of this namespace may not ask the Prometheus {subscription.source!r}")
         elif samples_wanted(status) and status.checkpoint is not None:
             # Blocks that wait for a write were delivered once.
             since = self._pending[-1].end if self._pending else status.checkpoint.consumed_until
-            target = replace(target, slow_ms=slow, very_slow_ms=very_slow, since=since)
+            subscription = replace(subscription, slow_ms=slow, very_slow_ms=very_slow, since=since)
             if len(self._pending) < PENDING_BLOCKS:
-                ports.metrics.watch(plan.key, target)
+                ports.metrics.watch(plan.key, subscription)
                 news = ports.metrics.take(plan.key)
                 self._pending = (*self._pending, *news.blocks)
                 samples = replace(news, blocks=self._pending)
@@ -555,7 +554,7 @@ class PlanLoop:
             if status.phase is Phase.BASELINE and thresholds_wanted(plan.spec) and status.checkpoint.observed_at:
                 start = status.baseline.since.timestamp() if status.baseline else self._since
                 try:
-                    histogram = await ports.metrics.histogram(replace(target, since=start))
+                    histogram = await ports.metrics.histogram(replace(subscription, since=start))
                 except Unavailable as outage:
                     errors.append(str(outage))
         else:
@@ -574,14 +573,10 @@ class PlanLoop:
             own=self._read_own(plan, templates if may else None),
             templates=templates,
             sources=sources,
-            queries=mesh_queries(
-                heroku=target.heroku,
-                eks=target.eks,
-                namespaces=target.gateway_namespaces,
-                slow_ms=slow,
-                very_slow_ms=very_slow,
+            queries=ports.dialect.dashboard_queries(
+                replace(subscription, slow_ms=slow, very_slow_ms=very_slow, since=0.0)
             ),
-            backtest=self._backtest(plan, target),
+            backtest=self._backtest(plan, subscription),
         )
 
     def _read_own(self, plan: Plan, templates: Mapping[str, Template | str] | None) -> Mapping[str, SloReading]:
@@ -625,12 +620,12 @@ class PlanLoop:
             baselines=frozenset(baselines_wanted(status, gates)),
         )
 
-    def _backtest(self, plan: Plan, target: Target) -> BacktestStatus | None:
+    def _backtest(self, plan: Plan, subscription: Subscription) -> BacktestStatus | None:
         """Run the replay that the plan asks for beside the loop, once; return its result."""
         if not backtest_wanted(plan, self._now(plan)):
             return None
         if self._backtesting is None:
-            self._backtesting = asyncio.create_task(self._ports.backtest(plan, target))
+            self._backtesting = asyncio.create_task(self._ports.backtest(plan, subscription))
             self._backtesting.add_done_callback(lambda _: self.wake())
         if not self._backtesting.done():
             return None
@@ -794,7 +789,3 @@ def _own_part(plan: Plan) -> float:
 def _newer(version: str, than: str) -> bool:
     """Compare resourceVersions; the API server promises that they are numbers that rise."""
     return int(version) > int(than or 0)
-
-
-def _problems(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))

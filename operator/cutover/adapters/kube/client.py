@@ -31,8 +31,10 @@ from pydantic import ValidationError
 
 from cutover.adapters.masking import masked
 from cutover.adapters.traffic.istio import reach
-from cutover.adapters.traffic.istio.adopt import probe_host, root_problem, writers_problem
+from cutover.adapters.traffic.istio.adopt import root_problem, writers_problem
+from cutover.adapters.traffic.istio.names import probe_host
 from cutover.api import v1alpha1
+from cutover.api.problems import problem_text
 from cutover.domain.holds import HoldReason
 from cutover.domain.observation import Plan, WorkloadFacts
 from cutover.ports import Conflict, Gone, Unavailable
@@ -556,11 +558,8 @@ class KubernetesPlans:
         try:
             plan = Plan.from_object(body)
         except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in error.errors()
-            )
             raise Unavailable(
-                f"{namespace}/{name} is not a plan that this operator understands: {problems}"
+                f"{namespace}/{name} is not a plan that this operator understands: {problem_text(error)}"
             ) from error
         return plan, body["metadata"]["resourceVersion"]
 

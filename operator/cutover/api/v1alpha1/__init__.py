@@ -5,10 +5,10 @@ Field names are the API's contract; every model is immutable. The CRD in ``crds/
 concerns.
 """
 
+from cutover.api.durations import format_duration as format_duration
+from cutover.api.durations import parse_duration as parse_duration
 from cutover.api.model import GROUP as GROUP
 from cutover.api.model import VERSION as VERSION
-from cutover.api.rules import format_duration as format_duration
-from cutover.api.rules import parse_duration as parse_duration
 from cutover.api.v1alpha1.gates import BAD_OR_GOOD as BAD_OR_GOOD
 from cutover.api.v1alpha1.gates import DEFAULT_SLOS as DEFAULT_SLOS
 from cutover.api.v1alpha1.gates import HISTOGRAM_BOUNDS_MS as HISTOGRAM_BOUNDS_MS

@@ -23,7 +23,7 @@ _STEP = "step "
 
 def guards(spec: MigrationPlanSpec, generation: int) -> dict[str, str]:
     """Return what a spec says, by field, and for each step by its weight."""
-    istio, gates = spec.traffic.istio, spec.gates
+    gates = spec.gates
     found = {
         GENERATION: str(generation),
         CEILING: str(spec.ceiling),
@@ -40,10 +40,8 @@ def guards(spec: MigrationPlanSpec, generation: int) -> dict[str, str]:
         GATES: f"{', '.join(slo.name for slo in gates.slos)} ({_digest(gates.slos)})",
         "heroku": f"{spec.heroku.app}, {spec.heroku.hostname}",
         "eks": f"{spec.eks.service.name}:{spec.eks.service.port}, {spec.eks.workload_ref.name}",
-        "hosts": ", ".join(istio.hosts),
-        "gateways": ", ".join(istio.gateways),
-        "timeout": format_duration(istio.timeout),
-        "probePath": istio.probe_path,
+        "hosts": ", ".join(spec.traffic.hosts),
+        **spec.traffic.guarded,
         **{f"{_STEP}{step.weight} %": _step(step) for step in spec.steps},
     }
     return {name: _fitted(text) for name, text in found.items()}

@@ -10,8 +10,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cutover.api.durations import span
 from cutover.api.v1alpha1.gates import BoundSlo
-from cutover.domain.evidence.counting import Result
+from cutover.domain.evidence.scrapes import Result
 from cutover.domain.slo.custom import SloReading, differing
 from cutover.domain.verdicts import Verdict
 
@@ -97,10 +98,10 @@ def judge(slo: BoundSlo, reading: SloReading, *, baseline: float | None, since: 
     if now - reading.asked_at > max(hole, LONGEST_SILENCE):
         return say(
             Verdict.NO_DATA,
-            f"Prometheus was asked {_span(now - reading.asked_at)} ago for the last time; does it answer?",
+            f"Prometheus was asked {span(now - reading.asked_at, exact=True)} ago for the last time; does it answer?",
         )
     if reading.asked_at - points[-1][0] > hole:
-        return say(Verdict.NO_DATA, f"the newest value is {_span(reading.asked_at - points[-1][0])} old")
+        return say(Verdict.NO_DATA, f"the newest value is {span(reading.asked_at - points[-1][0], exact=True)} old")
 
     outside = _outside(points, limits, hole)
     if outside is None:
@@ -108,10 +109,12 @@ def judge(slo: BoundSlo, reading: SloReading, *, baseline: float | None, since: 
             return say(Verdict.NO_DATA, limits.unknown)
         return say(Verdict.PASS, f"{number:.4g}; tolerated is {limits.text}")
     needed = slo.for_.total_seconds()
-    lasting = f" for {_span(outside)}" if outside else ""
+    lasting = f" for {span(outside, exact=True)}" if outside else ""
     if outside >= needed:
         return say(Verdict.FAIL, f"{number:.4g}, outside{lasting}; tolerated is {limits.text}", outside)
-    sentence = f"{number:.4g}, outside{lasting}; tolerated is {limits.text}; fails after {_span(needed)} outside"
+    sentence = (
+        f"{number:.4g}, outside{lasting}; tolerated is {limits.text}; fails after {span(needed, exact=True)} outside"
+    )
     return say(Verdict.UNDECIDED, sentence, outside)
 
 
@@ -145,11 +148,6 @@ def _limits(slo: BoundSlo, baseline: float | None) -> _Limits:
             most = min(most, slo.times_baseline * baseline)
             texts.append(f"at most {slo.times_baseline * baseline:.4g}, {times} ({baseline:.4g})")
     return _Limits(least, most, " and ".join(texts), unknown)
-
-
-def _span(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min" + (f" {rest} s" if rest else "") if minutes else f"{rest} s"
 
 
 def points_of(result: Result) -> tuple[Points, str]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from math import gcd
 from typing import Any
 
+from cutover.adapters.traffic.istio.names import LEG_PREFIX, PROBE_PREFIX
 from cutover.adapters.traffic.istio.reach import qualified
 from cutover.api.v1alpha1 import Ownership
 from cutover.domain.observation import Plan
@@ -39,23 +40,6 @@ _FLUX = "kustomize.toolkit.fluxcd.io"
 HANDS_OFF: Mapping[str, str] = {f"{_FLUX}/reconcile": "disabled"}
 
 _ARGO_TRACKING = "argocd.argoproj.io/tracking-id"
-
-
-_LEG, _PROBE = "cutover-heroku.", "cutover-probe."
-
-
-def leg_host(hostname: str) -> str:
-    """Return the mesh's name for the Heroku leg beside a VirtualService of the team's.
-
-    The team may have a ServiceEntry and a DestinationRule of its own for the host name. Two of a name would be merged,
-    and whose TLS settings win depends on their age.
-    """
-    return f"{_LEG}{hostname}"
-
-
-def probe_host(hostname: str) -> str:
-    """Return the mesh's name for the Heroku leg as the operator's probes use it."""
-    return f"{_PROBE}{hostname}"
 
 
 # ------------------------------------------------------------------------------------------------------------ the legs
@@ -105,7 +89,7 @@ def _legs(route: Mapping[str, Any], plan: Plan) -> _Legs | None:
     legs = _Legs(
         destinations,
         weights,
-        [index for index, host in enumerate(hosts) if host == hostname or host.startswith(_LEG)],
+        [index for index, host in enumerate(hosts) if host == hostname or host.startswith(LEG_PREFIX)],
         [index for index, host in enumerate(hosts) if host == service or host.startswith(cluster)],
     )
     # A leg without weight in a route to elsewhere gets no request of it, unless somebody has taken it away from us.
@@ -114,7 +98,8 @@ def _legs(route: Mapping[str, Any], plan: Plan) -> _Legs | None:
 
 def _is_probe(route: Mapping[str, Any]) -> bool:
     return any(
-        str((one.get("destination") or {}).get("host", "")).startswith(_PROBE) for one in route.get("route") or ()
+        str((one.get("destination") or {}).get("host", "")).startswith(PROBE_PREFIX)
+        for one in route.get("route") or ()
     )
 
 
@@ -123,7 +108,7 @@ def _is_adopted(legs: _Legs) -> bool:
 
     The app may have got another host name since, at weight 0.
     """
-    return any(legs.destinations[index]["destination"]["host"].startswith(_LEG) for index in legs.heroku)
+    return any(legs.destinations[index]["destination"]["host"].startswith(LEG_PREFIX) for index in legs.heroku)
 
 
 def _plans_routes(spec: Mapping[str, Any], plan: Plan) -> Iterator[tuple[int, Json, _Legs]]:

@@ -40,6 +40,7 @@ from cutover.adapters.kube.client import (
     route_name,
 )
 from cutover.adapters.traffic.istio import adopt as istio_adopt
+from cutover.adapters.traffic.istio.names import eks_service, heroku_service, probe_service
 from cutover.api.v1alpha1 import MigrationPlanSpec, OnDelete, Ownership, Phase
 from cutover.domain.observation import Plan, TrafficState
 from cutover.domain.revision import HEADER, desired_revision, raise_called_off
@@ -107,26 +108,6 @@ class DevelopmentHeroku:
     address: str
     port: int
     ca_certificates: str | None = None
-
-
-def heroku_service(plan: Plan) -> str:
-    """Return the Heroku leg's ``destination_service`` in Istio's metrics."""
-    hostname = plan.spec.heroku.hostname
-    return hostname if plan.spec.traffic.istio.ownership is Ownership.GENERATE else istio_adopt.leg_host(hostname)
-
-
-def eks_service(plan: Plan, cluster_domain: str = "cluster.local") -> str:
-    """Return the EKS leg's ``destination_service`` in Istio's metrics."""
-    return f"{plan.spec.eks.service.name}.{plan.namespace}.svc.{cluster_domain}"
-
-
-def probe_service(plan: Plan) -> str:
-    """Return the mesh's name for the Heroku leg as the operator's probes use it.
-
-    It is another name for the same endpoint, so that probes do not count among the users' requests: in the metrics
-    that the gate compares, a probe every few seconds would be most of Heroku's traffic when its share is small.
-    """
-    return istio_adopt.probe_host(plan.spec.heroku.hostname)
 
 
 def render(
@@ -552,6 +533,7 @@ class IstioTraffic:
             foreign=tuple(dict.fromkeys(manager for one in present for manager in one.managers)),
             written_at=None if route is None else route.written_at,
             version="" if route is None else route.version,
+            in_the_way=_in_the_way(plan, seen) if weight is None and seen else "",
         )
         # What is missing, or the team's own, is looked at each time.
         if weight is not None and not adopts(plan) and None not in live:
@@ -745,6 +727,19 @@ def _takes_over(plan: Plan, live: Live | None) -> bool:
         return True
     owner = (live.body["metadata"].get("annotations") or {}).get(PLAN_UID_ANNOTATION)
     return owner != plan.uid and plan.status.phase in (Phase.PENDING, Phase.PREFLIGHT)
+
+
+def _in_the_way(plan: Plan, percent: int) -> str:
+    """Say what sends requests elsewhere before the takeover, and what to do about it."""
+    if (reference := plan.spec.traffic.istio.virtual_service_ref) is not None and adopts(plan):
+        return (
+            f"VirtualService {reference.name} sends {percent} % to EKS already, and the takeover would send it all to "
+            "Heroku; set that weight to 0 first if this is what you want"
+        )
+    return (
+        f"a route of an earlier plan sends {percent} % elsewhere, and the takeover would send it all to Heroku; delete "
+        "that VirtualService first if this is what you want"
+    )
 
 
 def _those(annotations: Mapping[str, str], names: Iterable[str]) -> Json:
