@@ -101,7 +101,7 @@ def modules() -> str:
     for file in sorted(
         PACKAGE.rglob("*.py"), key=lambda file: (file.parent.relative_to(PACKAGE).as_posix(), file.name)
     ):
-        if file.name == "__init__.py" and not _has_code(file):
+        if file.name == "__init__.py":
             continue
         docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
         first = re.split(r"(?<=[.:])\s|\n\n", docstring.replace("|", "\\|"), maxsplit=1)[0].rstrip(".:")

@@ -15,7 +15,8 @@ import yaml
 from tests.kit.builders import plan_body_of
 from tests.kit.world import DEAD, World, plan_spec
 
-from cutover.adapters.kube.client import Cluster, KubernetesPlans
+from cutover.adapters.kube.client import Cluster
+from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.api.v1alpha1 import Phase
 from devstack.stack import Stack
 from sandbox.operator_process import OperatorProcess

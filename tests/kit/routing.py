@@ -9,8 +9,8 @@ from typing import Any
 from tests.kit import builders
 from tests.kit.builders import GATEWAY, HEROKU_HOST, PUBLIC_HOST
 
-from cutover.adapters.kube.client import Json, Resource
 from cutover.domain.observation import Plan
+from cutover.domain.resources import Json, Resource
 from cutover.ports import Conflict, Gone, Unavailable
 
 
