@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from tests.kit.builders import plan_body_of
 
 from cutover import main
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
@@ -26,7 +27,7 @@ from cutover.kopf_app.handlers import ROUTING_KINDS
 from devstack.build import Programs
 from devstack.stack import Stack
 from devstack.support import StackError
-from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, chart_rules, least_plan, operator_rights
+from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, chart_rules, operator_rights
 from sandbox.operator_process import OperatorProcess
 
 ROOT = Path(__file__).parents[2]
@@ -85,7 +86,7 @@ class Cluster:
     def shifted(self, namespace: str, *names: str, weight: int = 50, worse: bool = False, **spec: Any) -> None:
         """Make plans that are at a weight; a running operator brings their routes about."""
         for name in names:
-            self.stack.apply([least_plan(namespace, name, **spec)])
+            self.stack.apply([plan_body_of(namespace, name, **spec)])
             patch = json.dumps({"status": shifted_status(weight, worse=worse).to_wire()})
             self.kubectl(
                 "-n", namespace, "patch", "mplan", name, "--subresource=status", "--type=merge", "--patch", patch

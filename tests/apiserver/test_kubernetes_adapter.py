@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.kit import builders
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.inventory import KubernetesInventories
@@ -35,16 +36,7 @@ async def admin(stack: Stack) -> AsyncIterator[Cluster]:
 
 
 def manifest(namespace: str, name: str = "pdf") -> dict[str, Any]:
-    return {
-        "apiVersion": PLANS.api_version,
-        "kind": PLANS.kind,
-        "metadata": {"namespace": namespace, "name": name},
-        "spec": {
-            "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
-            "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-            "traffic": {"istio": {"hosts": ["pdf.example.com"], "gateways": ["ingress/public", "local"]}},
-        },
-    }
+    return builders.plan_body(name, namespace, istio={"gateways": ["ingress/public", "local"]})
 
 
 @pytest.fixture

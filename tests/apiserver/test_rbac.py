@@ -24,6 +24,7 @@ import kopf
 import pytest
 import structlog
 import yaml
+from tests.kit import builders
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.inventory import KubernetesInventories
@@ -114,16 +115,8 @@ def manifests() -> Iterator[dict[str, Any]]:
 
 def target(name: str) -> dict[str, Any]:
     """Return the plan of an account."""
-    return {
-        "apiVersion": PLANS.api_version,
-        "kind": PLANS.kind,
-        "metadata": {"namespace": NAMESPACE, "name": name},
-        "spec": {
-            "heroku": {"app": "acme-pdf", "hostname": f"{name}.herokuapp.com"},
-            "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-            "traffic": {"istio": {"hosts": [f"{name}.example.com"], "gateways": ["public"]}},
-        },
-    }
+    eks = {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}}
+    return builders.plan_body(name, NAMESPACE, istio={"gateways": ["public"]}, eks=eks)
 
 
 @pytest.fixture(scope="module")

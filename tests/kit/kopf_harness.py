@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tests.kit.builders import NAMESPACE, plan_body
 from tests.kit.fake_api import DEPLOYMENTS, GATEWAYS, PLANS, SERVICES, VIRTUAL_SERVICES, FakeApi, Json
 
 from cutover import main
@@ -24,7 +25,6 @@ from cutover.kopf_app.handlers import Operator
 from cutover.ports import SloTarget, Subscription
 from cutover.settings import Settings
 
-NAMESPACE = "docs"
 FINALIZER = "cutover.dev/traffic"
 
 
@@ -89,7 +89,7 @@ class FakeGateway:
 
 
 @dataclass
-class World:
+class KopfRig:
     """What a test has at hand.
 
     Attributes
@@ -188,22 +188,6 @@ class World:
 PASSES: dict[str, int] = {}
 
 
-def plan_body(name: str = "pdf", status: Mapping[str, Any] | None = None, **spec: Any) -> Json:
-    """Return a plan as a person applies it, or as the operator has left it, with a status."""
-    body: Json = {
-        "apiVersion": "cutover.dev/v1alpha1",
-        "kind": "MigrationPlan",
-        "metadata": {"namespace": NAMESPACE, "name": name, "annotations": {}},
-        "spec": {
-            "heroku": {"app": f"acme-{name}", "hostname": f"acme-{name}-1a2b3c.herokuapp.com"},
-            "eks": {"service": {"name": name, "port": 80}, "workloadRef": {"name": name}},
-            "traffic": {"istio": {"hosts": [f"{name}.example.com"], "gateways": ["istio-ingress/public"]}},
-            **spec,
-        },
-    }
-    return body if status is None else {**body, "status": dict(status)}
-
-
 def shifting(weight: int = 25) -> Json:
     """Return the status of a plan that is being judged."""
     now = time.time()
@@ -242,19 +226,19 @@ def parsed(body: Mapping[str, Any]) -> Plan:
     return Plan.from_object({**body, "metadata": metadata})
 
 
-async def halfway(world: World, **spec: Any) -> None:
+async def halfway(world: KopfRig, **spec: Any) -> None:
     """Make a plan that has half of its requests on EKS, with its route."""
     await world.api.write(PLANS, plan_body(status=shifting(50), **spec))
     await world.api.write(VIRTUAL_SERVICES, route("pdf", 50))
 
 
-async def looked_after(world: World) -> None:
+async def looked_after(world: KopfRig) -> None:
     """Wait until the operator has seen the plan, and holds its deletion back."""
     await world.until("a pass", lambda: world.passes() > 0)
     await world.until("the finalizer", lambda: FINALIZER in (world.plan() or {})["metadata"].get("finalizers", ()))
 
 
-async def gone(world: World, seconds: float = 20.0) -> None:
+async def gone(world: KopfRig, seconds: float = 20.0) -> None:
     """Wait until the plan is away, and the operator has forgotten it."""
     await world.until("gone", lambda: world.plan() is None, seconds)
     assert world.operator is not None

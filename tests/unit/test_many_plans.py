@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.kit import builders
 
 from cutover.adapters.kube import client as kubernetes
 from cutover.adapters.kube.client import Cluster
@@ -25,13 +26,6 @@ from cutover.domain.resources import PLANS, Json, Resource
 from cutover.kopf_app.handlers import Operator, kopf_settings, slim
 from cutover.ports import Unavailable
 from cutover.settings import SettingsError, read_settings
-
-SPEC = {
-    "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
-    "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-    "traffic": {"istio": {"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"]}},
-}
-
 
 # ------------------------------------------------------------------------------------------------------ the API server
 
@@ -163,8 +157,7 @@ async def test_a_reading_that_fails_or_is_left_does_not_spoil_the_next() -> None
 
 def plan(uid: str = "u1", **fields: Any) -> Plan:
     status = MigrationPlanStatus(**{"phase": Phase.SHIFTING, "attempt": 1, "weight": 25, **fields})
-    metadata = {"namespace": "docs", "name": "pdf", "uid": uid, "generation": 1}
-    return Plan.from_object({"metadata": metadata, "spec": SPEC, "status": status.to_wire()})
+    return builders.plan(uid=uid, status=status)
 
 
 class Counting(IstioTraffic):
@@ -257,7 +250,7 @@ def test_what_nobody_asks_of_a_plan_is_not_kept() -> None:
         {"manager": "odd"},
     ]
     metadata = {"namespace": "docs", "name": "pdf", "uid": "u1", "annotations": {"cutover.dev/rollback": "a1"}}
-    body = {"metadata": {**metadata, "managedFields": copy.deepcopy(entries)}, "spec": SPEC}
+    body = {"metadata": {**metadata, "managedFields": copy.deepcopy(entries)}, "spec": builders.spec_fields()}
     before = Plan.from_object({**body, "metadata": {**metadata, "managedFields": entries}})
     slim(body)
     assert len(json.dumps(body["metadata"])) < len(json.dumps({**metadata, "managedFields": entries}))
