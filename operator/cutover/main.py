@@ -41,7 +41,7 @@ from cutover.kopf_app.handlers import Operator, kopf_settings, register
 from cutover.metrics import OperatorCollector
 from cutover.ports import Clock, Gateway, Metrics, Notifier, SloFeed, Subscription, Unavailable
 from cutover.scale.garbage import collect_rarely
-from cutover.services.backtest import Backtests
+from cutover.services.backtest_process import Backtests
 from cutover.services.plan_loop import Ports
 from cutover.services.samplers import Samplers
 from cutover.services.slo_feed import PrometheusSloFeed
