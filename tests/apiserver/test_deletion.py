@@ -22,7 +22,7 @@ import pytest
 
 from cutover import main
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
-from cutover.kopf_app.handlers import ROUTING_KINDS
+from cutover.kopf_app.configuration import ROUTING_KINDS
 from devstack.build import Programs
 from devstack.stack import Stack
 from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, chart_rules, least_plan, operator_rights

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from tests.kit.played_provider import PlayedDialect
 
+from cutover.adapters.clocks import SystemClock
 from cutover.adapters.kube.client import PLANS, VIRTUAL_SERVICES, Cluster, Json, KubernetesPlans, KubernetesWorkloads
 from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.traffic.istio.provider import CALLED_OFF_ANNOTATION, IstioTraffic, split_weight, stamped_revision
@@ -25,7 +26,6 @@ from cutover.domain.engine.actions import Decision, SetWeight, WriteStatus
 from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples
 from cutover.domain.revision import raise_called_off
 from cutover.domain.slo.custom import SloReading
-from cutover.main import SystemClock
 from cutover.ports import SloTarget, Subscription
 from cutover.services import plan_loop as reconciler
 from cutover.services.plan_loop import PlanLoop, Ports

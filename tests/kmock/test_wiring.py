@@ -12,7 +12,8 @@ import pytest
 from tests.kit.fake_api import PLANS, VIRTUAL_SERVICES, FakeApi
 from tests.kit.kopf_harness import NAMESPACE, World, plan_body, route, shifting
 
-from cutover.kopf_app import handlers
+from cutover.kopf_app import configuration, handlers
+from cutover.services.operator import PLAN_LABEL, Operator
 
 
 async def test_a_plan_that_appears_is_taken_over(world: World, target: None) -> None:
@@ -91,7 +92,7 @@ async def test_only_routes_of_plans_are_watched(world: World) -> None:
     """A mesh may have thousands of others."""
     async with world.running():
         await world.until("the watches", lambda: len(_selectors(world.api)) >= 6)
-    assert set(_selectors(world.api)) == {handlers.PLAN_LABEL}
+    assert set(_selectors(world.api)) == {PLAN_LABEL}
 
 
 def _selectors(api: FakeApi) -> list[str]:
@@ -99,7 +100,7 @@ def _selectors(api: FakeApi) -> list[str]:
     return [
         request.params.get("labelSelector", "everything")
         for request in asked
-        if request.url.path.endswith(handlers.ROUTING_KINDS)
+        if request.url.path.endswith(configuration.ROUTING_KINDS)
     ]
 
 
@@ -130,7 +131,7 @@ async def test_a_plan_that_cannot_be_read_says_so_and_goes_on_once_it_can(world:
 def test_no_handler_runs_in_a_thread(world: World) -> None:
     """As plain functions would: loops and caches are for one thread only."""
     registry = kopf.OperatorRegistry()
-    handlers.register(registry, cast("handlers.Operator", None))
+    handlers.register(registry, cast("Operator", None))
     kinds = (registry._watching, registry._spawning, registry._changing)
     found = [handler for kind in kinds for handler in kind.get_all_handlers()]
     assert len(found) == 8

@@ -27,8 +27,10 @@ from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.traffic.istio.provider import IstioTraffic, render
 from cutover.api.v1alpha1 import GROUP, PLURAL, VERSION, MigrationPlanStatus, Phase
 from cutover.domain.observation import Plan
-from cutover.kopf_app.handlers import Operator, kopf_settings, slim
+from cutover.kopf_app.configuration import kopf_settings
 from cutover.ports import Unavailable
+from cutover.scale.packing import slim
+from cutover.services.operator import Operator
 from cutover.settings import SettingsError, read_settings
 
 SPEC = {
@@ -288,7 +290,7 @@ class Loop:
 
 @pytest.fixture
 def operator(monkeypatch: pytest.MonkeyPatch) -> Operator:
-    monkeypatch.setattr("cutover.kopf_app.handlers.PlanLoop", Loop)
+    monkeypatch.setattr("cutover.services.operator.PlanLoop", Loop)
     return Operator(SimpleNamespace(notifier=HttpNotifier(())), None, None)  # type: ignore[arg-type]
 
 

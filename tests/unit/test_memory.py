@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from cutover.adapters.traffic.istio.provider import RouteCache, render
 from cutover.api.v1alpha1 import MigrationPlanStatus
 from cutover.domain.observation import Plan
-from cutover.kopf_app.handlers import slim
+from cutover.scale.packing import slim
 
 SPEC: dict[str, Any] = {
     "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},

@@ -25,7 +25,7 @@ from cutover.domain.commands.annotations import (
 )
 from cutover.domain.holds import HoldReason
 from cutover.domain.observation import Plan
-from cutover.kopf_app.handlers import slim
+from cutover.scale.packing import slim
 
 KUBECTL = Writer("kubectl-annotate", "2027-01-11T10:00:00Z")
 SPEC = plan_spec(steps=[{"weight": weight} for weight in (10, 25, 50, 100)])
