@@ -1,4 +1,4 @@
-"""The state machine: why weight moves, and why it does not.
+"""The order of the questions that decide why weight moves, and why it does not.
 
 :func:`decide` asks one question after the other and stops at the first that has an answer. It looks at a plan and at
 what was observed, and says what the plan's status becomes and what has to be written, in which order:

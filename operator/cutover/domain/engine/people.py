@@ -1,4 +1,4 @@
-"""What people ask of a plan: by annotations, by the ceiling, and by edits of its spec."""
+"""What people ask of a plan by annotations, by the ceiling, and by edits of its spec."""
 
 from __future__ import annotations
 

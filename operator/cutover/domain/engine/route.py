@@ -1,4 +1,7 @@
-"""What the route in the cluster says against the status: rolled back, not raised, or edited by somebody else."""
+"""What the route in the cluster says against the status.
+
+It may be rolled back already, not raised yet, or edited by somebody else.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Templates of gates: waiting for them after a start, and putting the newest in force at a step."""
+"""Which templates of gates are in force: waiting for them after a start, and taking the newest at a step."""
 
 from __future__ import annotations
 

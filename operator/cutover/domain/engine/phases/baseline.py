@@ -1,4 +1,7 @@
-"""Is there something to compare EKS with? Heroku's own traffic is recorded at the gateway, at weight 0."""
+"""Whether there is something to compare EKS with.
+
+Heroku's own traffic is recorded at the gateway, at weight 0.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""There is evidence of harm: is going back a rescue?"""
+"""Whether going back is a rescue where there is evidence of harm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Traffic is being shifted: is EKS worse, is it safe to go on, or is it time to wait?"""
+"""Whether EKS is worse, whether it is safe to go on, or whether it is time to wait, while traffic is shifted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Before the takeover: is the target ready? And just after it: does Heroku answer through the gateway?"""
+"""Whether the target is ready for the takeover, and whether Heroku answers through the gateway after it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All traffic is on EKS: is the soak over? Until then the way back is open."""
+"""Whether the soak is over. All traffic is on EKS, and the way back is still open."""
 
 from __future__ import annotations
 
