@@ -115,7 +115,7 @@ async def test_a_plan_takes_nothing_of_another_team(
             plan = Plan.from_object(stored)
             facts = await KubernetesWorkloads(cluster, settings).facts(plan)
         finally:
-            await admin.delete(PLANS, namespace, "pdf")
+            api.call("DELETE", PLANS.path(namespace, "pdf"))
         return {one.check: one.message for one in check_target(plan.spec, facts) if one.status == FAILED}
 
     assert await failed(traffic_istio_hosts=[hosts[0]]) == {}
