@@ -11,7 +11,9 @@ from typing import Any
 
 from cutover.adapters.clocks import SystemClock
 from cutover.adapters.dialects.istio.counters import IstioDialect
-from cutover.adapters.kube.client import Cluster, KubernetesPlans, KubernetesWorkloads
+from cutover.adapters.kube.client import Cluster
+from cutover.adapters.kube.inventory import KubernetesInventories
+from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.adapters.kube.templates import TemplateCache
 from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.prometheus.sources import Sources
@@ -19,6 +21,7 @@ from cutover.adapters.traffic.istio.leg_probe import HttpGateway
 from cutover.adapters.traffic.istio.provider import DevelopmentHeroku, IstioTraffic, RouteCache
 from cutover.api.v1alpha1 import BacktestStatus
 from cutover.domain.observation import Plan
+from cutover.domain.preflight.inventory import ClusterSettings
 from cutover.metrics import OperatorCollector
 from cutover.ports import Clock, Gateway, Metrics, Notifier, SloFeed, Subscription
 from cutover.scale.garbage import collect_rarely
@@ -152,7 +155,9 @@ def assemble(
     ports = Ports(
         plans=KubernetesPlans(cluster, os.environ.get("HOSTNAME", ""), settings.selector),
         traffic=IstioTraffic(cluster, routes, development, settings.cluster_domain),
-        workloads=KubernetesWorkloads(cluster, settings.gateway_namespaces, settings.cluster_domain),
+        inventories=KubernetesInventories(
+            cluster, ClusterSettings(settings.gateway_namespaces, settings.cluster_domain)
+        ),
         gateway=gateway,
         metrics=metrics,
         own=own,

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from cutover import main
+from cutover.adapters.traffic.istio.provider import ROUTING_KINDS
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
-from cutover.kopf_app.configuration import ROUTING_KINDS
 from devstack.build import Programs
 from devstack.stack import Stack
 from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, chart_rules, least_plan, operator_rights
@@ -383,7 +383,7 @@ def test_an_operator_outlasts_crds_that_are_renewed(cluster: Cluster) -> None:
         for number in range(3):
             column = {"name": f"X{number}", "type": "string", "jsonPath": ".metadata.name"}
             patch = json.dumps([{"op": "add", "path": "/spec/versions/0/additionalPrinterColumns/-", "value": column}])
-            for crd in (CRD, *(f"{plural}.networking.istio.io" for plural in ROUTING_KINDS)):
+            for crd in (CRD, *map(str, ROUTING_KINDS)):
                 cluster.kubectl("patch", "crd", crd, "--type=json", "--patch", patch)
         cluster.shifted(namespace, "png")
         cluster.looked_after(namespace, "png")

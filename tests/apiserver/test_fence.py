@@ -18,12 +18,16 @@ import pytest
 from tests.kit.played_provider import PlayedDialect
 
 from cutover.adapters.clocks import SystemClock
-from cutover.adapters.kube.client import PLANS, VIRTUAL_SERVICES, Cluster, Json, KubernetesPlans, KubernetesWorkloads
+from cutover.adapters.kube.client import Cluster
+from cutover.adapters.kube.inventory import KubernetesInventories
+from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.traffic.istio.provider import CALLED_OFF_ANNOTATION, IstioTraffic, split_weight, stamped_revision
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanSpec, MigrationPlanStatus, OnDelete, Phase
 from cutover.domain.engine.actions import Decision, SetWeight, WriteStatus
 from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples
+from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES
+from cutover.domain.resources import PLANS, Json
 from cutover.domain.revision import raise_called_off
 from cutover.domain.slo.custom import SloReading
 from cutover.ports import SloTarget, Subscription
@@ -118,7 +122,7 @@ class Process:
         ports = Ports(
             plans=KubernetesPlans(self.cluster),
             traffic=self.traffic,
-            workloads=KubernetesWorkloads(self.cluster),
+            inventories=KubernetesInventories(self.cluster),
             gateway=Silent(),
             metrics=Blocks(),
             own=Readings(),

@@ -31,10 +31,11 @@ import pytest
 import structlog
 from tests.kit.played_provider import PlayedDialect
 from tests.kit.routing import FakeCluster
-from tests.kit.world import READY, SCRAPE_LAG, START, Route, check
+from tests.kit.target import READY
+from tests.kit.world import SCRAPE_LAG, START, Route, check
 from tests.kit.world import World as Physics
 
-from cutover.adapters.kube.client import Cluster, Json, Resource
+from cutover.adapters.kube.client import Cluster
 from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.traffic.istio.provider import IstioTraffic, split_weight, stamped_revision
 from cutover.api.v1alpha1 import BacktestStatus, BoundSlo, MigrationPlanStatus, Phase
@@ -43,7 +44,9 @@ from cutover.domain.engine.actions import Decision
 from cutover.domain.engine.decide import decide
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.ingest import load, load_evidence
-from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples, WorkloadFacts
+from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples
+from cutover.domain.preflight.inventory import Inventory
+from cutover.domain.resources import Json, Resource
 from cutover.domain.revision import desired_revision, rollback_revision
 from cutover.domain.slo.custom import QueryProblem, SloReading
 from cutover.domain.steps import current_step
@@ -406,7 +409,7 @@ class World(Physics):
             ("the mesh's", self.blocks, load_evidence(checkpoint), checkpoint.consumed_until),
             *(
                 (f"{one.gate}'s", self.events_of.get(one.gate, []), load(one.evidence), one.consumed_until)
-                for one in checkpoint.own
+                for one in checkpoint.custom_slos
             ),
         ):
             wanted = [b for b in blocks if b.usable and b.start >= start and b.end <= until]
@@ -451,8 +454,8 @@ class _Api:
         self.world.told_of.append(str(reason))
         self.world.wrote()
 
-    async def facts(self, plan: Plan) -> WorkloadFacts:
-        return READY
+    async def inventory(self, plan: Plan) -> Inventory:
+        return READY.inventory(plan)
 
     async def probe(self, plan: Plan) -> Probe:
         live, well = self.world.live, self.world.heroku.well
@@ -702,7 +705,7 @@ def ports(world: World, recorder: Recorder) -> tuple[Ports, IstioTraffic]:
     known: dict[str, Any] = {
         "plans": api,
         "traffic": traffic,
-        "workloads": api,
+        "inventories": api,
         "gateway": api,
         "metrics": _Metrics(world, time),
         "own": _OwnMetrics(world, time),

@@ -6,9 +6,9 @@ import copy
 from datetime import UTC, datetime
 from typing import Any
 
-from cutover.adapters.kube.client import Json, Resource
 from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus
 from cutover.domain.observation import Plan
+from cutover.domain.resources import Json, Resource
 from cutover.ports import Conflict, Gone, Unavailable
 
 

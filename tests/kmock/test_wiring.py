@@ -12,8 +12,10 @@ import pytest
 from tests.kit.fake_api import PLANS, VIRTUAL_SERVICES, FakeApi
 from tests.kit.kopf_harness import NAMESPACE, World, plan_body, route, shifting
 
-from cutover.kopf_app import configuration, handlers
-from cutover.services.operator import PLAN_LABEL, Operator
+from cutover.adapters.traffic.istio.provider import ROUTING_KINDS
+from cutover.domain.marks import PLAN_LABEL
+from cutover.kopf_app import handlers
+from cutover.services.operator import Operator
 
 
 async def test_a_plan_that_appears_is_taken_over(world: World, target: None) -> None:
@@ -100,7 +102,7 @@ def _selectors(api: FakeApi) -> list[str]:
     return [
         request.params.get("labelSelector", "everything")
         for request in asked
-        if request.url.path.endswith(configuration.ROUTING_KINDS)
+        if request.url.path.endswith(tuple(kind.plural for kind in ROUTING_KINDS))
     ]
 
 

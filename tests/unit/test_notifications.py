@@ -23,7 +23,15 @@ import cutover.domain
 from cutover.adapters.notify.cloudevents import CloudEventsFormat, cloud_event
 from cutover.adapters.notify.slack import LONGEST_TEXT, SHOWN, SlackFormat, slack_escape
 from cutover.adapters.notify.transport import Answer, answer_of
-from cutover.api.v1alpha1 import LEDGER_LENGTH, LedgerEntry, MigrationPlanStatus
+from cutover.api.v1alpha1 import (
+    LEDGER_LENGTH,
+    GateCounts,
+    GateNumbers,
+    GateRatios,
+    LedgerEntry,
+    LegCounts,
+    MigrationPlanStatus,
+)
 from cutover.domain.holds import ALARMING, HoldReason
 from cutover.domain.journal.notifications import (
     CRITICAL_HOLDS,
@@ -54,6 +62,14 @@ from cutover.settings import ContentMode, Receiver, SettingsError, read_receiver
 START = datetime(2027, 1, 11, 10, tzinfo=UTC)
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "cutover"
+GATES = (
+    GateNumbers(
+        name="errors",
+        verdict="Fail",
+        counts=GateCounts(heroku=LegCounts(1, 1000), eks=LegCounts(29, 1000)),
+        ratios=GateRatios(heroku=0.001, eks=0.029),
+    ),
+)
 
 
 def entry(second: float = 0, decision: str = "Advance", reason: str = "EvidenceOfSafety", **more: Any) -> LedgerEntry:
@@ -124,6 +140,12 @@ def test_what_is_critical_is_an_alarm() -> None:
     assert CRITICAL_HOLDS < ALARMING
 
 
+def test_gates_are_told_with_their_numbers() -> None:
+    assert fill("{{ gates }}", notice(gates=GATES)).startswith("errors: EKS 2.9 % vs Heroku 0.1 %")
+    data = cloud_event(notice(gates=GATES), {})["data"]
+    assert data["gates"][0]["counts"]["eks"] == {"bad": 29, "total": 1000}
+
+
 @pytest.mark.parametrize(("decision", "reason"), [("Hold", "SomethingNew"), ("SomethingNew", "Why")])
 def test_what_is_not_known_is_not_silenced(decision: str, reason: str) -> None:
     assert severity_of(decision, reason) is Severity.WARNING
@@ -133,7 +155,7 @@ def test_what_is_not_known_is_not_silenced(decision: str, reason: str) -> None:
 
 
 def test_the_key_does_not_change_with_what_the_ledger_cuts() -> None:
-    whole = entry(1.7, gates=("errors: fine",), queries=("a: b",))
+    whole = entry(1.7, gates=GATES, queries=("a: b",))
     stored = LedgerEntry.model_validate(whole.to_wire())
     cut = stored.model_copy(update={"gates": (), "queries": (), "message": "be…"})
     assert key_of(whole) == key_of(stored) == key_of(cut) == "a1/2027-01-11T10:00:01Z/Advance/EvidenceOfSafety"
@@ -619,7 +641,7 @@ def test_no_value_is_anything_but_text(value: str) -> None:
 
 @pytest.mark.parametrize("name", PLACEHOLDERS)
 def test_every_placeholder_has_a_value(name: str) -> None:
-    filled = fill(f"{{{{{name}}}}}|{{{{ {name} }}}}", notice(gates=("errors: fine",)))
+    filled = fill(f"{{{{{name}}}}}|{{{{ {name} }}}}", notice(gates=GATES))
     left, right = filled.split("|")
     assert left == right
     assert left
@@ -659,7 +681,7 @@ def wire(event: CloudEvent) -> dict[str, Any]:
 
 
 def test_an_event_has_what_the_specification_asks_for() -> None:
-    line = notice(0, "Hold", "Breach", gates=("errors: EKS 2.9 %",), message="held")
+    line = notice(0, "Hold", "Breach", gates=GATES, message="held")
     event = wire(cloud_event(line, {}, "https://clusters.example/eu-1"))
     assert set(event) >= REQUIRED
     assert all(re.fullmatch("[a-z0-9]{1,20}", name) for name in event)

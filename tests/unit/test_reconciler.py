@@ -38,7 +38,8 @@ from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.ingest import load
 from cutover.domain.journal.notifications import key_of
 from cutover.domain.journal.outbox import Batch
-from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState, WorkloadFacts
+from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState
+from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.revision import desired_revision
 from cutover.domain.slo.custom import SloReading
 from cutover.ports import Conflict, Gone, SloTarget, Subscription, Unavailable
@@ -128,7 +129,7 @@ class World:
         ports = Ports(
             plans=self,
             traffic=self,
-            workloads=self,
+            inventories=self,
             gateway=self,
             metrics=FakeMetrics(self),
             own=FakeOwnMetrics(self),
@@ -203,7 +204,7 @@ class World:
         if error := self._failing("finalize"):
             raise error
 
-    async def facts(self, plan: Plan) -> WorkloadFacts:
+    async def inventory(self, plan: Plan) -> Inventory:
         raise Unavailable("not asked in these tests")
 
     async def probe(self, plan: Plan) -> Probe:
@@ -957,7 +958,7 @@ async def test_a_rollback_waits_for_no_preflight(script: Callable[[Script], None
     script(roll_back)
 
     class Waiting(World):
-        async def facts(self, plan: Plan) -> WorkloadFacts:
+        async def inventory(self, plan: Plan) -> Inventory:
             await answers.wait()
             raise Unavailable("not in this test")
 
@@ -1190,7 +1191,7 @@ def own_events(w: World, blocks: int) -> None:
 def own_total(w: World) -> float:
     checkpoint = w.stored.checkpoint
     assert checkpoint is not None
-    heroku, eks = load(checkpoint.own[0].evidence).total
+    heroku, eks = load(checkpoint.custom_slos[0].evidence).total
     return heroku.requests + eks.requests
 
 

@@ -182,7 +182,9 @@ def receivers(folder: Path, url: str) -> str:
 ADAPTERS = r"""
 import asyncio, json, os, sys, time, traceback
 import prometheus_client
-from cutover.adapters.kube.client import PLANS, Cluster, KubernetesPlans
+from cutover.adapters.kube.client import Cluster
+from cutover.adapters.kube.plans import KubernetesPlans
+from cutover.domain.resources import PLANS
 from cutover.adapters.kube.lease import Election
 from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.prometheus.sources import Sources

@@ -7,11 +7,9 @@ from collections.abc import Iterator
 
 import kopf
 
+from cutover.adapters.traffic.istio.provider import ROUTING_KINDS
 from cutover.api.v1alpha1 import GROUP, PLURAL, VERSION
-from cutover.services.operator import PLAN_LABEL
-
-ISTIO = ("networking.istio.io", "v1")
-ROUTING_KINDS = ("virtualservices", "serviceentries", "destinationrules")
+from cutover.domain.marks import PLAN_LABEL
 
 
 class NoDiffs(kopf.DiffBaseStorage):
@@ -66,9 +64,9 @@ def kopf_settings(*, selector: str | None = None) -> kopf.OperatorSettings:
     settings.networking.error_backoffs = Backoffs()
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 330
-    for plural in ROUTING_KINDS:
+    for kind in ROUTING_KINDS:
         # A mesh may have thousands that are not ours. An object that loses the label is seen: as DELETED.
-        settings.watching.label_selectors[(*ISTIO, plural)] = PLAN_LABEL
+        settings.watching.label_selectors[kind.group, kind.version, kind.plural] = PLAN_LABEL
     if selector is not None:
         settings.watching.label_selectors[GROUP, VERSION, PLURAL] = selector
     settings.queueing.worker_limit = 200

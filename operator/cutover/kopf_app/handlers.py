@@ -12,9 +12,10 @@ from typing import Any
 
 import kopf
 
+from cutover.adapters.traffic.istio.provider import ROUTING_KINDS
 from cutover.api.v1alpha1 import GROUP, PLURAL, VERSION, TemplateKind
 from cutover.api.v1alpha1.templates import CLUSTER_GATE_TEMPLATES, GATE_TEMPLATES
-from cutover.kopf_app.configuration import ISTIO, ROUTING_KINDS
+from cutover.domain import managed_fields
 from cutover.ports import Conflict, Gone, Unavailable
 from cutover.scale.packing import slim
 from cutover.services.operator import Operator
@@ -54,7 +55,7 @@ def register(registry: kopf.OperatorRegistry, operator: Operator) -> None:
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry, id="changed")
     async def changed(type: str | None, uid: str, body: kopf.Body, event: kopf.RawEvent, **_: Any) -> None:  # noqa: A002
-        slim(event["object"])
+        slim(event["object"], managed_fields.of_spec_and_annotations)
         if type == "DELETED":
             operator.end(uid, body)
         elif (loop := operator.loops.get(uid)) is not None:
@@ -70,9 +71,9 @@ def register(registry: kopf.OperatorRegistry, operator: Operator) -> None:
             raise kopf.TemporaryError(str(outage), delay=DELETION_RETRY_SECONDS) from outage
         operator.end(uid, body)
 
-    for plural in ROUTING_KINDS:
+    for kind in ROUTING_KINDS:
 
-        @kopf.on.event(*ISTIO, plural, registry=registry, id=f"watch-{plural}")
+        @kopf.on.event(kind.group, kind.version, kind.plural, registry=registry, id=f"watch-{kind.plural}")
         async def routed(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002
             operator.route_changed(type, body)
 

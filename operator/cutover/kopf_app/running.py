@@ -10,8 +10,10 @@ from typing import Any
 import kopf
 import structlog
 
-from cutover.adapters.kube.client import PLANS, Cluster, Resource
-from cutover.adapters.kube.discovery import WATCHED, named, served, until_served
+from cutover.adapters.kube.client import Cluster
+from cutover.adapters.kube.discovery import OWN_KINDS, named, served, until_served
+from cutover.adapters.traffic.istio.provider import ROUTING_KINDS
+from cutover.domain.resources import PLANS, Resource
 from cutover.kopf_app.configuration import kopf_settings
 from cutover.kopf_app.handlers import register
 from cutover.kopf_app.health import answering_health
@@ -20,6 +22,8 @@ from cutover.ports import Unavailable
 from cutover.services.operator import Operator
 from cutover.settings import Settings
 
+#: The kinds that Kopf watches for the operator.
+WATCHED = OWN_KINDS | ROUTING_KINDS
 #: Seconds between two looks for kinds that were not served at the start.
 KINDS_SECONDS = 10.0
 
@@ -53,7 +57,7 @@ async def look_after(
         When another kind is served by now, or one is not served any more.
     """
     async with answering_health(settings):
-        there = await until_served(cluster, PLANS)
+        there = await until_served(cluster, WATCHED, PLANS)
     stop = asyncio.Event()
     if missing := WATCHED - there:
         log.warning(
@@ -65,7 +69,7 @@ async def look_after(
         await serve(settings, operator, stop, at_end=at_end)
     except Exception as failure:
         try:
-            gone = there - await served(cluster)
+            gone = there - await served(cluster, WATCHED)
         except Unavailable:
             raise failure from None
         if not gone:
@@ -84,7 +88,7 @@ async def _until_more(cluster: Cluster, there: frozenset[Resource], stop: asynci
     while not more and there != WATCHED:
         await asyncio.sleep(KINDS_SECONDS)
         with contextlib.suppress(Unavailable):
-            more = await served(cluster) - there
+            more = await served(cluster, WATCHED) - there
     if more:
         stop.set()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 
@@ -47,25 +47,19 @@ def _unpacked(text: str) -> dict[str, Any]:
     return part
 
 
-def slim(body: Any) -> None:
-    """Make an object smaller, in place: Kopf keeps the newest one of each plan.
+def slim(body: Any, kept: Callable[[Iterable[Mapping[str, Any]]], list[dict[str, Any]]]) -> None:
+    """Make an object smaller, in place: spec and status are packed, and most of the managed fields left out.
 
-    Spec and status are packed, and of the managed fields stays who owns the spec and which annotations; nobody asks for
-    the rest, a third of the object.
+    Parameters
+    ----------
+    body
+        The object.
+    kept
+        Returns what is kept of the managed fields: they are a third of the object, and little of them is asked for.
     """
     for part in ("spec", "status"):
         if isinstance(body.get(part), dict):
             body[part] = Packed(body[part])
     metadata = body["metadata"]
     if "managedFields" in metadata:
-        metadata["managedFields"] = [slimmed for entry in metadata["managedFields"] or () if (slimmed := _slim(entry))]
-
-
-def _slim(entry: Mapping[str, Any]) -> dict[str, Any]:
-    fields = entry.get("fieldsV1") or {}
-    kept: dict[str, Any] = {"f:spec": {}} if "f:spec" in fields else {}
-    if annotations := (fields.get("f:metadata") or {}).get("f:annotations"):
-        kept["f:metadata"] = {"f:annotations": annotations}
-    if not kept:
-        return {}
-    return {"fieldsV1": kept, **{name: entry[name] for name in ("manager", "time") if name in entry}}
+        metadata["managedFields"] = kept(metadata["managedFields"] or ())

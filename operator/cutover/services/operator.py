@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from cutover.api.v1alpha1 import TemplateKind
+from cutover.domain.marks import PLAN_LABEL
 from cutover.services.plan_loop import PlanLoop, Ports
-
-#: The label that names the plan a routing object belongs to.
-PLAN_LABEL = "cutover.dev/plan"
 
 
 class Routes(Protocol):

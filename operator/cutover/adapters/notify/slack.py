@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Mapping
 
 from cutover.adapters.notify.transport import Message
-from cutover.domain.journal.ledger import shorten
 from cutover.domain.journal.notifications import Severity, fill
 from cutover.domain.journal.outbox import Batch
+from cutover.domain.texts import shorten
 
 #: Notices of a batch that one message has in full.
 SHOWN = 5

@@ -25,7 +25,7 @@ from cutover.adapters.secret_files import CredentialsError
 from cutover.adapters.tls import TlsVersion, tls_context, tls_reason, tls_version
 from cutover.domain.evidence.counters import Counter, L
 from cutover.domain.evidence.scrapes import Result
-from cutover.domain.journal.ledger import shorten
+from cutover.domain.texts import shorten
 from cutover.ports import PartialAnswer, QueryRefused, Unavailable, Understood
 from cutover.settings import Tls
 

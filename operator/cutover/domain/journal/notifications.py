@@ -15,6 +15,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 
 from cutover.api.v1alpha1 import LedgerEntry
+from cutover.domain.evidence.sentences import sentence
 from cutover.domain.holds import ALARMING, HoldReason
 
 # ------------------------------------------------------------------------------------------------- what is worth telling
@@ -151,7 +152,7 @@ _VALUES: Mapping[str, Callable[[Notice], str]] = {
     "from": lambda notice: str(notice.entry.from_weight),
     "to": lambda notice: str(notice.entry.to_weight),
     "weight": lambda notice: _weight(notice.entry),
-    "gates": lambda notice: "\n".join(notice.entry.gates),
+    "gates": lambda notice: "\n".join(f"{gate.name}: {sentence(gate)}" for gate in notice.entry.gates),
     "at": lambda notice: _time(notice.entry),
     "id": lambda notice: notice.id,
 }

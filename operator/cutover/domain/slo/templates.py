@@ -1,4 +1,4 @@
-"""A plan's own gates: templates filled in, placeholders replaced, and everything wrong with them in words.
+"""A plan's custom SLOs: templates filled in, placeholders replaced, and everything wrong with them in words.
 
 A template that is in force stays so until the next step, whatever becomes of it meanwhile: the caller keeps what was
 resolved (``status.templates``) and hands it in again as ``frozen``.
@@ -32,7 +32,7 @@ _HEROKU, _EKS = "heroku", "eks"
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What became of the plan's own gates.
+    """What became of the plan's custom SLOs.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def custom_slos(
     kept: tuple[ResolvedTemplate, ...] = (),
     templates: Mapping[str, Template | str],
 ) -> Resolution:
-    """Resolve a plan's own gates.
+    """Resolve a plan's custom SLOs.
 
     Parameters
     ----------

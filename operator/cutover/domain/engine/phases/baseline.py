@@ -108,7 +108,9 @@ def _record_bounds(
             return held(context, status.evolve(baseline=recorded), Hold(HoldReason.NO_DATA, message))
         value = float(f"{reading.baseline:.6g}")
         others = (bound for bound in recorded.bounds if bound.gate != name)
-        recorded = recorded.evolve(bounds=(*others, BoundBaseline(gate=name, value=value, about=gates[name].about)))
+        recorded = recorded.evolve(
+            bounds=(*others, BoundBaseline(gate=name, value=value, query_digest=gates[name].query_digest))
+        )
     return recorded
 
 

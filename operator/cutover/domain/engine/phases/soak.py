@@ -13,6 +13,8 @@ from cutover.domain.engine.holds import held
 from cutover.domain.engine.moves import complete, enter
 from cutover.domain.engine.outcome import Outcome
 from cutover.domain.evidence import judge as gate
+from cutover.domain.evidence.numbers import numbers_of
+from cutover.domain.evidence.sentences import counted
 from cutover.domain.holds import Hold, HoldReason
 from cutover.domain.steps import current_step
 
@@ -48,11 +50,6 @@ def _suspicion(judgement: Assessment) -> Hold | None:
         return None
     message = (
         f"the soak is over, but not with evidence of harm {legs.harm:.0f} of {legs.harm_limit:.0f}; "
-        f"{_first_clause(legs.alive.sentence)}; it goes on until that is settled"
+        f"{counted(numbers_of(legs.alive))}; it goes on until that is settled"
     )
     return Hold(HoldReason.UNDECIDED, message)
-
-
-def _first_clause(sentence: str) -> str:
-    """Return the part of a gate's sentence that has the counts."""
-    return sentence.split(";")[0]
