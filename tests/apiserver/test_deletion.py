@@ -22,8 +22,8 @@ import pytest
 from tests.kit.builders import plan_body_of
 
 from cutover import main
+from cutover.adapters.traffic.istio.provider import ROUTING_KINDS
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
-from cutover.kopf_app.handlers import ROUTING_KINDS
 from devstack.build import Programs
 from devstack.stack import Stack
 from devstack.support import StackError
@@ -397,7 +397,7 @@ def test_an_operator_outlasts_crds_that_are_renewed(cluster: Cluster) -> None:
         for number in range(3):
             column = {"name": f"X{number}", "type": "string", "jsonPath": ".metadata.name"}
             patch = json.dumps([{"op": "add", "path": "/spec/versions/0/additionalPrinterColumns/-", "value": column}])
-            for crd in (CRD, *(f"{plural}.networking.istio.io" for plural in ROUTING_KINDS)):
+            for crd in (CRD, *map(str, ROUTING_KINDS)):
                 cluster.kubectl("patch", "crd", crd, "--type=json", "--patch", patch)
         cluster.shifted(namespace, "png")
         cluster.looked_after(namespace, "png")

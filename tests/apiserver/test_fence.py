@@ -18,6 +18,7 @@ import pytest
 from tests.kit import builders
 from tests.kit.played_provider import PlayedDialect
 
+from cutover.adapters.clocks import SystemClock
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.kube.plans import KubernetesPlans
@@ -30,7 +31,6 @@ from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES
 from cutover.domain.resources import PLANS, Json
 from cutover.domain.revision import raise_called_off
 from cutover.domain.slo.custom import SloReading
-from cutover.main import SystemClock
 from cutover.ports import SloTarget, Subscription
 from cutover.services import plan_loop as reconciler
 from cutover.services.plan_loop import PlanLoop, Ports

@@ -35,8 +35,10 @@ from cutover.adapters.traffic.istio.provider import IstioTraffic
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
 from cutover.domain.observation import Plan
 from cutover.domain.resources import PLANS
-from cutover.kopf_app.handlers import Operator, kopf_settings, register
+from cutover.kopf_app.configuration import kopf_settings
+from cutover.kopf_app.handlers import register
 from cutover.ports import Conflict, Gone, Unavailable
+from cutover.services.operator import Operator
 from devstack.stack import Stack
 from sandbox.manifests import chart_lease_rights, chart_rules
 

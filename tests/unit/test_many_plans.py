@@ -20,11 +20,14 @@ from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.traffic.istio.provider import IstioTraffic, render
 from cutover.api.v1alpha1 import GROUP, PLURAL, VERSION, MigrationPlanStatus, Phase
+from cutover.domain.managed_fields import of_spec_and_annotations
 from cutover.domain.observation import Plan
 from cutover.domain.preflight.checks.istio.kinds import SERVICE_ENTRIES, VIRTUAL_SERVICES
 from cutover.domain.resources import PLANS, Json, Resource
-from cutover.kopf_app.handlers import Operator, kopf_settings, slim
+from cutover.kopf_app.configuration import kopf_settings
 from cutover.ports import Unavailable
+from cutover.scale.packing import slim
+from cutover.services.operator import Operator
 from cutover.settings import SettingsError, read_settings
 
 # ------------------------------------------------------------------------------------------------------ the API server
@@ -252,7 +255,7 @@ def test_what_nobody_asks_of_a_plan_is_not_kept() -> None:
     metadata = {"namespace": "docs", "name": "pdf", "uid": "u1", "annotations": {"cutover.dev/rollback": "a1"}}
     body = {"metadata": {**metadata, "managedFields": copy.deepcopy(entries)}, "spec": builders.spec_fields()}
     before = Plan.from_object({**body, "metadata": {**metadata, "managedFields": entries}})
-    slim(body)
+    slim(body, of_spec_and_annotations)
     assert len(json.dumps(body["metadata"])) < len(json.dumps({**metadata, "managedFields": entries}))
     assert Plan.from_object(body).writers == before.writers != {}
 
@@ -276,7 +279,7 @@ class Loop:
 
 @pytest.fixture
 def operator(monkeypatch: pytest.MonkeyPatch) -> Operator:
-    monkeypatch.setattr("cutover.kopf_app.handlers.PlanLoop", Loop)
+    monkeypatch.setattr("cutover.services.operator.PlanLoop", Loop)
     return Operator(SimpleNamespace(notifier=HttpNotifier(())), None, None)  # type: ignore[arg-type]
 
 
