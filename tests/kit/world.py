@@ -26,8 +26,9 @@ from cutover.api.v1alpha1 import (
 )
 from cutover.api.v1alpha1.templates import Template
 from cutover.domain.engine.actions import Action, Decision, Event, Finalize, Prepare, SetWeight, WriteStatus
-from cutover.domain.engine.decide import decide, probe_interval, resolve
-from cutover.domain.engine.writes import samples_wanted
+from cutover.domain.engine.context import resolve
+from cutover.domain.engine.decide import decide
+from cutover.domain.engine.wanted import probe_interval, samples_wanted
 from cutover.domain.evidence import judge as gate
 from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.ingest import ingest, load_evidence

@@ -14,7 +14,8 @@ from tests.kit.fake_api import FakeApi
 from tests.kit.kopf_harness import PASSES, FakeMetrics, World, make_target
 
 import kmock
-from cutover.domain.engine import decide
+from cutover.domain.engine import wanted
+from cutover.domain.engine.phases import preflight
 from cutover.kopf_app import handlers
 from cutover.services import plan_loop as reconciler
 from cutover.settings import Settings
@@ -36,12 +37,12 @@ def world(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worl
     kubeconfig.write_text(yaml.safe_dump(config))
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
     monkeypatch.setattr(handlers, "START_SPREAD", 0.0)
-    monkeypatch.setattr(decide, "PREPARED_SECONDS", 0.0)
+    monkeypatch.setattr(preflight, "PREPARED_SECONDS", 0.0)
     monkeypatch.setattr(handlers, "DELETION_RETRY_SECONDS", 0.1)
     monkeypatch.setattr(reconciler, "RETRY_SECONDS", 0.1)
     monkeypatch.setattr(reconciler, "ROLLBACK_RETRY_SECONDS", 0.05)
     monkeypatch.setattr(handlers.Backoffs, "__iter__", lambda self: iter([0.1] * 1000))
-    interval = decide.probe_interval
+    interval = wanted.probe_interval
     monkeypatch.setattr(reconciler, "probe_interval", lambda status: 0.1 if interval(status) else None)
     _count_passes(monkeypatch)
     settings = Settings(prometheus_url="http://unused.example", kubeconfig=kubeconfig, health_port=0, metrics_port=0)

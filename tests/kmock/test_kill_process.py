@@ -41,9 +41,9 @@ time.time = lambda: real() + float(clock.read_text())
 
 from cutover import main
 from cutover.kopf_app import handlers
-from cutover.domain.engine import decide
+from cutover.domain.engine.phases import preflight
 
-handlers.START_SPREAD = decide.PREPARED_SECONDS = 0.0
+handlers.START_SPREAD = preflight.PREPARED_SECONDS = 0.0
 main.main()
 """
 

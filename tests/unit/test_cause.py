@@ -6,7 +6,8 @@ import pytest
 from tests.kit.world import DEAD, Route, World, plan_spec
 
 from cutover.api.v1alpha1 import Phase
-from cutover.domain.engine.decide import CAUSE_SECONDS, ROLLBACK_ANNOTATION
+from cutover.domain.commands.annotations import ROLLBACK_ANNOTATION
+from cutover.domain.engine.phases.rollback import CAUSE_SECONDS
 
 BACK = Route(0, "a1-rollback")
 

@@ -11,8 +11,9 @@ from tests.kit.world import DEAD, FAILING, HANGING, HEALTHY, START, Leg, Route, 
 
 from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus, OnDelete, Phase
 from cutover.domain.engine.actions import Decision, Finalize, Prepare, SetWeight, WriteStatus
-from cutover.domain.engine.decide import PREPARED_SECONDS, decide, not_written, probe_interval, refuse
-from cutover.domain.engine.writes import samples_wanted
+from cutover.domain.engine.decide import decide, not_written, refuse
+from cutover.domain.engine.phases.preflight import PREPARED_SECONDS
+from cutover.domain.engine.wanted import probe_interval, samples_wanted
 from cutover.domain.evidence.ingest import load_evidence
 from cutover.domain.observation import Observation, Plan, Samples
 

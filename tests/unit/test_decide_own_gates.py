@@ -9,7 +9,7 @@ from tests.kit.world import DEAD, FAILING, HEALTHY, LATENCIES, World, check, pla
 
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanStatus, Phase
 from cutover.api.v1alpha1.templates import from_object
-from cutover.domain.engine.decide import backtest_wanted
+from cutover.domain.engine.wanted import backtest_wanted
 from cutover.domain.evidence.ingest import load
 from cutover.domain.holds import HoldReason
 from cutover.domain.slo.custom import QueryProblem

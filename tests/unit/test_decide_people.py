@@ -12,7 +12,8 @@ from tests.unit.test_decide_own_gates import FROM_TEMPLATE, TEMPLATE, gates_of, 
 from cutover.api.v1alpha1 import LedgerEntry, MigrationPlanStatus, Phase
 from cutover.domain.commands.annotations import APPROVE_ANNOTATION, ROLLBACK_ANNOTATION, SKIP_ANNOTATION, Writer
 from cutover.domain.engine.actions import WriteStatus
-from cutover.domain.engine.decide import TEMPLATES_SECONDS, decide
+from cutover.domain.engine.decide import decide
+from cutover.domain.engine.templates import TEMPLATES_SECONDS
 from cutover.domain.holds import HoldReason
 from cutover.domain.observation import Plan
 

@@ -22,7 +22,7 @@ from cutover.adapters.kube.client import EVENTS
 from cutover.api.crd import COLUMNS, crd
 from cutover.api.v1alpha1 import MigrationPlan, Phase
 from cutover.api.v1alpha1.templates import BUILT_IN_NAMES
-from cutover.domain.engine.decide import APPROVE_ANNOTATION, ROLLBACK_ANNOTATION
+from cutover.domain.commands.annotations import APPROVE_ANNOTATION, ROLLBACK_ANNOTATION
 from cutover.domain.evidence.judge import DEFAULT_METRICS, GateRules
 from cutover.domain.holds import ALARMING, HoldReason
 from cutover.domain.preflight import target as preflight

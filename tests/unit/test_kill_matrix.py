@@ -39,7 +39,7 @@ from tests.kit.world import Leg, plan_spec
 from tests.unit.test_decide_own_gates import BOUND, ERRORS, FROM_TEMPLATE, RATIO, TEMPLATE, template
 
 from cutover.api.v1alpha1 import Phase
-from cutover.domain.engine.decide import PREPARED_SECONDS
+from cutover.domain.engine.phases.preflight import PREPARED_SECONDS
 from cutover.services.plan_loop import Ports
 
 FULL = os.environ.get("KILL_MATRIX") == "full"

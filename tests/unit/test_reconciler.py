@@ -32,7 +32,7 @@ from cutover.api.v1alpha1 import (
     Phase,
 )
 from cutover.domain.engine.actions import Action, Decision, Event, Finalize, Prepare, SetWeight, WriteStatus
-from cutover.domain.engine.decide import PROBE_LIFETIME_SECONDS
+from cutover.domain.engine.heroku import PROBE_LIFETIME_SECONDS
 from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.ingest import load
 from cutover.domain.journal.notifications import Batch, key_of

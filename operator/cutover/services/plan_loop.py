@@ -21,19 +21,17 @@ from pydantic import ValidationError
 from cutover.api.v1alpha1 import GROUP, BacktestStatus, MigrationPlanStatus, Phase
 from cutover.api.v1alpha1.templates import Template
 from cutover.domain.engine.actions import Action, Decision, Event, Finalize, Prepare, SetWeight, WriteStatus
-from cutover.domain.engine.decide import (
-    PROBE_LIFETIME_SECONDS,
-    RAISE_LIFETIME_SECONDS,
+from cutover.domain.engine.context import resolve
+from cutover.domain.engine.decide import decide, not_written, refuse
+from cutover.domain.engine.heroku import PROBE_LIFETIME_SECONDS
+from cutover.domain.engine.route import RAISE_LIFETIME_SECONDS
+from cutover.domain.engine.wanted import (
     backtest_wanted,
     baselines_wanted,
     custom_slos_wanted,
-    decide,
-    not_written,
     probe_interval,
-    refuse,
-    resolve,
+    samples_wanted,
 )
-from cutover.domain.engine.writes import samples_wanted
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.dashboard_queries import mesh_queries
 from cutover.domain.evidence.tolerances import thresholds, thresholds_wanted

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self, Unpack
 
 from pydantic import Field, PlainSerializer
 
 from cutover.api.model import Model, Time
 from cutover.api.v1alpha1.gates import Mode
+
+if TYPE_CHECKING:
+    from cutover.api.v1alpha1.changes import BaselineChanges, CheckpointChanges, GateChanges, StatusChanges
 
 #: Decisions kept in ``status.ledger``; the oldest go first.
 LEDGER_LENGTH = 30
@@ -55,6 +58,10 @@ class GateStatus(Model):
     eks: str = Field(default="", description="EKS' number, for people.")
     samples: int = Field(default=0, description="Requests of both legs that were judged in this step.")
     queries: tuple[str, ...] = Field(default=(), description="What Prometheus is asked, to look at it yourself.")
+
+    def evolve(self, **changes: Unpack[GateChanges]) -> Self:
+        """Return a copy with some fields changed: mypy checks their names and types, and nothing does at run time."""
+        return self.model_copy(update=changes)
 
 
 class EvidenceStatus(Model):
@@ -111,6 +118,10 @@ class BaselineStatus(Model):
     very_slow_ms: float | None = None
     bounds: tuple[BoundBaseline, ...] = Field(default=(), description="What the bounds' queries gave.")
     backtest: BacktestStatus | None = Field(default=None, description="What a replay of the gates predicts.")
+
+    def evolve(self, **changes: Unpack[BaselineChanges]) -> Self:
+        """Return a copy with some fields changed: mypy checks their names and types, and nothing does at run time."""
+        return self.model_copy(update=changes)
 
 
 class LedgerEntry(Model):
@@ -176,6 +187,10 @@ class Checkpoint(Model):
     evidence: str = Field(default="", description="The judge's state, as JSON for itself: people read the gates.")
     own: tuple[CustomSloEvidence, ...] = Field(default=(), description="The same for each ratio of the team's own.")
 
+    def evolve(self, **changes: Unpack[CheckpointChanges]) -> Self:
+        """Return a copy with some fields changed: mypy checks their names and types, and nothing does at run time."""
+        return self.model_copy(update=changes)
+
 
 class Condition(Model):
     """A standard Kubernetes condition."""
@@ -230,3 +245,7 @@ class MigrationPlanStatus(Model):
         description="Ready, Reconciling, Stalled, Progressing, Held, Completed and RolledBack.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
+
+    def evolve(self, **changes: Unpack[StatusChanges]) -> Self:
+        """Return a copy with some fields changed: mypy checks their names and types, and nothing does at run time."""
+        return self.model_copy(update=changes)

@@ -444,7 +444,7 @@ def _run(
     start: int,
     split: Split,
 ) -> list[Climb]:
-    """Climb the steps once, by the rules of :meth:`cutover.domain.engine.decide._Pass.judge`."""
+    """Climb the steps once, by the rules of :meth:`cutover.domain.engine.phases.judging.judge`."""
     position = start
     learned = counts[:, max(0, position - round(LEARNED_SECONDS / length)) : position].sum(axis=(0, 1)).tolist()
     evidence = Evidence.start(Counts(*learned))

@@ -14,6 +14,7 @@ from zlib import crc32
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
 from cutover.domain.engine.actions import Action, Decision, Prepare, SetWeight, WriteStatus
 from cutover.domain.engine.outcome import Outcome
+from cutover.domain.engine.wanted import samples_wanted
 from cutover.domain.observation import Observation, Plan
 from cutover.domain.preflight import target as preflight
 from cutover.domain.revision import desired_revision
@@ -89,16 +90,6 @@ def _route(before: MigrationPlanStatus, status: MigrationPlanStatus, seen: Obser
 
 def _ordered(write: tuple[Action, ...], route: tuple[Action, ...], *, back: bool) -> tuple[Action, ...]:
     return (*route, *write) if back else (*write, *route)
-
-
-def samples_wanted(status: MigrationPlanStatus) -> bool:
-    """Tell whether a plan's blocks are of use in its phase."""
-    return status.checkpoint is not None and status.phase in (
-        Phase.BASELINE,
-        Phase.SHIFTING,
-        Phase.SOAKING,
-        Phase.ROLLING_BACK,
-    )
 
 
 def _significant(status: MigrationPlanStatus) -> Iterable[Any]:

@@ -1,0 +1,85 @@
+"""What a transition may change in a status: names and types of the arguments of ``evolve``, for mypy.
+
+Copies of a model are not validated (a plan is copied several times at each reconcile), so types are all that keeps a
+transition from writing a field that does not exist. A unit test compares each of these with its model.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TypedDict
+
+from cutover.api.v1alpha1.status import (
+    ApprovedStep,
+    BacktestStatus,
+    BaselineStatus,
+    BoundBaseline,
+    Checkpoint,
+    CheckStatus,
+    Condition,
+    CustomSloEvidence,
+    EvidenceStatus,
+    GateStatus,
+    LedgerEntry,
+    Phase,
+    ResolvedTemplate,
+    Share,
+)
+
+
+class GateChanges(TypedDict, total=False):
+    """Fields of :class:`GateStatus` that are changed after it was made."""
+
+    limits: str
+    queries: tuple[str, ...]
+
+
+class BaselineChanges(TypedDict, total=False):
+    """Fields of :class:`BaselineStatus` that are recorded one after the other."""
+
+    requests: int
+    slow_ms: float | None
+    very_slow_ms: float | None
+    bounds: tuple[BoundBaseline, ...]
+    backtest: BacktestStatus | None
+
+
+class CheckpointChanges(TypedDict, total=False):
+    """Fields of :class:`Checkpoint` that blocks and probes change; a new weight begins a new checkpoint."""
+
+    at: float
+    share_pool: tuple[float, float]
+    live_at: float | None
+    observed_at: float | None
+    next_weight: int
+    consumed_until: float
+    gaps: int
+    evidence: str
+    own: tuple[CustomSloEvidence, ...]
+
+
+class StatusChanges(TypedDict, total=False):
+    """Fields of :class:`MigrationPlanStatus`."""
+
+    observed_generation: int
+    phase: Phase
+    attempt: int
+    step: str
+    weight: int | None
+    share: Share | None
+    since: datetime | None
+    reason: str
+    message: str
+    gate: str
+    gates: tuple[GateStatus, ...]
+    evidence: EvidenceStatus | None
+    templates: tuple[ResolvedTemplate, ...]
+    preflight: tuple[CheckStatus, ...]
+    baseline: BaselineStatus | None
+    ledger: tuple[LedgerEntry, ...]
+    notified: dict[str, str] | None
+    checkpoint: Checkpoint | None
+    guards: dict[str, str] | None
+    approved: ApprovedStep | None
+    void: dict[str, str] | None
+    conditions: tuple[Condition, ...]

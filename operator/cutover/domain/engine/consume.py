@@ -1,0 +1,82 @@
+"""From new blocks to what the gates say now."""
+
+from __future__ import annotations
+
+from cutover.api.v1alpha1 import Checkpoint, MigrationPlanStatus, Share
+from cutover.domain.engine.assessment import Assessment, assess
+from cutover.domain.engine.context import Context
+from cutover.domain.engine.moves import begin_checkpoint
+from cutover.domain.evidence import judge as gate
+from cutover.domain.evidence.ingest import ingest, load_evidence, share
+from cutover.domain.evidence.tolerances import gate_rules
+from cutover.domain.revision import desired_revision
+from cutover.domain.slo.judge import ingest_custom_slos, judge_custom_slos
+from cutover.domain.steps import next_step
+
+
+def consume_blocks(context: Context, status: MigrationPlanStatus) -> Checkpoint:
+    """Return the checkpoint after the blocks that have come: first they show the weight, then they are evidence."""
+    weight, next_weight = _weights(context, status)
+    before = status.checkpoint or begin_checkpoint(context, status, previous=0)
+    checkpoint = ingest(
+        before,
+        context.seen.samples.blocks,
+        rules=gate_rules(context.spec),
+        weight=weight,
+        next_weight=next_weight,
+        probe=context.seen.probe,
+        revision=desired_revision(status),
+    )
+    custom = ingest_custom_slos(
+        before,
+        context.resolve().gates,
+        context.seen.own,
+        spec=context.spec,
+        weight=weight,
+        next_weight=next_weight,
+        observed_at=checkpoint.observed_at,
+        restarted=next_weight > before.next_weight > 0,
+    )
+    return checkpoint.evolve(own=custom)
+
+
+def assess_gates(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint) -> Assessment:
+    """Return what all gates say together, the mesh's and the custom SLOs."""
+    weight, next_weight = _weights(context, status)
+    rules = gate_rules(context.spec)
+    mesh = gate.judge(load_evidence(checkpoint), rules=rules, weight=weight, next_weight=next_weight)
+    gates = context.resolve().gates
+    asked = {(custom.name, custom.about) for custom in gates}
+    recorded = status.baseline.bounds if status.baseline else ()
+    custom = judge_custom_slos(
+        checkpoint,
+        gates,
+        context.seen.own,
+        spec=context.spec,
+        baselines={bound.gate: bound.value for bound in recorded if (bound.gate, bound.about) in asked},
+        weight=weight,
+        next_weight=next_weight,
+        now=context.now,
+    )
+    return assess(mesh, custom)
+
+
+def observed_share(checkpoint: Checkpoint) -> Share | None:
+    """Return the percent of requests that the gateway has sent to EKS since the weight was decided."""
+    return share(checkpoint, load_evidence(checkpoint), max(checkpoint.consumed_until, checkpoint.weight_since))
+
+
+def watched_seconds(checkpoint: Checkpoint) -> float:
+    """Return for how many seconds the step's requests were counted.
+
+    A step's hold runs out by these. By the clock, a machine that slept or a Prometheus that was away would end it
+    unwatched.
+    """
+    return load_evidence(checkpoint).total_seconds
+
+
+def _weights(context: Context, status: MigrationPlanStatus) -> tuple[int, int]:
+    """Return the weight, and the one that the evidence of safety is for."""
+    weight = status.weight or 0
+    target = next_step(context.spec, weight)
+    return weight, target.weight if target else 100

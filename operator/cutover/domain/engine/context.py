@@ -1,0 +1,95 @@
+"""What a decision is made on: the plan, what was observed, and the time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus, Ownership
+from cutover.api.v1alpha1.templates import Template
+from cutover.domain.observation import Observation, Plan
+from cutover.domain.slo.templates import Resolution, custom_slos
+
+
+def resolve(plan: Plan, templates: Mapping[str, Template | str], *, frozen: bool = True) -> Resolution:
+    """Return the plan's custom SLOs, with their templates filled in.
+
+    Parameters
+    ----------
+    plan
+        The plan.
+    templates
+        As they are now, by ``Kind/name``; a text says why one could not be read.
+    frozen
+        Whether the templates in force stay in force: a change of a template waits for the next step.
+    """
+    return custom_slos(
+        plan.spec,
+        plan_name=plan.name,
+        namespace=plan.namespace,
+        frozen=plan.status.templates if frozen else (),
+        kept=plan.status.templates,
+        templates=templates,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What every question of a decision is asked about.
+
+    Parameters
+    ----------
+    plan
+        The plan with its working status.
+    seen
+        What was observed for this decision.
+    now
+        Unix seconds.
+    """
+
+    plan: Plan
+    seen: Observation
+    now: float
+
+    @property
+    def spec(self) -> MigrationPlanSpec:
+        """What people ask for."""
+        return self.plan.spec
+
+    @property
+    def time(self) -> datetime:
+        """``now``, as the status writes it."""
+        return datetime.fromtimestamp(self.now, UTC)
+
+    @property
+    def block_seconds(self) -> float:
+        """Length of a block."""
+        return self.plan.spec.gates.block.total_seconds()
+
+    @property
+    def hosts(self) -> str:
+        """The hosts whose traffic is shifted, for a message."""
+        return ", ".join(self.plan.spec.traffic.istio.hosts)
+
+    @property
+    def adopted_route(self) -> str:
+        """Name of the team's own VirtualService whose weights are to be adopted, ``""`` where there is none."""
+        istio = self.plan.spec.traffic.istio
+        reference = istio.virtual_service_ref
+        return reference.name if istio.ownership is Ownership.ADOPT and reference is not None else ""
+
+    def resolve(self, *, frozen: bool = True) -> Resolution:
+        """Return the plan's custom SLOs; see :func:`resolve`."""
+        return resolve(self.plan, self.seen.templates, frozen=frozen)
+
+    def waited(self, since: float) -> float:
+        """Return for how many seconds something has been waited for while this process was looking.
+
+        Silence from before the process started is no alarm by itself.
+        """
+        return self.now - max(since, self.seen.since)
+
+    def in_phase_since(self, status: MigrationPlanStatus) -> float:
+        """Return the Unix seconds at which the current phase or step began."""
+        return status.since.timestamp() if status.since is not None else self.now

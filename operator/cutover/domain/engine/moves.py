@@ -1,0 +1,166 @@
+"""Every change of weight or phase, with its line in the ledger and its Event.
+
+Nothing here asks whether a move is right; the phases do. Each function takes the status before the move and returns
+what follows from it.
+"""
+
+from __future__ import annotations
+
+from cutover.api.v1alpha1 import BaselineStatus, Checkpoint, MigrationPlanStatus, Phase, ResolvedTemplate
+from cutover.domain.engine.actions import Event
+from cutover.domain.engine.context import Context
+from cutover.domain.engine.outcome import Outcome
+from cutover.domain.evidence import judge as gate
+from cutover.domain.evidence.ingest import dump_evidence, load_evidence
+from cutover.domain.journal.ledger import note
+from cutover.domain.slo.judge import begin_step
+
+
+def begin_checkpoint(context: Context, status: MigrationPlanStatus, *, previous: int) -> Checkpoint:
+    """Start to look for a weight at the gateway. Evidence of harm stays; evidence of safety has to be earned again.
+
+    Parameters
+    ----------
+    previous
+        Percent that the gateway may still have: the new weight is seen once it can be told from this one.
+    """
+    before = status.checkpoint
+    return Checkpoint(
+        at=context.now,
+        weight_since=context.now,
+        previous_weight=previous,
+        consumed_until=max(
+            before.consumed_until if before is not None else context.now, context.now - 2 * context.block_seconds
+        ),
+        evidence=dump_evidence(gate.begin_step(load_evidence(before))) if before is not None else "",
+        own=begin_step(before.own) if before is not None else (),
+    )
+
+
+def at_weight(context: Context, status: MigrationPlanStatus, weight: int) -> MigrationPlanStatus:
+    """Ask for a weight, and begin to look for it."""
+    return status.evolve(
+        weight=weight,
+        since=context.time,
+        gate="",
+        evidence=None,
+        checkpoint=begin_checkpoint(context, status, previous=status.weight or 0),
+    )
+
+
+def enter(context: Context, status: MigrationPlanStatus, phase: Phase) -> MigrationPlanStatus:
+    """Begin a phase."""
+    return status.evolve(phase=phase, since=context.time)
+
+
+def take_over(context: Context, status: MigrationPlanStatus) -> Outcome:
+    """Route the hosts' traffic, all of it to Heroku."""
+    message = f"traffic of {context.hosts} is routed by the operator, all of it to Heroku"
+    ledger = note(status, "TakeOver", to=0, reason="PreflightPassed", message=message, now=context.time)
+    taken = at_weight(context, status, 0).evolve(ledger=ledger)
+    return Outcome(taken, "TakingOver", message, events=(Event("Normal", "TakeOver", message),), requeue=1)
+
+
+def begin_baseline(
+    context: Context, status: MigrationPlanStatus, templates: tuple[ResolvedTemplate, ...]
+) -> MigrationPlanStatus:
+    """Begin to record Heroku's traffic, with the templates that are in force from now on."""
+    return enter(context, status, Phase.BASELINE).evolve(
+        baseline=BaselineStatus(since=context.time),
+        checkpoint=begin_checkpoint(context, status, previous=0),
+        templates=templates,
+    )
+
+
+def advance(
+    context: Context, status: MigrationPlanStatus, weight: int, message: str, events: tuple[Event, ...]
+) -> Outcome:
+    """Go up to the next step.
+
+    Parameters
+    ----------
+    events
+        What is told before the move itself.
+    """
+    ledger = note(status, "Advance", to=weight, reason="EvidenceOfSafety", message=message, now=context.time)
+    moved = at_weight(context, status, weight).evolve(ledger=ledger)
+    return Outcome(moved, "AwaitingShare", message, events=(*events, Event("Normal", "Advance", message)), requeue=1)
+
+
+def lower(
+    context: Context, status: MigrationPlanStatus, weight: int, message: str, void: dict[str, str] | None
+) -> Outcome:
+    """Go down to a lowered ceiling.
+
+    Parameters
+    ----------
+    void
+        Annotations that count no more: they were meant for the way up to the weight that is left.
+    """
+    lowered = enter(context, at_weight(context, status, weight), Phase.SHIFTING).evolve(
+        ledger=note(status, "Lower", to=weight, reason="Ceiling", message=message, now=context.time),
+        approved=None,
+        void=void,
+    )
+    return Outcome(lowered, "AwaitingShare", message, events=(Event("Normal", "Lower", message),), requeue=1)
+
+
+def withdraw(context: Context, status: MigrationPlanStatus, weight: int, message: str) -> Outcome:
+    """Take back a raise that never reached the route."""
+    lowered = at_weight(context, status, weight).evolve(
+        ledger=note(status, "Withdraw", to=weight, reason="NotWritten", message=message, now=context.time)
+    )
+    return Outcome(lowered, "Withdrawn", message, events=(Event("Normal", "Withdraw", message),), requeue=1)
+
+
+def complete(context: Context, status: MigrationPlanStatus, message: str) -> Outcome:
+    """End the soak: all traffic stays on EKS, and nobody judges it any more."""
+    ledger = note(status, "Complete", to=100, reason="SoakOver", message=message, now=context.time)
+    done = enter(context, status, Phase.COMPLETED).evolve(ledger=ledger)
+    return Outcome(done, "Completed", message, events=(Event("Normal", "Completed", message),), requeue=300)
+
+
+def roll_back(context: Context, status: MigrationPlanStatus, reason: str, message: str) -> Outcome:
+    """Send everything back to Heroku. What the gates said stays in the status, as the reason for it."""
+    text = f"{status.weight or 0} % → 0 %: {message}"
+    ledger = note(status, "RollBack", to=0, reason=reason, message=text, now=context.time)
+    back = enter(context, at_weight(context, status, 0), Phase.ROLLING_BACK).evolve(
+        ledger=ledger, gate=status.gate, evidence=status.evidence
+    )
+    return Outcome(back, reason, text, events=(Event("Warning", "RollBack", text),), requeue=0.5)
+
+
+def end_rollback(context: Context, status: MigrationPlanStatus, reason: str, cause: str) -> Outcome:
+    """Rest on Heroku.
+
+    Parameters
+    ----------
+    reason, cause
+        What led back, in a word and in a sentence.
+    """
+    message = f"all traffic is on Heroku; {cause}"
+    # The gates' numbers and queries stay with the line of the ledger that they decided.
+    bare = status.evolve(gates=())
+    ledger = note(bare, "RolledBack", to=0, reason=reason, message=message, now=context.time)
+    done = enter(context, status, Phase.ROLLED_BACK).evolve(ledger=ledger)
+    return Outcome(done, reason, cause, events=(Event("Normal", "RolledBack", message),))
+
+
+def retry(context: Context, status: MigrationPlanStatus) -> Outcome:
+    """Begin another attempt. Evidence is dropped: what spoke against the last attempt would end this one at once."""
+    attempt = context.spec.attempt
+    message = f"attempt {attempt} starts"
+    fresh = status.evolve(
+        attempt=attempt,
+        gates=(),
+        gate="",
+        evidence=None,
+        share=None,
+        checkpoint=None,
+        templates=(),
+        approved=None,
+        void=None,
+    )
+    ledger = note(fresh, "Retry", to=0, reason="AttemptRaised", message=message, now=context.time)
+    anew = enter(context, at_weight(context, fresh, 0), Phase.PREFLIGHT).evolve(ledger=ledger)
+    return Outcome(anew, "Preflight", message, events=(Event("Normal", "Retry", message),), requeue=0)

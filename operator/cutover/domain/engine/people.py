@@ -1,0 +1,168 @@
+"""What people ask of a plan: by annotations, by the ceiling, and by edits of its spec."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from cutover.api.v1alpha1 import ApprovedStep, MigrationPlanStatus, Phase, Step
+from cutover.domain.commands.annotations import (
+    APPROVE_ANNOTATION,
+    ROLLBACK_ANNOTATION,
+    SKIP_ANNOTATION,
+    Command,
+    Refusal,
+    read,
+    refusals,
+)
+from cutover.domain.engine.actions import Event
+from cutover.domain.engine.context import Context
+from cutover.domain.engine.moves import lower, roll_back
+from cutover.domain.engine.outcome import Outcome
+from cutover.domain.journal.ledger import note
+from cutover.domain.journal.spec_snapshot import CEILING, GENERATION, guards
+from cutover.domain.journal.spec_snapshot import changes as spec_changes
+from cutover.domain.steps import next_step
+
+# ------------------------------------------------------------------------------------------------------------- commands
+
+
+def commanded(context: Context, status: MigrationPlanStatus) -> Outcome | None:
+    """Go back, or down, because a person says so."""
+    if status.phase not in (Phase.SHIFTING, Phase.SOAKING, Phase.COMPLETED):
+        return None
+    command = _command(context, ROLLBACK_ANNOTATION)
+    if command is not None and command.attempt == status.attempt:
+        # At weight 0, too: a person who asks to go back does not want the first step.
+        return roll_back(
+            context, status, "Requested", f"asked for by the annotation {ROLLBACK_ANNOTATION} {command.who}"
+        )
+    weight, ceiling = status.weight or 0, context.spec.ceiling
+    if ceiling >= weight:
+        return None
+    if ceiling == 0:
+        return roll_back(context, status, "Requested", f"asked for by spec.ceiling 0{_editor(context)}")
+    message = f"{weight} % → {ceiling} %: spec.ceiling was lowered{_editor(context)}"
+    given = {name: context.plan.annotations.get(name, "") for name in (APPROVE_ANNOTATION, SKIP_ANNOTATION)}
+    void = {name: text for name, text in given.items() if text}
+    return lower(context, status, ceiling, message, void or None)
+
+
+def approval(context: Context, status: MigrationPlanStatus, target: Step) -> str | None:
+    """Return who has approved a step; ``None`` if nobody has."""
+    if command := _permission(context, APPROVE_ANNOTATION, status, target):
+        return command.who
+    approved = status.approved
+    return approved.by if approved is not None and approved.weight == target.weight else None
+
+
+def skip(context: Context, status: MigrationPlanStatus, target: Step) -> Command | None:
+    """Return the command that skips holds on the way to a step, if there is one."""
+    return _permission(context, SKIP_ANNOTATION, status, target)
+
+
+def refused(context: Context, status: MigrationPlanStatus) -> tuple[Refusal, ...]:
+    """Return the commands that will not be obeyed."""
+    return tuple(refusals(context.plan.annotations, spec=context.spec, status=status))
+
+
+def _command(context: Context, annotation: str) -> Command | None:
+    """Return what an annotation asks for, if it is there and can be understood."""
+    text = context.plan.annotations.get(annotation)
+    return None if text is None else read(annotation, text, context.plan.writers.get(annotation))
+
+
+def _permission(context: Context, annotation: str, status: MigrationPlanStatus, target: Step) -> Command | None:
+    """Return a person's permission for the step that comes next, if there is one and it still counts."""
+    command = _command(context, annotation)
+    if command is None or (command.attempt, command.weight) != (status.attempt, target.weight):
+        return None
+    return None if (status.void or {}).get(annotation) == context.plan.annotations[annotation] else command
+
+
+def _editor(context: Context) -> str:
+    """Say who edited the spec last, as the end of a sentence."""
+    writer = context.plan.writers.get("spec")
+    return "" if writer is None else f" {writer}"
+
+
+# ------------------------------------------------------------------------------------------------ lines in the ledger
+
+
+def note_edits(context: Context, status: MigrationPlanStatus) -> MigrationPlanStatus:
+    """Note what was edited since the spec was last looked at, and what a raised ceiling approves."""
+    plan, before = context.plan, status.guards
+    if status.weight is None or plan.unreadable:
+        return status
+    if before is not None and before.get(GENERATION) == str(plan.generation):
+        return status
+    after = guards(plan.spec, plan.generation)
+    # The mesh's gates are in the status once they judge; after a crash in the first step they may be missing.
+    numbers = status.weight > 0 and any(gate.kind == "Comparative" for gate in status.gates)
+    if before is not None and (text := spec_changes(before, after, gates=not numbers)):
+        text = f"edited{_editor(context)}: {text}"
+        status = _noted(context, status, "Edit", reason="PlanEdited", message=text)
+    if before is not None and before.get(CEILING, "").isdecimal():
+        status = _approved_by_ceiling(context, status, int(before[CEILING]))
+    return status.evolve(guards=after)
+
+
+def note_refusals(context: Context, status: MigrationPlanStatus) -> MigrationPlanStatus:
+    """Note commands that are not obeyed, each once."""
+    for refusal in refused(context, status):
+        told = [entry.message.removesuffix("…") for entry in status.ledger if entry.decision == "Refuse"]
+        # An older message may have been cut, and its advice changes with the steps: only what was read is compared.
+        if not any(text.startswith(refusal.what) or refusal.what.startswith(text) for text in told):
+            status = _noted(context, status, "Refuse", reason=refusal.reason, message=str(refusal))
+    return status
+
+
+def note_skips(
+    context: Context, status: MigrationPlanStatus, command: Command, skipped: Iterable[tuple[str, str]]
+) -> tuple[MigrationPlanStatus, tuple[Event, ...]]:
+    """Note the holds that a person's command skips, and tell of them.
+
+    Parameters
+    ----------
+    command
+        The person's command.
+    skipped
+        Each hold's reason and message.
+    """
+    events = []
+    for reason, why in skipped:
+        text = f"{reason} is skipped, asked for by the annotation {SKIP_ANNOTATION} {command.who}: {why}"
+        status = _noted(context, status, "Skip", reason=reason, message=text)
+        events.append(Event("Normal", "Skip", text))
+    return status, tuple(events)
+
+
+def tell_refusals(context: Context, outcome: Outcome) -> Outcome:
+    """Add an Event for each command that was refused now."""
+    known = {(entry.at, entry.reason) for entry in context.plan.status.ledger if entry.decision == "Refuse"}
+    events = tuple(
+        Event("Warning", "Refuse", entry.message)
+        for entry in outcome.status.ledger
+        if (entry.decision, entry.at) == ("Refuse", context.time) and (entry.at, entry.reason) not in known
+    )
+    return replace(outcome, events=(*events, *outcome.events)) if events else outcome
+
+
+def _approved_by_ceiling(context: Context, status: MigrationPlanStatus, before: int) -> MigrationPlanStatus:
+    """Take a raised ceiling for the approval of the first step that the old one held back: Git is the approval."""
+    ceiling = context.spec.ceiling
+    held_back = next_step(context.spec, before)
+    if before < ceiling and held_back is not None and (status.weight or 0) < held_back.weight <= ceiling:
+        by = f"by spec.ceiling {before} → {ceiling}{_editor(context)}"
+        return status.evolve(approved=ApprovedStep(weight=held_back.weight, by=by))
+    if status.approved is not None and status.approved.weight > ceiling:
+        return status.evolve(approved=None)
+    return status
+
+
+def _noted(
+    context: Context, status: MigrationPlanStatus, decision: str, *, reason: str, message: str
+) -> MigrationPlanStatus:
+    """Note what moves no weight, without the gates' numbers: they have no part in it."""
+    bare, weight = status.evolve(gates=()), status.weight or 0
+    return status.evolve(ledger=note(bare, decision, to=weight, reason=reason, message=message, now=context.time))

@@ -1,0 +1,128 @@
+"""Is there something to compare EKS with? Heroku's own traffic is recorded at the gateway, at weight 0."""
+
+from __future__ import annotations
+
+from cutover.api.v1alpha1 import BaselineStatus, BoundBaseline, Checkpoint, MigrationPlanStatus, Mode, Phase
+from cutover.domain.baseline.thresholds import LEAST_REQUESTS, choose_thresholds
+from cutover.domain.engine.consume import consume_blocks, observed_share
+from cutover.domain.engine.context import Context
+from cutover.domain.engine.holds import blind, held, too_early
+from cutover.domain.engine.moves import enter
+from cutover.domain.engine.outcome import Outcome
+from cutover.domain.engine.span import span
+from cutover.domain.engine.wanted import baselines_wanted, record_seconds
+from cutover.domain.evidence.share import LEAST_REQUESTS as LEAST_SHARE_REQUESTS
+from cutover.domain.evidence.share import Pool
+from cutover.domain.evidence.tolerances import thresholds_wanted
+from cutover.domain.holds import Hold, HoldReason
+from cutover.domain.observation import Histogram
+
+
+def baseline(context: Context, status: MigrationPlanStatus) -> Outcome:
+    """See the takeover at the gateway, then record what the gates need to know of Heroku, then begin to shift."""
+    checkpoint = consume_blocks(context, status)
+    status = status.evolve(checkpoint=checkpoint, share=observed_share(checkpoint))
+    if hold := blind(context, checkpoint):
+        return held(context, status, hold)
+    if checkpoint.observed_at is None:
+        return _unseen(context, status, checkpoint)
+    recorded = status.baseline or BaselineStatus(since=context.time)
+    for record in (_record_thresholds, _record_bounds, _record_backtest):
+        found = record(context, status, recorded)
+        if isinstance(found, Outcome):
+            return found
+        recorded = found
+        status = status.evolve(baseline=recorded)
+    started = enter(context, status, Phase.SHIFTING)
+    return Outcome(started, "BaselineRecorded", "the takeover is seen at the gateway", requeue=0)
+
+
+def _unseen(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint) -> Outcome:
+    """Wait for the hosts' requests to come through the gateway."""
+    pooled = Pool(*checkpoint.share_pool)
+    message = (
+        f"{pooled.total:.0f} requests of {context.hosts} seen at the gateway since the takeover; "
+        f"{LEAST_SHARE_REQUESTS} prove it: point the host's DNS at the gateway if it is not"
+    )
+    if too_early(context, status):
+        return _recording(context, status, message)
+    return held(context, status, Hold(HoldReason.INSUFFICIENT_TRAFFIC, message))
+
+
+def _record_thresholds(
+    context: Context, status: MigrationPlanStatus, recorded: BaselineStatus
+) -> BaselineStatus | Outcome:
+    """Choose the latency thresholds that the plan does not name."""
+    if not thresholds_wanted(context.spec):
+        return recorded
+    histogram = context.seen.histogram
+    if histogram is None:
+        detail = "; ".join(context.seen.errors)
+        if not detail:
+            return Outcome(status, "Recording", "reading Heroku's latencies", requeue=1)
+        return held(context, status, Hold(HoldReason.PROMETHEUS_UNAVAILABLE, detail))
+    if histogram.total < LEAST_REQUESTS and (wait := _too_few(context, status, recorded, histogram)):
+        return wait
+    try:
+        slow, very_slow = choose_thresholds(histogram)
+    except ValueError as problem:
+        return held(context, status, Hold(HoldReason.NO_DATA, str(problem)))
+    return recorded.evolve(requests=round(histogram.total), slow_ms=slow, very_slow_ms=very_slow)
+
+
+def _too_few(
+    context: Context, status: MigrationPlanStatus, recorded: BaselineStatus, histogram: Histogram
+) -> Outcome | None:
+    """Wait for more requests; a latency gate that is only observed holds nothing, and makes do with a few."""
+    elapsed = max(context.now - recorded.since.timestamp(), 1.0)
+    left = (LEAST_REQUESTS - histogram.total) * elapsed / max(histogram.total, 1.0)
+    message = (
+        f"{histogram.total:,.0f} of {LEAST_REQUESTS:,} requests for the latency thresholds, about "
+        f"{span(left)} at this traffic; naming slowMs and verySlowMs in the latency gate makes it shorter"
+    )
+    if too_early(context, status):
+        return _recording(context, status, message)
+    enforced = any(slo.latency is not None and slo.mode is Mode.ENFORCE for slo in context.spec.gates.slos)
+    if enforced or not histogram.total:
+        return held(context, status, Hold(HoldReason.INSUFFICIENT_TRAFFIC, message))
+    return None
+
+
+def _record_bounds(
+    context: Context, status: MigrationPlanStatus, recorded: BaselineStatus
+) -> BaselineStatus | Outcome:
+    """Record the value before the migration of each bound that is a multiple of it."""
+    gates = {gate.name: gate for gate in context.resolve().gates}
+    for name in baselines_wanted(status.evolve(baseline=recorded), gates.values()):
+        reading = context.seen.own.get(name)
+        if reading is None or reading.baseline is None:
+            why = reading.problem.message if reading is not None and reading.problem else "not asked yet"
+            message = f"gate {name}: its value before the migration is not known: {why}"
+            if too_early(context, status):
+                return _recording(context, status.evolve(baseline=recorded), message)
+            if not gates[name].enforced:
+                continue  # it goes without a verdict
+            return held(context, status.evolve(baseline=recorded), Hold(HoldReason.NO_DATA, message))
+        value = float(f"{reading.baseline:.6g}")
+        others = (bound for bound in recorded.bounds if bound.gate != name)
+        recorded = recorded.evolve(bounds=(*others, BoundBaseline(gate=name, value=value, about=gates[name].about)))
+    return recorded
+
+
+def _record_backtest(
+    context: Context, status: MigrationPlanStatus, recorded: BaselineStatus
+) -> BaselineStatus | Outcome:
+    """Record what a replay of the gates on Heroku's own traffic predicts, where the plan asks for it."""
+    if not context.spec.baseline.backtest or recorded.backtest is not None:
+        return recorded
+    left = recorded.since.timestamp() + record_seconds(context.spec) - context.now
+    if left > 0:
+        return _recording(context, status, f"recording Heroku's traffic for the backtest for another {span(left)}")
+    if context.seen.backtest is None:
+        message = "replaying the gates on Heroku's own traffic (baseline.backtest)"
+        return Outcome(status, "Backtesting", message, requeue=context.block_seconds)
+    return recorded.evolve(backtest=context.seen.backtest)
+
+
+def _recording(context: Context, status: MigrationPlanStatus, message: str) -> Outcome:
+    return Outcome(status, "Recording", message, requeue=context.block_seconds)

@@ -1,0 +1,45 @@
+"""There is evidence of harm: is going back a rescue?"""
+
+from __future__ import annotations
+
+from cutover.api.v1alpha1 import MigrationPlanStatus, OnBreach
+from cutover.domain.commands.annotations import ROLLBACK_ANNOTATION
+from cutover.domain.engine.assessment import Assessment
+from cutover.domain.engine.context import Context
+from cutover.domain.engine.heroku import await_probe, heroku_answers, probe_text
+from cutover.domain.engine.holds import held
+from cutover.domain.engine.moves import roll_back
+from cutover.domain.engine.outcome import Outcome
+from cutover.domain.holds import Hold, HoldReason
+
+
+def breach(context: Context, status: MigrationPlanStatus, judgement: Assessment) -> Outcome:
+    """Go back, unless Heroku is no rescue or the plan says to hold."""
+    legs, bound = judgement.legs, judgement.failing_bound
+    if legs.worse:
+        culprit = legs.main_metric
+        reason, detail = "EvidenceOfHarm", f"EKS is worse ({culprit}): {judgement.sentence(culprit)}"
+        without_control = status.weight == 100 or legs.heroku_silent
+    else:
+        assert bound is not None, "a breach is a leg that is worse, or a bound that fails"
+        reason, detail = HoldReason.BOUND_EXCEEDED, f"gate {bound.gate.name}: {bound.sentence}"
+        without_control = True  # a bound says nothing of Heroku
+    if legs.heroku_dead:
+        return _no_rescue(
+            context, status, f"{detail}; Heroku answers far fewer requests than its weight: mend one of them"
+        )
+    if legs.both_unhealthy and not legs.worse:
+        return _no_rescue(context, status, f"{detail}; both legs fail far more than before: mend what they share")
+    if context.spec.on_breach is OnBreach.HOLD:
+        how = f"annotate the plan {ROLLBACK_ANNOTATION}=a{status.attempt} to go back"
+        message = f"{detail}; held, because spec.onBreach is Hold; {how}"
+        return held(context, status, Hold(HoldReason.BREACH, message))
+    if without_control and context.seen.probe is None:
+        return await_probe(status, detail)
+    if without_control and not heroku_answers(context):
+        return _no_rescue(context, status, f"{detail}; {probe_text(context)}: mend one of them")
+    return roll_back(context, status, reason, detail)
+
+
+def _no_rescue(context: Context, status: MigrationPlanStatus, message: str) -> Outcome:
+    return held(context, status, Hold(HoldReason.BOTH_LEGS_UNHEALTHY, message))

@@ -1,0 +1,92 @@
+"""Before the takeover: is the target ready? And just after it: does Heroku answer through the gateway?"""
+
+from __future__ import annotations
+
+from cutover.api.v1alpha1 import CheckStatus, MigrationPlanStatus, Phase
+from cutover.domain.engine.context import Context
+from cutover.domain.engine.holds import held, too_early
+from cutover.domain.engine.moves import begin_baseline, enter, take_over
+from cutover.domain.engine.outcome import Outcome
+from cutover.domain.engine.span import span
+from cutover.domain.holds import Hold, HoldReason
+from cutover.domain.preflight.target import UNKNOWN, check_heroku, check_queries, check_target, passed, summary
+from cutover.domain.revision import desired_revision
+
+#: Seconds between what a route refers to and the route itself. An istiod that gathers changes (for 10 s at most,
+#: ``PILOT_DEBOUNCE_MAX``) sends both to the gateways in one push, and they answer 503 while they know the route but not
+#: yet the cluster behind it.
+PREPARED_SECONDS = 10.0
+
+
+def pending(context: Context, status: MigrationPlanStatus) -> Outcome:
+    """Start, unless people have suspended the plan."""
+    if context.spec.suspend:
+        message = "spec.suspend is set; set it to false to start"
+        return held(context, status, Hold(HoldReason.SUSPENDED, message))
+    return Outcome(enter(context, status, Phase.PREFLIGHT), "Preflight", "checking the target", requeue=0)
+
+
+def preflight(context: Context, status: MigrationPlanStatus) -> Outcome:
+    """Check the target, take the traffic over at weight 0, and check that Heroku answers on the new way."""
+    spec, traffic, resolved = context.spec, context.seen.traffic, context.resolve()
+    queries = check_queries(spec, resolved.gates, context.seen.own)
+    checks = (*check_target(spec, context.seen.workload), *queries)
+    status = status.evolve(preflight=checks)
+    if not passed(checks):
+        return _not_ready(context, status, queries)
+    if spec.suspend:
+        message = "spec.suspend is set; set it to false to go on"
+        return held(context, status, Hold(HoldReason.SUSPENDED, message))
+    if status.weight is None:
+        return _before_takeover(context, status)
+    heroku = check_heroku(spec, context.seen.probe, desired_revision(status))
+    status = status.evolve(preflight=(*checks, heroku))
+    if not passed((heroku,)):
+        detail = summary((heroku,)) or heroku.message
+        if heroku.status == UNKNOWN and too_early(context, status):
+            return Outcome(status, "TakingOver", detail, requeue=1)
+        return _failed(context, status, detail, requeue=2)
+    if traffic is None or not traffic.current:
+        # Heroku's answer proves the route; where that check is skipped nothing else does.
+        return Outcome(status, "TakingOver", "the route is being written", requeue=1)
+    started = begin_baseline(context, status, resolved.resolved)
+    return Outcome(started, "Recording", "recording Heroku's traffic at the gateway", requeue=0)
+
+
+def _not_ready(context: Context, status: MigrationPlanStatus, queries: tuple[CheckStatus, ...]) -> Outcome:
+    """Hold until all checks have passed; queries that were not asked yet get a moment."""
+    detail = "; ".join((summary(status.preflight), *context.seen.errors))
+    unasked = [check for check in queries if check.status == UNKNOWN]
+    if [check for check in status.preflight if not passed((check,))] == unasked and too_early(context, status):
+        return Outcome(status, "Preflight", detail, requeue=1)
+    # An API server or a Prometheus that did not answer may do so soon: people have nothing to mend first.
+    unanswered = context.seen.workload is None or bool(unasked)
+    return _failed(context, status, detail, requeue=2 if unanswered else 10)
+
+
+def _before_takeover(context: Context, status: MigrationPlanStatus) -> Outcome:
+    """Take over once nothing else routes the hosts, and the gateways know the way to Heroku."""
+    traffic = context.seen.traffic
+    if traffic is None:  # even where people skip all checks
+        unread = "whether a route of an earlier plan is there could not be read"
+        return _failed(context, status, "; ".join((unread, *context.seen.errors)), requeue=2)
+    if there := traffic.weight:
+        adopted = context.adopted_route
+        detail = (
+            f"VirtualService {adopted} sends {there} % to EKS already, and the takeover would send it all "
+            "to Heroku; set that weight to 0 first if this is what you want"
+            if adopted
+            else f"a route of an earlier plan sends {there} % elsewhere, and the takeover would send it all to "
+            "Heroku; delete that VirtualService first if this is what you want"
+        )
+        return _failed(context, status, detail, requeue=10)
+    prepared = context.seen.prepared_for
+    left = PREPARED_SECONDS - (prepared or 0.0)
+    if left > 0:
+        message = f"the gateways learn of the way to Heroku; the takeover is in {span(left)}"
+        return Outcome(status, "TakingOver", message, requeue=left, prepare=prepared is None)
+    return take_over(context, status)
+
+
+def _failed(context: Context, status: MigrationPlanStatus, detail: str, *, requeue: float) -> Outcome:
+    return held(context, status, Hold(HoldReason.PREFLIGHT_FAILED, detail), requeue=requeue)

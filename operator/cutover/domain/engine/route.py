@@ -1,0 +1,122 @@
+"""What the route in the cluster says against the status: rolled back, not raised, or edited by somebody else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
+from cutover.domain.engine.actions import Event
+from cutover.domain.engine.context import Context
+from cutover.domain.engine.holds import held_raise
+from cutover.domain.engine.moves import begin_checkpoint, withdraw
+from cutover.domain.engine.outcome import Outcome
+from cutover.domain.engine.span import span
+from cutover.domain.evidence.blocks import Block
+from cutover.domain.evidence.ingest import dump_evidence, load_evidence
+from cutover.domain.holds import Hold, HoldReason
+from cutover.domain.journal.ledger import note_repair
+from cutover.domain.revision import desired_revision, revision, rollback_revision
+
+#: Seconds for which a raise that could not be written to the route is tried on; then its evidence is too old.
+RAISE_LIFETIME_SECONDS = 60.0
+
+
+def rolled_back_attempt(context: Context, status: MigrationPlanStatus) -> int | None:
+    """Return the attempt whose route was rolled back by a process that died before it wrote the status."""
+    traffic = context.seen.traffic
+    if traffic is None or status.phase not in (Phase.SHIFTING, Phase.SOAKING, Phase.COMPLETED):
+        return None
+    # That process may have taken note of a raised attempt, too.
+    attempts = range(status.attempt, max(status.attempt, context.spec.attempt) + 1)
+    return next((attempt for attempt in attempts if traffic.revision == rollback_revision(attempt)), None)
+
+
+def when_written(context: Context) -> Context:
+    """Return the context as it was when the route was written: what came after belongs to another weight."""
+    seen = context.seen
+    if seen.traffic is None or seen.traffic.written_at is None:
+        return context
+    until = seen.traffic.written_at + 1  # the API server leaves out the fraction of a second
+
+    def blocks(known: tuple[Block, ...]) -> tuple[Block, ...]:
+        return tuple(block for block in known if block.end <= until)
+
+    own = {
+        name: replace(
+            reading,
+            blocks=blocks(reading.blocks),
+            points=tuple(point for point in reading.points if point[0] <= until),
+        )
+        for name, reading in seen.own.items()
+    }
+    samples = replace(seen.samples, blocks=blocks(seen.samples.blocks))
+    return replace(context, seen=replace(seen, samples=samples, own=own), now=min(context.now, until))
+
+
+def withdrawn(context: Context, status: MigrationPlanStatus) -> Outcome | None:
+    """Take back a raise that never reached the route, once its evidence is old or something holds it by now."""
+    checkpoint, traffic, weight = status.checkpoint, context.seen.traffic, status.weight or 0
+    if checkpoint is None or traffic is None or (checkpoint.live_at, checkpoint.observed_at) != (None, None):
+        return None
+    before = checkpoint.previous_weight
+    if before >= weight or (traffic.weight, traffic.revision) != (before, revision(status.attempt, before)):
+        return None
+    age = context.now - checkpoint.weight_since
+    if hold := held_raise(context, status, before):
+        why = f"{hold.reason}: {hold.message}"
+    elif age > RAISE_LIFETIME_SECONDS:
+        why = f"the evidence is {span(age)} old"
+    else:
+        return None
+    message = f"{weight} % → {before} %: {weight} % could not be written to the route, and now {why}"
+    return withdraw(context, status, before, message)
+
+
+def put_back(context: Context, status: MigrationPlanStatus) -> Outcome | None:
+    """Answer somebody else's edit of the weights: it is put back, and the weight has to be seen again."""
+    traffic = context.seen.traffic
+    gone = traffic is not None and traffic.weight is None
+    if traffic is None or traffic.current or not (traffic.foreign or gone):
+        return None
+    weight = status.weight or 0
+    if (traffic.weight, traffic.revision) == (weight, desired_revision(status)):
+        return None
+    who = f"edited by {', '.join(traffic.foreign)}" if traffic.foreign else "deleted or made unreadable"
+    seen = "no readable weight" if gone else f"{traffic.weight} % to EKS"
+    message = f"the route was {who} ({seen}); put back to {weight} %"
+    previous = weight if traffic.weight is None else traffic.weight
+    reason = HoldReason.DRIFT_DETECTED
+    repaired = status.evolve(
+        checkpoint=begin_checkpoint(context, status, previous=previous),
+        ledger=note_repair(status, reason=reason, message=message, now=context.time),
+    )
+    events = (Event("Warning", reason, message),)
+    return Outcome(repaired, reason, message, hold=Hold(reason, message), events=events, requeue=1)
+
+
+def repaired(context: Context, status: MigrationPlanStatus) -> MigrationPlanStatus:
+    """Note somebody else's edit that left the weights alone: it is put back, and the judging goes on.
+
+    A tool that repeats such an edit must not keep a plan from going back. What was learned of safety meanwhile is
+    dropped.
+    """
+    traffic, checkpoint = context.seen.traffic, status.checkpoint
+    if traffic is None or traffic.current or not traffic.foreign or checkpoint is None:
+        return status
+    message = f"the route was edited by {', '.join(traffic.foreign)} (not its weights); put back"
+    evidence = load_evidence(checkpoint)._replace(safety={}, safety_money=1.0)
+    return status.evolve(
+        checkpoint=checkpoint.evolve(evidence=dump_evidence(evidence)),
+        ledger=note_repair(status, reason=HoldReason.DRIFT_DETECTED, message=message, now=context.time),
+    )
+
+
+def tell_edits(context: Context, outcome: Outcome) -> Outcome:
+    """Add an Event for an edit that is put back in a phase that need not see the weight again."""
+    traffic = context.seen.traffic
+    known = outcome.reason == HoldReason.DRIFT_DETECTED
+    if known or outcome.status.weight is None or traffic is None or traffic.current or not traffic.foreign:
+        return outcome
+    message = f"the route was edited by {', '.join(traffic.foreign)}; put back to {outcome.status.weight} %"
+    event = Event("Warning", HoldReason.DRIFT_DETECTED, message)
+    return replace(outcome, events=(*outcome.events, event))
