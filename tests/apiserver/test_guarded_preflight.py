@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.corpus import BASE, changed
-from tests.unit.test_reach import INTERNAL
+from tests.kit.host_names import INTERNAL_NAMES
 
 from cutover.adapters.kube.client import PLANS, Cluster, KubernetesWorkloads
 from cutover.domain.observation import Plan
@@ -21,7 +21,7 @@ PATH = "/apis/cutover.dev/v1alpha1/namespaces/{}/migrationplans"
 # --------------------------------------------------------------------------------------------------------------- rules
 
 
-@pytest.mark.parametrize("hostname", INTERNAL)
+@pytest.mark.parametrize("hostname", INTERNAL_NAMES)
 def test_an_internal_name_is_no_heroku_app(api: Any, hostname: str) -> None:
     status, answer = api.call(
         "POST", PATH.format("default"), changed(BASE, {"heroku.hostname": hostname}), dryRun="All"

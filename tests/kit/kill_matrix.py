@@ -29,9 +29,9 @@ from typing import Any, Literal, cast
 
 import pytest
 import structlog
+from tests.kit.routing import FakeCluster
 from tests.kit.world import READY, SCRAPE_LAG, START, Route, check
 from tests.kit.world import World as Physics
-from tests.unit.test_istio import FakeCluster
 
 from cutover.adapters.kube.client import Cluster, Json, Resource
 from cutover.adapters.notify.receivers import HttpNotifier

@@ -25,6 +25,7 @@ from cutover.ports import SloTarget, Target
 from cutover.settings import Settings
 
 NAMESPACE = "docs"
+FINALIZER = "cutover.dev/traffic"
 
 
 @dataclass
@@ -237,3 +238,24 @@ def route(name: str, weight: int) -> Json:
 def parsed(body: Mapping[str, Any]) -> Plan:
     metadata = {"uid": "unknown", "resourceVersion": "1", **body["metadata"]}
     return Plan.from_object({**body, "metadata": metadata})
+
+
+async def halfway(world: World, **spec: Any) -> None:
+    """Make a plan that has half of its requests on EKS, with its route."""
+    await world.api.write(PLANS, plan_body(status=shifting(50), **spec))
+    await world.api.write(VIRTUAL_SERVICES, route("pdf", 50))
+
+
+async def looked_after(world: World) -> None:
+    """Wait until the operator has seen the plan, and holds its deletion back."""
+    await world.until("a pass", lambda: world.passes() > 0)
+    await world.until("the finalizer", lambda: FINALIZER in (world.plan() or {})["metadata"].get("finalizers", ()))
+
+
+async def gone(world: World, seconds: float = 5.0) -> None:
+    """Wait until the plan is away, and the operator has forgotten it."""
+    await world.until("gone", lambda: world.plan() is None, seconds)
+    assert world.operator is not None
+    loops = world.operator.loops
+    await world.until("no loop", lambda: not loops)
+    assert world.metrics.watched == {}

@@ -6,27 +6,7 @@ from typing import Any
 
 import pytest
 from tests.kit.fake_api import PLANS, VIRTUAL_SERVICES
-from tests.kit.kopf_harness import NAMESPACE, World, plan_body, route, shifting
-
-FINALIZER = "cutover.dev/traffic"
-
-
-async def halfway(world: World, **spec: Any) -> None:
-    await world.api.write(PLANS, plan_body(status=shifting(50), **spec))
-    await world.api.write(VIRTUAL_SERVICES, route("pdf", 50))
-
-
-async def looked_after(world: World) -> None:
-    await world.until("a pass", lambda: world.passes() > 0)
-    await world.until("the finalizer", lambda: FINALIZER in (world.plan() or {})["metadata"].get("finalizers", ()))
-
-
-async def gone(world: World, seconds: float = 5.0) -> None:
-    await world.until("gone", lambda: world.plan() is None, seconds)
-    assert world.operator is not None
-    loops = world.operator.loops
-    await world.until("no loop", lambda: not loops)
-    assert world.metrics.watched == {}
+from tests.kit.kopf_harness import FINALIZER, NAMESPACE, World, gone, halfway, looked_after, plan_body, route, shifting
 
 
 @pytest.mark.parametrize(("end", "weight"), [("Heroku", 0), ("EKS", 0), ("Leave", 50)])

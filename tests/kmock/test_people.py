@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 from tests.kit.fake_api import PLANS, VIRTUAL_SERVICES
-from tests.kit.kopf_harness import NAMESPACE, World, plan_body, route, shifting
-from tests.kmock.test_deletion import gone, halfway, looked_after
+from tests.kit.kopf_harness import NAMESPACE, World, gone, halfway, looked_after, plan_body, route, shifting
 
 
 @pytest.mark.parametrize(("on_breach", "weight", "says"), [("RollBack", 0, "goes to Heroku"), ("Hold", 50, "stays")])

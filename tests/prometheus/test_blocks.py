@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-import shutil
-import subprocess
 import threading
 import time
 from collections import Counter, defaultdict
@@ -21,14 +19,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx
-import yaml
+from tests.kit.real_prometheus import RealPrometheus
 
 from cutover.adapters.prometheus.client import PrometheusClient
 from cutover.domain.evidence.blocks import Block, Counts
 from cutover.ports import Target
 from cutover.services.sampler import Sampler
-from devstack.build import ensure_programs
 from devstack.support import free_port
 
 LENGTH = 2
@@ -148,48 +144,6 @@ def job(name: str, gateways: Sequence[FakeGateway], **labels: str) -> dict[str, 
             for gateway in gateways
         ],
     }
-
-
-class RealPrometheus:
-    """A Prometheus process whose data can be thrown away."""
-
-    def __init__(self, folder: Path, jobs: list[dict[str, Any]]) -> None:
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-        self._port = free_port()
-        self.url = f"http://127.0.0.1:{self._port}"
-        (folder / "prometheus.yaml").write_text(yaml.safe_dump({"scrape_configs": jobs}))
-
-    def start(self) -> None:
-        with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    ensure_programs().prometheus,
-                    f"--config.file={self._folder / 'prometheus.yaml'}",
-                    f"--storage.tsdb.path={self._folder / 'data'}",
-                    f"--web.listen-address=127.0.0.1:{self._port}",
-                ],
-                stdout=log,
-                stderr=log,
-            )
-        with httpx.Client(trust_env=False) as http:
-            for _ in range(200):
-                try:
-                    # It looks for its targets 5 s after its start.
-                    if http.get(f"{self.url}/api/v1/query?query=up==1").json()["data"]["result"]:
-                        return
-                except (httpx.HTTPError, KeyError, ValueError):
-                    pass
-                time.sleep(0.05)
-        raise AssertionError((self._folder / "log").read_text())
-
-    def stop(self, *, lose_data: bool = False) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(20)
-            self._process = None
-        if lose_data:
-            shutil.rmtree(self._folder / "data")
 
 
 @asynccontextmanager

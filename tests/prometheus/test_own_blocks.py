@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from tests.prometheus.test_blocks import RealPrometheus
+from tests.kit.real_prometheus import RealPrometheus
 
 from cutover.adapters.prometheus.client import PrometheusClient
 from cutover.api.v1alpha1.gates import BoundSlo, Mode, RatioSlo

@@ -20,11 +20,10 @@ from typing import Any
 import httpx
 import pytest
 from tests.kit.kill_matrix import Comparison, Happening, Run, Scenario, World, at_gateway, compare, cover, run
-from tests.kit.world import START, plan_spec
-from tests.unit.test_decide_own_gates import TEMPLATE, template
-from tests.unit.test_kill_matrix import SCENARIOS, SPEC, told
+from tests.kit.kill_scenarios import SCENARIOS, begin, told
+from tests.kit.sampler_rig import SamplerRig
+from tests.kit.world import START
 from tests.unit.test_reconciler import World as LoopWorld
-from tests.unit.test_sampler import World as SamplerWorld
 
 from cutover.adapters.prometheus.client import PrometheusClient
 from cutover.api.v1alpha1 import Phase
@@ -136,14 +135,6 @@ ALSO = tuple(
     )
 )
 ALL = {one.name: one for one in (*ALSO, *BY_THE_CLOCK)}
-
-
-def begin(scenario: Scenario) -> World:
-    spec = plan_spec(**{**SPEC, **scenario.spec})
-    world = World(spec=spec, rate=1500.0, scenario=scenario, templates={TEMPLATE: template(0.25)})
-    world.values |= {"lag": 0.1, "throttling": 0.1}
-    world.wrong["checkout"] = (0.01, 0.01)
-    return world
 
 
 @functools.cache
@@ -268,7 +259,7 @@ async def test_prometheus_time_goes_on_when_the_clock_is_set(measured: bool) -> 
 
 @pytest.mark.parametrize("behind", [HOUR, -HOUR])
 async def test_a_pause_after_a_failure_stays_short(behind: float) -> None:
-    world = SamplerWorld()
+    world = SamplerRig()
     world.sampler.watch("ns/0", world.target(0))
     await world.read(2)
     world.tsdb.down = "down"
@@ -282,7 +273,7 @@ async def test_a_pause_after_a_failure_stays_short(behind: float) -> None:
 
 
 async def test_scrapes_that_move_are_found_after_the_clock_was_set_back() -> None:
-    world = SamplerWorld(phase=None)
+    world = SamplerRig(phase=None)
     world.sampler.watch("ns/0", world.target(0))
     await world.read(2)
     looked = sum("timestamp" in promql for promql, _ in world.tsdb.queries)

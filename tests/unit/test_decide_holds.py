@@ -4,172 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-from tests.kit.world import DEAD, HEALTHY, READY, Leg, Route, World, check, plan_spec
+from tests.kit.states import HOLD_CASES, checked_world
+from tests.kit.world import DEAD, HEALTHY, READY, Leg, World
 
 from cutover.api.v1alpha1 import Phase
 from cutover.domain.engine.actions import SetWeight
 from cutover.domain.engine.decide import decide
 from cutover.domain.holds import ALARMING, QUIET, HoldReason
 from cutover.domain.preflight.target import TARGET_CHECKS
-from cutover.domain.slo.custom import QueryProblem
-from cutover.domain.verdicts import Verdict
 
 #: All but the one that comes of an action that failed: tests/unit/test_reconciler.py.
 HOLDS = [reason for reason in HoldReason if reason is not HoldReason.ROUTE_NOT_WRITTEN]
 
-FAST = {"block": "5s", "warmUp": "5s"}
-BOUND = {
-    "name": "throttling",
-    "bound": {"query": "throttled_ratio", "max": 0.25, "for": "30s", "scrapeInterval": "5s"},
-}
-
-
-def world(rate: float = 50.0, **fields: Any) -> World:
-    return World(spec=plan_spec(**fields), rate=rate, on_decision=check)
-
-
-def _invalid() -> World:
-    w = world().until_judging(10)
-    w.edit(schedule={"timeZone": "Europe/Atlantis"})
-    return w
-
-
-def _preflight() -> World:
-    w = world()
-    w.workload = replace(READY, replicas_available=1)
-    return w
-
-
-def _approval() -> World:
-    steps = [{"weight": 10, "hold": "10s"}, {"weight": 25, "approval": "Manual"}, {"weight": 100}]
-    return world(steps=steps)
-
-
-def _window() -> World:
-    windows = [{"days": ["Mon", "Tue"], "from": "14:00", "to": "17:00"}]
-    return world(schedule={"timeZone": "Europe/Paris", "windows": windows})
-
-
-def _frozen() -> World:
-    freeze = {"from": "2027-01-01T00:00:00Z", "to": "2027-02-01T00:00:00Z", "reason": "winter sale"}
-    return world(schedule={"freezes": [freeze]})
-
-
-def _insufficient() -> World:
-    w = world().until_judging(10)
-    w.rate = 0.1
-    return w
-
-
-def _undecided() -> World:
-    # Above the margin of an advance, and too little to be called harm.
-    errors = {"tolerate": {"ratio": 1.25, "margin": 0.02}, "advance": {"ratio": 1.0, "margin": 0.0005}}
-    w = world(gates={**FAST, "slos": [{"name": "errors", "errors": errors}]}).until_judging(10)
-    w.eks = Leg(errors=0.01)
-    return w
-
-
-def _no_data() -> World:
-    w = world().until_judging(10)
-    w.scrapes_lost = True
-    return w
-
-
-def _prometheus() -> World:
-    w = world().until_judging(10)
-    w.prometheus_up = False
-    return w
-
-
-def _unseen() -> World:
-    w = world().until_judging(10)
-    w.istiod_up = False
-    return w
-
-
-def _both() -> World:
-    w = world().until_judging(50)
-    w.heroku = w.eks = Leg(errors=0.5)
-    return w
-
-
-def _heroku() -> World:
-    w = world().until_judging(50)
-    w.heroku = DEAD
-    return w
-
-
-def _drift() -> World:
-    w = world().until_judging(25)
-    w.set_route(Route(75, "a1-w25", ("kubectl-edit",)))
-    return w
-
-
-def _breach() -> World:
-    w = world(onBreach="Hold").until_judging(25)
-    w.eks = DEAD
-    return w
-
-
-def _timeout() -> World:
-    steps = [{"weight": 10, "hold": "10s", "timeout": "2m"}, {"weight": 100}]
-    w = world(steps=steps).until_judging(10)
-    w.rate = 1.0
-    return w
-
-
-def _own(verdict: Verdict) -> World:
-    w = world(gates={**FAST, "slos": [{"name": "errors", "errors": {}}, BOUND]})
-    w.values["throttling"] = 0.1
-    w.until_judging(10)
-    w.problems["throttling"] = QueryProblem(verdict, "what Prometheus says", w.now)
-    return w
-
-
-def _exceeded() -> World:
-    w = world(gates={**FAST, "slos": [{"name": "errors", "errors": {}}, BOUND]})
-    w.values["throttling"] = 0.4
-    return w
-
-
-class Case(NamedTuple):
-    make: Callable[[], World]
-    says: tuple[str, ...]
-    weight: int | None
-
-
-CASES = {
-    HoldReason.INVALID_SPEC: Case(_invalid, ("schedule.timeZone", "use an IANA name"), 10),
-    HoldReason.PREFLIGHT_FAILED: Case(_preflight, ("workload", "1 of 2 replicas", "see its events"), None),
-    HoldReason.SUSPENDED: Case(lambda: world(suspend=True), ("spec.suspend", "set it to false"), None),
-    HoldReason.AWAITING_APPROVAL: Case(_approval, ("annotate the plan cutover.dev/approve=a1-w25",), 10),
-    HoldReason.OUTSIDE_WINDOW: Case(_window, ("the next window opens Mon 2027-01-11 14:00 CET",), 0),
-    HoldReason.FROZEN: Case(_frozen, ("frozen until 2027-02-01 00:00 UTC: winter sale",), 0),
-    HoldReason.CEILING: Case(lambda: world(ceiling=25), ("ready for 50 %; raise spec.ceiling (25)",), 25),
-    HoldReason.INSUFFICIENT_TRAFFIC: Case(_insufficient, ("evidence of safety",), 10),
-    HoldReason.UNDECIDED: Case(_undecided, ("evidence of safety",), 10),
-    HoldReason.NO_DATA: Case(_no_data, ("a scrape was missed",), 10),
-    HoldReason.PROMETHEUS_UNAVAILABLE: Case(_prometheus, ("does not answer",), 10),
-    HoldReason.QUERY_ERROR: Case(lambda: _own(Verdict.QUERY_ERROR), ("gate throttling", "what Prometheus says"), 10),
-    HoldReason.AMBIGUOUS: Case(lambda: _own(Verdict.AMBIGUOUS), ("gate throttling", "what Prometheus says"), 10),
-    HoldReason.BOUND_EXCEEDED: Case(_exceeded, ("gate throttling", "0.4"), 0),
-    HoldReason.SHARE_NOT_OBSERVED: Case(
-        _unseen, ("EKS is seen with 10.0 %", "route is a1-w10 (wanted: a1-w25)", "see istiod"), 25
-    ),
-    HoldReason.BOTH_LEGS_UNHEALTHY: Case(_both, ("both legs",), 50),
-    HoldReason.HEROKU_CANNOT_TAKE_BACK: Case(_heroku, ("nothing to go back to",), 50),
-    HoldReason.DRIFT_DETECTED: Case(_drift, ("edited by kubectl-edit (75 % to EKS); put back to 25 %",), 25),
-    HoldReason.BREACH: Case(_breach, ("EKS is worse", "annotate the plan cutover.dev/rollback=a1"), 25),
-    HoldReason.STEP_TIMEOUT: Case(_timeout, ("not passed within 2m", "annotate the plan cutover.dev/rollback=a1"), 10),
-}
-
 
 @pytest.mark.parametrize("reason", HOLDS)
 def test_hold(reason: HoldReason) -> None:
-    case = CASES[reason]
+    case = HOLD_CASES[reason]
     w = case.make().until_reason(reason)
     for text in case.says:
         assert text in w.status.message
@@ -215,16 +68,16 @@ CURES: dict[HoldReason, Callable[[World], None]] = {
 
 @pytest.mark.parametrize("reason", HOLDS)
 def test_a_hold_ends_with_its_cause(reason: HoldReason) -> None:
-    w = CASES[reason].make().until_reason(reason)
+    w = HOLD_CASES[reason].make().until_reason(reason)
     CURES[reason](w)
-    w.until(lambda status: (status.weight or 0) > (CASES[reason].weight or 0), within=3 * 3600)
+    w.until(lambda status: (status.weight or 0) > (HOLD_CASES[reason].weight or 0), within=3 * 3600)
     assert not w.decided("RollBack")
 
 
-@pytest.mark.parametrize("reason", [r for r in HOLDS if CASES[r].weight])
+@pytest.mark.parametrize("reason", [r for r in HOLDS if HOLD_CASES[r].weight])
 def test_harm_leads_back_from_every_hold(reason: HoldReason) -> None:
     """Once it can be seen, and there is a Heroku to go back to."""
-    w = CASES[reason].make().until_reason(reason)
+    w = HOLD_CASES[reason].make().until_reason(reason)
     weight = w.status.weight
     if reason in (
         HoldReason.NO_DATA,
@@ -247,7 +100,7 @@ def test_harm_leads_back_from_every_hold(reason: HoldReason) -> None:
 
 
 def test_an_approval_is_for_one_attempt_and_one_step() -> None:
-    w = _approval().until_reason("AwaitingApproval")
+    w = HOLD_CASES[HoldReason.AWAITING_APPROVAL].make().until_reason("AwaitingApproval")
     for wrong in ("a1-w100", "a2-w25", "yes"):
         w.annotations["cutover.dev/approve"] = wrong
         w.run(10)
@@ -258,7 +111,7 @@ def test_an_approval_is_for_one_attempt_and_one_step() -> None:
 
 
 def test_a_window_opens_by_itself() -> None:
-    w = _window().until_reason("OutsideWindow")
+    w = HOLD_CASES[HoldReason.OUTSIDE_WINDOW].make().until_reason("OutsideWindow")
     w.pass_time(2 * 3600)
     w.until(lambda status: status.weight == 10, within=2 * 3600)
     assert w.status.since is not None
@@ -266,7 +119,7 @@ def test_a_window_opens_by_itself() -> None:
 
 
 def test_suspension_holds_every_phase_before_the_end() -> None:
-    w = world(suspend=True)
+    w = checked_world(suspend=True)
     w.run(60)
     assert (w.status.phase, w.route) == (Phase.PENDING, None)
     w.edit(suspend=False)
@@ -302,7 +155,7 @@ def test_suspension_holds_every_phase_before_the_end() -> None:
     ],
 )
 def test_a_target_that_is_not_ready_keeps_the_route_untouched(facts: dict[str, Any], says: str) -> None:
-    w = world()
+    w = checked_world()
     w.workload = replace(READY, **facts)
     w.run(60)
     assert (w.status.phase, w.status.reason, w.route) == (Phase.PREFLIGHT, "PreflightFailed", None)
@@ -313,7 +166,7 @@ def test_a_target_that_is_not_ready_keeps_the_route_untouched(facts: dict[str, A
 
 
 def test_what_could_not_be_asked_is_unknown_and_holds() -> None:
-    w = world()
+    w = checked_world()
     w.workload = None
     w.run(30)
     assert {check.status for check in w.status.preflight} == {"Unknown"}
@@ -321,7 +174,7 @@ def test_what_could_not_be_asked_is_unknown_and_holds() -> None:
 
 
 def test_what_could_not_be_asked_is_asked_again_soon() -> None:
-    w = world()
+    w = checked_world()
     w.workload = None
     w.reconcile()
     w.reconcile()
@@ -331,7 +184,7 @@ def test_what_could_not_be_asked_is_asked_again_soon() -> None:
 
 
 def test_progress_of_a_target_is_told() -> None:
-    w = world()
+    w = checked_world()
     for available in (0, 1):
         w.workload = replace(READY, replicas_available=available)
         w.run(30)
@@ -344,7 +197,7 @@ def test_progress_of_a_target_is_told() -> None:
 
 def test_nothing_is_taken_over_before_it_is_known_what_is_there() -> None:
     skip = [{"check": name, "reason": "we know"} for name in TARGET_CHECKS]  # as far as they can be
-    w = world(preflight={"skip": skip})
+    w = checked_world(preflight={"skip": skip})
     w.routes_readable = False
     w.run(30)
     assert (w.status.reason, w.route, w.status.weight) == ("PreflightFailed", None, None)
@@ -354,7 +207,7 @@ def test_nothing_is_taken_over_before_it_is_known_what_is_there() -> None:
 
 
 def test_a_skipped_check_says_so_and_lets_pass() -> None:
-    w = world(preflight={"skip": [{"check": "workload", "reason": "scaled by KEDA"}]})
+    w = checked_world(preflight={"skip": [{"check": "workload", "reason": "scaled by KEDA"}]})
     w.workload = replace(READY, replicas_available=0)
     w.until_phase(Phase.BASELINE)
     workload = next(check for check in w.status.preflight if check.check == "workload")
@@ -363,7 +216,7 @@ def test_a_skipped_check_says_so_and_lets_pass() -> None:
 
 def test_without_the_answer_the_route_itself_must_be_there() -> None:
     """Or another plan would take the host, as this one is past preflight and has no route."""
-    w = world(preflight={"skip": [{"check": "heroku-answers", "reason": "it wants a login"}]})
+    w = checked_world(preflight={"skip": [{"check": "heroku-answers", "reason": "it wants a login"}]})
     w.until(lambda status: status.weight == 0)
     seen = w.observe()
     assert seen.traffic is not None
@@ -375,7 +228,7 @@ def test_without_the_answer_the_route_itself_must_be_there() -> None:
 
 
 def test_heroku_must_answer_through_the_gateway_before_anything_moves() -> None:
-    w = world()
+    w = checked_world()
     w.heroku = DEAD
     w.run(60)
     assert (w.status.phase, w.status.reason, w.status.weight) == (Phase.PREFLIGHT, "PreflightFailed", 0)
@@ -386,7 +239,7 @@ def test_heroku_must_answer_through_the_gateway_before_anything_moves() -> None:
 
 
 def test_a_takeover_that_does_not_reach_the_gateway_is_told() -> None:
-    w = world()
+    w = checked_world()
     w.istiod_up = False
     w.run(60)
     assert w.status.reason == "TakingOver"
@@ -407,7 +260,7 @@ def test_a_route_of_the_teams_that_does_not_fit_holds_before_it_is_touched(
     ownership: str, fact: str, check: str
 ) -> None:
     istio = {"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"], "ownership": ownership}
-    w = world(traffic={"istio": {**istio, "virtualServiceRef": {"name": "pdf"}}})
+    w = checked_world(traffic={"istio": {**istio, "virtualServiceRef": {"name": "pdf"}}})
     w.workload = replace(READY, **{fact: "what to add"})
     w.run(30)
     assert (w.status.phase, w.status.reason, w.route) == (Phase.PREFLIGHT, "PreflightFailed", None)
@@ -418,14 +271,16 @@ def test_a_route_of_the_teams_that_does_not_fit_holds_before_it_is_touched(
 
 
 def test_who_makes_the_route_alone_has_no_checks_of_another() -> None:
-    w = world()
+    w = checked_world()
     w.workload = replace(READY, route_problem="x", route_writers="x")
     w.until_phase(Phase.COMPLETED)
     assert not any(one.check.startswith("route-") for one in w.status.preflight)
 
 
 def test_fields_without_effect_are_told() -> None:
-    w = world(baseline={"window": "7d"}, preflight={"skip": [{"check": "cpu-throttling", "reason": "no limits"}]})
+    w = checked_world(
+        baseline={"window": "7d"}, preflight={"skip": [{"check": "cpu-throttling", "reason": "no limits"}]}
+    )
     w.step()
     condition = next(c for c in w.status.conditions if c.type == "NotYetSupported")
     assert "baseline:" in condition.message
@@ -441,7 +296,7 @@ def test_fields_without_effect_are_told() -> None:
 
 
 def test_too_few_requests_for_thresholds_say_how_long_it_takes() -> None:
-    w = world()
+    w = checked_world()
     assert w.histogram is not None
     w.histogram = replace(w.histogram, cumulative={100.0: 190.0, float("inf"): 200.0})
     w.until_phase(Phase.BASELINE).run(200)
@@ -451,7 +306,7 @@ def test_too_few_requests_for_thresholds_say_how_long_it_takes() -> None:
 
 
 def test_a_histogram_without_bounds_of_the_mesh_is_told() -> None:
-    w = world()
+    w = checked_world()
     assert w.histogram is not None
     w.histogram = replace(w.histogram, cumulative={7.0: 4000.0, float("inf"): 5000.0})
     w.until_phase(Phase.BASELINE).run(60)
@@ -463,7 +318,9 @@ def test_a_histogram_without_bounds_of_the_mesh_is_told() -> None:
 
 
 def _late() -> World:
-    return world(steps=[{"weight": 10, "hold": "10s", "timeout": "2m", "onTimeout": "RollBack"}, {"weight": 100}])
+    return checked_world(
+        steps=[{"weight": 10, "hold": "10s", "timeout": "2m", "onTimeout": "RollBack"}, {"weight": 100}]
+    )
 
 
 def test_a_timeout_rolls_back_where_the_plan_says_so() -> None:
@@ -514,7 +371,7 @@ def test_people_who_take_their_time_do_not_time_out_a_step_that_has_passed() -> 
         {"weight": 50, "hold": "10s", "timeout": "2m", "onTimeout": "RollBack"},
         {"weight": 100, "hold": "10s", "approval": "Manual"},
     ]
-    w = world(steps=steps).until_reason("AwaitingApproval").run(600)
+    w = checked_world(steps=steps).until_reason("AwaitingApproval").run(600)
     assert (w.status.weight, w.status.reason) == (50, "AwaitingApproval")
     w.annotations["cutover.dev/approve"] = "a1-w100"
     w.until_phase(Phase.COMPLETED)
@@ -522,11 +379,11 @@ def test_people_who_take_their_time_do_not_time_out_a_step_that_has_passed() -> 
 
 def test_a_timeout_as_long_as_the_hold_can_be_kept() -> None:
     steps = [{"weight": 50, "hold": "3m", "timeout": "3m", "onTimeout": "RollBack"}, {"weight": 100, "hold": "10s"}]
-    world(steps=steps).until_phase(Phase.COMPLETED)
+    checked_world(steps=steps).until_phase(Phase.COMPLETED)
 
 
 def test_the_soak_does_not_end_in_the_middle_of_a_suspicion() -> None:
-    w = world(soak="10m").until_phase(Phase.SOAKING)
+    w = checked_world(soak="10m").until_phase(Phase.SOAKING)
     w.run(400)
     w.eks = Leg(errors=0.1)
     w.until_reason("Undecided", within=200)
@@ -539,7 +396,7 @@ def test_the_soak_does_not_end_in_the_middle_of_a_suspicion() -> None:
 
 
 def test_the_soak_does_not_end_while_eks_fails_though_the_evidence_is_young() -> None:
-    w = world(soak="10m", steps=[{"weight": 50, "hold": "30s"}, {"weight": 100}]).until_judging(100)
+    w = checked_world(soak="10m", steps=[{"weight": 50, "hold": "30s"}, {"weight": 100}]).until_judging(100)
     w.until(lambda _: w.now - (w.status.checkpoint.observed_at or w.now) > 575, within=600)  # type: ignore[union-attr]
     w.eks = DEAD
     w.until_reason("Undecided", within=60)
@@ -549,7 +406,7 @@ def test_the_soak_does_not_end_while_eks_fails_though_the_evidence_is_young() ->
 
 def test_little_traffic_is_held_with_an_estimate_and_passes_in_time() -> None:
     steps = [{"weight": 10, "hold": "10s"}, {"weight": 25, "hold": "10s"}, {"weight": 100, "hold": "10s"}]
-    w = world(steps=steps, rate=2.0)
+    w = checked_world(steps=steps, rate=2.0)
     w.histogram = replace(w.histogram, cumulative={250.0: 5000.0, float("inf"): 5000.0}) if w.histogram else None
     w.until_reason("InsufficientTraffic", within=7200)
     assert "at this traffic" in w.status.message
@@ -558,7 +415,7 @@ def test_little_traffic_is_held_with_an_estimate_and_passes_in_time() -> None:
 
 
 def test_no_traffic_at_night_neither_advances_nor_rolls_back() -> None:
-    w = world().until_judging(25)
+    w = checked_world().until_judging(25)
     w.rate = 0.0
     w.run(3600)
     assert (w.status.phase, w.status.weight) == (Phase.SHIFTING, 25)
@@ -567,7 +424,7 @@ def test_no_traffic_at_night_neither_advances_nor_rolls_back() -> None:
 
 
 def test_a_weight_that_nobody_requests_is_told_apart_from_one_that_is_not_live() -> None:
-    w = world().until(lambda status: status.weight == 10)
+    w = checked_world().until(lambda status: status.weight == 10)
     w.rate = 0.01
     w.until_reason("InsufficientTraffic", within=300)
     assert "too few to see it" in w.status.message

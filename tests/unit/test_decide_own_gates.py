@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.kit.custom_slos import BOUND, ERRORS, FROM_TEMPLATE, RATIO, TEMPLATE, gates_of, template
 from tests.kit.world import DEAD, FAILING, HEALTHY, LATENCIES, World, check, plan_spec
 
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanStatus, Phase
-from cutover.api.v1alpha1.templates import from_object
 from cutover.domain.engine.wanted import backtest_wanted
 from cutover.domain.evidence.ingest import load
 from cutover.domain.holds import HoldReason
@@ -16,29 +16,6 @@ from cutover.domain.slo.custom import QueryProblem
 from cutover.domain.slo.judge import GRACE_SECONDS
 from cutover.domain.verdicts import Verdict
 
-ERRORS: dict[str, Any] = {"name": "errors", "errors": {}}
-BOUND: dict[str, Any] = {
-    "name": "throttling",
-    "bound": {
-        "query": 'throttled_ratio{namespace="{{ namespace }}"}',
-        "max": 0.25,
-        "for": "30s",
-        "scrapeInterval": "5s",
-    },
-}
-RATIO: dict[str, Any] = {
-    "name": "checkout",
-    "ratio": {
-        "bad": 'checkout_total{leg="{{ leg }}",result="failed"}',
-        "total": 'checkout_total{leg="{{ leg }}"}',
-        "scrapeInterval": "5s",
-    },
-}
-FROM_TEMPLATE: dict[str, Any] = {
-    "name": "throttling",
-    "template": {"name": "cpu-throttling", "parameters": [{"name": "container", "value": "web"}]},
-}
-TEMPLATE = "ClusterGateTemplate/cpu-throttling"
 #: Steps that stay at 10 % for long, and that wait there for an approval with a timeout.
 LONG = [{"weight": 10, "hold": "2h"}, {"weight": 25}, {"weight": 100}]
 IMPATIENT: list[dict[str, Any]] = [
@@ -48,32 +25,10 @@ IMPATIENT: list[dict[str, Any]] = [
 ]
 
 
-def template(limit: float, generation: int = 1) -> Any:
-    return from_object(
-        {
-            "metadata": {"name": "cpu-throttling", "generation": generation},
-            "spec": {
-                "description": "CPU limits stop the app while its dashboards are green.",
-                "parameters": [{"name": "container", "type": "String"}],
-                "bound": {
-                    "query": 'throttled_ratio{container="{{ container }}"}',
-                    "max": str(limit),
-                    "for": "30s",
-                    "scrapeInterval": "5s",
-                },
-            },
-        }
-    )
-
-
 def world(*slos: dict[str, Any], rate: float = 100.0, **fields: Any) -> World:
     made = World(spec=plan_spec(**{"gates": gates_of(*slos), **fields}), rate=rate, on_decision=check)
     made.values["throttling"], made.wrong["checkout"] = 0.1, (0.01, 0.01)
     return made
-
-
-def gates_of(*slos: dict[str, Any]) -> dict[str, Any]:
-    return {"block": "5s", "warmUp": "5s", "slos": [ERRORS, *slos]}
 
 
 def verdict(w: World, name: str) -> str:

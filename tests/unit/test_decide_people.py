@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from tests.kit.custom_slos import FROM_TEMPLATE, TEMPLATE, gates_of, template
 from tests.kit.world import DEAD, Leg, World, check, plan_spec
-from tests.unit.test_decide_own_gates import FROM_TEMPLATE, TEMPLATE, gates_of, template
 
 from cutover.api.v1alpha1 import LedgerEntry, MigrationPlanStatus, Phase
 from cutover.domain.commands.annotations import APPROVE_ANNOTATION, ROLLBACK_ANNOTATION, SKIP_ANNOTATION, Writer

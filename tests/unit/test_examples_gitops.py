@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 import yaml
 from lupa.lua51 import LuaRuntime
+from tests.kit.states import HOLD_CASES, PHASE_CASES, manifest
 from tests.kit.world import World, plan_spec
-from tests.unit.test_decide_holds import CASES
-from tests.unit.test_kstatus import PHASES, manifest
 
 from cutover.api.v1alpha1 import MigrationPlan, Phase
 from cutover.domain.engine.actions import Decision
@@ -147,9 +146,9 @@ HEALTH_OF_PHASES = {
 }
 
 
-@pytest.mark.parametrize("name", PHASES)
+@pytest.mark.parametrize("name", PHASE_CASES)
 def test_health_of_each_phase(name: str) -> None:
-    make, _, _ = PHASES[name]
+    make, _, _ = PHASE_CASES[name]
     assert health(manifest(make()))[0] == HEALTH_OF_PHASES.get(name, "Healthy")
 
 
@@ -163,9 +162,9 @@ HEALTH_OF_HOLDS = {
 }
 
 
-@pytest.mark.parametrize("reason", CASES)
+@pytest.mark.parametrize("reason", HOLD_CASES)
 def test_health_of_each_hold(reason: HoldReason) -> None:
-    w = CASES[reason].make().until_reason(reason)
+    w = HOLD_CASES[reason].make().until_reason(reason)
     status, message = health(manifest(w))
     assert status == HEALTH_OF_HOLDS.get(reason, "Healthy")
     assert f", {reason}: {w.stored.message}" in message

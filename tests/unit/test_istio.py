@@ -4,106 +4,21 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import yaml
+from tests.kit.routing import FakeCluster, make_plan
 
-from cutover.adapters.kube.client import Cluster, Json, NotServed, Resource, claimed_hosts
+from cutover.adapters.kube.client import Cluster, Json, NotServed, claimed_hosts
 from cutover.adapters.traffic.istio import provider as istio
 from cutover.adapters.traffic.istio.provider import DevelopmentHeroku, IstioTraffic, RouteCache, render
-from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus, OnDelete, Phase
-from cutover.domain.observation import Plan, TrafficState
-from cutover.ports import Conflict, Gone, Unavailable
+from cutover.api.v1alpha1 import OnDelete, Phase
+from cutover.domain.observation import TrafficState
+from cutover.ports import Conflict, Unavailable
 
 GOLDEN = Path(__file__).parent / "golden"
-
-
-def make_plan(name: str = "pdf", namespace: str = "docs", *, status: Json | None = None, **traffic: Any) -> Plan:
-    """Return a plan as the API server would have it."""
-    spec = {
-        "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
-        "eks": {"service": {"name": "pdf", "port": 8080}, "workloadRef": {"name": "pdf"}},
-        "traffic": {
-            "istio": {
-                "hosts": ["pdf.example.com", "docs.example.com"],
-                "gateways": ["istio-ingress/public", "local"],
-            }
-            | traffic
-        },
-    }
-    return Plan(
-        namespace=namespace,
-        name=name,
-        uid="7f0c",
-        generation=1,
-        spec=MigrationPlanSpec.model_validate(spec),
-        status=MigrationPlanStatus.model_validate({"attempt": 1} | (status or {})),
-    )
-
-
-class FakeCluster:
-    """Enough of the API server: versions, conflicts, managed fields; and a record of the requests."""
-
-    def __init__(self) -> None:
-        self.objects: dict[tuple[str, str, str], Json] = {}
-        self.log: list[str] = []
-        self.default: dict[str, Any] = {}
-        self.outage = False
-        self._version = 0
-
-    def now(self) -> float:
-        return 1_799_661_600.0
-
-    async def get(self, resource: Resource, namespace: str, name: str) -> Json:
-        self._note("get", resource, name)
-        try:
-            return copy.deepcopy(self.objects[resource.kind, namespace, name])
-        except KeyError:
-            raise Gone(name) from None
-
-    async def create(self, resource: Resource, body: Json) -> Json:
-        self._note("create", resource, body["metadata"]["name"])
-        if self._key(body) in self.objects:
-            raise Conflict("exists")
-        return self.store(body)
-
-    async def replace(self, resource: Resource, body: Json) -> Json:
-        self._note("update", resource, body["metadata"]["name"])
-        known = self.objects.get(self._key(body))
-        if known is None:
-            raise Gone("gone")
-        if known["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"]:
-            raise Conflict("changed")
-        return self.store(body)
-
-    def store(self, body: Json, manager: str = "cutover") -> Json:
-        self._version += 1
-        body = copy.deepcopy(body)
-        body["metadata"]["resourceVersion"] = str(self._version)
-        time = datetime.fromtimestamp(self.now(), UTC).strftime("%FT%TZ")
-        entry = {"manager": manager, "time": time, "fieldsV1": {"f:spec": {"f:http": {}}}}
-        body["metadata"]["managedFields"] = [entry]
-        body["spec"] |= self.default
-        self.objects[self._key(body)] = body
-        return copy.deepcopy(body)
-
-    def route(self) -> Json:
-        return copy.deepcopy(self.objects["VirtualService", "docs", "cutover-pdf"])
-
-    def _note(self, verb: str, resource: Resource, name: str) -> None:
-        if self.outage:
-            raise Unavailable("outage")
-        self.log.append(f"{verb} {resource.kind} {name}")
-
-    @staticmethod
-    def _key(body: Json) -> tuple[str, str, str]:
-        return body["kind"], body["metadata"]["namespace"], body["metadata"]["name"]
-
-    def writes(self) -> list[str]:
-        return [line for line in self.log if not line.startswith("get")]
 
 
 @pytest.fixture

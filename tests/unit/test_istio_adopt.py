@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.test_istio import FakeCluster, make_plan
+from tests.kit.routing import FakeCluster, make_plan
 
 from cutover.adapters.kube.client import Cluster, Json, claimed_hosts, existing_route_problem
 from cutover.adapters.traffic.istio import adopt as istio_adopt

@@ -14,29 +14,21 @@ import os
 import random
 import typing
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from tests.kit.kill_matrix import (
     AWAY,
     Comparison,
-    Happening,
     Killed,
     Kind,
     Point,
     Run,
-    Scenario,
-    World,
-    at_gateway,
     compare,
     cover,
     killed,
-    revision_at_gateway,
-    rolled_back_to,
     run,
 )
-from tests.kit.world import Leg, plan_spec
-from tests.unit.test_decide_own_gates import BOUND, ERRORS, FROM_TEMPLATE, RATIO, TEMPLATE, template
+from tests.kit.kill_scenarios import SCENARIOS, begin, told
 
 from cutover.api.v1alpha1 import Phase
 from cutover.domain.engine.phases.preflight import PREPARED_SECONDS
@@ -56,107 +48,6 @@ SLACK = 10.0
 #: And besides that where somebody edits the route: the edit falls into another part of a block, and the weight, which has to be
 #: seen again, is seen two blocks later.
 EDIT_SLACK = 10.0
-GATES = {
-    "block": "5s",
-    "warmUp": "5s",
-    "slos": [ERRORS, {"name": "latency", "latency": {}}, {**BOUND, "name": "lag"}, RATIO, FROM_TEMPLATE],
-}
-SPEC: dict[str, Any] = {
-    "gates": GATES,
-    "steps": [{"weight": weight, "hold": "15s"} for weight in (10, 25, 50, 100)],
-    "soak": "20s",
-    "baseline": {"backtest": True, "window": "5s"},
-}
-
-
-def fails(world: World) -> None:
-    world.eks = Leg(errors=0.2)
-
-
-def dies(world: World) -> None:
-    world.eks = Leg(errors=1.0)
-
-
-def lags(world: World) -> None:
-    world.values["lag"] = 0.9
-
-
-def loses_orders(world: World) -> None:
-    world.wrong["checkout"] = (0.01, 0.3)
-
-
-def roll_back(world: World) -> None:
-    world.annotate(rollback="a1")
-
-
-SCENARIOS = (
-    Scenario("good", Phase.COMPLETED),
-    Scenario("errors at 25 %", Phase.ROLLED_BACK, happenings=(Happening(at_gateway(25), 8, fails),)),
-    Scenario("bound at 50 %", Phase.ROLLED_BACK, happenings=(Happening(at_gateway(50), 8, lags),)),
-    Scenario("own ratio at 25 %", Phase.ROLLED_BACK, happenings=(Happening(at_gateway(25), 8, loses_orders),)),
-    Scenario("dead in the soak", Phase.ROLLED_BACK, happenings=(Happening(at_gateway(100), 8, dies),)),
-    Scenario(
-        "rollback asked for, and no more",
-        Phase.ROLLED_BACK,
-        happenings=(
-            Happening(at_gateway(50), 8, roll_back),
-            Happening(revision_at_gateway("a1-rollback"), 0, lambda world: world.annotate(rollback="")),
-        ),
-    ),
-    Scenario(
-        "attempt raised",
-        Phase.COMPLETED,
-        attempt=2,
-        happenings=(
-            Happening(at_gateway(10), 8, roll_back),
-            Happening(rolled_back_to("a1-rollback"), 8, lambda world: world.edit(attempt=2)),
-        ),
-    ),
-    Scenario(
-        "template changed",
-        Phase.COMPLETED,
-        happenings=(Happening(at_gateway(25), 8, lambda world: world.replace_template(TEMPLATE, template(0.2, 2))),),
-    ),
-    Scenario(
-        "route edited",
-        Phase.COMPLETED,
-        happenings=(Happening(at_gateway(25), 8, lambda world: world.edit_route(60)),),
-    ),
-    Scenario(
-        "ceiling lowered",
-        Phase.COMPLETED,
-        happenings=(
-            Happening(at_gateway(50), 8, lambda world: world.edit(ceiling=25)),
-            Happening(at_gateway(25), 60, lambda world: world.edit(ceiling=100)),
-        ),
-    ),
-    Scenario("deleted at 25 %", None, happenings=(Happening(at_gateway(25), 8, lambda world: world.delete()),)),
-    Scenario(
-        "errors at 25 %, with outages",
-        Phase.ROLLED_BACK,
-        happenings=(Happening(at_gateway(25), 8, fails),),
-        trouble="away",
-    ),
-    Scenario(
-        "errors at 25 %, with conflicts",
-        Phase.ROLLED_BACK,
-        happenings=(Happening(at_gateway(25), 8, fails),),
-        trouble="conflicts",
-    ),
-    Scenario(
-        "errors at 25 %, with lost answers",
-        Phase.ROLLED_BACK,
-        happenings=(Happening(at_gateway(25), 8, fails),),
-        trouble="lost",
-    ),
-)
-
-
-def begin(scenario: Scenario) -> World:
-    world = World(spec=plan_spec(**SPEC), rate=1500.0, scenario=scenario, templates={TEMPLATE: template(0.25)})
-    world.values |= {"lag": 0.1, "throttling": 0.1}
-    world.wrong["checkout"] = (0.01, 0.01)
-    return world
 
 
 @functools.cache
@@ -199,11 +90,6 @@ def judge(truth: Run, where: str, other: Run, away: float) -> Comparison:
     slack += PREPARED_SECONDS * where.count(str(Phase.PREFLIGHT))
     slow = (f"{late:.1f} s later than undisturbed",) if late > away + slack else ()
     return dataclasses.replace(found, differences=tuple(f"{where}: {one}" for one in (*found.differences, *slow)))
-
-
-def told(found: list[Comparison]) -> str:
-    differences = [difference for one in found for difference in one.differences]
-    return "\n".join((f"{len(differences)} differences", *differences[:20]))
 
 
 @pytest.mark.parametrize("scenario", [one.name for one in SCENARIOS])

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.kit.states import HOLD_CASES, PHASE_CASES, manifest, rolled_back
 from tests.kit.world import DEAD, World, plan_spec
-from tests.unit.test_decide_holds import CASES
 
 from cutover.api.crd import crd
-from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
+from cutover.api.v1alpha1 import Phase
 from cutover.domain.engine.actions import Decision
 from cutover.domain.engine.decide import not_written, refuse
 from cutover.domain.holds import HoldReason
@@ -46,12 +46,6 @@ def kstatus(manifest: Json) -> str:
     return "Current"
 
 
-def manifest(world: World, status: MigrationPlanStatus | None = None) -> Json:
-    """Return the plan as the API server has it."""
-    metadata: Json = {"name": "pdf", "namespace": "shop", "generation": world.generation}
-    return {"metadata": metadata, "status": (status or world.stored).to_wire()}
-
-
 def answers(found: Json) -> set[str]:
     """Return what kstatus says in whatever order the conditions are; exactly one of its three is true."""
     three = [one for one in found["status"]["conditions"] if one["type"] in ("Ready", "Reconciling", "Stalled")]
@@ -66,33 +60,7 @@ def _world(**fields: Any) -> World:
     return World(spec=plan_spec(**fields))
 
 
-def _rolled_back(phase: Phase) -> World:
-    w = _world().until_judging(25)
-    w.eks = DEAD
-    return w.until_phase(phase)
-
-
-def _tried_again() -> World:
-    w = _rolled_back(Phase.ROLLED_BACK)
-    w.edit(attempt=2)
-    return w.until_phase(Phase.PREFLIGHT)
-
-
-PHASES: dict[str, tuple[Callable[[], World], Phase, str]] = {
-    "preflight": (lambda: _world().until_phase(Phase.PREFLIGHT), Phase.PREFLIGHT, "InProgress"),
-    "baseline": (lambda: _world().until_phase(Phase.BASELINE), Phase.BASELINE, "Current"),
-    "before the first step": (lambda: _world().until_phase(Phase.SHIFTING), Phase.SHIFTING, "Current"),
-    "a step that is not seen yet": (lambda: _world().until_reason("AwaitingShare"), Phase.SHIFTING, "Current"),
-    "in mid-cutover": (lambda: _world().until_judging(25), Phase.SHIFTING, "Current"),
-    "soaking": (lambda: _world().until_phase(Phase.SOAKING), Phase.SOAKING, "Current"),
-    "completed": (lambda: _world().until_phase(Phase.COMPLETED), Phase.COMPLETED, "Current"),
-    "rolling back": (lambda: _rolled_back(Phase.ROLLING_BACK), Phase.ROLLING_BACK, "InProgress"),
-    "rolled back": (lambda: _rolled_back(Phase.ROLLED_BACK), Phase.ROLLED_BACK, "Current"),
-    "tried again": (_tried_again, Phase.PREFLIGHT, "InProgress"),
-}
-
-
-@pytest.mark.parametrize(("make", "phase", "expected"), PHASES.values(), ids=PHASES)
+@pytest.mark.parametrize(("make", "phase", "expected"), PHASE_CASES.values(), ids=PHASE_CASES)
 def test_each_phase(make: Callable[[], World], phase: Phase, expected: str) -> None:
     w = make()
     assert w.stored.phase is phase
@@ -101,7 +69,7 @@ def test_each_phase(make: Callable[[], World], phase: Phase, expected: str) -> N
 
 def test_all_phases_are_there() -> None:
     """Pending is left within the first pass, unless something holds the plan there: see the holds."""
-    assert {phase for _, phase, _ in PHASES.values()} == set(Phase) - {Phase.PENDING}
+    assert {phase for _, phase, _ in PHASE_CASES.values()} == set(Phase) - {Phase.PENDING}
 
 
 #: The others leave a plan current: it is where it should be, and the hold is told elsewhere.
@@ -112,9 +80,9 @@ NOT_CURRENT = {
 }
 
 
-@pytest.mark.parametrize("reason", CASES)
+@pytest.mark.parametrize("reason", HOLD_CASES)
 def test_each_hold(reason: HoldReason) -> None:
-    w = CASES[reason].make().until_reason(reason)
+    w = HOLD_CASES[reason].make().until_reason(reason)
     assert w.stored.reason == reason
     assert answers(manifest(w)) == {NOT_CURRENT.get(reason, "Current")}
 
@@ -128,7 +96,7 @@ def test_a_route_that_cannot_be_written() -> None:
 
 
 def test_every_hold_is_covered() -> None:
-    assert set(CASES) | {HoldReason.ROUTE_NOT_WRITTEN} == set(HoldReason)
+    assert set(HOLD_CASES) | {HoldReason.ROUTE_NOT_WRITTEN} == set(HoldReason)
 
 
 # -------------------------------------------------------------------------------------------------- beginnings, ends
@@ -164,7 +132,7 @@ def test_a_plan_that_is_told_not_to_begin_is_as_asked_and_begins_later() -> None
 
 
 def test_a_stalled_rollback_is_over_with_the_next_spec() -> None:
-    w = _rolled_back(Phase.ROLLED_BACK)
+    w = rolled_back(Phase.ROLLED_BACK)
     w.edit(schedule={"timeZone": "Europe/Atlantis"})
     w.until_reason(HoldReason.INVALID_SPEC)
     assert kstatus(manifest(w)) == "Failed"

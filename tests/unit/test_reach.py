@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from pydantic import ValidationError
+from tests.kit.host_names import INTERNAL_NAMES
 
 from cutover.adapters import addresses
 from cutover.adapters.addresses import AddressRefused, CheckedResolver, may_connect
@@ -181,22 +182,8 @@ WIRE = {
     "traffic": {"istio": {"hosts": [HOST], "gateways": [GATEWAY]}},
 }
 
-#: Where a ServiceEntry would open a way from the public host into the cluster, a machine or a cloud's own network.
-INTERNAL = [
-    *("127.0.0.1", "169.254.169.254", "10.96.0.1", "1.2.3.4", "0.0.0.0", "app.127", "2130706433.0x7f"),
-    *(
-        "app.localhost",
-        "localhost.localdomain",
-        "printer.local",
-        "metadata.google.internal",
-        "ip-10-0-0-1.ec2.internal",
-    ),
-    *("pay.team-b.svc", "pay.team-b.svc.cluster.local", "pay.team-b.svc.prod.example.com", "svc.example.com"),
-    *("vault.corp", "nas.lan", "router.home", "home.arpa", "1.0.0.10.in-addr.arpa", "wiki.intranet", "db.private"),
-]
 
-
-@pytest.mark.parametrize("hostname", INTERNAL)
+@pytest.mark.parametrize("hostname", INTERNAL_NAMES)
 def test_an_internal_name_is_no_heroku_app(hostname: str) -> None:
     with pytest.raises(ValidationError, match="write a public name"):
         MigrationPlanSpec.model_validate({**WIRE, "heroku": {"app": "acme-pdf", "hostname": hostname}})

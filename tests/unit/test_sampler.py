@@ -4,81 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from tests.kit.fake_tsdb import EKS, HEROKU, NAMESPACE, START, FakePrometheus, Gateway
+from tests.kit.sampler_rig import LENGTH, SamplerRig
 
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.observation import Samples
-from cutover.ports import Target, Unavailable
-from cutover.services.sampler import OLDEST_BLOCK, Sampler, Samplers, best_phase
-
-LENGTH = 15
-TARGET = Target(HEROKU, EKS, (NAMESPACE,), 250.0, 1000.0, LENGTH, START)
-
-
-@dataclass
-class Clock:
-    time: float = START
-
-    def now(self) -> float:
-        return self.time
-
-
-class World:
-    """Traffic on a gateway, a scrape every 15 s, and a sampler that is asked as often as it wants."""
-
-    def __init__(
-        self, plans: int = 1, scrape_interval: float = 15.0, offset: float = 5.0, phase: float | None = 0.0
-    ) -> None:
-        self.phase = phase
-        self.clock, self.tsdb, self.gateway = Clock(), FakePrometheus(), Gateway("gw-0")
-        self.woken: list[str] = []
-        self.sampler = self.fresh()
-        self.random = random.Random(7)
-        self.plans = plans
-        self.interval = scrape_interval
-        self.next_scrape = START + offset - 2 * scrape_interval
-        self.truth: dict[float, float] = {}
-        self.run_to(START)
-
-    def fresh(self) -> Sampler:
-        self.sampler = Sampler(self.tsdb, self.clock, on_samples=self.woken.append, phase=self.phase)
-        return self.sampler
-
-    def set_clock(self, behind: float) -> None:
-        """Let the operator's clock be so many seconds behind Prometheus'."""
-        self.tsdb.ahead = behind
-        self.clock.time = self.tsdb.now - behind
-
-    def target(self, plan: int, since: float = START) -> Target:
-        return replace(TARGET, heroku=f"{plan}.{HEROKU}", eks=f"{plan}.{EKS}", since=since)
-
-    def run_to(self, time: float) -> None:
-        """Scrape until then, without asking."""
-        while self.next_scrape <= time:
-            for plan in range(self.plans):
-                for leg in (f"{plan}.{HEROKU}", f"{plan}.{EKS}"):
-                    times = self.random.randint(1, 50)
-                    self.gateway.serve(leg, self.random.choice(["200", "503"]), 300.0, times)
-            self.gateway.scrape(self.tsdb, self.next_scrape)
-            self.next_scrape += self.interval
-        self.tsdb.now = time
-        self.clock.time = time - self.tsdb.ahead
-
-    async def ask_at(self, time: float) -> None:
-        self.run_to(time)
-        await self.sampler.reconcile()
-
-    async def read(self, blocks: int) -> None:
-        """Let blocks go by, and be read when they can be."""
-        for _ in range(blocks):
-            await self.ask_at(math.floor(self.tsdb.now / LENGTH) * LENGTH + LENGTH + 1)
+from cutover.ports import Unavailable
+from cutover.services.sampler import OLDEST_BLOCK, Samplers, best_phase
 
 
 def ends(blocks: tuple[Block, ...]) -> list[float]:
@@ -86,11 +24,11 @@ def ends(blocks: tuple[Block, ...]) -> list[float]:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world() -> SamplerRig:
+    return SamplerRig()
 
 
-async def test_block_is_delivered_when_it_has_settled(world: World) -> None:
+async def test_block_is_delivered_when_it_has_settled(world: SamplerRig) -> None:
     world.sampler.watch("ns/0", world.target(0))
     await world.ask_at(START + 15.9)
     assert world.sampler.take("ns/0").blocks == ()
@@ -104,7 +42,7 @@ async def test_block_is_delivered_when_it_has_settled(world: World) -> None:
     assert world.sampler.take("ns/0").blocks == ()
 
 
-async def test_blocks_are_complete_consecutive_and_not_repeated(world: World) -> None:
+async def test_blocks_are_complete_consecutive_and_not_repeated(world: SamplerRig) -> None:
     world.sampler.watch("ns/0", world.target(0))
     got: list[Block] = []
     for step in (1, 3, 1, 7, 2):
@@ -114,14 +52,14 @@ async def test_blocks_are_complete_consecutive_and_not_repeated(world: World) ->
         got += blocks
     assert ends(tuple(got)) == [15.0 * (number + 1) for number in range(14)]
     assert all(block.usable for block in got)
-    before_start = sum(v for (d, _), v in World().gateway.requests.items() if d.endswith(HEROKU))
+    before_start = sum(v for (d, _), v in SamplerRig().gateway.requests.items() if d.endswith(HEROKU))
     assert sum(block.heroku.requests for block in got) + before_start == sum(
         value for (destination, _), value in world.gateway.requests.items() if destination.endswith(HEROKU)
     )
 
 
 @pytest.mark.parametrize("since", [START - 8, START, START + 7.3])
-async def test_first_block_is_the_first_that_starts_after_since(world: World, since: float) -> None:
+async def test_first_block_is_the_first_that_starts_after_since(world: SamplerRig, since: float) -> None:
     world.sampler.watch("ns/0", world.target(0, since))
     await world.read(3)
     first = world.sampler.take("ns/0").blocks[0]
@@ -129,7 +67,7 @@ async def test_first_block_is_the_first_that_starts_after_since(world: World, si
 
 
 async def test_replay_after_a_restart_gives_the_same_blocks() -> None:
-    world = World(plans=5)
+    world = SamplerRig(plans=5)
     for plan in range(5):
         world.sampler.watch(f"ns/{plan}", world.target(plan))
     await world.read(40)
@@ -142,7 +80,7 @@ async def test_replay_after_a_restart_gives_the_same_blocks() -> None:
         assert restarted.take(f"ns/{plan}").blocks == live[plan][3 * plan :]
 
 
-async def test_long_replay_is_fetched_in_pieces_and_in_order(world: World) -> None:
+async def test_long_replay_is_fetched_in_pieces_and_in_order(world: SamplerRig) -> None:
     world.run_to(START + 3 * 3600 + 1)
     world.sampler.watch("ns/0", world.target(0))
     got: list[Block] = []
@@ -156,7 +94,7 @@ async def test_long_replay_is_fetched_in_pieces_and_in_order(world: World) -> No
 
 
 async def test_a_replay_that_is_too_much_at_once_is_fetched_in_smaller_pieces(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: SamplerRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ask = world.tsdb.query
 
@@ -180,13 +118,13 @@ async def test_a_replay_that_is_too_much_at_once_is_fetched_in_smaller_pieces(
     assert world.sampler.errors <= 3, "once it is known how much is too much, it is not tried again and again"
 
 
-async def test_replay_is_bounded(world: World) -> None:
+async def test_replay_is_bounded(world: SamplerRig) -> None:
     world.sampler.watch("ns/0", world.target(0, since=0.0))
     await world.read(1)
     assert world.sampler.take("ns/0").blocks[0].end >= world.clock.time - OLDEST_BLOCK - LENGTH
 
 
-async def test_outage_is_told_and_blocks_come_later(world: World) -> None:
+async def test_outage_is_told_and_blocks_come_later(world: SamplerRig) -> None:
     world.sampler.watch("ns/0", world.target(0))
     await world.read(1)
     world.sampler.take("ns/0")
@@ -208,7 +146,7 @@ async def test_outage_is_told_and_blocks_come_later(world: World) -> None:
     assert world.woken == ["ns/0"]
 
 
-async def test_prometheus_is_not_pressed_in_an_outage(world: World) -> None:
+async def test_prometheus_is_not_pressed_in_an_outage(world: SamplerRig) -> None:
     world.sampler.watch("ns/0", world.target(0))
     world.tsdb.down = "down"
     await world.read(1)
@@ -219,7 +157,7 @@ async def test_prometheus_is_not_pressed_in_an_outage(world: World) -> None:
     assert world.sampler.errors == 2
 
 
-async def test_trouble_of_one_group_is_not_that_of_the_others(world: World) -> None:
+async def test_trouble_of_one_group_is_not_that_of_the_others(world: SamplerRig) -> None:
     world.sampler.watch("ns/15", world.target(0))
     world.sampler.watch("ns/30", replace(world.target(1), block_seconds=30))
 
@@ -236,7 +174,7 @@ async def test_trouble_of_one_group_is_not_that_of_the_others(world: World) -> N
 
 
 async def test_trouble_with_some_destinations_is_not_that_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(plans=250)
+    world = SamplerRig(plans=250)
     for plan in range(250):
         world.sampler.watch(f"ns/{plan:03}", world.target(plan))
     ask, under_way, most = world.tsdb.query, 0, 0
@@ -259,7 +197,7 @@ async def test_trouble_with_some_destinations_is_not_that_of_the_others(monkeypa
     assert most == 3
 
 
-async def test_answer_of_another_shape_is_an_outage(world: World) -> None:
+async def test_answer_of_another_shape_is_an_outage(world: SamplerRig) -> None:
     world.sampler.watch("ns/0", world.target(0))
     world.tsdb.add(START + 9, 1, __name__="istio_requests_total", reporter="source", destination_service=f"0.{EKS}")
     world.tsdb.add(
@@ -280,7 +218,7 @@ async def test_answer_of_another_shape_is_an_outage(world: World) -> None:
     assert "not understood" in world.sampler.take("ns/0").error
 
 
-async def test_plan_that_goes_back_gets_the_same_blocks_again(world: World) -> None:
+async def test_plan_that_goes_back_gets_the_same_blocks_again(world: SamplerRig) -> None:
     world.sampler.watch("ns/0", world.target(0))
     await world.read(10)
     first = world.sampler.take("ns/0").blocks
@@ -294,7 +232,7 @@ async def test_plan_that_goes_back_gets_the_same_blocks_again(world: World) -> N
     assert world.sampler.take("ns/0").blocks == first[4:]
 
 
-async def test_plan_that_goes_back_far_is_read_again(world: World) -> None:
+async def test_plan_that_goes_back_far_is_read_again(world: SamplerRig) -> None:
     world.sampler.watch("ns/0", world.target(0))
     await world.read(50)
     first = world.sampler.take("ns/0").blocks
@@ -304,7 +242,7 @@ async def test_plan_that_goes_back_far_is_read_again(world: World) -> None:
     assert world.sampler.take("ns/0").blocks == first[1:]
 
 
-async def test_plan_that_does_not_consume_is_not_read_over_and_over(world: World) -> None:
+async def test_plan_that_does_not_consume_is_not_read_over_and_over(world: SamplerRig) -> None:
     for _ in range(40):
         world.sampler.watch("ns/0", world.target(0))
         world.sampler.take("ns/0")
@@ -312,7 +250,7 @@ async def test_plan_that_does_not_consume_is_not_read_over_and_over(world: World
     assert len(world.tsdb.queries) == 40 * 3
 
 
-async def test_plan_that_skips_ahead(world: World) -> None:
+async def test_plan_that_skips_ahead(world: SamplerRig) -> None:
     world.sampler.watch("ns/0", world.target(0))
     await world.read(4)
     world.sampler.watch("ns/0", world.target(0, since=START + 3 * LENGTH))
@@ -322,7 +260,7 @@ async def test_plan_that_skips_ahead(world: World) -> None:
     assert ends(world.sampler.take("ns/0").blocks) == [135]
 
 
-async def test_other_legs_or_length_begin_anew(world: World) -> None:
+async def test_other_legs_or_length_begin_anew(world: SamplerRig) -> None:
     world.sampler.watch("ns/0", world.target(0))
     await world.read(4)
     world.sampler.watch("ns/0", replace(world.target(0), block_seconds=30))
@@ -338,7 +276,7 @@ async def test_other_legs_or_length_begin_anew(world: World) -> None:
 @pytest.mark.parametrize("phase", [0.0, None])
 async def test_an_operator_with_another_time_sees_and_judges_the_same(behind: float, phase: float | None) -> None:
     """A decision is a pure function of the time and the blocks that it gets: where those agree, it does."""
-    agreed, other = World(phase=phase), World(phase=phase)
+    agreed, other = SamplerRig(phase=phase), SamplerRig(phase=phase)
     other.set_clock(behind)
     blocks: list[Block] = []
     for second in range(5, 200):
@@ -356,7 +294,7 @@ async def test_an_operator_with_another_time_sees_and_judges_the_same(behind: fl
 
 @pytest.mark.parametrize("set_at", [1, 200])
 @pytest.mark.parametrize("behind", [90.0, -90.0])
-async def test_a_clock_that_is_set_loses_and_repeats_nothing(world: World, set_at: int, behind: float) -> None:
+async def test_a_clock_that_is_set_loses_and_repeats_nothing(world: SamplerRig, set_at: int, behind: float) -> None:
     world.sampler.watch("ns/0", world.target(0))
     got: list[Block] = []
     for second in range(1, 600):
@@ -369,7 +307,7 @@ async def test_a_clock_that_is_set_loses_and_repeats_nothing(world: World, set_a
     assert all(block.usable for block in got)
 
 
-async def test_what_was_read_before_its_time_is_read_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_was_read_before_its_time_is_read_again(world: SamplerRig, monkeypatch: pytest.MonkeyPatch) -> None:
     ask = world.tsdb.query
 
     async def compare_meanwhile(promql: str, at: float) -> list[dict[str, Any]]:
@@ -393,7 +331,7 @@ async def test_what_was_read_before_its_time_is_read_again(world: World, monkeyp
     assert block.requests > 0
 
 
-async def test_a_clock_that_was_set_forward_does_not_put_off_the_next_try(world: World) -> None:
+async def test_a_clock_that_was_set_forward_does_not_put_off_the_next_try(world: SamplerRig) -> None:
     world.sampler.watch("ns/0", world.target(0))
     world.set_clock(90.0)
     world.tsdb.down = "down"
@@ -403,7 +341,7 @@ async def test_a_clock_that_was_set_forward_does_not_put_off_the_next_try(world:
     assert len(world.sampler.take("ns/0").blocks) == 12
 
 
-async def test_the_time_does_not_tremble(world: World) -> None:
+async def test_the_time_does_not_tremble(world: SamplerRig) -> None:
     for measured, known in ((0.2, 0.0), (-0.25, 0.0), (0.3, 0.3), (0.5, 0.3), (0.1, 0.3), (0.0, 0.0)):
         world.tsdb.skew = measured
         assert world.sampler.now() == world.clock.time + known
@@ -416,7 +354,7 @@ class Sources:
     """Two servers with the same plans' series under different names, and a third that is slow."""
 
     def __init__(self) -> None:
-        self.worlds = {"": World(), "eu": World(offset=9.0)}
+        self.worlds = {"": SamplerRig(), "eu": SamplerRig(offset=9.0)}
         self.clock = self.worlds[""].clock
         self.news = asyncio.Event()
         self.samplers = Samplers(
@@ -522,7 +460,7 @@ async def test_a_source_that_does_not_exist_is_named() -> None:
     assert sources.samplers.take("ns/0").error == ""
 
 
-async def test_new_thresholds_apply_to_later_blocks(world: World) -> None:
+async def test_new_thresholds_apply_to_later_blocks(world: SamplerRig) -> None:
     world.sampler.watch("ns/0", replace(world.target(0), slow_ms=None, very_slow_ms=None))
     await world.read(2)
     world.sampler.watch("ns/0", world.target(0))
@@ -532,7 +470,7 @@ async def test_new_thresholds_apply_to_later_blocks(world: World) -> None:
     assert blocks[2].eks.slow == blocks[2].eks.timed > 0
 
 
-async def test_forgotten_plans_cost_nothing(world: World) -> None:
+async def test_forgotten_plans_cost_nothing(world: SamplerRig) -> None:
     world.sampler.watch("ns/0", world.target(0))
     world.sampler.forget("ns/0")
     world.sampler.forget("ns/0")
@@ -541,7 +479,7 @@ async def test_forgotten_plans_cost_nothing(world: World) -> None:
     assert world.sampler.take("ns/0").blocks == ()
 
 
-async def test_plan_forgotten_while_prometheus_thinks(world: World) -> None:
+async def test_plan_forgotten_while_prometheus_thinks(world: SamplerRig) -> None:
     world.sampler.watch("ns/0", world.target(0))
     world.run_to(START + 16)
     answer = world.tsdb.query
@@ -556,7 +494,7 @@ async def test_plan_forgotten_while_prometheus_thinks(world: World) -> None:
     assert world.sampler.take("ns/0").blocks == ()
 
 
-async def test_plan_that_does_not_take_is_not_served_for_ever(world: World) -> None:
+async def test_plan_that_does_not_take_is_not_served_for_ever(world: SamplerRig) -> None:
     world.sampler.watch("ns/0", world.target(0))
     world.run_to(START + 6 * 3600)
     for _ in range(10):
@@ -569,7 +507,7 @@ async def test_plan_that_does_not_take_is_not_served_for_ever(world: World) -> N
 
 @pytest.mark.parametrize(("plans", "queries"), [(1, 3), (100, 3), (300, 7)])
 async def test_queries_do_not_grow_with_plans(plans: int, queries: int) -> None:
-    world = World(plans=plans)
+    world = SamplerRig(plans=plans)
     for plan in range(plans):
         world.sampler.watch(f"ns/{plan}", world.target(plan))
     await world.read(1)
@@ -584,7 +522,7 @@ async def test_queries_do_not_grow_with_plans(plans: int, queries: int) -> None:
 
 
 async def test_plans_of_other_gateways_in_one_query() -> None:
-    world = World(plans=2)
+    world = SamplerRig(plans=2)
     world.sampler.watch("ns/0", world.target(0))
     world.sampler.watch("ns/1", replace(world.target(1), gateway_namespaces=("elsewhere",)))
     await world.read(1)
@@ -594,7 +532,7 @@ async def test_plans_of_other_gateways_in_one_query() -> None:
 
 @pytest.mark.parametrize("delay", [0.9, 3.0, 14.0])
 async def test_a_scrape_that_is_seen_late_is_waited_for(delay: float) -> None:
-    world, punctual = World(offset=14.9), World(offset=14.9)  # just before the end of each block
+    world, punctual = SamplerRig(offset=14.9), SamplerRig(offset=14.9)  # just before the end of each block
     world.tsdb.delay = delay
     for one in (world, punctual):
         one.sampler.watch("ns/0", one.target(0))
@@ -608,7 +546,7 @@ async def test_a_scrape_that_is_seen_late_is_waited_for(delay: float) -> None:
 
 
 async def test_where_all_scrapes_are_late_they_are_not_looked_for_over_and_over() -> None:
-    world = World(offset=14.9)
+    world = SamplerRig(offset=14.9)
     world.tsdb.delay = 8.0
     world.sampler.watch("ns/0", world.target(0))
     for tenth in range(10, 200 * LENGTH):
@@ -626,7 +564,7 @@ async def test_where_all_scrapes_are_late_they_are_not_looked_for_over_and_over(
     assert read % LENGTH == 1, "as early as before"
 
 
-async def test_a_gateway_that_is_gone_is_not_waited_for_longer_than_a_scrape_may_take(world: World) -> None:
+async def test_a_gateway_that_is_gone_is_not_waited_for_longer_than_a_scrape_may_take(world: SamplerRig) -> None:
     other = Gateway("gw-1")
     for seconds in (-23, -8, 7):
         other.serve(f"0.{HEROKU}", times=5)
@@ -642,7 +580,7 @@ async def test_a_gateway_that_is_gone_is_not_waited_for_longer_than_a_scrape_may
     assert delivered == {15: 16, 30: 38, 45: 46, 60: 61, 75: 76, 90: 91}
 
 
-async def test_a_scrape_that_failed_is_not_waited_for(world: World) -> None:
+async def test_a_scrape_that_failed_is_not_waited_for(world: SamplerRig) -> None:
     world.sampler.watch("ns/0", world.target(0))
     await world.read(2)
     world.next_scrape += 15
@@ -652,7 +590,7 @@ async def test_a_scrape_that_failed_is_not_waited_for(world: World) -> None:
     assert ends(world.sampler.take("ns/0").blocks) == [15, 30, 45]
 
 
-async def test_histogram_of_a_short_baseline_is_exact(world: World) -> None:
+async def test_histogram_of_a_short_baseline_is_exact(world: SamplerRig) -> None:
     world.run_to(START + 301)
     world.sampler.watch("ns/0", world.target(0))
     await world.sampler.reconcile()
@@ -663,7 +601,7 @@ async def test_histogram_of_a_short_baseline_is_exact(world: World) -> None:
     assert histogram.total == timed
 
 
-async def test_histogram_of_a_long_baseline(world: World) -> None:
+async def test_histogram_of_a_long_baseline(world: SamplerRig) -> None:
     world.run_to(START + 3600)
     histogram = await world.sampler.histogram(world.target(0))
     assert list(histogram.cumulative) == [250.0, 1000.0, math.inf]
@@ -672,7 +610,7 @@ async def test_histogram_of_a_long_baseline(world: World) -> None:
     assert 'response_code!="0"' in world.tsdb.queries[-1][0]
 
 
-async def test_histogram_before_anything(world: World) -> None:
+async def test_histogram_before_anything(world: SamplerRig) -> None:
     assert (await world.sampler.histogram(world.target(0, since=START + 99))).total == 0
     assert (await world.sampler.histogram(world.target(77))).cumulative == {}
     world.tsdb.down = "down"
@@ -681,7 +619,7 @@ async def test_histogram_before_anything(world: World) -> None:
 
 
 async def test_run_serves_new_plans_at_once_and_survives_a_surprise(
-    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    world: SamplerRig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cutover.services.sampler._RETRY_SECONDS", 0.01)
     task = asyncio.create_task(world.sampler.run())
@@ -724,7 +662,7 @@ def test_blocks_end_just_after_the_closest_group_of_scrapes(offsets: tuple[float
 
 
 async def test_blocks_follow_the_scrapes_and_a_restart_goes_on_where_it_was() -> None:
-    world = World(offset=5.0, phase=None)
+    world = SamplerRig(offset=5.0, phase=None)
     world.sampler.watch("ns/0", world.target(0))
     for second in range(1, 60):
         await world.ask_at(START + second)
@@ -737,7 +675,7 @@ async def test_blocks_follow_the_scrapes_and_a_restart_goes_on_where_it_was() ->
 
 
 async def test_gateways_that_are_scraped_at_another_time_change_the_phase_and_count_nothing_twice() -> None:
-    world = World(offset=5.0, phase=None)
+    world = SamplerRig(offset=5.0, phase=None)
     world.sampler.watch("ns/0", world.target(0))
     await world.ask_at(START + 30)
     world.next_scrape += 6
@@ -753,7 +691,7 @@ async def test_gateways_that_are_scraped_at_another_time_change_the_phase_and_co
 
 
 async def test_a_restart_with_the_scrapes_elsewhere_counts_nothing_twice() -> None:
-    world = World(offset=2.0, phase=None)
+    world = SamplerRig(offset=2.0, phase=None)
     world.sampler.watch("ns/0", world.target(0, since=START + 20.25))
     await world.read(5)
     first = world.sampler.take("ns/0").blocks[0]
@@ -762,14 +700,14 @@ async def test_a_restart_with_the_scrapes_elsewhere_counts_nothing_twice() -> No
 
 
 async def test_a_little_jitter_does_not_change_the_phase_over_a_restart() -> None:
-    world = World(offset=5.21, phase=None)  # a quarter later than where the blocks ended before
+    world = SamplerRig(offset=5.21, phase=None)  # a quarter later than where the blocks ended before
     world.sampler.watch("ns/0", world.target(0, since=START + 20.25))
     await world.read(5)
     assert world.sampler.take("ns/0").blocks[0].start == START + 20.25
 
 
 async def test_an_outage_before_the_phase_is_known_is_told_and_ends() -> None:
-    world = World(phase=None)
+    world = SamplerRig(phase=None)
     world.tsdb.down = "Prometheus is away"
     world.sampler.watch("ns/0", world.target(0))
     await world.ask_at(START + 20)
@@ -782,7 +720,7 @@ async def test_an_outage_before_the_phase_is_known_is_told_and_ends() -> None:
 
 
 async def test_gateways_without_traffic_are_asked_about_once_a_scrape() -> None:
-    world = World(plans=0, phase=None)
+    world = SamplerRig(plans=0, phase=None)
     world.sampler.watch("ns/0", world.target(0))
     for second in range(1, 60):
         await world.ask_at(START + second)

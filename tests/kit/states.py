@@ -1,0 +1,206 @@
+"""Worlds on their way to each phase of a migration, and to each reason to hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from tests.kit.custom_slos import BOUND, gates_of
+from tests.kit.world import DEAD, READY, Leg, Route, World, check, plan_spec
+
+from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
+from cutover.domain.holds import HoldReason
+from cutover.domain.slo.custom import QueryProblem
+from cutover.domain.verdicts import Verdict
+
+Json = dict[str, Any]
+
+
+def checked_world(rate: float = 50.0, **fields: Any) -> World:
+    """Return a world whose every decision is held against the rules that do not bend."""
+    return World(spec=plan_spec(**fields), rate=rate, on_decision=check)
+
+
+def _invalid() -> World:
+    w = checked_world().until_judging(10)
+    w.edit(schedule={"timeZone": "Europe/Atlantis"})
+    return w
+
+
+def _preflight() -> World:
+    w = checked_world()
+    w.workload = replace(READY, replicas_available=1)
+    return w
+
+
+def _approval() -> World:
+    steps = [{"weight": 10, "hold": "10s"}, {"weight": 25, "approval": "Manual"}, {"weight": 100}]
+    return checked_world(steps=steps)
+
+
+def _window() -> World:
+    windows = [{"days": ["Mon", "Tue"], "from": "14:00", "to": "17:00"}]
+    return checked_world(schedule={"timeZone": "Europe/Paris", "windows": windows})
+
+
+def _frozen() -> World:
+    freeze = {"from": "2027-01-01T00:00:00Z", "to": "2027-02-01T00:00:00Z", "reason": "winter sale"}
+    return checked_world(schedule={"freezes": [freeze]})
+
+
+def _insufficient() -> World:
+    w = checked_world().until_judging(10)
+    w.rate = 0.1
+    return w
+
+
+def _undecided() -> World:
+    # Above the margin of an advance, and too little to be called harm.
+    errors = {"tolerate": {"ratio": 1.25, "margin": 0.02}, "advance": {"ratio": 1.0, "margin": 0.0005}}
+    w = checked_world(gates={**gates_of(), "slos": [{"name": "errors", "errors": errors}]}).until_judging(10)
+    w.eks = Leg(errors=0.01)
+    return w
+
+
+def _no_data() -> World:
+    w = checked_world().until_judging(10)
+    w.scrapes_lost = True
+    return w
+
+
+def _prometheus() -> World:
+    w = checked_world().until_judging(10)
+    w.prometheus_up = False
+    return w
+
+
+def _unseen() -> World:
+    w = checked_world().until_judging(10)
+    w.istiod_up = False
+    return w
+
+
+def _both() -> World:
+    w = checked_world().until_judging(50)
+    w.heroku = w.eks = Leg(errors=0.5)
+    return w
+
+
+def _heroku() -> World:
+    w = checked_world().until_judging(50)
+    w.heroku = DEAD
+    return w
+
+
+def _drift() -> World:
+    w = checked_world().until_judging(25)
+    w.set_route(Route(75, "a1-w25", ("kubectl-edit",)))
+    return w
+
+
+def _breach() -> World:
+    w = checked_world(onBreach="Hold").until_judging(25)
+    w.eks = DEAD
+    return w
+
+
+def _timeout() -> World:
+    steps = [{"weight": 10, "hold": "10s", "timeout": "2m"}, {"weight": 100}]
+    w = checked_world(steps=steps).until_judging(10)
+    w.rate = 1.0
+    return w
+
+
+def _own(verdict: Verdict) -> World:
+    w = checked_world(gates=gates_of(BOUND))
+    w.values["throttling"] = 0.1
+    w.until_judging(10)
+    w.problems["throttling"] = QueryProblem(verdict, "what Prometheus says", w.now)
+    return w
+
+
+def _exceeded() -> World:
+    w = checked_world(gates=gates_of(BOUND))
+    w.values["throttling"] = 0.4
+    return w
+
+
+class HoldCase(NamedTuple):
+    """A world that comes to hold for one reason, what the status says then, and the weight at which it holds."""
+
+    make: Callable[[], World]
+    says: tuple[str, ...]
+    weight: int | None
+
+
+#: By reason; all but the one that comes of a write that failed.
+HOLD_CASES = {
+    HoldReason.INVALID_SPEC: HoldCase(_invalid, ("schedule.timeZone", "use an IANA name"), 10),
+    HoldReason.PREFLIGHT_FAILED: HoldCase(_preflight, ("workload", "1 of 2 replicas", "see its events"), None),
+    HoldReason.SUSPENDED: HoldCase(lambda: checked_world(suspend=True), ("spec.suspend", "set it to false"), None),
+    HoldReason.AWAITING_APPROVAL: HoldCase(_approval, ("annotate the plan cutover.dev/approve=a1-w25",), 10),
+    HoldReason.OUTSIDE_WINDOW: HoldCase(_window, ("the next window opens Mon 2027-01-11 14:00 CET",), 0),
+    HoldReason.FROZEN: HoldCase(_frozen, ("frozen until 2027-02-01 00:00 UTC: winter sale",), 0),
+    HoldReason.CEILING: HoldCase(lambda: checked_world(ceiling=25), ("ready for 50 %; raise spec.ceiling (25)",), 25),
+    HoldReason.INSUFFICIENT_TRAFFIC: HoldCase(_insufficient, ("evidence of safety",), 10),
+    HoldReason.UNDECIDED: HoldCase(_undecided, ("evidence of safety",), 10),
+    HoldReason.NO_DATA: HoldCase(_no_data, ("a scrape was missed",), 10),
+    HoldReason.PROMETHEUS_UNAVAILABLE: HoldCase(_prometheus, ("does not answer",), 10),
+    HoldReason.QUERY_ERROR: HoldCase(
+        lambda: _own(Verdict.QUERY_ERROR), ("gate throttling", "what Prometheus says"), 10
+    ),
+    HoldReason.AMBIGUOUS: HoldCase(lambda: _own(Verdict.AMBIGUOUS), ("gate throttling", "what Prometheus says"), 10),
+    HoldReason.BOUND_EXCEEDED: HoldCase(_exceeded, ("gate throttling", "0.4"), 0),
+    HoldReason.SHARE_NOT_OBSERVED: HoldCase(
+        _unseen, ("EKS is seen with 10.0 %", "route is a1-w10 (wanted: a1-w25)", "see istiod"), 25
+    ),
+    HoldReason.BOTH_LEGS_UNHEALTHY: HoldCase(_both, ("both legs",), 50),
+    HoldReason.HEROKU_CANNOT_TAKE_BACK: HoldCase(_heroku, ("nothing to go back to",), 50),
+    HoldReason.DRIFT_DETECTED: HoldCase(_drift, ("edited by kubectl-edit (75 % to EKS); put back to 25 %",), 25),
+    HoldReason.BREACH: HoldCase(_breach, ("EKS is worse", "annotate the plan cutover.dev/rollback=a1"), 25),
+    HoldReason.STEP_TIMEOUT: HoldCase(
+        _timeout, ("not passed within 2m", "annotate the plan cutover.dev/rollback=a1"), 10
+    ),
+}
+
+
+def manifest(world: World, status: MigrationPlanStatus | None = None) -> Json:
+    """Return the plan as the API server has it."""
+    metadata: Json = {"name": "pdf", "namespace": "shop", "generation": world.generation}
+    return {"metadata": metadata, "status": (status or world.stored).to_wire()}
+
+
+def rolled_back(phase: Phase) -> World:
+    """Return a world that is in a phase after EKS died at 25 %."""
+    w = World().until_judging(25)
+    w.eks = DEAD
+    return w.until_phase(phase)
+
+
+def _tried_again() -> World:
+    w = rolled_back(Phase.ROLLED_BACK)
+    w.edit(attempt=2)
+    return w.until_phase(Phase.PREFLIGHT)
+
+
+class PhaseCase(NamedTuple):
+    """A world in a phase, and what kstatus makes of it."""
+
+    make: Callable[[], World]
+    phase: Phase
+    kstatus: str
+
+
+PHASE_CASES = {
+    "preflight": PhaseCase(lambda: World().until_phase(Phase.PREFLIGHT), Phase.PREFLIGHT, "InProgress"),
+    "baseline": PhaseCase(lambda: World().until_phase(Phase.BASELINE), Phase.BASELINE, "Current"),
+    "before the first step": PhaseCase(lambda: World().until_phase(Phase.SHIFTING), Phase.SHIFTING, "Current"),
+    "a step that is not seen yet": PhaseCase(lambda: World().until_reason("AwaitingShare"), Phase.SHIFTING, "Current"),
+    "in mid-cutover": PhaseCase(lambda: World().until_judging(25), Phase.SHIFTING, "Current"),
+    "soaking": PhaseCase(lambda: World().until_phase(Phase.SOAKING), Phase.SOAKING, "Current"),
+    "completed": PhaseCase(lambda: World().until_phase(Phase.COMPLETED), Phase.COMPLETED, "Current"),
+    "rolling back": PhaseCase(lambda: rolled_back(Phase.ROLLING_BACK), Phase.ROLLING_BACK, "InProgress"),
+    "rolled back": PhaseCase(lambda: rolled_back(Phase.ROLLED_BACK), Phase.ROLLED_BACK, "Current"),
+    "tried again": PhaseCase(_tried_again, Phase.PREFLIGHT, "InProgress"),
+}
