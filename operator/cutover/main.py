@@ -45,10 +45,9 @@ from cutover.api.v1alpha1 import BacktestStatus
 from cutover.domain.observation import Plan
 from cutover.kopf_app.handlers import Operator, kopf_settings, register
 from cutover.metrics import OperatorCollector
-from cutover.ports import Clock, Gateway, Metrics, Notifier, SloFeed, Target, Unavailable
+from cutover.ports import Clock, Gateway, Metrics, Notifier, Ports, SloFeed, Target, Unavailable
 from cutover.scale.garbage import collect_rarely
 from cutover.services.backtest import Backtests
-from cutover.services.plan_loop import Ports
 from cutover.services.sampler import Samplers
 from cutover.services.slo_feed import PrometheusSloFeed
 from cutover.settings import (

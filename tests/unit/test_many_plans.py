@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.kit.routing import AskedTraffic, rendered
 
 from cutover.adapters.kube import client as kubernetes
 from cutover.adapters.kube.client import (
@@ -24,9 +25,9 @@ from cutover.adapters.kube.client import (
     Resource,
 )
 from cutover.adapters.notify.receivers import HttpNotifier
-from cutover.adapters.traffic.istio.provider import IstioTraffic, render
 from cutover.api.v1alpha1 import GROUP, PLURAL, VERSION, MigrationPlanStatus, Phase
 from cutover.domain.observation import Plan
+from cutover.domain.revision import Split
 from cutover.kopf_app.handlers import Operator, kopf_settings, slim
 from cutover.ports import Unavailable
 from cutover.settings import SettingsError, read_settings
@@ -172,20 +173,20 @@ def plan(uid: str = "u1", **fields: Any) -> Plan:
     return Plan.from_object({"metadata": metadata, "spec": SPEC, "status": status.to_wire()})
 
 
-class Counting(IstioTraffic):
+class Counting(AskedTraffic):
     """Counts how often objects are rendered."""
 
     __slots__ = ("rendered",)
 
-    def _render(self, plan: Plan, weight: int) -> list[Json]:
+    def _render(self, plan: Plan, split: Split) -> list[Json]:
         self.rendered: int = getattr(self, "rendered", 0) + 1
-        return super()._render(plan, weight)
+        return super()._render(plan, split)
 
 
 @pytest.fixture
 def traffic() -> Iterator[Counting]:
     traffic = Counting(Cluster(Silent(), Silent()))  # type: ignore[arg-type]
-    for body in render(plan(), 25):
+    for body in rendered(plan(), 25):
         body["metadata"]["resourceVersion"] = "5"
         traffic.cache.put(body)
     return traffic
@@ -215,7 +216,7 @@ async def test_what_has_changed_is(traffic: Counting, what: str) -> None:
         case "attempt":
             known = plan(attempt=2)
         case _:
-            body = render(known, 25)[-1 if what == "route" else 0]
+            body = rendered(known, 25)[-1 if what == "route" else 0]
             body["metadata"]["resourceVersion"] = "6"
             body["spec"] = {**body["spec"], "exportTo": ["*"]}
             assert traffic.cache.observe_event("MODIFIED", body)

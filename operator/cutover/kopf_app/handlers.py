@@ -18,8 +18,8 @@ import kopf
 
 from cutover.api.v1alpha1 import GROUP, PLURAL, VERSION, TemplateKind
 from cutover.api.v1alpha1.templates import CLUSTER_GATE_TEMPLATES, GATE_TEMPLATES
-from cutover.ports import Conflict, Gone, Unavailable
-from cutover.services.plan_loop import PlanLoop, Ports
+from cutover.ports import Conflict, Gone, Ports, Unavailable
+from cutover.services.plan_loop import PlanLoop
 
 ISTIO = ("networking.istio.io", "v1")
 ROUTING_KINDS = ("virtualservices", "serviceentries", "destinationrules")
