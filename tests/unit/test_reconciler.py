@@ -1103,6 +1103,40 @@ async def test_a_loop_that_ends_leaves_nothing_behind(script: Callable[[Script],
     assert world.watched is None
 
 
+@pytest.mark.parametrize("move", [advance, roll_back, checkpointed])
+@pytest.mark.parametrize("where", ["looking", "writing"])
+async def test_a_loop_that_ends_in_the_middle_of_a_reconcile_forgets_its_plan(
+    script: Callable[[Script], None], monkeypatch: pytest.MonkeyPatch, move: Script, where: str
+) -> None:
+    """And what it has not begun to write is not written: the plan does not exist any more."""
+    world, there, go_on = World(), asyncio.Event(), asyncio.Event()
+
+    def slow(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def waiting(*args: Any, **keywords: Any) -> Any:
+            there.set()
+            await go_on.wait()
+            return await original(*args, **keywords)
+
+        return waiting
+
+    for name in ("get",) if where == "looking" else ("write_status", "set"):
+        monkeypatch.setattr(world, name, slow(getattr(world, name)))
+    script(move)
+    loop = world.loop()
+    running = asyncio.create_task(loop.run(lambda: False))
+    await there.wait()
+    loop.end()
+    go_on.set()
+    await asyncio.wait_for(running, 1)
+    assert world.watched is None
+    assert world.own_watched is None
+    if where == "looking":
+        assert world.done == []
+    before = list(world.done), world.probes
+    await asyncio.sleep(0.05)
+    assert (world.done, world.probes) == before
+
+
 async def test_a_loop_that_is_told_to_ends(script: Callable[[Script], None]) -> None:
     world = World()
     script(quiet)

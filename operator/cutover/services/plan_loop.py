@@ -92,8 +92,8 @@ class PlanLoop:
     def end(self) -> None:
         """Reconcile no more: the plan does not exist any more.
 
-        A reconcile that is under way writes nothing more than it is about to; when it is over, all that is collected for
-        the plan is forgotten (see :meth:`run`).
+        A reconcile that is under way ends before it writes; a decision that is being executed is executed to its end, which
+        is the first write that finds the plan gone. Then all that is collected for the plan is forgotten, see :meth:`run`.
         """
         self._ended = True
         if self.plan is not None:
