@@ -8,7 +8,7 @@ export PYTHONPATH := operator:hack
 export CUTOVER_CACHE := $(CACHE)
 STATE ?= $(CACHE)/stacks/default
 
-.PHONY: help demo demo-stop test test-unit test-kmock test-apiserver test-e2e lint format stack-build stack-up stack-down status logs crds lock bench bench-gates bench-sampler bench-scale
+.PHONY: help demo demo-stop test test-unit test-kmock test-apiserver test-e2e lint format stack-build stack-up stack-down status logs crds docs lock bench bench-gates bench-sampler bench-scale
 
 help:  ## What can be done here
 	@grep -hE '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -44,6 +44,8 @@ lint: $(VENV)/.ready  ## Style, types, import layers, generated files
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports --no-cache
 	@$(PYTHON) -m cutover.api.crd --check
+	@$(PYTHON) -m rooms --check
+	@$(PYTHON) -m cutover.domain.preflight.docs --check
 
 format: $(VENV)/.ready  ## Rewrite the sources in the project's style
 	@$(VENV)/bin/ruff check --fix-only .
@@ -51,6 +53,9 @@ format: $(VENV)/.ready  ## Rewrite the sources in the project's style
 
 crds: $(VENV)/.ready  ## Generate the CRD from the models
 	@$(PYTHON) -m cutover.api.crd
+
+docs: $(VENV)/.ready  ## Generate the index of preflight's checks from the checks
+	@$(PYTHON) -m cutover.domain.preflight.docs
 
 stack-up: stack-build  ## Start the development stack in the background
 	@$(PYTHON) -m devstack up --state "$(STATE)"

@@ -19,36 +19,28 @@ import prometheus_client
 import structlog
 from aiohttp import web
 
-from cutover.adapters.kube.client import (
-    PLANS,
-    Cluster,
-    KubernetesPlans,
-    KubernetesWorkloads,
-    Resource,
-    qualified_gateways,
-)
-from cutover.adapters.kube.discovery import WATCHED, named, served, until_served
+from cutover.adapters.dialects.istio.counters import IstioDialect
+from cutover.adapters.kube.client import Cluster
+from cutover.adapters.kube.discovery import OWN_KINDS, named, served, until_served
+from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.kube.lease import Election, LeaseLost
+from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.adapters.kube.templates import TemplateCache
 from cutover.adapters.masking import masked
-from cutover.adapters.notify.receivers import HttpNotifier
+from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.prometheus.sources import Sources
 from cutover.adapters.traffic.istio.leg_probe import HttpGateway
-from cutover.adapters.traffic.istio.provider import (
-    DevelopmentHeroku,
-    IstioTraffic,
-    RouteCache,
-    eks_service,
-    heroku_service,
-)
+from cutover.adapters.traffic.istio.provider import ROUTING_KINDS, DevelopmentHeroku, IstioTraffic, RouteCache
 from cutover.api.v1alpha1 import BacktestStatus
 from cutover.domain.observation import Plan
+from cutover.domain.preflight.inventory import ClusterSettings
+from cutover.domain.resources import PLANS, Resource
 from cutover.kopf_app.handlers import Operator, kopf_settings, register
 from cutover.metrics import OperatorCollector
-from cutover.ports import Clock, Gateway, Metrics, Notifier, Ports, SloFeed, Target, Unavailable
+from cutover.ports import Clock, Gateway, Metrics, Notifier, Ports, SloFeed, Subscription, Unavailable
 from cutover.scale.garbage import collect_rarely
 from cutover.services.backtest import Backtests
-from cutover.services.sampler import Samplers
+from cutover.services.samplers import Samplers
 from cutover.services.slo_feed import PrometheusSloFeed
 from cutover.settings import (
     PrometheusServers,
@@ -60,6 +52,8 @@ from cutover.settings import (
     read_settings,
 )
 
+#: The kinds that Kopf watches for the operator.
+WATCHED = OWN_KINDS | ROUTING_KINDS
 #: Passes that may look at the world at the same time.
 CONCURRENT_PASSES = 64
 #: Seconds between two looks for kinds that were not served at the start.
@@ -87,20 +81,6 @@ class SystemClock:
         return time.time()
 
 
-def target_of(plan: Plan, cluster_domain: str) -> Target:
-    """Say where a plan's requests are found in the mesh's metrics."""
-    return Target(
-        heroku=heroku_service(plan),
-        eks=eks_service(plan, cluster_domain),
-        gateway_namespaces=tuple(sorted({name.split("/")[0] for name in qualified_gateways(plan)})),
-        slow_ms=None,
-        very_slow_ms=None,
-        block_seconds=int(plan.spec.gates.block.total_seconds()),
-        since=0.0,
-        source=plan.spec.gates.prometheus or "",
-    )
-
-
 async def run(settings: Settings, servers: PrometheusServers, receivers: tuple[Receiver, ...]) -> None:
     """Run until a signal says to stop."""
     # Until Kopf has its own; a process that is the first of its container gets no signal that it does not ask for.
@@ -117,6 +97,7 @@ async def run(settings: Settings, servers: PrometheusServers, receivers: tuple[R
     notifier = HttpNotifier(receivers)
     samplers = Samplers(
         {name: sources.get(name) for name in sources.names},
+        IstioDialect(settings.cluster_domain),
         clock,
         on_samples=waker,
         scrape_intervals={name: sources.scrape_interval(name) for name in sources.names},
@@ -215,7 +196,7 @@ def assemble(
     clock: Clock,
     *,
     sources: Callable[[str], tuple[str, ...]],
-    backtest: Callable[[Plan, Target], Coroutine[Any, Any, BacktestStatus]],
+    backtest: Callable[[Plan, Subscription], Coroutine[Any, Any, BacktestStatus]],
     notifier: Notifier,
 ) -> Operator:
     """Put the operator together on top of what asks the outside world."""
@@ -224,12 +205,14 @@ def assemble(
     ports = Ports(
         plans=KubernetesPlans(cluster, os.environ.get("HOSTNAME", ""), settings.selector),
         traffic=IstioTraffic(cluster, routes, development, settings.cluster_domain),
-        workloads=KubernetesWorkloads(cluster, settings.gateway_namespaces, settings.cluster_domain),
+        inventories=KubernetesInventories(
+            cluster, ClusterSettings(settings.gateway_namespaces, settings.cluster_domain)
+        ),
         gateway=gateway,
         metrics=metrics,
         own=own,
         clock=clock,
-        target=lambda plan: target_of(plan, settings.cluster_domain),
+        dialect=IstioDialect(settings.cluster_domain),
         templates=templates.of,
         sources=sources,
         backtest=backtest,
@@ -263,7 +246,7 @@ async def look_after(
     """
     health = await _answer_health(settings)
     try:
-        there = await until_served(cluster, PLANS)
+        there = await until_served(cluster, WATCHED, PLANS)
     finally:
         await health.cleanup()
     stop = asyncio.Event()
@@ -277,7 +260,7 @@ async def look_after(
         await serve(settings, operator, stop, at_end=at_end)
     except Exception as failure:
         try:
-            gone = there - await served(cluster)
+            gone = there - await served(cluster, WATCHED)
         except Unavailable:
             raise failure from None
         if not gone:
@@ -296,7 +279,7 @@ async def _until_more(cluster: Cluster, there: frozenset[Resource], stop: asynci
     while not more and there != WATCHED:
         await asyncio.sleep(KINDS_SECONDS)
         with contextlib.suppress(Unavailable):
-            more = await served(cluster) - there
+            more = await served(cluster, WATCHED) - there
     if more:
         stop.set()
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanStatus
 from cutover.api.v1alpha1.templates import Template
 from cutover.domain.engine.actions import Finalize, SetWeight
-from cutover.domain.evidence.counting import Counter, Result
-from cutover.domain.observation import Histogram, Plan, Probe, Samples, TrafficState, WorkloadFacts
+from cutover.domain.evidence.counters import Counter, CounterLabels, L
+from cutover.domain.evidence.scrapes import Result
+from cutover.domain.observation import Histogram, Plan, Probe, Samples, TrafficState
+from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.revision import Split
 from cutover.domain.slo.custom import CustomSlo, SloReading
 
@@ -29,14 +31,23 @@ class PartialAnswer(Unavailable):
 
 
 class Understood:
-    """Turns the errors of an answer of another shape into Unavailable."""
+    """Turns the errors of an answer of another shape into Unavailable.
+
+    Parameters
+    ----------
+    product
+        Whose metric it should be.
+    """
+
+    def __init__(self, product: str) -> None:
+        self._product = product
 
     def __enter__(self) -> None:
         return
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, KeyError | TypeError | ValueError):
-            raise Unavailable("Prometheus' answer is not understood: is the metric Istio's?") from error
+            raise Unavailable(f"Prometheus' answer is not understood: is the metric {self._product}'s?") from error
 
 
 class Conflict(Exception):
@@ -85,11 +96,11 @@ class Traffic(Protocol):
         """Put traffic to rest as was decided, as the plan is deleted. Raises Conflict, Unavailable."""
 
 
-class Workloads(Protocol):
-    """The migration's target in the cluster."""
+class Inventories(Protocol):
+    """The cluster's objects that preflight judges."""
 
-    async def facts(self, plan: Plan) -> WorkloadFacts:
-        """Read what preflight judges. Raises Unavailable."""
+    async def inventory(self, plan: Plan) -> Inventory:
+        """Read what the plan's checks declare. Raises Unavailable."""
 
 
 class Gateway(Protocol):
@@ -100,15 +111,15 @@ class Gateway(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """What the sampler must know of a plan to cut its blocks.
+class Subscription:
+    """What the block feed must know of a plan to cut its blocks.
 
     Parameters
     ----------
     heroku, eks
-        ``destination_service`` of each leg.
-    gateway_namespaces
-        Namespaces of the ingress gateways whose view counts.
+        The name under which each leg's requests are counted.
+    observers
+        Namespaces of the processes whose counts are used, such as the ingress gateways.
     slow_ms, very_slow_ms
         Latency thresholds, histogram bounds in milliseconds; ``None`` while they are not known.
     block_seconds
@@ -121,12 +132,41 @@ class Target:
 
     heroku: str
     eks: str
-    gateway_namespaces: tuple[str, ...]
+    observers: tuple[str, ...]
     slow_ms: float | None
     very_slow_ms: float | None
     block_seconds: int
     since: float
     source: str = ""
+
+
+class Dialect(Protocol):
+    """How requests are counted where a traffic provider sees them: what to ask Prometheus for, and how to read it.
+
+    What is the same for all is in :mod:`cutover.domain.evidence.counting`: resets, scrapes, cutting blocks.
+    """
+
+    @property
+    def labels(self) -> type[CounterLabels]:
+        """The labels that its counters are read with."""
+
+    def subscription(self, plan: Plan) -> Subscription:
+        """Say where a plan's requests are counted; without thresholds, and from the beginning."""
+
+    def presence(self, observers: Iterable[str]) -> str:
+        """Return the selector of the observers' ``up``."""
+
+    def last_scrapes(self, observers: Iterable[str]) -> str:
+        """Return the expression for the time of each observer's newest scrape, in Unix seconds."""
+
+    def counters(self, subscriptions: Sequence[Subscription], legs: Iterable[str]) -> Sequence[str]:
+        """Return the selectors of all counters from which the legs' blocks are cut, in the order of their queries."""
+
+    def heroku_latencies(self, subscription: Subscription) -> str:
+        """Return the selector of all latency buckets of a Heroku leg."""
+
+    def dashboard_queries(self, subscription: Subscription) -> Mapping[str, str]:
+        """Return PromQL by which people can look at a plan's metrics, by name of the metric. Nothing is decided by it."""
 
 
 class Prometheus(Protocol):
@@ -142,8 +182,8 @@ class Prometheus(Protocol):
     async def query(self, promql: str, at: float) -> Result:
         """Evaluate an expression at a time in Unix seconds. Raises QueryRefused, Unavailable."""
 
-    async def counters(self, selector: str, at: float) -> Sequence[Counter]:
-        """Return the gateways' counters of a range selector, at a fraction of what :meth:`query` costs. Raises Unavailable."""
+    async def counters(self, selector: str, at: float, labels: type[L]) -> Sequence[Counter[L]]:
+        """Return the counters of a range selector, at a fraction of what :meth:`query` costs. Raises Unavailable."""
 
     async def query_range(self, promql: str, start: float, end: float, step: float) -> Result:
         """Evaluate an expression from ``start`` to ``end`` every ``step`` seconds. Raises QueryRefused, Unavailable."""
@@ -199,8 +239,8 @@ class Metrics(Protocol):
         What is compared with the times of blocks has to be of this clock. It jumps when a skew is measured anew.
         """
 
-    def watch(self, key: str, target: Target) -> None:
-        """Deliver the blocks of a plan from ``target.since`` on; called at every pass, cheap if unchanged."""
+    def watch(self, key: str, subscription: Subscription) -> None:
+        """Deliver the blocks of a plan from ``subscription.since`` on; called at every pass, cheap if unchanged."""
 
     def forget(self, key: str) -> None:
         """Stop."""
@@ -208,8 +248,8 @@ class Metrics(Protocol):
     def take(self, key: str) -> Samples:
         """Return, and drop, what became known since the last call: blocks in order, none twice."""
 
-    async def histogram(self, target: Target) -> Histogram:
-        """Return Heroku's latency histogram since ``target.since``. Raises Unavailable."""
+    async def histogram(self, subscription: Subscription) -> Histogram:
+        """Return Heroku's latency histogram since ``subscription.since``. Raises Unavailable."""
 
 
 class Notifier(Protocol):
@@ -244,8 +284,8 @@ class Ports:
 
     Parameters
     ----------
-    target
-        Says where a plan's requests are found in the mesh's metrics.
+    dialect
+        Says where a plan's requests are counted.
     templates
         Returns the templates of gates that plans of a namespace may refer to, by ``Kind/name``; a text is why one
         cannot be read.
@@ -259,15 +299,15 @@ class Ports:
 
     plans: Plans
     traffic: Traffic
-    workloads: Workloads
+    inventories: Inventories
     gateway: Gateway
     metrics: Metrics
     own: SloFeed
     clock: Clock
-    target: Callable[[Plan], Target]
+    dialect: Dialect
     templates: Callable[[str], Mapping[str, Template | str]]
     sources: Callable[[str], tuple[str, ...]]
-    backtest: Callable[[Plan, Target], Coroutine[Any, Any, BacktestStatus]]
+    backtest: Callable[[Plan, Subscription], Coroutine[Any, Any, BacktestStatus]]
     slots: asyncio.Semaphore
     notifier: Notifier
 

@@ -11,7 +11,9 @@ import pytest
 import yaml
 
 from cutover.adapters.kube import client as kubernetes
-from cutover.adapters.kube.client import CONNECTIONS, SERVICES, Cluster, Json
+from cutover.adapters.kube.client import Cluster
+from cutover.adapters.kube.connection import CONNECTIONS
+from cutover.domain.resources import SERVICES, Json
 from cutover.ports import Unavailable
 from devstack.stack import Stack
 from sandbox.interposer import Fault, Interposer

@@ -149,10 +149,10 @@ def test_of_two_plans_that_are_made_together_one_takes_over(world: World) -> Non
         earlier, later = world.before(pair)
         checks = {one["check"]: one for one in world.get(later)["status"]["preflight"]}
         check = checks["host-unclaimed" if what == "host" else "heroku-unshared"]
-        assert check["status"] == "Failed"
+        assert check["result"] == "Failed"
         assert earlier.split("/")[1] in check["message"]
         # The other is kept by nothing but that nobody answers at the gateway.
-        failed = [one["check"] for one in world.get(earlier)["status"]["preflight"] if one["status"] != "Passed"]
+        failed = [one["check"] for one in world.get(earlier)["status"]["preflight"] if one["result"] != "Passed"]
         assert failed == ["heroku-answers"]
 
 

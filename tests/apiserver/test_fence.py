@@ -15,20 +15,25 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from tests.kit.played_provider import PlayedDialect
 from tests.kit.routing import AskedTraffic
 
-from cutover.adapters.kube.client import PLANS, VIRTUAL_SERVICES, Cluster, Json, KubernetesPlans, KubernetesWorkloads
-from cutover.adapters.notify.receivers import HttpNotifier
+from cutover.adapters.kube.client import Cluster
+from cutover.adapters.kube.inventory import KubernetesInventories
+from cutover.adapters.kube.plans import KubernetesPlans
+from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.traffic.istio.provider import CALLED_OFF_ANNOTATION, IstioTraffic, split_weight, stamped_revision
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanSpec, MigrationPlanStatus, OnDelete, Phase
 from cutover.domain.engine.actions import Decision, SetWeight
 from cutover.domain.engine.outcome import Outcome
 from cutover.domain.engine.writes import decision_of
 from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples
+from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES
+from cutover.domain.resources import PLANS, Json
 from cutover.domain.revision import raise_called_off
 from cutover.domain.slo.custom import SloReading
 from cutover.main import SystemClock
-from cutover.ports import Ports, SloTarget, Target
+from cutover.ports import Ports, SloTarget, Subscription
 from cutover.services import plan_loop as reconciler
 from cutover.services.plan_loop import PlanLoop
 from devstack.stack import Stack
@@ -68,14 +73,14 @@ def put_back(status: MigrationPlanStatus) -> MigrationPlanStatus:
 class Silent:
     """Prometheus, the plans' own queries and the gateway: nothing comes of them."""
 
-    def watch(self, key: str, target: Target | SloTarget) -> None: ...
+    def watch(self, key: str, target: Subscription | SloTarget) -> None: ...
 
     def forget(self, key: str) -> None: ...
 
     def now(self, source: str) -> float:
         return time.time()
 
-    async def histogram(self, target: Target) -> Histogram:
+    async def histogram(self, target: Subscription) -> Histogram:
         return Histogram({})
 
     async def probe(self, plan: Plan) -> Probe:
@@ -119,12 +124,12 @@ class Process:
         ports = Ports(
             plans=KubernetesPlans(self.cluster),
             traffic=self.traffic,
-            workloads=KubernetesWorkloads(self.cluster),
+            inventories=KubernetesInventories(self.cluster),
             gateway=Silent(),
             metrics=Blocks(),
             own=Readings(),
             clock=SystemClock(),
-            target=lambda plan: Target("heroku", "eks", (), None, None, 15, 0.0),
+            dialect=PlayedDialect(),
             templates=lambda namespace: {},
             sources=lambda namespace: (),
             backtest=_no_backtest,
@@ -165,7 +170,7 @@ class Process:
         return (await KubernetesPlans(self.cluster).read(self.namespace, "pdf"))[0].status
 
 
-async def _no_backtest(plan: Plan, target: Target) -> BacktestStatus:
+async def _no_backtest(plan: Plan, target: Subscription) -> BacktestStatus:
     raise AssertionError("no plan asks for it")
 
 

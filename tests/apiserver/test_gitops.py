@@ -14,7 +14,8 @@ import pytest
 import yaml
 from tests.kit.world import DEAD, World, plan_spec
 
-from cutover.adapters.kube.client import Cluster, KubernetesPlans
+from cutover.adapters.kube.client import Cluster
+from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.api.v1alpha1 import Phase
 from devstack.stack import Stack
 from sandbox.manifests import least_plan

@@ -8,10 +8,12 @@ import pytest
 import yaml
 from tests.kit.routing import AskedTraffic, rendered
 
-from cutover.adapters.kube.client import DESTINATION_RULES, SERVICE_ENTRIES, VIRTUAL_SERVICES, Cluster, Json
+from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio.provider import RouteCache, split_weight
 from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus, OnDelete
 from cutover.domain.observation import Plan, TrafficState
+from cutover.domain.preflight.checks.istio.kinds import DESTINATION_RULES, SERVICE_ENTRIES, VIRTUAL_SERVICES
+from cutover.domain.resources import Json
 from cutover.ports import Conflict, Unavailable
 
 pytestmark = pytest.mark.usefixtures("istio_crds")

@@ -19,9 +19,11 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from cutover.adapters.kube.client import Cluster, KubernetesPlans, Resource
+from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.lease import Election, LeaseLost, Timing
+from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
+from cutover.domain.resources import Resource
 from cutover.main import EXIT_LEASE_LOST
 from cutover.ports import Conflict, Unavailable
 from devstack.stack import Stack

@@ -24,12 +24,15 @@ import pytest
 import yaml
 from tests.kit.routing import AskedTraffic
 
-from cutover.adapters.kube.client import VIRTUAL_SERVICES, Cluster, Json, KubernetesWorkloads
+from cutover.adapters.kube.client import Cluster
+from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.traffic.istio.adopt import live_weight
 from cutover.adapters.traffic.istio.provider import adopts, split_weight
 from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus, OnDelete, Phase
 from cutover.domain.observation import Plan
-from cutover.domain.preflight.target import FAILED, check_target
+from cutover.domain.preflight import registry
+from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES
+from cutover.domain.resources import Json
 from cutover.ports import Conflict, Unavailable
 
 pytestmark = pytest.mark.usefixtures("istio_crds")
@@ -264,8 +267,8 @@ def weights(versions: list[Json], plan: Plan) -> list[int | None]:
 
 async def facts(cluster: Cluster, plan: Plan) -> dict[str, str]:
     """Return what preflight finds wrong, by check."""
-    found = check_target(plan.spec, await KubernetesWorkloads(cluster).facts(plan))
-    return {check.check: check.message for check in found if check.status == FAILED}
+    found = registry.before_takeover(plan, await KubernetesInventories(cluster).inventory(plan))
+    return {check.check: check.message for check in found if check.result == "Failed"}
 
 
 @pytest.fixture

@@ -26,11 +26,14 @@ import structlog
 import yaml
 from tests.kit.routing import AskedTraffic
 
-from cutover.adapters.kube.client import PLANS, Cluster, KubernetesPlans, KubernetesWorkloads
+from cutover.adapters.kube.client import Cluster
+from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.kube.lease import Election
+from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.adapters.traffic.istio.leg_probe import HttpGateway
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
 from cutover.domain.observation import Plan
+from cutover.domain.resources import PLANS
 from cutover.kopf_app.handlers import Operator, kopf_settings, register
 from cutover.ports import Conflict, Gone, Unavailable
 from devstack.stack import Stack
@@ -185,7 +188,8 @@ async def work(kubeconfig: Path, name: str) -> str:
     async with trying():
         await plans.write_status(plan, MigrationPlanStatus(), version)
     async with trying():
-        await KubernetesWorkloads(cluster).facts(plan)
+        inventory = await KubernetesInventories(cluster).inventory(replace(plan, status=MigrationPlanStatus()))
+        said.extend(inventory.unread.values())
     async with trying():
         await traffic.set(plan, 0)
     async with trying():

@@ -33,10 +33,11 @@ from rich.console import Console
 from rich.table import Table
 
 import cutover.services.sampler
+from cutover.adapters.dialects.istio.counters import IstioDialect
 from cutover.adapters.prometheus.client import PrometheusClient
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.counting import Reading
-from cutover.ports import Target
+from cutover.ports import Subscription
 from cutover.services.sampler import Sampler
 from devstack.build import ensure_programs
 from devstack.support import free_port
@@ -207,7 +208,7 @@ async def measure(url: str, plans: int, ticks: int) -> Cost:
     client, cutting = PrometheusClient(url), Stopwatch()
     setattr(Reading, "add_counters", cutting.timed(Reading.add_counters))  # noqa: B010
     setattr(cutover.services.sampler, "cut", cutting.timed(cutover.services.sampler.cut))  # noqa: B010
-    targets: dict[str, Target] = {}
+    targets: dict[str, Subscription] = {}
     late: list[float] = []
     blocks: list[Block] = []
     news = asyncio.Event()
@@ -223,10 +224,10 @@ async def measure(url: str, plans: int, ticks: int) -> Cost:
             targets[key] = replace(targets[key], since=taken.blocks[-1].end)
             sampler.watch(key, targets[key])
 
-    sampler = Sampler(client, _Clock(), on_samples=deliver, scrape_interval=INTERVAL)
+    sampler = Sampler(client, IstioDialect(), _Clock(), on_samples=deliver, scrape_interval=INTERVAL)
     for plan in range(plans):
         key = f"team-{plan % 20}/service-{plan}"
-        targets[key] = Target(*legs(plan), (NAMESPACE,), 250.0, 1000.0, INTERVAL, time.time())
+        targets[key] = Subscription(*legs(plan), (NAMESPACE,), 250.0, 1000.0, INTERVAL, time.time())
         sampler.watch(key, targets[key])
     task = asyncio.create_task(sampler.run())
 

@@ -8,7 +8,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from cutover.domain.evidence.counting import Counter as Counted
+from cutover.domain.evidence.counters import Counter as Counted
+from cutover.domain.evidence.counters import L
 from cutover.ports import Unavailable, Understood
 
 HEROKU = "acme-pdf.herokuapp.com"
@@ -47,10 +48,10 @@ class FakePrometheus:
             return self._newest(stamped[1], at)
         return self.select(promql, at)
 
-    async def counters(self, selector: str, at: float) -> list[Counted]:
+    async def counters(self, selector: str, at: float, labels: type[L]) -> list[Counted[L]]:
         result = await self.query(selector, at)
-        with Understood():
-            return [Counted.of(item) for item in result]
+        with Understood(labels.product):
+            return [Counted.of(item, labels) for item in result]
 
     async def compare_clocks(self) -> None:
         if self.down:

@@ -29,12 +29,14 @@ from typing import Any, Literal, cast
 
 import pytest
 import structlog
+from tests.kit.played_provider import PlayedDialect
 from tests.kit.routing import FakeCluster
-from tests.kit.world import READY, SCRAPE_LAG, START, Route, check
+from tests.kit.target import READY
+from tests.kit.world import SCRAPE_LAG, START, Route, check
 from tests.kit.world import World as Physics
 
-from cutover.adapters.kube.client import Cluster, Json, Resource
-from cutover.adapters.notify.receivers import HttpNotifier
+from cutover.adapters.kube.client import Cluster
+from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.traffic.istio.provider import IstioTraffic, split_weight, stamped_revision
 from cutover.api.v1alpha1 import BacktestStatus, BoundSlo, MigrationPlanStatus, Phase
 from cutover.api.v1alpha1.templates import Template
@@ -42,13 +44,15 @@ from cutover.domain.engine.actions import Decision
 from cutover.domain.engine.decide import decide
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.ingest import load, load_evidence
-from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples, WorkloadFacts
+from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples
+from cutover.domain.preflight.inventory import Inventory
+from cutover.domain.resources import Json, Resource
 from cutover.domain.revision import desired_revision, rollback_revision
 from cutover.domain.slo.custom import QueryProblem, SloReading
 from cutover.domain.steps import current_step
 from cutover.domain.verdicts import Verdict
 from cutover.kopf_app.handlers import DELETION_RETRY_SECONDS
-from cutover.ports import Conflict, Ports, SloTarget, Target, Unavailable
+from cutover.ports import Conflict, Ports, SloTarget, Subscription, Unavailable
 from cutover.services import plan_loop as reconciler
 from cutover.services.plan_loop import PlanLoop
 
@@ -405,7 +409,7 @@ class World(Physics):
             ("the mesh's", self.blocks, load_evidence(checkpoint), checkpoint.consumed_until),
             *(
                 (f"{one.gate}'s", self.events_of.get(one.gate, []), load(one.evidence), one.consumed_until)
-                for one in checkpoint.own
+                for one in checkpoint.custom_slos
             ),
         ):
             wanted = [b for b in blocks if b.usable and b.start >= start and b.end <= until]
@@ -450,14 +454,14 @@ class _Api:
         self.world.told_of.append(str(reason))
         self.world.wrote()
 
-    async def facts(self, plan: Plan) -> WorkloadFacts:
-        return READY
+    async def inventory(self, plan: Plan) -> Inventory:
+        return READY.inventory(plan)
 
     async def probe(self, plan: Plan) -> Probe:
         live, well = self.world.live, self.world.heroku.well
         return Probe(self.world.wall, live.revision if live else "", healthy=live is not None and well, detail="HTTP")
 
-    async def replay(self, plan: Plan, target: Target) -> BacktestStatus:
+    async def replay(self, plan: Plan, target: Subscription) -> BacktestStatus:
         return BacktestStatus(runs=200, false_rollbacks=0, stuck=0)
 
 
@@ -504,13 +508,13 @@ class _Metrics:
 
     world: World
     time: _PrometheusTime
-    target: Target | None = None
+    target: Subscription | None = None
     taken: float = 0.0
 
     def now(self, source: str) -> float:
         return self.time.now()
 
-    def watch(self, key: str, target: Target) -> None:
+    def watch(self, key: str, target: Subscription) -> None:
         self.target, self.taken = target, target.since
 
     def forget(self, key: str) -> None:
@@ -521,7 +525,7 @@ class _Metrics:
         self.taken = news[-1].end if news else self.taken
         return Samples(news)
 
-    async def histogram(self, target: Target) -> Histogram:
+    async def histogram(self, target: Subscription) -> Histogram:
         assert self.world.histogram is not None
         return self.world.histogram
 
@@ -701,14 +705,12 @@ def ports(world: World, recorder: Recorder) -> tuple[Ports, IstioTraffic]:
     known: dict[str, Any] = {
         "plans": api,
         "traffic": traffic,
-        "workloads": api,
+        "inventories": api,
         "gateway": api,
         "metrics": _Metrics(world, time),
         "own": _OwnMetrics(world, time),
         "clock": _Clock(world),
-        "target": lambda plan: Target(
-            "heroku", "eks", ("istio-ingress",), None, None, int(plan.spec.gates.block.total_seconds()), 0.0
-        ),
+        "dialect": PlayedDialect(),
         "templates": lambda namespace: world.templates,
         "sources": lambda namespace: (),
         "backtest": api.replay,
@@ -718,7 +720,7 @@ def ports(world: World, recorder: Recorder) -> tuple[Ports, IstioTraffic]:
     wired: dict[str, Any] = {}
     for one in dataclasses.fields(Ports):
         port = known[one.name]
-        if isinstance(port, asyncio.Semaphore):
+        if isinstance(port, asyncio.Semaphore | PlayedDialect):
             wired[one.name] = port  # of the process itself
         elif inspect.isroutine(port):
             wired[one.name] = _watched(recorder, one.name, port)

@@ -14,7 +14,7 @@ from tests.kit.fake_api import DEPLOYMENTS, GATEWAYS, PLANS, SERVICES, VIRTUAL_S
 
 from cutover import main
 from cutover.adapters.kube.client import Cluster
-from cutover.adapters.notify.receivers import HttpNotifier
+from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.traffic.istio import provider as istio
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanStatus
 from cutover.domain.evidence.blocks import Block
@@ -22,7 +22,7 @@ from cutover.domain.observation import Histogram, Plan, Probe, Samples
 from cutover.domain.revision import desired_split
 from cutover.domain.slo.custom import SloReading
 from cutover.kopf_app.handlers import Operator
-from cutover.ports import SloTarget, Target
+from cutover.ports import SloTarget, Subscription
 from cutover.settings import Settings
 
 NAMESPACE = "docs"
@@ -33,10 +33,10 @@ FINALIZER = "cutover.dev/traffic"
 class FakeMetrics:
     """Prometheus: knows of no request unless a test says so."""
 
-    watched: dict[str, Target] = field(default_factory=dict)
+    watched: dict[str, Subscription] = field(default_factory=dict)
     blocks: dict[str, list[Block]] = field(default_factory=dict)
 
-    def watch(self, key: str, target: Target) -> None:
+    def watch(self, key: str, target: Subscription) -> None:
         self.watched[key] = target
 
     def forget(self, key: str) -> None:
@@ -45,7 +45,7 @@ class FakeMetrics:
     def take(self, key: str) -> Samples:
         return Samples(tuple(self.blocks.pop(key, ())))
 
-    async def histogram(self, target: Target) -> Histogram:
+    async def histogram(self, target: Subscription) -> Histogram:
         return Histogram({})
 
     def now(self, source: str) -> float:
@@ -74,7 +74,7 @@ class FakeOwnMetrics:
         }
 
 
-async def no_backtest(plan: Plan, target: Target) -> BacktestStatus:
+async def no_backtest(plan: Plan, target: Subscription) -> BacktestStatus:
     raise AssertionError("no plan asks for it")
 
 

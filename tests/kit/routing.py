@@ -6,12 +6,12 @@ import copy
 from datetime import UTC, datetime
 from typing import Any
 
-from cutover.adapters.kube.client import Json, Resource
 from cutover.adapters.traffic.istio.provider import IstioTraffic, render
 from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus, OnDelete
 from cutover.domain.engine import writes
 from cutover.domain.engine.actions import Finalize, SetWeight
 from cutover.domain.observation import Plan, TrafficState
+from cutover.domain.resources import Json, Resource
 from cutover.domain.revision import Split, desired_split
 from cutover.ports import Conflict, Gone, Unavailable
 

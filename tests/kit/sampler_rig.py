@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 
 from tests.kit.fake_tsdb import EKS, HEROKU, NAMESPACE, START, FakePrometheus, Gateway
 
-from cutover.ports import Target
+from cutover.adapters.dialects.istio.counters import IstioDialect
+from cutover.ports import Subscription
 from cutover.services.sampler import Sampler
 
 LENGTH = 15
-TARGET = Target(HEROKU, EKS, (NAMESPACE,), 250.0, 1000.0, LENGTH, START)
+TARGET = Subscription(HEROKU, EKS, (NAMESPACE,), 250.0, 1000.0, LENGTH, START)
 
 
 @dataclass
@@ -43,7 +44,7 @@ class SamplerRig:
         self.run_to(START)
 
     def fresh(self) -> Sampler:
-        self.sampler = Sampler(self.tsdb, self.clock, on_samples=self.woken.append, phase=self.phase)
+        self.sampler = Sampler(self.tsdb, IstioDialect(), self.clock, on_samples=self.woken.append, phase=self.phase)
         return self.sampler
 
     def set_clock(self, behind: float) -> None:
@@ -51,7 +52,7 @@ class SamplerRig:
         self.tsdb.ahead = behind
         self.clock.time = self.tsdb.now - behind
 
-    def target(self, plan: int, since: float = START) -> Target:
+    def target(self, plan: int, since: float = START) -> Subscription:
         return replace(TARGET, heroku=f"{plan}.{HEROKU}", eks=f"{plan}.{EKS}", since=since)
 
     def run_to(self, time: float) -> None:

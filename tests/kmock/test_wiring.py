@@ -121,7 +121,7 @@ async def test_a_plan_that_cannot_be_read_says_so_and_goes_on_once_it_can(world:
         await world.until("InvalidSpec", lambda: world.status().get("reason") == "InvalidSpec")
         stalled = next(c for c in world.status()["conditions"] if c["type"] == "Stalled")
         assert stalled["status"] == "True"
-        assert "steps.0.weight" in stalled["message"]
+        assert "steps[0].weight" in stalled["message"]
         assert world.weight() is None
         await world.api.merge(PLANS, NAMESPACE, "pdf", {"spec": {"steps": [{"weight": 100}]}})
         await world.until_phase("Baseline")

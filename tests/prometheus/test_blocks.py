@@ -21,9 +21,10 @@ from typing import Any
 
 from tests.kit.real_prometheus import RealPrometheus
 
+from cutover.adapters.dialects.istio.counters import IstioDialect
 from cutover.adapters.prometheus.client import PrometheusClient
 from cutover.domain.evidence.blocks import Block, Counts
-from cutover.ports import Target
+from cutover.ports import Subscription
 from cutover.services.sampler import Sampler
 from devstack.support import free_port
 
@@ -188,7 +189,7 @@ class Watching:
 
     def __post_init__(self) -> None:
         self.client = PrometheusClient(self.url, timeout=2.0, pause=0.05, now=self.clock.now)
-        self.target = Target(
+        self.subscription = Subscription(
             f"{self.namespace}.herokuapp.com",
             f"{self.namespace}.shop.svc.cluster.local",
             (self.namespace,),
@@ -199,18 +200,19 @@ class Watching:
         )
         self.sampler = Sampler(
             self.client,
+            IstioDialect(),
             self.clock,
             scrape_interval=INTERVAL,
             settle=self.settle,
             phase=self.phase,
             on_samples=self.consume,
         )
-        self.sampler.watch("ns/pdf", self.target)
+        self.sampler.watch("ns/pdf", self.subscription)
 
     def consume(self, key: str) -> None:
         self.blocks += self.sampler.take(key).blocks
-        since = self.blocks[-1].end if self.blocks else self.target.since
-        self.sampler.watch(key, replace(self.target, since=since))
+        since = self.blocks[-1].end if self.blocks else self.subscription.since
+        self.sampler.watch(key, replace(self.subscription, since=since))
         self.news.set()
 
     async def usable(self, more: int) -> None:

@@ -21,9 +21,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from cutover.adapters.dialects.istio.counters import IstioLabels
 from cutover.adapters.prometheus.client import PrometheusClient
 from cutover.adapters.prometheus.sources import Sources
-from cutover.domain.evidence.counting import Counter
+from cutover.domain.evidence.counters import Counter
 from cutover.ports import QueryRefused, Unavailable
 from cutover.settings import PrometheusServers, read_servers, read_settings
 from devstack.build import ensure_programs
@@ -253,11 +254,11 @@ async def test_counters_are_what_a_query_gives(
     result = await client.query(promql, at)
     if quick:  # as nearly all answers are: not the long way
         monkeypatch.setattr(client, "_result", None)
-    counters = await client.counters(promql, at)
+    counters = await client.counters(promql, at, IstioLabels)
     await client.close()
     assert len(counters) == len(spelt)
-    assert repr(counters) == repr([Counter.of(item) for item in result])
-    read = {counter.metric.destination_service: counter.values for counter in counters}
+    assert repr(counters) == repr([Counter.of(item, IstioLabels) for item in result])
+    read = {counter.metric.leg: counter.values for counter in counters}
     assert repr([read[str(number)] for number in range(len(spelt))]) == repr(
         [[(at - 15, float(value)), (at, float(value))] for value in spelt]
     )

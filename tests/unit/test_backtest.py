@@ -37,7 +37,7 @@ from cutover.domain.backtest.replay import (
 )
 from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.observation import Plan
-from cutover.ports import Target
+from cutover.ports import Subscription
 from cutover.services.backtest import Backtests, read_plan, read_record, read_thresholds
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -411,7 +411,7 @@ def scraped(seconds: int, tsdb: FakePrometheus) -> Counts:
 async def test_the_record_has_what_each_gateway_counted() -> None:
     tsdb = FakePrometheus()
     truth = scraped(6000, tsdb)
-    target = Target(HEROKU, "", (NAMESPACE,), 250.0, 1000.0, 15, TSDB_START)
+    target = Subscription(HEROKU, "", (NAMESPACE,), 250.0, 1000.0, 15, TSDB_START)
     told: list[tuple[str, int, int]] = []
     made = await read_record(
         tsdb, target, end=TSDB_START + 6000, interval=15.0, on_progress=lambda *args: told.append(args)
@@ -431,7 +431,7 @@ async def test_thresholds_come_from_the_last_day_where_nobody_names_them() -> No
     tsdb = FakePrometheus()
     scraped(3000, tsdb)
     plan = Plan("shop", "pdf", "", 1, spec())
-    target = Target(HEROKU, "", (NAMESPACE,), None, None, 15, TSDB_START)
+    target = Subscription(HEROKU, "", (NAMESPACE,), None, None, 15, TSDB_START)
     chosen = await read_thresholds(tsdb, plan, target, end=TSDB_START + 3000, interval=15.0)
     assert (chosen.slow_ms, chosen.very_slow_ms) == (1000.0, 1000.0), "it has no other bounds"
     named = Plan(
@@ -471,7 +471,7 @@ VALID = yaml.safe_dump(MINIMAL)
         (
             ["--plan", "-", "--prometheus", "localhost"],
             VALID,
-            "--prometheus: url: Value error, must start with http://",
+            "--prometheus: url: must start with http://",
         ),
         (["--plan", "nowhere.yaml"], "", "nowhere.yaml cannot be read: No such file or directory"),
         (["--plan", "-"], "a: [", "the standard input is not YAML in line"),
@@ -515,7 +515,7 @@ def test_a_plan_is_found_among_other_documents(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------------- in the operator
 
 
-TARGET = Target(HEROKU, "", (NAMESPACE,), None, None, 15, 0.0)
+TARGET = Subscription(HEROKU, "", (NAMESPACE,), None, None, 15, 0.0)
 
 
 async def test_the_operator_is_told_why_there_is_no_forecast(monkeypatch: pytest.MonkeyPatch) -> None:

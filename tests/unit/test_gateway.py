@@ -20,10 +20,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from cutover.adapters.kube.client import Cluster, Json, Resource
+from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio.leg_probe import KEPT, HttpGateway, address
 from cutover.api.v1alpha1 import MigrationPlanSpec
 from cutover.domain.observation import Plan, Probe
+from cutover.domain.resources import Json, Resource
 from cutover.ports import Gone, Unavailable
 
 MARKS = {"x-cutover-revision": "a1-w25", "x-cutover-leg": "heroku"}

@@ -19,8 +19,9 @@ from kubernetes.aio.client.exceptions import ApiException
 from structlog.testing import capture_logs
 
 from cutover.adapters.kube import lease as module
-from cutover.adapters.kube.client import VIRTUAL_SERVICES, Cluster
+from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.lease import Election, LeaseLost, Timing
+from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES
 from cutover.ports import Unavailable
 
 #: Less than the library takes.

@@ -14,19 +14,14 @@ import pytest
 from tests.kit.routing import AskedTraffic, rendered
 
 from cutover.adapters.kube import client as kubernetes
-from cutover.adapters.kube.client import (
-    CONNECTIONS,
-    PLANS,
-    SERVICE_ENTRIES,
-    VIRTUAL_SERVICES,
-    Cluster,
-    Json,
-    KubernetesWorkloads,
-    Resource,
-)
-from cutover.adapters.notify.receivers import HttpNotifier
+from cutover.adapters.kube.client import Cluster
+from cutover.adapters.kube.connection import CONNECTIONS
+from cutover.adapters.kube.inventory import KubernetesInventories
+from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.api.v1alpha1 import GROUP, PLURAL, VERSION, MigrationPlanStatus, Phase
 from cutover.domain.observation import Plan
+from cutover.domain.preflight.checks.istio.kinds import SERVICE_ENTRIES, VIRTUAL_SERVICES
+from cutover.domain.resources import PLANS, Json, Resource
 from cutover.domain.revision import Split
 from cutover.kopf_app.handlers import Operator, kopf_settings, slim
 from cutover.ports import Unavailable
@@ -137,28 +132,28 @@ class Listed(Cluster):
 
 async def test_plans_that_begin_together_read_all_routes_once() -> None:
     cluster = Listed()
-    workloads = KubernetesWorkloads(cluster)
-    first = asyncio.create_task(workloads._list(VIRTUAL_SERVICES))
+    inventories = KubernetesInventories(cluster)
+    first = asyncio.create_task(inventories._list(VIRTUAL_SERVICES))
     await asyncio.sleep(0.005)
     # What is under way may have been read before whatever they want to know of.
-    others = [asyncio.create_task(workloads._list(VIRTUAL_SERVICES)) for _ in range(1000)]
-    entries = await workloads._list(SERVICE_ENTRIES)
+    others = [asyncio.create_task(inventories._list(VIRTUAL_SERVICES)) for _ in range(1000)]
+    entries = await inventories._list(SERVICE_ENTRIES)
     assert (await first)[0]["number"] == 1
     assert {found[0]["number"] for found in await asyncio.gather(*others)} == {3}
     assert entries[0]["number"] == 2
     assert cluster.lists == [VIRTUAL_SERVICES, SERVICE_ENTRIES, VIRTUAL_SERVICES]
-    await workloads._list(VIRTUAL_SERVICES)
+    await inventories._list(VIRTUAL_SERVICES)
     assert len(cluster.lists) == 4, "an answer is kept for nobody who asks later"
 
 
 async def test_a_reading_that_fails_or_is_left_does_not_spoil_the_next() -> None:
     cluster = Listed()
-    workloads = KubernetesWorkloads(cluster)
+    inventories = KubernetesInventories(cluster)
     cluster.failing = True
-    asking = [asyncio.create_task(workloads._list(VIRTUAL_SERVICES)) for _ in range(3)]
+    asking = [asyncio.create_task(inventories._list(VIRTUAL_SERVICES)) for _ in range(3)]
     assert {type(error) for error in await asyncio.gather(*asking, return_exceptions=True)} == {Unavailable}
     cluster.failing = False
-    leaving, staying = (asyncio.create_task(workloads._list(VIRTUAL_SERVICES)) for _ in range(2))
+    leaving, staying = (asyncio.create_task(inventories._list(VIRTUAL_SERVICES)) for _ in range(2))
     await asyncio.sleep(0.005)
     leaving.cancel()
     assert await staying == [{"number": 2}]

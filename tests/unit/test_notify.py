@@ -22,9 +22,10 @@ import structlog
 from aiohttp import web
 
 from cutover.adapters.addresses import may_connect
-from cutover.adapters.notify.receivers import HttpNotifier
+from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.api.v1alpha1 import LedgerEntry, MigrationPlanStatus
-from cutover.domain.journal.notifications import Cause, key_of
+from cutover.domain.journal.notifications import key_of
+from cutover.domain.journal.outbox import Cause
 from cutover.domain.observation import Plan
 from cutover.settings import ContentMode, Receiver, ReceiverKind, ThrottleSpec, Tls
 from demoapps.tls import server_context
@@ -389,18 +390,18 @@ async def test_files_may_come_later_and_change(server: Server, receiver: Receive
 async def test_a_fault_of_ours_is_no_end(
     server: Server, receiver: Receiver, logged: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cutover.adapters.notify.receivers.FAULT_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("cutover.adapters.notify.notifier.FAULT_PAUSE_SECONDS", 0.01)
     faults = iter([RuntimeError(f"at http://h/{SECRET}")])
     async with notifying(receiver) as notifier:
         (sender,) = notifier._senders
-        write = sender._write
+        write = sender._format.write
 
         def faulty(batch: Any) -> Any:
             for fault in faults:
                 raise fault
             return write(batch)
 
-        monkeypatch.setattr(sender, "_write", faulty)
+        monkeypatch.setattr(sender._format, "write", faulty)
         notifier.tell(plan(1), known())
         assert await server.got(1) == ["line 1"]
     assert SECRET not in repr(logged)
@@ -463,7 +464,7 @@ async def test_what_was_told_is_due_to_be_written_after_a_minute(
         left = notifier.overdue("uid-pdf", stored)
         assert left is not None
         assert 0 < left <= 60
-        monkeypatch.setattr("cutover.adapters.notify.receivers.REMEMBER_SECONDS", 0.0)
+        monkeypatch.setattr("cutover.adapters.notify.notifier.REMEMBER_SECONDS", 0.0)
         assert notifier.overdue("uid-pdf", stored) == 0
         assert notifier.overdue("uid-pdf", notifier.told("uid-pdf")) is None
 

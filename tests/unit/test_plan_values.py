@@ -20,11 +20,11 @@ from tests.corpus import BASE, changed
 from tests.kit.routing import rendered
 from yarl import URL
 
-from cutover.adapters.kube.client import PLANS, SERVICES
 from cutover.api.v1alpha1 import MigrationPlan, Phase
 from cutover.domain.commands.annotations import ANNOTATIONS
 from cutover.domain.engine.decide import decide
 from cutover.domain.observation import Observation, Plan
+from cutover.domain.resources import PLANS, SERVICES
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote
@@ -23,8 +24,9 @@ import pytest
 from awscrt.auth import AwsCredentialsProvider
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import asdict as fields
+from msgspec import to_builtins as fields
 
+from cutover.adapters.dialects.istio.counters import IstioLabels
 from cutover.adapters.prometheus.auth import BasicAuth, BearerToken, SigV4
 from cutover.adapters.prometheus.client import PrometheusClient
 from cutover.ports import PartialAnswer, QueryRefused, Unavailable
@@ -417,7 +419,7 @@ async def test_counters_have_what_matters_and_nothing_else(monkeypatch: pytest.M
     asked = client(lambda _: answer(result, infos=["metric might not be a counter"], warnings=[], isPartial=False))
     # Or it would be read the long way.
     monkeypatch.setattr(asked, "_result", None)
-    full, bare = await asked.counters("up[1m]", 1_800_000_060)
+    full, bare = await asked.counters("up[1m]", 1_800_000_060, IstioLabels)
     assert fields(full.metric) == {"destination_service": "pdf", **labels}
     assert full.values == [(1_800_000_000.25, 7.0), (1_800_000_015.25, 7.5)]
     assert set(fields(bare.metric).values()) == {"pdf", ""}
@@ -434,7 +436,7 @@ async def test_counters_and_queries_are_asked_alike() -> None:
 
     asked = client(handle)
     await asked.query("up[1m]", 1_800_000_000)
-    await asked.counters("up[1m]", 1_800_000_000)
+    await asked.counters("up[1m]", 1_800_000_000, IstioLabels)
     assert (seen[0].url, seen[0].content) == (seen[1].url, seen[1].content)
 
 
@@ -451,7 +453,7 @@ def spelt(value: float, form: str) -> str:
 @given(values=st.lists(st.tuples(_NUMBERS, st.sampled_from("frg")), min_size=1, max_size=4))
 def test_values_are_read_exactly(values: list[tuple[float, str]]) -> None:
     result = [item(*(spelt(*value) for value in values))]
-    (counter,) = asyncio.run(client(lambda _: answer(result)).counters("up[1m]", 0))
+    (counter,) = asyncio.run(client(lambda _: answer(result)).counters("up[1m]", 0, IstioLabels))
     for (_, read), (value, _) in zip(counter.values, values, strict=True):
         assert read == value or (math.isnan(read) and math.isnan(value))
 
@@ -488,7 +490,7 @@ def test_values_are_read_exactly(values: list[tuple[float, str]]) -> None:
 )
 async def test_what_is_wrong_with_counters_is_told_as_of_any_query(response: httpx.Response) -> None:
     asked, told = client(lambda _: response), list[tuple[type, str]]()
-    for ask in (asked.query, asked.counters):
+    for ask in (asked.query, partial(asked.counters, labels=IstioLabels)):
         with pytest.raises(Unavailable) as caught:
             await ask("up[1m]", 0)
         told.append((caught.type, str(caught.value)))
@@ -516,7 +518,7 @@ async def test_what_is_wrong_with_counters_is_told_as_of_any_query(response: htt
 )
 async def test_counters_of_another_shape_are_an_outage(result: list[Any]) -> None:
     with pytest.raises(Unavailable, match=r"^Prometheus' answer is not understood: is the metric Istio's"):
-        await client(lambda _: answer(result)).counters("up[1m]", 0)
+        await client(lambda _: answer(result)).counters("up[1m]", 0, IstioLabels)
 
 
 # ------------------------------------------------------------------------------------------------- the circuit breaker
@@ -680,7 +682,7 @@ async def test_a_clock_that_is_set_meanwhile_says_nothing() -> None:
         now=lambda: times.pop(0),
     )
     await asked.compare_clocks()
-    assert asked.skew == pytest.approx(0, abs=0.01)
+    assert asked.skew == pytest.approx(0, abs=1)  # not 3 or 7; the steady clock goes on while this one stands
 
 
 @pytest.mark.parametrize("value", [[], [{}], [{"value": [0, "x"]}], ["x"]])

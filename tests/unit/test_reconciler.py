@@ -18,10 +18,11 @@ from typing import Any
 
 import pytest
 import structlog
+from tests.kit.played_provider import PlayedDialect
 
 from cutover import metrics
-from cutover.adapters.notify import receivers as notify
-from cutover.adapters.notify.receivers import HttpNotifier
+from cutover.adapters.notify import notifier as notify
+from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.api.v1alpha1 import (
     BacktestStatus,
     BaselineStatus,
@@ -45,11 +46,13 @@ from cutover.domain.engine.heroku import PROBE_LIFETIME_SECONDS
 from cutover.domain.engine.outcome import NEXT_BLOCK, Outcome, Requeue
 from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.ingest import load
-from cutover.domain.journal.notifications import Batch, key_of
-from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState, WorkloadFacts
+from cutover.domain.journal.notifications import key_of
+from cutover.domain.journal.outbox import Batch
+from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState
+from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.revision import Split, desired_revision, desired_split
 from cutover.domain.slo.custom import SloReading
-from cutover.ports import Conflict, Gone, Ports, SloTarget, Target, Unavailable
+from cutover.ports import Conflict, Gone, Ports, SloTarget, Subscription, Unavailable
 from cutover.scale import turns
 from cutover.services import apply, observing
 from cutover.services import plan_loop as reconciler
@@ -94,7 +97,7 @@ class World:
     failures: dict[str, deque[Exception]] = field(default_factory=dict)
     after: bool = False
     blocks: list[Block] = field(default_factory=list)
-    watched: Target | None = None
+    watched: Subscription | None = None
     own_blocks: list[Block] = field(default_factory=list)
     own_watched: SloTarget | None = None
     own_taken: dict[str, float] = field(default_factory=dict)
@@ -139,14 +142,12 @@ class World:
         ports = Ports(
             plans=self,
             traffic=self,
-            workloads=self,
+            inventories=self,
             gateway=self,
             metrics=FakeMetrics(self),
             own=FakeOwnMetrics(self),
             clock=FakeClock(self),
-            target=lambda plan: Target(
-                "heroku", "eks", ("istio-ingress",), None, None, int(BLOCK), 0.0, plan.spec.gates.prometheus or ""
-            ),
+            dialect=PlayedDialect(),
             templates=lambda namespace: {},
             sources=lambda namespace: (),
             backtest=self.replay,
@@ -161,7 +162,7 @@ class World:
             start, self.now = self.now, self.now + BLOCK
             self.blocks.append(Block(start, self.now, Counts(requests=8, timed=8), Counts(requests=2, timed=2)))
 
-    async def replay(self, plan: Plan, target: Target) -> BacktestStatus:
+    async def replay(self, plan: Plan, target: Subscription) -> BacktestStatus:
         self.replays += 1
         await asyncio.sleep(0)
         return BacktestStatus(runs=200, false_rollbacks=0, stuck=0)
@@ -216,7 +217,7 @@ class World:
         if error := self._failing("finalize"):
             raise error
 
-    async def facts(self, plan: Plan) -> WorkloadFacts:
+    async def inventory(self, plan: Plan) -> Inventory:
         raise Unavailable("not asked in these tests")
 
     async def probe(self, plan: Plan) -> Probe:
@@ -241,7 +242,7 @@ class FakeMetrics:
     world: World
     taken: float = 0.0
 
-    def watch(self, key: str, target: Target) -> None:
+    def watch(self, key: str, target: Subscription) -> None:
         self.world.watched, self.taken = target, target.since
 
     def forget(self, key: str) -> None:
@@ -252,7 +253,7 @@ class FakeMetrics:
         self.taken = news[-1].end if news else self.taken
         return Samples(news)
 
-    async def histogram(self, target: Target) -> Histogram:
+    async def histogram(self, target: Subscription) -> Histogram:
         return Histogram({})
 
     def now(self, source: str) -> float:
@@ -722,7 +723,7 @@ async def test_a_spec_that_cannot_be_read_stalls_the_plan() -> None:
     loop = world.loop()
     await loop.reconcile()
     assert (world.stored.phase, world.stored.reason) == (Phase.PENDING, "InvalidSpec")
-    assert "steps.0.weight" in world.stored.message
+    assert "steps[0].weight" in world.stored.message
     assert [c.status for c in world.stored.conditions if c.type == "Stalled"] == ["True"]
     assert not any(step.startswith("route") for step in world.done)
 
@@ -979,7 +980,7 @@ async def test_a_rollback_waits_for_no_preflight(script: Callable[[Script], None
     script(roll_back)
 
     class Waiting(World):
-        async def facts(self, plan: Plan) -> WorkloadFacts:
+        async def inventory(self, plan: Plan) -> Inventory:
             await answers.wait()
             raise Unavailable("not in this test")
 
@@ -1246,7 +1247,7 @@ def own_events(w: World, blocks: int) -> None:
 def own_total(w: World) -> float:
     checkpoint = w.stored.checkpoint
     assert checkpoint is not None
-    heroku, eks = load(checkpoint.own[0].evidence).total
+    heroku, eks = load(checkpoint.custom_slos[0].evidence).total
     return heroku.requests + eks.requests
 
 

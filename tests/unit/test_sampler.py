@@ -13,10 +13,12 @@ import pytest
 from tests.kit.fake_tsdb import EKS, HEROKU, NAMESPACE, START, FakePrometheus, Gateway
 from tests.kit.sampler_rig import LENGTH, SamplerRig
 
+from cutover.adapters.dialects.istio.counters import IstioDialect
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.observation import Samples
 from cutover.ports import Unavailable
-from cutover.services.sampler import OLDEST_BLOCK, Samplers, best_phase
+from cutover.services.sampler import OLDEST_BLOCK, best_phase
+from cutover.services.samplers import Samplers
 
 
 def ends(blocks: tuple[Block, ...]) -> list[float]:
@@ -359,6 +361,7 @@ class Sources:
         self.news = asyncio.Event()
         self.samplers = Samplers(
             {name: world.tsdb for name, world in self.worlds.items()},
+            IstioDialect(),
             self.clock,
             on_samples=lambda key: self.news.set(),
             scrape_intervals=dict.fromkeys(self.worlds, 15.0),
@@ -524,7 +527,7 @@ async def test_queries_do_not_grow_with_plans(plans: int, queries: int) -> None:
 async def test_plans_of_other_gateways_in_one_query() -> None:
     world = SamplerRig(plans=2)
     world.sampler.watch("ns/0", world.target(0))
-    world.sampler.watch("ns/1", replace(world.target(1), gateway_namespaces=("elsewhere",)))
+    world.sampler.watch("ns/1", replace(world.target(1), observers=("elsewhere",)))
     await world.read(1)
     assert world.sampler.take("ns/0").blocks[0].usable
     assert world.sampler.take("ns/1").blocks[0].gap == "no samples"

@@ -11,8 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.kit.fake_tsdb import BOUNDS, EKS, HEROKU, NAMESPACE, START, FakePrometheus, Gateway, unquote
 
+from cutover.adapters.dialects.istio.counters import IstioLabels
 from cutover.domain.evidence.blocks import Block, Counts
-from cutover.domain.evidence.counting import Counter, Reading, bounds_matcher, cumulative, cut, matcher
+from cutover.domain.evidence.counters import Counter
+from cutover.domain.evidence.counting import Reading, cumulative, cut
+from cutover.domain.evidence.selectors import bounds_matcher, matcher
 
 LENGTH = 15
 REACH = 37.5
@@ -25,7 +28,7 @@ def reading_of(tsdb: FakePrometheus, start: float, end: float, presence: bool = 
     if presence:
         reading.add_presence(tsdb.select("up{}" + window, end))
     for metric in METRICS:
-        reading.add_counters(map(Counter.of, tsdb.select(metric + "{}" + window, end)))
+        reading.add_counters(Counter.of(item, IstioLabels) for item in tsdb.select(metric + "{}" + window, end))
     return reading
 
 

@@ -24,9 +24,10 @@ from typing import Any, NoReturn
 import yaml
 from pydantic import ValidationError
 
-from cutover.adapters.kube.client import qualified_gateways
+from cutover.adapters.dialects.istio.counters import IstioDialect
 from cutover.adapters.prometheus.sources import Sources
-from cutover.adapters.traffic.istio.provider import heroku_service
+from cutover.api.durations import span
+from cutover.api.problems import problem_text
 from cutover.api.v1alpha1 import KIND, BacktestStatus, BaselineStatus, MigrationPlan
 from cutover.domain.backtest.replay import (
     Forecast,
@@ -36,14 +37,15 @@ from cutover.domain.backtest.replay import (
     impossible,
     per_second,
     percent,
-    span,
 )
 from cutover.domain.baseline.thresholds import LEAST_REQUESTS, choose_thresholds
 from cutover.domain.evidence.blocks import Block
-from cutover.domain.evidence.counting import REACH_IN_SCRAPES, Counter, Reading, Result
+from cutover.domain.evidence.counters import Counter, CounterLabels
+from cutover.domain.evidence.counting import Reading
+from cutover.domain.evidence.scrapes import REACH_IN_SCRAPES, Result
 from cutover.domain.evidence.tolerances import thresholds, thresholds_wanted
 from cutover.domain.observation import Plan
-from cutover.ports import Prometheus, Target, Unavailable, Understood
+from cutover.ports import Dialect, Prometheus, Subscription, Unavailable, Understood
 from cutover.services.sampler import LONGEST_REPLAY, Sampler, best_phase, blocks_of, heroku_samples
 from cutover.settings import PrometheusServer, PrometheusServers, SettingsError, read_servers, read_settings
 
@@ -58,7 +60,8 @@ NICENESS = 10
 _DAY = 86_400.0
 
 OnProgress = Callable[[str, int, int], None]
-_Samples = tuple[Result, Sequence[Counter], Sequence[Counter]]
+_Samples = tuple[Result, Sequence[Counter[CounterLabels]]]
+_DIALECT: Dialect = IstioDialect()
 
 
 # --- for the operator ------------------------------------------------------------------------------------------------
@@ -83,7 +86,7 @@ class Backtests:
         self._timeout = timeout
         self._turn = asyncio.Semaphore(1)
 
-    async def forecast(self, plan: Plan, target: Target) -> BacktestStatus:
+    async def forecast(self, plan: Plan, subscription: Subscription) -> BacktestStatus:
         """Return what a replay predicts for a plan, or a status without runs that says why there is none.
 
         It takes minutes, and never raises but when it is cancelled: then the process ends too.
@@ -92,7 +95,7 @@ class Backtests:
         ----------
         plan
             The plan; its baseline has the latency thresholds, if they are known.
-        target
+        subscription
             Where Heroku's requests are counted.
         """
         days = min(self._days, plan.spec.baseline.window.total_seconds() / _DAY)
@@ -103,8 +106,8 @@ class Backtests:
             f"--days={days}",
             f"--runs={self._runs}",
             f"--nice={NICENESS}",
-            f"--service={target.heroku}",
-            *(f"--gateway-namespace={namespace}" for namespace in target.gateway_namespaces),
+            f"--service={subscription.heroku}",
+            *(f"--gateway-namespace={namespace}" for namespace in subscription.observers),
         ]
         async with self._turn:
             try:
@@ -171,9 +174,9 @@ class _Now:
 
 
 async def read_thresholds(
-    prometheus: Prometheus, plan: Plan, target: Target, *, end: float, interval: float
-) -> Target:
-    """Return the target with the latency thresholds that the plan names, its baseline has, or the last day gives.
+    prometheus: Prometheus, plan: Plan, subscription: Subscription, *, end: float, interval: float
+) -> Subscription:
+    """Return the subscription with the latency thresholds that the plan names, its baseline has, or the last day gives.
 
     Raises
     ------
@@ -184,11 +187,11 @@ async def read_thresholds(
     """
     status = plan.status
     if thresholds_wanted(plan.spec) and (status.baseline is None or status.baseline.slow_ms is None):
-        reader = Sampler(prometheus, _Now(end), on_samples=lambda _: None, scrape_interval=interval)
-        histogram = await reader.histogram(replace(target, since=max(target.since, end - _DAY)))
+        reader = Sampler(prometheus, _DIALECT, _Now(end), on_samples=lambda _: None, scrape_interval=interval)
+        histogram = await reader.histogram(replace(subscription, since=max(subscription.since, end - _DAY)))
         if histogram.total < LEAST_REQUESTS:
             raise NotPossible(
-                f"{histogram.total:,.0f} requests of {target.heroku} at the gateways of {_listed(target)} in the last day, "
+                f"{histogram.total:,.0f} requests of {subscription.heroku} at the gateways of {_listed(subscription)} in the last day, "
                 f"and choosing the latency thresholds takes {LEAST_REQUESTS:,}; name slowMs and verySlowMs in the latency "
                 "gate, or the service that Heroku's requests are counted under, with --service"
             )
@@ -199,19 +202,19 @@ async def read_thresholds(
         chosen = BaselineStatus(since=datetime.fromtimestamp(end, UTC), slow_ms=slow, very_slow_ms=very_slow)
         status = status.model_copy(update={"baseline": chosen})
     slow_ms, very_slow_ms = thresholds(plan.spec, status)
-    return replace(target, slow_ms=slow_ms, very_slow_ms=very_slow_ms)
+    return replace(subscription, slow_ms=slow_ms, very_slow_ms=very_slow_ms)
 
 
 async def read_record(
-    prometheus: Prometheus, target: Target, *, end: float, interval: float, on_progress: OnProgress
+    prometheus: Prometheus, subscription: Subscription, *, end: float, interval: float, on_progress: OnProgress
 ) -> Record:
-    """Read Heroku's counts at each gateway from ``target.since`` on, at most an hour at a time.
+    """Read Heroku's counts at each gateway from ``subscription.since`` on, at most an hour at a time.
 
     Parameters
     ----------
     prometheus
         Where to ask.
-    target
+    subscription
         What to read, with its thresholds.
     end
         Unix seconds.
@@ -225,13 +228,13 @@ async def read_record(
     Unavailable
         If Prometheus does not answer, not even for five minutes.
     """
-    length, reach = target.block_seconds, REACH_IN_SCRAPES * interval
-    record, position, longest = Record(length), target.since, LONGEST_REPLAY
+    length, reach = subscription.block_seconds, REACH_IN_SCRAPES * interval
+    record, position, longest = Record(length), subscription.since, LONGEST_REPLAY
     while position + 2 * length <= end:
         until = min(end, position + max(longest, 2 * length))
         try:
-            samples = await heroku_samples(prometheus, target, start=position, end=until, reach=reach)
-            blocks, instances = _cut(samples, target, start=position, end=until, interval=interval)
+            samples = await heroku_samples(prometheus, _DIALECT, subscription, start=position, end=until, reach=reach)
+            blocks, instances = _cut(samples, subscription, start=position, end=until, interval=interval)
         except Unavailable:
             if longest <= SHORTEST_READ:
                 raise
@@ -239,49 +242,47 @@ async def read_record(
             continue
         record.add(blocks, instances)
         position = blocks[-1].end
-        on_progress("read", round(min(position, end) - target.since), round(end - target.since))
+        on_progress("read", round(min(position, end) - subscription.since), round(end - subscription.since))
     return record
 
 
 def _cut(
-    samples: _Samples, target: Target, *, start: float, end: float, interval: float
+    samples: _Samples, subscription: Subscription, *, start: float, end: float, interval: float
 ) -> tuple[list[Block], dict[str, list[Block]]]:
     """Cut the blocks of all gateways together, and of each: they end just after the scrapes, as live ones do."""
-    with Understood():
+    with Understood(_DIALECT.labels.product):
         all_of_them = Reading.of_answers(*samples)
         by_gateway = {name: Reading.of_answers(*own) for name, own in _by_gateway(samples).items()}
     newest = (all_of_them.last_scrape(source, end, inclusive=True) for source in all_of_them.sources())
     phase = best_phase([at for at in newest if at > start], interval) or 0.0
-    length = target.block_seconds
+    length = subscription.block_seconds
     first = math.ceil((start - phase) / length) * length + phase
     last = first + max(1, math.floor((end - first) / length)) * length
 
     def cut_all(reading: Reading) -> list[Block]:
         reach = REACH_IN_SCRAPES * interval
-        return blocks_of(reading, target, start=first, end=last, length=length, reach=reach)
+        return blocks_of(reading, subscription, start=first, end=last, length=length, reach=reach)
 
     return cut_all(all_of_them), {name: cut_all(reading) for name, reading in by_gateway.items()}
 
 
 def _by_gateway(samples: _Samples) -> dict[str, _Samples]:
-    found: dict[str, tuple[list[Mapping[str, Any]], list[Counter], list[Counter]]] = {}
+    found: dict[str, tuple[list[Mapping[str, Any]], list[Counter[CounterLabels]]]] = {}
 
-    def parts(pod: str, instance: str) -> tuple[list[Mapping[str, Any]], list[Counter], list[Counter]]:
-        return found.setdefault(pod or instance, ([], [], []))
+    def parts(pod: str, instance: str) -> tuple[list[Mapping[str, Any]], list[Counter[CounterLabels]]]:
+        return found.setdefault(pod or instance, ([], []))
 
-    presence, requests, buckets = samples
+    presence, counters = samples
     for item in presence:
         labels: Mapping[str, str] = item["metric"]
         parts(labels.get("pod", ""), labels.get("instance", ""))[0].append(item)
-    for counter in requests:
+    for counter in counters:
         parts(counter.metric.pod, counter.metric.instance)[1].append(counter)
-    for counter in buckets:
-        parts(counter.metric.pod, counter.metric.instance)[2].append(counter)
     return {name: parts for name, parts in found.items() if parts[1]}
 
 
-def _listed(target: Target) -> str:
-    return ", ".join(target.gateway_namespaces)
+def _listed(subscription: Subscription) -> str:
+    return ", ".join(subscription.observers)
 
 
 # --- the command -----------------------------------------------------------------------------------------------------
@@ -289,7 +290,7 @@ def _listed(target: Target) -> str:
 
 async def forecast(
     arguments: argparse.Namespace, environ: Mapping[str, str], plan: Plan, on_progress: OnProgress
-) -> tuple[Forecast, Target]:
+) -> tuple[Forecast, Subscription]:
     """Read the record and replay the plan's cutover on it.
 
     Raises
@@ -302,7 +303,7 @@ async def forecast(
         try:
             server = PrometheusServer(url=arguments.prometheus, bearer_token_file=settings.prometheus_token_file)
         except ValidationError as error:
-            raise SettingsError(f"--prometheus: {_problems(error)}") from error
+            raise SettingsError(f"--prometheus: {problem_text(error)}") from error
         servers = PrometheusServers(default=server)
     else:
         servers = read_servers(settings)
@@ -314,23 +315,21 @@ async def forecast(
         prometheus, interval = sources.get(name), sources.scrape_interval(name)
         end = time.time() - settings.settle - interval
         # No EKS leg: a plan that was tried before has not moved all of the record's requests.
-        target = Target(
-            heroku=arguments.service or heroku_service(plan),
+        counted = _DIALECT.subscription(plan)
+        subscription = replace(
+            counted,
+            heroku=arguments.service or counted.heroku,
             eks="",
-            gateway_namespaces=tuple(arguments.gateway_namespace)
-            or tuple(sorted({gateway.split("/")[0] for gateway in qualified_gateways(plan)})),
-            slow_ms=None,
-            very_slow_ms=None,
-            block_seconds=int(plan.spec.gates.block.total_seconds()),
+            observers=tuple(arguments.gateway_namespace) or counted.observers,
             since=end - arguments.days * _DAY,
         )
-        target = await read_thresholds(prometheus, plan, target, end=end, interval=interval)
-        record = await read_record(prometheus, target, end=end, interval=interval, on_progress=on_progress)
+        subscription = await read_thresholds(prometheus, plan, subscription, end=end, interval=interval)
+        record = await read_record(prometheus, subscription, end=end, interval=interval, on_progress=on_progress)
     finally:
         await sources.close()
     if not record.requests:
         raise NotPossible(
-            f"no requests of {target.heroku} at the gateways of {_listed(target)} in the last {span(arguments.days * _DAY)}; "
+            f"no requests of {subscription.heroku} at the gateways of {_listed(subscription)} in the last {span(arguments.days * _DAY)}; "
             "--service and --gateway-namespace say where Heroku's traffic is counted"
         )
     predicted = backtest(
@@ -341,7 +340,7 @@ async def forecast(
         split=arguments.split,
         on_progress=lambda done, runs: on_progress("replayed", done, runs),
     )
-    return predicted, target
+    return predicted, subscription
 
 
 def read_plan(path: str, name: str | None) -> Plan:
@@ -380,7 +379,7 @@ def read_plan(path: str, name: str | None) -> Plan:
             status=plan.status,
         )
     except ValidationError as error:
-        raise NotPossible(f"{where}: {_problems(error)}") from None
+        raise NotPossible(f"{where}: {problem_text(error)}") from None
     except KeyError:
         raise NotPossible(f"{where}: metadata.name is missing") from None
 
@@ -389,15 +388,10 @@ def _isoformat(value: Any) -> str:
     return str(value.isoformat())
 
 
-def _problems(error: ValidationError) -> str:
-    problems = error.errors(include_url=False, include_input=False, include_context=False)
-    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}".removeprefix(": ") for one in problems)
-
-
-def table(predicted: Forecast, plan: Plan, target: Target) -> str:
+def table(predicted: Forecast, plan: Plan, subscription: Subscription) -> str:
     """Write a forecast as people read it."""
     by = f"by {predicted.instances} gateway instances" if predicted.split == "instances" else "by neighbouring blocks"
-    latency = [f"{bound:g} ms" for bound in (target.slow_ms, target.very_slow_ms) if bound is not None]
+    latency = [f"{bound:g} ms" for bound in (subscription.slow_ms, subscription.very_slow_ms) if bound is not None]
     record = (
         f"{span(predicted.record_seconds)}, {per_second(predicted.rate)}, {percent(predicted.unusable)} of its blocks "
         "unusable"
@@ -410,7 +404,7 @@ def table(predicted: Forecast, plan: Plan, target: Target) -> str:
         "nothing got through" if predicted.seconds is None else f"{span(predicted.seconds)} until 100 %, the median"
     )
     lines = [
-        f"{plan.key}: {predicted.runs} cutovers replayed on what {target.heroku} did",
+        f"{plan.key}: {predicted.runs} cutovers replayed on what {subscription.heroku} did",
         "",
         f"record           {record}",
         f"split            {by}, requests thinned at random to each step's weight",
@@ -499,7 +493,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAMESPACE",
-        help="where the gateways run that count it; default the namespaces of spec.traffic.istio.gateways",
+        help="where the gateways run that count it; default the namespaces of the gateways in spec.traffic",
     )
     parser.add_argument("--days", type=days, default=7.0, help="length of the record; default 7")
     parser.add_argument("--runs", type=number, default=200, help="cutovers to replay; default 200")
@@ -545,14 +539,16 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     try:
         with _reasons(arguments.json):
             plan = read_plan(arguments.plan, arguments.name)
-            predicted, target = asyncio.run(forecast(arguments, os.environ, plan, _tell(arguments.quiet)))
+            predicted, subscription = asyncio.run(forecast(arguments, os.environ, plan, _tell(arguments.quiet)))
     except KeyboardInterrupt:
         sys.exit(130)
     code = WITHIN if predicted.within else ABOVE
     if predicted.seconds is None and predicted.within:
         code = NO_FORECAST  # nothing got through: that is no promise
     print(
-        json.dumps(to_json(predicted, code), ensure_ascii=False) if arguments.json else table(predicted, plan, target)
+        json.dumps(to_json(predicted, code), ensure_ascii=False)
+        if arguments.json
+        else table(predicted, plan, subscription)
     )
     if code == NO_FORECAST:
         print("cutover-backtest: no replayed cutover got through to 100 %", file=sys.stderr)

@@ -22,12 +22,12 @@ from cutover.domain.engine.wanted import (
     probe_interval,
     samples_wanted,
 )
-from cutover.domain.evidence.dashboard_queries import mesh_queries
 from cutover.domain.evidence.tolerances import thresholds, thresholds_wanted
-from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState, WorkloadFacts
+from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState
+from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.revision import desired_split
 from cutover.domain.slo.custom import CustomSlo, SloReading
-from cutover.ports import Conflict, Gone, Ports, SloTarget, Target, Unavailable
+from cutover.ports import Conflict, Gone, Ports, SloTarget, Subscription, Unavailable
 from cutover.scale.turns import own_part
 from cutover.services.background import BackgroundFact
 from cutover.services.working_status import PENDING_BLOCKS, WorkingStatus
@@ -108,16 +108,16 @@ class Observer:
         ports, errors = self._ports, list[str]()
         self._since = min(self._since, ports.now(plan))
         slow, very_slow = thresholds(plan.spec, plan.status)
-        target = replace(ports.target(plan), slow_ms=slow, very_slow_ms=very_slow)
+        subscription = replace(ports.dialect.subscription(plan), slow_ms=slow, very_slow_ms=very_slow)
         sources = ports.sources(plan.namespace)
-        may = not target.source or target.source in sources
-        traffic, workload = await self._objects(plan, errors)
-        samples = self._blocks(plan, target, may=may)
-        histogram = await self._histogram(plan, target, errors) if may else None
+        may = not subscription.source or subscription.source in sources
+        traffic, inventory = await self._objects(plan, errors)
+        samples = self._blocks(plan, subscription, may=may)
+        histogram = await self._histogram(plan, subscription, errors) if may else None
         templates = ports.templates(plan.namespace)
         return Observation(
             traffic=traffic,
-            workload=workload,
+            inventory=inventory,
             probe=self._leg_probe(plan),
             prepared_for=self._working.prepared_for(plan),
             samples=samples,
@@ -127,35 +127,29 @@ class Observer:
             own=self._custom_slos(plan, templates if may else None),
             templates=templates,
             sources=sources,
-            queries=mesh_queries(
-                heroku=target.heroku,
-                eks=target.eks,
-                namespaces=target.gateway_namespaces,
-                slow_ms=slow,
-                very_slow_ms=very_slow,
-            ),
-            backtest=self._backtest_result(plan, target),
+            queries=ports.dialect.dashboard_queries(subscription),
+            backtest=self._backtest_result(plan, subscription),
             unwritten=self._working.unwritten,
             remember_in=self._working.remember_in(plan),
         )
 
-    async def _objects(self, plan: Plan, errors: list[str]) -> tuple[TrafficState | None, WorkloadFacts | None]:
+    async def _objects(self, plan: Plan, errors: list[str]) -> tuple[TrafficState | None, Inventory | None]:
         """Read the route and, in preflight, the target."""
         status = plan.status
         traffic: TrafficState | None = None
-        workload: WorkloadFacts | None = None
+        inventory: Inventory | None = None
         try:
             # In preflight before the takeover, too: an earlier plan may have left a route that carries traffic.
             if status.weight is not None or status.phase is Phase.PREFLIGHT:
                 wanted = desired_split(status) if status.weight is not None else None
                 traffic = await self._ports.traffic.get(plan, wanted)
             if status.phase is Phase.PREFLIGHT:
-                workload = await self._ports.workloads.facts(plan)
+                inventory = await self._ports.inventories.inventory(plan)
         except (Conflict, Gone, Unavailable) as outage:
             errors.append(str(outage))
-        return traffic, workload
+        return traffic, inventory
 
-    def _blocks(self, plan: Plan, target: Target, *, may: bool) -> Samples:
+    def _blocks(self, plan: Plan, subscription: Subscription, *, may: bool) -> Samples:
         """Return the blocks that wait for a decision.
 
         Parameters
@@ -167,7 +161,7 @@ class Observer:
         if not may:
             # Nor is anything read that was read before the plan was edited.
             metrics.forget(plan.key)
-            return Samples(error=f"plans of this namespace may not ask the Prometheus {target.source!r}")
+            return Samples(error=f"plans of this namespace may not ask the Prometheus {subscription.source!r}")
         if not samples_wanted(plan.status) or checkpoint is None:
             metrics.forget(plan.key)
             return Samples()
@@ -176,12 +170,12 @@ class Observer:
             return Samples(working.pending)
         # Blocks that wait for a write were delivered once.
         since = working.pending[-1].end if working.pending else checkpoint.consumed_until
-        metrics.watch(plan.key, replace(target, since=since))
+        metrics.watch(plan.key, replace(subscription, since=since))
         news = metrics.take(plan.key)
         working.pending = (*working.pending, *news.blocks)
         return replace(news, blocks=working.pending)
 
-    async def _histogram(self, plan: Plan, target: Target, errors: list[str]) -> Histogram | None:
+    async def _histogram(self, plan: Plan, subscription: Subscription, errors: list[str]) -> Histogram | None:
         """Read Heroku's latencies where thresholds are chosen from them."""
         status = plan.status
         observed = status.checkpoint is not None and status.checkpoint.observed_at
@@ -189,7 +183,7 @@ class Observer:
             return None
         start = status.baseline.since.timestamp() if status.baseline else self._since
         try:
-            return await self._ports.metrics.histogram(replace(target, since=start))
+            return await self._ports.metrics.histogram(replace(subscription, since=start))
         except Unavailable as outage:
             errors.append(str(outage))
             return None
@@ -228,7 +222,9 @@ class Observer:
 
     def _slo_target(self, plan: Plan, gates: tuple[CustomSlo, ...]) -> SloTarget:
         status, checkpoint = plan.status, plan.status.checkpoint
-        consumed = {evidence.gate: evidence.consumed_until for evidence in checkpoint.own} if checkpoint else {}
+        consumed = (
+            {evidence.gate: evidence.consumed_until for evidence in checkpoint.custom_slos} if checkpoint else {}
+        )
         # Before the takeover, from when this process looks at the plan: "now" would move on with every reconcile.
         start = checkpoint.consumed_until if checkpoint else self._since
         waiting = {name: blocks[-1].end for name, blocks in self._working.pending_custom.items()}
@@ -266,12 +262,12 @@ class Observer:
         # Not by the operator's clock, which may have been set meanwhile.
         return replace(probe, at=min(asked, self._ports.now(plan)), failures=failures)
 
-    def _backtest_result(self, plan: Plan, target: Target) -> BacktestStatus | None:
+    def _backtest_result(self, plan: Plan, subscription: Subscription) -> BacktestStatus | None:
         """Return the result of the replay that the plan asks for, once it is there; it is made once."""
         if not backtest_wanted(plan, self._ports.now(plan)):
             self.backtest.drop()
             return None
-        return self.backtest.keep(lambda: self._ports.backtest(plan, target), math.inf).value
+        return self.backtest.keep(lambda: self._ports.backtest(plan, subscription), math.inf).value
 
 
 def _another_answer(before: Probe | None, probe: Probe) -> bool:

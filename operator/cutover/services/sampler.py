@@ -14,27 +14,18 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypeVar
 
 from cutover.domain.evidence.blocks import Block
-from cutover.domain.evidence.counting import (
-    REACH_IN_SCRAPES,
-    Counter,
-    Reading,
-    Result,
-    Source,
-    bounds_matcher,
-    cumulative,
-    cut,
-    matcher,
-    milliseconds,
-    source_of,
-)
+from cutover.domain.evidence.counters import Counter, CounterLabels
+from cutover.domain.evidence.counting import Reading, cumulative, cut
+from cutover.domain.evidence.scrapes import REACH_IN_SCRAPES, Result, Source, source_of
+from cutover.domain.evidence.selectors import milliseconds
 from cutover.domain.observation import Histogram, Samples
-from cutover.ports import Clock, Prometheus, Target, Unavailable, Understood
+from cutover.ports import Clock, Dialect, Prometheus, Subscription, Unavailable, Understood
 
 _logger = logging.getLogger(__name__)
 
@@ -75,7 +66,7 @@ class _Feed:
 
     Parameters
     ----------
-    target
+    subscription
         What it asked for last.
     taken
         End of the last block that was handed out, or of the one before the first that is wanted.
@@ -90,7 +81,7 @@ class _Feed:
         more than Prometheus gives in one, each time that it is asked.
     """
 
-    target: Target
+    subscription: Subscription
     taken: float
     fetched: float
     blocks: deque[Block] = field(default_factory=deque)
@@ -101,7 +92,7 @@ class _Feed:
 
     def waiting(self) -> int:
         """Return how many blocks are known and not handed out."""
-        return round((self.fetched - self.taken) / self.target.block_seconds)
+        return round((self.fetched - self.taken) / self.subscription.block_seconds)
 
     def seek(self, position: float, *, again: bool) -> None:
         """Go on after another block; fetch it ``again`` where it is not kept."""
@@ -115,18 +106,20 @@ class _Feed:
         """Return the blocks that wait, and keep some for a plan that goes back."""
         blocks = tuple(block for block in self.blocks if block.end > self.taken)
         self.taken = self.fetched
-        while len(self.blocks) * self.target.block_seconds > _KEPT_SECONDS:
+        while len(self.blocks) * self.subscription.block_seconds > _KEPT_SECONDS:
             self.blocks.popleft()
         return blocks
 
 
 class Sampler:
-    """Reads the gateways' counters for all plans of one Prometheus.
+    """Reads the counters of all plans of one Prometheus that share a dialect.
 
     Parameters
     ----------
     prometheus
         Where to ask.
+    dialect
+        What to ask for, and how to read it.
     clock
         The operator's clock.
     scrape_interval
@@ -156,6 +149,7 @@ class Sampler:
     def __init__(
         self,
         prometheus: Prometheus,
+        dialect: Dialect,
         clock: Clock,
         *,
         on_samples: Callable[[str], None],
@@ -171,6 +165,7 @@ class Sampler:
         self.waits = 0
         self.settle = settle
         self._prometheus = prometheus
+        self._dialect = dialect
         self._clock = clock
         self._on_samples = on_samples
         self._scrape_interval = scrape_interval
@@ -197,23 +192,23 @@ class Sampler:
             self._skew = skew
         return self._clock.now() + self._skew
 
-    def watch(self, key: str, target: Target) -> None:
-        """Deliver the blocks of a plan that end after ``target.since``.
+    def watch(self, key: str, subscription: Subscription) -> None:
+        """Deliver the blocks of a plan that end after ``subscription.since``.
 
         Call it at every pass, with the end of the last block that was consumed: it costs next to nothing where that is
         the last that was taken, and goes back or forth otherwise. New thresholds apply to blocks not read yet.
         """
-        length = target.block_seconds
-        since = max(target.since, self.now() - OLDEST_BLOCK)
+        length = subscription.block_seconds
+        since = max(subscription.since, self.now() - OLDEST_BLOCK)
         # Before the phase is known there are no boundaries yet.
         position = since if self._phase is None else self._first_after(since, length)
         feed = self._feeds.get(key)
-        if feed is None or _legs(feed.target) != _legs(target):
-            self._feeds[key] = _Feed(target, position, position)
+        if feed is None or _legs(feed.subscription) != _legs(subscription):
+            self._feeds[key] = _Feed(subscription, position, position)
             self._changed.set()
             return
-        changed = feed.target.since != target.since
-        feed.target = target
+        changed = feed.subscription.since != subscription.since
+        feed.subscription = subscription
         if position != feed.taken:
             # A plan that never consumes must not have all its blocks read again and again.
             feed.seek(position, again=changed)
@@ -235,8 +230,8 @@ class Sampler:
             return Samples()
         return Samples(feed.hand_out(), feed.error, feed.error_since)
 
-    async def histogram(self, target: Target) -> Histogram:
-        """Return Heroku's latency histogram since ``target.since``, of at most the last 24 hours.
+    async def histogram(self, subscription: Subscription) -> Histogram:
+        """Return Heroku's latency histogram since ``subscription.since``, of at most the last 24 hours.
 
         Raises
         ------
@@ -244,33 +239,28 @@ class Sampler:
             If Prometheus does not answer.
         """
         end = self.now() - self.settle
-        start = max(target.since, end - _LONGEST_HISTOGRAM)
+        start = max(subscription.since, end - _LONGEST_HISTOGRAM)
         if start >= end:
             return Histogram({})
-        selector = _selector(
-            "istio_request_duration_milliseconds_bucket",
-            matcher("source_workload_namespace", target.gateway_namespaces),
-            matcher("destination_service", [target.heroku]),
-            'response_code!="0"',
-        )
+        selector, labels = self._dialect.heroku_latencies(subscription), self._dialect.labels
         bounds: dict[float, float] = {}
         if end - start <= _EXACT_HISTOGRAM:
             window = end - start + self._reach
             presence, buckets = await asyncio.gather(
-                self._presence(target.gateway_namespaces, window, end), self._counters(selector, window, end)
+                self._presence(subscription.observers, window, end), self._counters(selector, window, end)
             )
-            with Understood():
+            with Understood(self._dialect.labels.product):
                 reading = Reading()
                 reading.add_presence(presence)
                 reading.add_counters(buckets)
-                namespaces = target.gateway_namespaces
-                bounds = cumulative(reading, target.heroku, namespaces, start=start, end=end, reach=self._reach)
+                namespaces = subscription.observers
+                bounds = cumulative(reading, subscription.heroku, namespaces, start=start, end=end, reach=self._reach)
         else:
             expression = f"sum by (le) (increase({selector}[{milliseconds(end - start)}]))"
-            result = await self._asked(self._prometheus.query(expression, end))
-            with Understood():
+            result = await self._answer(self._prometheus.query(expression, end))
+            with Understood(self._dialect.labels.product):
                 for item in result:
-                    bound = float(item["metric"]["le"])
+                    bound = labels.milliseconds(item["metric"]["le"])
                     bounds[bound] = bounds.get(bound, 0.0) + float(item["value"][1])
         rising, most = dict[float, float](), 0.0
         for bound in sorted(bounds):
@@ -311,7 +301,7 @@ class Sampler:
         groups: dict[tuple[int, float], dict[str, _Feed]] = {}
         for key, feed in self._feeds.items():
             if self._readable_at(feed) <= now:
-                groups.setdefault((feed.target.block_seconds, feed.fetched), {})[key] = feed
+                groups.setdefault((feed.subscription.block_seconds, feed.fetched), {})[key] = feed
         if groups:
             self.lateness = max(0.0, now - max(start + length for length, start in groups) - self.settle)
         # The plans that are up to date first; a long replay does not make them wait.
@@ -360,12 +350,10 @@ class Sampler:
         Unavailable
             If Prometheus does not answer.
         """
-        namespaces = sorted({name for feed in self._feeds.values() for name in feed.target.gateway_namespaces})
-        selector = _selector("istio_requests_total", matcher("source_workload_namespace", namespaces))
+        namespaces = sorted({name for feed in self._feeds.values() for name in feed.subscription.observers})
         self._find_phase_at = self._clock.now() + _RETRY_SECONDS
-        newest = f"max by (instance, pod) (timestamp({selector}))"
-        found = await self._asked(self._prometheus.query(newest, now))
-        with Understood():
+        found = await self._answer(self._prometheus.query(self._dialect.last_scrapes(namespaces), now))
+        with Understood(self._dialect.labels.product):
             scrapes = [float(item["value"][1]) for item in found]
         phase = best_phase(scrapes, self._scrape_interval)
         self._find_phase_at = self._clock.now() + _PHASE_SECONDS
@@ -380,7 +368,7 @@ class Sampler:
         for feed in self._feeds.values():
             # What was not read yet is read by the new boundaries.
             feed.blocks.clear()
-            feed.taken = feed.fetched = self._first_after(feed.taken, feed.target.block_seconds)
+            feed.taken = feed.fetched = self._first_after(feed.taken, feed.subscription.block_seconds)
 
     def _continued(self, phase: float) -> float:
         """Return the phase of the blocks that were consumed before a restart, if it is still a good one."""
@@ -399,7 +387,7 @@ class Sampler:
             return max(self._find_phase_at if self._phase_is_known() else 0.0, not_before) + self._skew
         if feed.waiting() >= _MOST_WAITING:
             return math.inf
-        settled = feed.fetched + feed.target.block_seconds + max(self.settle, self._patience)
+        settled = feed.fetched + feed.subscription.block_seconds + max(self.settle, self._patience)
         return max(settled, not_before + self._skew)
 
     def _pauses(self, feed: _Feed) -> bool:
@@ -422,13 +410,13 @@ class Sampler:
         for chunk in _chunks(feeds, self._plans_per_query):
             seconds = min(_DESTINATION_SECONDS / (2 * len(chunk)), *(feed.span for feed in chunk.values()))
             chunks.append((chunk, min(due, start + max(1, math.floor(seconds / length)) * length)))
-        namespaces = sorted({name for feed in feeds.values() for name in feed.target.gateway_namespaces})
+        namespaces = sorted({name for feed in feeds.values() for name in feed.subscription.observers})
         last = max(end for _, end in chunks)
         try:
             # Presence before counters: what it has of a scrape, they have, too.
             seen = min(self.now(), last + self.settle + self._scrape_interval)
             presence = await self._presence(namespaces, seen - start + self._reach, seen)
-            with Understood():
+            with Understood(self._dialect.labels.product):
                 put_off = self._put_off(presence, length, last)
         except Unavailable as outage:
             self._failed(feeds, str(outage))
@@ -456,14 +444,13 @@ class Sampler:
     ) -> Iterable[Source]:
         """Read the blocks of some plans; return the gateways that counted. Raises Unavailable."""
         # A plan that changes its mind while Prometheus thinks gets what it asks for the next time.
-        targets = {key: feed.target for key, feed in feeds.items()}
-        reading = await self._read(list(targets.values()), start, end, presence)
+        subscriptions = {key: feed.subscription for key, feed in feeds.items()}
+        reading = await self._read(list(subscriptions.values()), start, end, presence)
         if end + self.settle > self.now():
             # By Prometheus' clock, which is known only now, it was too early.
             return ()
         for key, feed in feeds.items():
-            target = targets[key]
-            blocks = blocks_of(reading, target, start=start, end=end, length=length, reach=self._reach)
+            blocks = blocks_of(reading, subscriptions[key], start=start, end=end, length=length, reach=self._reach)
             if self._feeds.get(key) is feed and feed.fetched == start:
                 feed.blocks.extend(blocks)
                 feed.fetched = end
@@ -473,11 +460,15 @@ class Sampler:
                 self._on_samples(key)
         return reading.counting()
 
-    async def _read(self, targets: Sequence[Target], start: float, end: float, presence: Result) -> Reading:
-        selectors = _counters(targets, {leg for target in targets for leg in (target.heroku, target.eks)})
+    async def _read(
+        self, subscriptions: Sequence[Subscription], start: float, end: float, presence: Result
+    ) -> Reading:
+        selectors = self._dialect.counters(
+            subscriptions, {leg for one in subscriptions for leg in (one.heroku, one.eks)}
+        )
         window = end - start + self._reach
         answers = [await self._counters(selector, window, end) for selector in selectors]
-        with Understood():
+        with Understood(self._dialect.labels.product):
             return Reading.of_answers(presence, *answers)
 
     def _put_off(self, presence: Result, length: int, end: float) -> bool:
@@ -521,12 +512,13 @@ class Sampler:
                 self._on_samples(key)
 
     async def _presence(self, namespaces: Sequence[str], window: float, at: float) -> Result:
-        return await self._asked(self._prometheus.query(_range(_up(namespaces), window), at))
+        return await self._answer(self._prometheus.query(_range(self._dialect.presence(namespaces), window), at))
 
-    async def _counters(self, selector: str, window: float, at: float) -> Sequence[Counter]:
-        return await self._asked(self._prometheus.counters(_range(selector, window), at))
+    async def _counters(self, selector: str, window: float, at: float) -> Sequence[Counter[CounterLabels]]:
+        labels = self._dialect.labels
+        return await self._answer(self._prometheus.counters(_range(selector, window), at, labels))
 
-    async def _asked(self, answer: Awaitable[_T]) -> _T:
+    async def _answer(self, answer: Awaitable[_T]) -> _T:
         self.queries += 1
         try:
             result = await answer
@@ -535,115 +527,6 @@ class Sampler:
             raise
         self.last_success = self.now()
         return result
-
-
-class Samplers:
-    """Implements :class:`cutover.ports.Metrics` for several Prometheus servers.
-
-    Each has a sampler of its own: what is slow or away with one is nothing to the plans of another.
-
-    Parameters
-    ----------
-    prometheus
-        Where to ask, by name of the source; ``""`` is the default.
-    clock
-        The operator's clock.
-    scrape_intervals
-        Seconds between two scrapes of the gateways, by name of the source.
-    on_samples, settle
-        As for :class:`Sampler`.
-    """
-
-    def __init__(
-        self,
-        prometheus: Mapping[str, Prometheus],
-        clock: Clock,
-        *,
-        on_samples: Callable[[str], None],
-        scrape_intervals: Mapping[str, float],
-        settle: float = 1.0,
-    ) -> None:
-        self._clock = clock
-        self._by_source = {
-            name: Sampler(client, clock, on_samples=on_samples, scrape_interval=scrape_intervals[name], settle=settle)
-            for name, client in prometheus.items()
-        }
-        self._sources: dict[str, str] = {}  # by plan
-        self._unknown_since: dict[str, float] = {}  # by plan
-
-    @property
-    def by_source(self) -> Mapping[str, Sampler]:
-        """The samplers by name of their source."""
-        return self._by_source
-
-    @property
-    def queries(self) -> int:
-        """Queries asked."""
-        return sum(sampler.queries for sampler in self._by_source.values())
-
-    @property
-    def errors(self) -> int:
-        """Queries that failed."""
-        return sum(sampler.errors for sampler in self._by_source.values())
-
-    @property
-    def last_success(self) -> float:
-        """Unix seconds of the last answer; of several sources that serve plans, the one that is silent the longest."""
-        serving = [sampler.last_success for sampler in self._by_source.values() if sampler.serving]
-        return min(serving) if serving else max(sampler.last_success for sampler in self._by_source.values())
-
-    @property
-    def lateness(self) -> float:
-        """Seconds by which the last blocks of any source were read later than they could have been."""
-        return max(sampler.lateness for sampler in self._by_source.values())
-
-    def now(self, source: str) -> float:
-        """Return the time by a source's clock in Unix seconds; by the operator's where there is no such source."""
-        sampler = self._by_source.get(source)
-        return self._clock.now() if sampler is None else sampler.now()
-
-    def watch(self, key: str, target: Target) -> None:
-        """Deliver the blocks of a plan; one that changed its source begins anew."""
-        if self._sources.get(key, target.source) != target.source:
-            self.forget(key)
-        self._sources[key] = target.source
-        sampler = self._by_source.get(target.source)
-        if sampler is None:
-            self._unknown_since.setdefault(key, self._clock.now())
-        else:
-            sampler.watch(key, target)
-
-    def forget(self, key: str) -> None:
-        """Stop delivering."""
-        self._unknown_since.pop(key, None)
-        sampler = self._by_source.get(self._sources.pop(key, ""))
-        if sampler is not None:
-            sampler.forget(key)
-
-    def take(self, key: str) -> Samples:
-        """Return the blocks since the last call, oldest first and without holes, and whether Prometheus answers."""
-        source = self._sources.get(key, "")
-        sampler = self._by_source.get(source)
-        if sampler is None:
-            return Samples(error=_unknown(source), error_since=self._unknown_since.get(key, 0.0))
-        return sampler.take(key)
-
-    async def histogram(self, target: Target) -> Histogram:
-        """Return Heroku's latency histogram since ``target.since``. Raises Unavailable."""
-        sampler = self._by_source.get(target.source)
-        if sampler is None:
-            raise Unavailable(_unknown(target.source))
-        return await sampler.histogram(target)
-
-    async def run(self) -> None:
-        """Serve all plans of all sources, for ever."""
-        async with asyncio.TaskGroup() as tasks:
-            for sampler in self._by_source.values():
-                tasks.create_task(sampler.run())
-
-
-def _unknown(source: str) -> str:
-    return f"the operator's settings have no Prometheus named {source!r}"
 
 
 def best_phase(scrapes: Sequence[float], interval: float) -> float | None:
@@ -672,15 +555,15 @@ def best_phase(scrapes: Sequence[float], interval: float) -> float | None:
 
 
 async def heroku_samples(
-    prometheus: Prometheus, target: Target, *, start: float, end: float, reach: float
-) -> tuple[Result, Sequence[Counter], Sequence[Counter]]:
+    prometheus: Prometheus, dialect: Dialect, subscription: Subscription, *, start: float, end: float, reach: float
+) -> tuple[Result, Sequence[Counter[CounterLabels]]]:
     """Return what a plan's Heroku leg is cut from, for a time that may be long ago.
 
     Parameters
     ----------
-    prometheus
-        Where to ask.
-    target
+    prometheus, dialect
+        Where to ask, and what for.
+    subscription
         Which leg; its thresholds must be known if they matter.
     start, end
         Unix seconds, at most an hour apart.
@@ -690,7 +573,7 @@ async def heroku_samples(
     Returns
     -------
     tuple
-        Raw samples: for :meth:`Reading.add_presence`, and twice for :meth:`Reading.add_counters`.
+        Raw samples: for :meth:`Reading.add_presence`, and for :meth:`Reading.add_counters`.
 
     Raises
     ------
@@ -698,23 +581,24 @@ async def heroku_samples(
         If Prometheus does not answer.
     """
     window = end - start + reach
-    requests, buckets = _counters([target], [target.heroku])
-    return (
-        await prometheus.query(_range(_up(target.gateway_namespaces), window), end),
-        await prometheus.counters(_range(requests, window), end),
-        await prometheus.counters(_range(buckets, window), end),
-    )
+    presence = await prometheus.query(_range(dialect.presence(subscription.observers), window), end)
+    counters = list[Counter[CounterLabels]]()
+    for selector in dialect.counters([subscription], [subscription.heroku]):
+        counters += await prometheus.counters(_range(selector, window), end, dialect.labels)
+    return presence, counters
 
 
-def blocks_of(reading: Reading, target: Target, *, start: float, end: float, length: int, reach: float) -> list[Block]:
+def blocks_of(
+    reading: Reading, subscription: Subscription, *, start: float, end: float, length: int, reach: float
+) -> list[Block]:
     """Cut the blocks of one plan; the times as for :func:`cutover.domain.evidence.counting.cut`."""
     return cut(
         reading,
-        heroku=target.heroku,
-        eks=target.eks,
-        namespaces=target.gateway_namespaces,
-        slow_ms=target.slow_ms,
-        very_slow_ms=target.very_slow_ms,
+        heroku=subscription.heroku,
+        eks=subscription.eks,
+        namespaces=subscription.observers,
+        slow_ms=subscription.slow_ms,
+        very_slow_ms=subscription.very_slow_ms,
         start=start,
         end=end,
         length=length,
@@ -722,9 +606,9 @@ def blocks_of(reading: Reading, target: Target, *, start: float, end: float, len
     )
 
 
-def _legs(target: Target) -> tuple[object, ...]:
+def _legs(subscription: Subscription) -> tuple[object, ...]:
     """What a plan cannot change without beginning anew."""
-    return target.heroku, target.eks, target.gateway_namespaces, target.block_seconds
+    return subscription.heroku, subscription.eks, subscription.observers, subscription.block_seconds
 
 
 def _chunks(feeds: dict[str, _Feed], size: int) -> Iterator[dict[str, _Feed]]:
@@ -733,26 +617,5 @@ def _chunks(feeds: dict[str, _Feed], size: int) -> Iterator[dict[str, _Feed]]:
         yield {key: feeds[key] for key in keys[first : first + size]}
 
 
-def _selector(metric: str, *matchers: str) -> str:
-    return metric + "{" + ",".join(['reporter="source"', *matchers]) + "}"
-
-
-def _counters(targets: Sequence[Target], destinations: Iterable[str]) -> tuple[str, str]:
-    """Return the selectors of requests, and of the latency buckets that matter."""
-    common = (
-        matcher("source_workload_namespace", {name for target in targets for name in target.gateway_namespaces}),
-        matcher("destination_service", destinations),
-    )
-    bounds = {bound for target in targets for bound in (target.slow_ms, target.very_slow_ms) if bound is not None}
-    return (
-        _selector("istio_requests_total", *common),
-        _selector("istio_request_duration_milliseconds_bucket", *common, bounds_matcher(bounds)),
-    )
-
-
 def _range(selector: str, window: float) -> str:
     return f"{selector}[{milliseconds(window)}]"
-
-
-def _up(namespaces: Sequence[str]) -> str:
-    return "up{" + matcher("namespace", namespaces) + "}"

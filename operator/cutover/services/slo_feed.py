@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 from cutover.api.v1alpha1.gates import BoundSlo, RatioSlo
 from cutover.domain.evidence.blocks import Block
-from cutover.domain.evidence.counting import REACH_IN_SCRAPES, Result, Source, milliseconds
+from cutover.domain.evidence.scrapes import REACH_IN_SCRAPES, Result, Source
+from cutover.domain.evidence.selectors import milliseconds
 from cutover.domain.slo import bounds
 from cutover.domain.slo import series as own_series
 from cutover.domain.slo.custom import CustomSlo, QueryProblem, SloReading

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
+from cutover.api.problems import problem_text
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
 from cutover.domain.engine.actions import Decision, Event
 from cutover.domain.evidence.blocks import Block
@@ -117,7 +118,7 @@ class WorkingStatus:
             try:
                 MigrationPlanStatus.model_validate(body.get("status") or {})
             except ValidationError as error:
-                problem = _problems(error)
+                problem = problem_text(error)
                 body = {**body, "status": {}}
         try:
             plan = Plan.from_object(body)
@@ -136,7 +137,7 @@ class WorkingStatus:
 
         The API server refuses what this version does not understand; only a CRD of another version lets it pass.
         """
-        refused = Plan.refused(body, _problems(error))
+        refused = Plan.refused(body, problem_text(error))
         if self.plan is not None and self.plan.uid == refused.uid:
             return replace(refused, spec=self.plan.spec)
         return refused
@@ -232,7 +233,3 @@ class WorkingStatus:
 def newer(version: str, than: str) -> bool:
     """Compare resourceVersions; the API server promises that they are numbers that rise."""
     return int(version) > int(than or 0)
-
-
-def _problems(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))

@@ -11,7 +11,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from functools import cache, partial
+from typing import Any, Generic, Literal, TypeVar
 
 import httpx
 from msgspec import Struct
@@ -20,9 +21,11 @@ from pydantic_core import from_json
 
 from cutover.adapters.clocks import elapsed
 from cutover.adapters.masking import masked
-from cutover.adapters.prometheus.auth import CredentialsError, TlsVersion, tls_context, tls_reason, tls_version
-from cutover.domain.evidence.counting import Counter, Result
-from cutover.domain.journal.ledger import shorten
+from cutover.adapters.secret_files import CredentialsError
+from cutover.adapters.tls import TlsVersion, tls_context, tls_reason, tls_version
+from cutover.domain.evidence.counters import Counter, L
+from cutover.domain.evidence.scrapes import Result
+from cutover.domain.texts import shorten
 from cutover.ports import PartialAnswer, QueryRefused, Unavailable, Understood
 from cutover.settings import Tls
 
@@ -50,17 +53,17 @@ _SKEW_STEP = 0.25
 _T = TypeVar("_T")
 
 
-class _Matrix(Struct):
+class _Matrix(Struct, Generic[L]):
     resultType: Literal["matrix"]  # noqa: N815
-    result: list[Counter]
+    result: list[Counter[L]]
     warnings: Any = None
 
 
-class _Counters(Struct):
+class _Counters(Struct, Generic[L]):
     """An answer with counters, as it is when all is well."""
 
     status: Literal["success"]
-    data: _Matrix
+    data: _Matrix[L]
     warnings: Any = None
     isPartial: Any = None  # noqa: N815
 
@@ -69,8 +72,10 @@ class _Counters(Struct):
         return not (self.warnings or self.data.warnings or self.isPartial)
 
 
-#: Takes well under half the time of reading everything. Not strict, as the numbers are in quotes.
-_read_counters = Decoder(_Counters, strict=False).decode
+@cache  # one for each dialect
+def _decoder(labels: type[L]) -> Decoder[_Counters[L]]:
+    """Return what takes well under half the time of reading everything. Not strict, as the numbers are in quotes."""
+    return Decoder(_Counters[labels], strict=False)  # type: ignore[valid-type]
 
 
 class _TransientError(Exception):
@@ -273,8 +278,8 @@ class PrometheusClient:
         """
         return await self._ask("query", _instant(promql, at), self._result)
 
-    async def counters(self, selector: str, at: float) -> Sequence[Counter]:
-        """Return the gateways' counters.
+    async def counters(self, selector: str, at: float, labels: type[L]) -> Sequence[Counter[L]]:
+        """Return counters.
 
         Parameters
         ----------
@@ -282,13 +287,15 @@ class PrometheusClient:
             A range selector.
         at
             End of its range in Unix seconds.
+        labels
+            What to read of each counter's labels.
 
         Raises
         ------
         QueryRefused, PartialAnswer, Unavailable
             As for :meth:`query`, and where the answer has no counters.
         """
-        return await self._ask("query", _instant(selector, at), self._counters)
+        return await self._ask("query", _instant(selector, at), partial(self._counters, labels))
 
     async def query_range(self, promql: str, start: float, end: float, step: float) -> Result:
         """Evaluate an expression again and again.
@@ -446,10 +453,10 @@ class PrometheusClient:
                 raise Unavailable(f"{self._name} answered more than {self._max_bytes >> 20} MiB")
         return b"".join(parts)
 
-    def _counters(self, status: int, body: bytes) -> Sequence[Counter]:
+    def _counters(self, labels: type[L], status: int, body: bytes) -> Sequence[Counter[L]]:
         if status == 200:
             try:
-                answer = _read_counters(body)
+                answer = _decoder(labels).decode(body)
             except (ValueError, RecursionError):
                 pass
             else:
@@ -458,8 +465,8 @@ class PrometheusClient:
                     return answer.data.result
         # The long way finds the reason. Or there is none: msgspec does not know "+Inf".
         result = self._result(status, body)
-        with Understood():
-            return [Counter.of(item) for item in result]
+        with Understood(labels.product):
+            return [Counter.of(item, labels) for item in result]
 
     def _result(self, status: int, body: bytes) -> Result:
         try:

@@ -203,8 +203,8 @@ class MigrationPlanSpec(Model):
         Rule(
             "heroku.hostname: must not be one of traffic.istio.hosts, as its requests would come back to the gateway; write"
             " the app's *.herokuapp.com name",
-            "!(self.heroku.hostname in self.traffic.istio.hosts)",
-            lambda self: self.heroku.hostname not in self.traffic.istio.hosts,
+            "!has(self.traffic.istio) || !(self.heroku.hostname in self.traffic.istio.hosts)",
+            lambda self: self.heroku.hostname not in self.traffic.hosts,
             at=".heroku.hostname",
         ),
     )
@@ -248,6 +248,9 @@ _EKS_HAS_NOTHING = (
     " && (!has(self.status.phase) || self.status.phase != 'RollingBack')"
 )
 
+#: A member of a union may be missing from a manifest that is refused for it: reading its fields would be an error beside.
+_ISTIO_BEFORE_AND_AFTER = "has(self.spec.traffic.istio) && has(oldSelf.spec.traffic.istio) && "
+
 
 def _kept(path: str) -> Rule:
     """Return the rule that a field keeps its value while EKS has traffic.
@@ -258,6 +261,7 @@ def _kept(path: str) -> Rule:
     return Rule(
         f"{path}: must not change while EKS has traffic; put it back and change it when the plan is at weight 0, or, with"
         " all traffic on EKS for good, delete the plan (onDelete: EKS) and write a new one",
+        f"{_ISTIO_BEFORE_AND_AFTER if path.startswith('traffic.istio.') else ''}"
         f"self.spec.{path} == oldSelf.spec.{path} || {_EKS_HAS_NOTHING}",
         at=f".spec.{path}",
     )
@@ -272,7 +276,8 @@ def _none_added(name: str) -> Rule:
     return Rule(
         f"traffic.istio.{name}: none may be added once the operator routes the hosts, as only preflight asks whether it is"
         " free; put it back, or delete the plan and write a new one",
-        f"self.{path}.all(one, one in oldSelf.{path}) || !has(self.status) || !has(self.status.weight)",
+        f"{_ISTIO_BEFORE_AND_AFTER}self.{path}.all(one, one in oldSelf.{path})"
+        " || !has(self.status) || !has(self.status.weight)",
         at=f".{path}",
     )
 
@@ -307,7 +312,8 @@ class MigrationPlan(Model):
         Rule(
             "traffic.istio.ownership: neither it nor virtualServiceRef must change once the operator routes the host, or"
             " two VirtualServices would; put it back, or delete the plan and write a new one",
-            f"({_same('ownership')} && {_same('virtualServiceRef')}) || !has(self.status) || !has(self.status.weight)",
+            f"({_ISTIO_BEFORE_AND_AFTER}{_same('ownership')} && {_same('virtualServiceRef')})"
+            " || !has(self.status) || !has(self.status.weight)",
             at=".spec.traffic.istio.ownership",
         ),
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from cutover.api.durations import format_duration
 from cutover.api.model import DNS_NAME, GATEWAY_NAME, Duration, Model, ObjectName
 from cutover.api.rules import Rule, matching, once, within
 
@@ -180,8 +182,42 @@ class IstioTraffic(Model):
         " pick a cheap one.",
     )
 
+    def qualified_gateways(self, namespace: str) -> tuple[str, ...]:
+        """Return the gateways as ``namespace/name``, for a plan of a namespace."""
+        return tuple(name if "/" in name else f"{namespace}/{name}" for name in self.gateways)
+
+    @property
+    def guarded(self) -> Mapping[str, str]:
+        """What no edit may change untold, by the name that people read in the ledger."""
+        return {
+            "gateways": ", ".join(self.gateways),
+            "timeout": format_duration(self.timeout),
+            "probePath": self.probe_path,
+        }
+
 
 class Traffic(Model):
-    """The provider that moves the traffic."""
+    """The provider that moves the traffic: exactly one is set."""
 
-    istio: IstioTraffic
+    # Only a provider's own adapters, dialect and checks read its settings. Everything else asks for what all providers have.
+
+    RULES = (
+        Rule(
+            "traffic: exactly one provider must be set; write istio: {hosts: [...], gateways: [...]}",
+            "[has(self.istio)].exists_one(set, set)",
+            lambda self: self.istio is not None,
+        ),
+    )
+
+    # The rule above keeps it from being None, which is why its type does not say so while it is the only provider.
+    istio: IstioTraffic = None  # type: ignore[assignment]
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Public host names whose requests are split."""
+        return self.istio.hosts
+
+    @property
+    def guarded(self) -> Mapping[str, str]:
+        """The provider's settings that no edit may change untold, by the name that people read in the ledger."""
+        return self.istio.guarded

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus, Ownership
+from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus
 from cutover.api.v1alpha1.templates import Template
 from cutover.domain.engine.outcome import NEXT_BLOCK, Requeue
 from cutover.domain.observation import Observation, Plan
@@ -71,14 +71,7 @@ class Context:
     @property
     def hosts(self) -> str:
         """The hosts whose traffic is shifted, for a message."""
-        return ", ".join(self.plan.spec.traffic.istio.hosts)
-
-    @property
-    def adopted_route(self) -> str:
-        """Name of the team's own VirtualService whose weights are to be adopted, ``""`` where there is none."""
-        istio = self.plan.spec.traffic.istio
-        reference = istio.virtual_service_ref
-        return reference.name if istio.ownership is Ownership.ADOPT and reference is not None else ""
+        return ", ".join(self.plan.spec.traffic.hosts)
 
     def resolve(self, *, frozen: bool = True) -> Resolution:
         """Return the plan's custom SLOs; see :func:`resolve`."""

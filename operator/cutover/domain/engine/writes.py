@@ -31,7 +31,7 @@ from cutover.domain.engine.heroku import PROBE_LIFETIME_SECONDS
 from cutover.domain.engine.outcome import NEXT_BLOCK, Outcome, Requeue
 from cutover.domain.engine.wanted import samples_wanted
 from cutover.domain.observation import Observation, Plan, TrafficState
-from cutover.domain.preflight import target as preflight
+from cutover.domain.preflight.checks import heroku_answers
 from cutover.domain.revision import desired_revision, desired_split, raise_called_off, revision
 
 #: Seconds within which a checkpoint of the evidence is written while judging.
@@ -218,7 +218,7 @@ def _significant(status: MigrationPlanStatus) -> Iterable[Any]:
         status.checkpoint is None or (status.checkpoint.weight_since, status.checkpoint.observed_at is None),
         tuple(
             # What a probe says changes with every probe.
-            (check.check, check.status, check.message if check.check != preflight.HEROKU_CHECK else "")
+            (check.check, check.result, check.message if check.check != heroku_answers.CHECK.name else "")
             for check in status.preflight
         ),
         status.baseline,

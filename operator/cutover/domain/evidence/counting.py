@@ -2,167 +2,37 @@
 
 Prometheus answers the instant query ``metric{...}[W]`` with the samples themselves, each at the time of its scrape.
 What a counter did between two samples belongs to the block in which the later one lies, so that every increment is
-in exactly one block. Each sample is compared with what was known in the *reach* before it (some scrape intervals) and with
-nothing else. A block is therefore the same whichever window it was cut from: read live, or again after a restart.
-
-Formats: https://prometheus.io/docs/prometheus/latest/querying/api/#range-vectors and
-https://istio.io/latest/docs/reference/config/metrics/ for the labels.
+in exactly one block. A block is the same whichever window it was cut from: read live, or again after a restart (see
+:mod:`cutover.domain.evidence.scrapes`). Which metrics and labels they are is a dialect's business.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
-from typing import Any, NamedTuple, Self
-
-from msgspec import Struct, convert
+from typing import Self
 
 from cutover.domain.evidence.blocks import Block, Counts
+from cutover.domain.evidence.counters import CLIENT_GONE, Counter, CounterLabels
+from cutover.domain.evidence.scrapes import (
+    SOURCE_LABELS,
+    Doubts,
+    Result,
+    Series,
+    Source,
+    Witnesses,
+    increment_of,
+    source_by,
+    source_of,
+)
 
-#: ``data.result`` of Prometheus' HTTP API: one mapping with ``metric`` and ``values`` (or ``value``) per series.
-Result = Sequence[Mapping[str, Any]]
-
-#: A scrape may be missed, and may be late; two missed in a row make the next increment unusable.
-REACH_IN_SCRAPES = 2.5
-
+#: Answers of Heroku's router, not of the app, that users see as failures.
 _HEROKU_ROUTING_FAULTS = frozenset({"421", "495"})
-_CLIENT_GONE = "0"
-#: In the order of :func:`_source`: what tells who counted, beside the namespace.
-_SOURCE_LABELS = ("pod", "instance", "job", "prometheus_replica", "replica", "__replica__")
 _INF = math.inf
 
-
-class Source(NamedTuple):
-    """Who counted, and by which scrape of it we know.
-
-    Two Prometheus replicas, or two jobs that scrape the same pod, are two sources of one gateway.
-    """
-
-    namespace: str
-    pod: str
-    replica: str
-    job: str
-    instance: str
-
-    @property
-    def gateway(self) -> tuple[str, str]:
-        """The process that counts."""
-        return self[:2]
-
-
-class CounterLabels(Struct, frozen=True, gc=False):
-    """The labels of a gateway's counter that matter, of some thirty; ``""`` where it has none of that name."""
-
-    destination_service: str
-    source_workload_namespace: str = ""
-    response_code: str = ""
-    le: str = ""
-    pod: str = ""
-    instance: str = ""
-    job: str = ""
-    prometheus_replica: str = ""
-    replica: str = ""
-    __replica__: str = ""
-
-
-_labels_of_source = attrgetter("source_workload_namespace", *_SOURCE_LABELS)
-
-
-class Counter(Struct, frozen=True, gc=False):
-    """A gateway's counter as Prometheus gives it, with the time in Unix seconds and the value of each sample.
-
-    The client decodes answers straight into these, without what is not named here. None can be in a reference cycle, so
-    the garbage collector need not look at the tens of thousands of a tick (``gc``).
-    """
-
-    metric: CounterLabels
-    values: list[tuple[float, float]]
-
-    @classmethod
-    def of(cls, item: Mapping[str, Any]) -> Self:
-        """Read one series of a `Result`. Raises KeyError, TypeError, ValueError if it is not of a range selector."""
-        samples = [(float(at), float(value)) for at, value in item["values"]]
-        return cls(convert(item["metric"], CounterLabels), samples)
-
-
-class Series(Struct, frozen=True, gc=False):
-    """One counter: of requests with a response code (``bound`` is None), or of a latency bucket in milliseconds."""
-
-    source: Source
-    code: str
-    bound: float | None
-    times: Sequence[float]
-    values: Sequence[float]
-
-
-class Scrapes:
-    """When each source was scraped."""
-
-    def __init__(self) -> None:
-        self._times: dict[Source, set[float]] = {}
-        self._sorted: dict[Source, list[float]] = {}
-
-    def add(self, source: Source, times: Iterable[float]) -> None:
-        """Note some times, in any order."""
-        self._times.setdefault(source, set()).update(times)
-        self._sorted.pop(source, None)
-
-    def of(self, source: Source) -> list[float]:
-        """Return a source's times, rising."""
-        times = self._sorted.get(source)
-        if times is None:
-            times = self._sorted[source] = sorted(self._times.get(source, ()))
-        return times
-
-    def last(self, source: Source, before: float, *, inclusive: bool = False) -> float:
-        """Return a source's newest time before another, or minus infinity."""
-        times = self.of(source)
-        index = bisect_right(times, before) if inclusive else bisect_left(times, before)
-        return times[index - 1] if index else -_INF
-
-    def __iter__(self) -> Iterator[Source]:
-        return iter(self._times)
-
-
-class Witnesses:
-    """When each source was scraped, and whether that brought a counter."""
-
-    #: What people call a source.
-    noun = "target"
-
-    def __init__(self) -> None:
-        self._seen = Scrapes()  # scrapes that succeeded
-        self._counted = Scrapes()  # those of them that brought a counter
-
-    def sources(self) -> Iterable[Source]:
-        """Return all sources."""
-        return self._seen
-
-    def counting(self) -> Iterable[Source]:
-        """Return the sources that brought a counter."""
-        return self._counted
-
-    def last_scrape(self, source: Source, before: float, *, inclusive: bool = False) -> float:
-        """Return the time of the source's newest scrape before a time, or minus infinity."""
-        return self._seen.last(source, before, inclusive=inclusive)
-
-    def born(self, source: Source, at: float, reach: float) -> bool:
-        """Tell whether a counter that is new at a time began at 0: its source was scraped shortly before without it.
-
-        ``up`` is not enough: an agent in trouble is up. Some counters must have been there, and not this one.
-        """
-        return at - self._counted.last(source, at) < reach
-
-    def losses(self, series: Series) -> Sequence[tuple[float, float]]:
-        """Return when a counter was scraped last, and when its source was scraped without it."""
-        scrapes = self._counted.of(series.source)
-        if len(series.times) == len(scrapes):
-            return ()
-        had = set(series.times)
-        return [(before, after) for before, after in pairwise(scrapes) if before in had and after not in had]
+_labels_of_source = attrgetter("namespace", *SOURCE_LABELS)
 
 
 class Reading(Witnesses):
@@ -175,7 +45,7 @@ class Reading(Witnesses):
         self._series: dict[str, list[Series]] = {}
 
     @classmethod
-    def of_answers(cls, presence: Result, *answers: Iterable[Counter]) -> Self:
+    def of_answers(cls, presence: Result, *answers: Iterable[Counter[CounterLabels]]) -> Self:
         """Read the answers that belong together.
 
         Raises
@@ -189,8 +59,8 @@ class Reading(Witnesses):
             reading.add_counters(counters)
         return reading
 
-    def add_counters(self, counters: Iterable[Counter]) -> None:
-        """Take ``istio_requests_total`` or ``istio_request_duration_milliseconds_bucket``.
+    def add_counters(self, counters: Iterable[Counter[CounterLabels]]) -> None:
+        """Take counters of requests, or of latency buckets.
 
         Raises
         ------
@@ -204,12 +74,13 @@ class Reading(Witnesses):
             known_by = _labels_of_source(labels)
             source = sources.get(known_by)
             if source is None:  # they are few, and of many counters each
-                source = sources[known_by] = _source(*known_by)
+                source = sources[known_by] = source_by(*known_by)
             times, values = zip(*counter.values, strict=True)
-            series = Series(source, labels.response_code, float(labels.le) if labels.le else None, times, values)
-            leg = self._series.get(labels.destination_service)
+            bound = labels.milliseconds(labels.le) if labels.le else None
+            series = Series(source, labels.code, bound, times, values)
+            leg = self._series.get(labels.leg)
             if leg is None:
-                leg = self._series[labels.destination_service] = []
+                leg = self._series[labels.leg] = []
             leg.append(series)
             if noted.get(source) != times:  # nearly all of a source's counters are in each of its scrapes
                 noted[source] = times
@@ -229,9 +100,9 @@ class Reading(Witnesses):
             scrapes = [sample[0] for sample in item["values"] if float(sample[1]) == 1]
             self._seen.add(source_of(labels, labels.get("namespace", "")), scrapes)
 
-    def of(self, destination: str, namespaces: Sequence[str]) -> list[Series]:
-        """Return the counters of a ``destination_service`` at the gateways of some namespaces."""
-        return [series for series in self._series.get(destination, ()) if series.source.namespace in namespaces]
+    def of(self, leg: str, namespaces: Sequence[str]) -> list[Series]:
+        """Return the counters of a leg, by its name, at the gateways of some namespaces."""
+        return [series for series in self._series.get(leg, ()) if series.source.namespace in namespaces]
 
 
 class _Leg:
@@ -244,25 +115,6 @@ class _Leg:
         self.fast = [0.0, 0.0]  # requests at or below each threshold
         self.infinite = 0  # samples of +Inf buckets
         self.seen = [0, 0]  # samples of each threshold's buckets
-
-
-class Doubts:
-    """Why one source's increments in one block cannot be known, if so.
-
-    A process loses all its counters at once. Where some fell and others did not, nobody knows where those began.
-    """
-
-    __slots__ = ("continued", "dropped", "gap")
-
-    def __init__(self) -> None:
-        self.gap = ""
-        self.dropped: set[float] = set()
-        self.continued: set[float] = set()
-
-    @property
-    def lost_some(self) -> bool:
-        """Whether some counters fell while others went on."""
-        return not self.dropped.isdisjoint(self.continued)
 
 
 class _Tally(Doubts):
@@ -295,7 +147,7 @@ def cut(
     reading
         Samples of at least ``(start - reach, end]``.
     heroku, eks
-        ``destination_service`` of each leg.
+        The name under which each leg is counted.
     namespaces
         Namespaces of the gateways whose view counts.
     slow_ms, very_slow_ms
@@ -329,7 +181,7 @@ def cut(
             for index in range(bisect_right(times, start), bisect_right(times, end)):
                 tally = tally_of(source, times[index])
                 # A client that went away is in neither leg, but its series still shows that the gateway was scraped.
-                if series.code != _CLIENT_GONE:
+                if series.code != CLIENT_GONE:
                     increment = increment_of(reading, series, index, reach, tally)
                     _count(tally.legs[which], series, increment, thresholds, heroku=which == 0)
             for before, after in reading.losses(series):
@@ -342,7 +194,7 @@ def cut(
 
 
 def cumulative(
-    reading: Reading, destination: str, namespaces: Sequence[str], *, start: float, end: float, reach: float
+    reading: Reading, leg: str, namespaces: Sequence[str], *, start: float, end: float, reach: float
 ) -> dict[float, float]:
     """Add up a leg's latency histogram, aware of resets.
 
@@ -350,7 +202,7 @@ def cumulative(
     ----------
     reading
         Samples of at least ``(start - reach, end]``.
-    destination, namespaces
+    leg, namespaces
         Whose histogram, seen by which gateways.
     start, end
         Unix seconds.
@@ -363,8 +215,8 @@ def cumulative(
         Requests at or below each bound in milliseconds, rising.
     """
     by_source: dict[Source, dict[float, float]] = {}
-    for series in reading.of(destination, namespaces):
-        if series.bound is None or series.code == _CLIENT_GONE:
+    for series in reading.of(leg, namespaces):
+        if series.bound is None or series.code == CLIENT_GONE:
             continue
         bounds = by_source.setdefault(series.source, {})
         for index in range(bisect_right(series.times, start), bisect_right(series.times, end)):
@@ -377,53 +229,6 @@ def cumulative(
         for bound, value in by_source[source].items():
             total[bound] = total.get(bound, 0.0) + value
     return dict(sorted(total.items()))
-
-
-def source_of(labels: Mapping[str, str], namespace: str) -> Source:
-    """Return who counted, by the labels of a series and the namespace that it is in."""
-    return _source(namespace, *(labels.get(name, "") for name in _SOURCE_LABELS))
-
-
-def _source(namespace: str, pod: str, instance: str, job: str, *replicas: str) -> Source:
-    return Source(namespace, pod or instance, next(filter(None, replicas), ""), job, instance)
-
-
-def increment_of(reading: Witnesses, series: Series, index: int, reach: float, doubts: Doubts) -> float:
-    """Return what a counter did up to a sample, and note why that cannot be known.
-
-    Parameters
-    ----------
-    reading
-        Scrapes of the series' source.
-    series, index
-        The counter, and which of its samples.
-    reach
-        Seconds before the sample in which its predecessor must lie.
-    doubts
-        Of the source in the sample's block.
-    """
-    source, times, values = series.source, series.times, series.values
-    at, value = times[index], values[index]
-    if index and at - times[index - 1] < reach:
-        before = values[index - 1]
-        if 0.0 <= value < before < _INF:
-            doubts.dropped.add(at)
-            return value
-        if 0.0 <= before <= value < _INF:
-            if reading.last_scrape(source, at) > times[index - 1]:
-                # It began anew, or what relays the counters was in trouble (Istio's agent then answers without them).
-                doubts.gap = f"{reading.noun} {source.pod} was without a counter for a while"
-            elif before:
-                doubts.continued.add(at)
-            return value - before
-    elif 0.0 <= value < _INF:
-        if reading.born(source, at, reach):
-            return value
-        # Its whole life would look like one increment.
-        doubts.gap = f"{reading.noun} {source.pod} is new, or was not scraped for {reach:g} s"
-        return 0.0
-    doubts.gap = f"a counter of {reading.noun} {source.pod} is not a number or negative"
-    return 0.0
 
 
 def _count(
@@ -506,40 +311,3 @@ def _scraped(reading: Reading, namespaces: Sequence[str], start: float, end: flo
         source.namespace in namespaces and reading.last_scrape(source, end, inclusive=True) > start
         for source in reading.sources()
     )
-
-
-def milliseconds(seconds: float) -> str:
-    """Return a PromQL duration that is not shorter than a time."""
-    return f"{math.ceil(seconds * 1000)}ms"
-
-
-def matcher(label: str, values: Iterable[str]) -> str:
-    r"""Return the PromQL matcher for a label that has one of some values.
-
-    Each is escaped as RE2 (as Go's ``regexp.QuoteMeta`` does) and then as a PromQL string, so that no value can
-    end the string or match more than itself. ``matcher("pod", ["a.b"])`` is ``pod=~"a\\.b"``.
-    """
-    pattern = "|".join(_quote_meta(value) for value in sorted(set(values)))
-    return f"{label}=~{_quote(pattern)}"
-
-
-def bounds_matcher(bounds: Iterable[float]) -> str:
-    """Return the matcher for the ``le`` of some bounds in milliseconds and of all requests (``+Inf``).
-
-    The same bound is written ``3600000`` by Envoy, and ``3.6e+06`` or ``3600000.0`` by Prometheus 3, which normalises it:
-    https://prometheus.io/docs/prometheus/latest/migration/#le-and-quantile-label-values
-    """
-    spellings = {"+Inf"}
-    for bound in bounds:
-        spellings |= {f"{bound:g}", repr(float(bound))}
-        if bound == int(bound):
-            spellings.add(str(int(bound)))
-    return matcher("le", spellings)
-
-
-def _quote_meta(value: str) -> str:
-    return "".join("\\" + character if character in r"\.+*?()|[]{}^$" else character for character in value)
-
-
-def _quote(value: str) -> str:
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'

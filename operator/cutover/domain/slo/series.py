@@ -1,4 +1,4 @@
-"""From what the queries of a team's own ratio answered to blocks.
+"""From what the queries of a custom SLO answered to blocks.
 
 A query that is a plain counter selector is read as raw samples and counted as the gateways' counters are (see
 :mod:`cutover.domain.evidence.counting`): every increment between two samples is in the block of the later one, and nothing that lies
@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from cutover.domain.evidence.blocks import Block, Counts
-from cutover.domain.evidence.counting import (
+from cutover.domain.evidence.scrapes import (
     Doubts,
     Result,
     Scrapes,
@@ -32,9 +32,9 @@ from cutover.domain.evidence.counting import (
     Source,
     Witnesses,
     increment_of,
-    matcher,
     source_of,
 )
+from cutover.domain.evidence.selectors import matcher
 from cutover.domain.slo.custom import differing
 
 #: A target that had counters within so many seconds does not begin to count when they come back.

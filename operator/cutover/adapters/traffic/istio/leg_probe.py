@@ -14,10 +14,12 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
 from cutover.adapters.addresses import CheckedResolver
-from cutover.adapters.kube.client import GATEWAYS, SERVICES, Cluster, Json, qualified_gateways
+from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio.provider import LEG_HEADER, PROBE_HEADER, PROBE_VALUE
-from cutover.adapters.traffic.istio.reach import serves
 from cutover.domain.observation import Plan, Probe
+from cutover.domain.preflight.checks.istio.kinds import GATEWAYS
+from cutover.domain.preflight.checks.istio.servers import serves
+from cutover.domain.resources import SERVICES, Json
 from cutover.domain.revision import HEADER
 from cutover.ports import Conflict, Gone, Unavailable
 
@@ -124,7 +126,8 @@ class HttpGateway:
 
         Where the gateway itself breaks off before it answers, it is asked once more, as browsers do.
         """
-        gateway, host = qualified_gateways(plan)[0], plan.spec.traffic.istio.hosts[0]
+        istio = plan.spec.traffic.istio
+        gateway, host = istio.qualified_gateways(plan.namespace)[0], istio.hosts[0]
         started = self._now()
         try:
             url = await self._url(gateway, host)
@@ -133,7 +136,7 @@ class HttpGateway:
         session = self._trusted if gateway in self._urls else self._checked
         try:
             async with session.get(
-                f"{url}{plan.spec.traffic.istio.probe_path}",
+                f"{url}{istio.probe_path}",
                 headers={"Host": host},
                 # Connections are shared by those who name the same, as TLS is for one host.
                 server_hostname=host if url.startswith("https:") else None,

@@ -22,27 +22,29 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from cutover.adapters.kube.client import (
-    DESTINATION_RULES,
-    FIELD_MANAGER,
-    MANAGED_BY_LABEL,
-    PLAN_LABEL,
-    PLAN_UID_ANNOTATION,
-    SERVICE_ENTRIES,
-    VIRTUAL_SERVICES,
-    Cluster,
-    Json,
-    NotServed,
-    Resource,
-    existing_route_problem,
-    is_ours,
+from cutover.adapters.kube.answers import NotServed
+from cutover.adapters.kube.client import Cluster
+from cutover.adapters.traffic.istio import adopt as istio_adopt
+from cutover.adapters.traffic.istio.names import eks_service, heroku_service, probe_service
+from cutover.api.v1alpha1 import MigrationPlanSpec, OnDelete, Ownership, Phase
+from cutover.domain.engine.actions import Finalize, SetWeight
+from cutover.domain.managed_fields import owners
+from cutover.domain.marks import FIELD_MANAGER, MANAGED_BY_LABEL, PLAN_LABEL, PLAN_UID_ANNOTATION, is_ours
+from cutover.domain.observation import Plan, TrafficState
+from cutover.domain.preflight.checks.istio import route_adoptable
+from cutover.domain.preflight.checks.istio.kinds import DESTINATION_RULES, SERVICE_ENTRIES, VIRTUAL_SERVICES
+from cutover.domain.preflight.checks.istio.names import (
+    OWN_PREFIXES,
     qualified_gateways,
     route_name,
 )
-from cutover.adapters.traffic.istio import adopt as istio_adopt
-from cutover.api.v1alpha1 import MigrationPlanSpec, OnDelete, Ownership, Phase
-from cutover.domain.engine.actions import Finalize, SetWeight
-from cutover.domain.observation import Plan, TrafficState
+from cutover.domain.preflight.checks.istio.original import (
+    ORIGINAL_ANNOTATION,
+    ORIGINAL_LIMIT,
+    note_original,
+    read_original,
+)
+from cutover.domain.resources import Json, Resource
 from cutover.domain.revision import HEADER, Split
 from cutover.ports import Conflict, Gone, Unavailable
 
@@ -68,10 +70,10 @@ HEROKU_TLS_PORT = 443
 #: connection just closed by the other side fails.
 HEROKU_IDLE_TIMEOUT = "30s"
 
-#: Kinds of our objects, by the name that watch events carry.
-RESOURCES: Mapping[str, Resource] = {
-    resource.kind: resource for resource in (VIRTUAL_SERVICES, SERVICE_ENTRIES, DESTINATION_RULES)
-}
+#: Kinds of our objects.
+ROUTING_KINDS = frozenset({VIRTUAL_SERVICES, SERVICE_ENTRIES, DESTINATION_RULES})
+#: The same, by the name that watch events carry.
+RESOURCES: Mapping[str, Resource] = {resource.kind: resource for resource in ROUTING_KINDS}
 
 #: Deployment tools leave alone what is marked so. Helm needs nothing: it looks at the objects of its own releases only.
 _ANNOTATIONS = {
@@ -111,26 +113,6 @@ class DevelopmentHeroku:
     address: str
     port: int
     ca_certificates: str | None = None
-
-
-def heroku_service(plan: Plan) -> str:
-    """Return the Heroku leg's ``destination_service`` in Istio's metrics."""
-    hostname = plan.spec.heroku.hostname
-    return hostname if plan.spec.traffic.istio.ownership is Ownership.GENERATE else istio_adopt.leg_host(hostname)
-
-
-def eks_service(plan: Plan, cluster_domain: str = "cluster.local") -> str:
-    """Return the EKS leg's ``destination_service`` in Istio's metrics."""
-    return f"{plan.spec.eks.service.name}.{plan.namespace}.svc.{cluster_domain}"
-
-
-def probe_service(plan: Plan) -> str:
-    """Return the mesh's name for the Heroku leg as the operator's probes use it.
-
-    It is another name for the same endpoint, so that probes do not count among the users' requests: in the metrics
-    that the gate compares, a probe every few seconds would be most of Heroku's traffic when its share is small.
-    """
-    return istio_adopt.probe_host(plan.spec.heroku.hostname)
 
 
 def render(
@@ -328,29 +310,16 @@ class Live:
         return body
 
 
-def foreign_managers(body: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return who besides the operator owns a part of the object's spec by its managed fields, the latest first."""
-    entries = [
-        entry
-        for entry in body["metadata"].get("managedFields") or ()
-        if entry.get("manager") != FIELD_MANAGER and "f:spec" in (entry.get("fieldsV1") or {})
-    ]
-    entries.sort(key=lambda entry: str(entry.get("time", "")), reverse=True)
-    return _managers(entries)
+def foreign_managers(body: Mapping[str, Any], *path: str) -> tuple[str, ...]:
+    """Return who besides the operator owns a field of an object, such as ``"spec"``, the latest first."""
+    found = (owner.manager for owner in owners(body["metadata"], *path))
+    return tuple(dict.fromkeys(manager for manager in found if manager != FIELD_MANAGER))
 
 
 def _written_at(body: Mapping[str, Any]) -> float | None:
-    """Return when the operator wrote an object last, by its managed fields."""
-    times = [
-        entry["time"]
-        for entry in body["metadata"].get("managedFields") or ()
-        if entry.get("manager") == FIELD_MANAGER and entry.get("time")
-    ]
-    return datetime.fromisoformat(max(times)).timestamp() if times else None
-
-
-def _managers(entries: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(entry.get("manager", "unknown") for entry in entries))
+    """Return when the operator wrote an object last."""
+    times = [owner.time for owner in owners(body["metadata"]) if owner.manager == FIELD_MANAGER and owner.time]
+    return datetime.fromisoformat(times[0]).timestamp() if times else None
 
 
 def split_weight(body: Mapping[str, Any], plan: Plan, cluster_domain: str = "cluster.local") -> int | None:
@@ -399,7 +368,7 @@ def stamped_revision(body: Mapping[str, Any]) -> str:
 
 
 def _named_by_us(name: str) -> bool:
-    return name.startswith(("cutover-", "probe-cutover-"))
+    return name.startswith(OWN_PREFIXES)
 
 
 class RouteCache:
@@ -461,8 +430,7 @@ class RouteCache:
         metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
         kept = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": metadata, "spec": body.get("spec")}
         # Of somebody else's object the routes are ours at most.
-        owners = istio_adopt.http_owners(body) if not _named_by_us(key[2]) else None
-        managers = foreign_managers(body) if owners is None else _managers(owners)
+        managers = foreign_managers(body, "spec") if _named_by_us(key[2]) else foreign_managers(body, "spec", "http")
         text = json.dumps(kept, separators=(",", ":"))
         live = self._live[key] = Live(key, metadata["resourceVersion"], text, managers, _written_at(body))
         return live
@@ -547,6 +515,7 @@ class IstioTraffic:
             foreign=tuple(dict.fromkeys(manager for one in present for manager in one.managers)),
             written_at=None if route is None else route.written_at,
             version="" if route is None else route.version,
+            in_the_way=_in_the_way(plan, seen) if wanted is None and seen else "",
         )
         # What is missing, or the team's own, is looked at each time.
         if wanted is not None and not adopts(plan) and None not in live:
@@ -571,7 +540,7 @@ class IstioTraffic:
         takeover = known is None
         if adopts(plan):
             takeover = _takes_over(plan, known)
-            if takeover and (problem := existing_route_problem(plan, None if known is None else known.body)):
+            if takeover and (problem := route_adoptable.problem(plan, None if known is None else known.body)):
                 raise Unavailable(f"not taken over: {problem}")
             route = self._complete(plan, write.split, route, known)
             if istio_adopt.live_weight(route["spec"], plan) is None:
@@ -627,7 +596,7 @@ class IstioTraffic:
             return wanted
         metadata = live.body["metadata"]
         annotations = metadata.get("annotations") or {}
-        noted = istio_adopt.read_original(annotations)
+        noted = read_original(annotations)
         spec, routes = istio_adopt.adopt(
             live.body["spec"] or {},
             plan,
@@ -636,11 +605,11 @@ class IstioTraffic:
             noted.get("routes", ()),
         )
         before = noted["annotations"] if noted else _those(annotations, istio_adopt.HANDS_OFF)
-        original = istio_adopt.note_original(routes, before)
-        if noted and len(original.encode()) > istio_adopt.ORIGINAL_LIMIT:
+        original = note_original(routes, before)
+        if noted and len(original.encode()) > ORIGINAL_LIMIT:
             # Somebody has made it larger meanwhile. The weights matter more than what comes after them.
-            original = annotations[istio_adopt.ORIGINAL_ANNOTATION]
-        ours = {**wanted["metadata"]["annotations"], istio_adopt.ORIGINAL_ANNOTATION: original}
+            original = annotations[ORIGINAL_ANNOTATION]
+        ours = {**wanted["metadata"]["annotations"], ORIGINAL_ANNOTATION: original}
         return {**wanted, "metadata": {**wanted["metadata"], "annotations": ours}, "spec": spec}
 
     async def _let_go(self, plan: Plan, rest: Finalize, live: Live) -> None:
@@ -652,11 +621,11 @@ class IstioTraffic:
             return
         labels = {name: value for name, value in (metadata.get("labels") or {}).items() if name != PLAN_LABEL}
         if rest.route is not None and rest.end is OnDelete.HEROKU:
-            noted = istio_adopt.read_original(annotations)
+            noted = read_original(annotations)
             # First to 0, where a route is not recognised and stays.
             spec, _ = istio_adopt.adopt(spec, plan, 0, _shape(plan, rest.route.split, self.cluster_domain), ())
             spec = istio_adopt.restore(spec, plan, noted.get("routes", ()))
-            ours = istio_adopt.ORIGINAL_ANNOTATION, PLAN_UID_ANNOTATION, CALLED_OFF_ANNOTATION
+            ours = ORIGINAL_ANNOTATION, PLAN_UID_ANNOTATION, CALLED_OFF_ANNOTATION
             for name in (*istio_adopt.HANDS_OFF, *ours):
                 annotations.pop(name, None)
             annotations |= noted.get("annotations", {})
@@ -737,6 +706,19 @@ def _takes_over(plan: Plan, live: Live | None) -> bool:
         return True
     owner = (live.body["metadata"].get("annotations") or {}).get(PLAN_UID_ANNOTATION)
     return owner != plan.uid and plan.status.phase in (Phase.PENDING, Phase.PREFLIGHT)
+
+
+def _in_the_way(plan: Plan, percent: int) -> str:
+    """Say what sends requests elsewhere before the takeover, and what to do about it."""
+    if (reference := plan.spec.traffic.istio.virtual_service_ref) is not None and adopts(plan):
+        return (
+            f"VirtualService {reference.name} sends {percent} % to EKS already, and the takeover would send it all to "
+            "Heroku; set that weight to 0 first if this is what you want"
+        )
+    return (
+        f"a route of an earlier plan sends {percent} % elsewhere, and the takeover would send it all to Heroku; delete "
+        "that VirtualService first if this is what you want"
+    )
 
 
 def _those(annotations: Mapping[str, str], names: Iterable[str]) -> Json:

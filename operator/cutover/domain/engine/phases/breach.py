@@ -1,9 +1,9 @@
-"""There is evidence of harm: is going back a rescue?"""
+"""Whether going back is a rescue where there is evidence of harm."""
 
 from __future__ import annotations
 
 from cutover.api.v1alpha1 import MigrationPlanStatus, OnBreach
-from cutover.domain.commands.annotations import ROLLBACK_ANNOTATION
+from cutover.domain.commands.annotations import assignment, rollback
 from cutover.domain.engine.assessment import Assessment
 from cutover.domain.engine.context import Context
 from cutover.domain.engine.heroku import await_probe, heroku_answers, probe_text
@@ -31,7 +31,7 @@ def breach(context: Context, status: MigrationPlanStatus, judgement: Assessment)
     if legs.both_unhealthy and not legs.worse:
         return _no_rescue(context, status, f"{detail}; both legs fail far more than before: mend what they share")
     if context.spec.on_breach is OnBreach.HOLD:
-        how = f"annotate the plan {ROLLBACK_ANNOTATION}=a{status.attempt} to go back"
+        how = f"annotate the plan {assignment(rollback(status.attempt))} to go back"
         message = f"{detail}; held, because spec.onBreach is Hold; {how}"
         return held(context, status, Hold(HoldReason.BREACH, message))
     if without_control and context.seen.probe is None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
-from cutover.domain.evidence.counting import bounds_matcher, matcher
+from cutover.domain.evidence.selectors import bounds_matcher, matcher
 
 
-@lru_cache(maxsize=4096)  # every pass of every plan asks
-def mesh_queries(
+@lru_cache(maxsize=4096)  # every reconcile of every plan asks
+def dashboard_queries(
     *,
     heroku: str,
     eks: str,

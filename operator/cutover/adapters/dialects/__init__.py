@@ -1,0 +1,1 @@
+"""How each traffic provider's requests are counted in Prometheus."""

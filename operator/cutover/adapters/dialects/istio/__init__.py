@@ -1,0 +1,1 @@
+"""Requests as Istio's gateways count them."""

@@ -1,0 +1,189 @@
+"""Raw samples of counters, who was scraped when, and what a counter did from one scrape to the next.
+
+Each sample is compared with what was known in the *reach* before it (some scrape intervals) and with nothing else. What
+follows from it is therefore the same whichever window it was read in: live, or again after a restart.
+
+Format: https://prometheus.io/docs/prometheus/latest/querying/api/#range-vectors
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from msgspec import Struct
+
+#: ``data.result`` of Prometheus' HTTP API: one mapping with ``metric`` and ``values`` (or ``value``) per series.
+Result = Sequence[Mapping[str, Any]]
+
+#: A scrape may be missed, and may be late; two missed in a row make the next increment unusable.
+REACH_IN_SCRAPES = 2.5
+
+#: In the order of :func:`source_by`: what tells who counted, beside the namespace.
+SOURCE_LABELS = ("pod", "instance", "job", "prometheus_replica", "replica", "__replica__")
+_INF = math.inf
+
+
+class Source(NamedTuple):
+    """Who counted, and by which scrape of it we know.
+
+    Two Prometheus replicas, or two jobs that scrape the same pod, are two sources of one gateway.
+    """
+
+    namespace: str
+    pod: str
+    replica: str
+    job: str
+    instance: str
+
+    @property
+    def gateway(self) -> tuple[str, str]:
+        """The process that counts."""
+        return self[:2]
+
+
+class Series(Struct, frozen=True, gc=False):
+    """One counter: of requests with a response code (``bound`` is None), or of a latency bucket in milliseconds."""
+
+    source: Source
+    code: str
+    bound: float | None
+    times: Sequence[float]
+    values: Sequence[float]
+
+
+class Scrapes:
+    """When each source was scraped."""
+
+    def __init__(self) -> None:
+        self._times: dict[Source, set[float]] = {}
+        self._sorted: dict[Source, list[float]] = {}
+
+    def add(self, source: Source, times: Iterable[float]) -> None:
+        """Note some times, in any order."""
+        self._times.setdefault(source, set()).update(times)
+        self._sorted.pop(source, None)
+
+    def of(self, source: Source) -> list[float]:
+        """Return a source's times, rising."""
+        times = self._sorted.get(source)
+        if times is None:
+            times = self._sorted[source] = sorted(self._times.get(source, ()))
+        return times
+
+    def last(self, source: Source, before: float, *, inclusive: bool = False) -> float:
+        """Return a source's newest time before another, or minus infinity."""
+        times = self.of(source)
+        index = bisect_right(times, before) if inclusive else bisect_left(times, before)
+        return times[index - 1] if index else -_INF
+
+    def __iter__(self) -> Iterator[Source]:
+        return iter(self._times)
+
+
+class Witnesses:
+    """When each source was scraped, and whether that brought a counter."""
+
+    #: What people call a source.
+    noun = "target"
+
+    def __init__(self) -> None:
+        self._seen = Scrapes()  # scrapes that succeeded
+        self._counted = Scrapes()  # those of them that brought a counter
+
+    def sources(self) -> Iterable[Source]:
+        """Return all sources."""
+        return self._seen
+
+    def counting(self) -> Iterable[Source]:
+        """Return the sources that brought a counter."""
+        return self._counted
+
+    def last_scrape(self, source: Source, before: float, *, inclusive: bool = False) -> float:
+        """Return the time of the source's newest scrape before a time, or minus infinity."""
+        return self._seen.last(source, before, inclusive=inclusive)
+
+    def born(self, source: Source, at: float, reach: float) -> bool:
+        """Tell whether a counter that is new at a time began at 0: its source was scraped shortly before without it.
+
+        ``up`` is not enough: an agent in trouble is up. Some counters must have been there, and not this one.
+        """
+        return at - self._counted.last(source, at) < reach
+
+    def losses(self, series: Series) -> Sequence[tuple[float, float]]:
+        """Return when a counter was scraped last, and when its source was scraped without it."""
+        scrapes = self._counted.of(series.source)
+        if len(series.times) == len(scrapes):
+            return ()
+        had = set(series.times)
+        return [(before, after) for before, after in pairwise(scrapes) if before in had and after not in had]
+
+
+class Doubts:
+    """Why one source's increments in one block cannot be known, if so.
+
+    A process loses all its counters at once. Where some fell and others did not, nobody knows where those began.
+    """
+
+    __slots__ = ("continued", "dropped", "gap")
+
+    def __init__(self) -> None:
+        self.gap = ""
+        self.dropped: set[float] = set()
+        self.continued: set[float] = set()
+
+    @property
+    def lost_some(self) -> bool:
+        """Whether some counters fell while others went on."""
+        return not self.dropped.isdisjoint(self.continued)
+
+
+def source_of(labels: Mapping[str, str], namespace: str) -> Source:
+    """Return who counted, by the labels of a series and the namespace that it is in."""
+    return source_by(namespace, *(labels.get(name, "") for name in SOURCE_LABELS))
+
+
+def source_by(namespace: str, pod: str, instance: str, job: str, *replicas: str) -> Source:
+    """Return who counted, by the namespace and the values of :data:`SOURCE_LABELS`."""
+    return Source(namespace, pod or instance, next(filter(None, replicas), ""), job, instance)
+
+
+def increment_of(reading: Witnesses, series: Series, index: int, reach: float, doubts: Doubts) -> float:
+    """Return what a counter did up to a sample, and note why that cannot be known.
+
+    Parameters
+    ----------
+    reading
+        Scrapes of the series' source.
+    series, index
+        The counter, and which of its samples.
+    reach
+        Seconds before the sample in which its predecessor must lie.
+    doubts
+        Of the source in the sample's block.
+    """
+    source, times, values = series.source, series.times, series.values
+    at, value = times[index], values[index]
+    if index and at - times[index - 1] < reach:
+        before = values[index - 1]
+        if 0.0 <= value < before < _INF:
+            doubts.dropped.add(at)
+            return value
+        if 0.0 <= before <= value < _INF:
+            if reading.last_scrape(source, at) > times[index - 1]:
+                # It began anew, or what relays the counters was in trouble (Istio's agent then answers without them).
+                doubts.gap = f"{reading.noun} {source.pod} was without a counter for a while"
+            elif before:
+                doubts.continued.add(at)
+            return value - before
+    elif 0.0 <= value < _INF:
+        if reading.born(source, at, reach):
+            return value
+        # Its whole life would look like one increment.
+        doubts.gap = f"{reading.noun} {source.pod} is new, or was not scraped for {reach:g} s"
+        return 0.0
+    doubts.gap = f"a counter of {reading.noun} {source.pod} is not a number or negative"
+    return 0.0
