@@ -23,11 +23,10 @@ from cutover.api.v1alpha1 import BacktestStatus
 from cutover.domain.observation import Plan
 from cutover.domain.preflight.inventory import ClusterSettings
 from cutover.metrics import OperatorCollector
-from cutover.ports import Clock, Gateway, Metrics, Notifier, SloFeed, Subscription
+from cutover.ports import Clock, Gateway, Metrics, Notifier, Ports, SloFeed, Subscription
 from cutover.scale.garbage import collect_rarely
 from cutover.services.backtest_process import Backtests
 from cutover.services.operator import Operator
-from cutover.services.plan_loop import Ports
 from cutover.services.samplers import Samplers
 from cutover.services.slo_feed import PrometheusSloFeed
 from cutover.settings import PrometheusServers, Receiver, Settings

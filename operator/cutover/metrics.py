@@ -39,11 +39,14 @@ class Loop(Protocol):
     last_reconciled: float
     failing_since: float
     rollback_waits_since: float
-    rollbacks: int
 
     @property
     def plan(self) -> Plan | None:
         """The plan with its working status."""
+
+    @property
+    def rollbacks(self) -> int:
+        """Rollbacks begun by this process."""
 
 
 class Requests(Protocol):

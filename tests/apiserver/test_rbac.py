@@ -25,13 +25,13 @@ import pytest
 import structlog
 import yaml
 from tests.kit import builders
+from tests.kit.routing import AskedTraffic
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.kube.lease import Election
 from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.adapters.traffic.istio.leg_probe import HttpGateway
-from cutover.adapters.traffic.istio.provider import IstioTraffic
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
 from cutover.domain.observation import Plan
 from cutover.domain.resources import PLANS
@@ -161,7 +161,7 @@ async def work(kubeconfig: Path, name: str) -> str:
     """Do what the operator does for a plan without Kopf; return all that it says of failures."""
     said: list[str] = []
     cluster = await Cluster.connect(kubeconfig)
-    plans, traffic = KubernetesPlans(cluster), IstioTraffic(cluster)
+    plans, traffic = KubernetesPlans(cluster), AskedTraffic(cluster)
     gateway = HttpGateway(cluster)
     status = MigrationPlanStatus(observed_generation=1, phase=Phase.SHIFTING, attempt=1, weight=0)
     plan = Plan.from_object({**target(name), "metadata": {**target(name)["metadata"], "uid": name}})

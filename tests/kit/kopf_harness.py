@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from tests.kit.builders import NAMESPACE, plan_body
@@ -21,6 +21,7 @@ from cutover.adapters.traffic.istio import provider as istio
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanStatus
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.observation import Histogram, Plan, Probe, Samples
+from cutover.domain.revision import desired_split
 from cutover.domain.slo.custom import SloReading
 from cutover.kopf_app.running import serve
 from cutover.ports import SloTarget, Subscription
@@ -218,7 +219,7 @@ def route(name: str, weight: int) -> Json:
     """Return the VirtualService that the operator has written for a plan that is shifting."""
     plan = parsed(plan_body(name))
     status = plan.status.model_copy(update={"attempt": 1, "weight": weight})
-    body = istio.render(replace(plan, status=status), weight)[-1]
+    body = istio.render(plan, desired_split(status))[-1]
     own = {"manager": "cutover", "operation": "Update", "fieldsV1": {"f:spec": {}}}
     return {**body, "metadata": {**body["metadata"], "managedFields": [own]}}
 

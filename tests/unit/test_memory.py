@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 from tests.kit.builders import spec_fields
+from tests.kit.routing import rendered
 
-from cutover.adapters.traffic.istio.provider import RouteCache, render
+from cutover.adapters.traffic.istio.provider import RouteCache
 from cutover.api.v1alpha1 import MigrationPlanStatus
 from cutover.domain.managed_fields import of_spec_and_annotations
 from cutover.domain.observation import Plan
@@ -69,7 +70,7 @@ def test_models_of_the_same_fields_share_the_set_of_their_names() -> None:
 def test_a_route_is_kept_in_little_space_and_read_as_it_was() -> None:
     metadata = {"namespace": "docs", "name": "pdf", "uid": "u1"}
     cache = RouteCache()
-    for body in render(Plan.from_object({"metadata": metadata, "spec": SPEC}), 10):
+    for body in rendered(Plan.from_object({"metadata": metadata, "spec": SPEC}), 10):
         body["metadata"]["resourceVersion"] = "5"
         owned = [{"manager": "cutover", "time": "2027-01-11T09:00:00Z", "fieldsV1": {"f:spec": {"f:http": {}}}}]
         live = cache.put({**body, "metadata": {**body["metadata"], "managedFields": owned}})

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 from cutover.api.v1alpha1 import TemplateKind
 from cutover.domain.marks import PLAN_LABEL
-from cutover.services.plan_loop import PlanLoop, Ports
+from cutover.ports import Ports
+from cutover.services.plan_loop import PlanLoop
 
 
 class Routes(Protocol):
