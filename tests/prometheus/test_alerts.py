@@ -172,7 +172,7 @@ def loops() -> dict[str, Loop]:
     # An enforced gate that fails leads back, which is told; one that is observed and passes is nothing to tell.
     for mode, verdict in (("Enforce", "Fail"), ("Observe", "Pass")):
         name = f"gate-{mode}-{verdict}".lower()
-        gate = GateStatus.model_validate({"name": "cpu", "mode": mode, "verdict": verdict})
+        gate = GateStatus(name="cpu", mode=mode, verdict=verdict)
         found[name] = loop(name, Phase.SHIFTING, 25, gate=gate)
     found["resting"] = replace(loop("resting", Phase.COMPLETED, 100), behind=290)  # a pass every 5 minutes is enough
     found |= {name: one for name, (one, _) in STATES.items()}
