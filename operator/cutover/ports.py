@@ -11,6 +11,7 @@ from cutover.domain.evidence.counters import Counter, CounterLabels, L
 from cutover.domain.evidence.scrapes import Result
 from cutover.domain.observation import Histogram, Plan, Probe, Samples, TrafficState, WorkloadFacts
 from cutover.domain.slo.custom import CustomSlo, SloReading
+from cutover.domain.traffic import Capabilities
 
 
 class Unavailable(Exception):
@@ -68,6 +69,10 @@ class Plans(Protocol):
 
 class Traffic(Protocol):
     """The provider that splits the host's requests between the legs."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
 
     async def get(self, plan: Plan, weight: int | None, *, fresh: bool = False) -> TrafficState:
         """Compare the routing objects with what the plan's desired weight asks for.

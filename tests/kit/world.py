@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from cutover.adapters.traffic.istio.provider import CAPABILITIES as ISTIO
 from cutover.api.v1alpha1 import (
     BacktestStatus,
     BoundSlo,
@@ -37,6 +38,7 @@ from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samp
 from cutover.domain.revision import desired_revision
 from cutover.domain.slo.custom import CustomSlo, QueryProblem, SloReading
 from cutover.domain.steps import current_step, next_step
+from cutover.domain.traffic import Capabilities
 from cutover.domain.verdicts import Verdict
 
 #: Monday 2027-01-11, 10:00:00 UTC; a multiple of any block.
@@ -111,6 +113,7 @@ class World:
     annotations: dict[str, str] = field(default_factory=dict)
     deleting: bool = False
     workload: WorkloadFacts | None = READY
+    capabilities: Capabilities = ISTIO
     histogram: Histogram | None = LATENCIES
     templates: dict[str, Template | str] = field(default_factory=dict)
     backtest: BacktestStatus | None = None
@@ -221,6 +224,7 @@ class World:
             )
         return Observation(
             traffic=traffic,
+            capabilities=self.capabilities,
             workload=self.workload if status.phase is Phase.PREFLIGHT else None,
             probe=self.probe,
             prepared_for=None if self.prepared_at is None else self.now - self.prepared_at,
@@ -597,5 +601,6 @@ def _evidence(plan: Plan, seen: Observation) -> gate.Evidence:
             next_weight=target.weight,
             probe=seen.probe,
             revision=desired_revision(status),
+            can=seen.capabilities,
         )
     )

@@ -23,6 +23,7 @@ from tests.kit.played_provider import PlayedDialect
 from cutover import metrics
 from cutover.adapters.notify import receivers as notify
 from cutover.adapters.notify.receivers import HttpNotifier
+from cutover.adapters.traffic.istio.provider import CAPABILITIES as ISTIO
 from cutover.api.v1alpha1 import (
     BacktestStatus,
     BaselineStatus,
@@ -40,6 +41,7 @@ from cutover.domain.journal.notifications import Batch, key_of
 from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState, WorkloadFacts
 from cutover.domain.revision import desired_revision
 from cutover.domain.slo.custom import SloReading
+from cutover.domain.traffic import Capabilities
 from cutover.ports import Conflict, Gone, SloTarget, Subscription, Unavailable
 from cutover.services import plan_loop as reconciler
 from cutover.services.plan_loop import PENDING_BLOCKS, PlanLoop, Ports
@@ -76,6 +78,7 @@ class World:
     version: int = 10
     weight: int = 25
     revision: str = "a1-w25"
+    capabilities: Capabilities = ISTIO
     #: What happened, in order: ``status``, ``route 0``, ``read``, ``finalize Heroku``, ``event RollBack``.
     done: list[str] = field(default_factory=list)
     #: What the next calls of a kind raise; ``after`` the deed, where the write is made all the same.

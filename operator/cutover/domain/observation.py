@@ -11,6 +11,7 @@ from cutover.api.v1alpha1.templates import Template
 from cutover.domain.commands.annotations import ANNOTATIONS, Writer
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.slo.custom import SloReading
+from cutover.domain.traffic import NOTHING, Capabilities
 
 #: Stands in for a spec that cannot be read.
 _NO_SPEC = MigrationPlanSpec.model_construct()  # type: ignore[call-arg]
@@ -240,6 +241,8 @@ class Observation:
     ----------
     traffic
         The routing objects; ``None`` where the API server could not be asked.
+    capabilities
+        What the plan's traffic provider can do.
     workload
         The target; read in preflight only.
     probe
@@ -267,6 +270,7 @@ class Observation:
     """
 
     traffic: TrafficState | None = None
+    capabilities: Capabilities = NOTHING
     workload: WorkloadFacts | None = None
     probe: Probe | None = None
     prepared_for: float | None = None

@@ -562,6 +562,7 @@ class PlanLoop:
         templates = ports.templates(plan.namespace)
         return Observation(
             traffic=traffic,
+            capabilities=ports.traffic.capabilities,
             workload=workload,
             probe=self._probe,
             prepared_for=self._prepared_for(plan),

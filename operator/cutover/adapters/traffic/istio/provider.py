@@ -44,6 +44,7 @@ from cutover.adapters.traffic.istio.names import eks_service, heroku_service, pr
 from cutover.api.v1alpha1 import MigrationPlanSpec, OnDelete, Ownership, Phase
 from cutover.domain.observation import Plan, TrafficState
 from cutover.domain.revision import HEADER, desired_revision, raise_called_off
+from cutover.domain.traffic import Capabilities
 from cutover.ports import Conflict, Gone, Unavailable
 
 #: Request header, and its value, that the first route pins to the Heroku leg: the operator's probes.
@@ -85,6 +86,18 @@ _ANNOTATIONS = {
 #: attempt, one count in istio_requests_total and one answer, alike on both legs. It has to be written: a route that
 #: says nothing has the mesh's default.
 RETRIES = 0
+
+
+#: The gateways count both legs, request by request, and stamp what they answer. A rollback is one write and one push.
+CAPABILITIES = Capabilities(
+    provider="Istio",
+    confirms_share=True,
+    stamps_revision=True,
+    common_vantage=True,
+    probes_leg=True,
+    rollback_seconds=2.0,
+    where_to_look="istiod and the gateway's proxies",
+)
 
 
 # ----------------------------------------------------------------------------------------------------------- rendering
@@ -503,6 +516,11 @@ class IstioTraffic:
     _answers: dict[_Key, tuple[Json, Json]] = field(default_factory=dict, init=False)
     # By plan. Nearly every pass compares the same objects with the same plan again.
     _compared: dict[str, _Comparison] = field(default_factory=dict, init=False)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What Istio can do."""
+        return CAPABILITIES
 
     async def get(self, plan: Plan, weight: int | None, *, fresh: bool = False) -> TrafficState:
         """Compare the routing objects with what the plan's desired weight asks for.
