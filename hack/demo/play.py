@@ -47,7 +47,7 @@ class Played:
     records, rollbacks
         By service: the load's record, and the rollback as measured on it.
     problems
-        What did not end as it should have.
+        What did not end as it should have, by service; a service without any is not in it.
     """
 
     stories: Sequence[Story]
@@ -55,7 +55,7 @@ class Played:
     end: float
     records: Mapping[str, Sequence[Record]]
     rollbacks: Mapping[str, Rollback | None]
-    problems: Sequence[str]
+    problems: Mapping[str, Sequence[str]]
 
 
 class Play:
@@ -163,16 +163,18 @@ def _problems(
     records: Mapping[str, Sequence[Record]],
     rollbacks: Mapping[str, Rollback | None],
     end: float,
-) -> list[str]:
+) -> dict[str, list[str]]:
     """Say what did not end as it should have: by the plans, and by the users' own record."""
-    problems = []
+    problems: dict[str, list[str]] = {}
     for story in stories:
         service, phase = story.scenario.service, story.scenario.expected_phase
-        problems += [f"{service}: {text}" for text in story.shortcomings()]
+        found = [*story.shortcomings()]
         last = [record for record in records[service] if record.at >= end - _REST_SECONDS / 2]
         share, wanted = eks_share(last), 0.0 if phase == "RolledBack" else 100.0
         if share != wanted:
-            problems.append(f"{service}: in the end users saw {share} % of their requests on EKS and not {wanted:g} %")
+            found.append(f"in the end users saw {share} % of their requests on EKS and not {wanted:g} %")
         if phase == "RolledBack" and story.view.phase == phase and rollbacks[service] is None:
-            problems.append(f"{service}: users saw nothing of the weight before the rollback after the fault began")
+            found.append("users saw nothing of the weight before the rollback after the fault began")
+        if found:
+            problems[service] = found
     return problems

@@ -18,7 +18,6 @@ def tell(console: Console, played: Played) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("plan", "its service", "path", "end", "requests harmed", ""):
         table.add_column(heading, no_wrap=True)
-    wrong = {problem.split(":")[0] for problem in played.problems}
     for story in played.stories:
         service = story.scenario.service
         users = Users.of(played.records[service])
@@ -28,7 +27,9 @@ def tell(console: Console, played: Played) -> None:
             f"0 → {arrows(story.path)} %",
             phase(story),
             f"{users.harmed:,} of {users.requests:,}",
-            Text("not as expected", style="bold red") if service in wrong else Text("as expected", style="green"),
+            Text("not as expected", style="bold red")
+            if service in played.problems
+            else Text("as expected", style="green"),
         )
     console.print()
     console.print(table)
@@ -38,8 +39,9 @@ def tell(console: Console, played: Played) -> None:
             console.print(Text.assemble((service, "bold"), f": {_verdict(back)}"))
             console.print(Padding(_details(back), (0, 0, 0, 2)))
     console.print()
-    for problem in played.problems:
-        console.print(Text(problem, style="bold red"))
+    for service, problems in played.problems.items():
+        for problem in problems:
+            console.print(Text(f"{service}: {problem}", style="bold red"))
 
 
 def _verdict(back: Rollback) -> str:

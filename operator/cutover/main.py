@@ -20,23 +20,21 @@ import structlog
 from aiohttp import web
 
 from cutover.adapters.dialects.istio.counters import IstioDialect
-from cutover.adapters.kube.client import (
-    PLANS,
-    Cluster,
-    KubernetesPlans,
-    KubernetesWorkloads,
-    Resource,
-)
-from cutover.adapters.kube.discovery import WATCHED, named, served, until_served
+from cutover.adapters.kube.client import Cluster
+from cutover.adapters.kube.discovery import OWN_KINDS, named, served, until_served
+from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.kube.lease import Election, LeaseLost
+from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.adapters.kube.templates import TemplateCache
 from cutover.adapters.masking import masked
-from cutover.adapters.notify.receivers import HttpNotifier
+from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.prometheus.sources import Sources
 from cutover.adapters.traffic.istio.leg_probe import HttpGateway
-from cutover.adapters.traffic.istio.provider import DevelopmentHeroku, IstioTraffic, RouteCache
+from cutover.adapters.traffic.istio.provider import ROUTING_KINDS, DevelopmentHeroku, IstioTraffic, RouteCache
 from cutover.api.v1alpha1 import BacktestStatus
 from cutover.domain.observation import Plan
+from cutover.domain.preflight.inventory import ClusterSettings
+from cutover.domain.resources import PLANS, Resource
 from cutover.kopf_app.handlers import Operator, kopf_settings, register
 from cutover.metrics import OperatorCollector
 from cutover.ports import Clock, Gateway, Metrics, Notifier, SloFeed, Subscription, Unavailable
@@ -55,6 +53,8 @@ from cutover.settings import (
     read_settings,
 )
 
+#: The kinds that Kopf watches for the operator.
+WATCHED = OWN_KINDS | ROUTING_KINDS
 #: Passes that may look at the world at the same time.
 CONCURRENT_PASSES = 64
 #: Seconds between two looks for kinds that were not served at the start.
@@ -206,7 +206,9 @@ def assemble(
     ports = Ports(
         plans=KubernetesPlans(cluster, os.environ.get("HOSTNAME", ""), settings.selector),
         traffic=IstioTraffic(cluster, routes, development, settings.cluster_domain),
-        workloads=KubernetesWorkloads(cluster, settings.gateway_namespaces, settings.cluster_domain),
+        inventories=KubernetesInventories(
+            cluster, ClusterSettings(settings.gateway_namespaces, settings.cluster_domain)
+        ),
         gateway=gateway,
         metrics=metrics,
         own=own,
@@ -245,7 +247,7 @@ async def look_after(
     """
     health = await _answer_health(settings)
     try:
-        there = await until_served(cluster, PLANS)
+        there = await until_served(cluster, WATCHED, PLANS)
     finally:
         await health.cleanup()
     stop = asyncio.Event()
@@ -259,7 +261,7 @@ async def look_after(
         await serve(settings, operator, stop, at_end=at_end)
     except Exception as failure:
         try:
-            gone = there - await served(cluster)
+            gone = there - await served(cluster, WATCHED)
         except Unavailable:
             raise failure from None
         if not gone:
@@ -278,7 +280,7 @@ async def _until_more(cluster: Cluster, there: frozenset[Resource], stop: asynci
     while not more and there != WATCHED:
         await asyncio.sleep(KINDS_SECONDS)
         with contextlib.suppress(Unavailable):
-            more = await served(cluster) - there
+            more = await served(cluster, WATCHED) - there
     if more:
         stop.set()
 

@@ -189,7 +189,11 @@ class OperatorCollector(Collector):
         yield _gauge(
             "cutover_evidence_of_safety",
             "Least evidence over all gates that the next step is safe.",
-            ((key, status.evidence.safety) for key, status, _ in told if status.evidence is not None),
+            (
+                (key, status.evidence.safety)
+                for key, status, _ in told
+                if status.evidence is not None and status.evidence.safety is not None
+            ),
         )
         yield _gauge(
             "cutover_verdict",

@@ -9,7 +9,8 @@ from typing import Protocol
 from cutover.api.v1alpha1 import MigrationPlanStatus, OnDelete
 from cutover.domain.evidence.counters import Counter, CounterLabels, L
 from cutover.domain.evidence.scrapes import Result
-from cutover.domain.observation import Histogram, Plan, Probe, Samples, TrafficState, WorkloadFacts
+from cutover.domain.observation import Histogram, Plan, Probe, Samples, TrafficState
+from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.slo.custom import CustomSlo, SloReading
 from cutover.domain.traffic import Capabilities
 
@@ -98,11 +99,11 @@ class Traffic(Protocol):
         """Put traffic to rest where the plan says, as the plan is deleted. Raises Conflict, Unavailable."""
 
 
-class Workloads(Protocol):
-    """The migration's target in the cluster."""
+class Inventories(Protocol):
+    """The cluster's objects that preflight judges."""
 
-    async def facts(self, plan: Plan) -> WorkloadFacts:
-        """Read what preflight judges. Raises Unavailable."""
+    async def inventory(self, plan: Plan) -> Inventory:
+        """Read what the plan's checks declare. Raises Unavailable."""
 
 
 class Gateway(Protocol):

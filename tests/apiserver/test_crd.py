@@ -318,11 +318,24 @@ STATUS: dict[str, Any] = {
         {
             "name": "errors",
             "verdict": "Undecided",
-            "evidence": "7 of 20",
-            "heroku": "0.1 %",
-            "eks": "0 %",
-            "samples": 9,
-        }
+            "counts": {"heroku": {"bad": 9, "total": 9000}, "eks": {"bad": 0.5, "total": 1000}},
+            "ratios": {"heroku": 0.001, "eks": 0.0005},
+            "evidence": {"harm": 0.4, "harmLimit": 100, "safety": 7, "safetyLimit": 20},
+            "limits": {"harm": {"ratio": 1.25, "margin": 0.001}, "advance": {"ratio": 1.5, "margin": 0.005}},
+            "sentence": "EKS 0.05 % vs Heroku 0.1 %",
+            "samples": 10000,
+        },
+        {
+            "name": "cpu",
+            "kind": "Bound",
+            "mode": "Observe",
+            "verdict": "Undecided",
+            "value": 0.31,
+            "outsideSeconds": 30,
+            "limits": {"max": 0.25, "timesBaseline": 2, "forSeconds": 120},
+            "baseline": 0.2,
+            "queryDigest": "3c2364c4",
+        },
     ],
     "preflight": [{"check": "service", "status": "Passed", "message": ""}],
     "baseline": {"since": "2026-11-21T09:00:00Z", "requests": 100, "slowMs": 250.5, "verySlowMs": 1000},
@@ -335,7 +348,7 @@ STATUS: dict[str, Any] = {
             "toWeight": 25,
             "reason": "Evidence",
             "message": "",
-            "gates": ["errors: Pass"],
+            "gates": [{"name": "errors", "verdict": "Pass", "evidence": {"harm": 0.1, "harmLimit": 100}}],
         }
     ],
     "checkpoint": {

@@ -10,9 +10,12 @@ import pytest
 from tests.corpus import BASE, changed
 from tests.kit.host_names import INTERNAL_NAMES
 
-from cutover.adapters.kube.client import PLANS, Cluster, KubernetesWorkloads
+from cutover.adapters.kube.client import Cluster
+from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.domain.observation import Plan
-from cutover.domain.preflight.target import FAILED, TARGET_CHECKS, check_target
+from cutover.domain.preflight import registry
+from cutover.domain.preflight.inventory import ClusterSettings
+from cutover.domain.resources import PLANS
 from devstack.stack import Stack
 
 PATH = "/apis/cutover.dev/v1alpha1/namespaces/{}/migrationplans"
@@ -88,7 +91,7 @@ async def test_a_plan_takes_nothing_of_another_team(
     body = changed(
         body, {"traffic.istio.gateways": [f"{edge}/public"], "heroku.hostname": f"{namespace}.herokuapp.com"}
     )
-    body["spec"]["preflight"] = {"skip": [{"check": name, "reason": "it is mine now"} for name in TARGET_CHECKS]}
+    body["spec"]["preflight"] = {"skip": [{"check": name, "reason": "it is mine now"} for name in registry.NAMES]}
 
     def route(name: str, *hosts: str) -> dict[str, Any]:
         http = [{"route": [{"destination": {"host": "x"}}]}]
@@ -113,10 +116,10 @@ async def test_a_plan_takes_nothing_of_another_team(
         stored = await admin.create(PLANS, {"apiVersion": PLANS.api_version, "kind": PLANS.kind, **wanted})
         try:
             plan = Plan.from_object(stored)
-            facts = await KubernetesWorkloads(cluster, settings).facts(plan)
+            inventory = await KubernetesInventories(cluster, ClusterSettings(settings)).inventory(plan)
         finally:
             await admin.delete(PLANS, namespace, "pdf")
-        return {one.check: one.message for one in check_target(plan.spec, facts) if one.status == FAILED}
+        return {one.check: one.message for one in registry.before_takeover(plan, inventory) if one.result == "Failed"}
 
     assert await failed(traffic_istio_hosts=[hosts[0]]) == {}
     taken = await failed(traffic_istio_hosts=[hosts[0], hosts[1]])

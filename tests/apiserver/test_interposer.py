@@ -11,7 +11,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from cutover.adapters.kube.client import SERVICES, Cluster, Json
+from cutover.adapters.kube.client import Cluster
+from cutover.domain.resources import SERVICES, Json
 from cutover.ports import Conflict, Gone, Unavailable
 from devstack.stack import Stack
 from sandbox.interposer import UNANSWERED, Fault, Interposer

@@ -8,17 +8,13 @@ from typing import Any
 import pytest
 from tests.kit.provider_contract import ProviderContract
 
-from cutover.adapters.kube.client import (
-    DESTINATION_RULES,
-    PLAN_UID_ANNOTATION,
-    SERVICE_ENTRIES,
-    VIRTUAL_SERVICES,
-    Cluster,
-    Json,
-)
+from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio.provider import IstioTraffic
 from cutover.api.v1alpha1 import MigrationPlanSpec, Ownership
+from cutover.domain.marks import PLAN_UID_ANNOTATION
 from cutover.domain.observation import Plan
+from cutover.domain.preflight.checks.istio.kinds import DESTINATION_RULES, SERVICE_ENTRIES, VIRTUAL_SERVICES
+from cutover.domain.resources import Json
 
 HEROKU = "acme-pdf-1a2b3c.herokuapp.com"
 GATEWAY = "istio-ingress/public"

@@ -11,20 +11,16 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.kit import builders
 
-from cutover.adapters.kube.client import (
-    DEPLOYMENTS,
-    EVENTS,
-    PLANS,
-    SERVICES,
-    VIRTUAL_SERVICES,
-    Cluster,
-    KubernetesPlans,
-    KubernetesWorkloads,
-    Resource,
-)
+from cutover.adapters.kube.client import Cluster
+from cutover.adapters.kube.inventory import KubernetesInventories
+from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.api.v1alpha1 import Condition, MigrationPlanStatus, Phase
 from cutover.domain.observation import Plan
+from cutover.domain.preflight import registry
+from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES
+from cutover.domain.resources import DEPLOYMENTS, EVENTS, PLANS, SERVICES, Resource
 from cutover.ports import Conflict, Gone, Unavailable
 from devstack.stack import Stack
 from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE
@@ -40,16 +36,7 @@ async def admin(stack: Stack) -> AsyncIterator[Cluster]:
 
 
 def manifest(namespace: str, name: str = "pdf") -> dict[str, Any]:
-    return {
-        "apiVersion": PLANS.api_version,
-        "kind": PLANS.kind,
-        "metadata": {"namespace": namespace, "name": name},
-        "spec": {
-            "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
-            "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-            "traffic": {"istio": {"hosts": ["pdf.example.com"], "gateways": ["ingress/public", "local"]}},
-        },
-    }
+    return builders.plan_body(name, namespace, istio={"gateways": ["ingress/public", "local"]})
 
 
 @pytest.fixture
@@ -154,13 +141,20 @@ async def test_events_show_in_describe(cluster: Cluster, plan: Plan, kubectl: An
 # ------------------------------------------------------------------------------------------------------------ workload
 
 
-async def test_facts_of_a_target_that_is_not_there(cluster: Cluster, plan: Plan) -> None:
-    facts = await KubernetesWorkloads(cluster).facts(plan)
-    assert (facts.service_exists, facts.workload_exists, facts.replicas_wanted) == (False, False, 0)
-    assert facts.missing_gateways == ("ingress/public", f"{plan.namespace}/local")
+async def failed(cluster: Cluster, plan: Plan) -> dict[str, str]:
+    """Return what preflight finds wrong, by check."""
+    found = registry.before_takeover(plan, await KubernetesInventories(cluster).inventory(plan))
+    return {one.check: one.message for one in found if one.result == "Failed"}
 
 
-async def test_facts_of_a_target(cluster: Cluster, stack: Stack, plan: Plan) -> None:
+async def test_a_target_that_is_not_there(cluster: Cluster, plan: Plan) -> None:
+    found = await failed(cluster, plan)
+    assert found["service"].startswith("Service pdf does not exist")
+    assert found["workload"].startswith("Deployment pdf does not exist")
+    assert found["gateway"].startswith(f"Gateway ingress/public, {plan.namespace}/local does not exist")
+
+
+async def test_a_target_is_read_as_it_is(cluster: Cluster, stack: Stack, plan: Plan) -> None:
     namespace = plan.namespace
     labels = {"app": "pdf"}
     template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "x", "image": "x"}]}}
@@ -193,11 +187,17 @@ async def test_facts_of_a_target(cluster: Cluster, stack: Stack, plan: Plan) -> 
             },
         ]
     )
-    facts = await KubernetesWorkloads(cluster).facts(plan)
-    assert facts.service_ports == (80, 81)
-    assert (facts.workload_exists, facts.replicas_wanted, facts.replicas_available) == (True, 3, 0)
-    assert facts.missing_gateways == ("ingress/public",)
-    assert facts.claimed_hosts == {"pdf.example.com": f"{namespace}/older"}
+    inventory = await KubernetesInventories(cluster).inventory(plan)
+    service, deployment = inventory.get(SERVICES, namespace, "pdf"), inventory.get(DEPLOYMENTS, namespace, "pdf")
+    assert service is not None
+    assert [port["port"] for port in service["spec"]["ports"]] == [80, 81]
+    assert deployment is not None
+    assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == "x"
+    found = await failed(cluster, plan)
+    assert "service" not in found
+    assert found["workload"] == "Deployment pdf has 0 of 3 replicas available; see its events"
+    assert found["gateway"].startswith("Gateway ingress/public does not exist")
+    assert f"pdf.example.com by VirtualService {namespace}/older" in found["host-unclaimed"]
 
 
 async def test_lists_come_in_pages(admin: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,16 +18,19 @@ from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from tests.kit.builders import plan_body_of
 
-from cutover.adapters.kube.client import Cluster, KubernetesPlans, Resource
+from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.lease import Election, LeaseLost, Timing
+from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
+from cutover.domain.resources import Resource
 from cutover.main import EXIT_LEASE_LOST
 from cutover.ports import Conflict, Unavailable
 from devstack.stack import Stack
 from devstack.support import free_port
 from sandbox.interposer import Interposer
-from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, chart_lease_rights, least_plan
+from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, chart_lease_rights
 
 ROOT = Path(__file__).parents[2]
 #: Shorter than in production, and long enough for a busy machine.
@@ -122,7 +125,7 @@ async def test_who_cannot_reach_the_api_server_writes_no_more(
     operator_kubeconfig: Path, lease: str, api: Any, namespace: str, line: Interposer
 ) -> None:
     """Also when it is reached again, but by somebody else first; and the fence holds beneath."""
-    api.call("POST", f"/apis/cutover.dev/v1alpha1/namespaces/{namespace}/migrationplans", least_plan(namespace))
+    api.call("POST", f"/apis/cutover.dev/v1alpha1/namespaces/{namespace}/migrationplans", plan_body_of(namespace))
     through_line = line.through(operator_kubeconfig)
     async with contextlib.AsyncExitStack() as stack:
         first = await stack.enter_async_context(candidate(through_line, lease))
@@ -227,7 +230,7 @@ def start(operator_kubeconfig: Path, namespace: str, tmp_path: Path) -> Iterator
 
 @pytest.mark.usefixtures("istio_crds", "lease")
 def test_operators_take_over_from_each_other(start: Callable[[], Process], kubectl: Any, namespace: str) -> None:
-    kubectl("apply", "-f", "-", stdin=json.dumps(least_plan(namespace)))
+    kubectl("apply", "-f", "-", stdin=json.dumps(plan_body_of(namespace)))
 
     def observed(generation: int) -> bool:
         return kubectl("get", "mplan", "pdf", "-o", "jsonpath={.status.observedGeneration}") == str(generation)
@@ -265,7 +268,7 @@ def test_operators_take_over_from_each_other(start: Callable[[], Process], kubec
     print(f"handed over after {handed:.1f} s, taken over after {taken:.1f} s")
 
 
-def _until(what: str, condition: Callable[[], bool], seconds: float = 15) -> float:
+def _until(what: str, condition: Callable[[], bool], seconds: float = 60) -> float:
     started = time.monotonic()
     while not condition():
         assert time.monotonic() - started < seconds, f"not within {seconds:g} s: {what}"

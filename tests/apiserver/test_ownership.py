@@ -22,18 +22,22 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from tests.kit import builders
 
-from cutover.adapters.kube.client import VIRTUAL_SERVICES, Cluster, Json, KubernetesWorkloads
+from cutover.adapters.kube.client import Cluster
+from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.traffic.istio.adopt import live_weight
 from cutover.adapters.traffic.istio.provider import IstioTraffic, adopts, split_weight
-from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus, OnDelete, Phase
+from cutover.api.v1alpha1 import MigrationPlanStatus, OnDelete, Phase
 from cutover.domain.observation import Plan
-from cutover.domain.preflight.target import FAILED, check_target
+from cutover.domain.preflight import registry
+from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES
+from cutover.domain.resources import Json
 from cutover.ports import Conflict, Unavailable
 
 pytestmark = pytest.mark.usefixtures("istio_crds")
 
-HEROKU = "acme-pdf-1a2b3c.herokuapp.com"
+HEROKU = builders.HEROKU_HOST
 DISABLED = {"kustomize.toolkit.fluxcd.io/reconcile": "disabled"}
 #: Weights of a cutover and its rollback.
 STEPS = (0, 10, 25, 50, 0)
@@ -56,21 +60,10 @@ REST = {"route": [{"destination": {"host": HEROKU}}], "rewrite": {"authority": H
 
 
 def make_plan(namespace: str, ownership: str) -> Plan:
-    istio: Json = {"hosts": [f"{namespace}.example.com"], "gateways": ["istio-ingress/public"], "ownership": ownership}
+    istio: Json = {"hosts": [f"{namespace}.example.com"], "ownership": ownership}
     if ownership != "Generate":
         istio["virtualServiceRef"] = {"name": "pdf"}
-    spec = {
-        "heroku": {"app": "acme-pdf", "hostname": HEROKU},
-        "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-        "traffic": {"istio": istio},
-    }
-    return Plan(
-        namespace=namespace,
-        name="pdf",
-        uid="8f14e45f-ceea-467f-9575-1f2d3c4b5a69",
-        generation=1,
-        spec=MigrationPlanSpec.model_validate(spec),
-    )
+    return builders.plan(namespace=namespace, istio=istio)
 
 
 def at(plan: Plan, phase: Phase, weight: int | None) -> Plan:
@@ -263,8 +256,8 @@ def weights(versions: list[Json], plan: Plan) -> list[int | None]:
 
 async def facts(cluster: Cluster, plan: Plan) -> dict[str, str]:
     """Return what preflight finds wrong, by check."""
-    found = check_target(plan.spec, await KubernetesWorkloads(cluster).facts(plan))
-    return {check.check: check.message for check in found if check.status == FAILED}
+    found = registry.before_takeover(plan, await KubernetesInventories(cluster).inventory(plan))
+    return {check.check: check.message for check in found if check.result == "Failed"}
 
 
 @pytest.fixture

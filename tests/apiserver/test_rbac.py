@@ -24,13 +24,17 @@ import kopf
 import pytest
 import structlog
 import yaml
+from tests.kit import builders
 
-from cutover.adapters.kube.client import PLANS, Cluster, KubernetesPlans, KubernetesWorkloads
+from cutover.adapters.kube.client import Cluster
+from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.kube.lease import Election
+from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.adapters.traffic.istio.leg_probe import HttpGateway
 from cutover.adapters.traffic.istio.provider import IstioTraffic
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
 from cutover.domain.observation import Plan
+from cutover.domain.resources import PLANS
 from cutover.kopf_app.handlers import Operator, kopf_settings, register
 from cutover.ports import Conflict, Gone, Unavailable
 from devstack.stack import Stack
@@ -111,16 +115,8 @@ def manifests() -> Iterator[dict[str, Any]]:
 
 def target(name: str) -> dict[str, Any]:
     """Return the plan of an account."""
-    return {
-        "apiVersion": PLANS.api_version,
-        "kind": PLANS.kind,
-        "metadata": {"namespace": NAMESPACE, "name": name},
-        "spec": {
-            "heroku": {"app": "acme-pdf", "hostname": f"{name}.herokuapp.com"},
-            "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-            "traffic": {"istio": {"hosts": [f"{name}.example.com"], "gateways": ["public"]}},
-        },
-    }
+    eks = {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}}
+    return builders.plan_body(name, NAMESPACE, istio={"gateways": ["public"]}, eks=eks)
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +181,8 @@ async def work(kubeconfig: Path, name: str) -> str:
     async with trying():
         await plans.write_status(plan, MigrationPlanStatus(), version)
     async with trying():
-        await KubernetesWorkloads(cluster).facts(plan)
+        inventory = await KubernetesInventories(cluster).inventory(replace(plan, status=MigrationPlanStatus()))
+        said.extend(inventory.unread.values())
     async with trying():
         await traffic.set(plan, 0)
     async with trying():

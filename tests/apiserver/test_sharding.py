@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from cutover.adapters.kube.client import Cluster, KubernetesPlans
+from cutover.adapters.kube.client import Cluster
+from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.ports import Gone
 from devstack.support import free_port
 from sandbox import manifests

@@ -56,7 +56,7 @@ def test_who_wrote_what_is_named(kubectl: Kubectl) -> None:
     write_status(kubectl, status)
     kubectl("annotate", "mplan", "pdf", "--overwrite", f"{ROLLBACK_ANNOTATION}=a1 by jane@example.com")
     plan = read(kubectl)
-    assert plan.status.guards == status.guards
+    assert plan.status.spec_snapshot == status.spec_snapshot
     shifting = replace(plan, status=plan.status.model_copy(update={"phase": Phase.SHIFTING, "weight": 25}))
     again = decide(shifting, Observation(), NOW)
     assert re.search(rf"rollback by jane@example\.com at {STAMP}$", again.status.ledger[-1].message)

@@ -20,7 +20,6 @@ import functools
 import inspect
 import json
 import math
-import re
 import selectors
 from collections import Counter
 from collections.abc import Callable, Mapping, Set
@@ -31,19 +30,22 @@ import pytest
 import structlog
 from tests.kit.played_provider import PlayedDialect
 from tests.kit.routing import FakeCluster
-from tests.kit.world import READY, SCRAPE_LAG, START, Route, check
+from tests.kit.target import READY
+from tests.kit.world import SCRAPE_LAG, START, Route, check
 from tests.kit.world import World as Physics
 
-from cutover.adapters.kube.client import Cluster, Json, Resource
-from cutover.adapters.notify.receivers import HttpNotifier
+from cutover.adapters.kube.client import Cluster
+from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.traffic.istio.provider import IstioTraffic, split_weight, stamped_revision
-from cutover.api.v1alpha1 import BacktestStatus, BoundSlo, MigrationPlanStatus, Phase
+from cutover.api.v1alpha1 import BacktestStatus, BoundSlo, LedgerEntry, MigrationPlanStatus, Phase
 from cutover.api.v1alpha1.templates import Template
 from cutover.domain.engine.actions import Decision
 from cutover.domain.engine.decide import decide
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.ingest import load, load_evidence
-from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples, WorkloadFacts
+from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples
+from cutover.domain.preflight.inventory import Inventory
+from cutover.domain.resources import Json, Resource
 from cutover.domain.revision import desired_revision, rollback_revision
 from cutover.domain.slo.custom import QueryProblem, SloReading
 from cutover.domain.steps import current_step
@@ -406,7 +408,7 @@ class World(Physics):
             ("the mesh's", self.blocks, load_evidence(checkpoint), checkpoint.consumed_until),
             *(
                 (f"{one.gate}'s", self.events_of.get(one.gate, []), load(one.evidence), one.consumed_until)
-                for one in checkpoint.own
+                for one in checkpoint.custom_slos
             ),
         ):
             wanted = [b for b in blocks if b.usable and b.start >= start and b.end <= until]
@@ -451,8 +453,8 @@ class _Api:
         self.world.told_of.append(str(reason))
         self.world.wrote()
 
-    async def facts(self, plan: Plan) -> WorkloadFacts:
-        return READY
+    async def inventory(self, plan: Plan) -> Inventory:
+        return READY.inventory(plan)
 
     async def probe(self, plan: Plan) -> Probe:
         live, well = self.world.live, self.world.heroku.well
@@ -702,7 +704,7 @@ def ports(world: World, recorder: Recorder) -> tuple[Ports, IstioTraffic]:
     known: dict[str, Any] = {
         "plans": api,
         "traffic": traffic,
-        "workloads": api,
+        "inventories": api,
         "gateway": api,
         "metrics": _Metrics(world, time),
         "own": _OwnMetrics(world, time),
@@ -883,10 +885,9 @@ class Comparison:
     twice: int
 
 
-def _culprit(message: str) -> str:
-    """Return the gate that a line of the ledger blames, ``""`` where it blames none."""
-    blamed = re.search(r"EKS is worse \((\w+)\)|% → 0 %: gate (\w+):", message)
-    return (blamed[1] or blamed[2]) if blamed else ""
+def _culprit(entry: LedgerEntry) -> str:
+    """Return the gate that led back, ``""`` where none did."""
+    return entry.subject or "" if entry.decision == "RollBack" else ""
 
 
 def cover(points: list[Point], known: Set[Kind] = frozenset()) -> list[Point]:
@@ -905,7 +906,7 @@ def compare(truth: Run, other: Run) -> Comparison:
     a, b = truth.world, other.world
     found = [*b.broken, *other.faults]
     ledgers = [
-        [(e.attempt, e.decision, e.from_weight, e.to_weight, e.reason, _culprit(e.message)) for e in w.stored.ledger]
+        [(e.attempt, e.decision, e.from_weight, e.to_weight, e.reason, _culprit(e)) for e in w.stored.ledger]
         for w in (a, b)
     ]
     resumed = any(entry[4] == "Resumed" for entry in ledgers[1])

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import pytest
 
 from cutover.api.v1alpha1 import Checkpoint, MigrationPlanStatus, OnDelete, Phase
-from cutover.domain.observation import Plan
+from cutover.domain.observation import Plan, TrafficState
 from cutover.domain.revision import raise_called_off, revision, rollback_revision
 from cutover.ports import Conflict, Traffic
 
@@ -55,6 +55,22 @@ def at(plan: Plan, weight: int | None, phase: Phase = Phase.SHIFTING, attempt: i
     return replace(plan, status=status)
 
 
+async def read(provider: Traffic, plan: Plan, *, fresh: bool = True) -> TrafficState:
+    """Compare the route with what the plan's status asks for."""
+    return await provider.get(plan, plan.status.weight, fresh=fresh)
+
+
+async def write(provider: Traffic, plan: Plan, *, seen: str | None = None, supersedes: str = "") -> None:
+    """Write the route that the plan's status asks for."""
+    assert plan.status.weight is not None
+    await provider.set(plan, plan.status.weight, seen=seen, supersedes=supersedes)
+
+
+async def at_rest(provider: Traffic, plan: Plan) -> int | None:
+    """Return the percent that goes elsewhere than to Heroku, whoever's the route is."""
+    return (await provider.get(plan, None, fresh=True)).weight
+
+
 class ProviderContract:
     """The tests; a subclass has a fixture ``rig``."""
 
@@ -64,7 +80,7 @@ class ProviderContract:
         provider = rig.process()
         plan = at(rig.plan, 0, Phase.PREFLIGHT)
         await provider.prepare(plan)
-        await provider.set(plan, 0)
+        await write(provider, plan)
         return provider
 
     # ------------------------------------------------------------------------------------------------- what it declares
@@ -92,13 +108,13 @@ class ProviderContract:
         await provider.prepare(plan)
         await rig.process().prepare(plan)
         assert await rig.versions() == versions
-        assert not (await provider.get(plan, None, fresh=True)).weight
+        assert not await at_rest(provider, plan)
         assert await rig.others() == others
 
     async def test_a_route_that_is_there_already_is_told_before_the_takeover(
         self, rig: ProviderRig, taken: Traffic
     ) -> None:
-        await taken.set(at(rig.plan, 25), 25)
+        await write(taken, at(rig.plan, 25))
         anew = replace(rig.plan, uid=rig.plan.uid[::-1])
         state = await rig.process().get(at(anew, None, Phase.PREFLIGHT), None)
         assert state.weight == 25
@@ -109,30 +125,30 @@ class ProviderContract:
     async def test_a_weight_is_written_and_read(self, rig: ProviderRig, taken: Traffic) -> None:
         for weight in (0, 10, 25, 100, 0):
             plan = at(rig.plan, weight)
-            await taken.set(plan, weight)
+            await write(taken, plan)
             for provider in (taken, rig.process()):
-                state = await provider.get(plan, weight, fresh=True)
+                state = await read(provider, plan)
                 assert (state.weight, state.current, state.foreign) == (weight, True, ())
                 assert state.revision == (revision(1, weight) if provider.capabilities.stamps_revision else "")
 
     async def test_another_weight_is_not_current(self, rig: ProviderRig, taken: Traffic) -> None:
-        await taken.set(at(rig.plan, 10), 10)
-        state = await taken.get(at(rig.plan, 25), 25)
+        await write(taken, at(rig.plan, 10))
+        state = await read(taken, at(rig.plan, 25), fresh=False)
         assert (state.weight, state.current) == (10, False)
 
     async def test_what_is_written_already_is_not_written_again(self, rig: ProviderRig, taken: Traffic) -> None:
         plan = at(rig.plan, 10)
-        await taken.set(plan, 10)
+        await write(taken, plan)
         versions = await rig.versions()
-        await taken.set(plan, 10)
-        await rig.process().set(plan, 10)
+        await write(taken, plan)
+        await write(rig.process(), plan)
         assert await rig.versions() == versions
 
     async def test_a_rollback_has_a_revision_of_its_own(self, rig: ProviderRig, taken: Traffic) -> None:
-        await taken.set(at(rig.plan, 25), 25)
+        await write(taken, at(rig.plan, 25))
         plan = at(rig.plan, 0, Phase.ROLLING_BACK)
-        await taken.set(plan, 0)
-        state = await taken.get(plan, 0, fresh=True)
+        await write(taken, plan)
+        state = await read(taken, plan)
         assert (state.weight, state.current) == (0, True)
         assert state.revision == (rollback_revision(1) if taken.capabilities.stamps_revision else "")
 
@@ -140,61 +156,61 @@ class ProviderContract:
 
     async def test_a_route_is_written_over_the_one_that_was_decided_on(self, rig: ProviderRig, taken: Traffic) -> None:
         plan = at(rig.plan, 10)
-        version = (await taken.get(plan, 10, fresh=True)).version
-        await taken.set(plan, 10, seen=version)
+        version = (await read(taken, plan)).version
+        await write(taken, plan, seen=version)
         slow = rig.process()
         with pytest.raises(Conflict):
-            await slow.set(at(rig.plan, 25), 25, seen=version)
+            await write(slow, at(rig.plan, 25), seen=version)
         with pytest.raises(Conflict):
-            await slow.set(at(rig.plan, 25), 25, seen="")
-        state = await taken.get(plan, 10, fresh=True)
+            await write(slow, at(rig.plan, 25), seen="")
+        state = await read(taken, plan)
         assert (state.weight, state.current) == (10, True)
 
     async def test_a_raise_that_is_called_off_fails_when_it_comes(self, rig: ProviderRig, taken: Traffic) -> None:
-        await taken.set(at(rig.plan, 10), 10)
+        await write(taken, at(rig.plan, 10))
         raising = at(rig.plan, 25)
-        version = (await taken.get(raising, 25, fresh=True)).version
+        version = (await read(taken, raising)).version
         late = rig.process()
         # Called off while it is on its way, to a route that is as it should be.
-        await taken.set(at(rig.plan, 10), 10, supersedes=raise_called_off(raising.status))
+        await write(taken, at(rig.plan, 10), supersedes=raise_called_off(raising.status))
         with pytest.raises(Conflict):
-            await late.set(raising, 25, seen=version)
-        state = await taken.get(at(rig.plan, 10), 10, fresh=True)
+            await write(late, raising, seen=version)
+        state = await read(taken, at(rig.plan, 10))
         assert (state.weight, state.current) == (10, True)
 
     # -------------------------------------------------------------------------------------------------- somebody's edits
 
     async def test_an_edit_is_seen_and_put_back(self, rig: ProviderRig, taken: Traffic) -> None:
         plan = at(rig.plan, 25)
-        await taken.set(plan, 25)
+        await write(taken, plan)
         await rig.edit_weight(60)
-        state = await taken.get(plan, 25, fresh=True)
+        state = await read(taken, plan)
         assert (state.weight, state.current) == (60, False)
         assert state.foreign
-        await taken.set(plan, 25, seen=state.version)
-        state = await taken.get(plan, 25, fresh=True)
+        await write(taken, plan, seen=state.version)
+        state = await read(taken, plan)
         assert (state.weight, state.current) == (25, True)
 
     async def test_a_write_over_an_edit_that_was_not_seen_is_a_conflict(
         self, rig: ProviderRig, taken: Traffic
     ) -> None:
         plan = at(rig.plan, 25)
-        await taken.set(plan, 25)
-        version = (await taken.get(plan, 25, fresh=True)).version
+        await write(taken, plan)
+        version = (await read(taken, plan)).version
         await rig.edit_weight(60)
         with pytest.raises(Conflict):
-            await taken.set(at(rig.plan, 50), 50, seen=version)
-        assert (await taken.get(plan, 25, fresh=True)).weight == 60
+            await write(taken, at(rig.plan, 50), seen=version)
+        assert (await read(taken, plan)).weight == 60
 
     async def test_a_route_that_is_gone_is_seen_and_made_again(self, rig: ProviderRig, taken: Traffic) -> None:
         plan = at(rig.plan, 25)
-        await taken.set(plan, 25)
+        await write(taken, plan)
         await rig.delete_route()
-        state = await taken.get(plan, 25, fresh=True)
+        state = await read(taken, plan)
         assert (state.weight, state.current) == (None, False)
         if rig.restores_deleted:
-            await taken.set(plan, 25, seen=state.version)
-            state = await taken.get(plan, 25, fresh=True)
+            await write(taken, plan, seen=state.version)
+            state = await read(taken, plan)
             assert (state.weight, state.current) == (25, True)
 
     # ---------------------------------------------------------------------------------------------------------- the end
@@ -204,20 +220,20 @@ class ProviderContract:
         self, rig: ProviderRig, taken: Traffic, end: OnDelete, rests: int
     ) -> None:
         plan, others = at(rig.plan, 50), await rig.others()
-        await taken.set(plan, 50)
+        await write(taken, plan)
         for provider in (taken, rig.process()):
             await provider.finalize(plan, end)
-            assert (await provider.get(plan, None, fresh=True)).weight == rests
+            assert await at_rest(provider, plan) == rests
         assert await rig.others() == others
 
     async def test_the_end_of_a_raise_that_is_on_its_way(self, rig: ProviderRig, taken: Traffic) -> None:
         raising = at(rig.plan, 10)
-        version = (await taken.get(raising, 10, fresh=True)).version
+        version = (await read(taken, raising)).version
         late = rig.process()
         await taken.finalize(raising, OnDelete.HEROKU)
         with pytest.raises(Conflict):
-            await late.set(raising, 10, seen=version)
-        assert (await taken.get(raising, None, fresh=True)).weight == 0
+            await write(late, raising, seen=version)
+        assert await at_rest(taken, raising) == 0
 
     @pytest.mark.parametrize("end", OnDelete)
     async def test_the_end_of_a_plan_that_took_nothing_over_touches_nothing(
@@ -236,6 +252,6 @@ class ProviderContract:
             (100, Phase.SOAKING),
             (0, Phase.ROLLING_BACK),
         ):
-            await provider.set(at(rig.plan, weight, phase), weight)
+            await write(provider, at(rig.plan, weight, phase))
         await provider.finalize(at(rig.plan, 0, Phase.ROLLED_BACK), OnDelete.HEROKU)
         assert await rig.others() == others

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from tests.kit.custom_slos import BOUND, gates_of
-from tests.kit.world import DEAD, READY, Leg, Route, World, check, plan_spec
+from tests.kit.target import READY
+from tests.kit.world import DEAD, Leg, Route, World, check, plan_spec
 
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
 from cutover.domain.holds import HoldReason
@@ -36,7 +37,7 @@ def _incapable() -> World:
 
 def _preflight() -> World:
     w = checked_world()
-    w.workload = replace(READY, replicas_available=1)
+    w.target = replace(READY, replicas=(2, 1))
     return w
 
 

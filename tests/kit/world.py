@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.kit.target import READY, Target
+
 from cutover.adapters.traffic.istio.provider import CAPABILITIES as ISTIO
 from cutover.api.v1alpha1 import (
     BacktestStatus,
@@ -26,6 +28,7 @@ from cutover.api.v1alpha1 import (
     Phase,
 )
 from cutover.api.v1alpha1.templates import Template
+from cutover.domain.commands.annotations import ROLLBACK_ANNOTATION, read
 from cutover.domain.engine.actions import Action, Decision, Event, Finalize, Prepare, SetWeight, WriteStatus
 from cutover.domain.engine.context import resolve
 from cutover.domain.engine.decide import decide
@@ -34,7 +37,7 @@ from cutover.domain.evidence import judge as gate
 from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.ingest import ingest, load_evidence
 from cutover.domain.evidence.tolerances import gate_rules
-from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState, WorkloadFacts
+from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState
 from cutover.domain.revision import desired_revision
 from cutover.domain.slo.custom import CustomSlo, QueryProblem, SloReading
 from cutover.domain.steps import current_step, next_step
@@ -46,9 +49,6 @@ START = 1_799_661_600.0
 #: Seconds until a written route is live at the gateway; until a block is known; until a hung request ends as 504.
 LIVE_LAG, SCRAPE_LAG, ROUTE_TIMEOUT = 0.1, 3.0, 30.0
 
-READY = WorkloadFacts(
-    service_exists=True, service_ports=(80,), workload_exists=True, replicas_wanted=2, replicas_available=2
-)
 LATENCIES = Histogram({100.0: 40_000.0, 250.0: 48_500.0, 500.0: 49_900.0, 1000.0: 49_990.0, float("inf"): 50_000.0})
 
 
@@ -112,8 +112,8 @@ class World:
     generation: int = 1
     annotations: dict[str, str] = field(default_factory=dict)
     deleting: bool = False
-    workload: WorkloadFacts | None = READY
     capabilities: Capabilities = ISTIO
+    target: Target | None = READY
     histogram: Histogram | None = LATENCIES
     templates: dict[str, Template | str] = field(default_factory=dict)
     backtest: BacktestStatus | None = None
@@ -225,7 +225,7 @@ class World:
         return Observation(
             traffic=traffic,
             capabilities=self.capabilities,
-            workload=self.workload if status.phase is Phase.PREFLIGHT else None,
+            inventory=self.target.inventory(self.plan()) if self.target and status.phase is Phase.PREFLIGHT else None,
             probe=self.probe,
             prepared_for=None if self.prepared_at is None else self.now - self.prepared_at,
             samples=samples,
@@ -255,7 +255,7 @@ class World:
             return SloReading(self.now, points=tuple(points), baseline=baseline, problem=missing)
         after = self.now
         if checkpoint is not None:
-            known = {one.gate: one.consumed_until for one in checkpoint.own}
+            known = {one.gate: one.consumed_until for one in checkpoint.custom_slos}
             after = known.get(name, checkpoint.consumed_until)
         waiting = self.pending_own.get(name, ())
         after = waiting[-1].end if waiting else after
@@ -526,7 +526,7 @@ def _check_advance(plan: Plan, seen: Observation, decision: Decision, old: int, 
         for one in decision.status.gates:
             if one.name == gate.ALIVE and one.verdict == Verdict.INSUFFICIENT_TRAFFIC:
                 continue  # a small service has too few requests a minute for it; the others have seen more of them
-            assert one.mode is Mode.OBSERVE or one.verdict == Verdict.PASS, f"{one.name} does not pass: {one.evidence}"
+            assert one.mode is Mode.OBSERVE or one.verdict == Verdict.PASS, f"{one.name} does not pass: {one.sentence}"
 
 
 def _check_rollback(plan: Plan, seen: Observation, decision: Decision) -> None:
@@ -536,8 +536,8 @@ def _check_rollback(plan: Plan, seen: Observation, decision: Decision) -> None:
     assert entry.decision == "RollBack"
     match entry.reason:
         case "Requested":
-            asked = plan.annotations.get("cutover.dev/rollback", "").partition(" ")[0]
-            assert spec.ceiling == 0 or asked == f"a{decision.status.attempt}"
+            asked = read(ROLLBACK_ANNOTATION, plan.annotations.get(ROLLBACK_ANNOTATION, ""))
+            assert spec.ceiling == 0 or (asked is not None and asked.attempt == decision.status.attempt)
         case "Resumed":
             assert seen.traffic is not None
             assert seen.traffic.revision.endswith("-rollback")
@@ -549,7 +549,7 @@ def _check_rollback(plan: Plan, seen: Observation, decision: Decision) -> None:
                 silent = one.verdict in (Verdict.NO_DATA, Verdict.QUERY_ERROR, Verdict.AMBIGUOUS)
                 assert one.mode is Mode.OBSERVE or not silent, f"{one.name} says nothing"
         case "EvidenceOfHarm":
-            name = entry.message.split("EKS is worse (")[1].split(")")[0]
+            name = entry.subject or ""
             slos = [slo for slo in spec.gates.slos if slo.mode is Mode.ENFORCE]
             assert (
                 (name in own and own[name].enforced)
@@ -557,7 +557,7 @@ def _check_rollback(plan: Plan, seen: Observation, decision: Decision) -> None:
                 or any(slo.errors is not None if name == "errors" else slo.latency is not None for slo in slos)
             ), f"{name} does not decide"
         case "BoundExceeded":
-            name = entry.message.split("gate ")[1].split(":")[0]
+            name = entry.subject or ""
             slo, points = own[name].slo, seen.own[name].points
             assert own[name].enforced
             assert isinstance(slo, BoundSlo)

@@ -11,7 +11,7 @@ import structlog
 import yaml
 from structlog.typing import EventDict
 from tests.kit.fake_api import FakeApi
-from tests.kit.kopf_harness import PASSES, FakeMetrics, World, make_target
+from tests.kit.kopf_harness import PASSES, FakeMetrics, KopfRig, make_target
 
 import kmock
 from cutover.domain.engine import wanted
@@ -28,7 +28,7 @@ async def api() -> AsyncIterator[FakeApi]:
 
 
 @pytest.fixture
-def world(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KopfRig:
     kubeconfig = tmp_path / "kubeconfig"
     context = {"name": "fake", "context": {"cluster": "fake", "user": "fake"}}
     clusters = [{"name": "fake", "cluster": {"server": str(api.url).rstrip("/")}}]
@@ -46,7 +46,7 @@ def world(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worl
     monkeypatch.setattr(reconciler, "probe_interval", lambda status: 0.1 if interval(status) else None)
     _count_passes(monkeypatch)
     settings = Settings(prometheus_url="http://unused.example", kubeconfig=kubeconfig, health_port=0, metrics_port=0)
-    return World(api, settings, FakeMetrics())
+    return KopfRig(api, settings, FakeMetrics())
 
 
 def _count_passes(monkeypatch: pytest.MonkeyPatch) -> None:

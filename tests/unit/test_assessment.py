@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from tests.kit.world import START, World, check, plan_spec
 
-from cutover.api.v1alpha1 import LEDGER_LENGTH, GateStatus, MigrationPlanStatus, Mode
-from cutover.domain.journal.ledger import LONGEST_LEDGER, note, note_repair, share_out
+from cutover.api.v1alpha1 import LEDGER_LENGTH, GateKind, GateNumbers, GateStatus, MigrationPlanStatus
+from cutover.domain.journal.ledger import LONGEST_LEDGER, note, note_repair
+from cutover.domain.texts import share_out
 
 NOW = datetime.fromtimestamp(START, UTC)
 
@@ -44,15 +45,15 @@ def test_a_status_has_room_for_twelve_long_gates_and_a_full_ledger() -> None:
         ledger = note(status, "Repair", to=10, reason="DriftDetected", message=message, now=NOW)
         status = status.model_copy(update={"ledger": ledger})
     assert len(status.ledger) == LEDGER_LENGTH
-    assert size(status) < 32 * 1024
+    assert size(status) < 40 * 1024
     newest = status.ledger[-1]
     assert len(newest.gates) == len(status.gates)
     assert len(newest.queries) == 11 * 4
     assert all(one.queries for one in status.gates if one.kind == "Ratio")
 
 
-def gate(evidence: str, *queries: str) -> GateStatus:
-    return GateStatus(name="one", kind="Bound", mode=Mode.ENFORCE, verdict="Pass", evidence=evidence, queries=queries)
+def gate(value: float, *queries: str) -> GateStatus:
+    return GateStatus(name="one", kind=GateKind.BOUND, verdict="Pass", value=value, sentence="words", queries=queries)
 
 
 def noted(status: MigrationPlanStatus, message: str = "why") -> MigrationPlanStatus:
@@ -61,16 +62,17 @@ def noted(status: MigrationPlanStatus, message: str = "why") -> MigrationPlanSta
 
 
 def test_the_ledger_tells_queries_where_they_change() -> None:
-    status = noted(noted(MigrationPlanStatus(gates=(gate("0.1", "old"),))))
-    status = noted(noted(status.model_copy(update={"gates": (gate("0.2", "new"),)})))
+    status = noted(noted(MigrationPlanStatus(gates=(gate(0.1, "old"),))))
+    status = noted(noted(status.model_copy(update={"gates": (gate(0.2, "new"),)})))
     assert [entry.queries for entry in status.ledger] == [(), ("one: old",), (), ("one: new",)]
-    assert [entry.gates for entry in status.ledger] == [("one: 0.1",)] * 2 + [("one: 0.2",)] * 2
+    assert [[one.value for one in entry.gates] for entry in status.ledger] == [[0.1]] * 2 + [[0.2]] * 2
+    assert {type(one) for entry in status.ledger for one in entry.gates} == {GateNumbers}, "the words stay behind"
 
 
 def test_the_oldest_entries_of_a_long_ledger_lose_what_is_not_needed_to_understand_them() -> None:
     status = MigrationPlanStatus()
     for number in range(LEDGER_LENGTH):
-        long = gate("e" * 150, f"{number}{'q' * 300}")
+        long = gate(number, f"{number}{'q' * 300}")
         status = noted(status.model_copy(update={"gates": (long,)}), f"{number} {'m' * 180}")
     assert sum(len(entry.message) for entry in status.ledger) < LONGEST_LEDGER
     assert [bool(entry.queries) for entry in status.ledger] == [False] * 29 + [True]
@@ -81,13 +83,16 @@ def test_the_oldest_entries_of_a_long_ledger_lose_what_is_not_needed_to_understa
     assert [entry.message.split()[0] for entry in status.ledger] == [str(number) for number in range(LEDGER_LENGTH)]
 
 
-def test_a_repair_is_told_once_though_its_message_was_cut() -> None:
-    long = "the route was edited by " + "x" * 250
-    status = noted(MigrationPlanStatus(), long)
+def test_a_repair_is_told_once_though_what_it_is_about_was_cut() -> None:
+    def repaired(status: MigrationPlanStatus, subject: str) -> MigrationPlanStatus:
+        ledger = note_repair(status, reason="DriftDetected", message="edited", subject=subject, now=NOW)
+        return status.model_copy(update={"ledger": ledger})
+
+    status = repaired(MigrationPlanStatus(), "x" * 250 + "1")
     for number in range(29):
         status = noted(status, f"{number} {'m' * 290}")
-    assert status.ledger[0].message.endswith("…")
-    assert note_repair(status, reason="DriftDetected", message=long, now=NOW) == status.ledger
+    assert repaired(status, "x" * 250 + "1").ledger == status.ledger
+    assert repaired(status, "x" * 250 + "2").ledger[-1].decision == "Repair", "another editor is told"
 
 
 @pytest.mark.parametrize(

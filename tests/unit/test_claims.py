@@ -8,26 +8,20 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.kit.builders import GATEWAY, PUBLIC_HOST, spec_fields
 
-from cutover.adapters.kube.client import (
-    DEPLOYMENTS,
-    PLANS,
-    Cluster,
-    Json,
-    KubernetesWorkloads,
-    Resource,
-    _turn,
-    before_in_turn,
-    claiming,
-    heroku_shared_with,
-)
-from cutover.adapters.traffic.istio import reach
+from cutover.adapters.kube.client import Cluster
+from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.traffic.istio.provider import render
 from cutover.api.v1alpha1 import Phase
 from cutover.domain.observation import Plan
+from cutover.domain.preflight import registry
+from cutover.domain.preflight.checks.istio.heroku_unshared import asked_app, claiming, heroku_shared_with
+from cutover.domain.preflight.checks.istio.host_unclaimed import asked_hosts
+from cutover.domain.preflight.checks.istio.turns import before_in_turn, turn_of
+from cutover.domain.resources import DEPLOYMENTS, PLANS, Json, Resource
 from cutover.ports import Gone
 
-GATEWAY = "istio-ingress/public"
 OPEN = {"port": {"number": 80, "protocol": "HTTP"}, "hosts": ["*"]}
 
 
@@ -38,7 +32,7 @@ def body(
     made: int = 0,
     phase: Phase | None = Phase.PREFLIGHT,
     gateway: str = GATEWAY,
-    hosts: tuple[str, ...] = ("pdf.example.com",),
+    hosts: tuple[str, ...] = (PUBLIC_HOST,),
     app: str = "acme-pdf",
     deleted: bool = False,
     suspend: bool = False,
@@ -48,12 +42,11 @@ def body(
     metadata |= {"creationTimestamp": f"2026-11-21T10:00:{made:02}Z"}
     return {
         "metadata": metadata | ({"deletionTimestamp": "2026-11-21T11:00:00Z"} if deleted else {}),
-        "spec": {
-            "heroku": {"app": "acme", "hostname": f"{app}.herokuapp.com"},
-            "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-            "traffic": {"istio": {"hosts": list(hosts), "gateways": [gateway], **routed_by(root)}},
-            "suspend": suspend,
-        },
+        "spec": spec_fields(
+            heroku={"app": "acme", "hostname": f"{app}.herokuapp.com"},
+            istio={"hosts": list(hosts), "gateways": [gateway], **routed_by(root)},
+            suspend=suspend,
+        ),
         "status": {} if phase is None else {"phase": phase},
     }
 
@@ -75,6 +68,7 @@ class FakeCluster:
         return {
             "metadata": {"namespace": namespace, "name": name},
             "spec": {"servers": [OPEN], "ports": [{"port": 80}]},
+            "status": {"availableReplicas": 1},
         }
 
     async def list(self, resource: Resource, *, keep: Callable[[Json], Json] | None = None) -> list[Json]:
@@ -82,17 +76,19 @@ class FakeCluster:
 
 
 async def refused(own: Json, *others: Json, deployed: bool = True) -> set[str]:
-    """Return the checks that an older plan has fail."""
-    cluster = cast("Cluster", FakeCluster(own, *others, deployed=deployed))
-    facts = await KubernetesWorkloads(cluster).facts(Plan.from_object(own))
-    return {*facts.refused, *(["app"] if facts.heroku_shared_with else [])}
+    """Return the checks that an older plan makes fail."""
+    cluster, plan = cast("Cluster", FakeCluster(own, *others, deployed=deployed)), Plan.from_object(own)
+    statuses = registry.before_takeover(plan, await KubernetesInventories(cluster).inventory(plan))
+    failed = {one.check for one in statuses if one.result == "Failed"}
+    assert deployed == ("workload" not in failed)
+    return failed - {"workload", "route-delegates"}
 
 
 @pytest.mark.parametrize("deployed", [True, False])
 async def test_the_younger_one_is_refused_also_where_the_workload_is_not_to_be_checked(deployed: bool) -> None:
     older, younger = body("pdf", "team-a", made=1), body("pdf", "team-b", made=5)
     assert await refused(older, younger, deployed=deployed) == set()
-    assert await refused(younger, older, deployed=deployed) == {"host-unclaimed", "app"}
+    assert await refused(younger, older, deployed=deployed) == {"host-unclaimed", "heroku-unshared"}
 
 
 async def test_plans_that_work_with_the_same_route_do_not_wait_for_each_other() -> None:
@@ -105,7 +101,7 @@ async def test_plans_that_work_with_the_same_route_do_not_wait_for_each_other() 
 
 
 def before(own: Json, *others: Json) -> list[Json]:
-    return before_in_turn(Plan.from_object(own), [_turn(one) for one in (own, *others)])
+    return before_in_turn(Plan.from_object(own), [turn_of(one) for one in (own, *others)])
 
 
 @pytest.mark.parametrize(
@@ -141,7 +137,7 @@ def test_of_any_number_of_plans_one_is_first_and_they_follow_each_other(made: li
 
 
 def test_a_plan_that_is_not_listed_any_more_waits_for_nobody() -> None:
-    assert before_in_turn(Plan.from_object(body(made=5)), [_turn(body("a", made=1))]) == []
+    assert before_in_turn(Plan.from_object(body(made=5)), [turn_of(body("a", made=1))]) == []
 
 
 @pytest.mark.parametrize(
@@ -150,7 +146,7 @@ def test_a_plan_that_is_not_listed_any_more_waits_for_nobody() -> None:
 def test_plans_that_say_little_break_nothing(spec: Any) -> None:
     (other,) = before(body(made=5), {**body("a", made=4), "spec": spec, "status": None})
     plan = Plan.from_object(body())
-    assert (reach.asked_hosts(plan, [other], {GATEWAY: {}}, ()), reach.asked_app(plan, [other])) == ("", "")
+    assert (asked_hosts(plan, [other], {GATEWAY: {}}, ()), asked_app(plan, [other])) == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -172,7 +168,7 @@ def test_plans_that_say_little_break_nothing(spec: Any) -> None:
 )
 def test_who_is_to_have_a_host(other: Json, server: Json, allowed: tuple[str, ...], taken: bool) -> None:
     gateways = {GATEWAY: {"spec": {"servers": [server]}}}
-    said = reach.asked_hosts(Plan.from_object(body()), [_turn(other)], gateways, allowed)
+    said = asked_hosts(Plan.from_object(body()), [turn_of(other)], gateways, allowed)
     assert bool(said) is taken
     key = f"{other['metadata']['namespace']}/{other['metadata']['name']}"
     assert not taken or f"MigrationPlan {key}, which was made before, is to route pdf.example.com" in said
@@ -180,8 +176,8 @@ def test_who_is_to_have_a_host(other: Json, server: Json, allowed: tuple[str, ..
 
 def test_who_is_to_have_an_app() -> None:
     plan = Plan.from_object(body())
-    assert reach.asked_app(plan, [_turn(body("a", app="acme-png"))]) == ""
-    assert reach.asked_app(plan, [_turn(body("b", "team-b")), _turn(body("b", "team-a"))]) == "team-a/b"
+    assert asked_app(plan, [turn_of(body("a", app="acme-png"))]) == ""
+    assert asked_app(plan, [turn_of(body("b", "team-b")), turn_of(body("b", "team-a"))]) == "team-a/b"
 
 
 def test_what_was_made_for_a_plan_that_did_not_get_its_turn_claims_nothing() -> None:

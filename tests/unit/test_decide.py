@@ -52,7 +52,10 @@ def test_a_healthy_service_is_cut_over() -> None:
     assert [event.reason for event in w.events] == ["TakeOver", *["Advance"] * 4, "Completed"]
     assert all(event.kind == "Normal" for event in w.events)
     for entry in w.status.ledger[2:5]:
-        assert "errors: EKS" in entry.gates[0], "a decision comes with its numbers"
+        counts = entry.gates[0].counts
+        assert counts is not None, "a decision comes with its numbers"
+        assert counts.eks is not None
+        assert counts.eks.total > 0
 
 
 def test_the_first_pass_checks_the_target_and_writes_no_route() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from tests.kit.states import HOLD_CASES, checked_world
-from tests.kit.world import DEAD, HEALTHY, READY, Leg, World
+from tests.kit.target import READY, named
+from tests.kit.world import DEAD, HEALTHY, Leg, World
 
 from cutover.adapters.traffic.istio.provider import CAPABILITIES as ISTIO
 from cutover.api.v1alpha1 import Phase
@@ -16,7 +17,7 @@ from cutover.domain.engine.actions import SetWeight
 from cutover.domain.engine.conditions import STALLED
 from cutover.domain.engine.decide import decide
 from cutover.domain.holds import ALARMING, QUIET, HoldReason
-from cutover.domain.preflight.target import TARGET_CHECKS
+from cutover.domain.preflight.registry import NAMES
 
 #: All but the one that comes of an action that failed: tests/unit/test_reconciler.py.
 HOLDS = [reason for reason in HoldReason if reason is not HoldReason.ROUTE_NOT_WRITTEN]
@@ -47,7 +48,7 @@ def test_hold(reason: HoldReason) -> None:
 CURES: dict[HoldReason, Callable[[World], None]] = {
     HoldReason.INVALID_SPEC: lambda w: w.edit(schedule={"timeZone": "Europe/Paris"}),
     HoldReason.CAPABILITY_MISSING: lambda w: setattr(w, "capabilities", ISTIO),
-    HoldReason.PREFLIGHT_FAILED: lambda w: setattr(w, "workload", READY),
+    HoldReason.PREFLIGHT_FAILED: lambda w: setattr(w, "target", READY),
     HoldReason.SUSPENDED: lambda w: w.edit(suspend=False),
     HoldReason.AWAITING_APPROVAL: lambda w: w.annotations.update({"cutover.dev/approve": "a1-w25"}),
     HoldReason.OUTSIDE_WINDOW: lambda w: w.pass_time(3 * 3600),
@@ -145,51 +146,54 @@ def test_suspension_holds_every_phase_before_the_end() -> None:
 # ----------------------------------------------------------------------------------------------------------- preflight
 
 
+OLD = named("shop", "old", spec={"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"]})
+
+
 @pytest.mark.parametrize(
-    ("facts", "says"),
+    ("there", "says"),
     [
-        ({"service_exists": False}, "Service pdf does not exist; create it"),
-        ({"service_ports": (8080,)}, "Service pdf has no port 80 (it has 8080)"),
-        ({"service_ports": ()}, "(it has none)"),
-        ({"workload_exists": False}, "Deployment pdf does not exist"),
-        ({"replicas_wanted": 0, "replicas_available": 0}, "scaled to zero; scale it up"),
-        ({"missing_gateways": ("istio-ingress/public",)}, "Gateway istio-ingress/public does not exist"),
-        ({"claimed_hosts": {"pdf.example.com": "shop/old"}}, "pdf.example.com by VirtualService shop/old"),
+        ({"ports": None}, "Service pdf does not exist; create it"),
+        ({"ports": (8080,)}, "Service pdf has no port 80 (it has 8080)"),
+        ({"ports": ()}, "(it has none)"),
+        ({"replicas": None}, "Deployment pdf does not exist"),
+        ({"replicas": (0, 0)}, "scaled to zero; scale it up"),
+        ({"gateways": False}, "Gateway istio-ingress/public does not exist"),
+        ({"virtual_services": (OLD,)}, "pdf.example.com by VirtualService shop/old"),
     ],
 )
-def test_a_target_that_is_not_ready_keeps_the_route_untouched(facts: dict[str, Any], says: str) -> None:
+def test_a_target_that_is_not_ready_keeps_the_route_untouched(there: dict[str, Any], says: str) -> None:
     w = checked_world()
-    w.workload = replace(READY, **facts)
+    w.target = replace(READY, **there)
     w.run(60)
     assert (w.status.phase, w.status.reason, w.route) == (Phase.PREFLIGHT, "PreflightFailed", None)
     assert says in w.status.message
-    assert [check.status for check in w.status.preflight].count("Failed") == 1
-    w.workload = READY
+    assert [check.result for check in w.status.preflight].count("Failed") == 1
+    w.target = READY
     w.until_phase(Phase.BASELINE)
 
 
 def test_what_could_not_be_asked_is_unknown_and_holds() -> None:
     w = checked_world()
-    w.workload = None
+    w.target = None
     w.run(30)
-    assert {check.status for check in w.status.preflight} == {"Unknown"}
+    assert {check.result for check in w.status.preflight} == {"Unknown"}
     assert (w.status.reason, w.route) == ("PreflightFailed", None)
 
 
 def test_what_could_not_be_asked_is_asked_again_soon() -> None:
     w = checked_world()
-    w.workload = None
+    w.target = None
     w.reconcile()
     w.reconcile()
     assert w.reconcile() <= 2
-    w.workload = replace(READY, replicas_available=0)
+    w.target = replace(READY, replicas=(2, 0))
     assert w.reconcile() == 10
 
 
 def test_progress_of_a_target_is_told() -> None:
     w = checked_world()
     for available in (0, 1):
-        w.workload = replace(READY, replicas_available=available)
+        w.target = replace(READY, replicas=(2, available))
         w.run(30)
         assert f"{available} of 2 replicas" in w.stored.message
         assert any(f"{available} of 2 replicas" in check.message for check in w.stored.preflight)
@@ -199,7 +203,7 @@ def test_progress_of_a_target_is_told() -> None:
 
 
 def test_nothing_is_taken_over_before_it_is_known_what_is_there() -> None:
-    skip = [{"check": name, "reason": "we know"} for name in TARGET_CHECKS]  # as far as they can be
+    skip = [{"check": name, "reason": "we know"} for name in NAMES]  # as far as they can be
     w = checked_world(preflight={"skip": skip})
     w.routes_readable = False
     w.run(30)
@@ -211,10 +215,10 @@ def test_nothing_is_taken_over_before_it_is_known_what_is_there() -> None:
 
 def test_a_skipped_check_says_so_and_lets_pass() -> None:
     w = checked_world(preflight={"skip": [{"check": "workload", "reason": "scaled by KEDA"}]})
-    w.workload = replace(READY, replicas_available=0)
+    w.target = replace(READY, replicas=(2, 0))
     w.until_phase(Phase.BASELINE)
     workload = next(check for check in w.status.preflight if check.check == "workload")
-    assert (workload.status, workload.message) == ("Skipped", "skipped: scaled by KEDA")
+    assert (workload.result, workload.message) == ("Skipped", "skipped: scaled by KEDA")
 
 
 def test_without_the_answer_the_route_itself_must_be_there() -> None:
@@ -252,30 +256,30 @@ def test_a_takeover_that_does_not_reach_the_gateway_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ownership", "fact", "check"),
+    ("ownership", "there", "says"),
     [
-        ("Adopt", "route_problem", "route-adoptable"),
-        ("Adopt", "route_writers", "route-writers"),
-        ("Delegate", "route_problem", "route-delegates"),
+        ("Adopt", {"team_route": False}, "route-adoptable: VirtualService shop/pdf does not exist"),
+        ("Adopt", {"team_http": ()}, "route-adoptable: VirtualService shop/pdf: none of its http routes goes to"),
+        ("Adopt", {"writers": ("flagger",)}, "route-writers: flagger writes spec.http"),
+        ("Delegate", {"team_http": ()}, "route-delegates: VirtualService shop/pdf: it does not delegate"),
     ],
 )
 def test_a_route_of_the_teams_that_does_not_fit_holds_before_it_is_touched(
-    ownership: str, fact: str, check: str
+    ownership: str, there: dict[str, Any], says: str
 ) -> None:
     istio = {"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"], "ownership": ownership}
     w = checked_world(traffic={"istio": {**istio, "virtualServiceRef": {"name": "pdf"}}})
-    w.workload = replace(READY, **{fact: "what to add"})
+    w.target = replace(READY, **there)
     w.run(30)
     assert (w.status.phase, w.status.reason, w.route) == (Phase.PREFLIGHT, "PreflightFailed", None)
-    assert f"{check}: what to add" in w.status.message
-    w.workload = READY
+    assert says in w.status.message
+    w.target = READY
     w.until_phase(Phase.COMPLETED)
-    assert check in {one.check for one in w.status.preflight}
+    assert says.partition(":")[0] in {one.check for one in w.status.preflight}
 
 
 def test_who_makes_the_route_alone_has_no_checks_of_another() -> None:
     w = checked_world()
-    w.workload = replace(READY, route_problem="x", route_writers="x")
     w.until_phase(Phase.COMPLETED)
     assert not any(one.check.startswith("route-") for one in w.status.preflight)
 

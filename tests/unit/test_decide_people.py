@@ -435,19 +435,19 @@ def test_a_plan_at_rest_is_not_called_invalid_while_its_templates_are_read(phase
 
 def test_a_plan_of_an_older_version_is_not_told_of_edits_that_nobody_saw() -> None:
     w = team().until_judging(10)
-    w.working = w.stored = w.stored.model_copy(update={"guards": None})
+    w.working = w.stored = w.stored.model_copy(update={"spec_snapshot": None})
     w.edit(soak="10s")
     w.run(10)
     assert not w.lines("Edit")
-    assert w.status.guards is not None
+    assert w.status.spec_snapshot is not None
     w.edit(soak="5s")
     w.reconcile()
     assert [entry.message for entry in w.lines("Edit")] == ["edited: soak: 10s → 5s"]
 
 
-def test_guards_that_were_not_looked_at_yet_cost_no_write() -> None:
+def test_a_spec_that_was_not_looked_at_yet_cost_no_write() -> None:
     w = team().until_phase(Phase.COMPLETED)
-    w.working = w.stored = w.stored.model_copy(update={"guards": None})
+    w.working = w.stored = w.stored.model_copy(update={"spec_snapshot": None})
     assert WriteStatus() not in decide(w.plan(), w.observe(), w.now).actions
 
 
@@ -460,5 +460,5 @@ def test_what_is_kept_of_people_reads_back() -> None:
     w.run(20)
     wire = w.stored.to_wire()
     assert wire["void"] == {APPROVE_ANNOTATION: "a1-w25"}
-    assert wire["guards"]["ceiling"] == "5"
+    assert wire["specSnapshot"]["ceiling"] == 5
     assert MigrationPlanStatus.from_wire(wire) == w.stored

@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,17 +17,17 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 from prometheus_client import REGISTRY
+from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticUndefined
 
-from cutover.adapters.kube.client import EVENTS
 from cutover.api.crd import COLUMNS, crd
-from cutover.api.v1alpha1 import MigrationPlan, Phase
+from cutover.api.v1alpha1 import GateNumbers, GateStatus, MigrationPlan, Phase
 from cutover.api.v1alpha1.templates import BUILT_IN_NAMES
-from cutover.domain.commands.annotations import APPROVE_ANNOTATION, ROLLBACK_ANNOTATION
+from cutover.domain.commands.annotations import ANNOTATIONS, approve, assignment, read, rollback
 from cutover.domain.evidence.judge import DEFAULT_METRICS, GateRules
 from cutover.domain.holds import ALARMING, HoldReason
-from cutover.domain.preflight import target as preflight
-from cutover.domain.revision import revision
+from cutover.domain.preflight import registry as preflight
+from cutover.domain.resources import EVENTS
 from cutover.domain.slo.judge import GRACE_SECONDS
 from cutover.domain.verdicts import Verdict
 from cutover.metrics import OperatorCollector
@@ -81,7 +82,7 @@ def test_every_hold_is_explained() -> None:
 
 
 def test_every_preflight_check_is_explained() -> None:
-    assert names(section(HOLDS, "### PreflightFailed")) == list(preflight.CHECKS)
+    assert names(section(HOLDS, "### PreflightFailed")) == list(preflight.NAMES)
 
 
 def test_every_setting_is_explained_with_its_default() -> None:
@@ -181,8 +182,22 @@ def test_tolerances_are_the_defaults() -> None:
 
 
 def test_annotations_are_those_that_are_read() -> None:
-    assert f"{APPROVE_ANNOTATION}={revision(1, 10)}" in README
-    assert f"{ROLLBACK_ANNOTATION}=a1`" in README
+    assert assignment(approve(1, 10)) in README
+    assert f"{assignment(rollback(1))}`" in README
+    examples = [
+        (page, name, value)
+        for page, text in PAGES.items()
+        for name, value in re.findall(rf"({'|'.join(ANNOTATIONS)})=([^`\"\n]+)", text)
+    ]
+    assert {name for _, name, _ in examples} == set(ANNOTATIONS)
+    for page, name, value in examples:
+        assert read(name, value) is not None, f"{page} says {name}={value}"
+
+
+def test_every_field_of_a_gate_in_the_status_is_explained() -> None:
+    explained = {name for row in rows(section(GATES, "### In the status")) for name in re.findall(r"`(\w+)`", row[0])}
+    assert explained >= {to_camel(one.name) for one in fields(GateStatus)}
+    assert {to_camel(one.name) for one in fields(GateNumbers)} < explained
 
 
 def test_the_table_of_plans_has_the_columns_of_the_crd() -> None:

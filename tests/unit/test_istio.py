@@ -11,11 +11,14 @@ import pytest
 import yaml
 from tests.kit.routing import FakeCluster, make_plan
 
-from cutover.adapters.kube.client import Cluster, Json, NotServed, claimed_hosts
+from cutover.adapters.kube.answers import NotServed
+from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio import provider as istio
 from cutover.adapters.traffic.istio.provider import DevelopmentHeroku, IstioTraffic, RouteCache, render
 from cutover.api.v1alpha1 import OnDelete, Phase
 from cutover.domain.observation import TrafficState
+from cutover.domain.preflight.checks.istio.host_unclaimed import claimed_hosts
+from cutover.domain.resources import Json
 from cutover.ports import Conflict, Unavailable
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -174,7 +177,7 @@ def test_a_foreign_route_has_neither_weight_nor_revision(spec: Json) -> None:
     ],
 )
 def test_foreign_managers_are_those_of_the_spec(entries: list[Json], expected: tuple[str, ...]) -> None:
-    assert istio.foreign_managers({"metadata": {"managedFields": entries}}) == expected
+    assert istio.foreign_managers({"metadata": {"managedFields": entries}}, "spec") == expected
 
 
 async def test_nothing_is_wanted_before_the_takeover(traffic: IstioTraffic, cluster: FakeCluster) -> None:

@@ -12,16 +12,21 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.kit.builders import HEROKU_HOST
 from tests.kit.routing import FakeCluster, make_plan
 
-from cutover.adapters.kube.client import Cluster, Json, claimed_hosts, existing_route_problem
+from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio import adopt as istio_adopt
 from cutover.adapters.traffic.istio.provider import IstioTraffic, RouteCache, render
 from cutover.api.v1alpha1 import OnDelete
 from cutover.domain.observation import Plan, TrafficState
+from cutover.domain.preflight.checks.istio import route_adoptable, route_delegates, route_writers
+from cutover.domain.preflight.checks.istio.host_unclaimed import claimed_hosts
+from cutover.domain.preflight.checks.istio.original import ORIGINAL_ANNOTATION
+from cutover.domain.resources import Json
 from cutover.ports import Unavailable
 
-HEROKU, EKS = "acme-pdf-1a2b3c.herokuapp.com", "pdf.docs.svc.cluster.local"
+HEROKU, EKS = HEROKU_HOST, "pdf.docs.svc.cluster.local"
 OUR_HEROKU = f"cutover-heroku.{HEROKU}"
 
 API = {
@@ -434,7 +439,7 @@ async def test_a_note_that_somebody_has_edited_does_not_close_the_way_back(note:
     traffic = team.traffic()
     await traffic.set(plan(), 50)
     edited = copy.deepcopy(team.virtual_service)
-    edited["metadata"]["annotations"][istio_adopt.ORIGINAL_ANNOTATION] = note
+    edited["metadata"]["annotations"][ORIGINAL_ANNOTATION] = note
     traffic.cache.observe_event("MODIFIED", team.store(edited, "kubectl-edit"))
     back = plan(status={"phase": "RollingBack", "weight": 0})
     await traffic.set(back, 0)
@@ -489,14 +494,14 @@ def changed(edit: Any) -> Json:
     ],
 )  # fmt: skip
 def test_what_cannot_be_adopted_is_refused_with_what_to_do(body: Json | None, says: str) -> None:
-    problem = existing_route_problem(plan(), body)
+    problem = route_adoptable.problem(plan(), body)
     assert problem.startswith("VirtualService docs/pdf")
     assert says in problem
 
 
 def test_what_can_be_adopted_is_not_refused() -> None:
-    assert existing_route_problem(plan(), root(API, STATIC, OLD, ALL)) == ""
-    assert "names that begin with cutover-" in existing_route_problem(
+    assert route_adoptable.problem(plan(), root(API, STATIC, OLD, ALL)) == ""
+    assert "names that begin with cutover-" in route_adoptable.problem(
         make_plan(ownership="Adopt", virtualServiceRef={"name": "cutover-pdf"}), root(ALL)
     )
 
@@ -545,7 +550,7 @@ def owned(manager: str, annotations: Json | None = None, field: str = "f:http") 
 def test_a_controller_that_would_put_weights_back_is_named_with_the_line_to_add(
     body: Json, says: tuple[str, ...]
 ) -> None:
-    problem = istio_adopt.writers_problem(body)
+    problem = route_writers.problem(body)
     assert all(part in problem for part in says)
 
 
@@ -561,7 +566,7 @@ def test_a_controller_that_would_put_weights_back_is_named_with_the_line_to_add(
     ],
 )
 def test_people_and_those_who_were_told_off_do_not_stand_in_the_way(body: Json) -> None:
-    assert istio_adopt.writers_problem(body) == ""
+    assert route_writers.problem(body) == ""
 
 
 # ------------------------------------------------------------------------------------------------------------ Delegate
@@ -600,7 +605,7 @@ def test_the_delegate_has_the_routes_alone() -> None:
     ],
 )
 def test_a_root_that_does_not_delegate_is_told_the_line(body: Json | None, says: tuple[str, ...]) -> None:
-    problem = existing_route_problem(plan("Delegate"), body)
+    problem = route_delegates.problem(plan("Delegate"), body)
     assert all(part in problem for part in says), problem
 
 
@@ -612,4 +617,4 @@ def test_a_root_that_does_not_delegate_is_told_the_line(body: Json | None, says:
     ],
 )
 def test_a_root_that_delegates_is_fine(body: Json) -> None:
-    assert existing_route_problem(plan("Delegate"), body) == ""
+    assert route_delegates.problem(plan("Delegate"), body) == ""

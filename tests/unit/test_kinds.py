@@ -10,9 +10,13 @@ import structlog
 
 from cutover import main
 from cutover.adapters.kube import discovery as kinds
-from cutover.adapters.kube.client import PLANS, VIRTUAL_SERVICES, Cluster, Json, NotServed, Resource
-from cutover.adapters.kube.discovery import WATCHED, named, served, until_served
+from cutover.adapters.kube.answers import NotServed
+from cutover.adapters.kube.client import Cluster
+from cutover.adapters.kube.discovery import named, served, until_served
+from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES
+from cutover.domain.resources import PLANS, Json, Resource
 from cutover.kopf_app.handlers import Operator
+from cutover.main import WATCHED
 from cutover.ports import Unavailable
 
 VERBS = ["create", "delete", "get", "list", "patch", "update", "watch"]
@@ -56,7 +60,7 @@ def cluster(server: Server) -> Cluster:
 
 
 async def test_all_kinds_are_asked_for_by_their_groups(server: Server) -> None:
-    assert await served(cluster(server)) == WATCHED
+    assert await served(cluster(server), WATCHED) == WATCHED
     assert sorted(server.asked) == ["/apis", "/apis/cutover.dev/v1alpha1", "/apis/networking.istio.io/v1"]
 
 
@@ -72,28 +76,28 @@ async def test_all_kinds_are_asked_for_by_their_groups(server: Server) -> None:
 )
 async def test_what_can_be_done_decides(server: Server, plural: str, verbs: list[str] | None, there: bool) -> None:
     server.kinds["cutover.dev/v1alpha1"][plural] = verbs
-    assert {kind.plural for kind in WATCHED - await served(cluster(server))} == (set() if there else {plural})
+    assert {kind.plural for kind in WATCHED - await served(cluster(server), WATCHED)} == (set() if there else {plural})
 
 
 async def test_a_group_that_is_not_listed_or_has_not_the_version_is_not_served(server: Server) -> None:
     del server.kinds["networking.istio.io/v1"]
-    assert {kind.group for kind in await served(cluster(server))} == {"cutover.dev"}
+    assert {kind.group for kind in await served(cluster(server), WATCHED)} == {"cutover.dev"}
     server.groups = server.groups[-1:]
-    assert await served(cluster(server)) == frozenset()
+    assert await served(cluster(server), WATCHED) == frozenset()
 
 
 @pytest.mark.parametrize("groups", [None, [{}], "x", [None]])
 async def test_an_answer_that_is_not_understood_is_an_outage(server: Server, groups: Any) -> None:
     server.groups = groups
     with pytest.raises(Unavailable, match="not understood"):
-        await served(cluster(server))
+        await served(cluster(server), WATCHED)
 
 
 async def test_it_waits_and_says_once_for_what(server: Server) -> None:
     without = {"groups": [{"name": "networking.istio.io"}]}
     server.answers = [Unavailable("away"), Unavailable("away"), without, without]
     with structlog.testing.capture_logs() as logged:
-        assert await until_served(cluster(server), PLANS) == WATCHED
+        assert await until_served(cluster(server), WATCHED, PLANS) == WATCHED
     said = [line["problem"] for line in logged]
     assert said == ["away", "migrationplans.cutover.dev: not served; is the CRD installed?"]
     # One that has just come is looked at twice.
@@ -102,7 +106,7 @@ async def test_it_waits_and_says_once_for_what(server: Server) -> None:
 
 async def test_it_does_not_wait_for_others(server: Server) -> None:
     del server.kinds["networking.istio.io/v1"]
-    assert VIRTUAL_SERVICES not in await until_served(cluster(server), PLANS)
+    assert VIRTUAL_SERVICES not in await until_served(cluster(server), WATCHED, PLANS)
 
 
 async def test_who_waits_for_the_plans_does_not_say_that_they_are_looked_after(

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
-from cutover.adapters.kube.client import GATEWAYS, SERVICES, Cluster, NotServed, Resource, translate
+from cutover.adapters.kube.answers import Forbidden, NotServed, translate
+from cutover.adapters.kube.client import Cluster
+from cutover.domain.preflight.checks.istio.kinds import GATEWAYS
+from cutover.domain.resources import SERVICES, Resource
 from cutover.ports import Conflict, Gone, Unavailable
 
 WHAT = "update virtualservices.networking.istio.io docs/cutover-pdf"
@@ -31,7 +34,7 @@ def status(message: str, **more: Any) -> bytes:
                 '"system:serviceaccount:cutover:operator" cannot update resource "virtualservices" in API group '
                 '"networking.istio.io" in the namespace "docs"'
             ),
-            Unavailable,
+            Forbidden,
             "forbidden",
             (
                 "missing permission: system:serviceaccount:cutover:operator needs verb update on virtualservices of API"
@@ -43,11 +46,11 @@ def status(message: str, **more: Any) -> bytes:
             status(
                 'services is forbidden: User "me" cannot list resource "services" in API group "" at the cluster scope'
             ),
-            Unavailable,
+            Forbidden,
             "forbidden",
             'missing permission: me needs verb list on services of API group "" in all namespaces',
         ),
-        (403, status("exceeded quota: count"), Unavailable, "forbidden", "forbidden: exceeded quota"),
+        (403, status("exceeded quota: count"), Forbidden, "forbidden", "forbidden: exceeded quota"),
         (422, status("spec.http: Required value"), Unavailable, "invalid", "refused: spec.http: Required value"),
         (429, status("slow down"), Unavailable, "throttled", "asks to wait 7 s: slow down"),
         (500, b"etcdserver: request timed out", Unavailable, "server", "answered 500: etcdserver: request timed out"),

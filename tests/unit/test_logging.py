@@ -26,7 +26,7 @@ from cutover.main import configure_logging
 configure_logging({level!r})
 log = structlog.get_logger("cutover")
 log.info("decision", plan="docs/pdf", weight=25, message="25 % → 50 %")
-logging.getLogger("cutover.adapters.kube.client").warning("Event %s was not posted", "Advance")
+logging.getLogger("cutover.adapters.kube.events").warning("Event %s was not posted", "Advance")
 try:
     1 / 0
 except ZeroDivisionError:

@@ -11,32 +11,21 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.kit import builders
 
 from cutover.adapters.kube import client as kubernetes
-from cutover.adapters.kube.client import (
-    CONNECTIONS,
-    PLANS,
-    SERVICE_ENTRIES,
-    VIRTUAL_SERVICES,
-    Cluster,
-    Json,
-    KubernetesWorkloads,
-    Resource,
-)
-from cutover.adapters.notify.receivers import HttpNotifier
+from cutover.adapters.kube.client import Cluster
+from cutover.adapters.kube.connection import CONNECTIONS
+from cutover.adapters.kube.inventory import KubernetesInventories
+from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.traffic.istio.provider import IstioTraffic, render
 from cutover.api.v1alpha1 import GROUP, PLURAL, VERSION, MigrationPlanStatus, Phase
 from cutover.domain.observation import Plan
+from cutover.domain.preflight.checks.istio.kinds import SERVICE_ENTRIES, VIRTUAL_SERVICES
+from cutover.domain.resources import PLANS, Json, Resource
 from cutover.kopf_app.handlers import Operator, kopf_settings, slim
 from cutover.ports import Unavailable
 from cutover.settings import SettingsError, read_settings
-
-SPEC = {
-    "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
-    "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-    "traffic": {"istio": {"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"]}},
-}
-
 
 # ------------------------------------------------------------------------------------------------------ the API server
 
@@ -136,28 +125,28 @@ class Listed(Cluster):
 
 async def test_plans_that_begin_together_read_all_routes_once() -> None:
     cluster = Listed()
-    workloads = KubernetesWorkloads(cluster)
-    first = asyncio.create_task(workloads._list(VIRTUAL_SERVICES))
+    inventories = KubernetesInventories(cluster)
+    first = asyncio.create_task(inventories._list(VIRTUAL_SERVICES))
     await asyncio.sleep(0.005)
     # What is under way may have been read before whatever they want to know of.
-    others = [asyncio.create_task(workloads._list(VIRTUAL_SERVICES)) for _ in range(1000)]
-    entries = await workloads._list(SERVICE_ENTRIES)
+    others = [asyncio.create_task(inventories._list(VIRTUAL_SERVICES)) for _ in range(1000)]
+    entries = await inventories._list(SERVICE_ENTRIES)
     assert (await first)[0]["number"] == 1
     assert {found[0]["number"] for found in await asyncio.gather(*others)} == {3}
     assert entries[0]["number"] == 2
     assert cluster.lists == [VIRTUAL_SERVICES, SERVICE_ENTRIES, VIRTUAL_SERVICES]
-    await workloads._list(VIRTUAL_SERVICES)
+    await inventories._list(VIRTUAL_SERVICES)
     assert len(cluster.lists) == 4, "an answer is kept for nobody who asks later"
 
 
 async def test_a_reading_that_fails_or_is_left_does_not_spoil_the_next() -> None:
     cluster = Listed()
-    workloads = KubernetesWorkloads(cluster)
+    inventories = KubernetesInventories(cluster)
     cluster.failing = True
-    asking = [asyncio.create_task(workloads._list(VIRTUAL_SERVICES)) for _ in range(3)]
+    asking = [asyncio.create_task(inventories._list(VIRTUAL_SERVICES)) for _ in range(3)]
     assert {type(error) for error in await asyncio.gather(*asking, return_exceptions=True)} == {Unavailable}
     cluster.failing = False
-    leaving, staying = (asyncio.create_task(workloads._list(VIRTUAL_SERVICES)) for _ in range(2))
+    leaving, staying = (asyncio.create_task(inventories._list(VIRTUAL_SERVICES)) for _ in range(2))
     await asyncio.sleep(0.005)
     leaving.cancel()
     assert await staying == [{"number": 2}]
@@ -168,8 +157,7 @@ async def test_a_reading_that_fails_or_is_left_does_not_spoil_the_next() -> None
 
 def plan(uid: str = "u1", **fields: Any) -> Plan:
     status = MigrationPlanStatus(**{"phase": Phase.SHIFTING, "attempt": 1, "weight": 25, **fields})
-    metadata = {"namespace": "docs", "name": "pdf", "uid": uid, "generation": 1}
-    return Plan.from_object({"metadata": metadata, "spec": SPEC, "status": status.to_wire()})
+    return builders.plan(uid=uid, status=status)
 
 
 class Counting(IstioTraffic):
@@ -262,7 +250,7 @@ def test_what_nobody_asks_of_a_plan_is_not_kept() -> None:
         {"manager": "odd"},
     ]
     metadata = {"namespace": "docs", "name": "pdf", "uid": "u1", "annotations": {"cutover.dev/rollback": "a1"}}
-    body = {"metadata": {**metadata, "managedFields": copy.deepcopy(entries)}, "spec": SPEC}
+    body = {"metadata": {**metadata, "managedFields": copy.deepcopy(entries)}, "spec": builders.spec_fields()}
     before = Plan.from_object({**body, "metadata": {**metadata, "managedFields": entries}})
     slim(body)
     assert len(json.dumps(body["metadata"])) < len(json.dumps({**metadata, "managedFields": entries}))

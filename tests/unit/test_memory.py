@@ -8,17 +8,14 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from tests.kit.builders import spec_fields
 
 from cutover.adapters.traffic.istio.provider import RouteCache, render
 from cutover.api.v1alpha1 import MigrationPlanStatus
 from cutover.domain.observation import Plan
 from cutover.kopf_app.handlers import slim
 
-SPEC: dict[str, Any] = {
-    "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
-    "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-    "traffic": {"istio": {"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"]}},
-}
+SPEC = spec_fields()
 
 
 def _size(value: Any) -> int:

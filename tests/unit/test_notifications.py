@@ -15,48 +15,61 @@ from urllib.parse import unquote
 
 import pytest
 import yaml
+from cloudevents.core.v1.event import CloudEvent
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cutover.domain
-from cutover.api.v1alpha1 import LEDGER_LENGTH, LedgerEntry, MigrationPlanStatus
+from cutover.adapters.notify.cloudevents import CloudEventsFormat, cloud_event
+from cutover.adapters.notify.slack import LONGEST_TEXT, SHOWN, SlackFormat, slack_escape
+from cutover.adapters.notify.transport import Answer, answer_of
+from cutover.api.v1alpha1 import (
+    LEDGER_LENGTH,
+    GateCounts,
+    GateNumbers,
+    GateRatios,
+    LedgerEntry,
+    LegCounts,
+    MigrationPlanStatus,
+)
 from cutover.domain.holds import ALARMING, HoldReason
 from cutover.domain.journal.notifications import (
     CRITICAL_HOLDS,
     DECISIONS,
     DEFAULT_TEMPLATE,
-    LONGEST_DIGEST,
-    LONGEST_REST_SECONDS,
-    LONGEST_RETRY_SECONDS,
-    LONGEST_TEXT,
-    PATIENCE_SECONDS,
     PLACEHOLDERS,
-    SHOWN,
-    Answer,
-    Batch,
-    Cause,
     Notice,
-    Outbox,
     Severity,
     TemplateError,
-    Throttle,
     Wanted,
-    answer_of,
-    binary,
     check_template,
-    cloud_event,
     fill,
     key_of,
     severity_of,
-    slack_body,
-    slack_escape,
-    structured,
 )
-from cutover.settings import Receiver, SettingsError, read_receivers, read_settings
+from cutover.domain.journal.outbox import (
+    LONGEST_DIGEST,
+    LONGEST_REST_SECONDS,
+    LONGEST_RETRY_SECONDS,
+    PATIENCE_SECONDS,
+    Batch,
+    Cause,
+    Outbox,
+    Throttle,
+)
+from cutover.settings import ContentMode, Receiver, SettingsError, read_receivers, read_settings
 
 START = datetime(2027, 1, 11, 10, tzinfo=UTC)
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "cutover"
+GATES = (
+    GateNumbers(
+        name="errors",
+        verdict="Fail",
+        counts=GateCounts(heroku=LegCounts(1, 1000), eks=LegCounts(29, 1000)),
+        ratios=GateRatios(heroku=0.001, eks=0.029),
+    ),
+)
 
 
 def entry(second: float = 0, decision: str = "Advance", reason: str = "EvidenceOfSafety", **more: Any) -> LedgerEntry:
@@ -127,6 +140,12 @@ def test_what_is_critical_is_an_alarm() -> None:
     assert CRITICAL_HOLDS < ALARMING
 
 
+def test_gates_are_told_with_their_numbers() -> None:
+    assert fill("{{ gates }}", notice(gates=GATES)).startswith("errors: EKS 2.9 % vs Heroku 0.1 %")
+    data = cloud_event(notice(gates=GATES), {})["data"]
+    assert data["gates"][0]["counts"]["eks"] == {"bad": 29, "total": 1000}
+
+
 @pytest.mark.parametrize(("decision", "reason"), [("Hold", "SomethingNew"), ("SomethingNew", "Why")])
 def test_what_is_not_known_is_not_silenced(decision: str, reason: str) -> None:
     assert severity_of(decision, reason) is Severity.WARNING
@@ -136,7 +155,7 @@ def test_what_is_not_known_is_not_silenced(decision: str, reason: str) -> None:
 
 
 def test_the_key_does_not_change_with_what_the_ledger_cuts() -> None:
-    whole = entry(1.7, gates=("errors: fine",), queries=("a: b",))
+    whole = entry(1.7, gates=GATES, queries=("a: b",))
     stored = LedgerEntry.model_validate(whole.to_wire())
     cut = stored.model_copy(update={"gates": (), "queries": (), "message": "be…"})
     assert key_of(whole) == key_of(stored) == key_of(cut) == "a1/2027-01-11T10:00:01Z/Advance/EvidenceOfSafety"
@@ -271,7 +290,7 @@ def test_a_plan_that_is_gone_is_forgotten_once_all_is_told() -> None:
 
 
 @dataclass
-class World:
+class OutboxRig:
     """Plans' ledgers in an API server, a process that can be killed anywhere, and a receiver."""
 
     wanted: Wanted
@@ -371,7 +390,7 @@ _STEPS = st.one_of(
 def test_all_is_told_in_order_and_only_what_a_crash_left_in_doubt_is_repeated(
     steps: list[tuple[Any, ...]], digests: bool, wanted: Wanted
 ) -> None:
-    world = World(wanted, digests)
+    world = OutboxRig(wanted, digests)
     for name, *arguments in steps:
         if name == "write":
             world.plan(arguments[0])
@@ -573,6 +592,12 @@ def test_what_answers_mean(code: int, answer: Answer) -> None:
 # ------------------------------------------------------------------------------------------------------------- the message
 
 
+def slack(batch: Batch, template: str) -> bytes:
+    message = SlackFormat(template).write(batch)
+    assert message.headers == {"Content-Type": "application/json; charset=utf-8"}
+    return message.body
+
+
 def text(body: bytes) -> str:
     found = json.loads(body)
     assert set(found) == {"text"}
@@ -580,7 +605,7 @@ def text(body: bytes) -> str:
 
 
 def test_a_message_as_people_see_it() -> None:
-    told = text(slack_body(Batch((notice(0, message="errors: EKS 2.9 % vs Heroku 1.0 %"),)), DEFAULT_TEMPLATE))
+    told = text(slack(Batch((notice(0, message="errors: EKS 2.9 % vs Heroku 1.0 %"),)), DEFAULT_TEMPLATE))
     assert told == (
         "*info* docs/pdf: Advance, EvidenceOfSafety (10 % → 25 %, attempt 1)\nerrors: EKS 2.9 % vs Heroku 1.0 %"
     )
@@ -589,7 +614,7 @@ def test_a_message_as_people_see_it() -> None:
 def test_many_are_told_by_those_that_matter() -> None:
     lines = [notice(second) for second in range(10)]
     lines[2], lines[7] = notice(2, "Hold", "Breach"), notice(7, "RollBack")
-    told = text(slack_body(Batch(tuple(lines), {Severity.INFO: 3, Severity.WARNING: 1}), "{{ message }}"))
+    told = text(slack(Batch(tuple(lines), {Severity.INFO: 3, Severity.WARNING: 1}), "{{ message }}"))
     assert told.splitlines() == [
         *(f"because of {second}" for second in (0, 1, 2, 3, 7)),
         "and 5 more (5 info); see the plans' ledgers",
@@ -600,7 +625,7 @@ def test_many_are_told_by_those_that_matter() -> None:
 
 def test_a_long_message_is_cut() -> None:
     huge = tuple(notice(second, message="x" * 10_000) for second in range(20))
-    assert len(text(slack_body(Batch(huge), DEFAULT_TEMPLATE))) < LONGEST_TEXT + 100
+    assert len(text(slack(Batch(huge), DEFAULT_TEMPLATE))) < LONGEST_TEXT + 100
 
 
 @settings(deadline=None)
@@ -611,12 +636,12 @@ def test_no_value_is_anything_but_text(value: str) -> None:
     filled = fill("<@U1> {{ message }}", notice(message=hostile), slack_escape)
     assert filled == f"<@U1> {slack_escape(hostile)}"
     assert not set("<>") & set(filled.removeprefix("<@U1> "))
-    assert text(slack_body(Batch((notice(message=hostile),)), "{{ message }}")) == slack_escape(hostile)
+    assert text(slack(Batch((notice(message=hostile),)), "{{ message }}")) == slack_escape(hostile)
 
 
 @pytest.mark.parametrize("name", PLACEHOLDERS)
 def test_every_placeholder_has_a_value(name: str) -> None:
-    filled = fill(f"{{{{{name}}}}}|{{{{ {name} }}}}", notice(gates=("errors: fine",)))
+    filled = fill(f"{{{{{name}}}}}|{{{{ {name} }}}}", notice(gates=GATES))
     left, right = filled.split("|")
     assert left == right
     assert left
@@ -647,9 +672,17 @@ def test_a_template_has_no_code(template: str) -> None:
 REQUIRED = {"specversion", "id", "source", "type"}
 
 
+def wire(event: CloudEvent) -> dict[str, Any]:
+    """Return the event as the JSON format of the specification has it."""
+    message = CloudEventsFormat(ContentMode.STRUCTURED)._message(event)
+    assert message.headers == {"content-type": "application/cloudevents+json; charset=UTF-8"}
+    found: dict[str, Any] = json.loads(message.body)
+    return found
+
+
 def test_an_event_has_what_the_specification_asks_for() -> None:
-    line = notice(0, "Hold", "Breach", gates=("errors: EKS 2.9 %",), message="held")
-    event = cloud_event(line, {}, "https://clusters.example/eu-1")
+    line = notice(0, "Hold", "Breach", gates=GATES, message="held")
+    event = wire(cloud_event(line, {}, "https://clusters.example/eu-1"))
     assert set(event) >= REQUIRED
     assert all(re.fullmatch("[a-z0-9]{1,20}", name) for name in event)
     assert all(isinstance(value, str) and value for name, value in event.items() if name != "data")
@@ -672,14 +705,11 @@ def test_an_event_has_what_the_specification_asks_for() -> None:
         **line.entry.to_wire(),
     }
     assert "notTold" not in event["data"]
-    assert cloud_event(line, {Severity.INFO: 7})["data"]["notTold"] == {"info": 7}
+    assert wire(cloud_event(line, {Severity.INFO: 7}))["data"]["notTold"] == {"info": 7}
 
 
-def test_structured_mode() -> None:
-    event = cloud_event(notice(), {})
-    headers, body = structured(event)
-    assert headers == {"Content-Type": "application/cloudevents+json; charset=UTF-8"}
-    assert json.loads(body) == event
+def test_an_event_is_in_whole_seconds() -> None:
+    assert wire(cloud_event(notice(0.75), {}))["time"] == "2027-01-11T10:00:00Z"
 
 
 @settings(deadline=None)
@@ -687,20 +717,25 @@ def test_structured_mode() -> None:
 def test_binary_mode_says_the_same(reason: str) -> None:
     event = cloud_event(notice(0, "Hold", reason), {})
     try:
-        headers, body = binary(event)
+        message = CloudEventsFormat(ContentMode.BINARY)._message(event)
     except UnicodeEncodeError:  # half a surrogate pair is no text
         return
-    assert headers["Content-Type"] == "application/json"
+    headers, body = message.headers, message.body
+    assert headers["content-type"] == "application/json"
     assert "ce-datacontenttype" not in headers
     for name, value in headers.items():
-        assert name == "Content-Type" or re.fullmatch(r"[!#$&-~]*(%[0-9A-F]{2}[!#$&-~]*)*", value), value
-    decoded = {name.removeprefix("ce-"): unquote(value) for name, value in headers.items() if name != "Content-Type"}
-    assert {**decoded, "datacontenttype": headers["Content-Type"], "data": json.loads(body)} == event
+        assert name == "content-type" or re.fullmatch(r"[!#$&-~]*(%[0-9A-F]{2}[!#$&-~]*)*", value), value
+    decoded = {name.removeprefix("ce-"): unquote(value) for name, value in headers.items() if name != "content-type"}
+    assert {**decoded, "datacontenttype": headers["content-type"], "data": json.loads(body)} == wire(event)
 
 
 def test_the_example_of_the_specification() -> None:
-    headers, _ = binary({**cloud_event(notice(), {}), "subject": "Euro € 😀"})
-    assert headers["ce-subject"] == "Euro%20%E2%82%AC%20%F0%9F%98%80"
+    event = cloud_event(notice(), {})
+    event.get_attributes()["subject"] = "Euro € 😀"
+    assert (
+        CloudEventsFormat(ContentMode.BINARY)._message(event).headers["ce-subject"]
+        == "Euro%20%E2%82%AC%20%F0%9F%98%80"
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------- the file

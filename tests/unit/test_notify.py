@@ -11,7 +11,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -20,11 +20,13 @@ from typing import Any
 import pytest
 import structlog
 from aiohttp import web
+from tests.kit import builders
 
 from cutover.adapters.addresses import may_connect
-from cutover.adapters.notify.receivers import HttpNotifier
+from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.api.v1alpha1 import LedgerEntry, MigrationPlanStatus
-from cutover.domain.journal.notifications import Cause, key_of
+from cutover.domain.journal.notifications import key_of
+from cutover.domain.journal.outbox import Cause
 from cutover.domain.observation import Plan
 from cutover.settings import ContentMode, Receiver, ReceiverKind, ThrottleSpec, Tls
 from demoapps.tls import server_context
@@ -32,16 +34,10 @@ from demoapps.tls import server_context
 START = datetime(2027, 1, 11, 10, tzinfo=UTC)
 SECRET, TOKEN = "T0123/B456/s3cr3tPath", "Bearer s3cr3t-token"
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
-SPEC: dict[str, Any] = {
-    "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
-    "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-    "traffic": {"istio": {"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"]}},
-}
 
 
 def plan(*numbers: int, name: str = "pdf", decision: str = "Advance") -> Plan:
     """Return a plan whose ledger has a line for each number."""
-    body = {"metadata": {"namespace": "docs", "name": name, "uid": f"uid-{name}"}, "spec": SPEC}
     ledger = tuple(
         LedgerEntry(
             at=START + timedelta(seconds=number),
@@ -54,7 +50,7 @@ def plan(*numbers: int, name: str = "pdf", decision: str = "Advance") -> Plan:
         )
         for number in numbers
     )
-    return replace(Plan.from_object(body), status=MigrationPlanStatus(ledger=ledger))
+    return builders.plan(name, uid=f"uid-{name}", status=MigrationPlanStatus(ledger=ledger))
 
 
 @dataclass
@@ -389,18 +385,18 @@ async def test_files_may_come_later_and_change(server: Server, receiver: Receive
 async def test_a_fault_of_ours_is_no_end(
     server: Server, receiver: Receiver, logged: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cutover.adapters.notify.receivers.FAULT_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("cutover.adapters.notify.notifier.FAULT_PAUSE_SECONDS", 0.01)
     faults = iter([RuntimeError(f"at http://h/{SECRET}")])
     async with notifying(receiver) as notifier:
         (sender,) = notifier._senders
-        write = sender._write
+        write = sender._format.write
 
         def faulty(batch: Any) -> Any:
             for fault in faults:
                 raise fault
             return write(batch)
 
-        monkeypatch.setattr(sender, "_write", faulty)
+        monkeypatch.setattr(sender._format, "write", faulty)
         notifier.tell(plan(1), known())
         assert await server.got(1) == ["line 1"]
     assert SECRET not in repr(logged)
@@ -463,7 +459,7 @@ async def test_what_was_told_is_due_to_be_written_after_a_minute(
         left = notifier.overdue("uid-pdf", stored)
         assert left is not None
         assert 0 < left <= 60
-        monkeypatch.setattr("cutover.adapters.notify.receivers.REMEMBER_SECONDS", 0.0)
+        monkeypatch.setattr("cutover.adapters.notify.notifier.REMEMBER_SECONDS", 0.0)
         assert notifier.overdue("uid-pdf", stored) == 0
         assert notifier.overdue("uid-pdf", notifier.told("uid-pdf")) is None
 

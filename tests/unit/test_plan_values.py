@@ -19,12 +19,12 @@ from pydantic import ValidationError
 from tests.corpus import BASE, changed
 from yarl import URL
 
-from cutover.adapters.kube.client import PLANS, SERVICES
 from cutover.adapters.traffic.istio.provider import render
 from cutover.api.v1alpha1 import MigrationPlan, Phase
 from cutover.domain.commands.annotations import ANNOTATIONS
 from cutover.domain.engine.decide import decide
 from cutover.domain.observation import Observation, Plan
+from cutover.domain.resources import PLANS, SERVICES
 
 ROOT = Path(__file__).parents[2]
 

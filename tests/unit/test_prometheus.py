@@ -682,7 +682,7 @@ async def test_a_clock_that_is_set_meanwhile_says_nothing() -> None:
         now=lambda: times.pop(0),
     )
     await asked.compare_clocks()
-    assert asked.skew == pytest.approx(0, abs=0.01)
+    assert asked.skew == pytest.approx(0, abs=1)  # not 3 or 7; the steady clock goes on while this one stands
 
 
 @pytest.mark.parametrize("value", [[], [{}], [{"value": [0, "x"]}], ["x"]])

@@ -11,10 +11,12 @@ from tests.kit.played_provider import DNS, STICKY, PlayedProvider, Record, Zone
 from tests.kit.provider_contract import ProviderContract
 from tests.kit.routing import FakeCluster, make_plan
 
-from cutover.adapters.kube.client import PLAN_UID_ANNOTATION, Cluster, Json
+from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio.provider import IstioTraffic
 from cutover.api.v1alpha1 import Ownership
+from cutover.domain.marks import PLAN_UID_ANNOTATION
 from cutover.domain.observation import Plan
+from cutover.domain.resources import Json
 from cutover.domain.traffic import Capabilities
 
 TEAMS_ROUTES = {

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from pydantic import ValidationError
+from tests.kit import builders
+from tests.kit.builders import GATEWAY, HEROKU_HOST, PUBLIC_HOST
 from tests.kit.host_names import INTERNAL_NAMES
+from tests.kit.target import READY
 
 from cutover.adapters import addresses
 from cutover.adapters.addresses import AddressRefused, CheckedResolver, may_connect
-from cutover.adapters.kube.client import GATEWAYS, Json
-from cutover.adapters.traffic.istio import reach
 from cutover.adapters.traffic.istio.leg_probe import HttpGateway, address
 from cutover.api.v1alpha1 import MigrationPlanSpec
-from cutover.domain.observation import Plan, WorkloadFacts
-from cutover.domain.preflight.target import FAILED, GUARDED_CHECKS, SKIPPED, TARGET_CHECKS, check_target, passed
+from cutover.domain.observation import Plan
+from cutover.domain.preflight import registry
+from cutover.domain.preflight.checks.istio import gateway as gateway_check
+from cutover.domain.preflight.checks.istio import heroku_unshared, host_unclaimed
+from cutover.domain.preflight.checks.istio.kinds import GATEWAYS
+from cutover.domain.preflight.inventory import ClusterSettings
+from cutover.domain.resources import Json
 from cutover.ports import Unavailable
-
-HOST, GATEWAY = "pdf.example.com", "istio-ingress/public"
 
 
 def make_plan(**istio: Any) -> Plan:
-    spec = {
-        "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
-        "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-        "traffic": {"istio": {"hosts": [HOST], "gateways": [GATEWAY], **istio}},
-    }
-    return Plan(namespace="shop", name="pdf", uid="7f0c", generation=1, spec=MigrationPlanSpec.model_validate(spec))
+    return builders.plan(namespace="shop", istio=istio)
 
 
 def gateway(*hosts: str, protocol: str = "HTTPS") -> dict[str, Json]:
@@ -48,7 +48,7 @@ def route(namespace: str, *hosts: str, on: str = GATEWAY) -> Json:
 @pytest.mark.parametrize(
     ("hosts", "open_"),
     [
-        ([HOST], True),
+        ([PUBLIC_HOST], True),
         (["PDF.Example.com"], True),
         (["*"], True),
         (["*.example.com"], True),
@@ -66,74 +66,74 @@ def route(namespace: str, *hosts: str, on: str = GATEWAY) -> Json:
     ],
 )
 def test_a_gateway_takes_a_host_from_the_namespaces_that_it_is_open_to(hosts: list[str], open_: bool) -> None:
-    problem = reach.unserved_hosts(make_plan(), gateway(*hosts))
+    problem = gateway_check.unserved_hosts(make_plan(), gateway(*hosts))
     assert (problem == "") is open_
     assert open_ or "add shop/pdf.example.com to its servers' hosts" in problem
 
 
 def test_a_dot_is_the_gateways_own_namespace() -> None:
     own = {"shop/local": gateway("./*")[GATEWAY]}
-    assert reach.unserved_hosts(make_plan(gateways=["local"]), own) == ""
+    assert gateway_check.unserved_hosts(make_plan(gateways=["local"]), own) == ""
 
 
 def test_servers_of_other_protocols_take_no_host() -> None:
-    assert reach.unserved_hosts(make_plan(), {GATEWAY: {**gateway("*", protocol="TLS")[GATEWAY]}}) == ""
+    assert gateway_check.unserved_hosts(make_plan(), {GATEWAY: {**gateway("*", protocol="TLS")[GATEWAY]}}) == ""
     both = {GATEWAY: gateway("*", protocol="TLS")[GATEWAY], "istio-ingress/b": gateway("else.com")[GATEWAY]}
-    assert "takes pdf.example.com" in reach.unserved_hosts(make_plan(), both)
+    assert "takes pdf.example.com" in gateway_check.unserved_hosts(make_plan(), both)
 
 
 @pytest.mark.parametrize(
     "body", [{}, {"spec": None}, {"spec": {}}, {"spec": {"servers": None}}, {"spec": {"servers": [{}]}}]
 )
 def test_gateways_that_say_little_break_nothing(body: Json) -> None:
-    assert reach.unserved_hosts(make_plan(), {GATEWAY: body}) == ""
-    assert reach.others_hosts(make_plan(), [], {GATEWAY: body}) == ""
+    assert gateway_check.unserved_hosts(make_plan(), {GATEWAY: body}) == ""
+    assert host_unclaimed.others_hosts(make_plan(), [], {GATEWAY: body}) == ""
 
 
 @pytest.mark.parametrize(
     ("item", "taken"),
     [
-        (route("team-b", HOST), True),
+        (route("team-b", PUBLIC_HOST), True),
         (route("team-b", "PDF.example.com"), True),
         (route("team-b", "*.example.com"), True),
         (route("team-b", "*.com"), True),
         (route("team-b", "*"), False),  # for what nobody else has
         (route("istio-ingress", "*.example.com"), False),  # whoever runs the gateway shares it
-        (route("istio-ingress", HOST), True),  # but not what is routed there by its name
+        (route("istio-ingress", PUBLIC_HOST), True),  # but not what is routed there by its name
         (route("team-b", "docs.example.com"), False),
-        (route("team-b", HOST, on="istio-ingress/internal"), False),
-        (route("istio-ingress", HOST, on="public"), True),
-        (route("team-b", HOST, on="public"), False),  # a Gateway of its own
-        (route("team-b", HOST, on="mesh"), False),
+        (route("team-b", PUBLIC_HOST, on="istio-ingress/internal"), False),
+        (route("istio-ingress", PUBLIC_HOST, on="public"), True),
+        (route("team-b", PUBLIC_HOST, on="public"), False),  # a Gateway of its own
+        (route("team-b", PUBLIC_HOST, on="mesh"), False),
         (route("shop", "*.example.com"), False),  # the team's own
     ],
 )
 def test_what_another_namespace_routes_is_not_taken_from_it(item: Json, taken: bool) -> None:
-    problem = reach.others_hosts(make_plan(), [item], gateway("*"))
+    problem = host_unclaimed.others_hosts(make_plan(), [item], gateway("*"))
     assert bool(problem) is taken
-    assert not taken or f"{HOST} by VirtualService {item['metadata']['namespace']}/old" in problem
+    assert not taken or f"{PUBLIC_HOST} by VirtualService {item['metadata']['namespace']}/old" in problem
 
 
 def test_who_runs_the_gateway_may_give_a_part_of_a_wildcard_to_a_namespace() -> None:
     given = gateway("*.example.com", "shop/pdf.example.com")
-    assert reach.others_hosts(make_plan(), [route("team-b", "*.example.com")], given) == ""
-    assert reach.others_hosts(make_plan(), [route("team-b", HOST)], given) != ""
+    assert host_unclaimed.others_hosts(make_plan(), [route("team-b", "*.example.com")], given) == ""
+    assert host_unclaimed.others_hosts(make_plan(), [route("team-b", PUBLIC_HOST)], given) != ""
 
 
 @pytest.mark.parametrize(
     ("hosts", "namespace", "refused"),
     [
-        (["acme-pdf-1a2b3c.herokuapp.com"], "team-b", True),
-        (["cutover-probe.acme-pdf-1a2b3c.herokuapp.com"], "team-b", True),
+        ([HEROKU_HOST], "team-b", True),
+        ([f"cutover-probe.{HEROKU_HOST}"], "team-b", True),
         (["other.herokuapp.com"], "team-b", False),
-        (["acme-pdf-1a2b3c.herokuapp.com"], "shop", False),
+        ([HEROKU_HOST], "shop", False),
         ([], "team-b", False),
     ],
 )
 def test_names_in_the_mesh_are_not_shared_between_namespaces(hosts: list[str], namespace: str, refused: bool) -> None:
-    names = ("acme-pdf-1a2b3c.herokuapp.com", "cutover-probe.acme-pdf-1a2b3c.herokuapp.com")
+    names = (HEROKU_HOST, f"cutover-probe.{HEROKU_HOST}")
     entry = {"metadata": {"namespace": namespace, "name": "e"}, "spec": {"hosts": hosts}}
-    assert bool(reach.others_names(make_plan(), names, [entry])) is refused
+    assert bool(heroku_unshared.others_names(make_plan(), names, [entry])) is refused
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_names_in_the_mesh_are_not_shared_between_namespaces(hosts: list[str], n
     ],
 )
 def test_gateways_are_closed_as_the_settings_say(allowed: tuple[str, ...], closed: bool) -> None:
-    problem = reach.closed_gateways([GATEWAY, "shop/local"], "shop", allowed)
+    problem = gateway_check.closed([GATEWAY, "shop/local"], "shop", allowed)
     assert bool(problem) is closed
     assert "shop/local" not in problem
     assert not closed or ("Gateway istio-ingress/public" in problem and "CUTOVER_GATEWAY_NAMESPACES" in problem)
@@ -157,36 +157,41 @@ def test_gateways_are_closed_as_the_settings_say(allowed: tuple[str, ...], close
 # ------------------------------------------------------------------------------------------------------------ no skips
 
 
-@pytest.mark.parametrize("check", GUARDED_CHECKS)
+GUARDED = [check.name for check in registry.CHECKS if check.guarded]
+#: What is another team's, for each of the guarded checks.
+THEIRS = {
+    "gateway": ({"settings": ClusterSettings(gateway_namespaces=("edge",))}, "CUTOVER_GATEWAY_NAMESPACES"),
+    "host-unclaimed": ({"virtual_services": (route("team-b", PUBLIC_HOST),)}, "routed from another namespace"),
+    "heroku-unshared": (
+        {"entries": ({"metadata": {"namespace": "team-b", "name": "e"}, "spec": {"hosts": [HEROKU_HOST]}},)},
+        "ServiceEntry team-b/e of another namespace",
+    ),
+}
+
+
+@pytest.mark.parametrize("check", GUARDED)
 def test_what_is_others_cannot_be_skipped(check: str) -> None:
-    skip = [{"check": name, "reason": "it is mine now"} for name in TARGET_CHECKS]
-    spec = make_plan().spec.model_copy(
-        update={"preflight": MigrationPlanSpec.model_validate({**WIRE, "preflight": {"skip": skip}}).preflight}
-    )
-    ready = {"service_exists": True, "service_ports": (80,), "workload_exists": True}
-    facts = WorkloadFacts(**ready, replicas_wanted=1, replicas_available=1, refused={check: "it is team-b's"})
-    checks = check_target(spec, facts)
-    assert not passed(checks)
-    assert [(one.status, one.message) for one in checks if one.check == check] == [(FAILED, "it is team-b's")]
+    skip = [{"check": name, "reason": "it is mine now"} for name in registry.NAMES]
+    plan = builders.plan(namespace="shop", preflight={"skip": skip})
+    there, says = THEIRS[check]
+    statuses = registry.before_takeover(plan, replace(READY, **there).inventory(plan))
+    assert not registry.passed(statuses)
+    (status,) = (one for one in statuses if one.result != "Passed")
+    assert (status.check, status.result) == (check, "Failed")
+    assert says in status.message
     # What nobody could be asked about may be others', too.
-    unread = {one.check: one.status for one in check_target(spec, None)}
+    unread = {one.check: one.result for one in registry.before_takeover(plan, None)}
     assert unread[check] == "Unknown"
-    assert unread["service"] == SKIPPED
+    assert unread["service"] == "Skipped"
 
 
 # ------------------------------------------------------------------------------------------------------- Heroku's name
-
-WIRE = {
-    "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
-    "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-    "traffic": {"istio": {"hosts": [HOST], "gateways": [GATEWAY]}},
-}
 
 
 @pytest.mark.parametrize("hostname", INTERNAL_NAMES)
 def test_an_internal_name_is_no_heroku_app(hostname: str) -> None:
     with pytest.raises(ValidationError, match="write a public name"):
-        MigrationPlanSpec.model_validate({**WIRE, "heroku": {"app": "acme-pdf", "hostname": hostname}})
+        MigrationPlanSpec.model_validate(builders.spec_fields(heroku={"app": "acme-pdf", "hostname": hostname}))
 
 
 @pytest.mark.parametrize(
@@ -194,12 +199,14 @@ def test_an_internal_name_is_no_heroku_app(hostname: str) -> None:
     ["acme.herokuapp.com", "www.example.com", "x.herokudns.com", "local.example.com", "xn--bcher-kva.example"],
 )
 def test_a_public_name_is_taken(hostname: str) -> None:
-    MigrationPlanSpec.model_validate({**WIRE, "heroku": {"app": "acme-pdf", "hostname": hostname}})
+    MigrationPlanSpec.model_validate(builders.spec_fields(heroku={"app": "acme-pdf", "hostname": hostname}))
 
 
 def test_the_clusters_own_domain_is_internal_whatever_it_is_called() -> None:
-    assert reach.internal_name("acme.herokuapp.com", "prod.example.com") == ""
-    assert "a name of this cluster" in reach.internal_name("kubernetes.default.prod.example.com", "prod.example.com")
+    assert heroku_unshared.internal_name("acme.herokuapp.com", "prod.example.com") == ""
+    assert "a name of this cluster" in heroku_unshared.internal_name(
+        "kubernetes.default.prod.example.com", "prod.example.com"
+    )
 
 
 # ----------------------------------------------------------------------------------------------------- probed addresses
@@ -214,7 +221,7 @@ def test_a_service_that_is_a_name_elsewhere_is_no_gateway(kind: str) -> None:
         "spec": {"type": kind, "externalName": "kubernetes.default.svc", "selector": {"a": "b"}},
     }
     with pytest.raises(Unavailable, match="no Service in namespace shop"):
-        address("shop", {"selector": {"a": "b"}, "servers": [SERVER]}, [service], HOST)
+        address("shop", {"selector": {"a": "b"}, "servers": [SERVER]}, [service], PUBLIC_HOST)
 
 
 class Names(AbstractResolver):

@@ -21,8 +21,8 @@ import structlog
 from tests.kit.played_provider import PlayedDialect
 
 from cutover import metrics
-from cutover.adapters.notify import receivers as notify
-from cutover.adapters.notify.receivers import HttpNotifier
+from cutover.adapters.notify import notifier as notify
+from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.traffic.istio.provider import CAPABILITIES as ISTIO
 from cutover.api.v1alpha1 import (
     BacktestStatus,
@@ -37,8 +37,10 @@ from cutover.domain.engine.actions import Action, Decision, Event, Finalize, Pre
 from cutover.domain.engine.heroku import PROBE_LIFETIME_SECONDS
 from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.ingest import load
-from cutover.domain.journal.notifications import Batch, key_of
-from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState, WorkloadFacts
+from cutover.domain.journal.notifications import key_of
+from cutover.domain.journal.outbox import Batch
+from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState
+from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.revision import desired_revision
 from cutover.domain.slo.custom import SloReading
 from cutover.domain.traffic import Capabilities
@@ -130,7 +132,7 @@ class World:
         ports = Ports(
             plans=self,
             traffic=self,
-            workloads=self,
+            inventories=self,
             gateway=self,
             metrics=FakeMetrics(self),
             own=FakeOwnMetrics(self),
@@ -205,7 +207,7 @@ class World:
         if error := self._failing("finalize"):
             raise error
 
-    async def facts(self, plan: Plan) -> WorkloadFacts:
+    async def inventory(self, plan: Plan) -> Inventory:
         raise Unavailable("not asked in these tests")
 
     async def probe(self, plan: Plan) -> Probe:
@@ -703,7 +705,7 @@ async def test_a_spec_that_cannot_be_read_stalls_the_plan() -> None:
     loop = world.loop()
     await loop.reconcile()
     assert (world.stored.phase, world.stored.reason) == (Phase.PENDING, "InvalidSpec")
-    assert "steps.0.weight" in world.stored.message
+    assert "steps[0].weight" in world.stored.message
     assert [c.status for c in world.stored.conditions if c.type == "Stalled"] == ["True"]
     assert not any(step.startswith("route") for step in world.done)
 
@@ -959,7 +961,7 @@ async def test_a_rollback_waits_for_no_preflight(script: Callable[[Script], None
     script(roll_back)
 
     class Waiting(World):
-        async def facts(self, plan: Plan) -> WorkloadFacts:
+        async def inventory(self, plan: Plan) -> Inventory:
             await answers.wait()
             raise Unavailable("not in this test")
 
@@ -1192,7 +1194,7 @@ def own_events(w: World, blocks: int) -> None:
 def own_total(w: World) -> float:
     checkpoint = w.stored.checkpoint
     assert checkpoint is not None
-    heroku, eks = load(checkpoint.own[0].evidence).total
+    heroku, eks = load(checkpoint.custom_slos[0].evidence).total
     return heroku.requests + eks.requests
 
 

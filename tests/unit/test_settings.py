@@ -89,6 +89,26 @@ def test_a_mistake_is_named(environment: dict[str, str], message: str) -> None:
         read_settings(environment)
 
 
+def test_an_unknown_variable_is_told_with_what_there_is() -> None:
+    with pytest.raises(SettingsError) as failure:
+        read_settings(
+            {**LEAST, "CUTOVER_PROMETEUS_URL": "x", "CUTOVER_SETTLE": "long", "CUTOVER_CACHE": "/tmp/builds"}
+        )
+    text = str(failure.value)
+    assert "CUTOVER_CACHE" not in text, "it is of the development tools"
+    assert text.count("CUTOVER_PROMETEUS_URL") == 1
+    assert "CUTOVER_SETTLE: Input should be a valid number" in text
+    assert set(re.findall(r"CUTOVER_\w+", text.partition("there are ")[2])) == {
+        f"{PREFIX}{field.upper()}" for field in Settings.model_fields
+    }
+    assert "\n" not in text
+
+
+def test_only_the_given_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUTOVER_LOG_LEVEL", "DEBUG")
+    assert read_settings(LEAST).log_level == Settings().log_level == "INFO"
+
+
 def test_every_mistake_is_named_at_once() -> None:
     with pytest.raises(SettingsError) as failure:
         read_settings({"CUTOVER_PROMETHEUS_URL": "prom", "CUTOVER_SETTLE": "long", "CUTOVER_HEALTH_PORT": "-1"})

@@ -14,17 +14,10 @@ ROOMS = ("api/", "adapters/traffic/istio/", "adapters/dialects/istio/", "domain/
 METRIC = re.compile(r"\bistio_(requests?|responses?|tcp)_\w+")
 WORDS = re.compile(r"VirtualService|DestinationRule|ServiceEntry|istiod|Istio")
 
-#: What preflight still judges outside its checks; a line goes when its checks have a file each.
-LEFT = ("adapters/kube/client.py", "domain/preflight/target.py")
-
-
-def module(path: Path) -> pytest.ParameterSet:
-    name = str(path.relative_to(PACKAGE))
-    return pytest.param(path, id=name, marks=[pytest.mark.xfail(strict=True)] if name in LEFT else [])
-
-
 MODULES = [
-    module(path) for path in sorted(PACKAGE.rglob("*.py")) if not str(path.relative_to(PACKAGE)).startswith(ROOMS)
+    pytest.param(path, id=str(path.relative_to(PACKAGE)))
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if not str(path.relative_to(PACKAGE)).startswith(ROOMS)
 ]
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -17,12 +20,18 @@ from cutover.domain.commands.annotations import (
     LONGEST_NAME,
     ROLLBACK_ANNOTATION,
     SKIP_ANNOTATION,
+    Command,
     Skippable,
     Writer,
+    approve,
+    assignment,
     quote,
     read,
-    refusals,
+    rollback,
+    skip_hold,
+    write,
 )
+from cutover.domain.commands.refusals import refusals
 from cutover.domain.holds import HoldReason
 from cutover.domain.observation import Plan
 from cutover.kopf_app.handlers import slim
@@ -109,6 +118,85 @@ def test_who_asks_is_named(text: str, writer: Writer | None, who: str) -> None:
     command = read(ROLLBACK_ANNOTATION, text, writer)
     assert command is not None
     assert command.who == who
+
+
+NAMES = st.from_regex(r"\A[A-Za-z0-9](?:[A-Za-z0-9 .@+:/=,#'-]{0,60}[A-Za-z0-9.])?\Z").filter(
+    lambda name: not re.search(r" at(?: |$)", name)
+)
+TIMES = st.floats(1e9, 3e10).map(lambda at: datetime.fromtimestamp(round(at, 3), UTC))
+
+
+@st.composite
+def commands(draw: st.DrawFn) -> Command:
+    annotation = draw(st.sampled_from(ANNOTATIONS))
+    step = annotation != ROLLBACK_ANNOTATION
+    skipped = st.frozensets(st.sampled_from([str(hold) for hold in Skippable]), min_size=1)
+    return Command(
+        annotation,
+        draw(st.integers(0, 99_999)),
+        draw(st.integers(0, 999)) if step else None,
+        draw(skipped) if annotation == SKIP_ANNOTATION else frozenset(),
+        draw(st.just("") | NAMES),
+        draw(st.none() | TIMES),
+    )
+
+
+@given(commands())
+@example(
+    Command(ROLLBACK_ANNOTATION, 1, name="jane, atlas team.", at=datetime(2027, 1, 11, 9, 0, 0, 500_000, tzinfo=UTC))
+)
+def test_what_is_written_is_read_as_it_was_meant(command: Command) -> None:
+    text = write(command)
+    assert read(command.annotation, text) == command
+    assert assignment(command) == f"{command.annotation}={text}"
+
+
+@given(
+    st.sampled_from(ANNOTATIONS), st.from_regex(r"\Aa[0-9]{1,5}(?:-w[0-9]{1,3}(?:/[A-Za-z]{1,9})?)?(?: by .{1,20})?\Z")
+)
+def test_what_is_read_can_be_written(annotation: str, text: str) -> None:
+    command = read(annotation, text)
+    if command is not None:
+        assert read(annotation, write(command)) == command
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        Command(ROLLBACK_ANNOTATION, -1),
+        Command(ROLLBACK_ANNOTATION, 1, 25),
+        Command(APPROVE_ANNOTATION, 1),
+        Command(APPROVE_ANNOTATION, 1, 25, frozenset({"Frozen"})),
+        Command(SKIP_ANNOTATION, 1, 25),
+        Command(SKIP_ANNOTATION, 1, 25, frozenset({"Frozen hard"})),
+        Command(ROLLBACK_ANNOTATION, 1, name="jane\nby joe"),
+        Command(ROLLBACK_ANNOTATION, 1, name=" jane"),
+        Command(ROLLBACK_ANNOTATION, 1, name="jane at 2027-01-11T10:00:00Z"),
+        Command(ROLLBACK_ANNOTATION, 1, name="j" * (LONGEST_NAME + 1)),
+    ],
+)
+def test_what_could_not_be_read_is_not_written(command: Command) -> None:
+    with pytest.raises(ValueError, match="cannot say"):
+        write(command)
+
+
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        (rollback(2), "cutover.dev/rollback=a2"),
+        (approve(1, 25), "cutover.dev/approve=a1-w25"),
+        (
+            skip_hold(1, 25, Skippable.OUTSIDE_WINDOW, Skippable.FROZEN),
+            "cutover.dev/skip-hold=a1-w25/Frozen,OutsideWindow",
+        ),
+        (
+            replace(rollback(1), name="jane@example.com", at=datetime(2027, 1, 11, 10, tzinfo=UTC)),
+            "cutover.dev/rollback=a1 by jane@example.com at 2027-01-11T10:00:00Z",
+        ),
+    ],
+)
+def test_commands_as_kubectl_takes_them(command: Command, text: str) -> None:
+    assert assignment(command) == text
 
 
 @given(st.sampled_from(ANNOTATIONS), st.text(), st.text(max_size=130), st.text(max_size=300))

@@ -19,8 +19,8 @@ import yaml
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
+from cutover.api.durations import format_duration
 from cutover.api.model import Model
-from cutover.api.rules import format_duration
 from cutover.api.v1alpha1 import GROUP, PLURAL, VERSION, MigrationPlan
 from cutover.api.v1alpha1.templates import CLUSTER_GATE_TEMPLATES, GATE_TEMPLATES, ClusterGateTemplate, GateTemplate
 

@@ -16,39 +16,7 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-_UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
-
-#: Six digits a unit keep every sum inside what the API server's own durations hold (292 years).
-DURATION_PATTERN = "^" + "".join(f"([0-9]{{1,6}}{unit})?" for unit, _ in _UNITS) + "$"
-_DURATION = re.compile(DURATION_PATTERN)
-
-
-def parse_duration(text: str) -> timedelta:
-    """Read a duration such as ``15m``, ``1h30m`` or ``14d``.
-
-    Raises
-    ------
-    ValueError
-        Where the text is not a sequence of whole days, hours, minutes and seconds in that order.
-    """
-    match = _DURATION.fullmatch(text)
-    if match is None or not text:
-        raise ValueError(
-            f"{text!r} is not a duration: write whole units in the order d, h, m, s, such as 15m or 1h30m"
-        )
-    parts = zip(match.groups(), _UNITS, strict=True)
-    return timedelta(seconds=sum(int(part[:-1]) * size for part, (_, size) in parts if part))
-
-
-def format_duration(value: timedelta) -> str:
-    """Write a duration the way people write it in a plan: ``1h30m``."""
-    left = int(value.total_seconds())
-    parts = []
-    for unit, size in _UNITS:
-        count, left = divmod(left, size)
-        if count:
-            parts.append(f"{count}{unit}")
-    return "".join(parts) or "0s"
+from cutover.api.durations import DURATION_PATTERN, parse_duration
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # metadata of Annotated must be hashable

@@ -10,6 +10,8 @@ from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanSpec, MigrationPla
 from cutover.api.v1alpha1.templates import Template
 from cutover.domain.commands.annotations import ANNOTATIONS, Writer
 from cutover.domain.evidence.blocks import Block
+from cutover.domain.managed_fields import owners
+from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.slo.custom import SloReading
 from cutover.domain.traffic import NOTHING, Capabilities
 
@@ -81,17 +83,13 @@ class Plan:
 
 
 def _writers(metadata: Mapping[str, Any], commands: Sequence[str]) -> dict[str, Writer]:
-    """Return who wrote the spec and the commands, the latest of several; of all else nobody asks."""
-    found: dict[str, Writer] = {}
-    for entry in sorted(metadata.get("managedFields") or (), key=lambda entry: str(entry.get("time", ""))):
-        fields = entry.get("fieldsV1") or {}
-        writer = Writer(str(entry.get("manager", "unknown")), str(entry.get("time", "")))
-        if "f:spec" in fields:
-            found["spec"] = writer
-        if commands:
-            annotations = (fields.get("f:metadata") or {}).get("f:annotations") or {}
-            found.update((name, writer) for name in commands if f"f:{name}" in annotations)
-    return found
+    """Return who wrote the spec and the commands, the latest of several."""
+    paths = {"spec": ("spec",)} | {name: ("metadata", "annotations", name) for name in commands}
+    return {
+        name: Writer(latest.manager, latest.time)
+        for name, path in paths.items()
+        for latest in owners(metadata, *path)[:1]
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,49 +123,6 @@ class TrafficState:
     written_at: float | None = field(default=None, compare=False)
     version: str = field(default="", compare=False)
     in_the_way: str = field(default="", compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class WorkloadFacts:
-    """What preflight needs to know of the target; ``None`` stands for *could not be read*.
-
-    Parameters
-    ----------
-    service_ports
-        Ports of the target Service; empty where it does not exist.
-    service_exists, workload_exists
-        Whether the objects exist.
-    replicas_wanted, replicas_available
-        Of the workload.
-    missing_gateways
-        Gateways of the plan that do not exist, as ``namespace/name``.
-    claimed_hosts
-        For each host of the plan that a VirtualService of somebody else also routes on one of the plan's gateways:
-        ``namespace/name`` of that VirtualService.
-    heroku_shared_with
-        ``namespace/name`` of another plan that routes to the same Heroku host name, or ``""``. In the mesh's metrics
-        their requests could not be told apart.
-    route_problem
-        What keeps the operator from working with the team's own VirtualService, with ``Delegate`` and ``Adopt``; ``""``
-        if nothing.
-    route_writers
-        Which other controllers write the routes of one that is to be adopted, and what to tell them; ``""`` if none.
-    refused
-        By check, why this plan may not have what belongs to other namespaces, whatever it skips: the operator has more
-        rights than the plan's author, who must not get them by a line of YAML.
-    """
-
-    service_exists: bool
-    service_ports: tuple[int, ...]
-    workload_exists: bool
-    replicas_wanted: int
-    replicas_available: int
-    missing_gateways: tuple[str, ...] = ()
-    claimed_hosts: Mapping[str, str] = field(default_factory=dict)
-    heroku_shared_with: str = ""
-    route_problem: str = ""
-    route_writers: str = ""
-    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +198,8 @@ class Observation:
         The routing objects; ``None`` where the API server could not be asked.
     capabilities
         What the plan's traffic provider can do.
-    workload
-        The target; read in preflight only.
+    inventory
+        The objects that preflight judges; read in preflight only.
     probe
         The newest probe of the Heroku leg.
     prepared_for
@@ -271,7 +226,7 @@ class Observation:
 
     traffic: TrafficState | None = None
     capabilities: Capabilities = NOTHING
-    workload: WorkloadFacts | None = None
+    inventory: Inventory | None = None
     probe: Probe | None = None
     prepared_for: float | None = None
     samples: Samples = Samples()

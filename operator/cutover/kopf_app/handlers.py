@@ -18,6 +18,7 @@ import kopf
 
 from cutover.api.v1alpha1 import GROUP, PLURAL, VERSION, TemplateKind
 from cutover.api.v1alpha1.templates import CLUSTER_GATE_TEMPLATES, GATE_TEMPLATES
+from cutover.domain import managed_fields
 from cutover.ports import Conflict, Gone, Unavailable
 from cutover.services.plan_loop import PlanLoop, Ports
 
@@ -155,17 +156,7 @@ def slim(body: Any) -> None:
             body[part] = Packed(body[part])
     metadata = body["metadata"]
     if "managedFields" in metadata:
-        metadata["managedFields"] = [slimmed for entry in metadata["managedFields"] or () if (slimmed := _slim(entry))]
-
-
-def _slim(entry: Mapping[str, Any]) -> dict[str, Any]:
-    fields = entry.get("fieldsV1") or {}
-    kept: dict[str, Any] = {"f:spec": {}} if "f:spec" in fields else {}
-    if annotations := (fields.get("f:metadata") or {}).get("f:annotations"):
-        kept["f:metadata"] = {"f:annotations": annotations}
-    if not kept:
-        return {}
-    return {"fieldsV1": kept, **{name: entry[name] for name in ("manager", "time") if name in entry}}
+        metadata["managedFields"] = managed_fields.of_spec_and_annotations(metadata["managedFields"] or ())
 
 
 class NoDiffs(kopf.DiffBaseStorage):

@@ -26,6 +26,8 @@ from pydantic import ValidationError
 
 from cutover.adapters.dialects.istio.counters import IstioDialect
 from cutover.adapters.prometheus.sources import Sources
+from cutover.api.durations import span
+from cutover.api.problems import problem_text
 from cutover.api.v1alpha1 import KIND, BacktestStatus, BaselineStatus, MigrationPlan
 from cutover.domain.backtest.replay import (
     Forecast,
@@ -35,7 +37,6 @@ from cutover.domain.backtest.replay import (
     impossible,
     per_second,
     percent,
-    span,
 )
 from cutover.domain.baseline.thresholds import LEAST_REQUESTS, choose_thresholds
 from cutover.domain.evidence.blocks import Block
@@ -302,7 +303,7 @@ async def forecast(
         try:
             server = PrometheusServer(url=arguments.prometheus, bearer_token_file=settings.prometheus_token_file)
         except ValidationError as error:
-            raise SettingsError(f"--prometheus: {_problems(error)}") from error
+            raise SettingsError(f"--prometheus: {problem_text(error)}") from error
         servers = PrometheusServers(default=server)
     else:
         servers = read_servers(settings)
@@ -378,18 +379,13 @@ def read_plan(path: str, name: str | None) -> Plan:
             status=plan.status,
         )
     except ValidationError as error:
-        raise NotPossible(f"{where}: {_problems(error)}") from None
+        raise NotPossible(f"{where}: {problem_text(error)}") from None
     except KeyError:
         raise NotPossible(f"{where}: metadata.name is missing") from None
 
 
 def _isoformat(value: Any) -> str:
     return str(value.isoformat())
-
-
-def _problems(error: ValidationError) -> str:
-    problems = error.errors(include_url=False, include_input=False, include_context=False)
-    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}".removeprefix(": ") for one in problems)
 
 
 def table(predicted: Forecast, plan: Plan, subscription: Subscription) -> str:

@@ -18,6 +18,7 @@ from zlib import crc32
 import structlog
 from pydantic import ValidationError
 
+from cutover.api.problems import problem_text
 from cutover.api.v1alpha1 import GROUP, BacktestStatus, MigrationPlanStatus, Phase
 from cutover.api.v1alpha1.templates import Template
 from cutover.domain.engine.actions import Action, Decision, Event, Finalize, Prepare, SetWeight, WriteStatus
@@ -34,7 +35,8 @@ from cutover.domain.engine.wanted import (
 )
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.tolerances import thresholds, thresholds_wanted
-from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState, WorkloadFacts
+from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState
+from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.revision import desired_revision, raise_called_off
 from cutover.domain.slo.custom import CustomSlo, SloReading
 from cutover.metrics import DECISION_DELAY, JUDGING_DELAY, LOOKED_AT, PASSES
@@ -44,6 +46,7 @@ from cutover.ports import (
     Dialect,
     Gateway,
     Gone,
+    Inventories,
     Metrics,
     Notifier,
     Plans,
@@ -52,7 +55,6 @@ from cutover.ports import (
     Subscription,
     Traffic,
     Unavailable,
-    Workloads,
 )
 
 log = structlog.get_logger("cutover")
@@ -120,7 +122,7 @@ class Ports:
 
     plans: Plans
     traffic: Traffic
-    workloads: Workloads
+    inventories: Inventories
     gateway: Gateway
     metrics: Metrics
     own: SloFeed
@@ -302,6 +304,9 @@ class PlanLoop:
             async with turn:
                 seen, now = await self._look(plan)
             decision = decide(plan, seen, now)
+            if seen.inventory is not None:
+                # Lists of all namespaces are not to stay in memory while writes wait.
+                seen = replace(seen, inventory=None)
             self._judged(plan)
         else:
             seen = Observation()
@@ -443,7 +448,7 @@ class PlanLoop:
             try:
                 MigrationPlanStatus.model_validate(body.get("status") or {})
             except ValidationError as error:
-                problem = _problems(error)
+                problem = problem_text(error)
                 body = {**body, "status": {}}
         try:
             plan = Plan.from_object(body)
@@ -462,7 +467,7 @@ class PlanLoop:
 
         The API server refuses what this version does not understand; only a CRD of another version lets it pass.
         """
-        refused = Plan.refused(body, _problems(error))
+        refused = Plan.refused(body, problem_text(error))
         if self._plan is not None and self._plan.uid == refused.uid:
             return replace(refused, spec=self._plan.spec)
         return refused
@@ -519,7 +524,7 @@ class PlanLoop:
         ports, status, errors = self._ports, plan.status, list[str]()
         self._since = min(self._since, self._now(plan))
         traffic: TrafficState | None = None
-        workload: WorkloadFacts | None = None
+        inventory: Inventory | None = None
         histogram: Histogram | None = None
         samples = Samples()
         subscription = ports.dialect.subscription(plan)
@@ -531,7 +536,7 @@ class PlanLoop:
             if status.weight is not None or status.phase is Phase.PREFLIGHT:
                 traffic = await ports.traffic.get(plan, status.weight)
             if status.phase is Phase.PREFLIGHT:
-                workload = await ports.workloads.facts(plan)
+                inventory = await ports.inventories.inventory(plan)
         except (Conflict, Gone, Unavailable) as outage:
             errors.append(str(outage))
         if not may:
@@ -563,7 +568,7 @@ class PlanLoop:
         return Observation(
             traffic=traffic,
             capabilities=ports.traffic.capabilities,
-            workload=workload,
+            inventory=inventory,
             probe=self._probe,
             prepared_for=self._prepared_for(plan),
             samples=samples,
@@ -607,7 +612,7 @@ class PlanLoop:
 
     def _own_target(self, plan: Plan, gates: tuple[CustomSlo, ...]) -> SloTarget:
         status, checkpoint = plan.status, plan.status.checkpoint
-        consumed = {one.gate: one.consumed_until for one in checkpoint.own} if checkpoint else {}
+        consumed = {one.gate: one.consumed_until for one in checkpoint.custom_slos} if checkpoint else {}
         # Before the takeover, from when this process looks at the plan: "now" would move on with every pass.
         start = checkpoint.consumed_until if checkpoint else self._since
         waiting = {name: blocks[-1].end for name, blocks in self._pending_own.items()}
@@ -789,7 +794,3 @@ def _own_part(plan: Plan) -> float:
 def _newer(version: str, than: str) -> bool:
     """Compare resourceVersions; the API server promises that they are numbers that rise."""
     return int(version) > int(than or 0)
-
-
-def _problems(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))

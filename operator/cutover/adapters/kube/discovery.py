@@ -6,17 +6,11 @@ import asyncio
 
 import structlog
 
-from cutover.adapters.kube.client import (
-    DESTINATION_RULES,
-    PLANS,
-    SERVICE_ENTRIES,
-    VIRTUAL_SERVICES,
-    Cluster,
-    NotServed,
-    Resource,
-)
+from cutover.adapters.kube.answers import NotServed
+from cutover.adapters.kube.client import Cluster
 from cutover.api import v1alpha1
 from cutover.api.v1alpha1 import templates
+from cutover.domain.resources import PLANS, Resource
 from cutover.ports import Conflict, Gone, Unavailable
 
 log = structlog.get_logger("cutover")
@@ -25,14 +19,11 @@ _TEMPLATES = {
     v1alpha1.TemplateKind.GATE_TEMPLATE: templates.GATE_TEMPLATES,
     v1alpha1.TemplateKind.CLUSTER_GATE_TEMPLATE: templates.CLUSTER_GATE_TEMPLATES,
 }
-#: What Kopf watches for the operator.
-WATCHED = frozenset(
+#: The operator's own kinds, which Kopf watches for it.
+OWN_KINDS = frozenset(
     (
         PLANS,
         *(Resource(v1alpha1.GROUP, v1alpha1.VERSION, kind, plural) for kind, plural in _TEMPLATES.items()),
-        VIRTUAL_SERVICES,
-        SERVICE_ENTRIES,
-        DESTINATION_RULES,
     )
 )
 #: Seconds between two looks for kinds that are not served.
@@ -49,8 +40,8 @@ class _Discovery(Resource):
         return self.path()
 
 
-async def served(cluster: Cluster) -> frozenset[Resource]:
-    """Return what of :data:`WATCHED` can be watched, and of the plans also patched. Raises Unavailable.
+async def served(cluster: Cluster, watched: frozenset[Resource]) -> frozenset[Resource]:
+    """Return which of these kinds can be watched, and of the plans also patched. Raises Unavailable.
 
     It is asked in the way that Kopf asks. Plans whose CRD is on its way out cannot be patched, by what the API server says.
     """
@@ -58,7 +49,7 @@ async def served(cluster: Cluster) -> frozenset[Resource]:
         listed = await cluster.get(_Discovery("", "", "APIGroupList", ""), "", "")
         groups = {group["name"] for group in listed["groups"]}
         found: set[Resource] = set()
-        for group, version in {(kind.group, kind.version) for kind in WATCHED if kind.group in groups}:
+        for group, version in {(kind.group, kind.version) for kind in watched if kind.group in groups}:
             try:
                 answer = await cluster.get(_Discovery(group, version, "APIResourceList", ""), "", "")
             except NotServed:
@@ -66,7 +57,7 @@ async def served(cluster: Cluster) -> frozenset[Resource]:
             verbs = {kind["name"]: set(kind.get("verbs") or ()) for kind in answer["resources"]}
             found.update(
                 kind
-                for kind in WATCHED
+                for kind in watched
                 if (kind.group, kind.version) == (group, version)
                 and {"list", "watch", *(["patch"] if kind == PLANS else [])} <= verbs.get(kind.plural, set())
             )
@@ -77,12 +68,12 @@ async def served(cluster: Cluster) -> frozenset[Resource]:
     return frozenset(found)
 
 
-async def until_served(cluster: Cluster, *wanted: Resource) -> frozenset[Resource]:
-    """Wait until these are served; return all that are. What is in the way is logged, once."""
+async def until_served(cluster: Cluster, watched: frozenset[Resource], *wanted: Resource) -> frozenset[Resource]:
+    """Wait until the wanted kinds are served; return all that are. What is in the way is logged, once."""
     said = ""
     while True:
         try:
-            there = await served(cluster)
+            there = await served(cluster, watched)
             missing = frozenset(wanted) - there
             problem = f"{named(missing)}: not served; is the CRD installed?" if missing else ""
         except Unavailable as outage:

@@ -25,7 +25,8 @@ from kubernetes.aio.leaderelection.leaderelection import LeaderElection
 from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 
 from cutover.adapters.clocks import elapsed
-from cutover.adapters.kube.client import connect, translate
+from cutover.adapters.kube.answers import translate
+from cutover.adapters.kube.connection import connect
 from cutover.ports import Conflict, Gone
 
 log = structlog.get_logger("cutover")

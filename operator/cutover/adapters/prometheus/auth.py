@@ -1,42 +1,23 @@
-"""Who the operator is to a Prometheus server: tokens, passwords, signatures, certificates.
+"""How the operator proves to a Prometheus server who it is: tokens, passwords and AWS' signatures.
 
-Every secret is a file of a mounted Secret and is read when it is needed, as secrets are rotated. Nothing here keeps one,
-and no text made here quotes one.
+Nothing here keeps a secret, and no text made here quotes one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import io
-import ssl
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 
-from cutover.settings import PrometheusServer, Tls
+from cutover.adapters.secret_files import CredentialsError, read_secret
+from cutover.settings import PrometheusServer
 
 if TYPE_CHECKING:
     from awscrt.auth import AwsCredentialsProvider
-
-
-class CredentialsError(Exception):
-    """Credentials cannot be had or used. Its text is for people and quotes none of them."""
-
-
-def _read(file: Path, what: str) -> str:
-    try:
-        text = file.read_text("utf-8").strip()
-    except (OSError, ValueError) as error:
-        # ValueError's own text would quote the secret.
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise CredentialsError(f"the {what} file cannot be read: {why}") from None
-    if not text:
-        raise CredentialsError(f"the {what} file is empty")
-    if not text.isprintable():
-        raise CredentialsError(f"the {what} file has more than one line, or signs that cannot be sent")
-    return text
 
 
 class BearerToken(httpx.Auth):
@@ -47,10 +28,7 @@ class BearerToken(httpx.Auth):
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Add the token. Raises CredentialsError."""
-        token = _read(self._file, "token")
-        if not token.isascii():
-            raise CredentialsError("the token file has signs that cannot be sent")
-        request.headers["Authorization"] = f"Bearer {token}"
+        request.headers["Authorization"] = f"Bearer {read_secret(self._file, 'token')}"
         yield request
 
 
@@ -63,7 +41,8 @@ class BasicAuth(httpx.Auth):
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Add both. Raises CredentialsError."""
-        name, password = _read(self._username_file, "username"), _read(self._password_file, "password")
+        name = read_secret(self._username_file, "username", ascii_only=False)
+        password = read_secret(self._password_file, "password", ascii_only=False)
         yield from httpx.BasicAuth(name, password).auth_flow(request)
 
 
@@ -119,54 +98,3 @@ def auth_of(server: PrometheusServer) -> httpx.Auth | None:
     if server.sigv4 is not None:
         return SigV4(server.sigv4.region, server.sigv4.service)
     return None
-
-
-#: What tells one version of the files from the next.
-TlsVersion = tuple[tuple[int, int, int] | None, ...]
-
-
-def tls_version(tls: Tls) -> TlsVersion:
-    """Return what changes when one of the files does."""
-    return tuple(_version(file) for file in (tls.ca_file, tls.cert_file, tls.key_file))
-
-
-def _version(file: Path | None) -> tuple[int, int, int] | None:
-    if file is None:
-        return None
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size
-
-
-def tls_context(tls: Tls) -> ssl.SSLContext:
-    """Read the files.
-
-    Raises
-    ------
-    CredentialsError
-        Where one of them cannot be read or is not what it should be.
-    """
-    try:
-        context = httpx.create_ssl_context() if tls.ca_file is None else ssl.create_default_context(cafile=tls.ca_file)
-    except OSError as error:  # ssl.SSLError is one
-        raise CredentialsError(f"the file of the CA cannot be used: {tls_reason(error)}") from None
-    if tls.cert_file is not None:
-        try:
-            # Without a password OpenSSL would ask the terminal for one.
-            context.load_cert_chain(tls.cert_file, tls.key_file, password=lambda: "")
-        except OSError as error:
-            raise CredentialsError(
-                f"the files of the client's certificate and its key cannot be used: {tls_reason(error)}"
-            ) from None
-    return context
-
-
-def tls_reason(error: OSError) -> str:
-    """Return OpenSSL's reason as people read it."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return error.verify_message
-    if isinstance(error, ssl.SSLError):
-        return (error.reason or "it is not PEM").replace("_", " ").lower()
-    return error.strerror or type(error).__name__

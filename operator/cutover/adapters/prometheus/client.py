@@ -21,10 +21,11 @@ from pydantic_core import from_json
 
 from cutover.adapters.clocks import elapsed
 from cutover.adapters.masking import masked
-from cutover.adapters.prometheus.auth import CredentialsError, TlsVersion, tls_context, tls_reason, tls_version
+from cutover.adapters.secret_files import CredentialsError
+from cutover.adapters.tls import TlsVersion, tls_context, tls_reason, tls_version
 from cutover.domain.evidence.counters import Counter, L
 from cutover.domain.evidence.scrapes import Result
-from cutover.domain.journal.ledger import shorten
+from cutover.domain.texts import shorten
 from cutover.ports import PartialAnswer, QueryRefused, Unavailable, Understood
 from cutover.settings import Tls
 

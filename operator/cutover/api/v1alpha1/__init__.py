@@ -5,10 +5,10 @@ Field names are the API's contract; every model is immutable. The CRD in ``crds/
 concerns.
 """
 
+from cutover.api.durations import format_duration as format_duration
+from cutover.api.durations import parse_duration as parse_duration
 from cutover.api.model import GROUP as GROUP
 from cutover.api.model import VERSION as VERSION
-from cutover.api.rules import format_duration as format_duration
-from cutover.api.rules import parse_duration as parse_duration
 from cutover.api.v1alpha1.gates import BAD_OR_GOOD as BAD_OR_GOOD
 from cutover.api.v1alpha1.gates import DEFAULT_SLOS as DEFAULT_SLOS
 from cutover.api.v1alpha1.gates import HISTOGRAM_BOUNDS_MS as HISTOGRAM_BOUNDS_MS
@@ -54,16 +54,25 @@ from cutover.api.v1alpha1.status import BacktestStep as BacktestStep
 from cutover.api.v1alpha1.status import BaselineStatus as BaselineStatus
 from cutover.api.v1alpha1.status import BoundBaseline as BoundBaseline
 from cutover.api.v1alpha1.status import Checkpoint as Checkpoint
+from cutover.api.v1alpha1.status import CheckResult as CheckResult
 from cutover.api.v1alpha1.status import CheckStatus as CheckStatus
 from cutover.api.v1alpha1.status import Condition as Condition
 from cutover.api.v1alpha1.status import CustomSloEvidence as CustomSloEvidence
 from cutover.api.v1alpha1.status import EvidenceStatus as EvidenceStatus
+from cutover.api.v1alpha1.status import GateCounts as GateCounts
+from cutover.api.v1alpha1.status import GateKind as GateKind
+from cutover.api.v1alpha1.status import GateLimits as GateLimits
+from cutover.api.v1alpha1.status import GateNumbers as GateNumbers
+from cutover.api.v1alpha1.status import GateRatios as GateRatios
 from cutover.api.v1alpha1.status import GateStatus as GateStatus
 from cutover.api.v1alpha1.status import LedgerEntry as LedgerEntry
+from cutover.api.v1alpha1.status import LegCounts as LegCounts
 from cutover.api.v1alpha1.status import MigrationPlanStatus as MigrationPlanStatus
 from cutover.api.v1alpha1.status import Phase as Phase
 from cutover.api.v1alpha1.status import ResolvedTemplate as ResolvedTemplate
 from cutover.api.v1alpha1.status import Share as Share
+from cutover.api.v1alpha1.status import SpecSnapshot as SpecSnapshot
+from cutover.api.v1alpha1.status import ToleranceStatus as ToleranceStatus
 from cutover.api.v1alpha1.traffic import EksLeg as EksLeg
 from cutover.api.v1alpha1.traffic import Gateways as Gateways
 from cutover.api.v1alpha1.traffic import HerokuLeg as HerokuLeg

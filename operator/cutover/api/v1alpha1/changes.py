@@ -24,14 +24,8 @@ from cutover.api.v1alpha1.status import (
     Phase,
     ResolvedTemplate,
     Share,
+    SpecSnapshot,
 )
-
-
-class GateChanges(TypedDict, total=False):
-    """Fields of :class:`GateStatus` that are changed after it was made."""
-
-    limits: str
-    queries: tuple[str, ...]
 
 
 class BaselineChanges(TypedDict, total=False):
@@ -55,7 +49,7 @@ class CheckpointChanges(TypedDict, total=False):
     consumed_until: float
     gaps: int
     evidence: str
-    own: tuple[CustomSloEvidence, ...]
+    custom_slos: tuple[CustomSloEvidence, ...]
 
 
 class StatusChanges(TypedDict, total=False):
@@ -79,7 +73,7 @@ class StatusChanges(TypedDict, total=False):
     ledger: tuple[LedgerEntry, ...]
     notified: dict[str, str] | None
     checkpoint: Checkpoint | None
-    guards: dict[str, str] | None
+    spec_snapshot: SpecSnapshot | None
     approved: ApprovedStep | None
     void: dict[str, str] | None
     conditions: tuple[Condition, ...]

@@ -6,12 +6,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Literal, Self, Unpack
 
 from pydantic import Field, PlainSerializer
+from pydantic.dataclasses import dataclass
 
-from cutover.api.model import Model, Time
+from cutover.api.model import COMPACT, Model, Time
 from cutover.api.v1alpha1.gates import Mode
 
 if TYPE_CHECKING:
-    from cutover.api.v1alpha1.changes import BaselineChanges, CheckpointChanges, GateChanges, StatusChanges
+    from cutover.api.v1alpha1.changes import BaselineChanges, CheckpointChanges, StatusChanges
 
 #: Decisions kept in ``status.ledger``; the oldest go first.
 LEDGER_LENGTH = 30
@@ -34,6 +35,17 @@ def _round_share(value: float) -> float:
     return round(value, 1)  # more digits are noise, and make a ragged column
 
 
+class GateKind(StrEnum):
+    """What a gate compares."""
+
+    COMPARATIVE = "Comparative"
+    """The legs' requests, by the mesh's own metrics."""
+    RATIO = "Ratio"
+    """The legs' events, by a custom SLO's counters."""
+    BOUND = "Bound"
+    """A custom SLO's value with a limit."""
+
+
 class Share(Model):
     """Percent of requests seen on the EKS leg at the gateway."""
 
@@ -43,42 +55,129 @@ class Share(Model):
     at: Time = Field(description="When it was observed.")
 
 
-class GateStatus(Model):
-    """What a gate says, and on what numbers."""
-
-    name: str = Field(description="Name of the SLO.")
-    kind: str = Field(default="Comparative", description="Comparative, Ratio or Bound.")
-    mode: Mode = Field(default=Mode.ENFORCE, description="Observe: shown only.")
-    verdict: str = Field(
-        description="Pass, Fail, Undecided, InsufficientTraffic, NoData, QueryError or Ambiguous; only Fail rolls back."
-    )
-    evidence: str = Field(default="", description="One sentence with the numbers.")
-    limits: str = Field(default="", description="What is tolerated, and what lets the next step begin.")
-    heroku: str = Field(default="", description="Heroku's number, for people.")
-    eks: str = Field(default="", description="EKS' number, for people.")
-    samples: int = Field(default=0, description="Requests of both legs that were judged in this step.")
-    queries: tuple[str, ...] = Field(default=(), description="What Prometheus is asked, to look at it yourself.")
-
-    def evolve(self, **changes: Unpack[GateChanges]) -> Self:
-        """Return a copy with some fields changed: mypy checks their names and types, and nothing does at run time."""
-        return self.model_copy(update=changes)
-
-
-class EvidenceStatus(Model):
-    """What all gates that decide say together."""
+@dataclass(config=COMPACT, frozen=True, slots=True)
+class EvidenceStatus:
+    """Evidence of harm and of safety, and how much of each decides."""
 
     harm: float = Field(description="Evidence of harm.")
     harm_limit: float = Field(description="Evidence of harm that rolls back.")
-    safety: float = Field(description="Evidence of safety of the gate that has least.")
-    safety_limit: float = Field(description="Evidence of safety that the next step needs.")
+    safety: float | None = Field(default=None, description="Evidence that the next step is safe.")
+    safety_limit: float | None = Field(default=None, description="Evidence of safety that the next step needs.")
+
+
+@dataclass(config=COMPACT, frozen=True, slots=True)
+class LegCounts:
+    """What was counted on one leg."""
+
+    bad: float = Field(description="Requests or events that went wrong.")
+    total: float = Field(description="All of them.")
+
+
+@dataclass(config=COMPACT, frozen=True, slots=True)
+class GateCounts:
+    """What was counted in the step; for alive, in the last minute."""
+
+    heroku: LegCounts | None = Field(
+        default=None,
+        description="Heroku's; of alive, the good answers that EKS should have given, judged by Heroku's. Absent at 100 %.",
+    )
+    eks: LegCounts | None = Field(
+        default=None, description="EKS'; of alive, good answers, those that are missing among them as bad."
+    )
+
+
+@dataclass(config=COMPACT, frozen=True, slots=True)
+class GateRatios:
+    """Bad ones of all, from 0 to 1; absent where nothing was counted."""
+
+    heroku: float | None = Field(default=None, description="Heroku's.")
+    eks: float | None = Field(default=None, description="EKS'.")
+    tolerated: float | None = Field(
+        default=None, description="Above this EKS is worse, at 100 %, where there is no control to compare with."
+    )
+
+
+@dataclass(config=COMPACT, frozen=True, slots=True)
+class ToleranceStatus:
+    """Tolerated are ``ratio`` times Heroku's fraction, plus ``margin``."""
+
+    ratio: float = Field(description="Factor on Heroku's fraction.")
+    margin: float = Field(description="Fraction that is added to it.")
+
+
+@dataclass(config=COMPACT, frozen=True, slots=True)
+class GateLimits:
+    """What is tolerated: of a comparison ``harm`` and ``advance``, of a bound the others."""
+
+    harm: ToleranceStatus | None = Field(default=None, description="Beyond this EKS is worse.")
+    advance: ToleranceStatus | None = Field(
+        default=None,
+        description="Within this the next step is safe. The margin is of all traffic: it is divided by the next weight.",
+    )
+    min: float | None = Field(default=None, description="Smallest value that is tolerated.")
+    max: float | None = Field(default=None, description="Largest value that is tolerated.")
+    times_baseline: float | None = Field(
+        default=None, description="Largest value that is tolerated, in multiples of the baseline."
+    )
+    for_seconds: float | None = Field(
+        default=None, description="Seconds outside, without a break, that are a failure."
+    )
+
+
+@dataclass(config=COMPACT, frozen=True, slots=True)
+class GateNumbers:
+    """What a gate says, and on what numbers."""
+
+    name: str = Field(description="Name of the SLO.")
+    verdict: str = Field(
+        description="Pass, Fail, Undecided, InsufficientTraffic, NoData, QueryError or Ambiguous; only Fail rolls back."
+    )
+    kind: GateKind = Field(default=GateKind.COMPARATIVE, description="What is compared with what.")
+    mode: Mode = Field(default=Mode.ENFORCE, description="Observe: shown only.")
+    counts: GateCounts | None = Field(default=None, description="What was counted.")
+    ratios: GateRatios | None = Field(default=None, description="The bad fractions.")
+    evidence: EvidenceStatus | None = Field(default=None, description="The evidence of a comparison.")
+    limits: GateLimits | None = Field(default=None, description="What is tolerated.")
+    value: float | None = Field(default=None, description="A bound's newest value.")
+    outside_seconds: float | None = Field(
+        default=None,
+        description="For how many seconds it has been outside without a break; absent while it is inside.",
+    )
+    baseline: float | None = Field(default=None, description="A bound's value before anything moved, if it is needed.")
+
+
+@dataclass(config=COMPACT, frozen=True, slots=True)
+class GateStatus(GateNumbers):
+    """What a gate says now."""
+
+    sentence: str = Field(default="", description="The same in words. For people only: programs read the fields.")
+    samples: int = Field(
+        default=0, description="Requests or events of both legs that were judged in this step; values of a bound."
+    )
+    queries: tuple[str, ...] = Field(default=(), description="What Prometheus is asked, to look at it yourself.")
+    query_digest: str | None = Field(
+        default=None, description="Another one means that a custom SLO asks other queries."
+    )
+
+
+class CheckResult(StrEnum):
+    """What a preflight check says; Failed and Unknown hold the plan."""
+
+    PASSED = "Passed"
+    FAILED = "Failed"
+    WARNED = "Warned"
+    UNKNOWN = "Unknown"
+    SKIPPED = "Skipped"
 
 
 class CheckStatus(Model):
     """One preflight check."""
 
     check: str = Field(description="Name of the check.")
-    status: str = Field(description="Passed, Failed, Unknown or Skipped.")
-    message: str = ""
+    result: CheckResult = Field(
+        description="Failed and Unknown hold the plan; Warned is told and holds nothing; Skipped is by preflight.skip."
+    )
+    message: str = Field(default="", description="What to do.")
 
 
 class BoundBaseline(Model):
@@ -86,7 +185,7 @@ class BoundBaseline(Model):
 
     gate: str = Field(description="Name of the SLO.")
     value: float = Field(description="95th percentile of the last day.")
-    about: str = Field(default="", description="Which query gave it, in short.")
+    query_digest: str = Field(default="", description="Another one means another query.")
 
 
 class BacktestStep(Model):
@@ -134,15 +233,20 @@ class LedgerEntry(Model):
     to_weight: int
     reason: str
     message: str = ""
-    gates: tuple[str, ...] = ()
-    queries: tuple[str, ...] = Field(default=(), description="What Prometheus was asked by the team's own gates.")
+    gates: tuple[GateNumbers, ...] = Field(default=(), description="What the gates said at that moment.")
+    queries: tuple[str, ...] = Field(default=(), description="What Prometheus was asked by the custom SLOs.")
+    subject: str | None = Field(
+        default=None,
+        description="What the decision is about: the gate that led back, a refused annotation, who edited the route.",
+    )
 
 
 class CustomSloEvidence(Model):
-    """What a restarted operator needs to go on judging one of the team's own ratios."""
+    """What a restarted operator needs to go on judging one custom SLO that compares the legs."""
 
     gate: str = Field(description="Name of the SLO.")
-    about: str = Field(default="", description="What it is evidence of, in short: queries and limits.")
+    query_digest: str = Field(default="", description="Another one means that it was earned with other queries.")
+    limit_digest: str = Field(default="", description="Another one means that it was earned with other limits.")
     consumed_until: float = Field(description="Unix seconds; end of the last judged block.")
     gaps: int = Field(default=0, description="Blocks in a row, up to the last one, that could not be judged.")
     evidence: str = Field(default="", description="The judge's state, as JSON for itself.")
@@ -155,6 +259,15 @@ class ResolvedTemplate(Model):
     template: str = Field(description="Kind and name, as ClusterGateTemplate/cpu-throttling.")
     generation: int = Field(description="The template's generation.")
     definition: str = Field(description="The gate that came of it, as JSON for the operator itself.")
+
+
+class SpecSnapshot(Model):
+    """What the spec said when it was last looked at, as far as it guards users: no edit of it goes untold."""
+
+    generation: int = Field(description="The spec's generation.")
+    ceiling: int = Field(description="Its ceiling.")
+    steps: dict[str, str] = Field(description="Its steps, by their weights.")
+    fields: dict[str, str] = Field(description="Its other fields, by their paths.")
 
 
 class ApprovedStep(Model):
@@ -185,7 +298,9 @@ class Checkpoint(Model):
     consumed_until: float = Field(default=0.0, description="Unix seconds; end of the last judged block.")
     gaps: int = Field(default=0, description="Blocks in a row, up to the last one, that could not be judged.")
     evidence: str = Field(default="", description="The judge's state, as JSON for itself: people read the gates.")
-    own: tuple[CustomSloEvidence, ...] = Field(default=(), description="The same for each ratio of the team's own.")
+    custom_slos: tuple[CustomSloEvidence, ...] = Field(
+        default=(), description="The same for each custom SLO that compares the legs."
+    )
 
     def evolve(self, **changes: Unpack[CheckpointChanges]) -> Self:
         """Return a copy with some fields changed: mypy checks their names and types, and nothing does at run time."""
@@ -230,7 +345,7 @@ class MigrationPlanStatus(Model):
         default=None, description="The last decision that each receiver of notifications was told."
     )
     checkpoint: Checkpoint | None = Field(default=None, description="For the operator itself, after a restart.")
-    guards: dict[str, str] | None = Field(
+    spec_snapshot: SpecSnapshot | None = Field(
         default=None,
         description="What the spec said when it was last looked at: what of it is edited is in the ledger.",
     )

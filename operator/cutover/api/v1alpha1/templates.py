@@ -9,8 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from cutover.api.durations import DURATION_PATTERN
 from cutover.api.model import Model
-from cutover.api.rules import DURATION_PATTERN, Rule, matching, once
+from cutover.api.problems import problem_text
+from cutover.api.rules import Rule, matching, once
 from cutover.api.v1alpha1.gates import BAD_OR_GOOD, ParameterName, Query
 
 #: What every query may ask for; parameters must have other names.
@@ -222,15 +224,5 @@ def from_object(body: Mapping[str, Any]) -> Template | str:
     try:
         spec = GateTemplateSpec.from_wire(body.get("spec") or {})
     except ValidationError as error:
-        return f"it is not valid: {reasons(error)}"
+        return f"it is not valid: {problem_text(error)}"
     return Template(int((body.get("metadata") or {}).get("generation") or 0), spec)
-
-
-def reasons(error: ValidationError) -> str:
-    """Return what is wrong, each with its field, without the values."""
-    found = []
-    for one in error.errors(include_url=False, include_input=False, include_context=False):
-        field = ".".join(str(part) for part in one["loc"])
-        message = one["msg"].removeprefix("Value error, ")
-        found.append(f"{field}: {message}" if field else message)
-    return "; ".join(found)

@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from cutover.api.durations import format_duration
 from cutover.api.model import DNS_NAME, GATEWAY_NAME, Duration, Model, ObjectName
-from cutover.api.rules import Rule, format_duration, matching, once, within
+from cutover.api.rules import Rule, matching, once, within
 
 
 class SecretKeyRef(Model):

@@ -31,6 +31,7 @@ from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Literal
 
+from cutover.api.durations import span
 from cutover.api.v1alpha1 import BacktestStatus, BacktestStep, MigrationPlanSpec
 from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.judge import Evidence, GateRules, begin_step, consume, judge, least_requests
@@ -728,15 +729,6 @@ def clopper_pearson(events: int, trials: int, miss: float = INTERVAL_MISS) -> tu
 
 
 # --- saying it -------------------------------------------------------------------------------------------------------
-
-
-def span(seconds: float) -> str:
-    """Write a time as people say it."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 100 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
 
 
 def percent(fraction: float) -> str:

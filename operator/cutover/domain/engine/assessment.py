@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from cutover.api.v1alpha1 import EvidenceStatus, GateStatus, Mode
+from cutover.api.v1alpha1 import EvidenceStatus, GateKind, GateStatus
 from cutover.domain.evidence import judge as gate
-from cutover.domain.evidence.ingest import ratio_text
-from cutover.domain.evidence.judge import Judgement
+from cutover.domain.evidence.judge import Judgement, MetricJudgement
+from cutover.domain.evidence.numbers import evidence_of, numbers_of, told
+from cutover.domain.evidence.sentences import limits, sentence
 from cutover.domain.holds import Hold, HoldReason
-from cutover.domain.journal.ledger import share_out
 from cutover.domain.slo.judge import CustomSloJudgement
+from cutover.domain.texts import share_out
 from cutover.domain.verdicts import Verdict
 
-#: Characters of the queries of the team's own gates in the status, together.
+#: Characters of the queries of custom SLOs in the status, together.
 LONGEST_QUERIES = 2400
 
 _SILENT = (Verdict.NO_DATA, Verdict.QUERY_ERROR, Verdict.AMBIGUOUS)
@@ -28,9 +29,9 @@ class Assessment:
     Parameters
     ----------
     legs
-        What all comparisons of the legs say, in one test: the mesh's own metrics and the team's own ratios.
+        What all comparisons of the legs say, in one test: the mesh's own metrics and the custom SLOs.
     own
-        What each of the team's own gates says.
+        What each custom SLO says.
     """
 
     legs: Judgement
@@ -43,12 +44,12 @@ class Assessment:
 
     @property
     def unmet(self) -> tuple[CustomSloJudgement, ...]:
-        """Own gates that decide, and do not let the next step begin."""
+        """Custom SLOs that decide, and do not let the next step begin."""
         return tuple(one for one in self.own if one.gate.enforced and one.verdict is not Verdict.PASS)
 
     @property
     def mute(self) -> CustomSloJudgement | None:
-        """An own gate that decides, and has no verdict for want of an answer."""
+        """A custom SLO that decides, and has no verdict for want of an answer."""
         return next((one for one in self.unmet if one.verdict in _SILENT), None)
 
     @property
@@ -74,48 +75,31 @@ class Assessment:
 
     def sentence(self, name: str) -> str:
         """Return what a gate says of the legs, for people."""
-        return next((metric.sentence for metric in self.legs.metrics if metric.name == name), "")
+        return next(
+            (sentence(numbers_of(metric, self._kind(name))) for metric in self.legs.metrics if metric.name == name), ""
+        )
 
-    def status(self, queries: Mapping[str, str], *, limits: Mapping[str, str], mesh: bool) -> tuple[GateStatus, ...]:
+    def _kind(self, name: str) -> GateKind:
+        return GateKind.RATIO if any(one.gate.name == name for one in self.own) else GateKind.COMPARATIVE
+
+    def status(self, queries: Mapping[str, str], *, mesh: bool) -> tuple[GateStatus, ...]:
         """Return the entries of the status.
 
         Parameters
         ----------
         queries
             PromQL to look at the mesh's own metrics, by name.
-        limits
-            What these tolerate, by name.
         mesh
             Whether these are judged yet.
         """
         queries_of = iter(share_out([query for one in self.own for query in one.gate.queries], LONGEST_QUERIES))
         own = {one.gate.name: one.status(tuple(islice(queries_of, len(one.gate.queries)))) for one in self.own}
-        compared = tuple(
-            GateStatus(
-                name=metric.name,
-                mode=Mode.ENFORCE if metric.enforced else Mode.OBSERVE,
-                verdict=metric.verdict,
-                evidence=metric.sentence,
-                limits=limits.get(metric.name, ""),
-                heroku=ratio_text(metric.heroku_bad, metric.heroku_total, "requests"),
-                eks=ratio_text(metric.eks_bad, metric.eks_total, "requests"),
-                samples=round(metric.heroku_total + metric.eks_total),
-                queries=(queries[metric.name],) if metric.name in queries else (),
-            )
-            for metric in self.legs.metrics
-            if metric.name not in own
-        )
+        compared = tuple(_entry(metric, queries) for metric in self.legs.metrics if metric.name not in own)
         return (*(compared if mesh else ()), *own.values())
 
     def evidence(self) -> EvidenceStatus:
-        """Return the evidence for the status, in as many digits as anybody needs."""
-        legs = self.legs
-        return EvidenceStatus(
-            harm=float(f"{legs.harm:.3g}"),
-            harm_limit=float(f"{legs.harm_limit:.6g}"),
-            safety=float(f"{legs.safety:.3g}"),
-            safety_limit=float(f"{legs.safety_limit:.6g}"),
-        )
+        """Return the evidence of all together."""
+        return evidence_of(self.legs)
 
     def summary(self, *, observed: bool, at_full: bool) -> str:
         """Say the same in a word or two, for the table."""
@@ -139,6 +123,17 @@ class Assessment:
         return f"safe {legs.safety:.2g}/{legs.safety_limit:.0f}"
 
 
+def _entry(metric: MetricJudgement, queries: Mapping[str, str]) -> GateStatus:
+    """Return the entry of one of the mesh's own metrics."""
+    numbers = numbers_of(metric)
+    return told(
+        numbers,
+        sentence(numbers),
+        samples=round(metric.heroku_total + metric.eks_total),
+        queries=(queries[metric.name],) if metric.name in queries else (),
+    )
+
+
 def edits(before: Sequence[GateStatus], after: Sequence[GateStatus]) -> tuple[str, ...]:
     """Return, in words for the ledger, which gates guard less or otherwise than a moment ago."""
     now = {one.name: one for one in after}
@@ -146,26 +141,23 @@ def edits(before: Sequence[GateStatus], after: Sequence[GateStatus]) -> tuple[st
     for old in before:
         new = now.get(old.name)
         if new is None:
-            said.append(f"{old.name} was removed ({old.limits})" if old.limits else f"{old.name} was removed")
+            said.append(f"{old.name} was removed" + (f" ({limits(old.kind, old.limits)})" if old.limits else ""))
             continue
         if old.mode is not new.mode:
             said.append(f"{old.name}: {old.mode} → {new.mode}")
-        if not old.limits:
-            continue  # it is not known what it was
-        if old.kind != new.kind:
-            said.append(f"{old.name}: {old.kind} → {new.kind}, {new.limits}")
-            continue
-        if old.limits != new.limits:
-            said.append(f"{old.name}: {old.limits} → {new.limits}")
-        # Those of the mesh's metrics are for people only, and one that was cut says nothing.
-        cut = any(query.endswith("…") for query in (*old.queries, *new.queries))
-        if old.kind != "Comparative" and old.queries != new.queries and not cut:
+        if old.limits is not None and new.limits is not None:  # where it is not known what it was, nothing is told
+            if old.kind is not new.kind:
+                said.append(f"{old.name}: {old.kind} → {new.kind}, {limits(new.kind, new.limits)}")
+                continue
+            if old.limits != new.limits:
+                said.append(f"{old.name}: {limits(old.kind, old.limits)} → {limits(new.kind, new.limits)}")
+        if None not in (old.query_digest, new.query_digest) and old.query_digest != new.query_digest:
             said.append(f"{old.name} has other queries")
     return tuple(said)
 
 
 def assess(mesh: Judgement, own: Sequence[CustomSloJudgement]) -> Assessment:
-    """Put together what the mesh's own metrics say and what the team's own gates say."""
+    """Put together what the mesh's own metrics say and what the custom SLOs say."""
     ratios = [gate.SideSlo(one.gate.name, one.judgement) for one in own if one.judgement is not None]
     legs = gate.combine(mesh, ratios)
     by_name = {metric.name: metric for metric in legs.metrics}
@@ -175,6 +167,7 @@ def assess(mesh: Judgement, own: Sequence[CustomSloJudgement]) -> Assessment:
         # In company a ratio has a part of the money only; what it says is that part. Harm that is proven stays so without
         # new data; what is not proven must not hide that there are none.
         if metric is not None and (one.verdict not in _SILENT or metric.verdict is Verdict.FAIL):
-            one = replace(one, verdict=metric.verdict, sentence=metric.sentence)
+            one = replace(one, verdict=metric.verdict, why="")
+        one = replace(one, metric=metric)
         said.append(one)
     return Assessment(legs, tuple(said))

@@ -40,7 +40,7 @@ def consume_blocks(context: Context, status: MigrationPlanStatus) -> Checkpoint:
         observed_at=checkpoint.observed_at,
         restarted=next_weight > before.next_weight > 0,
     )
-    return checkpoint.evolve(own=custom)
+    return checkpoint.evolve(custom_slos=custom)
 
 
 def assess_gates(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint) -> Assessment:
@@ -49,14 +49,14 @@ def assess_gates(context: Context, status: MigrationPlanStatus, checkpoint: Chec
     rules = gate_rules(context.spec)
     mesh = gate.judge(load_evidence(checkpoint), rules=rules, weight=weight, next_weight=next_weight)
     gates = context.resolve().gates
-    asked = {(custom.name, custom.about) for custom in gates}
+    asked = {(custom.name, custom.query_digest) for custom in gates}
     recorded = status.baseline.bounds if status.baseline else ()
     custom = judge_custom_slos(
         checkpoint,
         gates,
         context.seen.own,
         spec=context.spec,
-        baselines={bound.gate: bound.value for bound in recorded if (bound.gate, bound.about) in asked},
+        baselines={bound.gate: bound.value for bound in recorded if (bound.gate, bound.query_digest) in asked},
         weight=weight,
         next_weight=next_weight,
         now=context.now,

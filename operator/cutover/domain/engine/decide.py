@@ -1,4 +1,4 @@
-"""The state machine: why weight moves, and why it does not.
+"""The order of the questions that decide why weight moves, and why it does not.
 
 :func:`decide` asks one question after the other and stops at the first that has an answer. It looks at a plan and at
 what was observed, and says what the plan's status becomes and what has to be written, in which order:
@@ -33,9 +33,9 @@ from cutover.domain.engine.support import not_yet_supported
 from cutover.domain.engine.templates import await_templates, unchanged_while_reading
 from cutover.domain.engine.writes import decision_of
 from cutover.domain.holds import Hold, HoldReason
-from cutover.domain.journal.ledger import shorten
 from cutover.domain.observation import Observation, Plan
 from cutover.domain.steps import progress
+from cutover.domain.texts import shorten
 
 #: Characters of a message in the status; it is repeated in the conditions.
 LONGEST_MESSAGE = 1000

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from cutover.api.durations import span
 from cutover.api.v1alpha1 import MigrationPlanStatus
 from cutover.domain.engine.context import Context
 from cutover.domain.engine.outcome import Outcome
-from cutover.domain.engine.span import span
 
 #: Seconds after which a probe of the Heroku leg says nothing about now.
 PROBE_LIFETIME_SECONDS = 60.0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from cutover.api.durations import span
 from cutover.api.v1alpha1 import Approval, Checkpoint, MigrationPlanStatus, Step
-from cutover.domain.commands.annotations import APPROVE_ANNOTATION
+from cutover.domain.commands.annotations import APPROVE_ANNOTATION, approve, assignment
 from cutover.domain.engine import schedule
 from cutover.domain.engine.actions import Event
 from cutover.domain.engine.assessment import Assessment
@@ -13,7 +14,6 @@ from cutover.domain.engine.context import Context
 from cutover.domain.engine.heroku import heroku_fails, probe_text
 from cutover.domain.engine.outcome import Outcome
 from cutover.domain.engine.people import approval, refused, skip
-from cutover.domain.engine.span import span
 from cutover.domain.engine.support import problems
 from cutover.domain.engine.wanted import samples_wanted
 from cutover.domain.evidence.confirmation import missing_capabilities
@@ -148,8 +148,8 @@ def gatekept(context: Context, status: MigrationPlanStatus, target: Step) -> Hol
     if target.weight > ceiling:
         return Hold(HoldReason.CEILING, f"ready for {target.weight} %; raise spec.ceiling ({ceiling}) to go on")
     if target.approval is Approval.MANUAL and approval(context, status, target) is None:
-        command = f"a{status.attempt}-w{target.weight}"
-        message = f"ready for {target.weight} %; annotate the plan {APPROVE_ANNOTATION}={command}"
+        command = assignment(approve(status.attempt, target.weight))
+        message = f"ready for {target.weight} %; annotate the plan {command}"
         told = [str(refusal) for refusal in refused(context, status) if refusal.annotation == APPROVE_ANNOTATION]
         return Hold(HoldReason.AWAITING_APPROVAL, "; ".join((message, *told)))
     command_to_skip = skip(context, status, target)

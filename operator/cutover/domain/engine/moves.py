@@ -13,6 +13,7 @@ from cutover.domain.engine.outcome import Outcome
 from cutover.domain.evidence import judge as gate
 from cutover.domain.evidence.ingest import dump_evidence, load_evidence
 from cutover.domain.journal.ledger import note
+from cutover.domain.preflight.registry import warnings
 from cutover.domain.slo.judge import begin_step
 
 
@@ -33,7 +34,7 @@ def begin_checkpoint(context: Context, status: MigrationPlanStatus, *, previous:
             before.consumed_until if before is not None else context.now, context.now - 2 * context.block_seconds
         ),
         evidence=dump_evidence(gate.begin_step(load_evidence(before))) if before is not None else "",
-        own=begin_step(before.own) if before is not None else (),
+        custom_slos=begin_step(before.custom_slos) if before is not None else (),
     )
 
 
@@ -56,6 +57,8 @@ def enter(context: Context, status: MigrationPlanStatus, phase: Phase) -> Migrat
 def take_over(context: Context, status: MigrationPlanStatus) -> Outcome:
     """Route the hosts' traffic, all of it to Heroku."""
     message = f"traffic of {context.hosts} is routed by the operator, all of it to Heroku"
+    if warned_of := warnings(status.preflight):
+        message = f"{message}; preflight warns: {warned_of}"
     ledger = note(status, "TakeOver", to=0, reason="PreflightPassed", message=message, now=context.time)
     taken = at_weight(context, status, 0).evolve(ledger=ledger)
     return Outcome(taken, "TakingOver", message, events=(Event("Normal", "TakeOver", message),), requeue=1)
@@ -120,10 +123,18 @@ def complete(context: Context, status: MigrationPlanStatus, message: str) -> Out
     return Outcome(done, "Completed", message, events=(Event("Normal", "Completed", message),), requeue=300)
 
 
-def roll_back(context: Context, status: MigrationPlanStatus, reason: str, message: str) -> Outcome:
-    """Send everything back to Heroku. What the gates said stays in the status, as the reason for it."""
+def roll_back(
+    context: Context, status: MigrationPlanStatus, reason: str, message: str, *, culprit: str | None = None
+) -> Outcome:
+    """Send everything back to Heroku. What the gates said stays in the status, as the reason for it.
+
+    Parameters
+    ----------
+    culprit
+        The gate that leads back, if one does.
+    """
     text = f"{status.weight or 0} % → 0 %: {message}"
-    ledger = note(status, "RollBack", to=0, reason=reason, message=text, now=context.time)
+    ledger = note(status, "RollBack", to=0, reason=reason, message=text, subject=culprit, now=context.time)
     back = enter(context, at_weight(context, status, 0), Phase.ROLLING_BACK).evolve(
         ledger=ledger, gate=status.gate, evidence=status.evidence
     )

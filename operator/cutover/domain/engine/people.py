@@ -1,27 +1,26 @@
-"""What people ask of a plan: by annotations, by the ceiling, and by edits of its spec."""
+"""What people ask of a plan by annotations, by the ceiling, and by edits of its spec."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
 
-from cutover.api.v1alpha1 import ApprovedStep, MigrationPlanStatus, Phase, Step
+from cutover.api.v1alpha1 import ApprovedStep, GateKind, MigrationPlanStatus, Phase, Step
 from cutover.domain.commands.annotations import (
     APPROVE_ANNOTATION,
     ROLLBACK_ANNOTATION,
     SKIP_ANNOTATION,
     Command,
-    Refusal,
     read,
-    refusals,
 )
+from cutover.domain.commands.refusals import Refusal, refusals
 from cutover.domain.engine.actions import Event
 from cutover.domain.engine.context import Context
 from cutover.domain.engine.moves import lower, roll_back
 from cutover.domain.engine.outcome import Outcome
 from cutover.domain.journal.ledger import note
-from cutover.domain.journal.spec_snapshot import CEILING, GENERATION, guards
 from cutover.domain.journal.spec_snapshot import changes as spec_changes
+from cutover.domain.journal.spec_snapshot import spec_snapshot
 from cutover.domain.steps import next_step
 
 # ------------------------------------------------------------------------------------------------------------- commands
@@ -91,29 +90,29 @@ def _editor(context: Context) -> str:
 
 def note_edits(context: Context, status: MigrationPlanStatus) -> MigrationPlanStatus:
     """Note what was edited since the spec was last looked at, and what a raised ceiling approves."""
-    plan, before = context.plan, status.guards
+    plan, before = context.plan, status.spec_snapshot
     if status.weight is None or plan.unreadable:
         return status
-    if before is not None and before.get(GENERATION) == str(plan.generation):
+    if before is not None and before.generation == plan.generation:
         return status
-    after = guards(plan.spec, plan.generation)
+    after = spec_snapshot(plan.spec, plan.generation)
     # The mesh's gates are in the status once they judge; after a crash in the first step they may be missing.
-    numbers = status.weight > 0 and any(gate.kind == "Comparative" for gate in status.gates)
+    numbers = status.weight > 0 and any(gate.kind is GateKind.COMPARATIVE for gate in status.gates)
     if before is not None and (text := spec_changes(before, after, gates=not numbers)):
         text = f"edited{_editor(context)}: {text}"
         status = _noted(context, status, "Edit", reason="PlanEdited", message=text)
-    if before is not None and before.get(CEILING, "").isdecimal():
-        status = _approved_by_ceiling(context, status, int(before[CEILING]))
-    return status.evolve(guards=after)
+    if before is not None:
+        status = _approved_by_ceiling(context, status, before.ceiling)
+    return status.evolve(spec_snapshot=after)
 
 
 def note_refusals(context: Context, status: MigrationPlanStatus) -> MigrationPlanStatus:
     """Note commands that are not obeyed, each once."""
+    told = {entry.subject for entry in status.ledger if entry.decision == "Refuse"}
     for refusal in refused(context, status):
-        told = [entry.message.removesuffix("…") for entry in status.ledger if entry.decision == "Refuse"]
-        # An older message may have been cut, and its advice changes with the steps: only what was read is compared.
-        if not any(text.startswith(refusal.what) or refusal.what.startswith(text) for text in told):
-            status = _noted(context, status, "Refuse", reason=refusal.reason, message=str(refusal))
+        if refusal.subject not in told:
+            subject = refusal.subject
+            status = _noted(context, status, "Refuse", reason=refusal.reason, message=str(refusal), subject=subject)
     return status
 
 
@@ -161,8 +160,15 @@ def _approved_by_ceiling(context: Context, status: MigrationPlanStatus, before: 
 
 
 def _noted(
-    context: Context, status: MigrationPlanStatus, decision: str, *, reason: str, message: str
+    context: Context,
+    status: MigrationPlanStatus,
+    decision: str,
+    *,
+    reason: str,
+    message: str,
+    subject: str | None = None,
 ) -> MigrationPlanStatus:
     """Note what moves no weight, without the gates' numbers: they have no part in it."""
     bare, weight = status.evolve(gates=()), status.weight or 0
-    return status.evolve(ledger=note(bare, decision, to=weight, reason=reason, message=message, now=context.time))
+    ledger = note(bare, decision, to=weight, reason=reason, message=message, subject=subject, now=context.time)
+    return status.evolve(ledger=ledger)

@@ -1,16 +1,19 @@
-"""What the route in the cluster says against the status: rolled back, not raised, or edited by somebody else."""
+"""What the route in the cluster says against the status.
+
+It may be rolled back already, not raised yet, or edited by somebody else.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from cutover.api.durations import span
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
 from cutover.domain.engine.actions import Event
 from cutover.domain.engine.context import Context
 from cutover.domain.engine.holds import held_raise
 from cutover.domain.engine.moves import begin_checkpoint, withdraw
 from cutover.domain.engine.outcome import Outcome
-from cutover.domain.engine.span import span
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.ingest import dump_evidence, load_evidence
 from cutover.domain.holds import Hold, HoldReason
@@ -83,12 +86,12 @@ def put_back(context: Context, status: MigrationPlanStatus) -> Outcome | None:
         return None
     who = f"edited by {', '.join(traffic.foreign)}" if traffic.foreign else "deleted or made unreadable"
     seen = "no readable weight" if gone else f"{traffic.weight} % to EKS"
-    message = f"the route was {who} ({seen}); put back to {weight} %"
+    message, subject = f"the route was {who} ({seen}); put back to {weight} %", f"{who}: {seen}"
     previous = weight if traffic.weight is None else traffic.weight
     reason = HoldReason.DRIFT_DETECTED
     repaired = status.evolve(
         checkpoint=begin_checkpoint(context, status, previous=previous),
-        ledger=note_repair(status, reason=reason, message=message, now=context.time),
+        ledger=note_repair(status, reason=reason, message=message, subject=subject, now=context.time),
     )
     events = (Event("Warning", reason, message),)
     return Outcome(repaired, reason, message, hold=Hold(reason, message), events=events, requeue=1)
@@ -103,11 +106,14 @@ def repaired(context: Context, status: MigrationPlanStatus) -> MigrationPlanStat
     traffic, checkpoint = context.seen.traffic, status.checkpoint
     if traffic is None or traffic.current or not traffic.foreign or checkpoint is None:
         return status
-    message = f"the route was edited by {', '.join(traffic.foreign)} (not its weights); put back"
+    editors = ", ".join(traffic.foreign)
+    message = f"the route was edited by {editors} (not its weights); put back"
     evidence = load_evidence(checkpoint)._replace(safety={}, safety_money=1.0)
     return status.evolve(
         checkpoint=checkpoint.evolve(evidence=dump_evidence(evidence)),
-        ledger=note_repair(status, reason=HoldReason.DRIFT_DETECTED, message=message, now=context.time),
+        ledger=note_repair(
+            status, reason=HoldReason.DRIFT_DETECTED, message=message, subject=editors, now=context.time
+        ),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cutover.api.v1alpha1 import MigrationPlanSpec, Mode, RatioSlo
-from cutover.domain.preflight.target import CHECKS
+from cutover.domain.preflight import registry as preflight
 from cutover.domain.slo.custom import CustomSlo
 
 
@@ -62,6 +62,6 @@ def not_yet_supported(spec: MigrationPlanSpec) -> tuple[str, ...]:
     found += [
         f"preflight.skip: there is no check {name!r} in this version"
         for name, _ in Counter(skip.check for skip in spec.preflight.skip).items()
-        if name not in CHECKS
+        if name not in preflight.NAMES
     ]
     return tuple(found)

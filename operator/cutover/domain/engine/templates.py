@@ -1,6 +1,8 @@
-"""Templates of gates: waiting for them after a start, and putting the newest in force at a step."""
+"""Which templates of gates are in force: waiting for them after a start, and taking the newest at a step."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from cutover.api.v1alpha1 import MigrationPlanStatus
 from cutover.domain.engine.context import Context
@@ -39,6 +41,9 @@ def put_in_force(context: Context, status: MigrationPlanStatus, newest: Resoluti
         before = {(template.gate, template.definition) for template in status.templates}
         other = {template.gate for template in newest.resolved if (template.gate, template.definition) not in before}
         # The change is told here. Without these fields, the judging does not take it for an edit of the plan.
-        gates = tuple(gate.evolve(limits="", queries=()) if gate.name in other else gate for gate in status.gates)
+        gates = tuple(
+            replace(gate, limits=None, queries=(), query_digest=None) if gate.name in other else gate
+            for gate in status.gates
+        )
         status = status.evolve(ledger=ledger, gates=gates)
     return status.evolve(templates=newest.resolved)

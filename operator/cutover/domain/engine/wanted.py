@@ -34,13 +34,13 @@ def baselines_wanted(status: MigrationPlanStatus, gates: Iterable[CustomSlo]) ->
     """Return the names of the bounds whose value before the migration is still to be recorded."""
     if status.phase is not Phase.BASELINE:
         return ()
-    known = {(bound.gate, bound.about) for bound in status.baseline.bounds} if status.baseline else set()
+    known = {(bound.gate, bound.query_digest) for bound in status.baseline.bounds} if status.baseline else set()
     return tuple(
         gate.name
         for gate in gates
         if isinstance(gate.slo, BoundSlo)
         and gate.slo.times_baseline is not None
-        and (gate.name, gate.about) not in known
+        and (gate.name, gate.query_digest) not in known
     )
 
 

@@ -16,7 +16,7 @@ from cutover.domain.engine.actions import Action, Decision, Prepare, SetWeight, 
 from cutover.domain.engine.outcome import Outcome
 from cutover.domain.engine.wanted import samples_wanted
 from cutover.domain.observation import Observation, Plan
-from cutover.domain.preflight import target as preflight
+from cutover.domain.preflight.checks import heroku_answers
 from cutover.domain.revision import desired_revision
 
 #: Seconds within which a checkpoint of the evidence is written while judging.
@@ -105,7 +105,7 @@ def _significant(status: MigrationPlanStatus) -> Iterable[Any]:
         status.checkpoint is None or (status.checkpoint.weight_since, status.checkpoint.observed_at is None),
         tuple(
             # What a probe says changes with every probe.
-            (check.check, check.status, check.message if check.check != preflight.HEROKU_CHECK else "")
+            (check.check, check.result, check.message if check.check != heroku_answers.CHECK.name else "")
             for check in status.preflight
         ),
         status.baseline,

@@ -111,8 +111,3 @@ def share(checkpoint: Checkpoint, evidence: Evidence, now: float) -> Share | Non
     if percent is None:
         return None
     return Share(observed=round(percent, 1), at=datetime.fromtimestamp(now, UTC))
-
-
-def ratio_text(bad: float, total: float, what: str) -> str:
-    """Write a fraction for people: ``0.12 % of 4,210``."""
-    return f"{100 * bad / total:.2f} % of {total:,.0f}" if total else f"no {what}"

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from itertools import takewhile
 
-from cutover.api.v1alpha1 import LEDGER_LENGTH, LedgerEntry, MigrationPlanStatus
+from cutover.api.v1alpha1 import LEDGER_LENGTH, GateKind, LedgerEntry, MigrationPlanStatus
+from cutover.domain.evidence.numbers import bare
 from cutover.domain.holds import QUIET, Hold
+from cutover.domain.texts import fitted, share_out, shorten
 
-#: Characters of a message and of what a gate says that are kept.
-LONGEST_MESSAGE, LONGEST_EVIDENCE = 300, 150
-#: Characters of an entry's queries together, and of the whole ledger. With twelve gates, their queries as long as they
-#: may be, the status stays below 32 KiB, without the templates in force; it is written every minute.
-LONGEST_QUERIES, LONGEST_LEDGER = 1200, 9000
-#: What an old message is cut to at last, and what an entry has beside its texts.
-_SHORT_MESSAGE, _ENTRY = 100, 150
+#: Characters of a message, and of what an entry is about.
+LONGEST_MESSAGE, LONGEST_SUBJECT = 300, 150
+#: Characters of an entry's queries together, and of the whole ledger, as JSON. With twelve gates, their queries as long
+#: as they may be, the status stays below 40 KiB, without the templates in force; it is written every minute.
+LONGEST_QUERIES, LONGEST_LEDGER = 1200, 12_000
+#: What an old message is cut to at last; and what an entry has beside its texts and gates, and what a gate's numbers
+#: take at most, besides its name.
+_SHORT_MESSAGE, _ENTRY, _GATE = 100, 150, 370
 
 
 #: Decisions after which a hold at the same weight is still the same.
@@ -23,12 +26,19 @@ _MOVES_NOTHING = ("Hold", "Repair", "Edit", "Refuse")
 
 
 def note(
-    status: MigrationPlanStatus, decision: str, *, to: int, reason: str, message: str, now: datetime
+    status: MigrationPlanStatus,
+    decision: str,
+    *,
+    to: int,
+    reason: str,
+    message: str,
+    now: datetime,
+    subject: str | None = None,
 ) -> tuple[LedgerEntry, ...]:
     """Return the ledger with one more decision; the numbers are what the gates say at that moment.
 
     Queries that an entry shares with a later one stand in the later one only. Where the ledger grows too long the
-    oldest entries lose first their queries, then what the gates said, and at last the end of their messages, which have
+    oldest entries lose first their queries, then the gates' numbers, and at last the end of their messages, which have
     the numbers that decided.
     """
     entry = LedgerEntry(
@@ -39,12 +49,18 @@ def note(
         to_weight=to,
         reason=reason,
         message=shorten(message, LONGEST_MESSAGE),
-        gates=tuple(f"{gate.name}: {shorten(gate.evidence, LONGEST_EVIDENCE)}" for gate in status.gates),
+        gates=tuple(bare(gate) for gate in status.gates),
         # Those of the mesh's own metrics are the same at any time, and in the status once.
         queries=share_out(
-            [f"{gate.name}: {query}" for gate in status.gates if gate.kind != "Comparative" for query in gate.queries],
+            [
+                f"{gate.name}: {query}"
+                for gate in status.gates
+                if gate.kind is not GateKind.COMPARATIVE
+                for query in gate.queries
+            ],
             LONGEST_QUERIES,
         ),
+        subject=subject,
     )
     told = set(entry.queries)
     before = (
@@ -67,25 +83,8 @@ def _fitted(entries: list[LedgerEntry]) -> tuple[LedgerEntry, ...]:
 
 
 def _length(entry: LedgerEntry) -> int:
-    return _ENTRY + len(entry.message) + sum(len(text) + 4 for text in (*entry.gates, *entry.queries))
-
-
-def share_out(texts: Sequence[str], longest: int) -> tuple[str, ...]:
-    """Cut texts where they are too long together: short ones stay whole, the others have the same length."""
-    most, left = longest, longest
-    for number, text in enumerate(sorted(texts, key=len)):
-        most = left // (len(texts) - number)
-        if len(text) > most:
-            break
-        left -= len(text)
-    else:
-        return tuple(texts)
-    return tuple(shorten(text, max(most, 2)) for text in texts)
-
-
-def shorten(text: str, longest: int) -> str:
-    """Cut a text that somebody else may have made as long as they liked."""
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+    texts = (entry.message, entry.subject or "", *entry.queries)
+    return _ENTRY + sum(len(text) + 4 for text in texts) + sum(_GATE + len(gate.name) for gate in entry.gates)
 
 
 def note_hold(status: MigrationPlanStatus, hold: Hold, now: datetime) -> tuple[LedgerEntry, ...]:
@@ -98,15 +97,21 @@ def note_hold(status: MigrationPlanStatus, hold: Hold, now: datetime) -> tuple[L
     return note(status, "Hold", to=status.weight or 0, reason=hold.reason, message=hold.message, now=now)
 
 
-def note_repair(status: MigrationPlanStatus, *, reason: str, message: str, now: datetime) -> tuple[LedgerEntry, ...]:
-    """Return the ledger with an edit that was put back; of a tool that repeats itself only the first."""
-    weight = status.weight or 0
-    entries = note(status, "Repair", to=weight, reason=reason, message=message, now=now)
-    told = entries[-1].message
-    # An older one may have been cut.
-    if any(told.startswith(entry.message.removesuffix("…")) for entry in _since_weight_moved(status)):
+def note_repair(
+    status: MigrationPlanStatus, *, reason: str, message: str, subject: str, now: datetime
+) -> tuple[LedgerEntry, ...]:
+    """Return the ledger with an edit that was put back; of a tool that repeats itself only the first.
+
+    Parameters
+    ----------
+    subject
+        Who edited what: the same edit has the same.
+    """
+    known = fitted(subject, LONGEST_SUBJECT)
+    if any((entry.decision, entry.subject) == ("Repair", known) for entry in _since_weight_moved(status)):
         return status.ledger
-    return entries
+    weight = status.weight or 0
+    return note(status, "Repair", to=weight, reason=reason, message=message, subject=known, now=now)
 
 
 def _since_weight_moved(status: MigrationPlanStatus) -> Iterator[LedgerEntry]:

@@ -1,32 +1,29 @@
-"""What a plan's spec says that guards its users, in short texts that can be compared: no edit of it goes untold."""
+"""What a plan's spec says that guards its users, as it is kept to compare: no edit of it goes untold.
+
+Values are short texts that are compared and shown, and never taken apart.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from cutover.api.v1alpha1 import Approval, MigrationPlanSpec, Schedule, Step, format_duration
-from cutover.domain.journal.ledger import LONGEST_MESSAGE, shorten
+from cutover.api.v1alpha1 import Approval, MigrationPlanSpec, Schedule, SpecSnapshot, Step, format_duration
+from cutover.domain.journal.ledger import LONGEST_MESSAGE
+from cutover.domain.texts import digest, fitted
 
-#: The plan's generation that the others are of.
-GENERATION = "generation"
 #: Its edits are told with the gates' own numbers once there are any: :func:`cutover.domain.engine.assessment.edits`.
 GATES = "gates.slos"
-CEILING = "ceiling"
 
 #: Characters of one text.
 _LONGEST = 120
 #: What is left of a line of the ledger for it, beside who edited.
 _LONGEST_EDIT = LONGEST_MESSAGE - 110
-_STEP = "step "
 
 
-def guards(spec: MigrationPlanSpec, generation: int) -> dict[str, str]:
-    """Return what a spec says, by field, and for each step by its weight."""
+def spec_snapshot(spec: MigrationPlanSpec, generation: int) -> SpecSnapshot:
+    """Return what a spec says."""
     gates = spec.gates
-    found = {
-        GENERATION: str(generation),
-        CEILING: str(spec.ceiling),
+    fields = {
         "suspend": str(spec.suspend).lower(),
         "onBreach": spec.on_breach,
         "onDelete": spec.on_delete,
@@ -42,38 +39,51 @@ def guards(spec: MigrationPlanSpec, generation: int) -> dict[str, str]:
         "eks": f"{spec.eks.service.name}:{spec.eks.service.port}, {spec.eks.workload_ref.name}",
         "hosts": ", ".join(spec.traffic.hosts),
         **spec.traffic.guarded,
-        **{f"{_STEP}{step.weight} %": _step(step) for step in spec.steps},
     }
-    return {name: _fitted(text) for name, text in found.items()}
+    return SpecSnapshot(
+        generation=generation,
+        ceiling=spec.ceiling,
+        steps={str(step.weight): _step(step) for step in spec.steps},
+        fields={name: fitted(text, _LONGEST) for name, text in fields.items()},
+    )
 
 
-def changes(before: Mapping[str, str], after: Mapping[str, str], *, gates: bool) -> str:
+def changes(before: SpecSnapshot, after: SpecSnapshot, *, gates: bool) -> str:
     """Return in words for the ledger what has changed, ``""`` if nothing that guards.
 
     Parameters
     ----------
     before, after
-        What :func:`guards` said.
+        What :func:`spec_snapshot` said.
     gates
         Whether changes of the gates are told here.
     """
-    said: dict[str, str] = {}
-    for name in (*after, *(name for name in before if name not in after)):
-        old, new = before.get(name), after.get(name)
-        if old == new or name == GENERATION or (name == GATES and not gates):
-            continue
-        if name.startswith(_STEP) and old is None:
-            said[name] = f"{name} is new ({new})"
-        elif name.startswith(_STEP) and new is None:
-            said[name] = f"{name} was removed ({old})"
-        elif old is not None and new is not None:  # an older version knew fewer fields
-            said[name] = f"{name}: {old} → {new}"
-    text = "; ".join(said.values())
+    ceiling = {"ceiling": f"ceiling: {before.ceiling} → {after.ceiling}"} if before.ceiling != after.ceiling else {}
+    # An older version knew fewer fields.
+    fields = {
+        name: f"{name}: {before.fields[name]} → {new}"
+        for name, new in after.fields.items()
+        if before.fields.get(name, new) != new and (name != GATES or gates)
+    }
+    steps = {weight: text for weight in _weights(before, after) if (text := _edited_step(weight, before, after))}
+    text = "; ".join((*ceiling.values(), *fields.values(), *steps.values()))
     if len(text) <= _LONGEST_EDIT:
         return text
-    steps = ", ".join(name.removeprefix(_STEP).removesuffix(" %") for name in said if name.startswith(_STEP))
-    names = [name for name in said if not name.startswith(_STEP)] + ([f"steps {steps} %"] if steps else [])
+    names = (*ceiling, *fields, *([f"steps {', '.join(steps)} %"] if steps else ()))
     return f"{', '.join(names)} were changed"
+
+
+def _weights(before: SpecSnapshot, after: SpecSnapshot) -> Sequence[str]:
+    return (*after.steps, *(weight for weight in before.steps if weight not in after.steps))
+
+
+def _edited_step(weight: str, before: SpecSnapshot, after: SpecSnapshot) -> str:
+    old, new = before.steps.get(weight), after.steps.get(weight)
+    if old == new:
+        return ""
+    if old is None:
+        return f"step {weight} % is new ({new})"
+    return f"step {weight} % was removed ({old})" if new is None else f"step {weight} %: {old} → {new}"
 
 
 def _step(step: Step) -> str:
@@ -94,8 +104,4 @@ def _schedule(schedule: Schedule | None) -> str:
 
 def _digest(values: Sequence[object]) -> str:
     """Return what differs where the values do, for fields that are too long to be told."""
-    return hashlib.sha256(repr(values).encode()).hexdigest()[:8]
-
-
-def _fitted(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{shorten(text, _LONGEST - 11)} ({_digest((text,))})"
+    return digest(repr(values))

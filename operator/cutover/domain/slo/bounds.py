@@ -9,9 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
+from cutover.api.durations import span
 from cutover.api.v1alpha1.gates import BoundSlo
 from cutover.domain.evidence.scrapes import Result
+from cutover.domain.evidence.sentences import times_before
 from cutover.domain.slo.custom import SloReading, differing
 from cutover.domain.verdicts import Verdict
 
@@ -31,34 +34,18 @@ class BoundJudgement:
     ----------
     verdict
         FAIL only where every value of the last ``for`` is outside.
-    value
-        The newest value and what is tolerated, for people: ``0.31, at most 0.25``. Empty without a value.
-    sentence
-        The same, and why, for people.
     number
         The newest value, ``None`` without one.
     outside_seconds
-        For how long it has been outside without a break.
+        For how long it has been outside without a break; ``None`` while it is inside, or nobody knows.
+    why
+        Why there is no verdict, for people; ``""`` where there is one.
     """
 
     verdict: Verdict
-    value: str
-    sentence: str
     number: float | None = None
-    outside_seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Limits:
-    """What is tolerated; ``unknown`` says why a part of that is not known."""
-
-    least: float
-    most: float
-    text: str
-    unknown: str = ""
-
-    def tolerate(self, value: float) -> bool:
-        return self.least <= value <= self.most
+    outside_seconds: float | None = None
+    why: str = ""
 
 
 def judge(slo: BoundSlo, reading: SloReading, *, baseline: float | None, since: float, now: float) -> BoundJudgement:
@@ -77,79 +64,73 @@ def judge(slo: BoundSlo, reading: SloReading, *, baseline: float | None, since: 
     now
         Unix seconds.
     """
-    limits = _limits(slo, baseline)
     points = [(at, value) for at, value in reading.points if at >= since and math.isfinite(value)]
     number = points[-1][1] if points else None
-    value = "" if number is None else f"{number:.4g}, {limits.text}".rstrip(", ")
-
-    def say(verdict: Verdict, sentence: str, outside: float = 0.0) -> BoundJudgement:
-        return BoundJudgement(verdict, value, sentence, number, outside)
-
     if reading.problem is not None:
-        return say(reading.problem.verdict, reading.problem.message)
+        return BoundJudgement(reading.problem.verdict, number, why=reading.problem.message)
     hole = HOLE_IN_SCRAPES * slo.scrape_interval.total_seconds()
     if not reading.asked_at:
-        return say(Verdict.UNDECIDED, "not asked yet")
+        return BoundJudgement(Verdict.UNDECIDED, number, why="not asked yet")
     if number is None:
         if now - since <= max(hole, LONGEST_SILENCE):
-            return say(Verdict.UNDECIDED, "no value yet since the weight was seen")
-        return say(Verdict.NO_DATA, "the query gives no value; ask it in Prometheus: are its metrics there?")
-    if now - reading.asked_at > max(hole, LONGEST_SILENCE):
-        return say(
-            Verdict.NO_DATA,
-            f"Prometheus was asked {_span(now - reading.asked_at)} ago for the last time; does it answer?",
+            return BoundJudgement(Verdict.UNDECIDED, why="no value yet since the weight was seen")
+        return BoundJudgement(
+            Verdict.NO_DATA, why="the query gives no value; ask it in Prometheus: are its metrics there?"
         )
+    if now - reading.asked_at > max(hole, LONGEST_SILENCE):
+        asked = span(now - reading.asked_at, exact=True)
+        why = f"Prometheus was asked {asked} ago for the last time; does it answer?"
+        return BoundJudgement(Verdict.NO_DATA, number, why=why)
     if reading.asked_at - points[-1][0] > hole:
-        return say(Verdict.NO_DATA, f"the newest value is {_span(reading.asked_at - points[-1][0])} old")
+        why = f"the newest value is {span(reading.asked_at - points[-1][0], exact=True)} old"
+        return BoundJudgement(Verdict.NO_DATA, number, why=why)
 
-    outside = _outside(points, limits, hole)
-    if outside is None:
-        if limits.unknown:
-            return say(Verdict.NO_DATA, limits.unknown)
-        return say(Verdict.PASS, f"{number:.4g}; tolerated is {limits.text}")
-    needed = slo.for_.total_seconds()
-    lasting = f" for {_span(outside)}" if outside else ""
-    if outside >= needed:
-        return say(Verdict.FAIL, f"{number:.4g}, outside{lasting}; tolerated is {limits.text}", outside)
-    sentence = f"{number:.4g}, outside{lasting}; tolerated is {limits.text}; fails after {_span(needed)} outside"
-    return say(Verdict.UNDECIDED, sentence, outside)
+    least, most = _limits(slo, baseline)
+    outside = _outside(points, least, most, hole)
+    if outside is not None:
+        failed = outside >= slo.for_.total_seconds()
+        return BoundJudgement(Verdict.FAIL if failed else Verdict.UNDECIDED, number, outside)
+    if why := _unknown_baseline(slo, baseline):
+        return BoundJudgement(Verdict.NO_DATA, number, why=why)
+    return BoundJudgement(Verdict.PASS, number)
 
 
-def _outside(points: Sequence[tuple[float, float]], limits: _Limits, hole: float) -> float | None:
+def _outside(points: Sequence[tuple[float, float]], least: float, most: float, hole: float) -> float | None:
     """Return for how many seconds all values have been outside, ``None`` if the newest is not."""
-    if limits.tolerate(points[-1][1]):
+    if least <= points[-1][1] <= most:
         return None
     newest = first = points[-1][0]
     for at, value in reversed(points[:-1]):
-        if limits.tolerate(value) or first - at > hole:
+        if least <= value <= most or first - at > hole:
             break
         first = at
     return newest - first
 
 
-def _limits(slo: BoundSlo, baseline: float | None) -> _Limits:
+def _limits(slo: BoundSlo, baseline: float | None) -> tuple[float, float]:
+    """Return the smallest and the largest value that are tolerated, as far as they are known."""
     least = -math.inf if slo.min is None else slo.min
     most = math.inf if slo.max is None else slo.max
-    texts = [f"at least {least:.4g}"] if slo.min is not None else []
-    unknown = ""
-    if slo.max is not None:
-        texts.append(f"at most {most:.4g}")
-    if slo.times_baseline is not None:
-        times = f"{slo.times_baseline:.4g} times the value before the migration"
-        if baseline is None:
-            unknown = f"tolerated is at most {times}, which is not known: it is recorded before the first step only; write max instead"
-        elif not 0 < baseline < math.inf:
-            # A multiple of nothing tolerates nothing: an idle pod's throttling would roll back with the first request.
-            unknown = f"tolerated is at most {times}, which was {baseline:.4g}; write max instead"
-        else:
-            most = min(most, slo.times_baseline * baseline)
-            texts.append(f"at most {slo.times_baseline * baseline:.4g}, {times} ({baseline:.4g})")
-    return _Limits(least, most, " and ".join(texts), unknown)
+    if slo.times_baseline is not None and of_use(baseline):
+        most = min(most, slo.times_baseline * baseline)
+    return least, most
 
 
-def _span(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min" + (f" {rest} s" if rest else "") if minutes else f"{rest} s"
+def of_use(baseline: float | None) -> TypeGuard[float]:
+    """Tell whether a bound can be measured by what its query gave before.
+
+    A multiple of nothing tolerates nothing: an idle pod's throttling would roll back with the first request.
+    """
+    return baseline is not None and 0 < baseline < math.inf
+
+
+def _unknown_baseline(slo: BoundSlo, baseline: float | None) -> str:
+    if slo.times_baseline is None or of_use(baseline):
+        return ""
+    times = times_before(slo.times_baseline)
+    if baseline is None:
+        return f"tolerated is at most {times}, which is not known: it is recorded before the first step only; write max instead"
+    return f"tolerated is at most {times}, which was {baseline:.4g}; write max instead"
 
 
 def points_of(result: Result) -> tuple[Points, str]:

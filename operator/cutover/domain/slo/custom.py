@@ -1,4 +1,4 @@
-"""Gates on the team's own metrics: what is asked of Prometheus, and what came back."""
+"""Custom SLOs, on the team's metrics: what is asked of Prometheus, and what came back."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from cutover.api.v1alpha1.gates import BoundSlo, Mode, RatioSlo
 from cutover.domain.evidence.blocks import Block
-from cutover.domain.journal.ledger import shorten
+from cutover.domain.texts import shorten
 from cutover.domain.verdicts import Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class CustomSlo:
-    """A gate on the team's own metrics, its templates resolved and its placeholders filled in.
+    """A custom SLO, its templates resolved and its placeholders filled in.
 
     Parameters
     ----------
@@ -40,14 +40,18 @@ class CustomSlo:
         return self.mode is Mode.ENFORCE
 
     @property
-    def about(self) -> str:
-        """What it asks, and what it tolerates, in short: what was learned of something else is of no use."""
+    def query_digest(self) -> str:
+        """What differs where other queries are asked: what was learned from those is of no use."""
         match self.slo:
             case RatioSlo():
-                asked = (self.queries, self.slo.good is None)
-                return f"{_short_of(asked)}-{_short_of((self.slo.tolerate, self.slo.advance))}"
+                return _short_of((self.queries, self.slo.good is None))
             case BoundSlo():
                 return _short_of(self.queries)
+
+    @property
+    def limit_digest(self) -> str:
+        """What differs where a comparison tolerates something else; ``""`` of a bound."""
+        return _short_of((self.slo.tolerate, self.slo.advance)) if isinstance(self.slo, RatioSlo) else ""
 
 
 def _short_of(what: object) -> str:
@@ -56,7 +60,7 @@ def _short_of(what: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class QueryProblem:
-    """Why a gate of the team's own has no numbers.
+    """Why a custom SLO has no numbers.
 
     Parameters
     ----------
@@ -75,7 +79,7 @@ class QueryProblem:
 
 @dataclass(frozen=True, slots=True)
 class SloReading:
-    """What became known of one own gate since the last pass.
+    """What became known of a custom SLO since the last reconciliation.
 
     Parameters
     ----------

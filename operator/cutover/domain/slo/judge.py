@@ -1,22 +1,33 @@
-"""Judging the team's own gates: evidence of each ratio, and what each gate says now."""
+"""Judging custom SLOs: evidence of each ratio, and what each gate says now."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from cutover.api.v1alpha1 import Checkpoint, CustomSloEvidence, GateStatus, MigrationPlanSpec, format_duration
+from cutover.api.v1alpha1 import (
+    Checkpoint,
+    CustomSloEvidence,
+    GateKind,
+    GateLimits,
+    GateNumbers,
+    GateStatus,
+    MigrationPlanSpec,
+)
 from cutover.api.v1alpha1.gates import BoundSlo, RatioSlo
 from cutover.domain.evidence import judge as gate
 from cutover.domain.evidence.blocks import Counts
-from cutover.domain.evidence.ingest import GAPS_UNTIL_NO_DATA, dump_evidence, load, ratio_text
-from cutover.domain.evidence.judge import GateRules, Judgement, MetricRule
+from cutover.domain.evidence.ingest import GAPS_UNTIL_NO_DATA, dump_evidence, load
+from cutover.domain.evidence.judge import GateRules, Judgement, MetricJudgement, MetricRule
+from cutover.domain.evidence.numbers import finite, numbers_of, told
+from cutover.domain.evidence.sentences import sentence
 from cutover.domain.evidence.tolerances import tolerance
 from cutover.domain.holds import Hold, HoldReason
-from cutover.domain.journal.ledger import shorten
 from cutover.domain.slo import bounds
+from cutover.domain.slo.bounds import BoundJudgement
 from cutover.domain.slo.custom import CustomSlo, QueryProblem, SloReading
 from cutover.domain.slo.series import block_length
+from cutover.domain.texts import shorten
 from cutover.domain.verdicts import Verdict
 
 #: Tolerated fraction of a ratio where there is no control to compare with, at least.
@@ -36,7 +47,7 @@ _HOLDS = {
 
 @dataclass(frozen=True, slots=True)
 class CustomSloJudgement:
-    """What is said of one of the team's own gates.
+    """What is said of a custom SLO.
 
     Parameters
     ----------
@@ -44,45 +55,74 @@ class CustomSloJudgement:
         The gate.
     verdict
         What it says.
-    sentence
-        The same for people, with the numbers.
-    heroku, eks
-        Each leg's value, for people.
-    samples
-        Events of both legs in this step, or values of a bound.
+    why
+        Why there is no verdict, for people; ``""`` where the numbers say it.
     since
         Unix seconds since when there is no verdict, where it is NO_DATA, QUERY_ERROR or AMBIGUOUS; else 0.
     judgement
         The evidence of a ratio, ``None`` of a bound.
+    metric
+        What of it is said of the ratio; in company its part of the evidence.
+    bound
+        What is said of a bound's values, ``None`` of a ratio.
+    baseline
+        What a bound's query gave before anything moved, if that is known.
+    values
+        Values of a bound that were judged.
+    unseen
+        Percent to EKS that a bound's value is judged for and that is not seen at the gateway yet, else ``None``.
     """
 
     gate: CustomSlo
     verdict: Verdict
-    sentence: str
-    heroku: str = ""
-    eks: str = ""
-    samples: int = 0
+    why: str = ""
     since: float = 0.0
     judgement: Judgement | None = None
+    metric: MetricJudgement | None = None
+    bound: BoundJudgement | None = None
+    baseline: float | None = None
+    values: int = 0
+    unseen: int | None = None
 
     @property
     def failing_bound(self) -> bool:
         """Whether it is a bound that decides, and fails."""
         return self.gate.enforced and isinstance(self.gate.slo, BoundSlo) and self.verdict is Verdict.FAIL
 
+    @property
+    def numbers(self) -> GateNumbers:
+        """The same as numbers."""
+        if self.metric is not None:
+            metric = replace(self.metric, verdict=self.verdict)
+            return numbers_of(metric, GateKind.RATIO)
+        bound = self.bound or BoundJudgement(self.verdict)
+        outside = bound.outside_seconds
+        return GateNumbers(
+            name=self.gate.name,
+            verdict=self.verdict,
+            kind=GateKind.BOUND,
+            mode=self.gate.mode,
+            limits=bound_limits(self.gate.slo) if isinstance(self.gate.slo, BoundSlo) else None,
+            value=finite(bound.number),
+            outside_seconds=round(outside) if outside is not None else None,
+            baseline=finite(self.baseline),
+        )
+
+    @property
+    def sentence(self) -> str:
+        """The same for people."""
+        said = self.why or sentence(self.numbers)
+        return said if self.unseen is None else f"{said}; {self.unseen} % is not seen at the gateway yet"
+
     def status(self, queries: tuple[str, ...]) -> GateStatus:
         """Return the same as an entry of the status, with the queries as far as there is room for them."""
-        return GateStatus(
-            name=self.gate.name,
-            kind="Bound" if isinstance(self.gate.slo, BoundSlo) else "Ratio",
-            mode=self.gate.mode,
-            verdict=self.verdict,
-            evidence=shorten(self.sentence, LONGEST_SENTENCE),
-            limits=_limits_text(self.gate.slo),
-            heroku=self.heroku,
-            eks=self.eks,
-            samples=self.samples,
+        counted = self.metric.heroku_total + self.metric.eks_total if self.metric is not None else self.values
+        return told(
+            self.numbers,
+            shorten(self.sentence, LONGEST_SENTENCE),
+            samples=round(counted),
             queries=queries,
+            query_digest=self.gate.query_digest,
         )
 
     def hold(self, now: float) -> Hold | None:
@@ -93,25 +133,18 @@ class CustomSloJudgement:
         return Hold(_HOLDS[self.verdict], f"gate {self.gate.name}: {self.sentence}")
 
 
-def _limits_text(slo: RatioSlo | BoundSlo) -> str:
-    match slo:
-        case RatioSlo():
-            return limits_text(tolerance(slo.tolerate), tolerance(slo.advance))
-        case BoundSlo():
-            limits = [f"at least {slo.min:g}"] if slo.min is not None else []
-            limits += [f"at most {slo.max:g}"] if slo.max is not None else []
-            limits += [f"at most {slo.times_baseline:g} times before"] if slo.times_baseline is not None else []
-            return f"{' and '.join(limits)}, outside for less than {format_duration(slo.for_)}"
-
-
-def limits_text(harm: gate.Tolerance, advance: gate.Tolerance) -> str:
-    """Return for people what a comparison of the legs tolerates."""
-    tolerated, safe = (f"{one.ratio:g} p + {100 * one.margin:g} %" for one in (harm, advance))
-    return f"harm above {tolerated}, safe within {safe}"
+def bound_limits(slo: BoundSlo) -> GateLimits:
+    """Return what a bound tolerates."""
+    return GateLimits(
+        min=finite(slo.min, 15),
+        max=finite(slo.max, 15),
+        times_baseline=slo.times_baseline,
+        for_seconds=slo.for_.total_seconds(),
+    )
 
 
 def ratio_rules(slo: RatioSlo, spec: MigrationPlanSpec) -> GateRules:
-    """Return the judge's rules for one ratio of the team's own, which has a wager of its own.
+    """Return the judge's rules for one custom SLO that compares the legs. It has a wager of its own.
 
     Its mode is none of them: its share of the money is kept for it while it is only observed, so that it goes on with its
     evidence when it is enforced.
@@ -123,7 +156,6 @@ def ratio_rules(slo: RatioSlo, spec: MigrationPlanSpec) -> GateRules:
         warm_up_seconds=spec.gates.warm_up.total_seconds(),
         metrics=(rule,),
         alive_weight=0.0,
-        counted="events",
     )
 
 
@@ -138,7 +170,7 @@ def ingest_custom_slos(
     observed_at: float | None,
     restarted: bool,
 ) -> tuple[CustomSloEvidence, ...]:
-    """Consume the blocks of the team's own ratios, as far as they lie after the weight was observed.
+    """Consume the blocks of custom SLOs that compare the legs, as far as they lie after the weight was observed.
 
     Evidence belongs to a gate by its name: a gate that is gone leaves none behind. Of other queries or limits under the
     same name it begins anew.
@@ -148,7 +180,7 @@ def ingest_custom_slos(
     checkpoint
         What is known before.
     gates, readings
-        The plan's own gates, and what became known of them.
+        The plan's custom SLOs, and what became known of them.
     weight, next_weight
         Percent of requests to EKS now and after the next advance.
     observed_at
@@ -156,8 +188,8 @@ def ingest_custom_slos(
     restarted
         Whether the evidence of safety is to be earned anew, because the next weight was raised.
     """
-    known = {one.gate: one for one in checkpoint.own}
-    taken = []
+    known = {one.gate: one for one in checkpoint.custom_slos}
+    ingested = []
     for own in gates:
         if not isinstance(own.slo, RatioSlo):
             continue
@@ -181,17 +213,26 @@ def ingest_custom_slos(
                     evidence, block, rules=rules, weight=weight, next_weight=next_weight, observed_at=observed_at
                 )
         text = dump_evidence(evidence)
-        taken.append(CustomSloEvidence(gate=own.name, about=own.about, consumed_until=until, gaps=gaps, evidence=text))
-    return tuple(taken)
+        ingested.append(
+            CustomSloEvidence(
+                gate=own.name,
+                query_digest=own.query_digest,
+                limit_digest=own.limit_digest,
+                consumed_until=until,
+                gaps=gaps,
+                evidence=text,
+            )
+        )
+    return tuple(ingested)
 
 
 def _of_use(before: CustomSloEvidence, own: CustomSlo) -> gate.Evidence:
     """Return the evidence as far as it is about what is asked and tolerated now: people edit plans at any time."""
     evidence = load(before.evidence)
-    if before.about in ("", own.about):
-        return evidence
-    if before.about.split("-")[0] != own.about.split("-")[0]:
+    if before.query_digest not in ("", own.query_digest):
         return gate.Evidence()
+    if before.limit_digest in ("", own.limit_digest):
+        return evidence
     # Other limits: what is normal for Heroku stays, and so does what was spent of the money.
     return gate.begin_step(evidence)._replace(harm={}, observed={})
 
@@ -214,7 +255,7 @@ def judge_custom_slos(
     next_weight: int,
     now: float,
 ) -> tuple[CustomSloJudgement, ...]:
-    """Say what each of the team's own gates says now.
+    """Say what each of custom SLOs says now.
 
     Parameters
     ----------
@@ -225,7 +266,7 @@ def judge_custom_slos(
     now
         Unix seconds.
     """
-    known = {one.gate: one for one in checkpoint.own}
+    known = {one.gate: one for one in checkpoint.custom_slos}
     said = []
     for own in gates:
         reading = readings.get(own.name, SloReading())
@@ -251,16 +292,16 @@ def _judge_bound(
 ) -> CustomSloJudgement:
     since = checkpoint.observed_at if checkpoint.observed_at is not None else checkpoint.weight_since
     judged = bounds.judge(slo, reading, baseline=baseline, since=since if weight else 0.0, now=now)
-    if weight and checkpoint.observed_at is None and judged.verdict is Verdict.FAIL:
-        unseen = f"{judged.sentence}; {weight} % is not seen at the gateway yet"
-        judged = replace(judged, verdict=Verdict.UNDECIDED, sentence=unseen)
+    unseen = weight and checkpoint.observed_at is None and judged.verdict is Verdict.FAIL
     return CustomSloJudgement(
         gate=own,
-        verdict=judged.verdict,
-        sentence=judged.sentence,
-        eks=judged.value,
-        samples=len(reading.points),
+        verdict=Verdict.UNDECIDED if unseen else judged.verdict,
+        why=judged.why,
         since=max(reading.problem.since, since) if reading.problem else since,
+        bound=judged,
+        baseline=baseline if slo.times_baseline is not None and bounds.of_use(baseline) else None,
+        values=len(reading.points),
+        unseen=weight if unseen else None,
     )
 
 
@@ -280,23 +321,15 @@ def _judge_ratio(
         weight=weight,
         next_weight=next_weight,
     )
-    metric = replace(judgement.metrics[0], enforced=own.enforced)
+    metric = replace(judgement.metrics[0], name=own.name, enforced=own.enforced)
     judgement = replace(judgement, metrics=(metric,))
-    said = CustomSloJudgement(
-        gate=own,
-        verdict=metric.verdict,
-        sentence=metric.sentence,
-        heroku=ratio_text(metric.heroku_bad, metric.heroku_total, "events"),
-        eks=ratio_text(metric.eks_bad, metric.eks_total, "events"),
-        samples=round(metric.heroku_total + metric.eks_total),
-        judgement=judgement,
-    )
+    said = CustomSloJudgement(gate=own, verdict=metric.verdict, judgement=judgement, metric=metric)
     problem = reading.problem or _silence(slo, evidence, reading, spec, now)
     if problem is None and weight == 100:
         problem = _incomparable(load(evidence.evidence if evidence else ""))
     if problem is None:
         return said
-    return replace(said, verdict=problem.verdict, sentence=problem.message, since=problem.since)
+    return replace(said, verdict=problem.verdict, why=problem.message, since=problem.since)
 
 
 def _reference(evidence: gate.Evidence) -> float:

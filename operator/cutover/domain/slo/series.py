@@ -1,4 +1,4 @@
-"""From what the queries of a team's own ratio answered to blocks.
+"""From what the queries of a custom SLO answered to blocks.
 
 A query that is a plain counter selector is read as raw samples and counted as the gateways' counters are (see
 :mod:`cutover.domain.evidence.counting`): every increment between two samples is in the block of the later one, and nothing that lies

@@ -1,4 +1,4 @@
-"""A plan's own gates: templates filled in, placeholders replaced, and everything wrong with them in words.
+"""A plan's custom SLOs: templates filled in, placeholders replaced, and everything wrong with them in words.
 
 A template that is in force stays so until the next step, whatever becomes of it meanwhile: the caller keeps what was
 resolved (``status.templates``) and hands it in again as ``frozen``.
@@ -16,9 +16,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from cutover.api.problems import problem_text
 from cutover.api.v1alpha1 import MigrationPlanSpec, ResolvedTemplate
 from cutover.api.v1alpha1.gates import BoundSlo, Mode, Parameter, RatioSlo, Slo, TemplateRef
-from cutover.api.v1alpha1.templates import GateTemplateSpec, Template, fits, reasons
+from cutover.api.v1alpha1.templates import GateTemplateSpec, Template, fits
 from cutover.domain.slo.custom import CustomSlo
 from cutover.domain.slo.promql import PlaceholderError, placeholders, render
 
@@ -31,7 +32,7 @@ _HEROKU, _EKS = "heroku", "eks"
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What became of the plan's own gates.
+    """What became of the plan's custom SLOs.
 
     Parameters
     ----------
@@ -57,7 +58,7 @@ def custom_slos(
     kept: tuple[ResolvedTemplate, ...] = (),
     templates: Mapping[str, Template | str],
 ) -> Resolution:
-    """Resolve a plan's own gates.
+    """Resolve a plan's custom SLOs.
 
     Parameters
     ----------
@@ -237,7 +238,7 @@ def _model(field: str, texts: Mapping[str, Any], values: Mapping[str, str]) -> R
     try:
         return RatioSlo.from_wire(wire) if field == "ratio" else BoundSlo.from_wire(wire)
     except ValidationError as error:
-        raise _ProblemError(f"{field}.{reasons(error)}") from error
+        raise _ProblemError(problem_text(error, f"{field}.")) from error
 
 
 def _limits(field: str, texts: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, Any]:

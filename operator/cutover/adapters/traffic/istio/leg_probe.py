@@ -14,10 +14,12 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
 from cutover.adapters.addresses import CheckedResolver
-from cutover.adapters.kube.client import GATEWAYS, SERVICES, Cluster, Json
+from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio.provider import LEG_HEADER, PROBE_HEADER, PROBE_VALUE
-from cutover.adapters.traffic.istio.reach import serves
 from cutover.domain.observation import Plan, Probe
+from cutover.domain.preflight.checks.istio.kinds import GATEWAYS
+from cutover.domain.preflight.checks.istio.servers import serves
+from cutover.domain.resources import SERVICES, Json
 from cutover.domain.revision import HEADER
 from cutover.ports import Conflict, Gone, Unavailable
 

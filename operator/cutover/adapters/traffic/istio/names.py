@@ -4,23 +4,7 @@ from __future__ import annotations
 
 from cutover.api.v1alpha1 import Ownership
 from cutover.domain.observation import Plan
-
-#: Prefixes of the mesh's own names for the Heroku leg.
-LEG_PREFIX, PROBE_PREFIX = "cutover-heroku.", "cutover-probe."
-
-
-def leg_host(hostname: str) -> str:
-    """Return the mesh's name for the Heroku leg beside a VirtualService of the team's.
-
-    The team may have a ServiceEntry and a DestinationRule of its own for the host name. Two of a name would be merged,
-    and whose TLS settings win depends on their age.
-    """
-    return f"{LEG_PREFIX}{hostname}"
-
-
-def probe_host(hostname: str) -> str:
-    """Return the mesh's name for the Heroku leg as the operator's probes use it."""
-    return f"{PROBE_PREFIX}{hostname}"
+from cutover.domain.preflight.checks.istio.names import leg_host, probe_host
 
 
 def heroku_service(plan: Plan) -> str:

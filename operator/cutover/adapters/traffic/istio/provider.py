@@ -22,27 +22,28 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from cutover.adapters.kube.client import (
-    DESTINATION_RULES,
-    FIELD_MANAGER,
-    MANAGED_BY_LABEL,
-    PLAN_LABEL,
-    PLAN_UID_ANNOTATION,
-    SERVICE_ENTRIES,
-    VIRTUAL_SERVICES,
-    Cluster,
-    Json,
-    NotServed,
-    Resource,
-    existing_route_problem,
-    is_ours,
-    qualified_gateways,
-    route_name,
-)
+from cutover.adapters.kube.answers import NotServed
+from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio import adopt as istio_adopt
 from cutover.adapters.traffic.istio.names import eks_service, heroku_service, probe_service
 from cutover.api.v1alpha1 import MigrationPlanSpec, OnDelete, Ownership, Phase
+from cutover.domain.managed_fields import owners
+from cutover.domain.marks import FIELD_MANAGER, MANAGED_BY_LABEL, PLAN_LABEL, PLAN_UID_ANNOTATION, is_ours
 from cutover.domain.observation import Plan, TrafficState
+from cutover.domain.preflight.checks.istio import route_adoptable
+from cutover.domain.preflight.checks.istio.kinds import DESTINATION_RULES, SERVICE_ENTRIES, VIRTUAL_SERVICES
+from cutover.domain.preflight.checks.istio.names import (
+    OWN_PREFIXES,
+    qualified_gateways,
+    route_name,
+)
+from cutover.domain.preflight.checks.istio.original import (
+    ORIGINAL_ANNOTATION,
+    ORIGINAL_LIMIT,
+    note_original,
+    read_original,
+)
+from cutover.domain.resources import Json, Resource
 from cutover.domain.revision import HEADER, desired_revision, raise_called_off
 from cutover.domain.traffic import Capabilities
 from cutover.ports import Conflict, Gone, Unavailable
@@ -69,10 +70,10 @@ HEROKU_TLS_PORT = 443
 #: connection just closed by the other side fails.
 HEROKU_IDLE_TIMEOUT = "30s"
 
-#: Kinds of our objects, by the name that watch events carry.
-RESOURCES: Mapping[str, Resource] = {
-    resource.kind: resource for resource in (VIRTUAL_SERVICES, SERVICE_ENTRIES, DESTINATION_RULES)
-}
+#: Kinds of our objects.
+ROUTING_KINDS = frozenset({VIRTUAL_SERVICES, SERVICE_ENTRIES, DESTINATION_RULES})
+#: The same, by the name that watch events carry.
+RESOURCES: Mapping[str, Resource] = {resource.kind: resource for resource in ROUTING_KINDS}
 
 #: Deployment tools leave alone what is marked so. Helm needs nothing: it looks at the objects of its own releases only.
 _ANNOTATIONS = {
@@ -322,29 +323,16 @@ class Live:
         return body
 
 
-def foreign_managers(body: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return who besides the operator owns a part of the object's spec by its managed fields, the latest first."""
-    entries = [
-        entry
-        for entry in body["metadata"].get("managedFields") or ()
-        if entry.get("manager") != FIELD_MANAGER and "f:spec" in (entry.get("fieldsV1") or {})
-    ]
-    entries.sort(key=lambda entry: str(entry.get("time", "")), reverse=True)
-    return _managers(entries)
+def foreign_managers(body: Mapping[str, Any], *path: str) -> tuple[str, ...]:
+    """Return who besides the operator owns a field of an object, such as ``"spec"``, the latest first."""
+    found = (owner.manager for owner in owners(body["metadata"], *path))
+    return tuple(dict.fromkeys(manager for manager in found if manager != FIELD_MANAGER))
 
 
 def _written_at(body: Mapping[str, Any]) -> float | None:
-    """Return when the operator wrote an object last, by its managed fields."""
-    times = [
-        entry["time"]
-        for entry in body["metadata"].get("managedFields") or ()
-        if entry.get("manager") == FIELD_MANAGER and entry.get("time")
-    ]
-    return datetime.fromisoformat(max(times)).timestamp() if times else None
-
-
-def _managers(entries: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(entry.get("manager", "unknown") for entry in entries))
+    """Return when the operator wrote an object last."""
+    times = [owner.time for owner in owners(body["metadata"]) if owner.manager == FIELD_MANAGER and owner.time]
+    return datetime.fromisoformat(times[0]).timestamp() if times else None
 
 
 def split_weight(body: Mapping[str, Any], plan: Plan, cluster_domain: str = "cluster.local") -> int | None:
@@ -393,7 +381,7 @@ def stamped_revision(body: Mapping[str, Any]) -> str:
 
 
 def _named_by_us(name: str) -> bool:
-    return name.startswith(("cutover-", "probe-cutover-"))
+    return name.startswith(OWN_PREFIXES)
 
 
 class RouteCache:
@@ -455,8 +443,7 @@ class RouteCache:
         metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
         kept = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": metadata, "spec": body.get("spec")}
         # Of somebody else's object the routes are ours at most.
-        owners = istio_adopt.http_owners(body) if not _named_by_us(key[2]) else None
-        managers = foreign_managers(body) if owners is None else _managers(owners)
+        managers = foreign_managers(body, "spec") if _named_by_us(key[2]) else foreign_managers(body, "spec", "http")
         text = json.dumps(kept, separators=(",", ":"))
         live = self._live[key] = Live(key, metadata["resourceVersion"], text, managers, _written_at(body))
         return live
@@ -576,7 +563,7 @@ class IstioTraffic:
         takeover = known is None
         if adopts(plan):
             takeover = _takes_over(plan, known)
-            if takeover and (problem := existing_route_problem(plan, None if known is None else known.body)):
+            if takeover and (problem := route_adoptable.problem(plan, None if known is None else known.body)):
                 raise Unavailable(f"not taken over: {problem}")
             route = self._complete(plan, weight, route, known)
             if istio_adopt.live_weight(route["spec"], plan) is None:
@@ -640,16 +627,16 @@ class IstioTraffic:
             return wanted
         metadata = live.body["metadata"]
         annotations = metadata.get("annotations") or {}
-        noted = istio_adopt.read_original(annotations)
+        noted = read_original(annotations)
         spec, routes = istio_adopt.adopt(
             live.body["spec"] or {}, plan, weight, _shape(plan, weight, self.cluster_domain), noted.get("routes", ())
         )
         before = noted["annotations"] if noted else _those(annotations, istio_adopt.HANDS_OFF)
-        original = istio_adopt.note_original(routes, before)
-        if noted and len(original.encode()) > istio_adopt.ORIGINAL_LIMIT:
+        original = note_original(routes, before)
+        if noted and len(original.encode()) > ORIGINAL_LIMIT:
             # Somebody has made it larger meanwhile. The weights matter more than what comes after them.
-            original = annotations[istio_adopt.ORIGINAL_ANNOTATION]
-        ours = {**wanted["metadata"]["annotations"], istio_adopt.ORIGINAL_ANNOTATION: original}
+            original = annotations[ORIGINAL_ANNOTATION]
+        ours = {**wanted["metadata"]["annotations"], ORIGINAL_ANNOTATION: original}
         return {**wanted, "metadata": {**wanted["metadata"], "annotations": ours}, "spec": spec}
 
     async def _let_go(self, plan: Plan, end: OnDelete, live: Live) -> None:
@@ -661,11 +648,11 @@ class IstioTraffic:
             return
         labels = {name: value for name, value in (metadata.get("labels") or {}).items() if name != PLAN_LABEL}
         if end is OnDelete.HEROKU:
-            noted = istio_adopt.read_original(annotations)
+            noted = read_original(annotations)
             # First to 0, where a route is not recognised and stays.
             spec, _ = istio_adopt.adopt(spec, plan, 0, _shape(plan, 0, self.cluster_domain), ())
             spec = istio_adopt.restore(spec, plan, noted.get("routes", ()))
-            ours = istio_adopt.ORIGINAL_ANNOTATION, PLAN_UID_ANNOTATION, CALLED_OFF_ANNOTATION
+            ours = ORIGINAL_ANNOTATION, PLAN_UID_ANNOTATION, CALLED_OFF_ANNOTATION
             for name in (*istio_adopt.HANDS_OFF, *ours):
                 annotations.pop(name, None)
             annotations |= noted.get("annotations", {})

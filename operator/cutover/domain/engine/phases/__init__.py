@@ -1,1 +1,1 @@
-"""One file for each question that a phase answers: what happens next, and why."""
+"""One file for each question that a phase answers."""

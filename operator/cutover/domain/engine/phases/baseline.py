@@ -1,7 +1,11 @@
-"""Is there something to compare EKS with? Heroku's own traffic is recorded at the gateway, at weight 0."""
+"""Whether there is something to compare EKS with.
+
+Heroku's own traffic is recorded at the gateway, at weight 0.
+"""
 
 from __future__ import annotations
 
+from cutover.api.durations import span
 from cutover.api.v1alpha1 import BaselineStatus, BoundBaseline, Checkpoint, MigrationPlanStatus, Mode, Phase
 from cutover.domain.baseline.thresholds import LEAST_REQUESTS, choose_thresholds
 from cutover.domain.engine.consume import consume_blocks, observed_share
@@ -9,7 +13,6 @@ from cutover.domain.engine.context import Context
 from cutover.domain.engine.holds import blind, held, too_early
 from cutover.domain.engine.moves import enter
 from cutover.domain.engine.outcome import Outcome
-from cutover.domain.engine.span import span
 from cutover.domain.engine.wanted import baselines_wanted, record_seconds
 from cutover.domain.evidence.share import LEAST_REQUESTS as LEAST_SHARE_REQUESTS
 from cutover.domain.evidence.share import Pool
@@ -105,7 +108,9 @@ def _record_bounds(
             return held(context, status.evolve(baseline=recorded), Hold(HoldReason.NO_DATA, message))
         value = float(f"{reading.baseline:.6g}")
         others = (bound for bound in recorded.bounds if bound.gate != name)
-        recorded = recorded.evolve(bounds=(*others, BoundBaseline(gate=name, value=value, about=gates[name].about)))
+        recorded = recorded.evolve(
+            bounds=(*others, BoundBaseline(gate=name, value=value, query_digest=gates[name].query_digest))
+        )
     return recorded
 
 

@@ -1,9 +1,9 @@
-"""There is evidence of harm: is going back a rescue?"""
+"""Whether going back is a rescue where there is evidence of harm."""
 
 from __future__ import annotations
 
 from cutover.api.v1alpha1 import MigrationPlanStatus, OnBreach
-from cutover.domain.commands.annotations import ROLLBACK_ANNOTATION
+from cutover.domain.commands.annotations import assignment, rollback
 from cutover.domain.engine.assessment import Assessment
 from cutover.domain.engine.context import Context
 from cutover.domain.engine.heroku import await_probe, heroku_answers, probe_text
@@ -22,7 +22,8 @@ def breach(context: Context, status: MigrationPlanStatus, judgement: Assessment)
         without_control = status.weight == 100 or legs.heroku_silent
     else:
         assert bound is not None, "a breach is a leg that is worse, or a bound that fails"
-        reason, detail = HoldReason.BOUND_EXCEEDED, f"gate {bound.gate.name}: {bound.sentence}"
+        culprit = bound.gate.name
+        reason, detail = HoldReason.BOUND_EXCEEDED, f"gate {culprit}: {bound.sentence}"
         without_control = True  # a bound says nothing of Heroku
     if legs.heroku_dead:
         return _no_rescue(
@@ -31,14 +32,14 @@ def breach(context: Context, status: MigrationPlanStatus, judgement: Assessment)
     if legs.both_unhealthy and not legs.worse:
         return _no_rescue(context, status, f"{detail}; both legs fail far more than before: mend what they share")
     if context.spec.on_breach is OnBreach.HOLD:
-        how = f"annotate the plan {ROLLBACK_ANNOTATION}=a{status.attempt} to go back"
+        how = f"annotate the plan {assignment(rollback(status.attempt))} to go back"
         message = f"{detail}; held, because spec.onBreach is Hold; {how}"
         return held(context, status, Hold(HoldReason.BREACH, message))
     if without_control and context.seen.probe is None:
         return await_probe(status, detail)
     if without_control and not heroku_answers(context):
         return _no_rescue(context, status, f"{detail}; {probe_text(context)}: mend one of them")
-    return roll_back(context, status, reason, detail)
+    return roll_back(context, status, reason, detail, culprit=culprit)
 
 
 def _no_rescue(context: Context, status: MigrationPlanStatus, message: str) -> Outcome:

@@ -1,9 +1,10 @@
-"""Traffic is being shifted: is EKS worse, is it safe to go on, or is it time to wait?"""
+"""Whether EKS is worse, whether it is safe to go on, or whether it is time to wait, while traffic is shifted."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from cutover.api.durations import span
 from cutover.api.v1alpha1 import (
     Approval,
     Checkpoint,
@@ -13,7 +14,7 @@ from cutover.api.v1alpha1 import (
     Step,
     format_duration,
 )
-from cutover.domain.commands.annotations import ROLLBACK_ANNOTATION, Skippable
+from cutover.domain.commands.annotations import Skippable, assignment, rollback
 from cutover.domain.engine import moves
 from cutover.domain.engine.actions import Event
 from cutover.domain.engine.assessment import Assessment, edits
@@ -26,13 +27,10 @@ from cutover.domain.engine.people import approval, note_skips, skip
 from cutover.domain.engine.phases.breach import breach
 from cutover.domain.engine.phases.soak import soak
 from cutover.domain.engine.route import put_back, repaired, withdrawn
-from cutover.domain.engine.span import span
 from cutover.domain.engine.templates import await_templates, put_in_force, unchanged_while_reading
 from cutover.domain.evidence import judge as gate
-from cutover.domain.evidence.tolerances import gate_rules
 from cutover.domain.holds import Hold, HoldReason
 from cutover.domain.journal.ledger import note
-from cutover.domain.slo.judge import limits_text
 from cutover.domain.steps import current_step, next_step
 from cutover.domain.verdicts import Verdict
 
@@ -88,8 +86,7 @@ def _with_verdicts(
         Whether all templates are known, so that a missing gate is an edit.
     """
     weight, observed = status.weight or 0, checkpoint.observed_at is not None
-    limits = {str(rule.name): limits_text(rule.harm, rule.advance) for rule in gate_rules(context.spec).metrics}
-    gates = judgement.status(context.seen.queries, limits=limits, mesh=weight > 0)
+    gates = judgement.status(context.seen.queries, mesh=weight > 0)
     if weight and complete and (edited := edits(status.gates, gates)):
         # No gate is weakened without a line.
         text = "; ".join(edited)
@@ -116,7 +113,7 @@ def _timed_out(context: Context, status: MigrationPlanStatus, hold: Hold | None)
     if hold is not None:
         message += f" ({hold.reason}: {hold.message})"
     if step.on_timeout is OnTimeout.HOLD:
-        how = f"annotate the plan {ROLLBACK_ANNOTATION}=a{status.attempt} to go back"
+        how = f"annotate the plan {assignment(rollback(status.attempt))} to go back"
         return held(context, status, Hold(HoldReason.STEP_TIMEOUT, f"{message}; it goes on once it has; {how}"))
     # A timeout is no emergency: it does not go back to a leg that does not answer.
     if context.seen.probe is None:

@@ -1,15 +1,15 @@
-"""Before the takeover: is the target ready? And just after it: does Heroku answer through the gateway?"""
+"""Whether the target is ready for the takeover, and whether Heroku answers through the gateway after it."""
 
 from __future__ import annotations
 
-from cutover.api.v1alpha1 import CheckStatus, MigrationPlanStatus, Phase
+from cutover.api.durations import span
+from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
 from cutover.domain.engine.context import Context
 from cutover.domain.engine.holds import held, too_early
 from cutover.domain.engine.moves import begin_baseline, enter, take_over
 from cutover.domain.engine.outcome import Outcome
-from cutover.domain.engine.span import span
 from cutover.domain.holds import Hold, HoldReason
-from cutover.domain.preflight.target import UNKNOWN, check_heroku, check_queries, check_target, passed, summary
+from cutover.domain.preflight.registry import after_takeover, awaited, before_takeover, passed, summary, unanswered
 from cutover.domain.revision import desired_revision
 
 #: Seconds between what a route refers to and the route itself. A control plane that gathers changes (Istio's for 10 s at
@@ -28,40 +28,36 @@ def pending(context: Context, status: MigrationPlanStatus) -> Outcome:
 
 def preflight(context: Context, status: MigrationPlanStatus) -> Outcome:
     """Check the target, take the traffic over at weight 0, and check that Heroku answers on the new way."""
-    spec, traffic, resolved = context.spec, context.seen.traffic, context.resolve()
-    queries = check_queries(spec, resolved.gates, context.seen.own)
-    checks = (*check_target(spec, context.seen.workload), *queries)
+    spec, seen, resolved = context.spec, context.seen, context.resolve()
+    checks = before_takeover(context.plan, seen.inventory, resolved.gates, seen.own)
     status = status.evolve(preflight=checks)
     if not passed(checks):
-        return _not_ready(context, status, queries)
+        return _not_ready(context, status)
     if spec.suspend:
         message = "spec.suspend is set; set it to false to go on"
         return held(context, status, Hold(HoldReason.SUSPENDED, message))
     if status.weight is None:
         return _before_takeover(context, status)
-    heroku = check_heroku(spec, context.seen.probe, desired_revision(status))
-    status = status.evolve(preflight=(*checks, heroku))
-    if not passed((heroku,)):
-        detail = summary((heroku,)) or heroku.message
-        if heroku.status == UNKNOWN and too_early(context, status):
-            return Outcome(status, "TakingOver", detail, requeue=1)
-        return _failed(context, status, detail, requeue=2)
-    if traffic is None or not traffic.current:
+    after = after_takeover(context.plan, seen.inventory, seen.probe, desired_revision(status))
+    status = status.evolve(preflight=(*checks, *after))
+    if not passed(after):
+        if awaited(after) and too_early(context, status):
+            return Outcome(status, "TakingOver", summary(after), requeue=1)
+        return _failed(context, status, summary(after), requeue=2)
+    if seen.traffic is None or not seen.traffic.current:
         # Heroku's answer proves the route; where that check is skipped nothing else does.
         return Outcome(status, "TakingOver", "the route is being written", requeue=1)
     started = begin_baseline(context, status, resolved.resolved)
     return Outcome(started, "Recording", "recording Heroku's traffic at the gateway", requeue=0)
 
 
-def _not_ready(context: Context, status: MigrationPlanStatus, queries: tuple[CheckStatus, ...]) -> Outcome:
-    """Hold until all checks have passed; queries that were not asked yet get a moment."""
+def _not_ready(context: Context, status: MigrationPlanStatus) -> Outcome:
+    """Hold until all checks have passed; answers that are on their way get a moment."""
     detail = "; ".join((summary(status.preflight), *context.seen.errors))
-    unasked = [check for check in queries if check.status == UNKNOWN]
-    if [check for check in status.preflight if not passed((check,))] == unasked and too_early(context, status):
+    if awaited(status.preflight) and too_early(context, status):
         return Outcome(status, "Preflight", detail, requeue=1)
     # An API server or a Prometheus that did not answer may do so soon: people have nothing to mend first.
-    unanswered = context.seen.workload is None or bool(unasked)
-    return _failed(context, status, detail, requeue=2 if unanswered else 10)
+    return _failed(context, status, detail, requeue=2 if unanswered(status.preflight) else 10)
 
 
 def _before_takeover(context: Context, status: MigrationPlanStatus) -> Outcome:

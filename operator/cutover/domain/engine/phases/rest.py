@@ -1,4 +1,4 @@
-"""The plan is at rest, on EKS or on Heroku: is there anything to begin anew? And where does a deleted plan rest?"""
+"""What begins a plan anew that is at rest, on EKS or on Heroku, and where the traffic of a deleted plan stays."""
 
 from __future__ import annotations
 

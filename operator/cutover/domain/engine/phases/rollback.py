@@ -1,4 +1,4 @@
-"""Traffic is going back to Heroku: has it arrived? And what led back, where the process that decided it has died?"""
+"""Whether all traffic is back on Heroku, and what led back where the process that decided it has died."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""All traffic is on EKS: is the soak over? Until then the way back is open."""
+"""Whether the soak is over. All traffic is on EKS, and the way back is still open."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
+from cutover.api.durations import span
 from cutover.api.v1alpha1 import Checkpoint, MigrationPlanStatus, Phase, format_duration
 from cutover.domain.engine.assessment import Assessment
 from cutover.domain.engine.consume import watched_seconds
@@ -11,8 +12,9 @@ from cutover.domain.engine.context import Context
 from cutover.domain.engine.holds import held
 from cutover.domain.engine.moves import complete, enter
 from cutover.domain.engine.outcome import Outcome
-from cutover.domain.engine.span import span
 from cutover.domain.evidence import judge as gate
+from cutover.domain.evidence.numbers import numbers_of
+from cutover.domain.evidence.sentences import counted
 from cutover.domain.holds import Hold, HoldReason
 from cutover.domain.steps import current_step
 
@@ -48,11 +50,6 @@ def _suspicion(judgement: Assessment) -> Hold | None:
         return None
     message = (
         f"the soak is over, but not with evidence of harm {legs.harm:.0f} of {legs.harm_limit:.0f}; "
-        f"{_first_clause(legs.alive.sentence)}; it goes on until that is settled"
+        f"{counted(numbers_of(legs.alive))}; it goes on until that is settled"
     )
     return Hold(HoldReason.UNDECIDED, message)
-
-
-def _first_clause(sentence: str) -> str:
-    """Return the part of a gate's sentence that has the counts."""
-    return sentence.split(";")[0]

@@ -1,0 +1,102 @@
+"""Reads what preflight's checks judge: each object by its name, each list once for all plans that ask for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from cutover.adapters.kube.answers import Forbidden
+from cutover.adapters.kube.client import Cluster
+from cutover.domain.observation import Plan
+from cutover.domain.preflight import registry
+from cutover.domain.preflight.check import Read
+from cutover.domain.preflight.inventory import ClusterSettings, Inventory, Key
+from cutover.domain.resources import Json, Resource
+from cutover.ports import Gone
+
+Keep = Callable[[Json], Json]
+
+
+class KubernetesInventories:
+    """:class:`cutover.ports.Inventories` in the API server.
+
+    Parameters
+    ----------
+    cluster
+        The API server.
+    settings
+        What the checks have to know of the cluster besides.
+    """
+
+    def __init__(self, cluster: Cluster, settings: ClusterSettings | None = None) -> None:
+        self._cluster = cluster
+        self._settings = settings or ClusterSettings()
+        self._lists: dict[Resource, asyncio.Task[list[Json]]] = {}  # under way
+        self._following: dict[Resource, asyncio.Task[list[Json]]] = {}
+
+    async def inventory(self, plan: Plan) -> Inventory:
+        """Read what the plan's checks declare. Raises Unavailable.
+
+        A kind that the operator has no right to read is told as unread: the checks that need it are Unknown, and no
+        others.
+        """
+        reads = registry.reads(plan)
+        unread: dict[Resource, str] = {}
+        objects = await self._objects(plan, [read for read in reads if read.names is not None], unread)
+        lists: dict[Resource, list[Json]] = {}
+        # One after the other: checks declare in which order they have to be read.
+        for read in reads:
+            if read.names is None:
+                try:
+                    lists[read.resource] = await self._list(read.resource, read.keep)
+                except Forbidden as refusal:
+                    unread[read.resource] = str(refusal)
+        return Inventory(objects, lists, unread, self._settings)
+
+    async def _objects(
+        self, plan: Plan, reads: list[Read], unread: dict[Resource, str]
+    ) -> dict[Resource, dict[Key, Json | None]]:
+        keep = {(read.resource, key): read.keep for read in reads if read.names for key in read.names(plan)}
+        found = await asyncio.gather(*(self._find(resource, key, unread) for resource, key in keep))
+        objects: dict[Resource, dict[Key, Json | None]] = {}
+        for ((resource, key), kept), body in zip(keep.items(), found, strict=True):
+            objects.setdefault(resource, {})[key] = kept(body) if kept and body is not None else body
+        return objects
+
+    async def _find(self, resource: Resource, key: Key, unread: dict[Resource, str]) -> Json | None:
+        try:
+            return await self._cluster.get(resource, *key)
+        except Gone:
+            return None
+        except Forbidden as refusal:
+            unread[resource] = str(refusal)
+            return None
+
+    async def _list(self, resource: Resource, keep: Keep | None = None) -> list[Json]:
+        """Read all objects of a kind, once for all plans that ask while the last reading is under way.
+
+        A thousand plans that begin together would read each other's objects a million times.
+
+        Parameters
+        ----------
+        keep
+            As for :meth:`Cluster.list`; always the same for a kind.
+        """
+        following = self._following.get(resource)
+        if following is None:
+            following = asyncio.create_task(self._list_after(resource, self._lists.get(resource), keep))
+            self._following[resource] = following
+        return await asyncio.shield(following)
+
+    async def _list_after(
+        self, resource: Resource, before: asyncio.Task[list[Json]] | None, keep: Keep | None
+    ) -> list[Json]:
+        if before is not None:
+            await asyncio.wait([before])
+        # Whoever asks from now on wants to know more than this will say.
+        mine = self._lists[resource] = self._following.pop(resource)
+        try:
+            return await self._cluster.list(resource, keep=keep)
+        finally:
+            if self._lists.get(resource) is mine:
+                del self._lists[resource]

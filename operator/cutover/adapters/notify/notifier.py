@@ -1,0 +1,195 @@
+"""Sends notifications beside the plans' loops: a queue and a task for each receiver, with retries.
+
+One that is slow, hangs or fails makes neither a decision nor another receiver wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Mapping, Sequence
+from typing import Protocol, assert_never
+
+import structlog
+
+from cutover.adapters.notify.cloudevents import CloudEventsFormat
+from cutover.adapters.notify.slack import SlackFormat
+from cutover.adapters.notify.transport import Answer, Message, NotSentError, Transport, answer_of
+from cutover.domain.journal.notifications import Wanted
+from cutover.domain.journal.outbox import FIRST_RETRY_SECONDS, Batch, Outbox, Throttle
+from cutover.domain.observation import Plan
+from cutover.settings import Receiver, ReceiverKind
+
+#: Seconds after which what was told is remembered by a write of its own, if there was no other.
+REMEMBER_SECONDS = 60.0
+#: Seconds after which a sender that met a fault of ours goes on.
+FAULT_PAUSE_SECONDS = 30.0
+
+log = structlog.get_logger("cutover")
+
+
+class Format(Protocol):
+    """How one kind of receiver is written to."""
+
+    @property
+    def digests(self) -> bool:
+        """Whether one message may stand for many notices."""
+
+    def write(self, batch: Batch) -> Message:
+        """Return what is sent."""
+
+    def reason(self, said: str) -> str:
+        """Return what may be logged of the body of an error; ``""`` for nothing."""
+
+
+def format_of(receiver: Receiver) -> Format:
+    """Return how a receiver is written to."""
+    match receiver.kind:
+        case ReceiverKind.SLACK:
+            return SlackFormat(receiver.template)
+        case ReceiverKind.CLOUD_EVENTS:
+            return CloudEventsFormat(receiver.mode, receiver.source)
+        case _:
+            assert_never(receiver.kind)
+
+
+class HttpNotifier:
+    """:class:`cutover.ports.Notifier` over HTTP.
+
+    Parameters
+    ----------
+    receivers
+        From the settings; none is fine.
+    first_retry
+        Seconds until a failed request is made again, for the first time.
+    """
+
+    def __init__(self, receivers: Sequence[Receiver], *, first_retry: float = FIRST_RETRY_SECONDS) -> None:
+        self._senders = [_Sender(one, first_retry) for one in receivers]
+        self._seen: dict[str, object] = {}
+
+    @property
+    def senders(self) -> Mapping[str, Outbox]:
+        """What was sent and waits, by the receiver's name."""
+        return {sender.name: sender.outbox for sender in self._senders}
+
+    def tell(self, plan: Plan, told: Mapping[str, str]) -> None:
+        """Ingest what the ledger has that was not told yet; cheap where it has nothing new."""
+        ledger = plan.status.ledger
+        if not self._senders or self._seen.get(plan.uid) is ledger:
+            return
+        self._seen[plan.uid] = ledger
+        for sender in self._senders:
+            known = told.get(sender.name)
+            sender.outbox.tell(plan.uid, plan.namespace, plan.name, plan.status, known, time.monotonic())
+            sender.wake()
+
+    def told(self, uid: str) -> dict[str, str]:
+        """Return up to which entry each receiver was told of a plan."""
+        keys = {sender.name: sender.outbox.told(uid) for sender in self._senders}
+        return {name: key for name, key in keys.items() if key is not None}
+
+    def overdue(self, uid: str, told: Mapping[str, str]) -> float | None:
+        """Return the seconds until it should be written down; ``None`` where the status remembers all."""
+        since = [sender.outbox.owed_since(uid, told.get(sender.name)) for sender in self._senders]
+        owed = [one for one in since if one is not None]
+        return max(min(owed) + REMEMBER_SECONDS - time.monotonic(), 0.0) if owed else None
+
+    def forget(self, uid: str) -> None:
+        """Let go of a plan that does not exist any more; what waits is still told."""
+        self._seen.pop(uid, None)
+        for sender in self._senders:
+            sender.outbox.forget(uid)
+
+    def start(self) -> None:
+        """Begin to send."""
+        for sender in self._senders:
+            sender.start()
+
+    async def close(self) -> None:
+        """Stop at once. What was not sent is told by the next process, which finds it in the plans' ledgers."""
+        for sender in self._senders:
+            await sender.close()
+
+
+class _Sender:
+    """Sends to one receiver, one request at a time."""
+
+    def __init__(self, receiver: Receiver, first_retry: float) -> None:
+        self.name = receiver.name
+        self._format = format_of(receiver)
+        self._transport = Transport(receiver)
+        self.outbox = Outbox(
+            Wanted(receiver.namespaces, receiver.severities, receiver.reasons),
+            Throttle(receiver.throttle.burst, receiver.throttle.every),
+            digests=self._format.digests,
+            first_retry=first_retry,
+        )
+        self._news = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._problem = ""
+
+    def wake(self) -> None:
+        self._news.set()
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name=f"notify-{self.name}")
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._transport.close()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._turn()
+            except Exception as fault:  # noqa: BLE001
+                # Of ours. Without its text and its trace: either may quote an address.
+                self._say(f"a fault of the operator's: {type(fault).__name__}")
+                self.outbox.later(time.monotonic(), random.random())
+                await asyncio.sleep(FAULT_PAUSE_SECONDS)
+
+    async def _turn(self) -> None:
+        self._news.clear()
+        todo = self.outbox.next(time.monotonic())
+        if not isinstance(todo, Batch):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), todo)
+            return
+        answer, rest, problem = await self._send(todo)
+        now = time.monotonic()
+        match answer:
+            case Answer.TAKEN:
+                self.outbox.taken(todo, now)
+                self._say("")
+            case Answer.REFUSED:
+                self.outbox.refused(now)
+                self._say(f"{problem}; what it refuses is not sent again")
+            case Answer.LATER:
+                self.outbox.later(now, random.random(), rest)
+                self._say(f"{problem}; it is tried again")
+
+    async def _send(self, batch: Batch) -> tuple[Answer, float | None, str]:
+        """Send one request; return what came of it, the rest that the receiver asks for, and what is wrong in words."""
+        try:
+            response = await self._transport.post(self._format.write(batch))
+        except NotSentError as error:
+            return Answer.LATER, None, str(error)
+        reason = self._format.reason(response.said)
+        problem = f"it answered HTTP {response.status}" + (f": {reason}" if reason else "")
+        return answer_of(response.status), response.rest, problem
+
+    def _say(self, problem: str) -> None:
+        """Log what changes, not every attempt."""
+        if problem == self._problem:
+            return
+        self._problem = problem
+        if problem:
+            log.warning("not notified", receiver=self.name, problem=problem, waiting=self.outbox.waiting)
+        else:
+            log.info("notified again", receiver=self.name, waiting=self.outbox.waiting)

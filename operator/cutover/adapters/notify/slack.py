@@ -1,0 +1,81 @@
+"""Messages for Slack's incoming webhooks, and for what takes the same (Mattermost, Discord with ``/slack``).
+
+https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+
+from cutover.adapters.notify.transport import Message
+from cutover.domain.journal.notifications import Severity, fill
+from cutover.domain.journal.outbox import Batch
+from cutover.domain.texts import shorten
+
+#: Notices of a batch that one message has in full.
+SHOWN = 5
+#: Characters of a text; chats cut longer ones, or refuse them.
+LONGEST_TEXT = 3500
+_HEADERS = {"Content-Type": "application/json; charset=utf-8"}
+#: What Slack says of a webhook that it does not take. Nothing else of an answer is logged: it may repeat the request.
+_SLACK_SAYS = frozenset(
+    {
+        "action_prohibited",
+        "channel_is_archived",
+        "channel_not_found",
+        "invalid_payload",
+        "invalid_token",
+        "no_active_hooks",
+        "no_service",
+        "no_team",
+        "no_text",
+        "posting_to_general_channel_denied",
+        "team_disabled",
+        "user_not_found",
+    }
+)
+
+
+class SlackFormat:
+    """Writes messages for a chat.
+
+    Parameters
+    ----------
+    template
+        Of one notice, with placeholders.
+    """
+
+    #: People read one message for many notices rather than many messages.
+    digests = True
+
+    def __init__(self, template: str) -> None:
+        self._template = template
+
+    def write(self, batch: Batch) -> Message:
+        """Return one message; of many notices it has those that matter most."""
+        notices = batch.notices
+        ranked = sorted(range(len(notices)), key=lambda number: (-notices[number].severity.rank, number))
+        shown = sorted(ranked[:SHOWN])
+        more = Counter(notices[number].severity for number in ranked[SHOWN:])
+        longest = LONGEST_TEXT // len(shown)
+        lines = [shorten(fill(self._template, notices[number], slack_escape), longest) for number in shown]
+        if more:
+            lines.append(f"and {more.total()} more ({_counts(more)}); see the plans' ledgers")
+        if batch.lost:
+            lines.append(f"{sum(batch.lost.values())} older ones were not told ({_counts(batch.lost)})")
+        return Message(_HEADERS, json.dumps({"text": "\n".join(lines)}, ensure_ascii=False).encode())
+
+    def reason(self, said: str) -> str:
+        """Return what may be logged of the body of an error: a word of Slack's own, or nothing."""
+        return said if said in _SLACK_SAYS else ""
+
+
+def slack_escape(text: str) -> str:
+    """Return a text that a chat shows as it is: no mention, no link."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _counts(counts: Mapping[Severity, int]) -> str:
+    return ", ".join(f"{counts[one]} {one}" for one in reversed(Severity) if counts.get(one))

@@ -1,0 +1,63 @@
+"""Durations as text: as people write them in a plan, and as they read them in a message."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import timedelta
+
+_UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
+
+#: Six digits a unit keep every sum inside what the API server's own durations hold (292 years).
+DURATION_PATTERN = "^" + "".join(f"([0-9]{{1,6}}{unit})?" for unit, _ in _UNITS) + "$"
+_DURATION = re.compile(DURATION_PATTERN)
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read a duration such as ``15m``, ``1h30m`` or ``14d``.
+
+    Raises
+    ------
+    ValueError
+        Where the text is not a sequence of whole days, hours, minutes and seconds in that order.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None or not text:
+        raise ValueError(
+            f"{text!r} is not a duration: write whole units in the order d, h, m, s, such as 15m or 1h30m"
+        )
+    parts = zip(match.groups(), _UNITS, strict=True)
+    return timedelta(seconds=sum(int(part[:-1]) * size for part, (_, size) in parts if part))
+
+
+def format_duration(value: timedelta) -> str:
+    """Write a duration the way people write it in a plan: ``1h30m``."""
+    left = int(value.total_seconds())
+    parts = []
+    for unit, size in _UNITS:
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
+
+
+def span(seconds: float, *, exact: bool = False) -> str:
+    """Write a time for a message: ``45 s``, ``6 min``, ``1.5 h``, ``3.0 days``.
+
+    Parameters
+    ----------
+    seconds
+        Length of the time. Less than a second is written as a second, so that nothing is ever due "in 0 s".
+    exact
+        Write minutes with their seconds, as ``2 min 5 s``, where the time is compared with a limit. By default the two or
+        three digits that an estimate deserves.
+    """
+    seconds = math.ceil(seconds) if 0 < seconds < 1 else seconds
+    if exact:
+        minutes, rest = divmod(round(seconds), 60)
+        return f"{minutes} min" + (f" {rest} s" if rest else "") if minutes else f"{rest} s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86_400:.1f} days"

@@ -1,0 +1,84 @@
+"""What the judge remembers of blocks: the step's counts, the recent minute, Heroku's silence, and what is normal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from cutover.domain.evidence.blocks import Block, Counts
+from cutover.domain.evidence.metrics import counts_of, ratio
+from cutover.domain.evidence.rules import GateRules, MetricName
+from cutover.domain.evidence.wager import Evidence, Recent
+
+RECENT_SECONDS, RECENT_BIN_SECONDS = 45.0, 15.0
+"""The recent window, in slots: with a slot that is half over it is a minute at most."""
+SICK_RATIO, SICK_FACTOR, SICK_REQUESTS = 0.05, 5.0, 10.0
+"""A leg is unhealthy above this fraction, and this many times the reference, with at least so many requests."""
+
+
+def remember(evidence: Evidence, block: Block, *, rules: GateRules, weight: float) -> Evidence:
+    """Count the block for the display, the recent window, Heroku's silence and the reference."""
+    heroku, eks, seconds = block.heroku, block.eks, block.end - block.start
+    kept, left = _slide(evidence.recent, block)
+    reference = evidence.reference
+    # What is normal is taken from what has left the recent window, and only if Heroku was well in it. Taken from each
+    # block as it comes, the first seconds of an incident, too few to show, would make the rest of it normal.
+    # A custom SLO's ratio may be anything while all is well.
+    if not (rules.legs and _sick(recent_sum((*left, *kept))[0], reference)):
+        for slot in left:
+            reference += slot.heroku
+    evidence = evidence._replace(
+        total=(evidence.total[0] + heroku, evidence.total[1] + eks),
+        total_seconds=evidence.total_seconds + seconds,
+        blocks=evidence.blocks + 1,
+        empty=evidence.empty + (block.requests == 0),
+        recent=kept,
+        reference=reference,
+    )
+    if weight >= 100 or not rules.legs:
+        return evidence
+    if heroku.requests > 0:
+        return evidence._replace(silent_seconds=0.0, silent_expected=0.0)
+    return evidence._replace(
+        silent_seconds=evidence.silent_seconds + seconds,
+        silent_expected=evidence.silent_expected + eks.requests * (100.0 - weight) / weight,
+    )
+
+
+def _slide(recent: tuple[Recent, ...], block: Block) -> tuple[tuple[Recent, ...], tuple[Recent, ...]]:
+    """Return the slots of the recent window with one more block, and those that have left it."""
+    slot = math.floor(block.start / RECENT_BIN_SECONDS)
+    heroku, eks = block.heroku, block.eks
+    # Slots and not sums that decay: an incident is out of them for good after at most a minute, whatever its size.
+    horizon = block.end - RECENT_SECONDS
+    kept = [r for r in recent if (r.slot + 1) * RECENT_BIN_SECONDS > horizon and r.slot <= slot]
+    left = tuple(r for r in recent if (r.slot + 1) * RECENT_BIN_SECONDS <= horizon)
+    if kept and kept[-1].slot == slot:
+        last = kept.pop()
+        heroku, eks = last.heroku + heroku, last.eks + eks
+    return (*kept, Recent(slot, heroku, eks)), left
+
+
+def recent_sum(recent: Sequence[Recent]) -> tuple[Counts, Counts]:
+    """Return the counts of Heroku and of EKS in the recent window."""
+    heroku = eks = Counts()
+    for r in recent:
+        heroku, eks = heroku + r.heroku, eks + r.eks
+    return heroku, eks
+
+
+def both_unhealthy(evidence: Evidence) -> bool:
+    """Tell whether both legs lately fail far more than Heroku did while it was well."""
+    heroku, eks = recent_sum(evidence.recent)
+    return _sick(heroku, evidence.reference) and _sick(eks, evidence.reference)
+
+
+def _sick(recent: Counts, reference: Counts) -> bool:
+    """Whether a leg fails, or is very slow, far more than Heroku did while it was well."""
+    names: tuple[MetricName, ...] = ("errors", "verySlow")
+    for name in names:
+        bad, total = counts_of(recent, name)
+        limit = max(SICK_RATIO, SICK_FACTOR * ratio(*counts_of(reference, name)))
+        if total >= SICK_REQUESTS and bad > limit * total:
+            return True
+    return False

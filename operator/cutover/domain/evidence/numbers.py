@@ -1,0 +1,107 @@
+"""What a gate says as numbers, in as many digits as anybody needs: for the status and for the ledger.
+
+What people read is made from these numbers, see :mod:`cutover.domain.evidence.sentences`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from functools import lru_cache
+from typing import Any
+
+from cutover.api.v1alpha1 import (
+    EvidenceStatus,
+    GateCounts,
+    GateKind,
+    GateLimits,
+    GateNumbers,
+    GateRatios,
+    GateStatus,
+    LegCounts,
+    Mode,
+    ToleranceStatus,
+)
+from cutover.domain.evidence.judgement import Judgement, MetricJudgement
+from cutover.domain.evidence.rules import ALIVE, Tolerance
+
+#: Decimals of counts: some custom SLOs count seconds.
+_COUNT_DECIMALS = 3
+
+
+def rounded(value: float, digits: int) -> float:
+    """Return a number with so many significant digits."""
+    return float(f"{value:.{digits}g}")
+
+
+def finite(value: float | None, digits: int = 6) -> float | None:
+    """Return a number as it may stand in JSON, ``None`` for none and for what is no number there."""
+    return rounded(value, digits) if value is not None and math.isfinite(value) else None
+
+
+def numbers_of(metric: MetricJudgement, kind: GateKind = GateKind.COMPARATIVE) -> GateNumbers:
+    """Return what is said of a metric as numbers."""
+    heroku = LegCounts(round(metric.heroku_bad, _COUNT_DECIMALS), round(metric.heroku_total, _COUNT_DECIMALS))
+    eks = LegCounts(round(metric.eks_bad, _COUNT_DECIMALS), round(metric.eks_total, _COUNT_DECIMALS))
+    of_heroku = metric.compared and metric.name != ALIVE  # its bad ones are none, whatever Heroku does
+    return GateNumbers(
+        name=metric.name,
+        verdict=metric.verdict,
+        kind=kind,
+        mode=Mode.ENFORCE if metric.enforced else Mode.OBSERVE,
+        counts=GateCounts(heroku=heroku if metric.compared else None, eks=eks),
+        ratios=GateRatios(
+            heroku=_fraction(metric.heroku_bad, metric.heroku_total) if of_heroku else None,
+            eks=_fraction(metric.eks_bad, metric.eks_total),
+            tolerated=finite(metric.tolerated, 4),
+        ),
+        evidence=evidence_of(metric),
+        limits=limits_of(metric.rule.harm, metric.rule.advance) if metric.rule is not None else None,
+    )
+
+
+def evidence_of(said: MetricJudgement | Judgement) -> EvidenceStatus:
+    """Return the evidence of a metric, or of all together."""
+    tested = said.safety_limit > 0
+    return EvidenceStatus(
+        harm=rounded(said.harm, 3),
+        harm_limit=rounded(said.harm_limit, 6),
+        safety=rounded(said.safety, 3) if tested else None,
+        safety_limit=rounded(said.safety_limit, 6) if tested else None,
+    )
+
+
+# The same few for all plans and for all lines of their ledgers.
+@lru_cache(maxsize=1024)
+def limits_of(harm: Tolerance, advance: Tolerance) -> GateLimits:
+    """Return what a comparison tolerates."""
+    return GateLimits(
+        harm=ToleranceStatus(harm.ratio, harm.margin), advance=ToleranceStatus(advance.ratio, advance.margin)
+    )
+
+
+def bare(gate: GateStatus) -> GateNumbers:
+    """Return the numbers of an entry of the status, without its words."""
+    return GateNumbers(**_shared(gate))
+
+
+def told(
+    numbers: GateNumbers,
+    sentence: str,
+    *,
+    samples: int,
+    queries: tuple[str, ...] = (),
+    query_digest: str | None = None,
+) -> GateStatus:
+    """Return the entry of the status for a gate's numbers."""
+    return GateStatus(
+        **_shared(numbers), sentence=sentence, samples=samples, queries=queries, query_digest=query_digest
+    )
+
+
+def _shared(gate: GateNumbers) -> dict[str, Any]:
+    return {one.name: getattr(gate, one.name) for one in fields(GateNumbers)}
+
+
+def _fraction(bad: float, total: float) -> float | None:
+    return rounded(bad / total, 4) if total > 0 else None

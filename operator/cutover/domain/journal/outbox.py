@@ -1,0 +1,299 @@
+"""What is still to be sent to one receiver of notifications, and when: order, digests, throttling, retries."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from cutover.api.v1alpha1 import MigrationPlanStatus
+from cutover.domain.journal.notifications import Notice, Severity, Wanted, key_of
+
+#: Notices that wait for one receiver; what is beyond is dropped, and said to be.
+LONGEST_QUEUE = 500
+#: Notices that one message may stand for.
+LONGEST_DIGEST = 100
+#: Seconds for which a notice is tried: about a night.
+PATIENCE_SECONDS = 12 * 3600.0
+#: Seconds until a failed attempt is made again, doubled each time, up to the longest.
+FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 1.0, 300.0
+#: Seconds for which a receiver's request to be left alone is respected.
+LONGEST_REST_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What is sent in one request.
+
+    Parameters
+    ----------
+    notices
+        In order.
+    lost
+        How many were dropped unsent since the last request that succeeded, by severity.
+    """
+
+    notices: tuple[Notice, ...]
+    lost: Mapping[Severity, int] = field(default_factory=dict)
+
+
+class Cause(StrEnum):
+    """Why a notice was not told."""
+
+    REFUSED = "refused"
+    FULL = "full"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """How much a receiver is told at most: so many messages at once, and then one every so many seconds."""
+
+    burst: int = 5
+    every: float = 10.0
+
+
+@dataclass(slots=True, eq=False)
+class _Track:
+    """How far a receiver was told of one plan.
+
+    Parameters
+    ----------
+    told
+        Key of the last entry up to which nothing is open; empty for none.
+    line
+        Keys after it, in order: of entries that are open, and of the last one that was seen.
+    open
+        Those of them that are still to be sent.
+    owed_since
+        Since when something was told that the plan's status does not remember; ``None`` for nothing.
+    gone
+        Whether the plan does not exist any more.
+    """
+
+    told: str
+    line: list[str] = field(default_factory=list)
+    open: set[str] = field(default_factory=set)
+    owed_since: float | None = None
+    gone: bool = False
+
+    @property
+    def last(self) -> str:
+        return self.line[-1] if self.line else self.told
+
+    def see(self, key: str, *, wanted: bool) -> None:
+        if self.line and self.line[-1] not in self.open:
+            self.line.pop()
+        self.line.append(key)
+        if wanted:
+            self.open.add(key)
+        self.advance()
+
+    def settle(self, key: str, now: float) -> None:
+        self.open.discard(key)
+        if self.line and self.line[0] == key and self.owed_since is None:
+            self.owed_since = now
+        self.advance()
+
+    def advance(self) -> None:
+        while self.line and self.line[0] not in self.open:
+            self.told = self.line.pop(0)
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    notice: Notice
+    since: float
+
+
+@dataclass(slots=True, eq=False)
+class Outbox:
+    """What is to be sent to one receiver, and when. It knows no clock: ``now`` is any that only goes forward.
+
+    All notices are in one line, so that the order of each plan's is kept; one request is under way at a time.
+
+    Parameters
+    ----------
+    wanted
+        What the receiver wants.
+    throttle
+        How much of it at most.
+    digests
+        Whether one message may stand for many notices. What programs read is paced only.
+    longest
+        Most notices that wait.
+    first_retry
+        Seconds until a failed request is made again, for the first time.
+
+    Attributes
+    ----------
+    sent, dropped
+        Counts of notices.
+    failures
+        Requests that failed.
+    """
+
+    wanted: Wanted = field(default_factory=Wanted)
+    throttle: Throttle = Throttle()
+    digests: bool = True
+    longest: int = LONGEST_QUEUE
+    first_retry: float = FIRST_RETRY_SECONDS
+    sent: int = 0
+    failures: int = 0
+    dropped: Counter[Cause] = field(default_factory=Counter)
+    _waiting: list[_Waiting] = field(default_factory=list)
+    _under_way: int = 0
+    _tracks: dict[str, _Track] = field(default_factory=dict)
+    _lost: Counter[Severity] = field(default_factory=Counter)
+    _tokens: float | None = None
+    _filled_at: float = 0.0
+    _not_before: float | None = None
+    _failed: int = 0
+
+    @property
+    def waiting(self) -> int:
+        """Notices that are to be sent."""
+        return len(self._waiting)
+
+    def tell(
+        self, uid: str, namespace: str, plan: str, status: MigrationPlanStatus, told: str | None, now: float
+    ) -> None:
+        """Take in what a plan's ledger has that was not seen yet.
+
+        Parameters
+        ----------
+        uid, namespace, plan
+            The plan.
+        status
+            Its status as it is stored; what is not stored may still be decided otherwise.
+        told
+            Key of the entry that was told last, as the status remembers it: ``""`` for none, and ``None`` where this
+            receiver was not there yet; then all of the ledger is history.
+        now
+            Seconds.
+        """
+        if not self.wanted.namespace(namespace):
+            return
+        entries = {key_of(entry): entry for entry in status.ledger}
+        keys = list(entries)
+        track = self._tracks.get(uid)
+        if track is None:
+            if told is None:
+                told = keys[-1] if keys else ""
+            track = self._tracks[uid] = _Track(told)
+        # Where the last one has left the ledger, all in it are newer.
+        news = keys[keys.index(track.last) + 1 :] if track.last in entries else keys
+        for key in news:
+            if key in track.open:
+                continue
+            wanted = self.wanted.entry(entries[key])
+            track.see(key, wanted=wanted)
+            if wanted:
+                self._waiting.append(_Waiting(Notice(uid, namespace, plan, entries[key]), now))
+        while len(self._waiting) > max(self.longest, self._under_way):
+            self._drop(self._least(), Cause.FULL, now)
+
+    def told(self, uid: str) -> str | None:
+        """Return the key up to which a plan was told; ``None`` where it is none of the receiver's."""
+        track = self._tracks.get(uid)
+        return track.told if track is not None else None
+
+    def owed_since(self, uid: str, stored: str | None) -> float | None:
+        """Return since when something was told that the status does not remember; ``None`` for nothing.
+
+        What nobody wanted is passed over silently, and remembered with the next write that there is.
+        """
+        track = self._tracks.get(uid)
+        if track is None:
+            return None
+        if stored == track.told:
+            track.owed_since = None
+        return track.owed_since
+
+    def forget(self, uid: str) -> None:
+        """Let go of a plan that does not exist any more, once all of it is told."""
+        track = self._tracks.get(uid)
+        if track is not None:
+            track.gone = True
+            self._let_go(uid, track)
+
+    def next(self, now: float) -> Batch | float | None:
+        """Return what to send now, the seconds to wait, or ``None`` where there is nothing to send.
+
+        What is returned is under way until :meth:`taken`, :meth:`later` or :meth:`refused` is called.
+        """
+        while self._waiting and now - self._waiting[0].since > PATIENCE_SECONDS:
+            self._drop(0, Cause.EXPIRED, now)
+        if not self._waiting:
+            return None
+        burst = float(self.throttle.burst)
+        tokens = self._tokens if self._tokens is not None else burst
+        tokens = min(burst, tokens + (now - self._filled_at) / self.throttle.every)
+        self._tokens, self._filled_at = tokens, now
+        rest = self._not_before - now if self._not_before is not None else 0.0
+        wait = max(rest, (1.0 - tokens) * self.throttle.every)
+        if wait > 1e-6:  # less is rounding
+            return wait
+        self._tokens = max(tokens - 1.0, 0.0)
+        many = self.digests and len(self._waiting) > int(tokens + 1e-6)
+        self._under_way = min(len(self._waiting), LONGEST_DIGEST) if many else 1
+        return Batch(tuple(one.notice for one in self._waiting[: self._under_way]), dict(self._lost))
+
+    def taken(self, batch: Batch, now: float) -> None:
+        """The receiver has it."""
+        self.sent += self._under_way
+        self._lost.subtract(batch.lost)
+        self._lost = +self._lost
+        self._done(now)
+
+    def refused(self, now: float) -> None:
+        """The receiver does not want it, and will not want it later."""
+        self.failures += 1
+        self.dropped[Cause.REFUSED] += self._under_way
+        self._done(now)
+
+    def later(self, now: float, jitter: float, rest: float | None = None) -> None:
+        """It failed, and is tried again.
+
+        Parameters
+        ----------
+        now
+            Seconds.
+        jitter
+            Something random between 0 and 1, or all receivers of an outage would be asked again at the same time.
+        rest
+            Seconds for which the receiver wants to be left alone, if it said so.
+        """
+        self.failures += 1
+        self._failed += 1
+        pause = min(LONGEST_RETRY_SECONDS, self.first_retry * 2.0 ** min(self._failed - 1, 16))
+        pause *= 0.5 + 0.5 * jitter
+        self._not_before = now + max(pause, min(rest or 0.0, LONGEST_REST_SECONDS))
+        self._under_way = 0
+
+    def _done(self, now: float) -> None:
+        for one in self._waiting[: self._under_way]:
+            self._settle(one.notice, now)
+        del self._waiting[: self._under_way]
+        self._under_way, self._failed, self._not_before = 0, 0, None
+
+    def _drop(self, number: int, cause: Cause, now: float) -> None:
+        notice = self._waiting.pop(number).notice
+        self.dropped[cause] += 1
+        self._lost[notice.severity] += 1
+        self._settle(notice, now)
+
+    def _least(self) -> int:
+        """Return the oldest of those that matter least and are not under way."""
+        numbers = range(self._under_way, len(self._waiting))
+        return min(numbers, key=lambda number: (self._waiting[number].notice.severity.rank, number))
+
+    def _settle(self, notice: Notice, now: float) -> None:
+        track = self._tracks[notice.uid]
+        track.settle(key_of(notice.entry), now)
+        self._let_go(notice.uid, track)
+
+    def _let_go(self, uid: str, track: _Track) -> None:
+        if track.gone and not track.open:
+            del self._tracks[uid]

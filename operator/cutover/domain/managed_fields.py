@@ -1,0 +1,64 @@
+"""Who wrote what of an object: ``metadata.managedFields``, which the API server keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A field manager that owns a field.
+
+    Parameters
+    ----------
+    manager
+        Its name, ``unknown`` where it has none.
+    time
+        When it wrote last, as the API server writes it; ``""`` if that is not known.
+    """
+
+    manager: str
+    time: str
+
+
+def owners(metadata: Mapping[str, Any], *path: str) -> tuple[Owner, ...]:
+    """Return who owns a field, the latest first; without a path, all who have written anything.
+
+    Parameters
+    ----------
+    metadata
+        Of the object, as the API server has it.
+    path
+        Names of fields, from the object down, such as ``"spec", "http"``.
+    """
+    found = [
+        Owner(str(entry.get("manager", "unknown")), str(entry.get("time", "")))
+        for entry in metadata.get("managedFields") or ()
+        if _owns(entry.get("fieldsV1"), path)
+    ]
+    return tuple(sorted(found, key=lambda owner: owner.time, reverse=True))
+
+
+def _owns(fields: Any, path: tuple[str, ...]) -> bool:
+    for name in path:
+        if not isinstance(fields, Mapping) or f"f:{name}" not in fields:
+            return False
+        fields = fields[f"f:{name}"]
+    return True
+
+
+def of_spec_and_annotations(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Leave of managed fields who owns a plan's spec and which of its annotations: the rest is a third of the object."""
+    return [kept for entry in entries if (kept := _slim(entry))]
+
+
+def _slim(entry: Mapping[str, Any]) -> dict[str, Any]:
+    fields = entry.get("fieldsV1") or {}
+    kept: dict[str, Any] = {"f:spec": {}} if "f:spec" in fields else {}
+    if annotations := (fields.get("f:metadata") or {}).get("f:annotations"):
+        kept["f:metadata"] = {"f:annotations": annotations}
+    if not kept:
+        return {}
+    return {"fieldsV1": kept, **{name: entry[name] for name in ("manager", "time") if name in entry}}

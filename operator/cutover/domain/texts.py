@@ -1,0 +1,37 @@
+"""Texts that somebody else may have made as long as they liked, cut to the room that there is for them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+#: Characters of a digest.
+DIGEST = 8
+
+
+def share_out(texts: Sequence[str], longest: int) -> tuple[str, ...]:
+    """Cut texts where they are too long together: short ones stay whole, the others have the same length."""
+    most, left = longest, longest
+    for number, text in enumerate(sorted(texts, key=len)):
+        most = left // (len(texts) - number)
+        if len(text) > most:
+            break
+        left -= len(text)
+    else:
+        return tuple(texts)
+    return tuple(shorten(text, max(most, 2)) for text in texts)
+
+
+def shorten(text: str, longest: int) -> str:
+    """Cut a text that somebody else may have made as long as they liked."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def fitted(text: str, longest: int) -> str:
+    """Cut a text and end it with its digest, so that two texts stay different."""
+    return text if len(text) <= longest else f"{shorten(text, longest - DIGEST - 3)} ({digest(text)})"
+
+
+def digest(text: str) -> str:
+    """Return what differs where texts do, in a few characters."""
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST]

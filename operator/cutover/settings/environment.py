@@ -1,0 +1,133 @@
+"""What the person who runs the operator decides by environment variables, ``CUTOVER_…``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, Json, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from cutover.api.problems import mistakes
+from cutover.settings.files import HttpUrl, SettingsError
+
+PREFIX = "CUTOVER_"
+#: Variables of the development tools: where they keep their builds.
+_NOT_OURS = frozenset({f"{PREFIX}CACHE"})
+
+
+def _split(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+_KEY = r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
+_VALUE = r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?"
+_REQUIREMENT = (
+    rf"\s*(!?\s*{_KEY}|{_KEY}\s*(=|==|!=)\s*{_VALUE}|{_KEY}\s+(in|notin)\s*\(\s*{_VALUE}(\s*,\s*{_VALUE})*\s*\))\s*"
+)
+
+
+def _selector(value: str) -> str:
+    # A watch that the API server refuses is tried for ever, and nobody looks after any plan.
+    if re.fullmatch(rf"{_REQUIREMENT}(,{_REQUIREMENT})*", value) is None:
+        raise ValueError("write a label selector, such as cutover.dev/shard=a or cutover.dev/shard notin (a, b)")
+    return value
+
+
+class Settings(BaseSettings):
+    """The operator's settings; the name of the variable is ``CUTOVER_`` and the field in capitals."""
+
+    # Fields that are more than a text read it themselves: decoded before, what is no JSON would be told without its name.
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX, enable_decoding=False)
+
+    prometheus_url: HttpUrl | None = Field(
+        default=None, description="Where Prometheus' API is, with its prefix if it has one."
+    )
+    prometheus_token_file: Path | None = Field(default=None, description="File with a bearer token for Prometheus.")
+    prometheus_sources: Path | None = Field(default=None, description="File with more about Prometheus servers, YAML.")
+    notifications: Path | None = Field(default=None, description="File with who is told of decisions, YAML.")
+    scrape_interval: float = Field(
+        default=15.0, gt=0, le=120, description="Seconds between two scrapes of the gateway."
+    )
+    settle: float = Field(
+        default=1.0, ge=0, le=60, description="Seconds after the end of a block at which it is read."
+    )
+    gateway_urls: Json[dict[str, HttpUrl]] | dict[str, HttpUrl] = Field(
+        default_factory=dict,
+        description='Address of gateways that have no Service, as {"namespace/name": "http://…"}.',
+    )
+    cluster_domain: str = Field(default="cluster.local", description="The cluster's DNS domain.")
+    namespaces: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(
+        default=(), description="Namespaces to look after, separated by commas; all if empty."
+    )
+    selector: Annotated[str, AfterValidator(_selector)] | None = Field(
+        default=None, description="Label selector of the plans to look after, as cutover.dev/shard=a; all without it."
+    )
+    gateway_namespaces: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(
+        default=(),
+        description="Namespaces whose Gateways plans of others may use, separated by commas, with * and ?; any if empty.",
+    )
+    kubeconfig: Path | None = Field(
+        default=None, description="Kubeconfig to use; by default the Pod's ServiceAccount."
+    )
+    lease: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?/[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",
+        description="Lease, as namespace/name, by which several elect the one that acts; without it, each acts.",
+    )
+    health_port: int = Field(default=8080, ge=0, le=65535, description="Port of /healthz; 0 for none.")
+    metrics_port: int = Field(default=9090, ge=0, le=65535, description="Port of /metrics; 0 for none.")
+    listen_address: str = Field(default="0.0.0.0", description="Address of both.")
+    development_heroku: Json[tuple[str, int]] | None = Field(
+        default=None, description="Development only: [address, port] that stand in for every Heroku app, unverified."
+    )
+    log_level: str = Field(
+        default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR."
+    )
+
+    @classmethod
+    def settings_customise_sources(  # the library names its arguments
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what it is made with and nothing else; :func:`read_settings` reads the environment that it is given."""
+        return (init_settings,)
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """Read the settings.
+
+    Parameters
+    ----------
+    environ
+        All of the environment; variables that are empty are taken for not set, as a chart writes them.
+
+    Raises
+    ------
+    SettingsError
+        Where variables are unknown or wrong; all of them are named, and no value is quoted.
+    """
+    given = {name.upper(): value for name, value in environ.items() if value != ""}
+    known = {f"{PREFIX}{field.upper()}" for field in Settings.model_fields}
+    unknown = sorted(name for name in given.keys() - known - _NOT_OURS if name.startswith(PREFIX))
+    source = EnvSettingsSource(Settings)
+    source.env_vars = {name.lower(): value for name, value in given.items()}  # instead of the process' own
+    try:
+        settings = Settings(**source())
+    except ValidationError as error:
+        # Of a field made of parts only the variable counts.
+        wrong = [f"{PREFIX}{str(location[0]).upper()}: {message}" for location, message in mistakes(error)]
+    else:
+        wrong = []
+    if unknown:
+        wrong += [f"{name}: Extra inputs are not permitted" for name in unknown]
+        wrong.append(f"there are {', '.join(sorted(known))}")
+    if wrong:
+        raise SettingsError("; ".join(dict.fromkeys(wrong)))
+    return settings

@@ -1,0 +1,99 @@
+"""What a team has in the cluster before it writes a plan, as preflight reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from cutover.api.v1alpha1 import Ownership
+from cutover.domain.observation import Plan
+from cutover.domain.preflight.checks.istio.kinds import GATEWAYS, SERVICE_ENTRIES, VIRTUAL_SERVICES
+from cutover.domain.preflight.checks.istio.names import gateway_keys, qualified_gateways, root_key, route_name
+from cutover.domain.preflight.inventory import ClusterSettings, Inventory
+from cutover.domain.resources import DEPLOYMENTS, PLANS, SERVICES, Json
+
+
+def named(namespace: str, name: str, **parts: Any) -> Json:
+    return {"metadata": {"namespace": namespace, "name": name}, **parts}
+
+
+@dataclass(frozen=True)
+class Target:
+    """By default all is as the plan needs it.
+
+    Parameters
+    ----------
+    ports
+        Of the Service; ``None``: there is no Service.
+    replicas
+        Of the Deployment, wanted and available; ``None``: there is no Deployment.
+    gateways
+        Whether the plan's Gateways exist.
+    servers
+        Of each of them.
+    team_route
+        Whether the team's own VirtualService exists, where the plan works with one.
+    team_http
+        Its routes; ``None``: as the plan's ownership needs them.
+    writers
+        Field managers that own these routes.
+    virtual_services, entries, plans
+        Other objects; plans as :func:`~cutover.domain.preflight.checks.istio.turns.turn_of` has them.
+    """
+
+    ports: tuple[int, ...] | None = (80,)
+    replicas: tuple[int, int] | None = (2, 2)
+    gateways: bool = True
+    servers: tuple[Json, ...] = ()
+    team_route: bool = True
+    team_http: tuple[Json, ...] | None = None
+    writers: tuple[str, ...] = ()
+    virtual_services: tuple[Json, ...] = ()
+    entries: tuple[Json, ...] = ()
+    plans: tuple[Json, ...] = ()
+    settings: ClusterSettings = field(default_factory=ClusterSettings)
+
+    def inventory(self, plan: Plan) -> Inventory:
+        """Return it as it is read for a plan."""
+        eks, root = plan.spec.eks, root_key(plan)
+        service = deployment = gateway = None
+        if self.ports is not None:
+            service = named(plan.namespace, eks.service.name, spec={"ports": [{"port": port} for port in self.ports]})
+        if self.replicas is not None:
+            wanted, available = self.replicas
+            deployment = named(
+                plan.namespace,
+                eks.workload_ref.name,
+                spec={"replicas": wanted},
+                status={"availableReplicas": available},
+            )
+        if self.gateways:
+            gateway = {"spec": {"servers": list(self.servers)}}
+        team = [self._team(plan, *root)] if root is not None and self.team_route else []
+        return Inventory(
+            objects={
+                SERVICES: {(plan.namespace, eks.service.name): service},
+                DEPLOYMENTS: {(plan.namespace, eks.workload_ref.name): deployment},
+                GATEWAYS: dict.fromkeys(gateway_keys(plan), gateway),
+            },
+            lists={
+                PLANS: self.plans,
+                VIRTUAL_SERVICES: [*team, *self.virtual_services],
+                SERVICE_ENTRIES: self.entries,
+            },
+            settings=self.settings,
+        )
+
+    def _team(self, plan: Plan, namespace: str, name: str) -> Json:
+        istio = plan.spec.traffic.istio
+        fit: Json = {"delegate": {"name": route_name(plan)}}
+        if istio.ownership is Ownership.ADOPT:
+            fit = {"route": [{"destination": {"host": plan.spec.heroku.hostname}}]}
+        spec = {"hosts": list(istio.hosts), "gateways": list(qualified_gateways(plan))}
+        spec["http"] = [fit] if self.team_http is None else list(self.team_http)
+        owned = [{"manager": writer, "fieldsV1": {"f:spec": {"f:http": {}}}} for writer in self.writers]
+        body = named(namespace, name, spec=spec)
+        return {**body, "metadata": {**body["metadata"], "managedFields": owned}}
+
+
+READY = Target()
