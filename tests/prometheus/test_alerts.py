@@ -98,6 +98,7 @@ def loop(name: str, phase: Phase, weight: int | None, *, held: str = "", gate: G
 #: Which alert tells of a plan that is held, with a quarter of its traffic on EKS and with none.
 HELD = {
     HoldReason.INVALID_SPEC: ("CutoverNeedsMending",) * 2,
+    HoldReason.CAPABILITY_MISSING: ("CutoverNeedsMending",) * 2,
     HoldReason.PREFLIGHT_FAILED: ("", "CutoverDoesNotStart"),
     HoldReason.SUSPENDED: ("CutoverWaitsForPeople",) * 2,
     HoldReason.AWAITING_APPROVAL: ("CutoverWaitsForPeople",) * 2,
