@@ -141,7 +141,7 @@ STATES = {
         replace(loop("cannot-begin", Phase.PREFLIGHT, None), failing_since=FAILING_SINCE),
         "CutoverPassesFail",
     ),
-    "hanging": (replace(loop("hanging", Phase.SHIFTING, 50), behind=1000), "CutoverPlanNotLookedAt"),
+    "hanging": (replace(loop("hanging", Phase.SHIFTING, 50), behind=1000), "CutoverPlanNotReconciled"),
 }
 #: Weights of a cutover on which nothing is wrong.
 HEALTHY = {
@@ -161,7 +161,7 @@ MOMENTARY = {
         if alert
     },
 }
-OPERATOR_ALERTS = {"CutoverOperatorSilent", "CutoverOwnQueriesSlow", "CutoverClockSkew"}
+OPERATOR_ALERTS = {"CutoverOperatorSilent", "CutoverSloQueriesSlow", "CutoverClockSkew"}
 
 
 def held_name(reason: HoldReason, weight: int) -> str:
