@@ -26,21 +26,6 @@ def public_host(service: str) -> str:
     return f"{service}.example.com"
 
 
-def least_plan(namespace: str, name: str = "pdf", **spec: Any) -> Json:
-    """Return a plan with what every plan has to say and ``spec``, for a host of the namespace's own."""
-    return {
-        "apiVersion": "cutover.dev/v1alpha1",
-        "kind": "MigrationPlan",
-        "metadata": {"namespace": namespace, "name": name},
-        "spec": {
-            "heroku": {"app": f"acme-{name}", "hostname": heroku_hostname(name)},
-            "eks": {"service": {"name": name, "port": 80}, "workloadRef": {"name": name}},
-            "traffic": {"istio": {"hosts": [f"{name}.{namespace}.example.com"], "gateways": ["istio-ingress/public"]}},
-            **spec,
-        },
-    }
-
-
 def target(service: str, port: int) -> list[Json]:
     """Return a service's Deployment and Service, with what answers for its pods on loopback.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.kit import builders
 
 from cutover.adapters.kube import client as kubernetes
 from cutover.adapters.kube.client import Cluster
@@ -190,17 +191,7 @@ async def test_the_process_outlives_a_server_that_refuses_its_token(
 def seen(api: Api, namespace: str, name: str) -> None:
     """Create a plan and wait until the operator has a status for it."""
     path = f"/apis/cutover.dev/v1alpha1/namespaces/{namespace}/migrationplans"
-    plan = {
-        "apiVersion": "cutover.dev/v1alpha1",
-        "kind": "MigrationPlan",
-        "metadata": {"name": name},
-        "spec": {
-            "heroku": {"app": "acme-pdf", "hostname": f"{name}.herokuapp.com"},
-            "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-            "traffic": {"istio": {"hosts": [f"{name}.example.com"], "gateways": ["istio-ingress/public"]}},
-        },
-    }
-    assert api.call("POST", path, plan)[0] == 201
+    assert api.call("POST", path, builders.plan_body(name, namespace))[0] == 201
     end = time.monotonic() + 30
     while not api.call("GET", f"{path}/{name}")[1].get("status", {}).get("phase"):
         assert time.monotonic() < end, "the operator does not see the plan"

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from tests.kit.builders import plan_body_of
 
 from devstack.stack import Stack
-from sandbox.manifests import heroku_hostname, least_plan
+from sandbox.manifests import heroku_hostname
 from sandbox.operator_process import OperatorProcess
 
 from .conftest import Api
@@ -35,7 +36,7 @@ class Pair(NamedTuple):
         return self.first, self.second
 
 
-class World:
+class TwoTeams:
     """Two namespaces whose targets are ready."""
 
     def __init__(self, stack: Stack, api: Api, namespace: str) -> None:
@@ -70,7 +71,7 @@ class World:
 
     def plan(self, key: str, host: str, app: str) -> Json:
         namespace, name = key.split("/")
-        body = least_plan(
+        body = plan_body_of(
             namespace, name, eks={"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}}
         )
         body["spec"]["traffic"]["istio"] = {"hosts": [f"{host}.{self.a}.example.com"], "gateways": [GATEWAY]}
@@ -100,12 +101,12 @@ class World:
 
 
 @pytest.fixture
-def world(stack: Stack, api: Api, istio_crds: None, namespace: str) -> World:
-    return World(stack, api, namespace)
+def world(stack: Stack, api: Api, istio_crds: None, namespace: str) -> TwoTeams:
+    return TwoTeams(stack, api, namespace)
 
 
 @pytest.fixture
-def operator(world: World, stack: Stack, operator_kubeconfig: Path) -> Iterator[OperatorProcess]:
+def operator(world: TwoTeams, stack: Stack, operator_kubeconfig: Path) -> Iterator[OperatorProcess]:
     settings = {
         "CUTOVER_KUBECONFIG": str(operator_kubeconfig),
         "CUTOVER_NAMESPACES": f"{world.a},{world.b}",
@@ -120,7 +121,7 @@ def operator(world: World, stack: Stack, operator_kubeconfig: Path) -> Iterator[
 
 
 @pytest.mark.usefixtures("operator")
-def test_of_two_plans_that_are_made_together_one_takes_over(world: World) -> None:
+def test_of_two_plans_that_are_made_together_one_takes_over(world: TwoTeams) -> None:
     """With one host, or with one app of Heroku's; in one namespace, or in two; whichever is made first."""
     pairs: dict[Pair, str] = {}
     bodies: list[Json] = []

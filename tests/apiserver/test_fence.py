@@ -15,15 +15,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from tests.kit import builders
 from tests.kit.played_provider import PlayedDialect
 from tests.kit.routing import AskedTraffic
 
+from cutover.adapters.clocks import SystemClock
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.traffic.istio.provider import CALLED_OFF_ANNOTATION, IstioTraffic, split_weight, stamped_revision
-from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanSpec, MigrationPlanStatus, OnDelete, Phase
+from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanStatus, OnDelete, Phase
 from cutover.domain.engine.actions import Decision, SetWeight
 from cutover.domain.engine.outcome import Outcome
 from cutover.domain.engine.writes import decision_of
@@ -32,13 +34,11 @@ from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES
 from cutover.domain.resources import PLANS, Json
 from cutover.domain.revision import raise_called_off
 from cutover.domain.slo.custom import SloReading
-from cutover.main import SystemClock
 from cutover.ports import Ports, SloTarget, Subscription
 from cutover.services import plan_loop as reconciler
 from cutover.services.plan_loop import PlanLoop
 from devstack.stack import Stack
 from sandbox.interposer import Fault, Interposer
-from sandbox.manifests import least_plan
 
 from .conftest import Api, Kubectl
 
@@ -186,7 +186,7 @@ def moves(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def plan(api: Api, namespace: str) -> Json:
     code, stored = api.call(
-        "POST", f"/apis/cutover.dev/v1alpha1/namespaces/{namespace}/migrationplans", least_plan(namespace)
+        "POST", f"/apis/cutover.dev/v1alpha1/namespaces/{namespace}/migrationplans", builders.plan_body_of(namespace)
     )
     assert code == 201, stored
     return stored
@@ -365,25 +365,12 @@ def _parsed(one: Process) -> Plan:
 
 
 async def test_a_teams_own_route_comes_back_without_the_mark(cluster: Cluster, kubectl: Kubectl) -> None:
-    heroku = "acme-pdf-1a2b3c.herokuapp.com"
-    istio = {"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"], "ownership": "Adopt"}
-    adopting = Plan(
-        namespace=kubectl.namespace,
-        name="pdf",
-        uid="8f14e45f-ceea-467f-9575-1f2d3c4b5a69",
-        generation=1,
-        spec=MigrationPlanSpec.model_validate(
-            {
-                "heroku": {"app": "acme-pdf", "hostname": heroku},
-                "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-                "traffic": {"istio": {**istio, "virtualServiceRef": {"name": "pdf"}}},
-            }
-        ),
-    )
+    istio = {"ownership": "Adopt", "virtualServiceRef": {"name": "pdf"}}
+    adopting = builders.plan(namespace=kubectl.namespace, istio=istio)
     route = {
-        "hosts": istio["hosts"],
-        "gateways": istio["gateways"],
-        "http": [{"route": [{"destination": {"host": heroku}}]}],
+        "hosts": [builders.PUBLIC_HOST],
+        "gateways": [builders.GATEWAY],
+        "http": [{"route": [{"destination": {"host": builders.HEROKU_HOST}}]}],
     }
     team = {
         "apiVersion": "networking.istio.io/v1",

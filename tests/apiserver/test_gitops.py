@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.kit.builders import plan_body_of
 from tests.kit.world import DEAD, World, plan_spec
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.api.v1alpha1 import Phase
 from devstack.stack import Stack
-from sandbox.manifests import least_plan
 from sandbox.operator_process import OperatorProcess
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +64,7 @@ def until(what: str, condition: Callable[[], bool], seconds: float = 30) -> None
 
 async def test_kubectl_wait_follows_a_cutover(cluster: Cluster, kubectl: Any, namespace: str) -> None:
     """The statuses are the core's own, as they come in a cutover and a rollback, written by the operator's adapter."""
-    kubectl("apply", "-f", "-", stdin=json.dumps(least_plan(namespace)))
+    kubectl("apply", "-f", "-", stdin=json.dumps(plan_body_of(namespace)))
     plans, w = KubernetesPlans(cluster), World(spec=plan_spec())
 
     async def store() -> None:
@@ -100,7 +100,7 @@ async def test_kubectl_wait_follows_a_cutover(cluster: Cluster, kubectl: Any, na
 async def test_kubectl_wait_does_not_believe_conditions_of_an_older_spec(
     cluster: Cluster, kubectl: Any, namespace: str
 ) -> None:
-    kubectl("apply", "-f", "-", stdin=json.dumps(least_plan(namespace)))
+    kubectl("apply", "-f", "-", stdin=json.dumps(plan_body_of(namespace)))
     plans, w = KubernetesPlans(cluster), World(spec=plan_spec()).until_judging(10)
     plan, version = await plans.read(namespace, "pdf")
     await plans.write_status(plan, w.stored, version)
@@ -133,13 +133,13 @@ def operator(stack: Stack, operator_kubeconfig: Path, namespace: str) -> Iterato
 @pytest.mark.usefixtures("istio_crds", "operator")
 def test_kubectl_wait_with_the_operator_itself(kubectl: Any, namespace: str) -> None:
     """A plan that must not begin yet is ready, one whose target is not there is on its way, and one in error stalls."""
-    kubectl("apply", "-f", "-", stdin=json.dumps(least_plan(namespace, suspend=True)))
+    kubectl("apply", "-f", "-", stdin=json.dumps(plan_body_of(namespace, suspend=True)))
     Waiting(kubectl, "condition=Ready").met()
-    kubectl("apply", "-f", "-", stdin=json.dumps(least_plan(namespace, suspend=False)))
+    kubectl("apply", "-f", "-", stdin=json.dumps(plan_body_of(namespace, suspend=False)))
     Waiting(kubectl, "condition=Reconciling").met()
     ready = Waiting(kubectl, "condition=Ready")
     assert ready.waits, "there is no Service and no Deployment"
-    kubectl("apply", "-f", "-", stdin=json.dumps(least_plan(namespace, schedule={"timeZone": "Europe/Atlantis"})))
+    kubectl("apply", "-f", "-", stdin=json.dumps(plan_body_of(namespace, schedule={"timeZone": "Europe/Atlantis"})))
     Waiting(kubectl, "condition=Stalled").met()
     assert ready.waits
     ready.process.kill()
@@ -208,7 +208,7 @@ class Evaluator:
 
 def test_the_health_check_that_fails_for_a_rollback(api: Any, kubectl: Any, namespace: str) -> None:
     """Evaluated by the API server's own CEL, in each state that a cutover and a rollback go through."""
-    kubectl("apply", "-f", "-", stdin=json.dumps(least_plan(namespace)))
+    kubectl("apply", "-f", "-", stdin=json.dumps(plan_body_of(namespace)))
     _, plan = api.call("GET", PLANS.format(namespace) + "/pdf")
     evaluate = Evaluator(api, namespace)
     until("the policy is in force", lambda: evaluate(plan, plan["status"]) != "not in force yet")
@@ -273,7 +273,7 @@ class Flux:
 async def test_flux_undoes_annotations_of_kubectl_and_leaves_others(
     api: Any, cluster: Cluster, kubectl: Any, namespace: str
 ) -> None:
-    flux = Flux(api, least_plan(namespace, ceiling=10))
+    flux = Flux(api, plan_body_of(namespace, ceiling=10))
     flux.reconcile()
     # The operator's own writes are nobody else's: a finalizer, and the status.
     plans, w = KubernetesPlans(cluster), World(spec=plan_spec()).until_judging(10)
@@ -289,6 +289,6 @@ async def test_flux_undoes_annotations_of_kubectl_and_leaves_others(
     # An edit of the spec by hand is put back; one in Git is what counts.
     kubectl("patch", "mplan", "pdf", "--type=merge", "--patch", '{"spec": {"ceiling": 100}}')
     assert flux.reconcile()["spec"]["ceiling"] == 10
-    flux.plan = least_plan(namespace, ceiling=25)
+    flux.plan = plan_body_of(namespace, ceiling=25)
     found = flux.reconcile()
     assert (found["spec"]["ceiling"], found["status"]["weight"]) == (25, 10)

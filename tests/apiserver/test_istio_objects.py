@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.kit import builders
 from tests.kit.routing import AskedTraffic, rendered
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio.provider import RouteCache, split_weight
-from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus, OnDelete
+from cutover.api.v1alpha1 import MigrationPlanStatus, OnDelete
 from cutover.domain.observation import Plan, TrafficState
 from cutover.domain.preflight.checks.istio.kinds import DESTINATION_RULES, SERVICE_ENTRIES, VIRTUAL_SERVICES
 from cutover.domain.resources import Json
@@ -28,17 +29,8 @@ def traffic(cluster: Cluster) -> AskedTraffic:
 
 @pytest.fixture
 def plan(namespace: str) -> Plan:
-    spec = {
-        "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
-        "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-        "traffic": {"istio": {"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"]}},
-    }
-    return Plan(
+    return builders.plan(
         namespace=namespace,
-        name="pdf",
-        uid="8f14e45f-ceea-467f-9575-1f2d3c4b5a69",
-        generation=1,
-        spec=MigrationPlanSpec.model_validate(spec),
         status=MigrationPlanStatus(attempt=1, weight=25),
     )
 

@@ -22,13 +22,14 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from tests.kit import builders
 from tests.kit.routing import AskedTraffic
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.traffic.istio.adopt import live_weight
 from cutover.adapters.traffic.istio.provider import adopts, split_weight
-from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus, OnDelete, Phase
+from cutover.api.v1alpha1 import MigrationPlanStatus, OnDelete, Phase
 from cutover.domain.observation import Plan
 from cutover.domain.preflight import registry
 from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES
@@ -37,7 +38,7 @@ from cutover.ports import Conflict, Unavailable
 
 pytestmark = pytest.mark.usefixtures("istio_crds")
 
-HEROKU = "acme-pdf-1a2b3c.herokuapp.com"
+HEROKU = builders.HEROKU_HOST
 DISABLED = {"kustomize.toolkit.fluxcd.io/reconcile": "disabled"}
 #: Weights of a cutover and its rollback.
 STEPS = (0, 10, 25, 50, 0)
@@ -60,21 +61,10 @@ REST = {"route": [{"destination": {"host": HEROKU}}], "rewrite": {"authority": H
 
 
 def make_plan(namespace: str, ownership: str) -> Plan:
-    istio: Json = {"hosts": [f"{namespace}.example.com"], "gateways": ["istio-ingress/public"], "ownership": ownership}
+    istio: Json = {"hosts": [f"{namespace}.example.com"], "ownership": ownership}
     if ownership != "Generate":
         istio["virtualServiceRef"] = {"name": "pdf"}
-    spec = {
-        "heroku": {"app": "acme-pdf", "hostname": HEROKU},
-        "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-        "traffic": {"istio": istio},
-    }
-    return Plan(
-        namespace=namespace,
-        name="pdf",
-        uid="8f14e45f-ceea-467f-9575-1f2d3c4b5a69",
-        generation=1,
-        spec=MigrationPlanSpec.model_validate(spec),
-    )
+    return builders.plan(namespace=namespace, istio=istio)
 
 
 def at(plan: Plan, phase: Phase, weight: int | None) -> Plan:

@@ -24,6 +24,7 @@ import kopf
 import pytest
 import structlog
 import yaml
+from tests.kit import builders
 from tests.kit.routing import AskedTraffic
 
 from cutover.adapters.kube.client import Cluster
@@ -34,8 +35,10 @@ from cutover.adapters.traffic.istio.leg_probe import HttpGateway
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
 from cutover.domain.observation import Plan
 from cutover.domain.resources import PLANS
-from cutover.kopf_app.handlers import Operator, kopf_settings, register
+from cutover.kopf_app.configuration import kopf_settings
+from cutover.kopf_app.handlers import register
 from cutover.ports import Conflict, Gone, Unavailable
+from cutover.services.operator import Operator
 from devstack.stack import Stack
 from sandbox.manifests import chart_lease_rights, chart_rules
 
@@ -114,16 +117,8 @@ def manifests() -> Iterator[dict[str, Any]]:
 
 def target(name: str) -> dict[str, Any]:
     """Return the plan of an account."""
-    return {
-        "apiVersion": PLANS.api_version,
-        "kind": PLANS.kind,
-        "metadata": {"namespace": NAMESPACE, "name": name},
-        "spec": {
-            "heroku": {"app": "acme-pdf", "hostname": f"{name}.herokuapp.com"},
-            "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-            "traffic": {"istio": {"hosts": [f"{name}.example.com"], "gateways": ["public"]}},
-        },
-    }
+    eks = {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}}
+    return builders.plan_body(name, NAMESPACE, istio={"gateways": ["public"]}, eks=eks)
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ CLUMP_SECONDS, CLUMP_EVERY = 3, 120
 
 
 @dataclass(frozen=True)
-class World:
+class Conditions:
     """What both legs are like. Ratios are fractions of requests, times seconds.
 
     Parameters
@@ -108,7 +108,7 @@ class Trace:
 
 def trace(
     rng: np.random.Generator,
-    world: World,
+    world: Conditions,
     rate: float,
     *,
     weight: float,
@@ -163,21 +163,21 @@ def trace(
     return Trace(weight, next_weight, block, counts, _lost(rng, world, seconds, block), harmed, shared)
 
 
-def _rates(rng: np.random.Generator, world: World, rate: float, seconds: int) -> Array:
+def _rates(rng: np.random.Generator, world: Conditions, rate: float, seconds: int) -> Array:
     if not world.bursts:
         return np.full(seconds, rate)
     variance = world.bursts**2
     return rate * rng.gamma(1 / variance, variance, seconds)
 
 
-def _drift(rng: np.random.Generator, world: World, seconds: int) -> Array:
+def _drift(rng: np.random.Generator, world: Conditions, seconds: int) -> Array:
     turn = 2 * np.pi * (np.arange(seconds) / 1800 + rng.random())
     wave: Array = world.drift ** (np.sin(turn) / 2)
     return wave
 
 
 def _incidents(
-    rng: np.random.Generator, world: World, seconds: int
+    rng: np.random.Generator, world: Conditions, seconds: int
 ) -> list[tuple[str, tuple[tuple[float, float], tuple[float, float]]]]:
     found = []
     for _ in range(rng.poisson(world.incidents * seconds / 60)):
@@ -221,7 +221,7 @@ def _counted(
     )
 
 
-def _lost(rng: np.random.Generator, world: World, seconds: int, block: int) -> Flags:
+def _lost(rng: np.random.Generator, world: Conditions, seconds: int, block: int) -> Flags:
     lost: Flags = rng.random(seconds // block) < world.lost
     if world.lost:
         begin, length = rng.uniform(0, seconds), rng.uniform(90, 240)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from gate_rivals import Argo, Ending, Flagger, Kayenta, Rule, ZTest
-from gate_worlds import EKS, HEROKU, Regression, Trace, World, trace
+from gate_worlds import EKS, HEROKU, Conditions, Regression, Trace, trace
 
 from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.judge import Evidence, GateRules, Judgement, begin_step, consume, judge
@@ -36,30 +36,30 @@ READ_SECONDS = 1.5
 RATES = (5.0, 50.0, 500.0)
 
 NULLS = {
-    "calm": World(),
-    "bursts": World(bursts=0.7),
-    "clumps on one leg": World(bursts=0.5, clumps=0.5),
-    "restarts of one leg": World(bursts=0.5, restarts=5.0),
-    "shared incidents": World(bursts=0.5, incidents=0.1, ragged=1.0),
-    "latency drifts": World(bursts=0.5, drift=6.0),
-    "skewed scrapes": World(bursts=0.5, skew=5),
-    "missing data": World(bursts=0.5, lost=0.05),
-    "all of it": World(bursts=0.5, clumps=0.3, incidents=0.1, ragged=1.0, drift=3.0, skew=2, lost=0.03),
+    "calm": Conditions(),
+    "bursts": Conditions(bursts=0.7),
+    "clumps on one leg": Conditions(bursts=0.5, clumps=0.5),
+    "restarts of one leg": Conditions(bursts=0.5, restarts=5.0),
+    "shared incidents": Conditions(bursts=0.5, incidents=0.1, ragged=1.0),
+    "latency drifts": Conditions(bursts=0.5, drift=6.0),
+    "skewed scrapes": Conditions(bursts=0.5, skew=5),
+    "missing data": Conditions(bursts=0.5, lost=0.05),
+    "all of it": Conditions(bursts=0.5, clumps=0.3, incidents=0.1, ragged=1.0, drift=3.0, skew=2, lost=0.03),
 }
 #: An hour at 100 %.
 FULL_SECONDS = 3600
 FULL = {
-    "bursts": World(bursts=0.7),
-    "clumps": World(bursts=0.5, clumps=0.5),
-    "restarts of up to 5 s": World(bursts=0.5, restarts=5.0),
-    "restarts of up to 12 s": World(bursts=0.5, restarts=12.0),
-    "shared incidents": World(bursts=0.5, incidents=0.1),
-    "latency drifts": World(bursts=0.5, drift=3.0),
+    "bursts": Conditions(bursts=0.7),
+    "clumps": Conditions(bursts=0.5, clumps=0.5),
+    "restarts of up to 5 s": Conditions(bursts=0.5, restarts=5.0),
+    "restarts of up to 12 s": Conditions(bursts=0.5, restarts=12.0),
+    "shared incidents": Conditions(bursts=0.5, incidents=0.1),
+    "latency drifts": Conditions(bursts=0.5, drift=3.0),
 }
 QUIET_RATES = (0.2, 1.0)
 
 #: Regressions come on top of traffic like this.
-USUAL = World(bursts=0.5)
+USUAL = Conditions(bursts=0.5)
 REGRESSIONS = {
     "refuses all": Regression(fault="refuse"),
     "hangs": Regression(fault="hang"),
@@ -202,7 +202,7 @@ def allowed(rate: float, hold: int) -> int:
 
 def simulate(
     name: str,
-    world: World,
+    world: Conditions,
     rate: float,
     rules: Rules,
     *,
@@ -318,7 +318,7 @@ def quiet(rules: Rules, runs: int, block: int) -> list[Criterion]:
     cells: list[list[str]] = []
     moved = 0
     ours = next(iter(rules))
-    for name, world in (("calm", World()), ("bursts and clumps", World(bursts=0.5, clumps=0.5))):
+    for name, world in (("calm", Conditions()), ("bursts and clumps", Conditions(bursts=0.5, clumps=0.5))):
         for rate in QUIET_RATES:
             found = simulate(f"quiet {name}", world, rate, rules, runs=runs, block=block)
             row = [f"{name}, {rate:g}/s"]
@@ -384,7 +384,7 @@ PROBED = {"on evidence alone": None, "with a good probe of Heroku": 0, "with goo
 
 
 def alone(
-    key: str, world: World, rate: float, *, runs: int, block: int, regression: Regression | None = None
+    key: str, world: Conditions, rate: float, *, runs: int, block: int, regression: Regression | None = None
 ) -> list[list[float]]:
     """Return, for each rule on probes, the seconds from the onset to the rollback at 100 %, infinite without one."""
     rules = GateRules(block_seconds=block)

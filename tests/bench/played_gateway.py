@@ -79,7 +79,7 @@ class Played:
                 leg[index] += requests * part / 100 * share
 
 
-class World:
+class PlayedTraffic:
     """All plans' users and legs.
 
     Parameters
@@ -154,7 +154,7 @@ def _heads(leg: str) -> list[tuple[str, list[str]]]:
     return found
 
 
-async def watch(world: World, config: dict[str, Any]) -> None:
+async def watch(world: PlayedTraffic, config: dict[str, Any]) -> None:
     """Follow the VirtualServices as a kubeconfig says, for ever."""
     cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
     context = ssl.create_default_context(cafile=cluster["certificate-authority"])
@@ -176,7 +176,7 @@ async def watch(world: World, config: dict[str, Any]) -> None:
 
 async def play(config: dict[str, Any], plans: int, rate: float, control: int, pods: list[int]) -> None:
     """Serve for ever."""
-    world = World(plans, rate)
+    world = PlayedTraffic(plans, rate)
 
     async def probe(request: web.Request) -> web.Response:
         played = world.hosts.get(request.host)

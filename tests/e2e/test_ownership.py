@@ -92,7 +92,7 @@ def to_heroku(service: str) -> Json:
     }
 
 
-@scenario("delegate")
+@scenario("delegate", minutes=2.75)
 def test_a_root_in_git_that_delegates(environment: Environment) -> None:
     """Users are served before, while and after the delegate comes; Flux applies the root every second."""
     plain = virtual_service("delegate", {"route": [to_heroku("delegate")]})
@@ -118,10 +118,10 @@ def test_a_root_in_git_that_delegates(environment: Environment) -> None:
     assert "cutover" not in {entry["manager"] for entry in read(environment, "delegate")["metadata"]["managedFields"]}
 
 
-@scenario("adopt")
+@scenario("adopt", "bystander", minutes=0.75)
 def test_a_virtual_service_that_is_adopted_and_given_back(environment: Environment) -> None:
     """Nobody's request fails; a third destination keeps its tenth; another route is left alone; the plan's end brings everything back."""
-    third = {"destination": {"host": "survivor", "port": {"number": 80}}, "weight": 10}
+    third = {"destination": {"host": "bystander", "port": {"number": 80}}, "weight": 10}
     other = {"match": [{"uri": {"prefix": "/elsewhere"}}], "route": [{"destination": third["destination"]}]}
     root = virtual_service(
         "adopt", other, {"route": [{**to_heroku("adopt"), "weight": 90}, third]}, annotations=DISABLED

@@ -20,7 +20,6 @@ import functools
 import inspect
 import json
 import math
-import re
 import selectors
 from collections import Counter
 from collections.abc import Callable, Mapping, Set
@@ -38,7 +37,7 @@ from tests.kit.world import World as Physics
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.traffic.istio.provider import IstioTraffic, split_weight, stamped_revision
-from cutover.api.v1alpha1 import BacktestStatus, BoundSlo, MigrationPlanStatus, Phase
+from cutover.api.v1alpha1 import BacktestStatus, BoundSlo, LedgerEntry, MigrationPlanStatus, Phase
 from cutover.api.v1alpha1.templates import Template
 from cutover.domain.engine.actions import Decision
 from cutover.domain.engine.decide import decide
@@ -886,10 +885,9 @@ class Comparison:
     twice: int
 
 
-def _culprit(message: str) -> str:
-    """Return the gate that a line of the ledger blames, ``""`` where it blames none."""
-    blamed = re.search(r"EKS is worse \((\w+)\)|% → 0 %: gate (\w+):", message)
-    return (blamed[1] or blamed[2]) if blamed else ""
+def _culprit(entry: LedgerEntry) -> str:
+    """Return the gate that led back, ``""`` where none did."""
+    return entry.subject or "" if entry.decision == "RollBack" else ""
 
 
 def cover(points: list[Point], known: Set[Kind] = frozenset()) -> list[Point]:
@@ -908,7 +906,7 @@ def compare(truth: Run, other: Run) -> Comparison:
     a, b = truth.world, other.world
     found = [*b.broken, *other.faults]
     ledgers = [
-        [(e.attempt, e.decision, e.from_weight, e.to_weight, e.reason, _culprit(e.message)) for e in w.stored.ledger]
+        [(e.attempt, e.decision, e.from_weight, e.to_weight, e.reason, _culprit(e)) for e in w.stored.ledger]
         for w in (a, b)
     ]
     resumed = any(entry[4] == "Resumed" for entry in ledgers[1])

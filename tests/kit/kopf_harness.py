@@ -1,4 +1,4 @@
-"""The operator as ``main`` puts it together, in this process, against a fake API server over real HTTP."""
+"""The operator as ``factory`` puts it together, in this process, against a fake API server over real HTTP."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.kit.builders import NAMESPACE, plan_body
 from tests.kit.fake_api import DEPLOYMENTS, GATEWAYS, PLANS, SERVICES, VIRTUAL_SERVICES, FakeApi, Json
 
-from cutover import main
+from cutover import factory
+from cutover.adapters.clocks import SystemClock
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.traffic.istio import provider as istio
@@ -21,11 +23,11 @@ from cutover.domain.evidence.blocks import Block
 from cutover.domain.observation import Histogram, Plan, Probe, Samples
 from cutover.domain.revision import desired_split
 from cutover.domain.slo.custom import SloReading
-from cutover.kopf_app.handlers import Operator
+from cutover.kopf_app.running import serve
 from cutover.ports import SloTarget, Subscription
+from cutover.services.operator import Operator
 from cutover.settings import Settings
 
-NAMESPACE = "docs"
 FINALIZER = "cutover.dev/traffic"
 
 
@@ -90,7 +92,7 @@ class FakeGateway:
 
 
 @dataclass
-class World:
+class KopfRig:
     """What a test has at hand.
 
     Attributes
@@ -124,14 +126,16 @@ class World:
     def passes(self, name: str = "pdf") -> int:
         return PASSES.get(f"{NAMESPACE}/{name}", 0)
 
-    async def until(self, what: str, condition: Callable[[], Any], seconds: float = 5.0) -> None:
-        for _ in range(int(seconds / 0.02)):
+    async def until(self, what: str, condition: Callable[[], Any], seconds: float = 20.0) -> None:
+        """Wait for something; a machine may be busy, and the wait ends as soon as it is there."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
             if condition():
                 return
             await asyncio.sleep(0.02)
         raise AssertionError(f"not within {seconds:g} s: {what}; {self.status()}")
 
-    async def until_phase(self, phase: str, name: str = "pdf", seconds: float = 5.0) -> None:
+    async def until_phase(self, phase: str, name: str = "pdf", seconds: float = 20.0) -> None:
         await self.until(f"{name}: {phase}", lambda: self.status(name).get("phase") == phase, seconds)
 
     @asynccontextmanager
@@ -145,20 +149,20 @@ class World:
             loop, flag = asyncio.get_running_loop(), asyncio.Event()
             stop = lambda: loop.call_soon_threadsafe(flag.set)  # noqa: E731
             cluster = await Cluster.connect(self.settings.kubeconfig, request_timeout=0.5)
-            self.operator = main.assemble(
+            self.operator = factory.assemble(
                 self.settings,
                 cluster,
                 FakeGateway(self.api),
                 self.metrics,
                 self.own,
-                main.SystemClock(),
+                SystemClock(),
                 sources=lambda namespace: (),
                 backtest=no_backtest,
                 notifier=HttpNotifier(()),
             )
             started.set()
             try:
-                await main.serve(self.settings, self.operator, flag)
+                await serve(self.settings, self.operator, flag)
             finally:
                 self.leftovers = [str(task) for task in asyncio.all_tasks() - {asyncio.current_task()}]
                 await cluster.close()
@@ -185,22 +189,6 @@ class World:
 
 #: Passes by plan.
 PASSES: dict[str, int] = {}
-
-
-def plan_body(name: str = "pdf", status: Mapping[str, Any] | None = None, **spec: Any) -> Json:
-    """Return a plan as a person applies it, or as the operator has left it, with a status."""
-    body: Json = {
-        "apiVersion": "cutover.dev/v1alpha1",
-        "kind": "MigrationPlan",
-        "metadata": {"namespace": NAMESPACE, "name": name, "annotations": {}},
-        "spec": {
-            "heroku": {"app": f"acme-{name}", "hostname": f"acme-{name}-1a2b3c.herokuapp.com"},
-            "eks": {"service": {"name": name, "port": 80}, "workloadRef": {"name": name}},
-            "traffic": {"istio": {"hosts": [f"{name}.example.com"], "gateways": ["istio-ingress/public"]}},
-            **spec,
-        },
-    }
-    return body if status is None else {**body, "status": dict(status)}
 
 
 def shifting(weight: int = 25) -> Json:
@@ -241,23 +229,23 @@ def parsed(body: Mapping[str, Any]) -> Plan:
     return Plan.from_object({**body, "metadata": metadata})
 
 
-async def halfway(world: World, **spec: Any) -> None:
+async def halfway(world: KopfRig, **spec: Any) -> None:
     """Make a plan that has half of its requests on EKS, with its route."""
     await world.api.write(PLANS, plan_body(status=shifting(50), **spec))
     await world.api.write(VIRTUAL_SERVICES, route("pdf", 50))
 
 
-async def looked_after(world: World) -> None:
+async def looked_after(world: KopfRig) -> None:
     """Wait until the operator has seen the plan, and holds its deletion back."""
     await world.until("a pass", lambda: world.passes() > 0)
     await world.until("the finalizer", lambda: FINALIZER in (world.plan() or {})["metadata"].get("finalizers", ()))
 
 
-async def gone(world: World, seconds: float = 5.0) -> None:
+async def gone(world: KopfRig, seconds: float = 20.0) -> None:
     """Wait until the plan is away, and the operator has forgotten it."""
     await world.until("gone", lambda: world.plan() is None, seconds)
     assert world.operator is not None
     loops = world.operator.loops
     await world.until("no loop", lambda: not loops)
-    # A loop that ends in the middle of a reconcile forgets its plan when that is over.
-    await world.until("not watched", lambda: not world.metrics.watched)
+    # A loop that is told to end in the middle of a reconcile finishes it, and forgets the plan then.
+    await world.until("nobody asks for its metrics", lambda: world.metrics.watched == {})

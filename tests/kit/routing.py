@@ -6,8 +6,11 @@ import copy
 from datetime import UTC, datetime
 from typing import Any
 
+from tests.kit import builders
+from tests.kit.builders import GATEWAY, HEROKU_HOST, PUBLIC_HOST
+
 from cutover.adapters.traffic.istio.provider import IstioTraffic, render
-from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus, OnDelete
+from cutover.api.v1alpha1 import OnDelete
 from cutover.domain.engine import writes
 from cutover.domain.engine.actions import Finalize, SetWeight
 from cutover.domain.observation import Plan, TrafficState
@@ -17,25 +20,15 @@ from cutover.ports import Conflict, Gone, Unavailable
 
 
 def make_plan(name: str = "pdf", namespace: str = "docs", *, status: Json | None = None, **traffic: Any) -> Plan:
-    """Return a plan as the API server would have it."""
-    spec = {
-        "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
-        "eks": {"service": {"name": "pdf", "port": 8080}, "workloadRef": {"name": "pdf"}},
-        "traffic": {
-            "istio": {
-                "hosts": ["pdf.example.com", "docs.example.com"],
-                "gateways": ["istio-ingress/public", "local"],
-            }
-            | traffic
-        },
-    }
-    return Plan(
-        namespace=namespace,
-        name=name,
+    """Return a plan for two hosts, for users and inside of the mesh, with fields of ``traffic.istio``."""
+    return builders.plan(
+        name,
+        namespace,
         uid="7f0c",
-        generation=1,
-        spec=MigrationPlanSpec.model_validate(spec),
-        status=MigrationPlanStatus.model_validate({"attempt": 1} | (status or {})),
+        status={"attempt": 1} | (status or {}),
+        heroku={"app": "acme-pdf", "hostname": HEROKU_HOST},
+        eks={"service": {"name": "pdf", "port": 8080}, "workloadRef": {"name": "pdf"}},
+        istio={"hosts": [PUBLIC_HOST, "docs.example.com"], "gateways": [GATEWAY, "local"]} | traffic,
     )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from tests.kit.fake_tsdb import EKS, HEROKU, NAMESPACE, START, FakePrometheus, Gateway
+from tests.kit.manual_clock import ManualClock
 
 from cutover.adapters.dialects.istio.counters import IstioDialect
 from cutover.ports import Subscription
@@ -14,16 +15,6 @@ from cutover.services.sampler import Sampler
 
 LENGTH = 15
 TARGET = Subscription(HEROKU, EKS, (NAMESPACE,), 250.0, 1000.0, LENGTH, START)
-
-
-@dataclass
-class ManualClock:
-    """Shows what it is set to."""
-
-    time: float = START
-
-    def now(self) -> float:
-        return self.time
 
 
 class SamplerRig:

@@ -23,7 +23,6 @@ from tests.kit.target import READY, Target
 from cutover.api.v1alpha1 import (
     BacktestStatus,
     BoundSlo,
-    GateKind,
     MigrationPlanSpec,
     MigrationPlanStatus,
     Mode,
@@ -656,7 +655,7 @@ def _check_rollback(plan: Plan, seen: Observation, decision: Decision) -> None:
                 silent = one.verdict in (Verdict.NO_DATA, Verdict.QUERY_ERROR, Verdict.AMBIGUOUS)
                 assert one.mode is Mode.OBSERVE or not silent, f"{one.name} says nothing"
         case "EvidenceOfHarm":
-            name = next(one.name for one in entry.gates if (one.verdict, one.mode) == ("Fail", Mode.ENFORCE))
+            name = entry.subject or ""
             slos = [slo for slo in spec.gates.slos if slo.mode is Mode.ENFORCE]
             assert (
                 (name in own and own[name].enforced)
@@ -664,7 +663,7 @@ def _check_rollback(plan: Plan, seen: Observation, decision: Decision) -> None:
                 or any(slo.errors is not None if name == "errors" else slo.latency is not None for slo in slos)
             ), f"{name} does not decide"
         case "BoundExceeded":
-            name = next(one.name for one in entry.gates if (one.verdict, one.kind) == ("Fail", GateKind.BOUND))
+            name = entry.subject or ""
             slo, points = own[name].slo, seen.own[name].points
             assert own[name].enforced
             assert isinstance(slo, BoundSlo)

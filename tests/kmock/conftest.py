@@ -11,12 +11,12 @@ import structlog
 import yaml
 from structlog.typing import EventDict
 from tests.kit.fake_api import FakeApi
-from tests.kit.kopf_harness import PASSES, FakeMetrics, World, make_target
+from tests.kit.kopf_harness import PASSES, FakeMetrics, KopfRig, make_target
 
 import kmock
 from cutover.domain.engine import wanted
 from cutover.domain.engine.phases import preflight
-from cutover.kopf_app import handlers
+from cutover.kopf_app import configuration, handlers
 from cutover.services import observing
 from cutover.services import plan_loop as reconciler
 from cutover.settings import Settings
@@ -29,7 +29,7 @@ async def api() -> AsyncIterator[FakeApi]:
 
 
 @pytest.fixture
-def world(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KopfRig:
     kubeconfig = tmp_path / "kubeconfig"
     context = {"name": "fake", "context": {"cluster": "fake", "user": "fake"}}
     clusters = [{"name": "fake", "cluster": {"server": str(api.url).rstrip("/")}}]
@@ -42,12 +42,12 @@ def world(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worl
     monkeypatch.setattr(handlers, "DELETION_RETRY_SECONDS", 0.1)
     monkeypatch.setattr(reconciler, "RETRY_SECONDS", 0.1)
     monkeypatch.setattr(reconciler, "ROLLBACK_RETRY_SECONDS", 0.05)
-    monkeypatch.setattr(handlers.Backoffs, "__iter__", lambda self: iter([0.1] * 1000))
+    monkeypatch.setattr(configuration.Backoffs, "__iter__", lambda self: iter([0.1] * 1000))
     interval = wanted.probe_interval
     monkeypatch.setattr(observing, "probe_interval", lambda status: 0.1 if interval(status) else None)
     _count_passes(monkeypatch)
     settings = Settings(prometheus_url="http://unused.example", kubeconfig=kubeconfig, health_port=0, metrics_port=0)
-    return World(api, settings, FakeMetrics())
+    return KopfRig(api, settings, FakeMetrics())
 
 
 def _count_passes(monkeypatch: pytest.MonkeyPatch) -> None:

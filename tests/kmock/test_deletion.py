@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.kit.builders import NAMESPACE, plan_body
 from tests.kit.fake_api import PLANS, VIRTUAL_SERVICES
-from tests.kit.kopf_harness import FINALIZER, NAMESPACE, World, gone, halfway, looked_after, plan_body, route, shifting
+from tests.kit.kopf_harness import FINALIZER, KopfRig, gone, halfway, looked_after, route, shifting
 
 
 @pytest.mark.parametrize(("end", "weight"), [("Heroku", 0), ("EKS", 0), ("Leave", 50)])
-async def test_traffic_is_put_to_rest_and_the_plan_let_go(world: World, end: str, weight: int) -> None:
+async def test_traffic_is_put_to_rest_and_the_plan_let_go(world: KopfRig, end: str, weight: int) -> None:
     await halfway(world, onDelete=end)
     async with world.running():
         await looked_after(world)
@@ -19,7 +20,7 @@ async def test_traffic_is_put_to_rest_and_the_plan_let_go(world: World, end: str
         assert world.weight() == weight
 
 
-async def test_a_deletion_waits_for_the_route(world: World) -> None:
+async def test_a_deletion_waits_for_the_route(world: KopfRig) -> None:
     await halfway(world)
     async with world.running():
         await looked_after(world)
@@ -35,7 +36,7 @@ async def test_a_deletion_waits_for_the_route(world: World) -> None:
         assert world.weight() == 0
 
 
-async def test_a_waiting_deletion_heeds_a_change_of_on_delete(world: World) -> None:
+async def test_a_waiting_deletion_heeds_a_change_of_on_delete(world: KopfRig) -> None:
     await halfway(world)
     async with world.running():
         await looked_after(world)
@@ -48,7 +49,7 @@ async def test_a_waiting_deletion_heeds_a_change_of_on_delete(world: World) -> N
 
 
 @pytest.mark.parametrize("kind", [500, 429, "reset"])
-async def test_a_deletion_outlives_failures_of_kopfs_own_writes(world: World, kind: Any) -> None:
+async def test_a_deletion_outlives_failures_of_kopfs_own_writes(world: KopfRig, kind: Any) -> None:
     """Kopf forgets a deletion whose finalizer it could not drop, until something else happens to the plan."""
     await halfway(world)
     async with world.running():
@@ -59,7 +60,7 @@ async def test_a_deletion_outlives_failures_of_kopfs_own_writes(world: World, ki
         assert world.weight() == 0
 
 
-async def test_a_plan_that_was_deleted_while_nobody_looked_is_put_to_rest(world: World) -> None:
+async def test_a_plan_that_was_deleted_while_nobody_looked_is_put_to_rest(world: KopfRig) -> None:
     body = plan_body(status=shifting(50))
     body["metadata"] |= {"finalizers": [FINALIZER], "deletionTimestamp": "2026-01-01T00:00:00Z"}
     await world.api.write(PLANS, body)
@@ -69,7 +70,7 @@ async def test_a_plan_that_was_deleted_while_nobody_looked_is_put_to_rest(world:
         assert world.weight() == 0
 
 
-async def test_a_plan_without_a_route_leaves_none(world: World) -> None:
+async def test_a_plan_without_a_route_leaves_none(world: KopfRig) -> None:
     async with world.running():
         await world.api.write(PLANS, plan_body(suspend=True))
         await looked_after(world)
@@ -78,7 +79,7 @@ async def test_a_plan_without_a_route_leaves_none(world: World) -> None:
         assert world.weight() is None
 
 
-async def test_a_plan_that_cannot_be_read_can_be_deleted(world: World) -> None:
+async def test_a_plan_that_cannot_be_read_can_be_deleted(world: KopfRig) -> None:
     await world.api.write(VIRTUAL_SERVICES, route("pdf", 50))
     async with world.running():
         await world.api.write(PLANS, plan_body(steps=[{"weight": "many"}]))
@@ -88,7 +89,7 @@ async def test_a_plan_that_cannot_be_read_can_be_deleted(world: World) -> None:
         assert world.weight() == 50
 
 
-async def test_a_plan_that_loses_its_finalizer_by_hand_is_let_go(world: World) -> None:
+async def test_a_plan_that_loses_its_finalizer_by_hand_is_let_go(world: KopfRig) -> None:
     """Nobody may go on writing a route for a plan that does not exist."""
     await halfway(world)
     async with world.running():
@@ -100,7 +101,7 @@ async def test_a_plan_that_loses_its_finalizer_by_hand_is_let_go(world: World) -
         await gone(world)
 
 
-async def test_a_plan_that_is_removed_at_once_is_let_go(world: World) -> None:
+async def test_a_plan_that_is_removed_at_once_is_let_go(world: KopfRig) -> None:
     await halfway(world)
     async with world.running():
         await looked_after(world)

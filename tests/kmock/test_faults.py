@@ -7,8 +7,9 @@ import time
 from typing import Any
 
 import pytest
+from tests.kit.builders import NAMESPACE, plan_body
 from tests.kit.fake_api import PLANS, VIRTUAL_SERVICES, Fault
-from tests.kit.kopf_harness import NAMESPACE, World, make_target, plan_body, route, shifting
+from tests.kit.kopf_harness import KopfRig, make_target, route, shifting
 
 ROLL_BACK = {"metadata": {"annotations": {"cutover.dev/rollback": "a1"}}}
 
@@ -26,7 +27,7 @@ FAILURES: dict[str, tuple[Any, bool]] = {
 
 
 @pytest.mark.parametrize("what", ["status", "route"])
-async def test_a_rollback_is_made_once_whatever_fails(world: World, what: str) -> None:
+async def test_a_rollback_is_made_once_whatever_fails(world: KopfRig, what: str) -> None:
     """Each kind of failure hits a plan of its own, side by side."""
     for name in FAILURES:
         await world.api.write(PLANS, plan_body(name, status=shifting(25)))
@@ -53,7 +54,7 @@ async def test_a_rollback_is_made_once_whatever_fails(world: World, what: str) -
         assert sorted(told) == sorted(FAILURES)
 
 
-async def test_a_takeover_is_made_once_whatever_fails(world: World) -> None:
+async def test_a_takeover_is_made_once_whatever_fails(world: KopfRig) -> None:
     names = ("conflict", "error", "lost", "reset")
     for name in names:
         kind, made = FAILURES[name]
@@ -73,7 +74,7 @@ async def test_a_takeover_is_made_once_whatever_fails(world: World) -> None:
         assert all(fault.hits for fault in world.api.faults)
 
 
-async def test_a_rollback_goes_to_the_route_while_the_status_cannot_be_written(world: World) -> None:
+async def test_a_rollback_goes_to_the_route_while_the_status_cannot_be_written(world: KopfRig) -> None:
     await world.api.write(PLANS, plan_body(status=shifting(25)))
     await world.api.write(VIRTUAL_SERVICES, route("pdf", 25))
     async with world.running():
@@ -86,7 +87,7 @@ async def test_a_rollback_goes_to_the_route_while_the_status_cannot_be_written(w
         await world.until_phase("RolledBack")
 
 
-async def test_the_api_server_is_away_for_a_while(world: World) -> None:
+async def test_the_api_server_is_away_for_a_while(world: KopfRig) -> None:
     await world.api.write(PLANS, plan_body(status=shifting(25)))
     await world.api.write(VIRTUAL_SERVICES, route("pdf", 25))
     async with world.running():
@@ -102,7 +103,7 @@ async def test_the_api_server_is_away_for_a_while(world: World) -> None:
         assert world.weight() == 0
 
 
-async def test_a_conflict_that_stays_does_not_become_a_storm(world: World) -> None:
+async def test_a_conflict_that_stays_does_not_become_a_storm(world: KopfRig) -> None:
     await world.api.write(PLANS, plan_body(status=shifting(25)))
     await world.api.write(VIRTUAL_SERVICES, route("pdf", 25))
     async with world.running():
@@ -114,7 +115,7 @@ async def test_a_conflict_that_stays_does_not_become_a_storm(world: World) -> No
         assert time.monotonic() - started > 0.3
 
 
-async def test_two_operators_do_not_undo_each_other(world: World) -> None:
+async def test_two_operators_do_not_undo_each_other(world: KopfRig) -> None:
     """Somebody else's status is adopted, not overwritten."""
     await world.api.write(PLANS, plan_body(status=shifting(25)))
     await world.api.write(VIRTUAL_SERVICES, route("pdf", 25))

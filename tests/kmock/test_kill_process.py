@@ -21,8 +21,9 @@ from typing import Any
 import aiohttp.web
 import pytest
 import yaml
+from tests.kit.builders import NAMESPACE, plan_body
 from tests.kit.fake_api import PLANS, VIRTUAL_SERVICES, FakeApi, Json
-from tests.kit.kopf_harness import NAMESPACE, make_target, parsed, plan_body, route, shifting
+from tests.kit.kopf_harness import make_target, parsed, route, shifting
 
 import kmock
 from cutover.adapters.traffic.istio import provider as istio

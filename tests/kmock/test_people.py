@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.kit.builders import NAMESPACE, plan_body
 from tests.kit.fake_api import PLANS, VIRTUAL_SERVICES
-from tests.kit.kopf_harness import NAMESPACE, World, gone, halfway, looked_after, plan_body, route, shifting
+from tests.kit.kopf_harness import KopfRig, gone, halfway, looked_after, route, shifting
 
 
 @pytest.mark.parametrize(("on_breach", "weight", "says"), [("RollBack", 0, "goes to Heroku"), ("Hold", 50, "stays")])
 async def test_a_plan_that_is_deleted_in_mid_cutover_does_not_end_on_eks(
-    world: World, on_breach: str, weight: int, says: str
+    world: KopfRig, on_breach: str, weight: int, says: str
 ) -> None:
     await halfway(world, onDelete="EKS", onBreach=on_breach)
     async with world.running():
@@ -24,7 +25,7 @@ async def test_a_plan_that_is_deleted_in_mid_cutover_does_not_end_on_eks(
         assert says in told["message"]
 
 
-async def test_a_plan_that_is_deleted_at_its_end_ends_on_eks(world: World) -> None:
+async def test_a_plan_that_is_deleted_at_its_end_ends_on_eks(world: KopfRig) -> None:
     await world.api.write(PLANS, plan_body(status=shifting(100), onDelete="EKS"))
     await world.api.write(VIRTUAL_SERVICES, route("pdf", 100))
     async with world.running():
@@ -35,7 +36,7 @@ async def test_a_plan_that_is_deleted_at_its_end_ends_on_eks(world: World) -> No
         assert not [event for event in world.api.events() if event["reason"] == "RestsElsewhere"]
 
 
-async def test_an_annotation_is_answered_or_obeyed_at_once_and_names_who_asks(world: World) -> None:
+async def test_an_annotation_is_answered_or_obeyed_at_once_and_names_who_asks(world: KopfRig) -> None:
     await halfway(world)
     async with world.running():
         await looked_after(world)

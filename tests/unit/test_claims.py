@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.kit.builders import GATEWAY, PUBLIC_HOST, spec_fields
 from tests.kit.routing import rendered
 
 from cutover.adapters.kube.client import Cluster
@@ -21,7 +22,6 @@ from cutover.domain.preflight.checks.istio.turns import before_in_turn, turn_of
 from cutover.domain.resources import DEPLOYMENTS, PLANS, Json, Resource
 from cutover.ports import Gone
 
-GATEWAY = "istio-ingress/public"
 OPEN = {"port": {"number": 80, "protocol": "HTTP"}, "hosts": ["*"]}
 
 
@@ -32,7 +32,7 @@ def body(
     made: int = 0,
     phase: Phase | None = Phase.PREFLIGHT,
     gateway: str = GATEWAY,
-    hosts: tuple[str, ...] = ("pdf.example.com",),
+    hosts: tuple[str, ...] = (PUBLIC_HOST,),
     app: str = "acme-pdf",
     deleted: bool = False,
     suspend: bool = False,
@@ -42,12 +42,11 @@ def body(
     metadata |= {"creationTimestamp": f"2026-11-21T10:00:{made:02}Z"}
     return {
         "metadata": metadata | ({"deletionTimestamp": "2026-11-21T11:00:00Z"} if deleted else {}),
-        "spec": {
-            "heroku": {"app": "acme", "hostname": f"{app}.herokuapp.com"},
-            "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-            "traffic": {"istio": {"hosts": list(hosts), "gateways": [gateway], **routed_by(root)}},
-            "suspend": suspend,
-        },
+        "spec": spec_fields(
+            heroku={"app": "acme", "hostname": f"{app}.herokuapp.com"},
+            istio={"hosts": list(hosts), "gateways": [gateway], **routed_by(root)},
+            suspend=suspend,
+        ),
         "status": {} if phase is None else {"phase": phase},
     }
 

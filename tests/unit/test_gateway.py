@@ -19,10 +19,10 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from tests.kit import builders
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio.leg_probe import KEPT, HttpGateway, address
-from cutover.api.v1alpha1 import MigrationPlanSpec
 from cutover.domain.observation import Plan, Probe
 from cutover.domain.resources import Json, Resource
 from cutover.ports import Gone, Unavailable
@@ -30,25 +30,7 @@ from cutover.ports import Gone, Unavailable
 MARKS = {"x-cutover-revision": "a1-w25", "x-cutover-leg": "heroku"}
 NO_SUCH_APP = '<html><iframe src="//www.herokucdn.com/error-pages/no-such-app.html"></iframe></html>'
 
-PLAN = Plan(
-    namespace="docs",
-    name="pdf",
-    uid="7f0c",
-    generation=1,
-    spec=MigrationPlanSpec.model_validate(
-        {
-            "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
-            "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-            "traffic": {
-                "istio": {
-                    "hosts": ["pdf.example.com"],
-                    "gateways": ["istio-ingress/public"],
-                    "probePath": "/healthz",
-                }
-            },
-        }
-    ),
-)
+PLAN = builders.plan(uid="7f0c", istio={"probePath": "/healthz"})
 
 
 class FakeCluster:

@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.kit.builders import HEROKU_HOST
 from tests.kit.routing import AskedTraffic, FakeCluster, make_plan, rendered
 
 from cutover.adapters.kube.client import Cluster
@@ -25,7 +26,7 @@ from cutover.domain.preflight.checks.istio.original import ORIGINAL_ANNOTATION
 from cutover.domain.resources import Json
 from cutover.ports import Unavailable
 
-HEROKU, EKS = "acme-pdf-1a2b3c.herokuapp.com", "pdf.docs.svc.cluster.local"
+HEROKU, EKS = HEROKU_HOST, "pdf.docs.svc.cluster.local"
 OUR_HEROKU = f"cutover-heroku.{HEROKU}"
 
 API = {

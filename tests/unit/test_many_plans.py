@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.kit import builders
 from tests.kit.routing import AskedTraffic, rendered
 
 from cutover.adapters.kube import client as kubernetes
@@ -19,20 +20,16 @@ from cutover.adapters.kube.connection import CONNECTIONS
 from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.api.v1alpha1 import GROUP, PLURAL, VERSION, MigrationPlanStatus, Phase
+from cutover.domain.managed_fields import of_spec_and_annotations
 from cutover.domain.observation import Plan
 from cutover.domain.preflight.checks.istio.kinds import SERVICE_ENTRIES, VIRTUAL_SERVICES
 from cutover.domain.resources import PLANS, Json, Resource
 from cutover.domain.revision import Split
-from cutover.kopf_app.handlers import Operator, kopf_settings, slim
+from cutover.kopf_app.configuration import kopf_settings
 from cutover.ports import Unavailable
+from cutover.scale.packing import slim
+from cutover.services.operator import Operator
 from cutover.settings import SettingsError, read_settings
-
-SPEC = {
-    "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
-    "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-    "traffic": {"istio": {"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"]}},
-}
-
 
 # ------------------------------------------------------------------------------------------------------ the API server
 
@@ -164,8 +161,7 @@ async def test_a_reading_that_fails_or_is_left_does_not_spoil_the_next() -> None
 
 def plan(uid: str = "u1", **fields: Any) -> Plan:
     status = MigrationPlanStatus(**{"phase": Phase.SHIFTING, "attempt": 1, "weight": 25, **fields})
-    metadata = {"namespace": "docs", "name": "pdf", "uid": uid, "generation": 1}
-    return Plan.from_object({"metadata": metadata, "spec": SPEC, "status": status.to_wire()})
+    return builders.plan(uid=uid, status=status)
 
 
 class Counting(AskedTraffic):
@@ -258,9 +254,9 @@ def test_what_nobody_asks_of_a_plan_is_not_kept() -> None:
         {"manager": "odd"},
     ]
     metadata = {"namespace": "docs", "name": "pdf", "uid": "u1", "annotations": {"cutover.dev/rollback": "a1"}}
-    body = {"metadata": {**metadata, "managedFields": copy.deepcopy(entries)}, "spec": SPEC}
+    body = {"metadata": {**metadata, "managedFields": copy.deepcopy(entries)}, "spec": builders.spec_fields()}
     before = Plan.from_object({**body, "metadata": {**metadata, "managedFields": entries}})
-    slim(body)
+    slim(body, of_spec_and_annotations)
     assert len(json.dumps(body["metadata"])) < len(json.dumps({**metadata, "managedFields": entries}))
     assert Plan.from_object(body).writers == before.writers != {}
 
@@ -284,7 +280,7 @@ class Loop:
 
 @pytest.fixture
 def operator(monkeypatch: pytest.MonkeyPatch) -> Operator:
-    monkeypatch.setattr("cutover.kopf_app.handlers.PlanLoop", Loop)
+    monkeypatch.setattr("cutover.services.operator.PlanLoop", Loop)
     return Operator(SimpleNamespace(notifier=HttpNotifier(())), None, None)  # type: ignore[arg-type]
 
 

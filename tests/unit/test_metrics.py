@@ -12,6 +12,7 @@ from typing import Any
 import prometheus_client
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from tests.kit import builders
 
 from cutover import metrics
 from cutover.api.v1alpha1 import Condition, EvidenceStatus, GateStatus, MigrationPlanStatus, Phase, Share
@@ -20,11 +21,6 @@ from cutover.metrics import Loop, OperatorCollector
 
 NOW = 1_799_661_600.0
 STAMP = "2027-01-11T10:00:00Z"
-SPEC: dict[str, Any] = {
-    "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
-    "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-    "traffic": {"istio": {"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"]}},
-}
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -73,8 +69,7 @@ class Sent:
 
 
 def plan(name: str, **status: Any) -> Plan:
-    body = {"metadata": {"namespace": "docs", "name": name, "uid": name}, "spec": SPEC}
-    return replace(Plan.from_object(body), status=MigrationPlanStatus(**status))
+    return builders.plan(name, uid=name, status=MigrationPlanStatus(**status))
 
 
 EVIDENCE = EvidenceStatus(harm=195.0, harm_limit=100.0, safety=0.2, safety_limit=20.0)

@@ -142,7 +142,7 @@ def test_what_is_critical_is_an_alarm() -> None:
 
 def test_gates_are_told_with_their_numbers() -> None:
     assert fill("{{ gates }}", notice(gates=GATES)).startswith("errors: EKS 2.9 % vs Heroku 0.1 %")
-    data = cloud_event(notice(gates=GATES), {})["data"]
+    data = wire(cloud_event(notice(gates=GATES), {}))["data"]
     assert data["gates"][0]["counts"]["eks"] == {"bad": 29, "total": 1000}
 
 
@@ -290,7 +290,7 @@ def test_a_plan_that_is_gone_is_forgotten_once_all_is_told() -> None:
 
 
 @dataclass
-class World:
+class OutboxRig:
     """Plans' ledgers in an API server, a process that can be killed anywhere, and a receiver."""
 
     wanted: Wanted
@@ -390,7 +390,7 @@ _STEPS = st.one_of(
 def test_all_is_told_in_order_and_only_what_a_crash_left_in_doubt_is_repeated(
     steps: list[tuple[Any, ...]], digests: bool, wanted: Wanted
 ) -> None:
-    world = World(wanted, digests)
+    world = OutboxRig(wanted, digests)
     for name, *arguments in steps:
         if name == "write":
             world.plan(arguments[0])

@@ -11,7 +11,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import structlog
 from aiohttp import web
+from tests.kit import builders
 
 from cutover.adapters.addresses import may_connect
 from cutover.adapters.notify.notifier import HttpNotifier
@@ -33,16 +34,10 @@ from demoapps.tls import server_context
 START = datetime(2027, 1, 11, 10, tzinfo=UTC)
 SECRET, TOKEN = "T0123/B456/s3cr3tPath", "Bearer s3cr3t-token"
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
-SPEC: dict[str, Any] = {
-    "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
-    "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-    "traffic": {"istio": {"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"]}},
-}
 
 
 def plan(*numbers: int, name: str = "pdf", decision: str = "Advance") -> Plan:
     """Return a plan whose ledger has a line for each number."""
-    body = {"metadata": {"namespace": "docs", "name": name, "uid": f"uid-{name}"}, "spec": SPEC}
     ledger = tuple(
         LedgerEntry(
             at=START + timedelta(seconds=number),
@@ -55,7 +50,7 @@ def plan(*numbers: int, name: str = "pdf", decision: str = "Advance") -> Plan:
         )
         for number in numbers
     )
-    return replace(Plan.from_object(body), status=MigrationPlanStatus(ledger=ledger))
+    return builders.plan(name, uid=f"uid-{name}", status=MigrationPlanStatus(ledger=ledger))
 
 
 @dataclass

@@ -6,11 +6,12 @@ import asyncio
 import math
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.kit.fake_tsdb import START, FakePrometheus
+from tests.kit.manual_clock import ManualClock
 
 from cutover.api.v1alpha1.gates import BoundSlo, Mode, RatioSlo
 from cutover.domain.evidence.blocks import Block
@@ -24,18 +25,10 @@ Labels = Mapping[str, str]
 Answer = Callable[[float], list[tuple[Labels, float]]]
 
 
-@dataclass
-class Clock:
-    time: float = START
-
-    def now(self) -> float:
-        return self.time
-
-
 class Server:
     """A Prometheus: raw samples for selectors, anything else by what a test says."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: ManualClock) -> None:
         self.clock = clock
         self.tsdb = FakePrometheus()
         self.answers: dict[str, Answer] = {}
@@ -104,11 +97,11 @@ def bound(query: str = "throttled", name: str = "cpu", **more: Any) -> CustomSlo
     return CustomSlo(name, Mode.ENFORCE, slo, (query,))
 
 
-class World:
+class FeedRig:
     """Jobs on both legs of some plans, a scrape every 15 s, and a runner that begins rounds when a test says so."""
 
     def __init__(self, plans: int = 1) -> None:
-        self.clock = Clock()
+        self.clock = ManualClock()
         self.server = Server(self.clock)
         self.news: list[str] = []
         self.plans = plans
@@ -160,8 +153,8 @@ def ends(blocks: tuple[Block, ...]) -> list[float]:
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[World]:
-    made = World()
+async def world() -> AsyncIterator[FeedRig]:
+    made = FeedRig()
     yield made
     for event in made.server.hanging.values():
         event.set()
@@ -169,7 +162,7 @@ async def world() -> AsyncIterator[World]:
         made.own.forget(key)
 
 
-async def test_blocks_come_once_in_order_and_are_the_same_after_a_restart(world: World) -> None:
+async def test_blocks_come_once_in_order_and_are_the_same_after_a_restart(world: FeedRig) -> None:
     gate = ratio()
     world.own.watch("ns/pdf", target(gate))
     got: list[Block] = []
@@ -191,14 +184,14 @@ async def test_blocks_come_once_in_order_and_are_the_same_after_a_restart(world:
     assert list(again.take("ns/pdf")["jobs"].blocks) == got[5:]
 
 
-async def test_good_events(world: World) -> None:
+async def test_good_events(world: FeedRig) -> None:
     world.own.watch("ns/pdf", target(ratio(), ratio("good", good=True)))
     await world.to(START + 10 * LENGTH)
     taken = world.own.take("ns/pdf")
     assert taken["good"].blocks == taken["jobs"].blocks != ()
 
 
-async def test_blocks_that_a_plan_could_not_keep_are_given_again_and_nothing_is_asked(world: World) -> None:
+async def test_blocks_that_a_plan_could_not_keep_are_given_again_and_nothing_is_asked(world: FeedRig) -> None:
     world.own.watch("ns/pdf", target(ratio()))
     await world.to(START + 4 * LENGTH)
     first = world.own.take("ns/pdf")["jobs"].blocks
@@ -208,7 +201,7 @@ async def test_blocks_that_a_plan_could_not_keep_are_given_again_and_nothing_is_
     assert len(world.server.asked) == asked
 
 
-async def test_replay_is_bounded_in_time_and_in_pieces(world: World) -> None:
+async def test_replay_is_bounded_in_time_and_in_pieces(world: FeedRig) -> None:
     world.clock.time = START
     await world.to(START + 5000, step=5000)
     world.own.watch("ns/pdf", target(ratio()))
@@ -224,7 +217,7 @@ async def test_replay_is_bounded_in_time_and_in_pieces(world: World) -> None:
     assert world.own.take("ns/old")["jobs"].blocks[0].start >= world.clock.time - 24 * 3600
 
 
-async def test_new_pod_that_served_nothing_yet_is_asked_for_its_past(world: World) -> None:
+async def test_new_pod_that_served_nothing_yet_is_asked_for_its_past(world: FeedRig) -> None:
     world.own.watch("ns/pdf", target(ratio()))
     new = {"plan": "pdf", "leg": "eks", "pod": "new", "job": "app", "instance": "new"}
     for number in range(-2, 8):
@@ -249,7 +242,7 @@ async def test_new_pod_that_served_nothing_yet_is_asked_for_its_past(world: Worl
     assert sum(query.endswith("[3600000ms]") for query in world.server.asked) == 8
 
 
-async def test_plan_that_goes_back_while_it_is_asked_for(world: World) -> None:
+async def test_plan_that_goes_back_while_it_is_asked_for(world: FeedRig) -> None:
     world.own.watch("ns/pdf", target(ratio(), since=START + 3 * LENGTH))
     await world.to(START + 3 * LENGTH)
     hangs = world.server.hanging["up{"] = asyncio.Event()
@@ -260,7 +253,7 @@ async def test_plan_that_goes_back_while_it_is_asked_for(world: World) -> None:
     assert ends(world.own.take("ns/pdf")["jobs"].blocks) == [LENGTH * number for number in (2, 3, 4, 5)]
 
 
-async def test_expressions_are_counted_at_the_ends_of_blocks(world: World) -> None:
+async def test_expressions_are_counted_at_the_ends_of_blocks(world: FeedRig) -> None:
     gate = sums()
     for query, each in zip(gate.queries, (1, 10, 0, 2), strict=True):
         world.server.answers[query] = lambda at, each=each: [({}, each * (at - START) / LENGTH + 50)]
@@ -277,7 +270,7 @@ async def test_expressions_are_counted_at_the_ends_of_blocks(world: World) -> No
     assert (blocks[0].heroku.errors, blocks[0].heroku.requests, blocks[0].eks.requests) == (1, 10, 2)
 
 
-async def test_expression_that_is_back_after_a_missed_scrape(world: World) -> None:
+async def test_expression_that_is_back_after_a_missed_scrape(world: FeedRig) -> None:
     gate = sums()
     for query in gate.queries:
         world.server.answers[query] = lambda at: [({}, 0 if at == START + 30 else at - START + 500)]
@@ -288,7 +281,7 @@ async def test_expression_that_is_back_after_a_missed_scrape(world: World) -> No
     assert "it fell, and is back at 545" in blocks[2].gap
 
 
-async def test_expression_with_several_series_is_ambiguous_for_as_long(world: World) -> None:
+async def test_expression_with_several_series_is_ambiguous_for_as_long(world: FeedRig) -> None:
     gate = sums()
     for query in gate.queries:
         world.server.answers[query] = lambda at: [({"pod": "a"}, at - START)]
@@ -305,7 +298,7 @@ async def test_expression_with_several_series_is_ambiguous_for_as_long(world: Wo
     assert [block.usable for block in reading.blocks] == [False, False, True]
 
 
-async def test_stale_samples_of_an_expression_are_no_silence(world: World) -> None:
+async def test_stale_samples_of_an_expression_are_no_silence(world: FeedRig) -> None:
     gate = sums()
     for query in gate.queries:
         world.server.answers[query] = lambda at: [({}, 5)]
@@ -320,7 +313,7 @@ async def test_stale_samples_of_an_expression_are_no_silence(world: World) -> No
     )
 
 
-async def test_queries_without_any_series_are_no_data(world: World) -> None:
+async def test_queries_without_any_series_are_no_data(world: FeedRig) -> None:
     world.own.watch("ns/pdf", target(ratio(plan="typo")))
     await world.to(START + 2 * LENGTH)
     reading = world.own.take("ns/pdf")["jobs"]
@@ -332,7 +325,7 @@ async def test_queries_without_any_series_are_no_data(world: World) -> None:
     assert all(block.gap for block in reading.blocks)
 
 
-async def test_refused_query_says_where_and_is_not_asked_all_the_time(world: World) -> None:
+async def test_refused_query_says_where_and_is_not_asked_all_the_time(world: FeedRig) -> None:
     gate = ratio()
     world.server.faults['leg="eks",result'] = QueryRefused("1:11: parse error: unexpected <by>")
     world.own.watch("ns/pdf", target(gate))
@@ -355,7 +348,7 @@ async def test_refused_query_says_where_and_is_not_asked_all_the_time(world: Wor
     assert ends(reading.blocks)[0] == LENGTH
 
 
-async def test_outage_is_no_verdict_and_loses_nothing(world: World) -> None:
+async def test_outage_is_no_verdict_and_loses_nothing(world: FeedRig) -> None:
     world.own.watch("ns/pdf", target(ratio()))
     await world.to(START + 2 * LENGTH)
     world.server.faults["jobs_total"] = Unavailable("Prometheus at x cannot be connected to")
@@ -373,7 +366,7 @@ async def test_outage_is_no_verdict_and_loses_nothing(world: World) -> None:
 
 
 @pytest.mark.parametrize("gate", [ratio(), bound()])
-async def test_partial_answer_is_no_answer(world: World, gate: CustomSlo) -> None:
+async def test_partial_answer_is_no_answer(world: FeedRig, gate: CustomSlo) -> None:
     world.server.faults[""] = PartialAnswer("Prometheus warns that its answer is not complete: store gone")
     world.own.watch("ns/pdf", target(gate))
     await world.to(START + 4 * LENGTH)
@@ -385,7 +378,7 @@ async def test_partial_answer_is_no_answer(world: World, gate: CustomSlo) -> Non
 
 
 @pytest.mark.parametrize("gate", [ratio(), bound()])
-async def test_answer_of_another_shape(world: World, gate: CustomSlo, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_answer_of_another_shape(world: FeedRig, gate: CustomSlo, monkeypatch: pytest.MonkeyPatch) -> None:
     async def nonsense(*args: Any) -> Any:
         return [{"value": "x"}]
 
@@ -399,7 +392,7 @@ async def test_answer_of_another_shape(world: World, gate: CustomSlo, monkeypatc
     assert "not understood" in problem.message
 
 
-async def test_values_of_a_bound(world: World) -> None:
+async def test_values_of_a_bound(world: FeedRig) -> None:
     world.server.answers["throttled"] = lambda at: [({}, at - START)]
     world.own.watch("ns/pdf", target(bound(), judged_from=START + 40))
     await world.to(START + 55)
@@ -438,7 +431,7 @@ async def test_values_of_a_bound(world: World) -> None:
         ),
     ],
 )
-async def test_bound_without_a_value(world: World, answer: Answer, verdict: Verdict, message: str) -> None:
+async def test_bound_without_a_value(world: FeedRig, answer: Answer, verdict: Verdict, message: str) -> None:
     world.server.answers["throttled"] = answer
     world.own.watch("ns/pdf", target(bound(**{"for": "300s"})))
     await world.to(START + 160)
@@ -447,7 +440,7 @@ async def test_bound_without_a_value(world: World, answer: Answer, verdict: Verd
     assert (problem.verdict, problem.message) == (verdict, message)
 
 
-async def test_stale_samples_are_no_value(world: World) -> None:
+async def test_stale_samples_are_no_value(world: FeedRig) -> None:
     query = 'sum(rate(a{x="1"}[2m])) / sum(b offset 5m)'
     world.server.answers[query] = lambda at: [({}, 0.5)]
     world.server.ages["b"] = 61.0
@@ -467,7 +460,7 @@ async def test_stale_samples_are_no_value(world: World) -> None:
     assert world.own.take("ns/pdf")["cpu"].problem is None
 
 
-async def test_value_before_the_migration_is_asked_for_once(world: World) -> None:
+async def test_value_before_the_migration_is_asked_for_once(world: FeedRig) -> None:
     gate = bound(timesBaseline=2)
     query = "quantile_over_time(0.95, (throttled\n)[1d:5m])"
     world.server.answers["throttled"] = lambda at: [({}, 0.5)]
@@ -488,7 +481,7 @@ async def test_value_before_the_migration_is_asked_for_once(world: World) -> Non
 
 
 async def test_query_that_hangs_delays_its_own_plan_only() -> None:
-    world = World(plans=2)
+    world = FeedRig(plans=2)
     world.server.hanging["hangs"] = asyncio.Event()
     world.server.answers["hangs"] = lambda at: [({}, 0.5)]
     world.own.watch("ns/slow", target(bound("hangs")))
@@ -513,7 +506,7 @@ async def test_query_that_hangs_delays_its_own_plan_only() -> None:
 async def test_plans_that_hang_have_few_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of them keeps others waiting once, and then only its like."""
     monkeypatch.setattr("cutover.services.slo_feed._QUICK_SECONDS", 0.02)
-    world = World()
+    world = FeedRig()
     world.server.hanging["hangs"] = asyncio.Event()
     for number in range(30):
         world.own.watch(f"ns/slow-{number}", target(bound("hangs")))
@@ -539,7 +532,7 @@ async def test_plans_that_hang_have_few_turns(monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_thousand_plans_do_not_ask_in_the_same_instant() -> None:
-    world = World()
+    world = FeedRig()
     world.server.answers["throttled"] = lambda at: [({}, 0.5)]
     for number in range(1000):
         world.own.watch(f"ns/{number}", target(bound(scrapeInterval="15s")))
@@ -555,7 +548,7 @@ async def test_thousand_plans_do_not_ask_in_the_same_instant() -> None:
     assert world.own.rounds_late == 0
 
 
-async def test_run_serves_and_stops(world: World) -> None:
+async def test_run_serves_and_stops(world: FeedRig) -> None:
     world.server.answers["throttled"] = lambda at: [({}, 0.5)]
     heard = asyncio.Event()
     world.own = PrometheusSloFeed(lambda source: world.server, world.clock, on_news=lambda key: heard.set())
@@ -570,7 +563,7 @@ async def test_run_serves_and_stops(world: World) -> None:
     assert world.own.take("ns/pdf")["cpu"].points
 
 
-async def test_sample_that_is_seen_late_makes_it_wait_longer(world: World) -> None:
+async def test_sample_that_is_seen_late_makes_it_wait_longer(world: FeedRig) -> None:
     world.server.tsdb.delay, world.server.tsdb.now = 20.0, START
     world.own.watch("ns/pdf", target(ratio()))
     for second in range(1, 12 * LENGTH):
@@ -581,7 +574,7 @@ async def test_sample_that_is_seen_late_makes_it_wait_longer(world: World) -> No
     assert sum(block.heroku.requests - block.heroku.errors for block in blocks[-3:]) == 30
 
 
-async def test_time_is_that_of_prometheus(world: World) -> None:
+async def test_time_is_that_of_prometheus(world: FeedRig) -> None:
     world.server.answers["throttled"] = lambda at: [({}, 0.5)]
     world.server.skew = 3600.0
     world.own.watch("ns/pdf", target(bound()))
@@ -591,7 +584,7 @@ async def test_time_is_that_of_prometheus(world: World) -> None:
     assert reading.asked_at > START + 3600
 
 
-async def test_unknown_source_is_an_outage(world: World) -> None:
+async def test_unknown_source_is_an_outage(world: FeedRig) -> None:
     def nowhere(source: str) -> Any:
         raise Unavailable(f"there is no Prometheus {source}")
 
@@ -604,7 +597,7 @@ async def test_unknown_source_is_an_outage(world: World) -> None:
     assert problem.verdict is Verdict.NO_DATA
 
 
-async def test_what_is_forgotten_is_not_asked_for(world: World) -> None:
+async def test_what_is_forgotten_is_not_asked_for(world: FeedRig) -> None:
     world.own.watch("ns/pdf", target(ratio()))
     await world.to(START + 2 * LENGTH)
     world.own.forget("ns/pdf")

@@ -11,6 +11,8 @@ import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from pydantic import ValidationError
+from tests.kit import builders
+from tests.kit.builders import GATEWAY, HEROKU_HOST, PUBLIC_HOST
 from tests.kit.host_names import INTERNAL_NAMES
 from tests.kit.target import READY
 
@@ -27,23 +29,9 @@ from cutover.domain.preflight.inventory import ClusterSettings
 from cutover.domain.resources import Json
 from cutover.ports import Unavailable
 
-HOST, GATEWAY = "pdf.example.com", "istio-ingress/public"
-
-
-WIRE = {
-    "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
-    "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-    "traffic": {"istio": {"hosts": [HOST], "gateways": [GATEWAY]}},
-}
-
 
 def make_plan(**istio: Any) -> Plan:
-    spec = {
-        "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
-        "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-        "traffic": {"istio": {"hosts": [HOST], "gateways": [GATEWAY], **istio}},
-    }
-    return Plan(namespace="shop", name="pdf", uid="7f0c", generation=1, spec=MigrationPlanSpec.model_validate(spec))
+    return builders.plan(namespace="shop", istio=istio)
 
 
 def gateway(*hosts: str, protocol: str = "HTTPS") -> dict[str, Json]:
@@ -60,7 +48,7 @@ def route(namespace: str, *hosts: str, on: str = GATEWAY) -> Json:
 @pytest.mark.parametrize(
     ("hosts", "open_"),
     [
-        ([HOST], True),
+        ([PUBLIC_HOST], True),
         (["PDF.Example.com"], True),
         (["*"], True),
         (["*.example.com"], True),
@@ -105,45 +93,45 @@ def test_gateways_that_say_little_break_nothing(body: Json) -> None:
 @pytest.mark.parametrize(
     ("item", "taken"),
     [
-        (route("team-b", HOST), True),
+        (route("team-b", PUBLIC_HOST), True),
         (route("team-b", "PDF.example.com"), True),
         (route("team-b", "*.example.com"), True),
         (route("team-b", "*.com"), True),
         (route("team-b", "*"), False),  # for what nobody else has
         (route("istio-ingress", "*.example.com"), False),  # whoever runs the gateway shares it
-        (route("istio-ingress", HOST), True),  # but not what is routed there by its name
+        (route("istio-ingress", PUBLIC_HOST), True),  # but not what is routed there by its name
         (route("team-b", "docs.example.com"), False),
-        (route("team-b", HOST, on="istio-ingress/internal"), False),
-        (route("istio-ingress", HOST, on="public"), True),
-        (route("team-b", HOST, on="public"), False),  # a Gateway of its own
-        (route("team-b", HOST, on="mesh"), False),
+        (route("team-b", PUBLIC_HOST, on="istio-ingress/internal"), False),
+        (route("istio-ingress", PUBLIC_HOST, on="public"), True),
+        (route("team-b", PUBLIC_HOST, on="public"), False),  # a Gateway of its own
+        (route("team-b", PUBLIC_HOST, on="mesh"), False),
         (route("shop", "*.example.com"), False),  # the team's own
     ],
 )
 def test_what_another_namespace_routes_is_not_taken_from_it(item: Json, taken: bool) -> None:
     problem = host_unclaimed.others_hosts(make_plan(), [item], gateway("*"))
     assert bool(problem) is taken
-    assert not taken or f"{HOST} by VirtualService {item['metadata']['namespace']}/old" in problem
+    assert not taken or f"{PUBLIC_HOST} by VirtualService {item['metadata']['namespace']}/old" in problem
 
 
 def test_who_runs_the_gateway_may_give_a_part_of_a_wildcard_to_a_namespace() -> None:
     given = gateway("*.example.com", "shop/pdf.example.com")
     assert host_unclaimed.others_hosts(make_plan(), [route("team-b", "*.example.com")], given) == ""
-    assert host_unclaimed.others_hosts(make_plan(), [route("team-b", HOST)], given) != ""
+    assert host_unclaimed.others_hosts(make_plan(), [route("team-b", PUBLIC_HOST)], given) != ""
 
 
 @pytest.mark.parametrize(
     ("hosts", "namespace", "refused"),
     [
-        (["acme-pdf-1a2b3c.herokuapp.com"], "team-b", True),
-        (["cutover-probe.acme-pdf-1a2b3c.herokuapp.com"], "team-b", True),
+        ([HEROKU_HOST], "team-b", True),
+        ([f"cutover-probe.{HEROKU_HOST}"], "team-b", True),
         (["other.herokuapp.com"], "team-b", False),
-        (["acme-pdf-1a2b3c.herokuapp.com"], "shop", False),
+        ([HEROKU_HOST], "shop", False),
         ([], "team-b", False),
     ],
 )
 def test_names_in_the_mesh_are_not_shared_between_namespaces(hosts: list[str], namespace: str, refused: bool) -> None:
-    names = ("acme-pdf-1a2b3c.herokuapp.com", "cutover-probe.acme-pdf-1a2b3c.herokuapp.com")
+    names = (HEROKU_HOST, f"cutover-probe.{HEROKU_HOST}")
     entry = {"metadata": {"namespace": namespace, "name": "e"}, "spec": {"hosts": hosts}}
     assert bool(heroku_unshared.others_names(make_plan(), names, [entry])) is refused
 
@@ -173,13 +161,9 @@ GUARDED = [check.name for check in registry.CHECKS if check.guarded]
 #: What is another team's, for each of the guarded checks.
 THEIRS = {
     "gateway": ({"settings": ClusterSettings(gateway_namespaces=("edge",))}, "CUTOVER_GATEWAY_NAMESPACES"),
-    "host-unclaimed": ({"virtual_services": (route("team-b", HOST),)}, "routed from another namespace"),
+    "host-unclaimed": ({"virtual_services": (route("team-b", PUBLIC_HOST),)}, "routed from another namespace"),
     "heroku-unshared": (
-        {
-            "entries": (
-                {"metadata": {"namespace": "team-b", "name": "e"}, "spec": {"hosts": [WIRE["heroku"]["hostname"]]}},
-            )
-        },
+        {"entries": ({"metadata": {"namespace": "team-b", "name": "e"}, "spec": {"hosts": [HEROKU_HOST]}},)},
         "ServiceEntry team-b/e of another namespace",
     ),
 }
@@ -188,8 +172,7 @@ THEIRS = {
 @pytest.mark.parametrize("check", GUARDED)
 def test_what_is_others_cannot_be_skipped(check: str) -> None:
     skip = [{"check": name, "reason": "it is mine now"} for name in registry.NAMES]
-    spec = MigrationPlanSpec.model_validate({**WIRE, "preflight": {"skip": skip}})
-    plan = replace(make_plan(), spec=spec)
+    plan = builders.plan(namespace="shop", preflight={"skip": skip})
     there, says = THEIRS[check]
     statuses = registry.before_takeover(plan, replace(READY, **there).inventory(plan))
     assert not registry.passed(statuses)
@@ -208,7 +191,7 @@ def test_what_is_others_cannot_be_skipped(check: str) -> None:
 @pytest.mark.parametrize("hostname", INTERNAL_NAMES)
 def test_an_internal_name_is_no_heroku_app(hostname: str) -> None:
     with pytest.raises(ValidationError, match="write a public name"):
-        MigrationPlanSpec.model_validate({**WIRE, "heroku": {"app": "acme-pdf", "hostname": hostname}})
+        MigrationPlanSpec.model_validate(builders.spec_fields(heroku={"app": "acme-pdf", "hostname": hostname}))
 
 
 @pytest.mark.parametrize(
@@ -216,7 +199,7 @@ def test_an_internal_name_is_no_heroku_app(hostname: str) -> None:
     ["acme.herokuapp.com", "www.example.com", "x.herokudns.com", "local.example.com", "xn--bcher-kva.example"],
 )
 def test_a_public_name_is_taken(hostname: str) -> None:
-    MigrationPlanSpec.model_validate({**WIRE, "heroku": {"app": "acme-pdf", "hostname": hostname}})
+    MigrationPlanSpec.model_validate(builders.spec_fields(heroku={"app": "acme-pdf", "hostname": hostname}))
 
 
 def test_the_clusters_own_domain_is_internal_whatever_it_is_called() -> None:
@@ -238,7 +221,7 @@ def test_a_service_that_is_a_name_elsewhere_is_no_gateway(kind: str) -> None:
         "spec": {"type": kind, "externalName": "kubernetes.default.svc", "selector": {"a": "b"}},
     }
     with pytest.raises(Unavailable, match="no Service in namespace shop"):
-        address("shop", {"selector": {"a": "b"}, "servers": [SERVER]}, [service], HOST)
+        address("shop", {"selector": {"a": "b"}, "servers": [SERVER]}, [service], PUBLIC_HOST)
 
 
 class Names(AbstractResolver):

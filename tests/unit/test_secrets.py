@@ -17,12 +17,12 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
 import yaml
 from aiohttp import web
+from tests.kit.builders import spec_fields
 
 from cutover.adapters.masking import masked
 
@@ -190,7 +190,7 @@ from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.prometheus.sources import Sources
 from cutover.api.v1alpha1 import MigrationPlanStatus, LedgerEntry
 from cutover.domain.observation import Plan
-from cutover.main import configure_logging
+from cutover.logs import configure_logging
 from cutover.metrics import OperatorCollector
 from cutover.services.slo_feed import PrometheusSloFeed
 from cutover.adapters.dialects.istio.counters import IstioDialect
@@ -243,12 +243,6 @@ async def main():
 asyncio.run(main())
 """
 
-SPEC: dict[str, Any] = {
-    "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
-    "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-    "traffic": {"istio": {"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"]}},
-}
-
 
 async def run(*arguments: str, environment: dict[str, str], during: Callable[[], Awaitable[str]] | None = None) -> str:
     """Return all that a process prints; ``during`` adds to it before it is told to end."""
@@ -284,7 +278,7 @@ async def test_no_adapter_tells_a_secret(behaviour: str, tmp_path: Path) -> None
     async with others() as (urls, came):
         url = urls[behaviour]
         environment = {
-            "SPEC": json.dumps(SPEC),
+            "SPEC": json.dumps(spec_fields()),
             "CUTOVER_KUBECONFIG": kubeconfig(tmp_path, behaviour, url),
             "CUTOVER_PROMETHEUS_SOURCES": sources(tmp_path, url),
             "CUTOVER_NOTIFICATIONS": receivers(tmp_path, url),

@@ -160,13 +160,10 @@ class Samples:
         Usable and unusable ones, without holes in time.
     error
         Why Prometheus gave no answer, or ``""``.
-    error_since
-        Unix seconds since when it has not; 0 where it does.
     """
 
     blocks: tuple[Block, ...] = ()
     error: str = ""
-    error_since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

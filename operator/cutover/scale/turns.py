@@ -10,28 +10,28 @@ import asyncio
 import contextlib
 from zlib import crc32
 
-from cutover.domain.observation import Plan
-
 #: Seconds, or a third of a block, for which a checkpoint waits at most.
 CHECKPOINT_WAIT_SECONDS = 5.0
 
 
-def own_part(plan: Plan) -> float:
-    """Return a number from 0 to 1 that each plan has for itself, so that not all do the same at once."""
-    return crc32(plan.uid.encode()) / 2**32
+def own_part(uid: str) -> float:
+    """Return a number from 0 to 1 that each plan, named by its UID, has for itself: not all do the same at once."""
+    return crc32(uid.encode()) / 2**32
 
 
-async def let_others_decide(plan: Plan, news: asyncio.Event) -> None:
+async def let_others_decide(uid: str, block_seconds: float, news: asyncio.Event) -> None:
     """Wait for a while, unless there is news: what takes time shall not keep other plans' decisions waiting.
 
     Parameters
     ----------
-    plan
+    uid
         The plan whose write can wait.
+    block_seconds
+        Length of the plan's blocks.
     news
         Set when there is something to decide about this plan.
     """
-    longest = min(CHECKPOINT_WAIT_SECONDS, plan.spec.gates.block.total_seconds() / 3)
+    longest = min(CHECKPOINT_WAIT_SECONDS, block_seconds / 3)
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(longest * (1 + own_part(plan)) / 2):
+        async with asyncio.timeout(longest * (1 + own_part(uid)) / 2):
             await news.wait()

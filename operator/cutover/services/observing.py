@@ -247,7 +247,7 @@ class Observer:
             return None
         probe = self.probe.fact.value
         if probe is not None and probe.healthy and interval >= SELDOM_PROBE_SECONDS:
-            interval = WELL_PROBE_SECONDS + PROBE_SPREAD_SECONDS * own_part(plan)
+            interval = WELL_PROBE_SECONDS + PROBE_SPREAD_SECONDS * own_part(plan.uid)
         return self.probe.keep(lambda: self._ask_heroku(plan), interval).value
 
     async def _ask_heroku(self, plan: Plan) -> Probe:

@@ -68,7 +68,11 @@ class PlanLoop:
         self._ended = False
         self._working = WorkingStatus(ports)
         self._observer = Observer(ports, self._working, self.wake)
-        self._applier = Applier(ports, self._working, lambda plan: let_others_decide(plan, self._wake))
+        self._applier = Applier(
+            ports,
+            self._working,
+            lambda plan: let_others_decide(plan.uid, plan.spec.gates.block.total_seconds(), self._wake),
+        )
         self._judged_until = 0.0
         self._conflicts = 0
         self.last_reconciled = 0.0

@@ -237,7 +237,7 @@ class LedgerEntry(Model):
     queries: tuple[str, ...] = Field(default=(), description="What Prometheus was asked by the custom SLOs.")
     subject: str | None = Field(
         default=None,
-        description="What the decision is about, where it is told once only: a refused annotation, who edited the route.",
+        description="What the decision is about: the gate that led back, a refused annotation, who edited the route.",
     )
 
 

@@ -123,10 +123,18 @@ def complete(context: Context, status: MigrationPlanStatus, message: str) -> Out
     return Outcome(done, "Completed", message, events=(Event("Normal", "Completed", message),), requeue=300)
 
 
-def roll_back(context: Context, status: MigrationPlanStatus, reason: str, message: str) -> Outcome:
-    """Send everything back to Heroku. What the gates said stays in the status, as the reason for it."""
+def roll_back(
+    context: Context, status: MigrationPlanStatus, reason: str, message: str, *, culprit: str | None = None
+) -> Outcome:
+    """Send everything back to Heroku. What the gates said stays in the status, as the reason for it.
+
+    Parameters
+    ----------
+    culprit
+        The gate that leads back, if one does.
+    """
     text = f"{status.weight or 0} % → 0 %: {message}"
-    ledger = note(status, "RollBack", to=0, reason=reason, message=text, now=context.time)
+    ledger = note(status, "RollBack", to=0, reason=reason, message=text, subject=culprit, now=context.time)
     back = enter(context, at_weight(context, status, 0), Phase.ROLLING_BACK).evolve(
         ledger=ledger, gate=status.gate, evidence=status.evidence
     )
