@@ -193,7 +193,7 @@ def _weights(route: Callable[[str, str], str], name: str) -> str:
     return route(name, '{.spec.http[?(@.name=="split")].route[*].weight}')
 
 
-def _until(what: str, condition: Callable[[], bool], seconds: float = 30) -> None:
+def _until(what: str, condition: Callable[[], bool], seconds: float = 90) -> None:
     started = time.monotonic()
     while not condition():
         assert time.monotonic() - started < seconds, f"not within {seconds:g} s: {what}"

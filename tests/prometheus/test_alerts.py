@@ -98,6 +98,7 @@ def loop(name: str, phase: Phase, weight: int | None, *, held: str = "", gate: G
 #: Which alert tells of a plan that is held, with a quarter of its traffic on EKS and with none.
 HELD = {
     HoldReason.INVALID_SPEC: ("CutoverNeedsMending",) * 2,
+    HoldReason.CAPABILITY_MISSING: ("CutoverNeedsMending",) * 2,
     HoldReason.PREFLIGHT_FAILED: ("", "CutoverDoesNotStart"),
     HoldReason.SUSPENDED: ("CutoverWaitsForPeople",) * 2,
     HoldReason.AWAITING_APPROVAL: ("CutoverWaitsForPeople",) * 2,
@@ -339,7 +340,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
 
 def _address(process: subprocess.Popen[bytes], log: Path) -> str:
     """Wait until it scrapes, which is some seconds after its start; return where it listens."""
-    for _ in range(400):
+    for _ in range(1200):
         text = log.read_text()
         assert process.poll() is None, text
         if port := re.search(r'msg="Listening on" .*address=127\.0\.0\.1:(\d+)', text):
