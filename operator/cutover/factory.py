@@ -17,13 +17,18 @@ from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.adapters.kube.templates import TemplateCache
 from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.prometheus.sources import Sources
-from cutover.adapters.traffic.istio.leg_probe import HttpGateway
+from cutover.adapters.traffic.istio.leg_probe import GatewayLegProbe
 from cutover.adapters.traffic.istio.provider import DevelopmentHeroku, IstioTraffic, RouteCache
 from cutover.api.v1alpha1 import BacktestStatus
 from cutover.domain.observation import Plan
 from cutover.domain.preflight.inventory import ClusterSettings
 from cutover.metrics import OperatorCollector
-from cutover.ports import Clock, Gateway, Metrics, Notifier, Ports, SloFeed, Subscription
+from cutover.ports.all import Ports
+from cutover.ports.block_feed import BlockFeed, BlockSubscription
+from cutover.ports.clock import Clock
+from cutover.ports.leg_probe import LegProbe
+from cutover.ports.notifier import Notifier
+from cutover.ports.slo_feed import SloFeed
 from cutover.scale.garbage import collect_rarely
 from cutover.services.backtest_process import Backtests
 from cutover.services.operator import Operator
@@ -32,7 +37,7 @@ from cutover.services.slo_feed import PrometheusSloFeed
 from cutover.settings import PrometheusServers, Receiver, Settings
 
 #: Reconciles that may look at the world at the same time.
-CONCURRENT_PASSES = 64
+CONCURRENT_RECONCILES = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,8 +85,8 @@ async def wired(
         stack.push_async_callback(cluster.close)
         sources = Sources(servers, settings.scrape_interval)
         stack.push_async_callback(sources.close)
-        gateway = HttpGateway(cluster, settings.gateway_urls)
-        stack.push_async_callback(gateway.close)
+        leg_probe = GatewayLegProbe(cluster, settings.gateway_urls)
+        stack.push_async_callback(leg_probe.close)
         notifier = HttpNotifier(receivers)
         stack.push_async_callback(notifier.close)
 
@@ -94,13 +99,13 @@ async def wired(
             scrape_intervals={name: sources.scrape_interval(name) for name in sources.names},
             settle=settings.settle,
         )
-        own = PrometheusSloFeed(sources.own, clock, on_news=waker)
+        slo_feed = PrometheusSloFeed(sources.own, clock, on_news=waker)
         operator = waker.operator = assemble(
             settings,
             cluster,
-            gateway,
+            leg_probe,
             samplers,
-            own,
+            slo_feed,
             clock,
             sources=sources.allowed,
             backtest=Backtests().forecast,
@@ -110,7 +115,7 @@ async def wired(
             operator.loops.values,
             cluster,
             samplers,
-            own,
+            slo_feed,
             sources.skews,
             # A process that waits for the plans' CRD looks after no plan.
             lambda: leading() and operator.serving,
@@ -121,7 +126,7 @@ async def wired(
             cluster,
             operator,
             collector,
-            lambda: _at_work(notifier, samplers.run(), own.run(), sources.run(), collect_rarely()),
+            lambda: _at_work(notifier, samplers.run(), slo_feed.run(), sources.run(), collect_rarely()),
         )
 
 
@@ -139,13 +144,13 @@ async def _at_work(notifier: HttpNotifier, *services: Coroutine[Any, Any, None])
 def assemble(
     settings: Settings,
     cluster: Cluster,
-    gateway: Gateway,
-    metrics: Metrics,
-    own: SloFeed,
+    leg_probe: LegProbe,
+    block_feed: BlockFeed,
+    slo_feed: SloFeed,
     clock: Clock,
     *,
     sources: Callable[[str], tuple[str, ...]],
-    backtest: Callable[[Plan, Subscription], Coroutine[Any, Any, BacktestStatus]],
+    backtest: Callable[[Plan, BlockSubscription], Coroutine[Any, Any, BacktestStatus]],
     notifier: Notifier,
 ) -> Operator:
     """Put the operator together on top of what asks the outside world."""
@@ -157,15 +162,15 @@ def assemble(
         inventories=KubernetesInventories(
             cluster, ClusterSettings(settings.gateway_namespaces, settings.cluster_domain)
         ),
-        gateway=gateway,
-        metrics=metrics,
-        own=own,
+        leg_probe=leg_probe,
+        block_feed=block_feed,
+        slo_feed=slo_feed,
         clock=clock,
         dialect=IstioDialect(settings.cluster_domain),
         templates=templates.of,
         sources=sources,
         backtest=backtest,
-        slots=asyncio.Semaphore(CONCURRENT_PASSES),
+        slots=asyncio.Semaphore(CONCURRENT_RECONCILES),
         notifier=notifier,
     )
     return Operator(ports, routes, templates)

@@ -15,7 +15,7 @@ from cutover.api.v1alpha1 import MigrationPlanStatus, OnDelete
 from cutover.domain.observation import Plan, TrafficState
 from cutover.domain.preflight.checks.istio.kinds import DESTINATION_RULES, SERVICE_ENTRIES, VIRTUAL_SERVICES
 from cutover.domain.resources import Json
-from cutover.ports import Conflict, Unavailable
+from cutover.ports.errors import Conflict, Unavailable
 
 pytestmark = pytest.mark.usefixtures("istio_crds")
 

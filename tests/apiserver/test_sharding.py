@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.plans import KubernetesPlans
-from cutover.ports import Gone
+from cutover.ports.errors import Gone
 from devstack.support import free_port
 from sandbox import manifests
 from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, chart_lease_rights

@@ -51,7 +51,10 @@ from cutover.domain.slo.custom import QueryProblem, SloReading
 from cutover.domain.steps import current_step
 from cutover.domain.verdicts import Verdict
 from cutover.kopf_app.handlers import DELETION_RETRY_SECONDS
-from cutover.ports import Conflict, Ports, SloTarget, Subscription, Unavailable
+from cutover.ports.all import Ports
+from cutover.ports.block_feed import BlockSubscription
+from cutover.ports.errors import Conflict, Unavailable
+from cutover.ports.slo_feed import SloSubscription
 from cutover.services import plan_loop as reconciler
 from cutover.services.plan_loop import PlanLoop
 
@@ -460,7 +463,7 @@ class _Api:
         live, well = self.world.live, self.world.heroku.well
         return Probe(self.world.wall, live.revision if live else "", healthy=live is not None and well, detail="HTTP")
 
-    async def replay(self, plan: Plan, target: Subscription) -> BacktestStatus:
+    async def replay(self, plan: Plan, target: BlockSubscription) -> BacktestStatus:
         return BacktestStatus(runs=200, false_rollbacks=0, stuck=0)
 
 
@@ -502,52 +505,54 @@ class _PrometheusTime:
 
 
 @dataclass
-class _Metrics:
+class _BlockFeed:
     """Delivers each block once, unless it is asked to go back."""
 
     world: World
     time: _PrometheusTime
-    target: Subscription | None = None
+    subscription: BlockSubscription | None = None
     taken: float = 0.0
 
     def now(self, source: str) -> float:
         return self.time.now()
 
-    def watch(self, key: str, target: Subscription) -> None:
-        self.target, self.taken = target, target.since
+    def watch(self, key: str, subscription: BlockSubscription) -> None:
+        self.subscription, self.taken = subscription, subscription.since
 
     def forget(self, key: str) -> None:
-        self.target = None
+        self.subscription = None
 
     def take(self, key: str) -> Samples:
-        news = _known(self.time.read(), self.world.blocks, self.taken) if self.target is not None else ()
+        news = _known(self.time.read(), self.world.blocks, self.taken) if self.subscription is not None else ()
         self.taken = news[-1].end if news else self.taken
         return Samples(news)
 
-    async def histogram(self, target: Subscription) -> Histogram:
+    async def histogram(self, subscription: BlockSubscription) -> Histogram:
         assert self.world.histogram is not None
         return self.world.histogram
 
 
 @dataclass
-class _OwnMetrics:
-    """The same for the team's own gates."""
+class _SloFeed:
+    """The same for custom SLOs."""
 
     world: World
     time: _PrometheusTime
-    target: SloTarget | None = None
+    subscription: SloSubscription | None = None
     taken: dict[str, float] = field(default_factory=dict)
     started: float = 0.0
 
-    def watch(self, key: str, target: SloTarget) -> None:
+    def watch(self, key: str, subscription: SloSubscription) -> None:
         self.started = self.started or self.time.now()
-        self.target, self.taken = target, dict(target.since)
+        self.subscription, self.taken = subscription, dict(subscription.since)
 
     def forget(self, key: str) -> None:
-        self.target = None
+        self.subscription = None
 
     def take(self, key: str) -> Mapping[str, SloReading]:
-        return {own.name: self._read(own.name, own.slo) for own in self.target.gates} if self.target else {}
+        return (
+            {own.name: self._read(own.name, own.slo) for own in self.subscription.gates} if self.subscription else {}
+        )
 
     def _read(self, name: str, slo: object) -> SloReading:
         world, now = self.world, self.time.read()
@@ -705,9 +710,9 @@ def ports(world: World, recorder: Recorder) -> tuple[Ports, IstioTraffic]:
         "plans": api,
         "traffic": traffic,
         "inventories": api,
-        "gateway": api,
-        "metrics": _Metrics(world, time),
-        "own": _OwnMetrics(world, time),
+        "leg_probe": api,
+        "block_feed": _BlockFeed(world, time),
+        "slo_feed": _SloFeed(world, time),
         "clock": _Clock(world),
         "dialect": PlayedDialect(),
         "templates": lambda namespace: world.templates,

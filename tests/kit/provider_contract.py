@@ -15,7 +15,8 @@ from cutover.domain.engine import writes
 from cutover.domain.engine.actions import SetWeight
 from cutover.domain.observation import Plan, TrafficState
 from cutover.domain.revision import desired_split, raise_called_off, revision, rollback_revision
-from cutover.ports import Conflict, Traffic
+from cutover.ports.errors import Conflict
+from cutover.ports.traffic import Traffic
 
 _DECIDED_AT = 1_799_661_600.0
 

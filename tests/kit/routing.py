@@ -16,7 +16,7 @@ from cutover.domain.engine.actions import Finalize, SetWeight
 from cutover.domain.observation import Plan, TrafficState
 from cutover.domain.resources import Json, Resource
 from cutover.domain.revision import Split, desired_split
-from cutover.ports import Conflict, Gone, Unavailable
+from cutover.ports.errors import Conflict, Gone, Unavailable
 
 
 def make_plan(name: str = "pdf", namespace: str = "docs", *, status: Json | None = None, **traffic: Any) -> Plan:

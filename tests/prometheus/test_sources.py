@@ -25,7 +25,7 @@ from cutover.adapters.dialects.istio.counters import IstioLabels
 from cutover.adapters.prometheus.client import PrometheusClient
 from cutover.adapters.prometheus.sources import Sources
 from cutover.domain.evidence.counters import Counter
-from cutover.ports import QueryRefused, Unavailable
+from cutover.ports.errors import QueryRefused, Unavailable
 from cutover.settings import PrometheusServers, read_servers, read_settings
 from devstack.build import ensure_programs
 from devstack.support import free_port

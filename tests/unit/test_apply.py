@@ -14,7 +14,8 @@ from cutover.api.v1alpha1 import Checkpoint, MigrationPlanStatus, OnDelete, Phas
 from cutover.domain.engine.actions import Action, Decision, Event, Finalize, Prepare, SetWeight, WriteStatus
 from cutover.domain.observation import Plan
 from cutover.domain.revision import Split
-from cutover.ports import Conflict, Gone, Ports, Unavailable
+from cutover.ports.all import Ports
+from cutover.ports.errors import Conflict, Gone, Unavailable
 from cutover.services import apply
 from cutover.services.apply import Applier, RouteUnavailable
 from cutover.services.working_status import WorkingStatus

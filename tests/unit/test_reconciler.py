@@ -55,7 +55,10 @@ from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.revision import Split, desired_revision, desired_split
 from cutover.domain.slo.custom import SloReading
 from cutover.domain.traffic import Capabilities
-from cutover.ports import Conflict, Gone, Ports, SloTarget, Subscription, Unavailable
+from cutover.ports.all import Ports
+from cutover.ports.block_feed import BlockSubscription
+from cutover.ports.errors import Conflict, Gone, Unavailable
+from cutover.ports.slo_feed import SloSubscription
 from cutover.scale import turns
 from cutover.services import apply, observing
 from cutover.services import plan_loop as reconciler
@@ -101,9 +104,9 @@ class World:
     failures: dict[str, deque[Exception]] = field(default_factory=dict)
     after: bool = False
     blocks: list[Block] = field(default_factory=list)
-    watched: Subscription | None = None
+    watched: BlockSubscription | None = None
     own_blocks: list[Block] = field(default_factory=list)
-    own_watched: SloTarget | None = None
+    own_watched: SloSubscription | None = None
     own_taken: dict[str, float] = field(default_factory=dict)
     #: Seconds by which Prometheus' clock is ahead.
     skew: float = 0.0
@@ -147,9 +150,9 @@ class World:
             plans=self,
             traffic=self,
             inventories=self,
-            gateway=self,
-            metrics=FakeMetrics(self),
-            own=FakeOwnMetrics(self),
+            leg_probe=self,
+            block_feed=FakeBlockFeed(self),
+            slo_feed=FakeSloFeed(self),
             clock=FakeClock(self),
             dialect=PlayedDialect(),
             templates=lambda namespace: {},
@@ -166,7 +169,7 @@ class World:
             start, self.now = self.now, self.now + BLOCK
             self.blocks.append(Block(start, self.now, Counts(requests=8, timed=8), Counts(requests=2, timed=2)))
 
-    async def replay(self, plan: Plan, target: Subscription) -> BacktestStatus:
+    async def replay(self, plan: Plan, target: BlockSubscription) -> BacktestStatus:
         self.replays += 1
         await asyncio.sleep(0)
         return BacktestStatus(runs=200, false_rollbacks=0, stuck=0)
@@ -240,14 +243,14 @@ class FakeClock:
 
 
 @dataclass
-class FakeMetrics:
+class FakeBlockFeed:
     """Delivers each block once, unless it is asked to go back."""
 
     world: World
     taken: float = 0.0
 
-    def watch(self, key: str, target: Subscription) -> None:
-        self.world.watched, self.taken = target, target.since
+    def watch(self, key: str, subscription: BlockSubscription) -> None:
+        self.world.watched, self.taken = subscription, subscription.since
 
     def forget(self, key: str) -> None:
         self.world.watched = None
@@ -257,7 +260,7 @@ class FakeMetrics:
         self.taken = news[-1].end if news else self.taken
         return Samples(news)
 
-    async def histogram(self, target: Subscription) -> Histogram:
+    async def histogram(self, subscription: BlockSubscription) -> Histogram:
         return Histogram({})
 
     def now(self, source: str) -> float:
@@ -265,24 +268,24 @@ class FakeMetrics:
 
 
 @dataclass
-class FakeOwnMetrics:
+class FakeSloFeed:
     """Delivers each block of an own ratio once, unless it is asked to go back."""
 
     world: World
 
-    def watch(self, key: str, target: SloTarget) -> None:
-        self.world.own_watched = target
+    def watch(self, key: str, subscription: SloSubscription) -> None:
+        self.world.own_watched = subscription
 
     def forget(self, key: str) -> None:
         self.world.own_watched = None
 
     def take(self, key: str) -> Mapping[str, SloReading]:
-        target = self.world.own_watched
-        if target is None:
+        subscription = self.world.own_watched
+        if subscription is None:
             return {}
         found = {}
-        for gate in target.gates:
-            since = max(target.since[gate.name], self.world.own_taken.get(gate.name, 0.0))
+        for gate in subscription.gates:
+            since = max(subscription.since[gate.name], self.world.own_taken.get(gate.name, 0.0))
             news = tuple(block for block in self.world.own_blocks if block.end > since)
             self.world.own_taken[gate.name] = news[-1].end if news else since
             found[gate.name] = SloReading(self.world.now, news)

@@ -16,7 +16,7 @@ def elapsed() -> float:
 
 @dataclass(frozen=True, slots=True)
 class SystemClock:
-    """The clock that people set; implements :class:`cutover.ports.Clock`."""
+    """The clock that people set; implements :class:`cutover.ports.clock.Clock`."""
 
     def now(self) -> float:
         """Return Unix seconds."""

@@ -24,7 +24,8 @@ from cutover.api.problems import problem_text
 from cutover.cli.plan_file import PlanFileError, read_plan
 from cutover.domain.backtest.replay import Forecast, NotPossible, impossible, per_second, percent
 from cutover.domain.observation import Plan
-from cutover.ports import Subscription, Unavailable
+from cutover.ports.block_feed import BlockSubscription
+from cutover.ports.errors import Unavailable
 from cutover.services.backtest import OnProgress, forecast
 from cutover.settings import PrometheusServer, PrometheusServers, Settings, SettingsError, read_servers, read_settings
 
@@ -35,7 +36,7 @@ _DAY = 86_400.0
 
 async def _forecast(
     arguments: argparse.Namespace, environ: Mapping[str, str], plan: Plan
-) -> tuple[Forecast, Subscription]:
+) -> tuple[Forecast, BlockSubscription]:
     """Replay the plan on what its Prometheus has.
 
     Raises
@@ -87,7 +88,7 @@ def _servers(url: str | None, settings: Settings) -> PrometheusServers:
     return PrometheusServers(default=server)
 
 
-def table(predicted: Forecast, plan: Plan, subscription: Subscription) -> str:
+def table(predicted: Forecast, plan: Plan, subscription: BlockSubscription) -> str:
     """Write a forecast as people read it."""
     by = f"by {predicted.instances} gateway instances" if predicted.split == "instances" else "by neighbouring blocks"
     latency = [f"{bound:g} ms" for bound in (subscription.slow_ms, subscription.very_slow_ms) if bound is not None]

@@ -16,7 +16,7 @@ from cutover.adapters.traffic.istio.provider import ROUTING_KINDS
 from cutover.api.v1alpha1 import GROUP, PLURAL, VERSION, TemplateKind
 from cutover.api.v1alpha1.templates import CLUSTER_GATE_TEMPLATES, GATE_TEMPLATES
 from cutover.domain import managed_fields
-from cutover.ports import Conflict, Gone, Unavailable
+from cutover.ports.errors import Conflict, Gone, Unavailable
 from cutover.scale.packing import slim
 from cutover.services.operator import Operator
 

@@ -18,7 +18,7 @@ from cutover.kopf_app.configuration import kopf_settings
 from cutover.kopf_app.handlers import register
 from cutover.kopf_app.health import answering_health
 from cutover.kopf_app.login import register_login
-from cutover.ports import Unavailable
+from cutover.ports.errors import Unavailable
 from cutover.services.operator import Operator
 from cutover.settings import Settings
 

@@ -13,7 +13,8 @@ from typing import assert_never
 
 from cutover.domain.engine.actions import Decision, Finalize, Prepare, SetWeight, WriteStatus
 from cutover.domain.observation import Plan
-from cutover.ports import Conflict, Ports, Unavailable
+from cutover.ports.all import Ports
+from cutover.ports.errors import Conflict, Unavailable
 from cutover.services.working_status import WorkingStatus
 
 #: A route that was put back so often within so many seconds is fought over: each further reconcile waits, or two tools

@@ -22,7 +22,9 @@ from cutover.domain.evidence.counting import Reading
 from cutover.domain.evidence.scrapes import REACH_IN_SCRAPES, Result
 from cutover.domain.evidence.tolerances import thresholds, thresholds_wanted
 from cutover.domain.observation import Plan
-from cutover.ports import Dialect, Prometheus, Subscription, Unavailable, Understood
+from cutover.ports.block_feed import BlockSubscription, Dialect
+from cutover.ports.errors import Unavailable
+from cutover.ports.prometheus import Prometheus, unavailable_if_malformed
 from cutover.services.sampler import LONGEST_REPLAY, Sampler, best_phase, blocks_of, heroku_samples
 
 #: The most that is asked for at once is halved down to this where Prometheus does not answer, in seconds.
@@ -38,7 +40,7 @@ async def forecast(
     plan: Plan,
     prometheus: Prometheus,
     dialect: Dialect,
-    subscription: Subscription,
+    subscription: BlockSubscription,
     *,
     end: float,
     interval: float,
@@ -46,7 +48,7 @@ async def forecast(
     seed: int = 1,
     split: Split | None = None,
     on_progress: OnProgress,
-) -> tuple[Forecast, Subscription]:
+) -> tuple[Forecast, BlockSubscription]:
     """Read the record and replay the plan's cutover on it.
 
     Parameters
@@ -69,7 +71,7 @@ async def forecast(
 
     Returns
     -------
-    tuple of Forecast and Subscription
+    tuple of Forecast and BlockSubscription
         What is predicted, and what was read, with the latency thresholds.
 
     Raises
@@ -109,8 +111,14 @@ class _Now:
 
 
 async def read_thresholds(
-    prometheus: Prometheus, dialect: Dialect, plan: Plan, subscription: Subscription, *, end: float, interval: float
-) -> Subscription:
+    prometheus: Prometheus,
+    dialect: Dialect,
+    plan: Plan,
+    subscription: BlockSubscription,
+    *,
+    end: float,
+    interval: float,
+) -> BlockSubscription:
     """Return the subscription with the latency thresholds that the plan names, its baseline has, or the last day gives.
 
     Raises
@@ -143,7 +151,7 @@ async def read_thresholds(
 async def read_record(
     prometheus: Prometheus,
     dialect: Dialect,
-    subscription: Subscription,
+    subscription: BlockSubscription,
     *,
     end: float,
     interval: float,
@@ -190,10 +198,10 @@ async def read_record(
 
 
 def _cut(
-    samples: _Samples, dialect: Dialect, subscription: Subscription, *, start: float, end: float, interval: float
+    samples: _Samples, dialect: Dialect, subscription: BlockSubscription, *, start: float, end: float, interval: float
 ) -> tuple[list[Block], dict[str, list[Block]]]:
     """Cut the blocks of all gateways together, and of each: they end just after the scrapes, as live ones do."""
-    with Understood(dialect.labels.product):
+    with unavailable_if_malformed(dialect.labels.product):
         all_of_them = Reading.of_answers(*samples)
         by_gateway = {name: Reading.of_answers(*own) for name, own in _by_gateway(samples).items()}
     newest = (all_of_them.last_scrape(source, end, inclusive=True) for source in all_of_them.sources())
@@ -224,5 +232,5 @@ def _by_gateway(samples: _Samples) -> dict[str, _Samples]:
     return {name: parts for name, parts in found.items() if parts[1]}
 
 
-def _listed(subscription: Subscription) -> str:
+def _listed(subscription: BlockSubscription) -> str:
     return ", ".join(subscription.observers)

@@ -17,7 +17,7 @@ from cutover.api.durations import span
 from cutover.api.v1alpha1 import GROUP, KIND, VERSION, BacktestStatus
 from cutover.domain.backtest.replay import impossible
 from cutover.domain.observation import Plan
-from cutover.ports import Subscription
+from cutover.ports.block_feed import BlockSubscription
 
 #: The command that replays a plan.
 COMMAND = (sys.executable, "-m", "cutover.cli.backtest")
@@ -57,7 +57,7 @@ class Backtests:
         self._timeout = timeout
         self._turn = asyncio.Semaphore(1)
 
-    async def forecast(self, plan: Plan, subscription: Subscription) -> BacktestStatus:
+    async def forecast(self, plan: Plan, subscription: BlockSubscription) -> BacktestStatus:
         """Return what a replay predicts for a plan, or a status without runs that says why there is none.
 
         It takes minutes, and never raises but when it is cancelled: then the process ends too.

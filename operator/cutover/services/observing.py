@@ -27,7 +27,10 @@ from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samp
 from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.revision import desired_split
 from cutover.domain.slo.custom import CustomSlo, SloReading
-from cutover.ports import Conflict, Gone, Ports, SloTarget, Subscription, Unavailable
+from cutover.ports.all import Ports
+from cutover.ports.block_feed import BlockSubscription
+from cutover.ports.errors import Conflict, Gone, Unavailable
+from cutover.ports.slo_feed import SloSubscription
 from cutover.scale.turns import own_part
 from cutover.services.background import BackgroundFact
 from cutover.services.working_status import PENDING_BLOCKS, WorkingStatus
@@ -94,8 +97,8 @@ class Observer:
         self.probe.stop()
         self.backtest.stop()
         if self._working.plan is not None:
-            self._ports.metrics.forget(self._working.plan.key)
-            self._ports.own.forget(self._working.plan.key)
+            self._ports.block_feed.forget(self._working.plan.key)
+            self._ports.slo_feed.forget(self._working.plan.key)
 
     def _begin_anew(self, now: float) -> None:
         self._since = now
@@ -150,7 +153,7 @@ class Observer:
             errors.append(str(outage))
         return traffic, inventory
 
-    def _blocks(self, plan: Plan, subscription: Subscription, *, may: bool) -> Samples:
+    def _blocks(self, plan: Plan, subscription: BlockSubscription, *, may: bool) -> Samples:
         """Return the blocks that wait for a decision.
 
         Parameters
@@ -158,7 +161,7 @@ class Observer:
         may
             Whether plans of this namespace may ask the Prometheus that the plan names.
         """
-        metrics, working, checkpoint = self._ports.metrics, self._working, plan.status.checkpoint
+        metrics, working, checkpoint = self._ports.block_feed, self._working, plan.status.checkpoint
         if not may:
             # Nor is anything read that was read before the plan was edited.
             metrics.forget(plan.key)
@@ -176,7 +179,7 @@ class Observer:
         working.pending = (*working.pending, *news.blocks)
         return replace(news, blocks=working.pending)
 
-    async def _histogram(self, plan: Plan, subscription: Subscription, errors: list[str]) -> Histogram | None:
+    async def _histogram(self, plan: Plan, subscription: BlockSubscription, errors: list[str]) -> Histogram | None:
         """Read Heroku's latencies where thresholds are chosen from them."""
         status = plan.status
         observed = status.checkpoint is not None and status.checkpoint.observed_at
@@ -184,7 +187,7 @@ class Observer:
             return None
         start = status.baseline.since.timestamp() if status.baseline else self._since
         try:
-            return await self._ports.metrics.histogram(replace(subscription, since=start))
+            return await self._ports.block_feed.histogram(replace(subscription, since=start))
         except Unavailable as outage:
             errors.append(str(outage))
             return None
@@ -196,7 +199,7 @@ class Observer:
 
         Nothing is asked without ``templates``.
         """
-        working, feed = self._working, self._ports.own
+        working, feed = self._working, self._ports.slo_feed
         wanted = templates is not None and custom_slos_wanted(plan.status)
         gates = resolve(plan, templates).gates if templates is not None and wanted else ()
         if not gates:
@@ -221,7 +224,7 @@ class Observer:
             },
         }
 
-    def _slo_target(self, plan: Plan, gates: tuple[CustomSlo, ...]) -> SloTarget:
+    def _slo_target(self, plan: Plan, gates: tuple[CustomSlo, ...]) -> SloSubscription:
         status, checkpoint = plan.status, plan.status.checkpoint
         consumed = (
             {evidence.gate: evidence.consumed_until for evidence in checkpoint.custom_slos} if checkpoint else {}
@@ -229,7 +232,7 @@ class Observer:
         # Before the takeover, from when this process looks at the plan: "now" would move on with every reconcile.
         start = checkpoint.consumed_until if checkpoint else self._since
         waiting = {name: blocks[-1].end for name, blocks in self._working.pending_custom.items()}
-        return SloTarget(
+        return SloSubscription(
             source=plan.spec.gates.prometheus or "",
             gates=gates,
             block_seconds=int(plan.spec.gates.block.total_seconds()),
@@ -254,7 +257,7 @@ class Observer:
     async def _ask_heroku(self, plan: Plan) -> Probe:
         before, asked = self.probe.fact.value, self._ports.now(plan)
         try:
-            probe = await self._ports.gateway.probe(plan)
+            probe = await self._ports.leg_probe.probe(plan)
         except Exception as fault:
             # Of ours; without an answer the plan would wait for one and nobody would know why.
             log.exception("probe failed", plan=plan.key)
@@ -263,7 +266,7 @@ class Observer:
         # Not by the operator's clock, which may have been set meanwhile.
         return replace(probe, at=min(asked, self._ports.now(plan)), failures=failures)
 
-    def _backtest_result(self, plan: Plan, subscription: Subscription) -> BacktestStatus | None:
+    def _backtest_result(self, plan: Plan, subscription: BlockSubscription) -> BacktestStatus | None:
         """Return the result of the replay that the plan asks for, once it is there; it is made once."""
         if not backtest_wanted(plan, self._ports.now(plan)):
             self.backtest.drop()

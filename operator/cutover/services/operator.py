@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from cutover.api.v1alpha1 import TemplateKind
 from cutover.domain.marks import PLAN_LABEL
-from cutover.ports import Ports
+from cutover.ports.all import Ports
 from cutover.services.plan_loop import PlanLoop
 
 

@@ -18,7 +18,8 @@ from cutover.domain.engine.actions import Decision, Finalize, WakeAfter, WakeAtB
 from cutover.domain.engine.decide import decide, not_written, refuse
 from cutover.domain.observation import Observation, Plan
 from cutover.metrics import JUDGING_DELAY, RECONCILED_PLANS, RECONCILES
-from cutover.ports import Conflict, Gone, Ports, Unavailable
+from cutover.ports.all import Ports
+from cutover.ports.errors import Conflict, Gone, Unavailable
 from cutover.scale.turns import let_others_decide
 from cutover.services.apply import Applier, RouteUnavailable
 from cutover.services.observing import Observer

@@ -25,7 +25,10 @@ from cutover.domain.evidence.counting import Reading, cumulative, cut
 from cutover.domain.evidence.scrapes import REACH_IN_SCRAPES, Result, Source, source_of
 from cutover.domain.evidence.selectors import milliseconds
 from cutover.domain.observation import Histogram, Samples
-from cutover.ports import Clock, Dialect, Prometheus, Subscription, Unavailable, Understood
+from cutover.ports.block_feed import BlockSubscription, Dialect
+from cutover.ports.clock import Clock
+from cutover.ports.errors import Unavailable
+from cutover.ports.prometheus import Prometheus, unavailable_if_malformed
 
 _logger = logging.getLogger(__name__)
 
@@ -81,7 +84,7 @@ class _Feed:
         more than Prometheus gives in one, each time that it is asked.
     """
 
-    subscription: Subscription
+    subscription: BlockSubscription
     taken: float
     fetched: float
     blocks: deque[Block] = field(default_factory=deque)
@@ -191,7 +194,7 @@ class Sampler:
             self._skew = skew
         return self._clock.now() + self._skew
 
-    def watch(self, key: str, subscription: Subscription) -> None:
+    def watch(self, key: str, subscription: BlockSubscription) -> None:
         """Deliver the blocks of a plan that end after ``subscription.since``.
 
         Call it at every pass, with the end of the last block that was consumed: it costs next to nothing where that is
@@ -229,7 +232,7 @@ class Sampler:
             return Samples()
         return Samples(feed.hand_out(), feed.error)
 
-    async def histogram(self, subscription: Subscription) -> Histogram:
+    async def histogram(self, subscription: BlockSubscription) -> Histogram:
         """Return Heroku's latency histogram since ``subscription.since``, of at most the last 24 hours.
 
         Raises
@@ -248,7 +251,7 @@ class Sampler:
             presence, buckets = await asyncio.gather(
                 self._presence(subscription.observers, window, end), self._counters(selector, window, end)
             )
-            with Understood(self._dialect.labels.product):
+            with unavailable_if_malformed(self._dialect.labels.product):
                 reading = Reading()
                 reading.add_presence(presence)
                 reading.add_counters(buckets)
@@ -257,7 +260,7 @@ class Sampler:
         else:
             expression = f"sum by (le) (increase({selector}[{milliseconds(end - start)}]))"
             result = await self._answer(self._prometheus.query(expression, end))
-            with Understood(self._dialect.labels.product):
+            with unavailable_if_malformed(self._dialect.labels.product):
                 for item in result:
                     bound = labels.milliseconds(item["metric"]["le"])
                     bounds[bound] = bounds.get(bound, 0.0) + float(item["value"][1])
@@ -352,7 +355,7 @@ class Sampler:
         namespaces = sorted({name for feed in self._feeds.values() for name in feed.subscription.observers})
         self._find_phase_at = self._clock.now() + _RETRY_SECONDS
         found = await self._answer(self._prometheus.query(self._dialect.last_scrapes(namespaces), now))
-        with Understood(self._dialect.labels.product):
+        with unavailable_if_malformed(self._dialect.labels.product):
             scrapes = [float(item["value"][1]) for item in found]
         phase = best_phase(scrapes, self._scrape_interval)
         self._find_phase_at = self._clock.now() + _PHASE_SECONDS
@@ -415,7 +418,7 @@ class Sampler:
             # Presence before counters: what it has of a scrape, they have, too.
             seen = min(self.now(), last + self.settle + self._scrape_interval)
             presence = await self._presence(namespaces, seen - start + self._reach, seen)
-            with Understood(self._dialect.labels.product):
+            with unavailable_if_malformed(self._dialect.labels.product):
                 put_off = self._put_off(presence, length, last)
         except Unavailable as outage:
             self._failed(feeds, str(outage))
@@ -460,14 +463,14 @@ class Sampler:
         return reading.counting()
 
     async def _read(
-        self, subscriptions: Sequence[Subscription], start: float, end: float, presence: Result
+        self, subscriptions: Sequence[BlockSubscription], start: float, end: float, presence: Result
     ) -> Reading:
         selectors = self._dialect.counters(
             subscriptions, {leg for one in subscriptions for leg in (one.heroku, one.eks)}
         )
         window = end - start + self._reach
         answers = [await self._counters(selector, window, end) for selector in selectors]
-        with Understood(self._dialect.labels.product):
+        with unavailable_if_malformed(self._dialect.labels.product):
             return Reading.of_answers(presence, *answers)
 
     def _put_off(self, presence: Result, length: int, end: float) -> bool:
@@ -553,7 +556,13 @@ def best_phase(scrapes: Sequence[float], interval: float) -> float | None:
 
 
 async def heroku_samples(
-    prometheus: Prometheus, dialect: Dialect, subscription: Subscription, *, start: float, end: float, reach: float
+    prometheus: Prometheus,
+    dialect: Dialect,
+    subscription: BlockSubscription,
+    *,
+    start: float,
+    end: float,
+    reach: float,
 ) -> tuple[Result, Sequence[Counter[CounterLabels]]]:
     """Return what a plan's Heroku leg is cut from, for a time that may be long ago.
 
@@ -587,7 +596,7 @@ async def heroku_samples(
 
 
 def blocks_of(
-    reading: Reading, subscription: Subscription, *, start: float, end: float, length: int, reach: float
+    reading: Reading, subscription: BlockSubscription, *, start: float, end: float, length: int, reach: float
 ) -> list[Block]:
     """Cut the blocks of one plan; the times as for :func:`cutover.domain.evidence.counting.cut`."""
     return cut(
@@ -604,7 +613,7 @@ def blocks_of(
     )
 
 
-def _legs(subscription: Subscription) -> tuple[object, ...]:
+def _legs(subscription: BlockSubscription) -> tuple[object, ...]:
     """What a plan cannot change without beginning anew."""
     return subscription.heroku, subscription.eks, subscription.observers, subscription.block_seconds
 

@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from cutover.domain.observation import Histogram, Samples
-from cutover.ports import Clock, Dialect, Prometheus, Subscription, Unavailable
+from cutover.ports.block_feed import BlockSubscription, Dialect
+from cutover.ports.clock import Clock
+from cutover.ports.errors import Unavailable
+from cutover.ports.prometheus import Prometheus
 from cutover.services.sampler import Sampler
 
 
 class Samplers:
-    """Implements :class:`cutover.ports.Metrics` for several Prometheus servers.
+    """Implements :class:`cutover.ports.block_feed.BlockFeed` for several Prometheus servers.
 
     Each has a sampler of its own: what is slow or away with one is nothing to the plans of another.
 
@@ -79,7 +82,7 @@ class Samplers:
         sampler = self._by_source.get(source)
         return self._clock.now() if sampler is None else sampler.now()
 
-    def watch(self, key: str, subscription: Subscription) -> None:
+    def watch(self, key: str, subscription: BlockSubscription) -> None:
         """Deliver the blocks of a plan; one that changed its source begins anew."""
         if self._sources.get(key, subscription.source) != subscription.source:
             self.forget(key)
@@ -102,7 +105,7 @@ class Samplers:
             return Samples(error=_unknown(source))
         return sampler.take(key)
 
-    async def histogram(self, subscription: Subscription) -> Histogram:
+    async def histogram(self, subscription: BlockSubscription) -> Histogram:
         """Return Heroku's latency histogram since ``subscription.since``. Raises Unavailable."""
         sampler = self._by_source.get(subscription.source)
         if sampler is None:

@@ -25,7 +25,10 @@ from cutover.domain.slo import series as own_series
 from cutover.domain.slo.custom import CustomSlo, QueryProblem, SloReading
 from cutover.domain.slo.promql import is_counter_selector, selectors
 from cutover.domain.verdicts import Verdict
-from cutover.ports import Clock, PartialAnswer, Prometheus, QueryRefused, SloTarget, Unavailable
+from cutover.ports.clock import Clock
+from cutover.ports.errors import PartialAnswer, QueryRefused, Unavailable
+from cutover.ports.prometheus import Prometheus
+from cutover.ports.slo_feed import SloSubscription
 
 _logger = logging.getLogger(__name__)
 
@@ -152,7 +155,7 @@ class _Plan:
         When the round that is under way was due, until its first query is asked.
     """
 
-    target: SloTarget
+    target: SloSubscription
     gates: dict[str, _Gate] = field(default_factory=dict)
     due: float = 0.0
     round: asyncio.Task[None] | None = None
@@ -165,7 +168,7 @@ class _Plan:
 
 
 class PrometheusSloFeed:
-    """Asks the plans' own queries; implements :class:`cutover.ports.SloFeed`.
+    """Asks the plans' own queries; implements :class:`cutover.ports.slo_feed.SloFeed`.
 
     Parameters
     ----------
@@ -215,7 +218,7 @@ class PrometheusSloFeed:
         self._plans: dict[str, _Plan] = {}
         self._changed = asyncio.Event()
 
-    def watch(self, key: str, target: SloTarget) -> None:
+    def watch(self, key: str, target: SloSubscription) -> None:
         """Ask for a plan's own gates from now on.
 
         Call it at every pass, with the ends of the last blocks that were consumed: it costs next to nothing where those
@@ -309,7 +312,7 @@ class PrometheusSloFeed:
             _note(gate, Verdict.NO_DATA, _too_slow(plan), self._now(plan.target.source))
             self._on_news(key)
 
-    def _next_round(self, key: str, target: SloTarget, now: float) -> float:
+    def _next_round(self, key: str, target: SloSubscription, now: float) -> float:
         """Return when a plan is asked for next: after the end of a block, and not all plans in the same instant."""
         length = target.block_seconds
         phase = self._settle + length / 2 * (zlib.crc32(key.encode()) % 1024) / 1024 - self._skew(target.source)

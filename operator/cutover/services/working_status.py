@@ -20,7 +20,8 @@ from cutover.domain.engine.actions import Decision, Event
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.observation import Plan
 from cutover.metrics import DECISION_DELAY
-from cutover.ports import Conflict, Ports, Unavailable
+from cutover.ports.all import Ports
+from cutover.ports.errors import Conflict, Unavailable
 
 log = structlog.get_logger("cutover")
 

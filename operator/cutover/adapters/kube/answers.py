@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from cutover.adapters.masking import masked
 from cutover.domain.resources import Json
-from cutover.ports import Conflict, Gone, Unavailable
+from cutover.ports.errors import Conflict, Gone, Unavailable
 
 _FORBIDDEN = re.compile(
     r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]*)" in API group "(?P<group>[^"]*)"'

@@ -25,7 +25,7 @@ from cutover.adapters.kube.answers import translate
 from cutover.adapters.kube.connection import CONNECTIONS, UNREADABLE, CredentialsError, connect, load, token
 from cutover.domain.marks import FIELD_MANAGER
 from cutover.domain.resources import Json, Resource
-from cutover.ports import Unavailable
+from cutover.ports.errors import Unavailable
 
 #: Objects per page of a list: what ``kubectl`` asks for.
 PAGE = 500

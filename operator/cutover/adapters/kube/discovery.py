@@ -11,7 +11,7 @@ from cutover.adapters.kube.client import Cluster
 from cutover.api import v1alpha1
 from cutover.api.v1alpha1 import templates
 from cutover.domain.resources import PLANS, Resource
-from cutover.ports import Conflict, Gone, Unavailable
+from cutover.ports.errors import Conflict, Gone, Unavailable
 
 log = structlog.get_logger("cutover")
 

@@ -11,7 +11,7 @@ from cutover.adapters.kube.client import Cluster
 from cutover.domain.marks import FIELD_MANAGER
 from cutover.domain.observation import Plan
 from cutover.domain.resources import EVENTS, PLANS
-from cutover.ports import Conflict, Gone, Unavailable
+from cutover.ports.errors import Conflict, Gone, Unavailable
 
 logger = logging.getLogger(__name__)
 

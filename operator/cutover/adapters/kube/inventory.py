@@ -12,13 +12,13 @@ from cutover.domain.preflight import registry
 from cutover.domain.preflight.check import Read
 from cutover.domain.preflight.inventory import ClusterSettings, Inventory, Key
 from cutover.domain.resources import Json, Resource
-from cutover.ports import Gone
+from cutover.ports.errors import Gone
 
 Keep = Callable[[Json], Json]
 
 
 class KubernetesInventories:
-    """:class:`cutover.ports.Inventories` in the API server.
+    """:class:`cutover.ports.inventories.Inventories` in the API server.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 from cutover.adapters.clocks import elapsed
 from cutover.adapters.kube.answers import translate
 from cutover.adapters.kube.connection import connect
-from cutover.ports import Conflict, Gone
+from cutover.ports.errors import Conflict, Gone
 
 log = structlog.get_logger("cutover")
 

@@ -11,11 +11,11 @@ from cutover.api.problems import problem_text
 from cutover.domain.holds import HoldReason
 from cutover.domain.observation import Plan
 from cutover.domain.resources import PLANS, Json
-from cutover.ports import Gone, Unavailable
+from cutover.ports.errors import Gone, Unavailable
 
 
 class KubernetesPlans:
-    """:class:`cutover.ports.Plans` in the API server.
+    """:class:`cutover.ports.plans.Plans` in the API server.
 
     Parameters
     ----------

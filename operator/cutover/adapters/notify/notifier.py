@@ -56,7 +56,7 @@ def format_of(receiver: Receiver) -> Format:
 
 
 class HttpNotifier:
-    """:class:`cutover.ports.Notifier` over HTTP.
+    """:class:`cutover.ports.notifier.Notifier` over HTTP.
 
     Parameters
     ----------

@@ -26,7 +26,8 @@ from cutover.adapters.tls import TlsVersion, tls_context, tls_reason, tls_versio
 from cutover.domain.evidence.counters import Counter, L
 from cutover.domain.evidence.scrapes import Result
 from cutover.domain.texts import shorten
-from cutover.ports import PartialAnswer, QueryRefused, Unavailable, Understood
+from cutover.ports.errors import PartialAnswer, QueryRefused, Unavailable
+from cutover.ports.prometheus import unavailable_if_malformed
 from cutover.settings import Tls
 
 _logger = logging.getLogger(__name__)
@@ -465,7 +466,7 @@ class PrometheusClient:
                     return answer.data.result
         # The long way finds the reason. Or there is none: msgspec does not know "+Inf".
         result = self._result(status, body)
-        with Understood(labels.product):
+        with unavailable_if_malformed(labels.product):
             return [Counter.of(item, labels) for item in result]
 
     def _result(self, status: int, body: bytes) -> Result:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from cutover.adapters.prometheus.auth import auth_of
 from cutover.adapters.prometheus.client import PrometheusClient, Skew
-from cutover.ports import Unavailable
+from cutover.ports.errors import Unavailable
 from cutover.settings import PrometheusServer, PrometheusServers
 
 #: Connections to each server, for the blocks of all plans and for the plans' own queries.

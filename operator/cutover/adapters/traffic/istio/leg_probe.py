@@ -22,7 +22,7 @@ from cutover.domain.preflight.checks.istio.kinds import GATEWAYS
 from cutover.domain.preflight.checks.istio.servers import serves
 from cutover.domain.resources import SERVICES, Json
 from cutover.domain.revision import HEADER
-from cutover.ports import Conflict, Gone, Unavailable
+from cutover.ports.errors import Conflict, Gone, Unavailable
 
 #: Seconds that a probe may take to connect, and to get an answer; twice that in all.
 TIMEOUT = 5.0
@@ -81,8 +81,8 @@ class _Connector(aiohttp.TCPConnector):
             connection.close()
 
 
-class HttpGateway:
-    """:class:`cutover.ports.Gateway` over HTTP.
+class GatewayLegProbe:
+    """:class:`cutover.ports.leg_probe.LegProbe` over HTTP.
 
     Parameters
     ----------

@@ -47,7 +47,7 @@ from cutover.domain.preflight.checks.istio.original import (
 from cutover.domain.resources import Json, Resource
 from cutover.domain.revision import HEADER, Split
 from cutover.domain.traffic import Capabilities
-from cutover.ports import Conflict, Gone, Unavailable
+from cutover.ports.errors import Conflict, Gone, Unavailable
 
 #: Request header, and its value, that the first route pins to the Heroku leg: the operator's probes.
 PROBE_HEADER = "x-cutover-probe"
@@ -474,7 +474,7 @@ class _Comparison:
 
 @dataclass(slots=True)
 class IstioTraffic:
-    """:class:`cutover.ports.Traffic` with Istio.
+    """:class:`cutover.ports.traffic.Traffic` with Istio.
 
     Parameters
     ----------
@@ -548,7 +548,7 @@ class IstioTraffic:
     async def set(self, plan: Plan, write: SetWeight) -> None:
         """Make the routing objects say what was decided; write only what differs. Raises Conflict, Unavailable.
 
-        See :meth:`cutover.ports.Traffic.set`.
+        See :meth:`cutover.ports.traffic.Traffic.set`.
         """
         *supports, route = self._render(plan, write.split)
         known = await self._live(route)
