@@ -34,15 +34,16 @@ from cutover.services.backtest_process import Backtests
 from cutover.services.operator import Operator
 from cutover.services.samplers import Samplers
 from cutover.services.slo_feed import PrometheusSloFeed
+from cutover.services.supervision import running
 from cutover.settings import PrometheusServers, Receiver, Settings
 
-#: Reconciles that may look at the world at the same time.
+#: Reconciles that may read from the outside world at the same time.
 CONCURRENT_RECONCILES = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Wired:
-    """The operator with all that it needs, connected.
+    """The connected operator.
 
     Parameters
     ----------
@@ -51,9 +52,9 @@ class Wired:
     operator
         The loops of all plans.
     collector
-        What ``/metrics`` tells.
+        The metrics of ``/metrics``.
     at_work
-        Returns a context in which blocks are read, queries asked and notifications sent.
+        Returns a context in which blocks are read, queries asked and notifications sent. Raises ServiceFailed.
     """
 
     cluster: Cluster
@@ -66,12 +67,12 @@ class Wired:
 async def wired(
     settings: Settings, servers: PrometheusServers, receivers: tuple[Receiver, ...], leading: Callable[[], bool]
 ) -> AsyncIterator[Wired]:
-    """Connect everything; close it in the end, in the opposite order.
+    """Connect everything; close it at the end, in reverse order.
 
     Parameters
     ----------
     settings, servers, receivers
-        From the environment, and the files that it names.
+        From the environment, and from the files that it names.
     leading
         Whether this process may act.
 
@@ -117,28 +118,28 @@ async def wired(
             samplers,
             slo_feed,
             sources.skews,
-            # A process that waits for the plans' CRD looks after no plan.
+            # A process that waits for the plans' CRD reconciles no plan.
             lambda: leading() and operator.serving,
             lambda: notifier.senders,
         )
+
+        def at_work() -> AbstractAsyncContextManager[None]:
+            notifier.start()
+            return running(
+                {
+                    "block feed": samplers.run(),
+                    "SLO feed": slo_feed.run(),
+                    "comparison of clocks": sources.run(),
+                    "garbage collection": collect_rarely(),
+                }
+            )
 
         yield Wired(
             cluster,
             operator,
             collector,
-            lambda: _at_work(notifier, samplers.run(), slo_feed.run(), sources.run(), collect_rarely()),
+            at_work,
         )
-
-
-@asynccontextmanager
-async def _at_work(notifier: HttpNotifier, *services: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    notifier.start()
-    background = [asyncio.create_task(service) for service in services]
-    try:
-        yield
-    finally:
-        for task in background:
-            task.cancel()
 
 
 def assemble(
@@ -153,7 +154,7 @@ def assemble(
     backtest: Callable[[Plan, BlockSubscription], Coroutine[Any, Any, BacktestStatus]],
     notifier: Notifier,
 ) -> Operator:
-    """Put the operator together on top of what asks the outside world."""
+    """Build the operator on top of the feeds and adapters."""
     routes, templates = RouteCache(), TemplateCache()
     development = DevelopmentHeroku(*settings.development_heroku) if settings.development_heroku else None
     ports = Ports(
@@ -177,7 +178,7 @@ def assemble(
 
 
 class LoopWaker:
-    """Wakes a plan whose blocks are there; the operator that has the loops comes after the sampler."""
+    """Wakes a plan that has new blocks. The feeds need it before the operator, which has the loops, is built."""
 
     def __init__(self) -> None:
         self.operator: Operator | None = None
