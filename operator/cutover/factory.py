@@ -100,7 +100,7 @@ async def wired(
             scrape_intervals={name: sources.scrape_interval(name) for name in sources.names},
             settle=settings.settle,
         )
-        slo_feed = PrometheusSloFeed(sources.own, clock, on_news=waker)
+        slo_feed = PrometheusSloFeed(sources.for_slos, clock, on_news=waker)
         operator = waker.operator = assemble(
             settings,
             cluster,

@@ -162,7 +162,7 @@ def test_a_write_whose_evidence_has_grown_old_is_not_made(late: float, written: 
     if written:
         apply_to(outside, raising)
     else:
-        with pytest.raises(Conflict, match="grown old"):
+        with pytest.raises(Conflict, match="too old"):
             apply_to(outside, raising)
     assert outside.done == (["route", "event Told"] if written else [])
 

@@ -202,7 +202,7 @@ async def test_no_credentials_for_aws(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     provider = AwsCredentialsProvider.new_environment()
     text = await failure(lambda _: answer(), auth=SigV4("eu-west-1", "aps", provider))
-    assert text.startswith(f"{NAME} was not asked: AWS credentials cannot be had: ")
+    assert text.startswith(f"{NAME} was not asked: there are no AWS credentials: ")
 
 
 # ----------------------------------------------------------------------------------------------------------- refusals

@@ -1,4 +1,4 @@
-"""Istio's metrics: which selectors to ask for, and which of their labels mean what.
+"""Istio's counters: the selectors to query, and the meaning of their labels.
 
 Both legs are counted by the ingress gateways (``reporter="source"``), by destination.
 
@@ -47,7 +47,7 @@ class IstioDialect:
     labels: type[CounterLabels] = IstioLabels
 
     def subscription(self, plan: Plan) -> BlockSubscription:
-        """Say where a plan's requests are counted; without thresholds, and from the beginning."""
+        """Return where a plan's requests are counted; without thresholds, and with ``since`` 0."""
         return BlockSubscription(
             heroku=heroku_service(plan),
             eks=eks_service(plan, self.cluster_domain),
@@ -87,7 +87,7 @@ class IstioDialect:
         )
 
     def dashboard_queries(self, subscription: BlockSubscription) -> Mapping[str, str]:
-        """Return PromQL by which people can look at a plan's metrics, by name of the metric."""
+        """Return PromQL for dashboards, by name of the metric."""
         return dashboard_queries(
             heroku=subscription.heroku,
             eks=subscription.eks,

@@ -1,17 +1,16 @@
-"""The split in Istio: a VirtualService that carries the weights.
+"""The traffic provider for Istio: it writes the weights into a VirtualService.
 
-With ownership ``Generate`` and ``Delegate`` it is ours; ``Delegate``'s has neither hosts nor gateways, as the team's own
-delegates to it. With ``Adopt`` it is the team's, in which the plan's routes are ours, see
-:mod:`cutover.adapters.traffic.istio.adopt`.
+With the ownerships ``Generate`` and ``Delegate`` the VirtualService is the operator's; with ``Delegate`` it has neither hosts
+nor gateways, as the team's VirtualService delegates to it. With ``Adopt`` it is the team's, and the operator owns the plan's
+routes in it, see :mod:`cutover.adapters.traffic.istio.adopt`.
 
-Rendering is pure: what the objects look like depends on the plan's spec, the weight, and on the attempt and phase that
-the revision names; on nothing else.
-:class:`IstioTraffic` compares that with the API server's objects and writes what differs.
+Rendering is pure: the objects depend only on the plan's spec, the weight, and the attempt and phase in the revision.
+:class:`IstioTraffic` compares them with the API server's objects and writes what differs.
 
 The objects carry **no owner references**. Garbage collection would delete a route while users' requests need it: at
-once when the plan is deleted in the foreground (as Argo CD prunes), before the operator's finalizer has put traffic to
-rest, and whenever somebody removes that finalizer or the CRD. A route that is gone is an outage of the host. They
-belong to the plan by label and by the annotation with its UID, and outlive it; docs say how to remove them.
+once when the plan is deleted in the foreground (as Argo CD prunes), before the operator's finalizer has left traffic where
+it has to stay, and when a person removes that finalizer or the CRD. A missing route is an outage of the host. The objects
+belong to the plan by label and by the annotation with its UID, and outlive it; the docs say how to remove them.
 """
 
 from __future__ import annotations
@@ -49,51 +48,50 @@ from cutover.domain.revision import HEADER, Split
 from cutover.domain.traffic import Capabilities
 from cutover.ports.errors import Conflict, Gone, Unavailable
 
-#: Request header, and its value, that the first route pins to the Heroku leg: the operator's probes.
+#: Request header and value of the operator's probes, which the first route sends to the Heroku leg.
 PROBE_HEADER = "x-cutover-probe"
 PROBE_VALUE = "heroku"
 
-#: Response header that names the leg which answered; for people and load generators.
+#: Response header with the leg that answered, for people and load generators.
 LEG_HEADER = "x-cutover-leg"
 
-#: Names of the two routes.
+#: Names of the operator's two routes.
 PROBE_ROUTE = "heroku-probe"
 SPLIT_ROUTE = "split"
 
-#: Annotation that names the last raise that was called off before it came to the route.
+#: Annotation with the last raise that was cancelled before it reached the route.
 CALLED_OFF_ANNOTATION = "cutover.dev/called-off"
 
-#: The port that the ServiceEntry has inside the mesh; TLS starts in the gateway's proxy.
+#: Port of the ServiceEntry inside the mesh; TLS starts in the gateway's proxy.
 HEROKU_PORT = 80
 HEROKU_TLS_PORT = 443
 
-#: Idle connections to Heroku's router end before the router ends them after 55 s: a request that is sent on a
-#: connection just closed by the other side fails.
+#: Idle time-out of connections to Heroku's router, which closes them after 55 s: a request on a connection that the router
+#: has just closed fails.
 HEROKU_IDLE_TIMEOUT = "30s"
 
-#: Kinds of our objects.
+#: Kinds of the operator's routing objects.
 ROUTING_KINDS = frozenset({VIRTUAL_SERVICES, SERVICE_ENTRIES, DESTINATION_RULES})
-#: The same, by the name that watch events carry.
+#: The same, by the kind in watch events.
 RESOURCES: Mapping[str, Resource] = {resource.kind: resource for resource in ROUTING_KINDS}
 
-#: Deployment tools leave alone what is marked so. Helm needs nothing: it looks at the objects of its own releases only.
+#: Marks that keep deployment tools from changing the objects. Helm needs none: it manages its own releases only.
 _ANNOTATIONS = {
     "kustomize.toolkit.fluxcd.io/reconcile": "disabled",
     "argocd.argoproj.io/compare-options": "IgnoreExtraneous",
     "argocd.argoproj.io/sync-options": "Prune=false",
 }
 
-#: Retries, on either leg: none. The mesh's default repeats a refused connection twice, so that of an EKS leg with a
-#: third of its Pods dead the gate would see a ninth of the failures. Without retries one request of a user is one
-#: attempt, one count in istio_requests_total and one answer, alike on both legs. It has to be written: a route that
-#: says nothing has the mesh's default.
+#: Retries on both legs: none. The mesh's default repeats a refused connection twice: of an EKS leg with a third of its Pods
+#: dead, the gate would see a ninth of the failures. Without retries a user's request is one attempt, one count in
+#: istio_requests_total and one answer, equally on both legs. The field has to be set: otherwise the mesh's default applies.
 RETRIES = 0
 
-#: Where only the names of the objects matter, or what the route refers to, which is the same at every split.
+#: A split for uses that need only the objects' names, or what the route refers to, which does not depend on the split.
 _ANY = Split(attempt=0, weight=0)
 
 
-#: The gateways count both legs, request by request, and stamp what they answer. A rollback is one write and one push.
+#: The gateways count both legs' requests and stamp their answers. A rollback is one write and one push.
 CAPABILITIES = Capabilities(
     provider="Istio",
     confirms_share=True,
@@ -110,17 +108,17 @@ CAPABILITIES = Capabilities(
 
 @dataclass(frozen=True, slots=True)
 class DevelopmentHeroku:
-    """Where the Heroku leg really is in a development stack. Never set in production.
+    """The stand-in for Heroku in a development stack. Never set in production.
 
     Parameters
     ----------
     address
-        IP address that stands in for every Heroku app.
+        IP address of the stand-in for every Heroku app.
     port
-        Port that answers with TLS there.
+        Its port, with TLS.
     ca_certificates
-        Path *in the gateway's proxy* of the CA that signed its certificate; it needs Istio's own agent beside the
-        proxy. ``None``: the certificate is not verified.
+        Path *in the gateway's proxy* of the CA of its certificate; this needs Istio's agent beside the proxy. ``None``: the
+        certificate is not verified.
     """
 
     address: str
@@ -137,24 +135,24 @@ def render(
 ) -> list[Json]:
     """Return the plan's objects, in the order in which they are created.
 
-    An adopted VirtualService has no spec yet: it depends on the live one.
+    An adopted VirtualService has no spec yet: the spec depends on the live object.
 
     Parameters
     ----------
     split
-        What the route says.
+        The split in the route.
     """
     return [
         _service_entry(plan, development),
         _destination_rule(plan, route_name(plan), heroku_service(plan), development),
-        # Its prefix keeps it apart from the objects of any plan, whatever that is called.
+        # The prefix keeps its name different from those of all plans' objects.
         _destination_rule(plan, f"probe-{route_name(plan)}", probe_service(plan), development),
         _adopted(plan) if adopts(plan) else _virtual_service(plan, split, cluster_domain),
     ]
 
 
 def adopts(plan: Plan) -> bool:
-    """Tell whether the weights are in a VirtualService of the team's."""
+    """Tell whether the plan adopts the team's VirtualService."""
     return plan.spec.traffic.istio.ownership is Ownership.ADOPT
 
 
@@ -176,7 +174,7 @@ def _virtual_service(plan: Plan, split: Split, cluster_domain: str) -> Json:
     istio = plan.spec.traffic.istio
     users = {
         "name": SPLIT_ROUTE,
-        # Both are listed at every weight, so that a step changes two numbers and the revision, and nothing else.
+        # Both legs are listed at every weight, so that a step changes only two numbers and the revision.
         "route": [
             _heroku_destination(plan, heroku_service(plan), 100 - split.weight),
             {**_eks_destination(plan, cluster_domain), "weight": split.weight},
@@ -185,7 +183,7 @@ def _virtual_service(plan: Plan, split: Split, cluster_domain: str) -> Json:
     }
     reach: Json = {"hosts": list(istio.hosts), "gateways": list(qualified_gateways(plan))}
     if istio.ownership is Ownership.DELEGATE:
-        # One that has hosts is no delegate. It has to be visible where the root is, whatever the mesh's default.
+        # A delegate must have no hosts. It has to be visible to the root VirtualService, whatever the mesh's default.
         reach = {"exportTo": ["."]}
     spec = {**reach, "http": [_probe_route(plan, split), users]}
     return _object(VIRTUAL_SERVICES, plan, route_name(plan), spec)
@@ -194,7 +192,7 @@ def _virtual_service(plan: Plan, split: Split, cluster_domain: str) -> Json:
 def _adopted(plan: Plan) -> Json:
     reference = plan.spec.traffic.istio.virtual_service_ref
     body = _object(VIRTUAL_SERVICES, plan, reference.name if reference else "", {})
-    # Who manages it is not ours to say.
+    # The team's tools set the managed-by label.
     body["metadata"]["labels"] = {PLAN_LABEL: plan.name}
     body["metadata"]["annotations"] = {**istio_adopt.HANDS_OFF, PLAN_UID_ANNOTATION: plan.uid}
     return body
@@ -221,9 +219,9 @@ def _probe_route(plan: Plan, split: Split) -> Json:
 
 
 def _treatment(plan: Plan, split: Split) -> Json:
-    """Return what both routes do alike."""
+    """Return the fields that both routes share."""
     return {
-        # Envoy also sets it on the answers that it makes itself, such as 503 and 504.
+        # Envoy also sets it on its own answers, such as 503 and 504.
         "headers": {"response": {"set": {HEADER: split.revision}}},
         "timeout": f"{int(plan.spec.traffic.istio.timeout.total_seconds())}s",
         "retries": {"attempts": RETRIES},
@@ -265,7 +263,7 @@ def _service_entry(plan: Plan, development: DevelopmentHeroku | None) -> Json:
 
 def _destination_rule(plan: Plan, name: str, host: str, development: DevelopmentHeroku | None) -> Json:
     hostname = plan.spec.heroku.hostname
-    # Both are needed: with an SNI of its own and no names, the proxy would accept any certificate of a public CA.
+    # Both fields are needed: with an SNI and no names, the proxy would accept any certificate of a public CA.
     tls: Json = {"mode": "SIMPLE", "sni": hostname, "subjectAltNames": [hostname]}
     if development is not None and development.ca_certificates is not None:
         tls["caCertificates"] = development.ca_certificates
@@ -278,7 +276,7 @@ def _destination_rule(plan: Plan, name: str, host: str, development: Development
 
 
 def _export_to(plan: Plan) -> list[str]:
-    """Return who may see the Heroku leg: the plan's namespace and the gateways'."""
+    """Return the namespaces to which the Heroku leg is visible: the plan's and the gateways'."""
     namespaces = {gateway.split("/", 1)[0] for gateway in qualified_gateways(plan)}
     return [".", *sorted(namespaces - {plan.namespace})]
 
@@ -294,7 +292,7 @@ def _key(body: Mapping[str, Any]) -> _Key:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """One of our objects as the API server has it.
+    """One of the operator's objects as the API server has it.
 
     Parameters
     ----------
@@ -303,7 +301,7 @@ class Live:
     version
         Its resourceVersion.
     text
-        The object without its managed fields, as JSON: a quarter of the memory, and it is seldom looked into.
+        The object without its managed fields, as JSON: it takes a quarter of the memory, and is seldom read.
     managers
         Field managers other than the operator that own a part of its spec.
     written_at
@@ -318,25 +316,25 @@ class Live:
 
     @property
     def body(self) -> Json:
-        """The object without its managed fields, made anew each time."""
+        """The object without its managed fields, parsed at each access."""
         body: Json = json.loads(self.text)
         return body
 
 
 def foreign_managers(body: Mapping[str, Any], *path: str) -> tuple[str, ...]:
-    """Return who besides the operator owns a field of an object, such as ``"spec"``, the latest first."""
+    """Return the other field managers that own a field of an object, such as ``"spec"``; the latest first."""
     found = (owner.manager for owner in owners(body["metadata"], *path))
     return tuple(dict.fromkeys(manager for manager in found if manager != FIELD_MANAGER))
 
 
 def _written_at(body: Mapping[str, Any]) -> float | None:
-    """Return when the operator wrote an object last."""
+    """Return when the operator last wrote an object."""
     times = [owner.time for owner in owners(body["metadata"]) if owner.manager == FIELD_MANAGER and owner.time]
     return datetime.fromisoformat(times[0]).timestamp() if times else None
 
 
 def split_weight(body: Mapping[str, Any], plan: Plan, cluster_domain: str = "cluster.local") -> int | None:
-    """Return the percent of requests that a VirtualService sends to EKS; ``None`` if it is not of our shape."""
+    """Return the percent of requests that a VirtualService sends to EKS; ``None`` if its routes have another shape."""
     try:
         (split,) = (route for route in body["spec"]["http"] if route.get("name") == SPLIT_ROUTE)
         weights = {leg["destination"]["host"]: leg.get("weight", 0) for leg in split["route"]}
@@ -356,7 +354,7 @@ def split_weight(body: Mapping[str, Any], plan: Plan, cluster_domain: str = "clu
 
 
 def not_on_heroku(body: Mapping[str, Any]) -> int:
-    """Return the percent of requests that a route of any plan sends elsewhere than to Heroku; 100 if it is not known."""
+    """Return the percent of requests that a route of any plan does not send to Heroku; 100 if that is not known."""
     try:
         (split,) = (route for route in body["spec"]["http"] if route.get("name") == SPLIT_ROUTE)
         legs = ((leg["headers"]["response"]["set"][LEG_HEADER], leg.get("weight", 0)) for leg in split["route"])
@@ -367,7 +365,7 @@ def not_on_heroku(body: Mapping[str, Any]) -> int:
 
 
 def _newer(version: str, than: str) -> bool:
-    # Versions count up, as numbers, within one kind; whatever does not is taken as news.
+    # Versions are rising numbers within one kind; others count as newer.
     return int(version) > int(than) if version.isdecimal() and than.isdecimal() else version != than
 
 
@@ -385,17 +383,17 @@ def _named_by_us(name: str) -> bool:
 
 
 class RouteCache:
-    """Our routing objects of all plans, as watch events and our own writes have them.
+    """The routing objects of all plans, from watch events and the operator's own writes.
 
-    Handlers feed it with :meth:`observe_event`. They must not filter by label: the edit that takes our label off is
-    one to be seen. What is not in it is read from the API server, so that nothing depends on the watch but speed.
+    Handlers feed it with :meth:`observe_event`. They must not filter by label: the cache has to see the edit that removes the
+    operator's label. Objects that are not in it are read from the API server, so that only speed depends on the watch.
     """
 
     def __init__(self) -> None:
         self._live: dict[_Key, Live] = {}
 
     def observe_event(self, kind: str | None, body: Mapping[str, Any]) -> bool:
-        """Take in one watch event; return whether it was news about an object of ours.
+        """Ingest one watch event; return whether it changed an object of the operator.
 
         Parameters
         ----------
@@ -419,7 +417,7 @@ class RouteCache:
         return True
 
     def put(self, body: Mapping[str, Any]) -> Live:
-        """Take in what the API server has just answered, unless a newer version is known; return the newer one."""
+        """Store the API server's answer, unless a newer version is known; return the newer version."""
         key = _key(body)
         known = self._live.get(key)
         if known is not None and _newer(known.version, body["metadata"]["resourceVersion"]):
@@ -427,22 +425,22 @@ class RouteCache:
         return self._store(key, body)
 
     def get(self, body: Mapping[str, Any]) -> Live | None:
-        """Return what is known of the object with this kind, namespace and name."""
+        """Return the cached object with this kind, namespace and name."""
         return self._live.get(_key(body))
 
     def holds(self, live: Live) -> bool:
-        """Tell whether this is still what is known of an object."""
+        """Tell whether this is still the cached version of the object."""
         return self._live.get(live.key) is live
 
     def drop(self, body: Mapping[str, Any]) -> None:
-        """Forget an object, so that it is read again."""
+        """Drop an object, so that it is read again."""
         self._live.pop(_key(body), None)
 
     def _store(self, key: _Key, body: Mapping[str, Any]) -> Live:
-        # Managed fields are half of an object and only their owners' names are used.
+        # Managed fields are half of an object, and only their owners' names are used.
         metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
         kept = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": metadata, "spec": body.get("spec")}
-        # Of somebody else's object the routes are ours at most.
+        # Of an adopted object the operator owns only routes.
         managers = foreign_managers(body, "spec") if _named_by_us(key[2]) else foreign_managers(body, "spec", "http")
         text = json.dumps(kept, separators=(",", ":"))
         live = self._live[key] = Live(key, metadata["resourceVersion"], text, managers, _written_at(body))
@@ -454,7 +452,7 @@ class RouteCache:
 
 @dataclass(frozen=True, slots=True)
 class _Comparison:
-    """What the objects of a plan were compared with, and how they were."""
+    """The result of a comparison of a plan's objects, with its inputs."""
 
     spec: MigrationPlanSpec
     uid: str
@@ -463,7 +461,7 @@ class _Comparison:
     state: TrafficState
 
     def holds(self, plan: Plan, split: Split, cache: RouteCache) -> bool:
-        """Tell whether nothing has changed since."""
+        """Tell whether the inputs are unchanged."""
         return (
             plan.spec is self.spec
             and plan.uid == self.uid
@@ -481,9 +479,9 @@ class IstioTraffic:
     cluster
         The API server.
     cache
-        Kept by the watches.
+        Fed by the watches.
     development
-        Where the Heroku leg is in a development stack; ``None`` in production.
+        The stand-in for Heroku in a development stack; ``None`` in production.
     cluster_domain
         The cluster's DNS domain.
     """
@@ -492,10 +490,10 @@ class IstioTraffic:
     cache: RouteCache = field(default_factory=RouteCache)
     development: DevelopmentHeroku | None = None
     cluster_domain: str = "cluster.local"
-    # What the API server made of a spec of ours, where that is not the same: an admission webhook or a later version of
-    # Istio's CRDs may fill in fields. Without it every pass would find a difference and write again.
+    # By object, the spec that was sent and the spec that the API server stored, where they differ: an admission webhook or a
+    # later version of Istio's CRDs may fill in fields. Otherwise every reconcile would find a difference and write again.
     _answers: dict[_Key, tuple[Json, Json]] = field(default_factory=dict, init=False)
-    # By plan. Nearly every pass compares the same objects with the same plan again.
+    # By plan. Nearly every reconcile compares the same objects with the same plan again.
     _compared: dict[str, _Comparison] = field(default_factory=dict, init=False)
 
     @property
@@ -504,10 +502,10 @@ class IstioTraffic:
         return CAPABILITIES
 
     async def get(self, plan: Plan, wanted: Split | None, *, fresh: bool = False) -> TrafficState:
-        """Compare the routing objects with what the plan asks for.
+        """Compare the routing objects with the split that is wanted.
 
-        Where nothing is asked for, whatever there is counts as current; its weight is then what does not go to Heroku,
-        be it another plan's Service. Served from the watch cache unless ``fresh``. Raises Unavailable.
+        Where no split is wanted, every route counts as current; its weight is then the percent that does not go to Heroku,
+        but possibly to another plan's Service. The answer comes from the watch cache unless ``fresh``. Raises Unavailable.
         """
         if not fresh and (known := self._compared.get(plan.key)) is not None:
             if wanted is not None and known.holds(plan, wanted, self.cache):
@@ -517,43 +515,43 @@ class IstioTraffic:
         bodies = self._render(plan, split)
         if wanted is None:
             bodies = bodies[-1:]
-        # One after the other: nearly always all are in the cache, and a task for each would cost more than the pass.
+        # One after the other: nearly always all are in the cache, and a task for each would cost more than the reconcile.
         live = [await self._live(body, fresh=fresh) for body in bodies]
         route = live[-1]
         bodies[-1] = self._complete(plan, split, bodies[-1], route)
-        strayed = [one for one, body in zip(live, bodies, strict=True) if not self._matches(one, body)]
-        present = [one for one in strayed or live if one is not None]
+        drifted = [one for one, body in zip(live, bodies, strict=True) if not self._matches(one, body)]
+        present = [one for one in drifted or live if one is not None]
         seen = None if route is None else self._weight(route, plan, takeover=wanted is None)
         state = TrafficState(
             weight=seen,
             revision="" if route is None else self._revision(route, plan),
-            # An adopted VirtualService may have lost all routes of the plan; then there is nothing to complete in it.
-            current=wanted is None or not (strayed or seen is None),
-            # Of those that are not as they should be, if any: others may own a part of the rest in all harmony.
+            # An adopted VirtualService may have lost all routes of the plan: then there is no weight to compare.
+            current=wanted is None or not (drifted or seen is None),
+            # Only of drifted objects, if there are any: other managers may own fields of current objects legitimately.
             foreign=tuple(dict.fromkeys(manager for one in present for manager in one.managers)),
             written_at=None if route is None else route.written_at,
             version="" if route is None else route.version,
             in_the_way=_in_the_way(plan, seen) if wanted is None and seen else "",
         )
-        # What is missing, or the team's own, is looked at each time.
+        # Missing objects and the team's VirtualService are compared each time.
         if wanted is not None and not adopts(plan) and None not in live:
             self._compared[plan.key] = _Comparison(plan.spec, plan.uid, wanted, live, state)
         return state
 
     async def prepare(self, plan: Plan) -> None:
-        """Make what the route refers to, before the takeover; write only what differs. Raises Conflict, Unavailable."""
+        """Write what the route refers to, before the takeover; write only what differs. Raises Conflict, Unavailable."""
         for body in self._render(plan, _ANY)[:-1]:
             await self._write(body, await self._live(body))
 
     async def set(self, plan: Plan, write: SetWeight) -> None:
-        """Make the routing objects say what was decided; write only what differs. Raises Conflict, Unavailable.
+        """Write the decided split into the routing objects; write only what differs. Raises Conflict, Unavailable.
 
         See :meth:`cutover.ports.traffic.Traffic.set`.
         """
         *supports, route = self._render(plan, write.split)
         known = await self._live(route)
         if write.over is not None and write.over != ("" if known is None else known.version):
-            # A process that has been asleep knows from the watch what another one wrote meanwhile, and would write over it.
+            # A process that slept has another process' newer route from the watch, and would overwrite it.
             raise Conflict(f"VirtualService {plan.namespace}/{route['metadata']['name']} is not what was decided on")
         takeover = known is None
         if adopts(plan):
@@ -565,22 +563,22 @@ class IstioTraffic:
                 where = f"VirtualService {plan.namespace}/{route['metadata']['name']}"
                 raise Unavailable(f"{where}: none of its http routes goes to a leg of the plan any more; put one back")
         if write.supersedes and self._matches(known, route):
-            # Its resourceVersion has to change, which it does not by a write that changes nothing.
+            # The resourceVersion has to change, and a write without a change would keep it.
             route["metadata"]["annotations"][CALLED_OFF_ANNOTATION] = write.supersedes
         if not takeover:
-            # The weights first: a rollback waits on nothing.
+            # The weights first: a rollback waits for nothing.
             await self._write(route, known)
         for body in supports:
             await self._write(body, await self._live(body))
         if takeover:
-            # A route comes after what it refers to.
+            # The route comes after what it refers to.
             await self._write(route, known)
 
     async def finalize(self, plan: Plan, rest: Finalize) -> None:
-        """Put traffic to rest as was decided, as the plan is deleted. Raises Conflict, Unavailable.
+        """Leave traffic where the decision says, as the plan is deleted. Raises Conflict, Unavailable.
 
-        The objects stay and go on serving: without a VirtualService the host would answer 404. Where the plan never took
-        the host over there is nothing to do, and nothing holds its deletion up.
+        The objects stay in place: without a VirtualService the host would answer 404. Where the plan never took over the
+        host there is nothing to do, and the deletion does not wait.
         """
         self._compared.pop(plan.key, None)
         try:
@@ -590,7 +588,7 @@ class IstioTraffic:
         if known is None:
             return
         if adopts(plan):
-            await self._let_go(plan, rest, known)
+            await self._release(plan, rest, known)
             return
         if is_ours(known.body["metadata"]) and rest.route is not None:
             await self.set(plan, rest.route)
@@ -609,7 +607,7 @@ class IstioTraffic:
     # ------------------------------------------------------------------------------------------------------- Adopt
 
     def _complete(self, plan: Plan, split: Split, wanted: Json, live: Live | None) -> Json:
-        """Return what an adopted VirtualService should be, as it is now; any other is complete."""
+        """Return the wanted object, with the spec of an adopted VirtualService derived from the live object."""
         if not adopts(plan) or live is None:
             return wanted
         metadata = live.body["metadata"]
@@ -622,25 +620,25 @@ class IstioTraffic:
             _shape(plan, split, self.cluster_domain),
             noted.get("routes", ()),
         )
-        before = noted["annotations"] if noted else _those(annotations, istio_adopt.HANDS_OFF)
+        before = noted["annotations"] if noted else _selected(annotations, istio_adopt.HANDS_OFF)
         original = note_original(routes, before)
         if noted and len(original.encode()) > ORIGINAL_LIMIT:
-            # Somebody has made it larger meanwhile. The weights matter more than what comes after them.
+            # The team's routes grew meanwhile. The weights matter more than a later restoration.
             original = annotations[ORIGINAL_ANNOTATION]
         ours = {**wanted["metadata"]["annotations"], ORIGINAL_ANNOTATION: original}
         return {**wanted, "metadata": {**wanted["metadata"], "annotations": ours}, "spec": spec}
 
-    async def _let_go(self, plan: Plan, rest: Finalize, live: Live) -> None:
-        """Put an adopted VirtualService to rest. Raises Conflict, Unavailable."""
+    async def _release(self, plan: Plan, rest: Finalize, live: Live) -> None:
+        """Return an adopted VirtualService to the team. Raises Conflict, Unavailable."""
         metadata = live.body["metadata"]
         annotations, spec = dict(metadata.get("annotations") or {}), live.body["spec"] or {}
-        # Without the annotation somebody has taken it off, or this plan has never come so far.
+        # Without the annotation: a person removed it, or this plan never adopted the object.
         if annotations.get(PLAN_UID_ANNOTATION, plan.uid if plan.status.weight is not None else "") != plan.uid:
             return
         labels = {name: value for name, value in (metadata.get("labels") or {}).items() if name != PLAN_LABEL}
         if rest.route is not None and rest.end is OnDelete.HEROKU:
             noted = read_original(annotations)
-            # First to 0, where a route is not recognised and stays.
+            # First to 0: a route that is not recognised keeps this weight.
             spec, _ = istio_adopt.adopt(spec, plan, 0, _shape(plan, rest.route.split, self.cluster_domain), ())
             spec = istio_adopt.restore(spec, plan, noted.get("routes", ()))
             ours = ORIGINAL_ANNOTATION, PLAN_UID_ANNOTATION, CALLED_OFF_ANNOTATION
@@ -650,7 +648,7 @@ class IstioTraffic:
         elif rest.route is not None:
             split = rest.route.split
             spec = self._complete(plan, split, self._render(plan, split)[-1], live)["spec"]
-        # Without the label, so that who deletes the operator's own objects by it does not delete the team's.
+        # Without the label, so that deleting the operator's objects by label does not delete the team's.
         body = {**live.body, "metadata": {**metadata, "labels": labels, "annotations": annotations}, "spec": spec}
         self.cache.drop(body)
         try:
@@ -666,7 +664,7 @@ class IstioTraffic:
     async def _live(self, wanted: Json, *, fresh: bool = False) -> Live | None:
         known = None if fresh else self.cache.get(wanted)
         metadata = wanted["metadata"]
-        # The watch tells of what has the label only; the team's own may not have it yet.
+        # The watch delivers labelled objects only; the team's may not have the label yet.
         if known is not None and (
             _named_by_us(metadata["name"]) or PLAN_LABEL in (known.body["metadata"].get("labels") or {})
         ):
@@ -703,9 +701,9 @@ class IstioTraffic:
                 stored = await self.cluster.replace(resource, _merged(live.body, wanted))
         except Gone as error:
             self.cache.drop(wanted)
-            raise Conflict(f"{error}; it was there a moment ago") from error
+            raise Conflict(f"{error}; it existed a moment ago") from error
         except (Conflict, Unavailable):
-            # After a time-out nobody knows whether the write was made: the next look is a fresh one.
+            # After a time-out it is unknown whether the write was made: the next read goes to the API server.
             self.cache.drop(wanted)
             raise
         self.cache.put(stored)
@@ -716,9 +714,9 @@ class IstioTraffic:
 
 
 def _takes_over(plan: Plan, live: Live | None) -> bool:
-    """Tell whether the team's VirtualService is adopted by this write: then it has to be fit for it.
+    """Tell whether this write adopts the team's VirtualService, which then has to be adoptable.
 
-    Later it is no question: whatever others have made of it, and of our annotations, the way back is open.
+    Later writes do not ask: whatever others changed in it and in the annotations, a rollback stays possible.
     """
     if live is None:
         return True
@@ -727,7 +725,7 @@ def _takes_over(plan: Plan, live: Live | None) -> bool:
 
 
 def _in_the_way(plan: Plan, percent: int) -> str:
-    """Say what sends requests elsewhere before the takeover, and what to do about it."""
+    """Return what sends requests elsewhere before the takeover, and what to do about it."""
     if (reference := plan.spec.traffic.istio.virtual_service_ref) is not None and adopts(plan):
         return (
             f"VirtualService {reference.name} sends {percent} % to EKS already, and the takeover would send it all to "
@@ -739,17 +737,17 @@ def _in_the_way(plan: Plan, percent: int) -> str:
     )
 
 
-def _those(annotations: Mapping[str, str], names: Iterable[str]) -> Json:
+def _selected(annotations: Mapping[str, str], names: Iterable[str]) -> Json:
     return {name: annotations[name] for name in names if name in annotations}
 
 
 def _merged(live: Json, wanted: Json) -> Json:
-    """Return the live object with our spec, labels and annotations; what others added to its metadata stays.
+    """Return the live object with our spec, labels and annotations; other metadata stays.
 
     Raises
     ------
     Unavailable
-        Where the object is somebody else's.
+        Where the object is not the operator's.
     """
     metadata, ours = live["metadata"], wanted["metadata"]
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
