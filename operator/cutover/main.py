@@ -1,4 +1,4 @@
-"""The operator as a process: settings, signals, exit codes."""
+"""Starts the operator's process: settings, signals, exit codes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ log = structlog.get_logger("cutover")
 
 
 async def run(settings: Settings, servers: PrometheusServers, receivers: tuple[Receiver, ...]) -> None:
-    """Run until a signal says to stop."""
+    """Run until a signal arrives."""
     # Until Kopf installs its own handlers: the first process of a container gets only the signals that it handles.
     waiting = asyncio.current_task()
     assert waiting is not None

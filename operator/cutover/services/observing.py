@@ -31,7 +31,7 @@ from cutover.ports.all import Ports
 from cutover.ports.block_feed import BlockSubscription
 from cutover.ports.errors import Conflict, Gone, Unavailable
 from cutover.ports.slo_feed import SloSubscription
-from cutover.scale.turns import own_part
+from cutover.scale.turns import spread_part
 from cutover.services.background import BackgroundFact
 from cutover.services.working_status import PENDING_BLOCKS, WorkingStatus
 
@@ -251,7 +251,7 @@ class Observer:
             return None
         probe = self.probe.fact.value
         if probe is not None and probe.healthy and interval >= SELDOM_PROBE_SECONDS:
-            interval = WELL_PROBE_SECONDS + PROBE_SPREAD_SECONDS * own_part(plan.uid)
+            interval = WELL_PROBE_SECONDS + PROBE_SPREAD_SECONDS * spread_part(plan.uid)
         return self.probe.keep(lambda: self._ask_heroku(plan), interval).value
 
     async def _ask_heroku(self, plan: Plan) -> Probe:
