@@ -20,7 +20,7 @@ from cutover.adapters.prometheus.sources import Sources
 from cutover.adapters.traffic.istio.leg_probe import HttpGateway
 from cutover.adapters.traffic.istio.provider import DevelopmentHeroku, IstioTraffic, RouteCache
 from cutover.api.v1alpha1 import BacktestStatus
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import ClusterSettings
 from cutover.metrics import OperatorCollector
 from cutover.ports import Clock, Gateway, Metrics, Notifier, Ports, SloFeed, Subscription

@@ -9,14 +9,16 @@ from typing import Any, Protocol
 
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanStatus
 from cutover.api.v1alpha1.templates import Template
+from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.engine.actions import Finalize, SetWeight
 from cutover.domain.evidence.counters import Counter, CounterLabels, L
 from cutover.domain.evidence.scrapes import Result
-from cutover.domain.observation import Histogram, Plan, Probe, Samples, TrafficState
+from cutover.domain.observation import Samples
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.revision import Split
 from cutover.domain.slo.custom import CustomSlo, SloReading
-from cutover.domain.traffic import Capabilities
+from cutover.domain.traffic import Capabilities, Probe, TrafficState
 
 
 class Unavailable(Exception):

@@ -33,7 +33,7 @@ from cutover.adapters.kube.lease import Election
 from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.adapters.traffic.istio.leg_probe import HttpGateway
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.resources import PLANS
 from cutover.kopf_app.configuration import kopf_settings
 from cutover.kopf_app.handlers import register

@@ -39,16 +39,19 @@ from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.traffic.istio.provider import IstioTraffic, split_weight, stamped_revision
 from cutover.api.v1alpha1 import BacktestStatus, BoundSlo, LedgerEntry, MigrationPlanStatus, Phase
 from cutover.api.v1alpha1.templates import Template
+from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.engine.actions import Decision
 from cutover.domain.engine.decide import decide
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.ingest import load, load_evidence
-from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples
+from cutover.domain.observation import Observation, Samples
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.resources import Json, Resource
 from cutover.domain.revision import desired_revision, rollback_revision
 from cutover.domain.slo.custom import QueryProblem, SloReading
 from cutover.domain.steps import current_step
+from cutover.domain.traffic import Probe
 from cutover.domain.verdicts import Verdict
 from cutover.kopf_app.handlers import DELETION_RETRY_SECONDS
 from cutover.ports import Conflict, Ports, SloTarget, Subscription, Unavailable

@@ -19,10 +19,13 @@ from cutover.adapters.kube.client import Cluster
 from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.traffic.istio import provider as istio
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanStatus
+from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.evidence.blocks import Block
-from cutover.domain.observation import Histogram, Plan, Probe, Samples
+from cutover.domain.observation import Samples
+from cutover.domain.plan import Plan
 from cutover.domain.revision import desired_split
 from cutover.domain.slo.custom import SloReading
+from cutover.domain.traffic import Probe
 from cutover.kopf_app.running import serve
 from cutover.ports import SloTarget, Subscription
 from cutover.services.operator import Operator

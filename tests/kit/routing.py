@@ -13,9 +13,10 @@ from cutover.adapters.traffic.istio.provider import IstioTraffic, render
 from cutover.api.v1alpha1 import OnDelete
 from cutover.domain.engine import writes
 from cutover.domain.engine.actions import Finalize, SetWeight
-from cutover.domain.observation import Plan, TrafficState
+from cutover.domain.plan import Plan
 from cutover.domain.resources import Json, Resource
 from cutover.domain.revision import Split, desired_split
+from cutover.domain.traffic import TrafficState
 from cutover.ports import Conflict, Gone, Unavailable
 
 

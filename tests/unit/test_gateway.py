@@ -23,8 +23,9 @@ from tests.kit import builders
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio.leg_probe import KEPT, HttpGateway, address
-from cutover.domain.observation import Plan, Probe
+from cutover.domain.plan import Plan
 from cutover.domain.resources import Json, Resource
+from cutover.domain.traffic import Probe
 from cutover.ports import Gone, Unavailable
 
 MARKS = {"x-cutover-revision": "a1-w25", "x-cutover-leg": "heroku"}

@@ -16,9 +16,9 @@ from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio import provider as istio
 from cutover.adapters.traffic.istio.provider import DevelopmentHeroku, RouteCache
 from cutover.api.v1alpha1 import OnDelete, Phase
-from cutover.domain.observation import TrafficState
 from cutover.domain.preflight.checks.istio.host_unclaimed import claimed_hosts
 from cutover.domain.resources import Json
+from cutover.domain.traffic import TrafficState
 from cutover.ports import Conflict, Unavailable
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -20,7 +20,7 @@ from cutover.adapters import addresses
 from cutover.adapters.addresses import AddressRefused, CheckedResolver, may_connect
 from cutover.adapters.traffic.istio.leg_probe import HttpGateway, address
 from cutover.api.v1alpha1 import MigrationPlanSpec
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.preflight import registry
 from cutover.domain.preflight.checks.istio import gateway as gateway_check
 from cutover.domain.preflight.checks.istio import heroku_unshared, host_unclaimed

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from cutover.domain.observation import Histogram, Samples
+from cutover.domain.baseline.histogram import Histogram
+from cutover.domain.observation import Samples
 from cutover.ports import Clock, Dialect, Prometheus, Subscription, Unavailable
 from cutover.services.sampler import Sampler
 

@@ -30,7 +30,7 @@ from cutover.api.v1alpha1 import MigrationPlanSpec, OnDelete, Ownership, Phase
 from cutover.domain.engine.actions import Finalize, SetWeight
 from cutover.domain.managed_fields import owners
 from cutover.domain.marks import FIELD_MANAGER, MANAGED_BY_LABEL, PLAN_LABEL, PLAN_UID_ANNOTATION, is_ours
-from cutover.domain.observation import Plan, TrafficState
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks.istio import route_adoptable
 from cutover.domain.preflight.checks.istio.kinds import DESTINATION_RULES, SERVICE_ENTRIES, VIRTUAL_SERVICES
 from cutover.domain.preflight.checks.istio.names import (
@@ -46,7 +46,7 @@ from cutover.domain.preflight.checks.istio.original import (
 )
 from cutover.domain.resources import Json, Resource
 from cutover.domain.revision import HEADER, Split
-from cutover.domain.traffic import Capabilities
+from cutover.domain.traffic import Capabilities, TrafficState
 from cutover.ports import Conflict, Gone, Unavailable
 
 #: Request header, and its value, that the first route pins to the Heroku leg: the operator's probes.
