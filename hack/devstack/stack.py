@@ -533,17 +533,6 @@ class Stack:
         groups.append({"targets": [parts.netloc], "labels": dict(labels or {}) | extra})
         write_atomically(path, json.dumps(groups, indent=1))
 
-    def remove_scrape_targets(self, job: str) -> None:
-        """Have Prometheus scrape a job no more.
-
-        Parameters
-        ----------
-        job
-            The job.
-        """
-        # Prometheus keeps the last known targets of a file that vanishes, so it has to become empty.
-        write_atomically(self.state_dir / "targets" / f"{job}.json", "[]")
-
     def query(self, promql: str) -> list[dict[str, Any]]:
         """Return the instant vector of a PromQL query, as Prometheus' HTTP API has it.
 

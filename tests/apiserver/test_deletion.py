@@ -22,8 +22,8 @@ import pytest
 from tests.kit.builders import plan_body_of
 
 from cutover import main
+from cutover.adapters.traffic.istio.provider import ROUTING_KINDS
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
-from cutover.kopf_app.handlers import ROUTING_KINDS
 from devstack.build import Programs
 from devstack.stack import Stack
 from devstack.support import StackError
@@ -128,7 +128,7 @@ class Cluster:
         assert sum(weights.values()) == 100
         return next(weight for host, weight in weights.items() if host.endswith(".svc.cluster.local"))
 
-    def gone(self, namespace: str, *names: str, seconds: float = 30) -> float:
+    def gone(self, namespace: str, *names: str, seconds: float = 90) -> float:
         """Wait until the plans do not exist any more; return the seconds that it took."""
         return until(f"{', '.join(names)} gone", lambda: not any(self.metadata(namespace, n) for n in names), seconds)
 
@@ -191,7 +191,7 @@ def shifted_status(weight: int, *, worse: bool) -> MigrationPlanStatus:
     )
 
 
-def until(what: str, condition: Callable[[], bool], seconds: float = 30) -> float:
+def until(what: str, condition: Callable[[], bool], seconds: float = 90) -> float:
     started = time.monotonic()
     while not condition():
         assert time.monotonic() - started < seconds, f"not within {seconds:g} s: {what}"
@@ -397,7 +397,7 @@ def test_an_operator_outlasts_crds_that_are_renewed(cluster: Cluster) -> None:
         for number in range(3):
             column = {"name": f"X{number}", "type": "string", "jsonPath": ".metadata.name"}
             patch = json.dumps([{"op": "add", "path": "/spec/versions/0/additionalPrinterColumns/-", "value": column}])
-            for crd in (CRD, *(f"{plural}.networking.istio.io" for plural in ROUTING_KINDS)):
+            for crd in (CRD, *map(str, ROUTING_KINDS)):
                 cluster.kubectl("patch", "crd", crd, "--type=json", "--patch", patch)
         cluster.shifted(namespace, "png")
         cluster.looked_after(namespace, "png")

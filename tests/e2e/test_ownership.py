@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
-from cutover.adapters.traffic.istio.provider import DevelopmentHeroku, render
+from tests.kit.routing import rendered
+
+from cutover.adapters.traffic.istio.provider import DevelopmentHeroku
 from cutover.domain.observation import Plan
 from sandbox import manifests
 from sandbox.environment import Environment
@@ -26,7 +28,7 @@ def own_heroku(environment: Environment, service: str) -> list[Json]:
     plan = Plan.from_object(
         {**manifests.plan(service), "metadata": {"name": service, "namespace": NAMESPACE, "uid": ""}}
     )
-    entry, rule, *_ = render(plan, 0, development=DevelopmentHeroku("127.0.0.1", environment.apps.heroku_port))
+    entry, rule, *_ = rendered(plan, 0, development=DevelopmentHeroku("127.0.0.1", environment.apps.heroku_port))
     entry["spec"]["hosts"] = [manifests.heroku_hostname(service)]
     for body in (entry, rule):
         body["metadata"] = {"name": f"team-{service}", "namespace": NAMESPACE}

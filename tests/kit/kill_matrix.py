@@ -51,9 +51,9 @@ from cutover.domain.slo.custom import QueryProblem, SloReading
 from cutover.domain.steps import current_step
 from cutover.domain.verdicts import Verdict
 from cutover.kopf_app.handlers import DELETION_RETRY_SECONDS
-from cutover.ports import Conflict, SloTarget, Subscription, Unavailable
+from cutover.ports import Conflict, Ports, SloTarget, Subscription, Unavailable
 from cutover.services import plan_loop as reconciler
-from cutover.services.plan_loop import PlanLoop, Ports
+from cutover.services.plan_loop import PlanLoop
 
 #: Seconds until a killed process is replaced, and until the watch delivers a write.
 RESTART, WATCH_LAG = 1.0, 0.05

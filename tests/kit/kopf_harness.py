@@ -1,4 +1,4 @@
-"""The operator as ``main`` puts it together, in this process, against a fake API server over real HTTP."""
+"""The operator as ``factory`` puts it together, in this process, against a fake API server over real HTTP."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from tests.kit.builders import NAMESPACE, plan_body
 from tests.kit.fake_api import DEPLOYMENTS, GATEWAYS, PLANS, SERVICES, VIRTUAL_SERVICES, FakeApi, Json
 
-from cutover import main
+from cutover import factory
+from cutover.adapters.clocks import SystemClock
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.traffic.istio import provider as istio
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanStatus
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.observation import Histogram, Plan, Probe, Samples
+from cutover.domain.revision import desired_split
 from cutover.domain.slo.custom import SloReading
-from cutover.kopf_app.handlers import Operator
+from cutover.kopf_app.running import serve
 from cutover.ports import SloTarget, Subscription
+from cutover.services.operator import Operator
 from cutover.settings import Settings
 
 FINALIZER = "cutover.dev/traffic"
@@ -146,20 +149,20 @@ class KopfRig:
             loop, flag = asyncio.get_running_loop(), asyncio.Event()
             stop = lambda: loop.call_soon_threadsafe(flag.set)  # noqa: E731
             cluster = await Cluster.connect(self.settings.kubeconfig, request_timeout=0.5)
-            self.operator = main.assemble(
+            self.operator = factory.assemble(
                 self.settings,
                 cluster,
                 FakeGateway(self.api),
                 self.metrics,
                 self.own,
-                main.SystemClock(),
+                SystemClock(),
                 sources=lambda namespace: (),
                 backtest=no_backtest,
                 notifier=HttpNotifier(()),
             )
             started.set()
             try:
-                await main.serve(self.settings, self.operator, flag)
+                await serve(self.settings, self.operator, flag)
             finally:
                 self.leftovers = [str(task) for task in asyncio.all_tasks() - {asyncio.current_task()}]
                 await cluster.close()
@@ -216,7 +219,7 @@ def route(name: str, weight: int) -> Json:
     """Return the VirtualService that the operator has written for a plan that is shifting."""
     plan = parsed(plan_body(name))
     status = plan.status.model_copy(update={"attempt": 1, "weight": weight})
-    body = istio.render(replace(plan, status=status), weight)[-1]
+    body = istio.render(plan, desired_split(status))[-1]
     own = {"manager": "cutover", "operation": "Update", "fieldsV1": {"f:spec": {}}}
     return {**body, "metadata": {**body["metadata"], "managedFields": [own]}}
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cutover.api.v1alpha1 import OnDelete
+from cutover.domain.engine.actions import Finalize, SetWeight
 from cutover.domain.evidence.counters import CounterLabels
 from cutover.domain.observation import Plan, TrafficState
-from cutover.domain.revision import desired_revision, raise_called_off
+from cutover.domain.revision import Split
 from cutover.domain.traffic import Capabilities
 from cutover.ports import Conflict, Subscription, Unavailable
 
@@ -65,18 +65,17 @@ class PlayedProvider:
     zone: Zone = field(default_factory=Zone)
     capabilities: Capabilities = DNS
 
-    async def get(self, plan: Plan, weight: int | None, *, fresh: bool = False) -> TrafficState:
+    async def get(self, plan: Plan, wanted: Split | None, *, fresh: bool = False) -> TrafficState:
         record = self._record(plan)
         if record is None:
-            return TrafficState(None, "", current=weight is None)
-        current = weight is None or record == self._wanted(plan, weight, record)
+            return TrafficState(None, "", current=wanted is None)
         return TrafficState(
             record.weight,
             record.revision,
-            current=current,
+            current=wanted is None or record == self._wanted(plan, wanted, record),
             foreign=() if record.writer == "cutover" else (record.writer,),
             version=str(record.version),
-            in_the_way=f"the record sends {record.weight} % elsewhere" if weight is None and record.weight else "",
+            in_the_way=f"the record sends {record.weight} % elsewhere" if wanted is None and record.weight else "",
         )
 
     async def prepare(self, plan: Plan) -> None:
@@ -85,34 +84,30 @@ class PlayedProvider:
             self.zone.writes += 1
             self.zone.prepared.add(plan.key)
 
-    async def set(self, plan: Plan, weight: int, *, seen: str | None = None, supersedes: str = "") -> None:
+    async def set(self, plan: Plan, write: SetWeight) -> None:
         await self.prepare(plan)
         record = self._record(plan)
-        if seen is not None and seen != ("" if record is None else str(record.version)):
+        if write.over is not None and write.over != ("" if record is None else str(record.version)):
             raise Conflict(f"the record of {plan.spec.traffic.hosts[0]} is not what was decided on")
         if record is not None and record.owner != plan.uid:
             raise Unavailable(f"the record of {plan.spec.traffic.hosts[0]} is another plan's")
-        wanted = self._wanted(plan, weight, record)
-        if record != wanted or supersedes:
+        wanted = self._wanted(plan, write.split, record)
+        if record != wanted or write.supersedes:
             self.zone.write(plan.spec.traffic.hosts[0], wanted)
 
-    async def finalize(self, plan: Plan, end: OnDelete) -> None:
+    async def finalize(self, plan: Plan, rest: Finalize) -> None:
         record = self._record(plan)
-        if record is None or record.owner != plan.uid or end is OnDelete.LEAVE:
-            return
-        back = end is OnDelete.HEROKU
-        supersedes = raise_called_off(plan.status) if back and plan.status.weight else ""
-        await self.set(plan, 0 if back else 100, supersedes=supersedes)
+        if rest.route is not None and record is not None and record.owner == plan.uid:
+            await self.set(plan, rest.route)
 
     def _record(self, plan: Plan) -> Record | None:
         if self.zone.outage:
             raise Unavailable("the zone does not answer")
         return self.zone.records.get(plan.spec.traffic.hosts[0])
 
-    def _wanted(self, plan: Plan, weight: int, record: Record | None) -> Record:
-        status = plan.status.model_copy(update={"weight": weight})
-        revision = desired_revision(status) if self.capabilities.stamps_revision else ""
-        return Record(plan.uid, weight, revision, record.version if record is not None else 0)
+    def _wanted(self, plan: Plan, split: Split, record: Record | None) -> Record:
+        revision = split.revision if self.capabilities.stamps_revision else ""
+        return Record(plan.uid, split.weight, revision, record.version if record is not None else 0)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,10 @@ from typing import Any, Protocol
 import pytest
 
 from cutover.api.v1alpha1 import Checkpoint, MigrationPlanStatus, OnDelete, Phase
+from cutover.domain.engine import writes
+from cutover.domain.engine.actions import SetWeight
 from cutover.domain.observation import Plan, TrafficState
-from cutover.domain.revision import raise_called_off, revision, rollback_revision
+from cutover.domain.revision import desired_split, raise_called_off, revision, rollback_revision
 from cutover.ports import Conflict, Traffic
 
 _DECIDED_AT = 1_799_661_600.0
@@ -57,13 +59,14 @@ def at(plan: Plan, weight: int | None, phase: Phase = Phase.SHIFTING, attempt: i
 
 async def read(provider: Traffic, plan: Plan, *, fresh: bool = True) -> TrafficState:
     """Compare the route with what the plan's status asks for."""
-    return await provider.get(plan, plan.status.weight, fresh=fresh)
+    wanted = None if plan.status.weight is None else desired_split(plan.status)
+    return await provider.get(plan, wanted, fresh=fresh)
 
 
 async def write(provider: Traffic, plan: Plan, *, seen: str | None = None, supersedes: str = "") -> None:
     """Write the route that the plan's status asks for."""
     assert plan.status.weight is not None
-    await provider.set(plan, plan.status.weight, seen=seen, supersedes=supersedes)
+    await provider.set(plan, SetWeight(desired_split(plan.status), over=seen, supersedes=supersedes))
 
 
 async def at_rest(provider: Traffic, plan: Plan) -> int | None:
@@ -222,7 +225,7 @@ class ProviderContract:
         plan, others = at(rig.plan, 50), await rig.others()
         await write(taken, plan)
         for provider in (taken, rig.process()):
-            await provider.finalize(plan, end)
+            await provider.finalize(plan, writes.finalize(plan, end))
             assert await at_rest(provider, plan) == rests
         assert await rig.others() == others
 
@@ -230,7 +233,7 @@ class ProviderContract:
         raising = at(rig.plan, 10)
         version = (await read(taken, raising)).version
         late = rig.process()
-        await taken.finalize(raising, OnDelete.HEROKU)
+        await taken.finalize(raising, writes.finalize(raising, OnDelete.HEROKU))
         with pytest.raises(Conflict):
             await write(late, raising, seen=version)
         assert await at_rest(taken, raising) == 0
@@ -240,7 +243,8 @@ class ProviderContract:
         self, rig: ProviderRig, end: OnDelete
     ) -> None:
         versions, others = await rig.versions(), await rig.others()
-        await rig.process().finalize(at(rig.plan, None, Phase.PREFLIGHT), end)
+        plan = at(rig.plan, None, Phase.PREFLIGHT)
+        await rig.process().finalize(plan, writes.finalize(plan, end))
         assert (await rig.versions(), await rig.others()) == (versions, others)
 
     async def test_what_is_others_is_never_touched(self, rig: ProviderRig) -> None:
@@ -253,5 +257,6 @@ class ProviderContract:
             (0, Phase.ROLLING_BACK),
         ):
             await write(provider, at(rig.plan, weight, phase))
-        await provider.finalize(at(rig.plan, 0, Phase.ROLLED_BACK), OnDelete.HEROKU)
+        back = at(rig.plan, 0, Phase.ROLLED_BACK)
+        await provider.finalize(back, writes.finalize(back, OnDelete.HEROKU))
         assert await rig.others() == others

@@ -13,7 +13,10 @@ from tests.kit.builders import NAMESPACE, plan_body
 from tests.kit.fake_api import PLANS, VIRTUAL_SERVICES, FakeApi
 from tests.kit.kopf_harness import KopfRig, route, shifting
 
+from cutover.adapters.traffic.istio.provider import ROUTING_KINDS
+from cutover.domain.marks import PLAN_LABEL
 from cutover.kopf_app import handlers
+from cutover.services.operator import Operator
 
 
 async def test_a_plan_that_appears_is_taken_over(world: KopfRig, target: None) -> None:
@@ -90,7 +93,7 @@ async def test_only_routes_of_plans_are_watched(world: KopfRig) -> None:
     """A mesh may have thousands of others."""
     async with world.running():
         await world.until("the watches", lambda: len(_selectors(world.api)) >= 6)
-    assert set(_selectors(world.api)) == {handlers.PLAN_LABEL}
+    assert set(_selectors(world.api)) == {PLAN_LABEL}
 
 
 def _selectors(api: FakeApi) -> list[str]:
@@ -98,7 +101,7 @@ def _selectors(api: FakeApi) -> list[str]:
     return [
         request.params.get("labelSelector", "everything")
         for request in asked
-        if request.url.path.endswith(handlers.ROUTING_KINDS)
+        if request.url.path.endswith(tuple(kind.plural for kind in ROUTING_KINDS))
     ]
 
 
@@ -129,7 +132,7 @@ async def test_a_plan_that_cannot_be_read_says_so_and_goes_on_once_it_can(world:
 def test_no_handler_runs_in_a_thread(world: KopfRig) -> None:
     """As plain functions would: loops and caches are for one thread only."""
     registry = kopf.OperatorRegistry()
-    handlers.register(registry, cast("handlers.Operator", None))
+    handlers.register(registry, cast("Operator", None))
     kinds = (registry._watching, registry._spawning, registry._changing)
     found = [handler for kind in kinds for handler in kind.get_all_handlers()]
     assert len(found) == 8

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.kit.states import HOLD_CASES, checked_world
 from tests.kit.target import READY, named
-from tests.kit.world import DEAD, HEALTHY, Leg, World
+from tests.kit.world import DEAD, HEALTHY, Leg, World, asked_weight, kinds
 
 from cutover.adapters.traffic.istio.provider import CAPABILITIES as ISTIO
 from cutover.api.v1alpha1 import Phase
@@ -229,7 +229,7 @@ def test_without_the_answer_the_route_itself_must_be_there() -> None:
     assert seen.traffic is not None
     not_written = replace(seen.traffic, weight=None, revision="", current=False)
     decision = decide(w.plan(), replace(seen, traffic=not_written), w.now)
-    assert (decision.status.phase, decision.actions[-1]) == (Phase.PREFLIGHT, SetWeight(0))
+    assert (decision.status.phase, kinds(decision)[-1], asked_weight(decision)) == (Phase.PREFLIGHT, SetWeight, 0)
     assert decide(w.plan(), replace(seen, traffic=None), w.now).status.phase is Phase.PREFLIGHT
     w.until_phase(Phase.BASELINE)
 

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.kit.builders import HEROKU_HOST
-from tests.kit.routing import FakeCluster, make_plan
+from tests.kit.routing import AskedTraffic, FakeCluster, make_plan, rendered
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio import adopt as istio_adopt
-from cutover.adapters.traffic.istio.provider import IstioTraffic, RouteCache, render
+from cutover.adapters.traffic.istio.provider import RouteCache
 from cutover.api.v1alpha1 import OnDelete
 from cutover.domain.observation import Plan, TrafficState
 from cutover.domain.preflight.checks.istio import route_adoptable, route_delegates, route_writers
@@ -87,8 +87,8 @@ class Team(FakeCluster):
     def http(self) -> list[Json]:
         return cast("list[Json]", self.virtual_service["spec"]["http"])
 
-    def traffic(self) -> IstioTraffic:
-        return IstioTraffic(cast("Cluster", self))
+    def traffic(self) -> AskedTraffic:
+        return AskedTraffic(cast("Cluster", self))
 
 
 def weights(route: Json) -> dict[str, int]:
@@ -576,8 +576,8 @@ DELEGATING = {"delegate": {"name": "cutover-pdf"}}
 
 
 def test_the_delegate_has_the_routes_alone() -> None:
-    *supports, route = render(plan("Delegate"), 25)
-    *_, generated = render(make_plan(), 25)
+    *supports, route = rendered(plan("Delegate"), 25)
+    *_, generated = rendered(make_plan(), 25)
     assert set(route["spec"]) == {"exportTo", "http"}
     assert route["metadata"] == generated["metadata"]
     probe, split = route["spec"]["http"]

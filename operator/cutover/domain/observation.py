@@ -161,13 +161,10 @@ class Samples:
         Usable and unusable ones, without holes in time.
     error
         Why Prometheus gave no answer, or ``""``.
-    error_since
-        Unix seconds since when it has not; 0 where it does.
     """
 
     blocks: tuple[Block, ...] = ()
     error: str = ""
-    error_since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +219,11 @@ class Observation:
         PromQL by which people can look at the mesh's own metrics, by name.
     backtest
         Result of the replay that the plan asks for, once it is there.
+    unwritten
+        Whether the route could not be written and the status says so: until it can, the route goes first.
+    remember_in
+        Seconds until who was told what is worth a write of the status by itself; ``None`` where the status remembers
+        all of it.
     """
 
     traffic: TrafficState | None = None
@@ -238,3 +240,5 @@ class Observation:
     sources: tuple[str, ...] = ()
     queries: Mapping[str, str] = field(default_factory=dict)
     backtest: BacktestStatus | None = None
+    unwritten: bool = False
+    remember_in: float | None = None

@@ -86,7 +86,6 @@ class _Feed:
     fetched: float
     blocks: deque[Block] = field(default_factory=deque)
     error: str = ""
-    error_since: float = 0.0
     not_before: float = 0.0
     span: float = LONGEST_REPLAY
 
@@ -228,7 +227,7 @@ class Sampler:
         feed = self._feeds.get(key)
         if feed is None:
             return Samples()
-        return Samples(feed.hand_out(), feed.error, feed.error_since)
+        return Samples(feed.hand_out(), feed.error)
 
     async def histogram(self, subscription: Subscription) -> Histogram:
         """Return Heroku's latency histogram since ``subscription.since``, of at most the last 24 hours.
@@ -454,7 +453,7 @@ class Sampler:
             if self._feeds.get(key) is feed and feed.fetched == start:
                 feed.blocks.extend(blocks)
                 feed.fetched = end
-                feed.error, feed.error_since = "", 0.0
+                feed.error = ""
                 if end - start <= length:  # up to date again
                     feed.span = LONGEST_REPLAY
                 self._on_samples(key)
@@ -508,7 +507,6 @@ class Sampler:
             began = not feed.error
             feed.error = text
             if began:
-                feed.error_since = self.now()
                 self._on_samples(key)
 
     async def _presence(self, namespaces: Sequence[str], window: float, at: float) -> Result:

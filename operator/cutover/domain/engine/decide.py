@@ -1,11 +1,8 @@
 """The order of the questions that decide why weight moves, and why it does not.
 
 :func:`decide` asks one question after the other and stops at the first that has an answer. It looks at a plan and at
-what was observed, and says what the plan's status becomes and what has to be written, in which order:
-
-- going up, the intent is written to the status first (its resourceVersion is the fence against a second operator),
-  then the route;
-- going back, the route is written first and waits on nothing.
+what was observed, and says what the plan's status becomes and what has to be written. In which order, and under which
+conditions, is decided in :mod:`cutover.domain.engine.writes`.
 
 Each decision derives its writes from how the world differs from the status, so a crash between two writes heals at the
 next one. The answers are in :mod:`cutover.domain.engine.phases`, one file for each question.
@@ -59,9 +56,19 @@ def decide(plan: Plan, observation: Observation, now: float) -> Decision:
     return _conclude(context, _outcome(context))
 
 
-def refuse(plan: Plan, now: float) -> Decision:
-    """Say in the status that the plan's spec cannot be read (``plan.unreadable``); nothing else can be decided."""
-    context = Context(plan, Observation(), now)
+def refuse(plan: Plan, now: float, observation: Observation | None = None) -> Decision:
+    """Say in the status that the plan's spec cannot be read (``plan.unreadable``); nothing else can be decided.
+
+    Parameters
+    ----------
+    plan
+        The plan with its working status.
+    now
+        Unix seconds.
+    observation
+        What is known without a spec: little more than what is still to be written down.
+    """
+    context = Context(plan, observation or Observation(), now)
     return _conclude(context, held(context, plan.status, Hold(HoldReason.INVALID_SPEC, plan.unreadable)))
 
 
@@ -84,7 +91,7 @@ def not_written(plan: Plan, decision: Decision, problem: str, now: float) -> Dec
     if decision.status.phase is Phase.ROLLING_BACK:
         message = f"{decision.status.message}: {message}"
     told = _conclude(context, held(context, plan.status, Hold(HoldReason.ROUTE_NOT_WRITTEN, message)))
-    return replace(told, actions=tuple(action for action in told.actions if action == WriteStatus()))
+    return replace(told, actions=tuple(action for action in told.actions if isinstance(action, WriteStatus)))
 
 
 def _outcome(context: Context) -> Outcome:

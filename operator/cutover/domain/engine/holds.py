@@ -41,9 +41,9 @@ def held(context: Context, status: MigrationPlanStatus, hold: Hold, *, requeue: 
     if status.reason != hold.reason and hold.reason not in QUIET:
         kind: Literal["Normal", "Warning"] = "Warning" if hold.reason in ALARMING else "Normal"
         events = (Event(kind, hold.reason, hold.message),)
-    requeue = min(requeue, max(context.block_seconds, 1.0)) if samples_wanted(status) else requeue
     noted = status.evolve(ledger=note_hold(status, hold, context.time))
-    return Outcome(noted, hold.reason, hold.message, hold=hold, events=events, requeue=requeue)
+    wait = context.wait(requeue) if samples_wanted(status) else requeue
+    return Outcome(noted, hold.reason, hold.message, hold=hold, events=events, requeue=wait)
 
 
 def too_early(context: Context, status: MigrationPlanStatus) -> bool:

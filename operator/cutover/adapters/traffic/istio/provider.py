@@ -27,6 +27,7 @@ from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio import adopt as istio_adopt
 from cutover.adapters.traffic.istio.names import eks_service, heroku_service, probe_service
 from cutover.api.v1alpha1 import MigrationPlanSpec, OnDelete, Ownership, Phase
+from cutover.domain.engine.actions import Finalize, SetWeight
 from cutover.domain.managed_fields import owners
 from cutover.domain.marks import FIELD_MANAGER, MANAGED_BY_LABEL, PLAN_LABEL, PLAN_UID_ANNOTATION, is_ours
 from cutover.domain.observation import Plan, TrafficState
@@ -44,7 +45,7 @@ from cutover.domain.preflight.checks.istio.original import (
     read_original,
 )
 from cutover.domain.resources import Json, Resource
-from cutover.domain.revision import HEADER, desired_revision, raise_called_off
+from cutover.domain.revision import HEADER, Split
 from cutover.domain.traffic import Capabilities
 from cutover.ports import Conflict, Gone, Unavailable
 
@@ -88,6 +89,9 @@ _ANNOTATIONS = {
 #: says nothing has the mesh's default.
 RETRIES = 0
 
+#: Where only the names of the objects matter, or what the route refers to, which is the same at every split.
+_ANY = Split(attempt=0, weight=0)
+
 
 #: The gateways count both legs, request by request, and stamp what they answer. A rollback is one write and one push.
 CAPABILITIES = Capabilities(
@@ -126,26 +130,26 @@ class DevelopmentHeroku:
 
 def render(
     plan: Plan,
-    weight: int,
+    split: Split,
     *,
     development: DevelopmentHeroku | None = None,
     cluster_domain: str = "cluster.local",
 ) -> list[Json]:
-    """Return the plan's objects with ``weight`` percent on EKS, in the order in which they are created.
+    """Return the plan's objects, in the order in which they are created.
 
     An adopted VirtualService has no spec yet: it depends on the live one.
 
     Parameters
     ----------
-    weight
-        Percent of requests to EKS, 0 to 100.
+    split
+        What the route says.
     """
     return [
         _service_entry(plan, development),
         _destination_rule(plan, route_name(plan), heroku_service(plan), development),
         # Its prefix keeps it apart from the objects of any plan, whatever that is called.
         _destination_rule(plan, f"probe-{route_name(plan)}", probe_service(plan), development),
-        _adopted(plan) if adopts(plan) else _virtual_service(plan, weight, cluster_domain),
+        _adopted(plan) if adopts(plan) else _virtual_service(plan, split, cluster_domain),
     ]
 
 
@@ -168,22 +172,22 @@ def _object(resource: Resource, plan: Plan, name: str, spec: Json) -> Json:
     }
 
 
-def _virtual_service(plan: Plan, weight: int, cluster_domain: str) -> Json:
+def _virtual_service(plan: Plan, split: Split, cluster_domain: str) -> Json:
     istio = plan.spec.traffic.istio
-    split = {
+    users = {
         "name": SPLIT_ROUTE,
         # Both are listed at every weight, so that a step changes two numbers and the revision, and nothing else.
         "route": [
-            _heroku_destination(plan, heroku_service(plan), 100 - weight),
-            {**_eks_destination(plan, cluster_domain), "weight": weight},
+            _heroku_destination(plan, heroku_service(plan), 100 - split.weight),
+            {**_eks_destination(plan, cluster_domain), "weight": split.weight},
         ],
-        **_treatment(plan, weight),
+        **_treatment(plan, split),
     }
     reach: Json = {"hosts": list(istio.hosts), "gateways": list(qualified_gateways(plan))}
     if istio.ownership is Ownership.DELEGATE:
         # One that has hosts is no delegate. It has to be visible where the root is, whatever the mesh's default.
         reach = {"exportTo": ["."]}
-    spec = {**reach, "http": [_probe_route(plan, weight), split]}
+    spec = {**reach, "http": [_probe_route(plan, split), users]}
     return _object(VIRTUAL_SERVICES, plan, route_name(plan), spec)
 
 
@@ -196,35 +200,31 @@ def _adopted(plan: Plan) -> Json:
     return body
 
 
-def _shape(plan: Plan, weight: int, cluster_domain: str) -> istio_adopt.Shape:
-    treatment = _treatment(plan, weight)
+def _shape(plan: Plan, split: Split, cluster_domain: str) -> istio_adopt.Shape:
+    treatment = _treatment(plan, split)
     return istio_adopt.Shape(
         heroku=_heroku_destination(plan, heroku_service(plan), 0),
         eks=_eks_destination(plan, cluster_domain),
-        probe=_probe_route(plan, weight),
-        revision=_revision(plan, weight),
+        probe=_probe_route(plan, split),
+        revision=split.revision,
         defaults={name: treatment[name] for name in ("timeout", "retries")},
     )
 
 
-def _probe_route(plan: Plan, weight: int) -> Json:
+def _probe_route(plan: Plan, split: Split) -> Json:
     return {
         "name": PROBE_ROUTE,
         "match": [{"headers": {PROBE_HEADER: {"exact": PROBE_VALUE}}}],
         "route": [_heroku_destination(plan, probe_service(plan), 100)],
-        **_treatment(plan, weight),
+        **_treatment(plan, split),
     }
 
 
-def _revision(plan: Plan, weight: int) -> str:
-    return desired_revision(plan.status.model_copy(update={"weight": weight}))
-
-
-def _treatment(plan: Plan, weight: int) -> Json:
+def _treatment(plan: Plan, split: Split) -> Json:
     """Return what both routes do alike."""
     return {
         # Envoy also sets it on the answers that it makes itself, such as 503 and 504.
-        "headers": {"response": {"set": {HEADER: _revision(plan, weight)}}},
+        "headers": {"response": {"set": {HEADER: split.revision}}},
         "timeout": f"{int(plan.spec.traffic.istio.timeout.total_seconds())}s",
         "retries": {"attempts": RETRIES},
     }
@@ -454,26 +454,20 @@ class RouteCache:
 
 @dataclass(frozen=True, slots=True)
 class _Comparison:
-    """What the objects of a plan were compared with, and how they were.
-
-    Parameters
-    ----------
-    revision
-        Which names the weight too.
-    """
+    """What the objects of a plan were compared with, and how they were."""
 
     spec: MigrationPlanSpec
     uid: str
-    revision: str
+    split: Split
     live: list[Live | None]
     state: TrafficState
 
-    def holds(self, plan: Plan, weight: int, cache: RouteCache) -> bool:
+    def holds(self, plan: Plan, split: Split, cache: RouteCache) -> bool:
         """Tell whether nothing has changed since."""
         return (
             plan.spec is self.spec
             and plan.uid == self.uid
-            and _revision(plan, weight) == self.revision
+            and split == self.split
             and all(one is not None and cache.holds(one) for one in self.live)
         )
 
@@ -509,55 +503,56 @@ class IstioTraffic:
         """What Istio can do."""
         return CAPABILITIES
 
-    async def get(self, plan: Plan, weight: int | None, *, fresh: bool = False) -> TrafficState:
-        """Compare the routing objects with what the plan's desired weight asks for.
+    async def get(self, plan: Plan, wanted: Split | None, *, fresh: bool = False) -> TrafficState:
+        """Compare the routing objects with what the plan asks for.
 
-        Without a weight nothing is asked for, and whatever there is counts as current; its weight is then what does not
-        go to Heroku, be it another plan's Service. Served from the watch cache unless ``fresh``. Raises Unavailable.
+        Where nothing is asked for, whatever there is counts as current; its weight is then what does not go to Heroku,
+        be it another plan's Service. Served from the watch cache unless ``fresh``. Raises Unavailable.
         """
         if not fresh and (known := self._compared.get(plan.key)) is not None:
-            if weight is not None and known.holds(plan, weight, self.cache):
+            if wanted is not None and known.holds(plan, wanted, self.cache):
                 return known.state
             del self._compared[plan.key]
-        wanted = self._render(plan, weight or 0)
-        if weight is None:
-            wanted = wanted[-1:]
+        split = wanted or _ANY
+        bodies = self._render(plan, split)
+        if wanted is None:
+            bodies = bodies[-1:]
         # One after the other: nearly always all are in the cache, and a task for each would cost more than the pass.
-        live = [await self._live(body, fresh=fresh) for body in wanted]
+        live = [await self._live(body, fresh=fresh) for body in bodies]
         route = live[-1]
-        wanted[-1] = self._complete(plan, weight or 0, wanted[-1], route)
-        strayed = [one for one, body in zip(live, wanted, strict=True) if not self._matches(one, body)]
+        bodies[-1] = self._complete(plan, split, bodies[-1], route)
+        strayed = [one for one, body in zip(live, bodies, strict=True) if not self._matches(one, body)]
         present = [one for one in strayed or live if one is not None]
-        seen = None if route is None else self._weight(route, plan, takeover=weight is None)
+        seen = None if route is None else self._weight(route, plan, takeover=wanted is None)
         state = TrafficState(
             weight=seen,
             revision="" if route is None else self._revision(route, plan),
             # An adopted VirtualService may have lost all routes of the plan; then there is nothing to complete in it.
-            current=weight is None or not (strayed or seen is None),
+            current=wanted is None or not (strayed or seen is None),
             # Of those that are not as they should be, if any: others may own a part of the rest in all harmony.
             foreign=tuple(dict.fromkeys(manager for one in present for manager in one.managers)),
             written_at=None if route is None else route.written_at,
             version="" if route is None else route.version,
-            in_the_way=_in_the_way(plan, seen) if weight is None and seen else "",
+            in_the_way=_in_the_way(plan, seen) if wanted is None and seen else "",
         )
         # What is missing, or the team's own, is looked at each time.
-        if weight is not None and not adopts(plan) and None not in live:
-            self._compared[plan.key] = _Comparison(plan.spec, plan.uid, _revision(plan, weight), live, state)
+        if wanted is not None and not adopts(plan) and None not in live:
+            self._compared[plan.key] = _Comparison(plan.spec, plan.uid, wanted, live, state)
         return state
 
     async def prepare(self, plan: Plan) -> None:
         """Make what the route refers to, before the takeover; write only what differs. Raises Conflict, Unavailable."""
-        for body in self._render(plan, 0)[:-1]:
+        for body in self._render(plan, _ANY)[:-1]:
             await self._write(body, await self._live(body))
 
-    async def set(self, plan: Plan, weight: int, *, seen: str | None = None, supersedes: str = "") -> None:
-        """Make the routing objects what the weight asks for; write only what differs. Raises Conflict, Unavailable.
+    async def set(self, plan: Plan, write: SetWeight) -> None:
+        """Make the routing objects say what was decided; write only what differs. Raises Conflict, Unavailable.
 
         See :meth:`cutover.ports.Traffic.set`.
         """
-        *supports, route = self._render(plan, weight)
+        *supports, route = self._render(plan, write.split)
         known = await self._live(route)
-        if seen is not None and seen != ("" if known is None else known.version):
+        if write.over is not None and write.over != ("" if known is None else known.version):
             # A process that has been asleep knows from the watch what another one wrote meanwhile, and would write over it.
             raise Conflict(f"VirtualService {plan.namespace}/{route['metadata']['name']} is not what was decided on")
         takeover = known is None
@@ -565,13 +560,13 @@ class IstioTraffic:
             takeover = _takes_over(plan, known)
             if takeover and (problem := route_adoptable.problem(plan, None if known is None else known.body)):
                 raise Unavailable(f"not taken over: {problem}")
-            route = self._complete(plan, weight, route, known)
+            route = self._complete(plan, write.split, route, known)
             if istio_adopt.live_weight(route["spec"], plan) is None:
                 where = f"VirtualService {plan.namespace}/{route['metadata']['name']}"
                 raise Unavailable(f"{where}: none of its http routes goes to a leg of the plan any more; put one back")
-        if supersedes and self._matches(known, route):
+        if write.supersedes and self._matches(known, route):
             # Its resourceVersion has to change, which it does not by a write that changes nothing.
-            route["metadata"]["annotations"][CALLED_OFF_ANNOTATION] = supersedes
+            route["metadata"]["annotations"][CALLED_OFF_ANNOTATION] = write.supersedes
         if not takeover:
             # The weights first: a rollback waits on nothing.
             await self._write(route, known)
@@ -581,32 +576,24 @@ class IstioTraffic:
             # A route comes after what it refers to.
             await self._write(route, known)
 
-    async def finalize(self, plan: Plan, end: OnDelete) -> None:
-        """Put traffic to rest where the plan says, as the plan is deleted. Raises Conflict, Unavailable.
+    async def finalize(self, plan: Plan, rest: Finalize) -> None:
+        """Put traffic to rest as was decided, as the plan is deleted. Raises Conflict, Unavailable.
 
         The objects stay and go on serving: without a VirtualService the host would answer 404. Where the plan never took
         the host over there is nothing to do, and nothing holds its deletion up.
         """
         self._compared.pop(plan.key, None)
         try:
-            known = await self._live(self._render(plan, 0)[-1], fresh=True)
+            known = await self._live(self._render(plan, _ANY)[-1], fresh=True)
         except NotServed:
             return
         if known is None:
             return
         if adopts(plan):
-            await self._let_go(plan, end, known)
+            await self._let_go(plan, rest, known)
             return
-        if not is_ours(known.body["metadata"]):
-            return
-        match end:
-            case OnDelete.HEROKU:
-                # Also where it seems to be there: a raise may be on its way.
-                await self.set(plan, 0, supersedes=raise_called_off(plan.status) if plan.status.weight else "")
-            case OnDelete.EKS:
-                await self.set(plan, 100)
-            case OnDelete.LEAVE:
-                pass
+        if is_ours(known.body["metadata"]) and rest.route is not None:
+            await self.set(plan, rest.route)
 
     def _weight(self, route: Live, plan: Plan, *, takeover: bool) -> int | None:
         if adopts(plan):
@@ -621,7 +608,7 @@ class IstioTraffic:
 
     # ------------------------------------------------------------------------------------------------------- Adopt
 
-    def _complete(self, plan: Plan, weight: int, wanted: Json, live: Live | None) -> Json:
+    def _complete(self, plan: Plan, split: Split, wanted: Json, live: Live | None) -> Json:
         """Return what an adopted VirtualService should be, as it is now; any other is complete."""
         if not adopts(plan) or live is None:
             return wanted
@@ -629,7 +616,11 @@ class IstioTraffic:
         annotations = metadata.get("annotations") or {}
         noted = read_original(annotations)
         spec, routes = istio_adopt.adopt(
-            live.body["spec"] or {}, plan, weight, _shape(plan, weight, self.cluster_domain), noted.get("routes", ())
+            live.body["spec"] or {},
+            plan,
+            split.weight,
+            _shape(plan, split, self.cluster_domain),
+            noted.get("routes", ()),
         )
         before = noted["annotations"] if noted else _those(annotations, istio_adopt.HANDS_OFF)
         original = note_original(routes, before)
@@ -639,7 +630,7 @@ class IstioTraffic:
         ours = {**wanted["metadata"]["annotations"], ORIGINAL_ANNOTATION: original}
         return {**wanted, "metadata": {**wanted["metadata"], "annotations": ours}, "spec": spec}
 
-    async def _let_go(self, plan: Plan, end: OnDelete, live: Live) -> None:
+    async def _let_go(self, plan: Plan, rest: Finalize, live: Live) -> None:
         """Put an adopted VirtualService to rest. Raises Conflict, Unavailable."""
         metadata = live.body["metadata"]
         annotations, spec = dict(metadata.get("annotations") or {}), live.body["spec"] or {}
@@ -647,17 +638,18 @@ class IstioTraffic:
         if annotations.get(PLAN_UID_ANNOTATION, plan.uid if plan.status.weight is not None else "") != plan.uid:
             return
         labels = {name: value for name, value in (metadata.get("labels") or {}).items() if name != PLAN_LABEL}
-        if end is OnDelete.HEROKU:
+        if rest.route is not None and rest.end is OnDelete.HEROKU:
             noted = read_original(annotations)
             # First to 0, where a route is not recognised and stays.
-            spec, _ = istio_adopt.adopt(spec, plan, 0, _shape(plan, 0, self.cluster_domain), ())
+            spec, _ = istio_adopt.adopt(spec, plan, 0, _shape(plan, rest.route.split, self.cluster_domain), ())
             spec = istio_adopt.restore(spec, plan, noted.get("routes", ()))
             ours = ORIGINAL_ANNOTATION, PLAN_UID_ANNOTATION, CALLED_OFF_ANNOTATION
             for name in (*istio_adopt.HANDS_OFF, *ours):
                 annotations.pop(name, None)
             annotations |= noted.get("annotations", {})
-        elif end is OnDelete.EKS:
-            spec = self._complete(plan, 100, self._render(plan, 100)[-1], live)["spec"]
+        elif rest.route is not None:
+            split = rest.route.split
+            spec = self._complete(plan, split, self._render(plan, split)[-1], live)["spec"]
         # Without the label, so that who deletes the operator's own objects by it does not delete the team's.
         body = {**live.body, "metadata": {**metadata, "labels": labels, "annotations": annotations}, "spec": spec}
         self.cache.drop(body)
@@ -668,8 +660,8 @@ class IstioTraffic:
 
     # -------------------------------------------------------------------------------------------------- one object
 
-    def _render(self, plan: Plan, weight: int) -> list[Json]:
-        return render(plan, weight, development=self.development, cluster_domain=self.cluster_domain)
+    def _render(self, plan: Plan, split: Split) -> list[Json]:
+        return render(plan, split, development=self.development, cluster_domain=self.cluster_domain)
 
     async def _live(self, wanted: Json, *, fresh: bool = False) -> Live | None:
         known = None if fresh else self.cache.get(wanted)
