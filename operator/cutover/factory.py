@@ -18,7 +18,9 @@ from cutover.adapters.kube.templates import TemplateCache
 from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.prometheus.sources import Sources
 from cutover.adapters.traffic.istio.leg_probe import HttpGateway
-from cutover.adapters.traffic.istio.provider import DevelopmentHeroku, IstioTraffic, RouteCache
+from cutover.adapters.traffic.istio.live import RouteCache
+from cutover.adapters.traffic.istio.provider import IstioTraffic
+from cutover.adapters.traffic.istio.rendering import DevelopmentHeroku
 from cutover.api.v1alpha1 import BacktestStatus
 from cutover.domain.observation import Plan
 from cutover.domain.preflight.inventory import ClusterSettings

@@ -24,7 +24,8 @@ from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.adapters.notify.notifier import HttpNotifier
-from cutover.adapters.traffic.istio.provider import CALLED_OFF_ANNOTATION, IstioTraffic, split_weight, stamped_revision
+from cutover.adapters.traffic.istio.live import split_weight, stamped_revision
+from cutover.adapters.traffic.istio.provider import CALLED_OFF_ANNOTATION, IstioTraffic
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanStatus, OnDelete, Phase
 from cutover.domain.engine.actions import Decision, SetWeight
 from cutover.domain.engine.outcome import Outcome
