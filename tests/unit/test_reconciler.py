@@ -24,6 +24,7 @@ from cutover import metrics
 from cutover.adapters.notify import notifier as notify
 from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.traffic.istio.provider import CAPABILITIES as ISTIO
+from cutover.api.opaque import Opaque
 from cutover.api.v1alpha1 import (
     BacktestStatus,
     BaselineStatus,
@@ -314,14 +315,14 @@ def counted(status: MigrationPlanStatus, seen: Observation) -> MigrationPlanStat
     if not news:
         return status
     requests = requests_in(status) + sum(block.requests for block in news)
-    fresh = checkpoint.model_copy(update={"consumed_until": news[-1].end, "evidence": str(requests)})
+    fresh = checkpoint.model_copy(update={"consumed_until": news[-1].end, "evidence": Opaque(str(requests))})
     return status.model_copy(update={"checkpoint": fresh})
 
 
 def requests_in(status: MigrationPlanStatus | None) -> float:
     assert status is not None
     assert status.checkpoint is not None
-    return float(status.checkpoint.evidence or 0)
+    return float(status.checkpoint.evidence.text or 0)
 
 
 def advance(plan: Plan, status: MigrationPlanStatus) -> tuple[Any, Any, Any]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from functools import lru_cache
 
 from pydantic_core import from_json, to_json
 
+from cutover.api.opaque import Opaque
 from cutover.api.v1alpha1 import Checkpoint, Share
 from cutover.domain.evidence import judge as gate
 from cutover.domain.evidence.blocks import Block
@@ -74,7 +74,7 @@ def ingest(
             "consumed_until": consumed_until,
             "gaps": gaps,
             "share_pool": (pooled.eks, pooled.total),
-            "evidence": dump_evidence(evidence),
+            "evidence": keep(evidence),
         }
     )
 
@@ -88,18 +88,24 @@ def load_evidence(checkpoint: Checkpoint) -> Evidence:
     return load(checkpoint.evidence)
 
 
-# A pass asks three times, the next one and every scrape of the operator's metrics again.
-@lru_cache(maxsize=1024)
-def load(text: str) -> Evidence:
-    """Read the judge's state from its JSON; unreadable or empty it is that of the beginning."""
+def load(kept: Opaque) -> Evidence:
+    """Return the judge's state; unreadable or empty it is that of the beginning."""
+    return kept.value(_read)
+
+
+def keep(evidence: Evidence) -> Opaque:
+    """Return the judge's state for a checkpoint: an object, and one line of text once that is written."""
+    return Opaque.of(evidence, _write)
+
+
+def _read(text: str) -> Evidence:
     try:
         return Evidence.load(from_json(text)) if text else Evidence()
     except ValueError:
         return Evidence()
 
 
-def dump_evidence(evidence: Evidence) -> str:
-    """Write the judge's state for a checkpoint: one line, as people have no use for it in ``kubectl describe``."""
+def _write(evidence: Evidence) -> str:
     return to_json(evidence.dump()).decode()
 
 
