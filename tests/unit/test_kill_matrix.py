@@ -142,7 +142,7 @@ def test_every_port_is_called_by_some_scenario() -> None:
     hints = typing.get_type_hints(Ports)
     del hints["dialect"]  # it asks nobody
     protocols = {name: hint for name, hint in hints.items() if getattr(hint, "_is_protocol", False)}
-    assert protocols.keys() >= {"plans", "traffic", "metrics", "own"}
+    assert protocols.keys() >= {"plans", "traffic", "block_feed", "slo_feed"}
     wanted = {
         f"{name}.{method}"
         for name, protocol in protocols.items()

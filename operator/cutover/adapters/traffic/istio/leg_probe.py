@@ -81,8 +81,8 @@ class _Connector(aiohttp.TCPConnector):
             connection.close()
 
 
-class HttpGateway:
-    """:class:`cutover.ports.Gateway` over HTTP.
+class HttpLegProbe:
+    """:class:`cutover.ports.LegProbe` over HTTP.
 
     Parameters
     ----------
