@@ -110,7 +110,7 @@ class Inventories(Protocol):
         """Read what the plan's checks declare. Raises Unavailable."""
 
 
-class Gateway(Protocol):
+class LegProbe(Protocol):
     """Requests through the ingress gateway, as a user's would go."""
 
     async def probe(self, plan: Plan) -> Probe:
@@ -237,7 +237,7 @@ class SloFeed(Protocol):
         """Return what is known, by gate: blocks since the last call, none twice; the newest points and problems."""
 
 
-class Metrics(Protocol):
+class BlockFeed(Protocol):
     """Blocks for all plans from one shared set of queries."""
 
     def now(self, source: str) -> float:
@@ -307,9 +307,9 @@ class Ports:
     plans: Plans
     traffic: Traffic
     inventories: Inventories
-    gateway: Gateway
-    metrics: Metrics
-    own: SloFeed
+    leg_probe: LegProbe
+    block_feed: BlockFeed
+    slo_feed: SloFeed
     clock: Clock
     dialect: Dialect
     templates: Callable[[str], Mapping[str, Template | str]]
@@ -320,4 +320,4 @@ class Ports:
 
     def now(self, plan: Plan) -> float:
         """Return the time by which a plan is judged: that of its Prometheus, whose blocks are compared with it."""
-        return self.metrics.now(plan.spec.gates.prometheus or "") if plan.has_spec else self.clock.now()
+        return self.block_feed.now(plan.spec.gates.prometheus or "") if plan.has_spec else self.clock.now()

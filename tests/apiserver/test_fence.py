@@ -24,7 +24,8 @@ from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.adapters.notify.notifier import HttpNotifier
-from cutover.adapters.traffic.istio.provider import CALLED_OFF_ANNOTATION, IstioTraffic, split_weight, stamped_revision
+from cutover.adapters.traffic.istio.live import split_weight, stamped_revision
+from cutover.adapters.traffic.istio.provider import CALLED_OFF_ANNOTATION, IstioTraffic
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanStatus, OnDelete, Phase
 from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.engine.actions import Decision, SetWeight
@@ -128,9 +129,9 @@ class Process:
             plans=KubernetesPlans(self.cluster),
             traffic=self.traffic,
             inventories=KubernetesInventories(self.cluster),
-            gateway=Silent(),
-            metrics=Blocks(),
-            own=Readings(),
+            leg_probe=Silent(),
+            block_feed=Blocks(),
+            slo_feed=Readings(),
             clock=SystemClock(),
             dialect=PlayedDialect(),
             templates=lambda namespace: {},

@@ -36,7 +36,8 @@ from tests.kit.world import World as Physics
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.notify.notifier import HttpNotifier
-from cutover.adapters.traffic.istio.provider import IstioTraffic, split_weight, stamped_revision
+from cutover.adapters.traffic.istio.live import split_weight, stamped_revision
+from cutover.adapters.traffic.istio.provider import IstioTraffic
 from cutover.api.v1alpha1 import BacktestStatus, BoundSlo, LedgerEntry, MigrationPlanStatus, Phase
 from cutover.api.v1alpha1.templates import Template
 from cutover.domain.baseline.histogram import Histogram
@@ -708,9 +709,9 @@ def ports(world: World, recorder: Recorder) -> tuple[Ports, IstioTraffic]:
         "plans": api,
         "traffic": traffic,
         "inventories": api,
-        "gateway": api,
-        "metrics": _Metrics(world, time),
-        "own": _OwnMetrics(world, time),
+        "leg_probe": api,
+        "block_feed": _Metrics(world, time),
+        "slo_feed": _OwnMetrics(world, time),
         "clock": _Clock(world),
         "dialect": PlayedDialect(),
         "templates": lambda namespace: world.templates,

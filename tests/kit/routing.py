@@ -9,7 +9,8 @@ from typing import Any
 from tests.kit import builders
 from tests.kit.builders import GATEWAY, HEROKU_HOST, PUBLIC_HOST
 
-from cutover.adapters.traffic.istio.provider import IstioTraffic, render
+from cutover.adapters.traffic.istio.provider import IstioTraffic
+from cutover.adapters.traffic.istio.rendering import render
 from cutover.api.v1alpha1 import OnDelete
 from cutover.domain.engine import writes
 from cutover.domain.engine.actions import Finalize, SetWeight

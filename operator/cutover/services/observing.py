@@ -97,8 +97,8 @@ class Observer:
         self.probe.stop()
         self.backtest.stop()
         if self._working.plan is not None:
-            self._ports.metrics.forget(self._working.plan.key)
-            self._ports.own.forget(self._working.plan.key)
+            self._ports.block_feed.forget(self._working.plan.key)
+            self._ports.slo_feed.forget(self._working.plan.key)
 
     def _begin_anew(self, now: float) -> None:
         self._since = now
@@ -161,7 +161,7 @@ class Observer:
         may
             Whether plans of this namespace may ask the Prometheus that the plan names.
         """
-        metrics, working, checkpoint = self._ports.metrics, self._working, plan.status.checkpoint
+        metrics, working, checkpoint = self._ports.block_feed, self._working, plan.status.checkpoint
         if not may:
             # Nor is anything read that was read before the plan was edited.
             metrics.forget(plan.key)
@@ -187,7 +187,7 @@ class Observer:
             return None
         start = status.baseline.since.timestamp() if status.baseline else self._since
         try:
-            return await self._ports.metrics.histogram(replace(subscription, since=start))
+            return await self._ports.block_feed.histogram(replace(subscription, since=start))
         except Unavailable as outage:
             errors.append(str(outage))
             return None
@@ -199,7 +199,7 @@ class Observer:
 
         Nothing is asked without ``templates``.
         """
-        working, feed = self._working, self._ports.own
+        working, feed = self._working, self._ports.slo_feed
         wanted = templates is not None and custom_slos_wanted(plan.status)
         gates = resolve(plan, templates).gates if templates is not None and wanted else ()
         if not gates:
@@ -257,7 +257,7 @@ class Observer:
     async def _ask_heroku(self, plan: Plan) -> Probe:
         before, asked = self.probe.fact.value, self._ports.now(plan)
         try:
-            probe = await self._ports.gateway.probe(plan)
+            probe = await self._ports.leg_probe.probe(plan)
         except Exception as fault:
             # Of ours; without an answer the plan would wait for one and nobody would know why.
             log.exception("probe failed", plan=plan.key)

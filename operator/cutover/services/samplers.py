@@ -12,7 +12,7 @@ from cutover.services.sampler import Sampler
 
 
 class Samplers:
-    """Implements :class:`cutover.ports.Metrics` for several Prometheus servers.
+    """Implements :class:`cutover.ports.BlockFeed` for several Prometheus servers.
 
     Each has a sampler of its own: what is slow or away with one is nothing to the plans of another.
 
