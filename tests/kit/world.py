@@ -223,7 +223,7 @@ class World:
                 self.pending = (*self.pending, *known)
                 samples = Samples(self.pending)
             else:
-                samples = Samples(self.pending, "Prometheus at prometheus does not answer", self.now)
+                samples = Samples(self.pending, "Prometheus at prometheus does not answer")
         traffic = None
         if self.routes_readable:
             split = desired_split(status)
