@@ -56,16 +56,17 @@ def _workers(count: int, distribution: str) -> tuple[str, ...]:
 
 #: One test at a time on a stack.
 _DISTURBING = ("tests/e2e/test_high_availability.py", "tests/e2e/test_outages.py", "tests/e2e/test_weathering.py")
-#: By stage. The first computes, and has both cores for itself. The scenarios of the second have reaction times to meet,
-#: and their load needs most of a core; what runs beside them waits most of the time. In the third each worker has a stack
-#: of its own, for one cutover at a time.
+#: By stage. The first fills both cores: its tests compute, or start programs and wait for what these say. The scenarios of the
+#: second have reaction times to meet, and need two thirds of a core; what runs beside them waits most of the time. In the
+#: third each worker has a stack of its own, for one cutover at a time.
 STAGES: tuple[tuple[Run, ...], ...] = (
-    (Run("unit and kmock", ("tests/unit", "tests/kmock"), _workers(2, "worksteal")),),
+    (
+        Run("unit and kmock", ("tests/unit", "tests/kmock"), _workers(2, "worksteal")),
+        Run("apiserver", ("tests/apiserver",), _workers(2, "loadfile")),
+    ),
     (
         Run("scenarios", ("tests/e2e/test_cutover.py", "tests/e2e/test_own_gates.py", "tests/e2e/test_ownership.py")),
-        Run("apiserver", ("tests/apiserver",), _workers(2, "loadfile")),
-        Run("prometheus", ("tests/prometheus",)),
-        Run("demoapps", ("tests/demoapps",)),
+        Run("prometheus and demoapps", ("tests/prometheus", "tests/demoapps")),
     ),
     (Run("disturbed stacks", _DISTURBING, _workers(4, "load")),),
 )

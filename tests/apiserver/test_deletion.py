@@ -128,7 +128,7 @@ class Cluster:
         assert sum(weights.values()) == 100
         return next(weight for host, weight in weights.items() if host.endswith(".svc.cluster.local"))
 
-    def gone(self, namespace: str, *names: str, seconds: float = 30) -> float:
+    def gone(self, namespace: str, *names: str, seconds: float = 90) -> float:
         """Wait until the plans do not exist any more; return the seconds that it took."""
         return until(f"{', '.join(names)} gone", lambda: not any(self.metadata(namespace, n) for n in names), seconds)
 
@@ -191,7 +191,7 @@ def shifted_status(weight: int, *, worse: bool) -> MigrationPlanStatus:
     )
 
 
-def until(what: str, condition: Callable[[], bool], seconds: float = 30) -> float:
+def until(what: str, condition: Callable[[], bool], seconds: float = 90) -> float:
     started = time.monotonic()
     while not condition():
         assert time.monotonic() - started < seconds, f"not within {seconds:g} s: {what}"

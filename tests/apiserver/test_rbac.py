@@ -310,9 +310,9 @@ async def test_each_right_of_kopf_is_needed(kubeconfigs: dict[Right | None, Path
     try:
         # First, or another one would have set the finalizer.
         running = start(patching)
-        await until(lambda: bool(missing(patching)), 15)
+        await until(lambda: bool(missing(patching)), 60)
         running += start(*(right for right in (None, *rights) if right != patching))
-        await until(lambda: all(missing(right) for right in rights), 30)
+        await until(lambda: all(missing(right) for right in rights), 90)
         await asyncio.sleep(1)  # for what should not come
         stop.set()
         await asyncio.gather(*running)
@@ -349,7 +349,7 @@ async def test_each_right_of_the_election_is_needed(
     election = await Election.connect(kubeconfigs[missing], f"{NAMESPACE}/{name}")
     with structlog.testing.capture_logs() as logged:
         running = asyncio.create_task(election.run(act))
-        await until(lambda: led.is_set() or any("problem" in line for line in logged), 10)
+        await until(lambda: led.is_set() or any("problem" in line for line in logged), 60)
         running.cancel()
         await asyncio.wait((running,))
         await election.close()

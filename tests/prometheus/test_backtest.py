@@ -149,7 +149,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict
         )
     try:
         with httpx.Client(trust_env=False, timeout=30) as http:
-            for _ in range(200):
+            for _ in range(1200):
                 try:
                     if http.get(f"{url}/-/ready").status_code == 200:
                         break
