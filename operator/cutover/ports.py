@@ -16,6 +16,7 @@ from cutover.domain.observation import Histogram, Plan, Probe, Samples, TrafficS
 from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.revision import Split
 from cutover.domain.slo.custom import CustomSlo, SloReading
+from cutover.domain.traffic import Capabilities
 
 
 class Unavailable(Exception):
@@ -73,6 +74,10 @@ class Plans(Protocol):
 
 class Traffic(Protocol):
     """The provider that splits the host's requests between the legs."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
 
     async def get(self, plan: Plan, wanted: Split | None, *, fresh: bool = False) -> TrafficState:
         """Compare the routing objects with what the plan asks for.

@@ -57,12 +57,12 @@ class Shard:
     @property
     def plans(self) -> set[str]:
         """The plans that it says it looks after."""
-        return {labels["plan"] for labels in self._samples("cutover_last_tick_timestamp_seconds")}
+        return {labels["plan"] for labels in self._samples("cutover_last_reconcile_timestamp_seconds")}
 
     @property
     def counted(self) -> float:
         """How many it says they are."""
-        return sum(self._samples("cutover_plans_looked_at", labels=False))
+        return sum(self._samples("cutover_plans_reconciled", labels=False))
 
     def _samples(self, name: str, *, labels: bool = True) -> list[Any]:
         try:

@@ -235,7 +235,7 @@ def _watched(environment: Environment, service: str, until: float) -> Counter[st
 
 def _well(environment: Environment, service: str, since: float) -> bool:
     """Tell whether the operator does all that it should for a plan, since a time (unix seconds)."""
-    tick = told(environment, service, "cutover_last_tick_timestamp_seconds")
+    tick = told(environment, service, "cutover_last_reconcile_timestamp_seconds")
     held = set(told(environment, service, "cutover_held"))
     failing = any(told(environment, service, FAILING).values())
     return (

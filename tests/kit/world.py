@@ -20,6 +20,7 @@ from typing import Any, cast
 
 from tests.kit.target import READY, Target
 
+from cutover.adapters.traffic.istio.provider import CAPABILITIES as ISTIO
 from cutover.api.v1alpha1 import (
     BacktestStatus,
     BoundSlo,
@@ -53,6 +54,7 @@ from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samp
 from cutover.domain.revision import desired_revision, desired_split
 from cutover.domain.slo.custom import CustomSlo, QueryProblem, SloReading
 from cutover.domain.steps import current_step, next_step
+from cutover.domain.traffic import Capabilities
 from cutover.domain.verdicts import Verdict
 from cutover.ports import Conflict, Ports, Unavailable
 from cutover.services.apply import Applier
@@ -122,6 +124,7 @@ class World:
     generation: int = 1
     annotations: dict[str, str] = field(default_factory=dict)
     deleting: bool = False
+    capabilities: Capabilities = ISTIO
     target: Target | None = READY
     histogram: Histogram | None = LATENCIES
     templates: dict[str, Template | str] = field(default_factory=dict)
@@ -223,7 +226,7 @@ class World:
                 self.pending = (*self.pending, *known)
                 samples = Samples(self.pending)
             else:
-                samples = Samples(self.pending, "Prometheus at prometheus does not answer", self.now)
+                samples = Samples(self.pending, "Prometheus at prometheus does not answer")
         traffic = None
         if self.routes_readable:
             split = desired_split(status)
@@ -238,6 +241,7 @@ class World:
             )
         return Observation(
             traffic=traffic,
+            capabilities=self.capabilities,
             inventory=self.target.inventory(self.plan()) if self.target and status.phase is Phase.PREFLIGHT else None,
             probe=self.probe,
             prepared_for=None if self.prepared_at is None else self.now - self.prepared_at,
@@ -707,5 +711,6 @@ def _evidence(plan: Plan, seen: Observation) -> gate.Evidence:
             next_weight=target.weight,
             probe=seen.probe,
             revision=desired_revision(status),
+            can=seen.capabilities,
         )
     )

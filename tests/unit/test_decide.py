@@ -22,6 +22,7 @@ from tests.kit.world import (
     plan_spec,
 )
 
+from cutover.api.opaque import Opaque
 from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus, OnDelete, Phase
 from cutover.domain.engine.actions import Decision, Finalize, Prepare, SetWeight, WriteStatus
 from cutover.domain.engine.decide import decide, not_written, refuse
@@ -844,7 +845,7 @@ def test_evidence_that_cannot_be_read_is_earned_anew() -> None:
     w = at(25)
     w.run(20)
     assert w.working.checkpoint is not None
-    broken = w.working.checkpoint.model_copy(update={"evidence": '{"v": 99}'})
+    broken = w.working.checkpoint.model_copy(update={"evidence": Opaque('{"v": 99}')})
     w.working = w.stored = w.working.model_copy(update={"checkpoint": broken})
     w.until_phase(Phase.COMPLETED)
 

@@ -75,6 +75,7 @@ def test_all_phases_are_there() -> None:
 #: The others leave a plan current: it is where it should be, and the hold is told elsewhere.
 NOT_CURRENT = {
     HoldReason.INVALID_SPEC: "Failed",
+    HoldReason.CAPABILITY_MISSING: "Failed",
     HoldReason.PREFLIGHT_FAILED: "InProgress",
     HoldReason.SHARE_NOT_OBSERVED: "InProgress",
 }

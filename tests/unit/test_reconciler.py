@@ -23,6 +23,8 @@ from tests.kit.played_provider import PlayedDialect
 from cutover import metrics
 from cutover.adapters.notify import notifier as notify
 from cutover.adapters.notify.notifier import HttpNotifier
+from cutover.adapters.traffic.istio.provider import CAPABILITIES as ISTIO
+from cutover.api.opaque import Opaque
 from cutover.api.v1alpha1 import (
     BacktestStatus,
     BaselineStatus,
@@ -52,6 +54,7 @@ from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samp
 from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.revision import Split, desired_revision, desired_split
 from cutover.domain.slo.custom import SloReading
+from cutover.domain.traffic import Capabilities
 from cutover.ports import Conflict, Gone, Ports, SloTarget, Subscription, Unavailable
 from cutover.scale import turns
 from cutover.services import apply, observing
@@ -91,6 +94,7 @@ class World:
     version: int = 10
     weight: int = 25
     revision: str = "a1-w25"
+    capabilities: Capabilities = ISTIO
     #: What happened, in order: ``status``, ``route 0``, ``read``, ``finalize Heroku``, ``event RollBack``.
     done: list[str] = field(default_factory=list)
     #: What the next calls of a kind raise; ``after`` the deed, where the write is made all the same.
@@ -311,14 +315,14 @@ def counted(status: MigrationPlanStatus, seen: Observation) -> MigrationPlanStat
     if not news:
         return status
     requests = requests_in(status) + sum(block.requests for block in news)
-    fresh = checkpoint.model_copy(update={"consumed_until": news[-1].end, "evidence": str(requests)})
+    fresh = checkpoint.model_copy(update={"consumed_until": news[-1].end, "evidence": Opaque(str(requests))})
     return status.model_copy(update={"checkpoint": fresh})
 
 
 def requests_in(status: MigrationPlanStatus | None) -> float:
     assert status is not None
     assert status.checkpoint is not None
-    return float(status.checkpoint.evidence or 0)
+    return float(status.checkpoint.evidence.text or 0)
 
 
 def advance(plan: Plan, status: MigrationPlanStatus) -> tuple[Any, Any, Any]:

@@ -13,6 +13,7 @@ from cutover.domain.evidence.blocks import Block
 from cutover.domain.managed_fields import owners
 from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.slo.custom import SloReading
+from cutover.domain.traffic import NOTHING, Capabilities
 
 #: Stands in for a spec that cannot be read.
 _NO_SPEC = MigrationPlanSpec.model_construct()  # type: ignore[call-arg]
@@ -192,6 +193,8 @@ class Observation:
     ----------
     traffic
         The routing objects; ``None`` where the API server could not be asked.
+    capabilities
+        What the plan's traffic provider can do.
     inventory
         The objects that preflight judges; read in preflight only.
     probe
@@ -224,6 +227,7 @@ class Observation:
     """
 
     traffic: TrafficState | None = None
+    capabilities: Capabilities = NOTHING
     inventory: Inventory | None = None
     probe: Probe | None = None
     prepared_for: float | None = None

@@ -71,7 +71,7 @@ def kopf_settings(*, selector: str | None = None) -> kopf.OperatorSettings:
         settings.watching.label_selectors[GROUP, VERSION, PLURAL] = selector
     settings.queueing.worker_limit = 200
     # A worker that has nothing left to do keeps its place for so long: with Kopf's own 5 s the first events of a thousand
-    # plans, and with them their first passes, would take half a minute.
+    # plans, and with them their first reconciles, would take half a minute.
     settings.queueing.idle_timeout = 0.3
     settings.queueing.error_delays = (1, 2, 5, 10)
     return settings

@@ -117,6 +117,7 @@ class Observer:
         templates = ports.templates(plan.namespace)
         return Observation(
             traffic=traffic,
+            capabilities=ports.traffic.capabilities,
             inventory=inventory,
             probe=self._leg_probe(plan),
             prepared_for=self._working.prepared_for(plan),

@@ -17,7 +17,7 @@ from cutover.api.v1alpha1 import GROUP, Phase
 from cutover.domain.engine.actions import Decision, Finalize, WakeAfter, WakeAtBlock
 from cutover.domain.engine.decide import decide, not_written, refuse
 from cutover.domain.observation import Observation, Plan
-from cutover.metrics import JUDGING_DELAY, LOOKED_AT, PASSES
+from cutover.metrics import JUDGING_DELAY, RECONCILED_PLANS, RECONCILES
 from cutover.ports import Conflict, Gone, Ports, Unavailable
 from cutover.scale.turns import let_others_decide
 from cutover.services.apply import Applier, RouteUnavailable
@@ -123,7 +123,7 @@ class PlanLoop:
                     delay = await self.reconcile()
                     if not looked_at:
                         looked_at = True
-                        LOOKED_AT.inc()
+                        RECONCILED_PLANS.inc()
                 except Exception:
                     # A fault of ours; the next reconcile may do without it. Nobody else looks after this plan.
                     metadata = self._source()["metadata"]
@@ -139,7 +139,7 @@ class PlanLoop:
                         await self._wake.wait()
         finally:
             if looked_at:
-                LOOKED_AT.dec()
+                RECONCILED_PLANS.dec()
             self._observer.stop()
 
     async def reconcile(self) -> float | None:
@@ -184,7 +184,7 @@ class PlanLoop:
     # ------------------------------------------------------------------------------------------------- one reconcile
 
     async def _reconcile(self) -> float | None:
-        PASSES.inc()
+        RECONCILES.inc()
         try:
             plan = self._working.read(self._source())
         except StatusUnreadable as unreadable:

@@ -17,7 +17,7 @@ from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
 from cutover.domain.engine.actions import Decision, WriteStatus
 from cutover.domain.engine.conditions import conditions
 from cutover.domain.engine.context import Context
-from cutover.domain.engine.holds import held, invalid
+from cutover.domain.engine.holds import held, incapable, invalid
 from cutover.domain.engine.outcome import Outcome
 from cutover.domain.engine.people import commanded, note_edits, note_refusals, tell_refusals
 from cutover.domain.engine.phases.baseline import baseline
@@ -140,6 +140,8 @@ def _invalid(context: Context, status: MigrationPlanStatus) -> Outcome | None:
         case Phase.PENDING | Phase.PREFLIGHT:
             if hold := invalid(context):
                 return await_templates(context, status) or held(context, status, hold)
+            if hold := incapable(context):
+                return held(context, status, hold, requeue=300)
         case Phase.COMPLETED | Phase.ROLLED_BACK:
             if hold := invalid(context):
                 return unchanged_while_reading(context, status) or held(context, status, hold, requeue=300)

@@ -16,7 +16,7 @@ from cutover.domain.engine.moves import begin_checkpoint, withdraw
 from cutover.domain.engine.outcome import Outcome
 from cutover.domain.engine.writes import raise_expires, raise_in_flight
 from cutover.domain.evidence.blocks import Block
-from cutover.domain.evidence.ingest import dump_evidence, load_evidence
+from cutover.domain.evidence.ingest import keep, load_evidence
 from cutover.domain.holds import Hold, HoldReason
 from cutover.domain.journal.ledger import note_repair
 from cutover.domain.revision import desired_revision, rollback_revision
@@ -105,7 +105,7 @@ def repaired(context: Context, status: MigrationPlanStatus) -> MigrationPlanStat
     message = f"the route was edited by {editors} (not its weights); put back"
     evidence = load_evidence(checkpoint)._replace(safety={}, safety_money=1.0)
     return status.evolve(
-        checkpoint=checkpoint.evolve(evidence=dump_evidence(evidence)),
+        checkpoint=checkpoint.evolve(evidence=keep(evidence)),
         ledger=note_repair(
             status, reason=HoldReason.DRIFT_DETECTED, message=message, subject=editors, now=context.time
         ),

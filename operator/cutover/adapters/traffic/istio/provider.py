@@ -46,6 +46,7 @@ from cutover.domain.preflight.checks.istio.original import (
 )
 from cutover.domain.resources import Json, Resource
 from cutover.domain.revision import HEADER, Split
+from cutover.domain.traffic import Capabilities
 from cutover.ports import Conflict, Gone, Unavailable
 
 #: Request header, and its value, that the first route pins to the Heroku leg: the operator's probes.
@@ -90,6 +91,18 @@ RETRIES = 0
 
 #: Where only the names of the objects matter, or what the route refers to, which is the same at every split.
 _ANY = Split(attempt=0, weight=0)
+
+
+#: The gateways count both legs, request by request, and stamp what they answer. A rollback is one write and one push.
+CAPABILITIES = Capabilities(
+    provider="Istio",
+    confirms_share=True,
+    stamps_revision=True,
+    common_vantage=True,
+    probes_leg=True,
+    rollback_seconds=2.0,
+    where_to_look="istiod and the gateway's proxies",
+)
 
 
 # ----------------------------------------------------------------------------------------------------------- rendering
@@ -484,6 +497,11 @@ class IstioTraffic:
     _answers: dict[_Key, tuple[Json, Json]] = field(default_factory=dict, init=False)
     # By plan. Nearly every pass compares the same objects with the same plan again.
     _compared: dict[str, _Comparison] = field(default_factory=dict, init=False)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What Istio can do."""
+        return CAPABILITIES
 
     async def get(self, plan: Plan, wanted: Split | None, *, fresh: bool = False) -> TrafficState:
         """Compare the routing objects with what the plan asks for.
