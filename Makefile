@@ -8,7 +8,7 @@ export PYTHONPATH := operator:hack
 export CUTOVER_CACHE := $(CACHE)
 STATE ?= $(CACHE)/stacks/default
 
-.PHONY: help demo demo-stop test test-unit test-kmock test-apiserver test-e2e lint format stack-build stack-up stack-down status logs crds docs lock bench bench-gates bench-sampler bench-scale
+.PHONY: help demo demo-stop test test-long test-unit test-kmock test-demoapps test-prometheus test-apiserver test-e2e lint format stack-build stack-up stack-down status logs crds docs lock bench bench-gates bench-sampler bench-scale
 
 help:  ## What can be done here
 	@grep -hE '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -33,10 +33,16 @@ demo-stop: $(VENV)/.ready  ## Stop what make demo KEEP=1 left running
 	@$(PYTHON) -m demo --stop
 
 test: stack-build  ## All tests
-	@$(PYTHON) -m pytest tests $(ARGS)
+	@$(PYTHON) -m run_tests $(ARGS)
 
-test-unit test-kmock test-apiserver test-e2e: $(VENV)/.ready  ## One layer of the tests
-	@$(PYTHON) -m pytest tests/$(@:test-%=%) $(ARGS)
+test-unit test-kmock: $(VENV)/.ready  ## One layer of the tests
+	@$(PYTHON) -m run_tests --layer $(@:test-%=%) $(ARGS)
+
+test-demoapps test-prometheus test-apiserver test-e2e: stack-build
+	@$(PYTHON) -m run_tests --layer $(@:test-%=%) $(ARGS)
+
+test-long: stack-build  ## What takes too long for all days; before a release
+	@$(PYTHON) -m run_tests --long $(ARGS)
 
 lint: $(VENV)/.ready  ## Style, types, import layers, generated files
 	@$(VENV)/bin/ruff check .

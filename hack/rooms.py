@@ -71,28 +71,20 @@ def picture(imports: Mapping[str, set[str]]) -> str:
     """Draw the rooms as a Mermaid flow chart; an arrow says *knows*."""
     lines = ["```mermaid", "flowchart TD"]
     for house in _HOUSES:
+        inside = sorted(room for room in imports if room == house or room.startswith(f"{house}."))
         lines.append(f"  subgraph {house}")
-        lines += [
-            f'    {_node(room)}["{room.removeprefix(house + ".")}"]'
-            for room in sorted(imports)
-            if room.startswith(house + ".")
-        ]
+        lines += [f'    {_node(room)}["{room.removeprefix(house).lstrip(".") or "shared"}"]' for room in inside]
         lines.append("  end")
-    lines += [
-        f'  {_node(room)}["{room}"]'
-        for room in sorted(imports)
-        if not room.startswith(tuple(f"{house}." for house in _HOUSES))
-    ]
-    lines += [
-        f"  {_node(room)} --> {_node(other)}"
-        for room, others in sorted(direct(imports).items())
-        for other in sorted(others)
-    ]
+    outside = sorted(room for room in imports if room.split(".")[0] not in _HOUSES)
+    lines += [f'  {_node(room)}["{room}"]' for room in outside]
+    arrows = direct(imports)
+    lines += [f"  {_node(room)} --> {_node(other)}" for room in sorted(arrows) for other in sorted(arrows[room])]
     return "\n".join([*lines, "```"])
 
 
 def _node(room: str) -> str:
-    return room.replace(".", "_")
+    # The name of a house is that of the frame around its rooms.
+    return f"{room}_shared" if room in _HOUSES else room.replace(".", "_")
 
 
 def modules() -> str:

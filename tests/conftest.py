@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import HealthCheck, settings
+
+pytest_plugins = ["tests.kit.budgets", "tests.kit.virtual_time"]
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("shared machines", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("shared machines")
+settings.register_profile("long", parent=settings.get_profile("shared machines"), max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS", "shared machines"))

@@ -55,7 +55,7 @@ class Child:
         self.log_file = state_dir / f"{name}.log"
         self.ready_file = state_dir / f"{name}.json"
 
-    def start(self, timeout_s: float = 20.0) -> dict[str, Any]:
+    def start(self, timeout_s: float = 60.0) -> dict[str, Any]:
         """Start the process and wait until it listens.
 
         Returns

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives import serialization
+
+from devstack.certificates import PrivateKey, certificate_pem, issue, key_pem, new_authority, new_key
 
 #: Domain whose names all share one certificate, as on Heroku.
 SHARED_DOMAIN = "herokuapp.com"
@@ -66,90 +66,28 @@ def _context(chain: Path) -> ssl.SSLContext:
     return context
 
 
-def _authority(cert_dir: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+def _authority(cert_dir: Path) -> tuple[PrivateKey, x509.Certificate]:
     key_file, cert_file = cert_dir / "ca.key", cert_dir / "ca.crt"
     if key_file.exists() and cert_file.exists():
-        key = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
+        known = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
         cert = x509.load_pem_x509_certificate(cert_file.read_bytes())
-        expires = cert.not_valid_after_utc
-        if isinstance(key, ec.EllipticCurvePrivateKey) and expires > _now() + _LIFETIME / 30:
-            return key, cert
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "heroku-sim CA")])
-    cert = (
-        _builder(name, name, key.public_key())
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(authority=True), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    _write_private(key_file, _key_pem(key))
-    cert_file.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
+        if isinstance(known, PrivateKey) and cert.not_valid_after_utc > dt.datetime.now(dt.UTC) + _LIFETIME / 30:
+            return known, cert
+    key = new_key()
+    cert = new_authority("heroku-sim CA", key, _LIFETIME)
+    _write_private(key_file, key_pem(key))
+    cert_file.write_text(certificate_pem(cert))
     return key, cert
 
 
-def _issue(
-    cert_dir: Path,
-    stem: str,
-    hostname: str,
-    ca_key: ec.EllipticCurvePrivateKey,
-    ca: x509.Certificate,
-) -> Path:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostname[:64])])
-    cert = (
-        _builder(name, ca.subject, key.public_key())
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(hostname)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(authority=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
-        .sign(ca_key, hashes.SHA256())
-    )
+def _issue(cert_dir: Path, stem: str, hostname: str, ca_key: PrivateKey, ca: x509.Certificate) -> Path:
+    key = new_key()
+    cert = issue(hostname, [x509.DNSName(hostname)], key, authority=ca, authority_key=ca_key, lifetime=_LIFETIME)
     chain = cert_dir / f"{stem}.pem"
-    _write_private(chain, _key_pem(key) + cert.public_bytes(serialization.Encoding.PEM))
+    _write_private(chain, key_pem(key) + certificate_pem(cert))
     return chain
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(public_key)
-        .serial_number(x509.random_serial_number())
-        # An hour back, for clocks that differ a little.
-        .not_valid_before(_now() - dt.timedelta(hours=1))
-        .not_valid_after(_now() + _LIFETIME)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-    )
-
-
-def _key_usage(*, authority: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=authority,
-        crl_sign=authority,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-
-
-def _write_private(path: Path, content: bytes) -> None:
+def _write_private(path: Path, content: str) -> None:
     path.touch(mode=0o600)
-    path.write_bytes(content)
-
-
-def _now() -> dt.datetime:
-    return dt.datetime.now(dt.UTC)
+    path.write_text(content)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import ssl
+import threading
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -56,8 +59,10 @@ class KubeApi:
         config = yaml.safe_load(kubeconfig.read_text())
         cluster = config["clusters"][0]["cluster"]
         self._url: str = cluster["server"]
+        self._kept = threading.local()
         self._headers = {"Authorization": f"Bearer {config['users'][0]['user']['token']}"}
-        self._opener = _opener(ssl.create_default_context(cafile=cluster["certificate-authority"]))
+        self._context = ssl.create_default_context(cafile=cluster["certificate-authority"])
+        self._opener = _opener(self._context)
 
     def open(
         self,
@@ -108,8 +113,39 @@ class KubeApi:
         OSError
             When it cannot be reached.
         """
+        if method == "GET" and body is None:
+            return self._read(path)
         try:
             with self.open(path, method=method, body=body) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
-            raise StackError(f"{method} {path}: {error.read().decode('utf-8', 'replace').strip()}") from error
+            raise _refused(method, path, error.read()) from error
+
+    def _read(self, path: str) -> Any:
+        """Read over a connection that is kept for the thread's next read: what is polled must not cost handshakes."""
+        kept: http.client.HTTPSConnection | None = self._kept.__dict__.pop("connection", None)
+        if kept is not None:
+            with contextlib.suppress(ConnectionError, http.client.HTTPException):  # closed by the server meanwhile
+                return self._ask(kept, path)
+        host = urllib.parse.urlsplit(self._url).netloc
+        try:
+            return self._ask(http.client.HTTPSConnection(host, timeout=5.0, context=self._context), path)
+        except http.client.HTTPException as error:
+            raise ConnectionError(f"GET {path}: {error!r}") from error
+
+    def _ask(self, connection: http.client.HTTPSConnection, path: str) -> Any:
+        try:
+            connection.request("GET", path, headers=self._headers)
+            answer = connection.getresponse()
+            text = answer.read()
+        except BaseException:
+            connection.close()
+            raise
+        self._kept.connection = connection
+        if answer.status >= 300:
+            raise _refused("GET", path, text)
+        return json.loads(text)
+
+
+def _refused(method: str, path: str, text: bytes) -> StackError:
+    return StackError(f"{method} {path}: {text.decode('utf-8', 'replace').strip()}")

@@ -25,7 +25,7 @@ from devstack import config, supervisor
 from devstack.api import KubeApi, fetch
 from devstack.build import Programs, ensure_programs
 from devstack.pki import ensure_keys
-from devstack.support import StackError, cache_root, tail, try_lock, write_atomically
+from devstack.support import StackError, cache_root, is_free, tail, try_lock, write_atomically
 
 # Below the range from which the kernel takes ports for outgoing connections.
 _PORT_RANGE = range(20000, 32000, 20)
@@ -533,17 +533,6 @@ class Stack:
         groups.append({"targets": [parts.netloc], "labels": dict(labels or {}) | extra})
         write_atomically(path, json.dumps(groups, indent=1))
 
-    def remove_scrape_targets(self, job: str) -> None:
-        """Have Prometheus scrape a job no more.
-
-        Parameters
-        ----------
-        job
-            The job.
-        """
-        # Prometheus keeps the last known targets of a file that vanishes, so it has to become empty.
-        write_atomically(self.state_dir / "targets" / f"{job}.json", "[]")
-
     def query(self, promql: str) -> list[dict[str, Any]]:
         """Return the instant vector of a PromQL query, as Prometheus' HTTP API has it.
 
@@ -567,7 +556,7 @@ class Stack:
         record = self.state_dir / "stack.json"
         known: dict[str, int] = _read_record(self.state_dir)["ports"] if record.exists() else {}
         fixed = {name: port for name, port in (known | self._wanted_ports).items() if name in names}
-        if taken := [f"{port} ({name})" for name, port in fixed.items() if not _is_free(port)]:
+        if taken := [f"{port} ({name})" for name, port in fixed.items() if not is_free(port)]:
             raise StackError(
                 f"ports that this stack needs are taken by other programs: {', '.join(taken)}. "
                 "End those programs, or name other ports, or start with another state directory."
@@ -592,7 +581,7 @@ class Stack:
             lock = try_lock(cache_root() / "ports" / f"{base}.lock")
             if lock is None:
                 continue
-            free = [port for port in range(base, base + _PORT_RANGE.step) if _is_free(port)]
+            free = [port for port in range(base, base + _PORT_RANGE.step) if is_free(port)]
             if len(free) >= count:
                 self._port_lock = lock
                 return free[:count]
@@ -781,17 +770,6 @@ class Stack:
 
 def _namespace(name: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # Connections that are being closed do not keep a server from listening.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def _read_record(state: Path) -> dict[str, Any]:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+import random
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# Below the blocks that stacks take their ports from.
+_PORTS = range(12000, 20000)
+#: Locks of the ports that this process has chosen; they end with it.
+_port_locks: list[int] = []
 
 
 class StackError(RuntimeError):
@@ -29,10 +35,43 @@ def cache_root() -> Path:
 
 
 def free_port() -> int:
-    """Return a port of the loopback that nobody listens on at the moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """Return a port of the loopback that nobody listens on, and keep it for this process.
+
+    It is below the range from which the kernel takes ports for outgoing connections, and locked against other
+    processes that choose one: nobody takes it between this choice and its use, nor while its user restarts.
+
+    Raises
+    ------
+    StackError
+        When none is left.
+    """
+    for port in random.sample(_PORTS, len(_PORTS)):
+        lock = try_lock(cache_root() / "ports" / f"{port}.lock")
+        if lock is None:
+            continue
+        if is_free(port):
+            _port_locks.append(lock)
+            return port
+        os.close(lock)
+    raise StackError(f"no free port between {_PORTS.start} and {_PORTS.stop}")
+
+
+def is_free(port: int) -> bool:
+    """Tell whether nobody listens on a port of the loopback.
+
+    Parameters
+    ----------
+    port
+        The port.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # Connections that are being closed do not keep a server from listening.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:

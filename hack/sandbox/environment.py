@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -189,7 +190,7 @@ class Environment:
 
     # ----------------------------------------------------------------------------------------------------- the world
 
-    @property
+    @cached_property
     def api(self) -> KubeApi:
         """A client of the API server, as the administrator."""
         return self.stack.api()
@@ -252,7 +253,7 @@ class Environment:
         mine = [item for item in items if item["involvedObject"]["name"] == name]
         return sorted(mine, key=lambda item: item["metadata"]["creationTimestamp"])
 
-    def until(self, what: str, condition: Callable[[], bool], seconds: float, every: float = 0.25) -> float:
+    def until(self, what: str, condition: Callable[[], bool], seconds: float, every: float = 0.5) -> float:
         """Wait for a condition; return the Unix time at which it was seen.
 
         Raises

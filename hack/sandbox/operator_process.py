@@ -16,7 +16,7 @@ from devstack.stack import Stack
 from devstack.support import StackError, free_port
 from sandbox.manifests import ROOT
 
-_START_SECONDS, _END_SECONDS = 30.0, 20.0
+_START_SECONDS, _END_SECONDS = 90.0, 30.0
 _LOOK_SECONDS = 0.1
 
 

@@ -1,6 +1,6 @@
 """What the operator says of itself on ``/metrics``.
 
-Gauges are read off the running loops when Prometheus scrapes, so that a pass costs nothing for them.
+Gauges are read off the running loops when Prometheus scrapes, so that a reconcile costs nothing for them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 
-PASSES = Counter("cutover_passes", "Passes over plans, one plan each.")
-LOOKED_AT = Gauge("cutover_plans_looked_at", "Plans that this process has made a pass over and still looks after.")
+RECONCILES = Counter("cutover_reconciles", "Reconciles, of one plan each.")
+RECONCILED_PLANS = Gauge("cutover_plans_reconciled", "Plans that this process has reconciled and still looks after.")
 _DELAYS = (0.5, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 5.0, 10.0, 20.0, 60.0, 300.0)
 DECISION_DELAY = Histogram(
     "cutover_decision_delay_seconds",
@@ -39,11 +39,14 @@ class Loop(Protocol):
     last_reconciled: float
     failing_since: float
     rollback_waits_since: float
-    rollbacks: int
 
     @property
     def plan(self) -> Plan | None:
         """The plan with its working status."""
+
+    @property
+    def rollbacks(self) -> int:
+        """Rollbacks begun by this process."""
 
 
 class Requests(Protocol):
@@ -79,7 +82,7 @@ class Queries(Protocol):
 
 
 class SloQueryCounts(Protocol):
-    """Counts of the plans' own queries."""
+    """Counts of the queries for custom SLOs."""
 
     queries: int
     errors: int
@@ -109,7 +112,7 @@ class OperatorCollector(Collector):
     loops
         Returns the plans' loops.
     api, prometheus, own
-        Counts of requests, of the queries for all plans, and of the plans' own.
+        Counts of requests, of the queries for all plans, and of those for custom SLOs.
     skews
         Returns by how many seconds each Prometheus' clock is ahead, by name.
     leading
@@ -202,13 +205,13 @@ class OperatorCollector(Collector):
             *("gate", "mode", "verdict"),
         )
         yield _gauge(
-            "cutover_last_tick_timestamp_seconds",
-            "When the plan's last pass ended well.",
+            "cutover_last_reconcile_timestamp_seconds",
+            "When the plan's last reconcile ended well.",
             ((key, loop.last_reconciled) for key, _, loop in told),
         )
         yield _gauge(
             "cutover_failing_since_timestamp_seconds",
-            "Since when passes fail, where they do.",
+            "Since when reconciles fail, where they do.",
             ((key, since) for key, _, loop in told if (since := loop.failing_since)),
         )
         yield _gauge(
@@ -250,17 +253,17 @@ class OperatorCollector(Collector):
             value=self._prometheus.last_success,
         )
         yield GaugeMetricFamily(
-            "cutover_tick_lateness_seconds",
+            "cutover_block_lateness_seconds",
             "How late the last blocks were read.",
             value=self._prometheus.lateness,
         )
-        yield CounterMetricFamily("cutover_own_queries", "The plans' own queries.", value=self._own.queries)
+        yield CounterMetricFamily("cutover_slo_queries", "Queries of the plans' custom SLOs.", value=self._own.queries)
         yield CounterMetricFamily(
-            "cutover_own_query_errors", "The plans' own queries that failed.", value=self._own.errors
+            "cutover_slo_query_errors", "Queries of the plans' custom SLOs that failed.", value=self._own.errors
         )
         yield CounterMetricFamily(
-            "cutover_own_rounds_skipped",
-            "Rounds of a plan's own queries that did not take place because the one before was under way.",
+            "cutover_slo_rounds_skipped",
+            "Rounds of a plan's queries for custom SLOs that were left out because the round before was under way.",
             value=self._own.rounds_skipped,
         )
         skew = GaugeMetricFamily(

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from cutover.api.v1alpha1 import MigrationPlanStatus, OnDelete
+from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanStatus
+from cutover.api.v1alpha1.templates import Template
+from cutover.domain.baseline.histogram import Histogram
+from cutover.domain.engine.actions import Finalize, SetWeight
 from cutover.domain.evidence.counters import Counter, CounterLabels, L
 from cutover.domain.evidence.scrapes import Result
-from cutover.domain.observation import Histogram, Plan, Probe, Samples, TrafficState
+from cutover.domain.observation import Samples
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import Inventory
+from cutover.domain.revision import Split
 from cutover.domain.slo.custom import CustomSlo, SloReading
+from cutover.domain.traffic import Capabilities, Probe, TrafficState
 
 
 class Unavailable(Exception):
-    """The other side could not be subscription: an outage, a time-out, a missing permission. Its text is for people."""
+    """The other side could not be asked: an outage, a time-out, a missing permission. Its text is for people."""
 
 
 class QueryRefused(Unavailable):
-    """Prometheus was subscription, and says that the query is wrong. Its text is for people and has the position."""
+    """Prometheus was asked, and says that the query is wrong. Its text is for people and has the position."""
 
 
 class PartialAnswer(Unavailable):
@@ -70,28 +77,30 @@ class Plans(Protocol):
 class Traffic(Protocol):
     """The provider that splits the host's requests between the legs."""
 
-    async def get(self, plan: Plan, weight: int | None, *, fresh: bool = False) -> TrafficState:
-        """Compare the routing objects with what the plan's desired weight asks for.
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
 
-        Before the takeover, without a weight, that of the answer is whatever does not go to Heroku. Served from the watch cache unless ``fresh``. Raises Unavailable.
+    async def get(self, plan: Plan, wanted: Split | None, *, fresh: bool = False) -> TrafficState:
+        """Compare the routing objects with what the plan asks for.
+
+        Before the takeover nothing is asked for; the weight of the answer is then whatever does not go to Heroku. Served
+        from the watch cache unless ``fresh``. Raises Unavailable.
         """
 
     async def prepare(self, plan: Plan) -> None:
         """Make what the route refers to, before the takeover; write only what differs. Raises Conflict, Unavailable."""
 
-    async def set(self, plan: Plan, weight: int, *, seen: str | None = None, supersedes: str = "") -> None:
-        """Make the routing objects what the weight asks for; write only what differs. Raises Conflict, Unavailable.
+    async def set(self, plan: Plan, write: SetWeight) -> None:
+        """Make the routing objects say what was decided; write only what differs. Raises Conflict, Unavailable.
 
-        Parameters
-        ----------
-        seen
-            The version of the route that this was decided on; any other is a conflict. ``None`` where it is not known.
-        supersedes
-            Names a raise that may still be on its way to the route, and is to fail when it comes.
+        A route of another version than ``write.over`` is a conflict. Where ``write.supersedes`` names a raise, the route
+        gets another version even if it says all of this already: that raise has to fail when it arrives. When the write
+        expires, and what has to be confirmed before it, is not the provider's business.
         """
 
-    async def finalize(self, plan: Plan, end: OnDelete) -> None:
-        """Put traffic to rest where the plan says, as the plan is deleted. Raises Conflict, Unavailable."""
+    async def finalize(self, plan: Plan, rest: Finalize) -> None:
+        """Put traffic to rest as was decided, as the plan is deleted. Raises Conflict, Unavailable."""
 
 
 class Inventories(Protocol):
@@ -101,7 +110,7 @@ class Inventories(Protocol):
         """Read what the plan's checks declare. Raises Unavailable."""
 
 
-class Gateway(Protocol):
+class LegProbe(Protocol):
     """Requests through the ingress gateway, as a user's would go."""
 
     async def probe(self, plan: Plan) -> Probe:
@@ -189,7 +198,7 @@ class Prometheus(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SloTarget:
-    """What must be subscription for one plan's own gates.
+    """What must be asked for one plan's own gates.
 
     Parameters
     ----------
@@ -198,7 +207,7 @@ class SloTarget:
     gates
         Rendered and checked gates.
     block_seconds
-        Length of a block, which is also how often everything is subscription.
+        Length of a block, which is also how often everything is asked.
     since
         Unix seconds by name of a ratio gate: end of the last block that was consumed.
     judged_from
@@ -228,7 +237,7 @@ class SloFeed(Protocol):
         """Return what is known, by gate: blocks since the last call, none twice; the newest points and problems."""
 
 
-class Metrics(Protocol):
+class BlockFeed(Protocol):
     """Blocks for all plans from one shared set of queries."""
 
     def now(self, source: str) -> float:
@@ -274,3 +283,41 @@ class Clock(Protocol):
 
     def now(self) -> float:
         """Return Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The outside world of all plans.
+
+    Parameters
+    ----------
+    dialect
+        Says where a plan's requests are counted.
+    templates
+        Returns the templates of gates that plans of a namespace may refer to, by ``Kind/name``; a text is why one
+        cannot be read.
+    sources
+        Returns the names of the Prometheus servers that plans of a namespace may choose.
+    backtest
+        Replays a plan's gates on Heroku's traffic. Never raises: a failure is a result that says so.
+    slots
+        Bounds how many reconciles look at the world at a time.
+    """
+
+    plans: Plans
+    traffic: Traffic
+    inventories: Inventories
+    leg_probe: LegProbe
+    block_feed: BlockFeed
+    slo_feed: SloFeed
+    clock: Clock
+    dialect: Dialect
+    templates: Callable[[str], Mapping[str, Template | str]]
+    sources: Callable[[str], tuple[str, ...]]
+    backtest: Callable[[Plan, Subscription], Coroutine[Any, Any, BacktestStatus]]
+    slots: asyncio.Semaphore
+    notifier: Notifier
+
+    def now(self, plan: Plan) -> float:
+        """Return the time by which a plan is judged: that of its Prometheus, whose blocks are compared with it."""
+        return self.block_feed.now(plan.spec.gates.prometheus or "") if plan.has_spec else self.clock.now()

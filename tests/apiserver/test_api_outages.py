@@ -194,7 +194,7 @@ def seen(api: Api, namespace: str, name: str) -> None:
     """Create a plan and wait until the operator has a status for it."""
     path = f"/apis/cutover.dev/v1alpha1/namespaces/{namespace}/migrationplans"
     assert api.call("POST", path, builders.plan_body(name, namespace))[0] == 201
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while not api.call("GET", f"{path}/{name}")[1].get("status", {}).get("phase"):
         assert time.monotonic() < end, "the operator does not see the plan"
         time.sleep(0.1)

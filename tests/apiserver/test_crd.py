@@ -340,7 +340,7 @@ STATUS: dict[str, Any] = {
             "queryDigest": "3c2364c4",
         },
     ],
-    "preflight": [{"check": "service", "status": "Passed", "message": ""}],
+    "preflight": [{"check": "service", "result": "Passed", "message": ""}],
     "baseline": {"since": "2026-11-21T09:00:00Z", "requests": 100, "slowMs": 250.5, "verySlowMs": 1000},
     "ledger": [
         {

@@ -22,16 +22,25 @@ import pytest
 from tests.kit.builders import plan_body_of
 
 from cutover import main
+from cutover.adapters.traffic.istio.live import ROUTING_KINDS
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
-from cutover.kopf_app.handlers import ROUTING_KINDS
 from devstack.build import Programs
 from devstack.stack import Stack
+from devstack.support import StackError
 from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, chart_rules, operator_rights
 from sandbox.operator_process import OperatorProcess
 
 ROOT = Path(__file__).parents[2]
 FINALIZER = "cutover.dev/traffic"
 CRD = "migrationplans.cutover.dev"
+#: Where objects are, by their kind.
+PATHS = {
+    "mplan": "/apis/cutover.dev/v1alpha1/namespaces/{}/migrationplans",
+    "virtualservice": "/apis/networking.istio.io/v1/namespaces/{}/virtualservices",
+    "destinationrule": "/apis/networking.istio.io/v1/namespaces/{}/destinationrules",
+    "namespace": "/api/v1/namespaces",
+    "crd": "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+}
 #: The ways out without an operator, as the documentation has them: for one plan, and for all.
 ESCAPES = re.findall(
     r"^```sh\n(.*?)^```$",
@@ -65,7 +74,7 @@ class Cluster:
     """What a test does and sees as an administrator."""
 
     def __init__(self, stack: ControlPlane, operator: OperatorProcess) -> None:
-        self.stack, self.operator, self.kubectl = stack, operator, stack.kubectl
+        self.stack, self.operator, self.kubectl, self._api = stack, operator, stack.kubectl, stack.api()
         self._numbers = count(1)
 
     def namespace(self) -> str:
@@ -95,9 +104,13 @@ class Cluster:
         )
 
     def get(self, namespace: str, kind: str, name: str) -> Json | None:
-        """Return an object, ``None`` where there is none."""
-        text = self.kubectl("-n", namespace, "get", kind, name, "--ignore-not-found", "-o", "json")
-        found: Json | None = json.loads(text) if text else None
+        """Return an object, ``None`` where there is none. Asked all the time, so not by a process."""
+        try:
+            found: Json = self._api.call(f"{PATHS[kind].format(namespace)}/{name}")
+        except StackError as refused:
+            if '"reason":"NotFound"' in str(refused) or "404 page not found" in str(refused):
+                return None
+            raise
         return found
 
     def metadata(self, namespace: str, name: str) -> Json:
@@ -115,7 +128,7 @@ class Cluster:
         assert sum(weights.values()) == 100
         return next(weight for host, weight in weights.items() if host.endswith(".svc.cluster.local"))
 
-    def gone(self, namespace: str, *names: str, seconds: float = 30) -> float:
+    def gone(self, namespace: str, *names: str, seconds: float = 90) -> float:
         """Wait until the plans do not exist any more; return the seconds that it took."""
         return until(f"{', '.join(names)} gone", lambda: not any(self.metadata(namespace, n) for n in names), seconds)
 
@@ -178,7 +191,7 @@ def shifted_status(weight: int, *, worse: bool) -> MigrationPlanStatus:
     )
 
 
-def until(what: str, condition: Callable[[], bool], seconds: float = 30) -> float:
+def until(what: str, condition: Callable[[], bool], seconds: float = 90) -> float:
     started = time.monotonic()
     while not condition():
         assert time.monotonic() - started < seconds, f"not within {seconds:g} s: {what}"
@@ -384,7 +397,7 @@ def test_an_operator_outlasts_crds_that_are_renewed(cluster: Cluster) -> None:
         for number in range(3):
             column = {"name": f"X{number}", "type": "string", "jsonPath": ".metadata.name"}
             patch = json.dumps([{"op": "add", "path": "/spec/versions/0/additionalPrinterColumns/-", "value": column}])
-            for crd in (CRD, *(f"{plural}.networking.istio.io" for plural in ROUTING_KINDS)):
+            for crd in (CRD, *map(str, ROUTING_KINDS)):
                 cluster.kubectl("patch", "crd", crd, "--type=json", "--patch", patch)
         cluster.shifted(namespace, "png")
         cluster.looked_after(namespace, "png")

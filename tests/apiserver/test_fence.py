@@ -17,23 +17,30 @@ from pathlib import Path
 import pytest
 from tests.kit import builders
 from tests.kit.played_provider import PlayedDialect
+from tests.kit.routing import AskedTraffic
 
+from cutover.adapters.clocks import SystemClock
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.adapters.notify.notifier import HttpNotifier
-from cutover.adapters.traffic.istio.provider import CALLED_OFF_ANNOTATION, IstioTraffic, split_weight, stamped_revision
+from cutover.adapters.traffic.istio.live import split_weight, stamped_revision
+from cutover.adapters.traffic.istio.provider import CALLED_OFF_ANNOTATION, IstioTraffic
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanStatus, OnDelete, Phase
-from cutover.domain.engine.actions import Decision, SetWeight, WriteStatus
-from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples
+from cutover.domain.baseline.histogram import Histogram
+from cutover.domain.engine.actions import Decision, SetWeight
+from cutover.domain.engine.outcome import Outcome
+from cutover.domain.engine.writes import decision_of
+from cutover.domain.observation import Observation, Samples
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES
 from cutover.domain.resources import PLANS, Json
 from cutover.domain.revision import raise_called_off
 from cutover.domain.slo.custom import SloReading
-from cutover.main import SystemClock
-from cutover.ports import SloTarget, Subscription
+from cutover.domain.traffic import Probe
+from cutover.ports import Ports, SloTarget, Subscription
 from cutover.services import plan_loop as reconciler
-from cutover.services.plan_loop import PlanLoop, Ports
+from cutover.services.plan_loop import PlanLoop
 from devstack.stack import Stack
 from sandbox.interposer import Fault, Interposer
 
@@ -42,30 +49,29 @@ from .conftest import Api, Kubectl
 pytestmark = pytest.mark.usefixtures("istio_crds")
 
 NAME = "cutover-pdf"
-#: What a process decides in its next pass.
-Move = Callable[[MigrationPlanStatus], Decision]
+#: What a process decides in its next reconcile; what is written for it, and in which order, is production's.
+Move = Callable[[MigrationPlanStatus], MigrationPlanStatus]
 MOVE: ContextVar[Move] = ContextVar("MOVE")
 
 
-def raised(status: MigrationPlanStatus) -> Decision:
+def raised(status: MigrationPlanStatus) -> MigrationPlanStatus:
     """10 → 25 %."""
-    return Decision(status.model_copy(update={"weight": 25}), (WriteStatus(), SetWeight(25)))
+    return status.evolve(weight=25)
 
 
-def lowered(status: MigrationPlanStatus) -> Decision:
+def lowered(status: MigrationPlanStatus) -> MigrationPlanStatus:
     """Down to 10 %, as the ceiling and a raise that is called off do."""
-    return Decision(status.model_copy(update={"weight": 10}), (WriteStatus(), SetWeight(10)))
+    return status.evolve(weight=10)
 
 
-def rolled_back(status: MigrationPlanStatus) -> Decision:
+def rolled_back(status: MigrationPlanStatus) -> MigrationPlanStatus:
     """Back."""
-    back = status.model_copy(update={"weight": 0, "phase": Phase.ROLLING_BACK})
-    return Decision(back, (SetWeight(0), WriteStatus()))
+    return status.evolve(weight=0, phase=Phase.ROLLING_BACK)
 
 
-def put_back(status: MigrationPlanStatus) -> Decision:
+def put_back(status: MigrationPlanStatus) -> MigrationPlanStatus:
     """Write the route that the status asks for, and nothing else."""
-    return Decision(status, (SetWeight(status.weight or 0),))
+    return status
 
 
 class Silent:
@@ -102,11 +108,11 @@ class Sleeper(IstioTraffic):
     asleep: asyncio.Event = field(default_factory=asyncio.Event)
     awake: asyncio.Event | None = None
 
-    async def set(self, plan: Plan, weight: int, *, seen: str | None = None, supersedes: str = "") -> None:
+    async def set(self, plan: Plan, write: SetWeight) -> None:
         if self.awake is not None:
             self.asleep.set()
             await self.awake.wait()
-        await IstioTraffic.set(self, plan, weight, seen=seen, supersedes=supersedes)
+        await IstioTraffic.set(self, plan, write)
 
 
 @dataclass
@@ -123,9 +129,9 @@ class Process:
             plans=KubernetesPlans(self.cluster),
             traffic=self.traffic,
             inventories=KubernetesInventories(self.cluster),
-            gateway=Silent(),
-            metrics=Blocks(),
-            own=Readings(),
+            leg_probe=Silent(),
+            block_feed=Blocks(),
+            slo_feed=Readings(),
             clock=SystemClock(),
             dialect=PlayedDialect(),
             templates=lambda namespace: {},
@@ -175,7 +181,8 @@ async def _no_backtest(plan: Plan, target: Subscription) -> BacktestStatus:
 @pytest.fixture(autouse=True)
 def moves(monkeypatch: pytest.MonkeyPatch) -> None:
     def decide(plan: Plan, seen: Observation, now: float) -> Decision:
-        return MOVE.get()(plan.status)
+        status = MOVE.get()(plan.status)
+        return decision_of(plan, seen, Outcome(status, "", ""), status, now)
 
     monkeypatch.setattr(reconciler, "decide", decide)
 
@@ -218,7 +225,7 @@ async def old(operator_kubeconfig: Path, interposer: Interposer, plan: Json, nam
     """The process that will not know, behind a line; the plan is at 10 %, in the status and in the route."""
     async with process(interposer.through(operator_kubeconfig), namespace) as one:
         at = MigrationPlanStatus(observed_generation=1, phase=Phase.SHIFTING, attempt=1, weight=10)
-        await one.make(lambda _: Decision(at, (WriteStatus(), SetWeight(10))))
+        await one.make(lambda _: at)
         await one.plan_watched()
         yield one
 
@@ -332,7 +339,7 @@ async def test_a_deletion_calls_off_a_raise_that_is_on_its_way(
     old: Process, new: Process, interposer: Interposer
 ) -> None:
     """The first step: its route is as that of a plan at rest on Heroku, but for the write that comes late."""
-    await old.make(lambda status: Decision(status.model_copy(update={"weight": 0}), (SetWeight(0), WriteStatus())))
+    await old.make(lambda status: status.evolve(weight=0))
     sleeping = await old.start_held(raised, interposer)
     plan, _ = await KubernetesPlans(new.cluster).read(new.namespace, "pdf")
     assert plan.status.weight == 25
@@ -377,7 +384,7 @@ async def test_a_teams_own_route_comes_back_without_the_mark(cluster: Cluster, k
     }
     kubectl("create", "-f", "-", stdin=json.dumps(team))
     before = await cluster.get(VIRTUAL_SERVICES, kubectl.namespace, "pdf")
-    traffic = IstioTraffic(cluster)
+    traffic = AskedTraffic(cluster)
     at = MigrationPlanStatus(phase=Phase.PREFLIGHT, attempt=1, weight=0)
     await traffic.set(replace(adopting, status=at), 0)
     asked = replace(adopting, status=at.model_copy(update={"phase": Phase.SHIFTING, "weight": 10}))

@@ -52,7 +52,7 @@ class Waiting:
         assert (self.process.returncode, "condition met" in said) == (0, True), said
 
 
-def until(what: str, condition: Callable[[], bool], seconds: float = 30) -> None:
+def until(what: str, condition: Callable[[], bool], seconds: float = 90) -> None:
     started = time.monotonic()
     while not condition():
         assert time.monotonic() - started < seconds, f"not within {seconds:g} s: {what}"

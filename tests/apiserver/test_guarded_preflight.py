@@ -12,7 +12,7 @@ from tests.kit.host_names import INTERNAL_NAMES
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.inventory import KubernetesInventories
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.preflight import registry
 from cutover.domain.preflight.inventory import ClusterSettings
 from cutover.domain.resources import PLANS
@@ -118,7 +118,7 @@ async def test_a_plan_takes_nothing_of_another_team(
             plan = Plan.from_object(stored)
             inventory = await KubernetesInventories(cluster, ClusterSettings(settings)).inventory(plan)
         finally:
-            await admin.delete(PLANS, namespace, "pdf")
+            api.call("DELETE", PLANS.path(namespace, "pdf"))
         return {one.check: one.message for one in registry.before_takeover(plan, inventory) if one.result == "Failed"}
 
     assert await failed(traffic_istio_hosts=[hosts[0]]) == {}

@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 import yaml
 from tests.kit import builders
+from tests.kit.routing import AskedTraffic, rendered
 
 from cutover.adapters.kube.client import Cluster
-from cutover.adapters.traffic.istio.provider import IstioTraffic, RouteCache, render, split_weight
+from cutover.adapters.traffic.istio.live import RouteCache, split_weight
 from cutover.api.v1alpha1 import MigrationPlanStatus, OnDelete
-from cutover.domain.observation import Plan, TrafficState
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks.istio.kinds import DESTINATION_RULES, SERVICE_ENTRIES, VIRTUAL_SERVICES
 from cutover.domain.resources import Json
+from cutover.domain.traffic import TrafficState
 from cutover.ports import Conflict, Unavailable
 
 pytestmark = pytest.mark.usefixtures("istio_crds")
@@ -22,8 +24,8 @@ RESOURCES = {"VirtualService": VIRTUAL_SERVICES, "ServiceEntry": SERVICE_ENTRIES
 
 
 @pytest.fixture
-def traffic(cluster: Cluster) -> IstioTraffic:
-    return IstioTraffic(cluster)
+def traffic(cluster: Cluster) -> AskedTraffic:
+    return AskedTraffic(cluster)
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ async def read(cluster: Cluster, plan: Plan) -> Json:
 
 
 async def test_objects_are_made_once_and_then_kept_by_one_write(
-    traffic: IstioTraffic, cluster: Cluster, plan: Plan
+    traffic: AskedTraffic, cluster: Cluster, plan: Plan
 ) -> None:
     await traffic.set(plan, 0)
     assert cluster.requests["create"] == 4
@@ -56,7 +58,7 @@ async def test_objects_are_made_once_and_then_kept_by_one_write(
 
 
 async def test_istios_crds_take_every_form_of_the_objects(cluster: Cluster, plan: Plan) -> None:
-    for body in render(plan, 100):
+    for body in rendered(plan, 100):
         stored = await cluster.create(RESOURCES[body["kind"]], body)
         # Nothing was dropped, and nothing filled in.
         assert stored["spec"] == body["spec"]
@@ -64,18 +66,18 @@ async def test_istios_crds_take_every_form_of_the_objects(cluster: Cluster, plan
 
 
 async def test_a_restarted_operator_finds_its_objects_and_writes_nothing(
-    traffic: IstioTraffic, cluster: Cluster, plan: Plan
+    traffic: AskedTraffic, cluster: Cluster, plan: Plan
 ) -> None:
     await traffic.set(plan, 25)
     before = writes(cluster)
-    restarted = IstioTraffic(cluster, RouteCache())
+    restarted = AskedTraffic(cluster, RouteCache())
     assert (await restarted.get(plan, 25)).current
     await restarted.set(plan, 25)
     assert writes(cluster) == before
 
 
 async def test_an_edit_names_its_maker_and_is_put_back(
-    traffic: IstioTraffic, cluster: Cluster, plan: Plan, kubectl: Any
+    traffic: AskedTraffic, cluster: Cluster, plan: Plan, kubectl: Any
 ) -> None:
     await traffic.set(plan, 25)
     kubectl(
@@ -95,10 +97,10 @@ async def test_an_edit_names_its_maker_and_is_put_back(
 
 
 async def test_server_side_apply_by_another_manager(
-    traffic: IstioTraffic, cluster: Cluster, plan: Plan, kubectl: Any
+    traffic: AskedTraffic, cluster: Cluster, plan: Plan, kubectl: Any
 ) -> None:
     await traffic.set(plan, 25)
-    in_git = render(plan, 0)[-1]
+    in_git = rendered(plan, 0)[-1]
     apply = ("apply", "--server-side", "--field-manager=kustomize-controller", "-f", "-")
     refusal = kubectl(*apply, stdin=yaml.safe_dump(in_git), check=False)
     assert 'conflict with "cutover"' in refusal
@@ -112,7 +114,7 @@ async def test_server_side_apply_by_another_manager(
 
 
 async def test_labels_of_others_are_neither_drift_nor_lost(
-    traffic: IstioTraffic, cluster: Cluster, plan: Plan, kubectl: Any
+    traffic: AskedTraffic, cluster: Cluster, plan: Plan, kubectl: Any
 ) -> None:
     await traffic.set(plan, 25)
     kubectl("label", "virtualservice", "cutover-pdf", "team=docs")
@@ -122,7 +124,7 @@ async def test_labels_of_others_are_neither_drift_nor_lost(
 
 
 async def test_our_label_taken_off_is_drift_and_put_back(
-    traffic: IstioTraffic, cluster: Cluster, plan: Plan, kubectl: Any
+    traffic: AskedTraffic, cluster: Cluster, plan: Plan, kubectl: Any
 ) -> None:
     await traffic.set(plan, 25)
     kubectl("label", "virtualservice", "cutover-pdf", "app.kubernetes.io/managed-by-", "cutover.dev/plan-")
@@ -132,7 +134,7 @@ async def test_our_label_taken_off_is_drift_and_put_back(
 
 
 async def test_a_write_on_an_old_version_is_a_conflict_and_then_succeeds(
-    traffic: IstioTraffic, plan: Plan, kubectl: Any
+    traffic: AskedTraffic, plan: Plan, kubectl: Any
 ) -> None:
     await traffic.set(plan, 25)
     kubectl("annotate", "virtualservice", "cutover-pdf", "note=hello")
@@ -143,7 +145,7 @@ async def test_a_write_on_an_old_version_is_a_conflict_and_then_succeeds(
 
 
 async def test_a_deleted_route_is_made_again(
-    traffic: IstioTraffic, cluster: Cluster, plan: Plan, kubectl: Any
+    traffic: AskedTraffic, cluster: Cluster, plan: Plan, kubectl: Any
 ) -> None:
     await traffic.set(plan, 25)
     kubectl("delete", "virtualservice", "cutover-pdf")
@@ -154,9 +156,9 @@ async def test_a_deleted_route_is_made_again(
 
 
 async def test_somebody_elses_route_is_left_alone(
-    traffic: IstioTraffic, cluster: Cluster, plan: Plan, kubectl: Any
+    traffic: AskedTraffic, cluster: Cluster, plan: Plan, kubectl: Any
 ) -> None:
-    theirs = render(plan, 0)[-1]
+    theirs = rendered(plan, 0)[-1]
     theirs["metadata"] = {"name": "cutover-pdf", "namespace": plan.namespace}
     kubectl("apply", "-f", "-", stdin=yaml.safe_dump(theirs))
     with pytest.raises(Unavailable, match="exists and is not the operator's"):
@@ -166,12 +168,12 @@ async def test_somebody_elses_route_is_left_alone(
 
 @pytest.mark.parametrize(("end", "weight"), [(OnDelete.HEROKU, 0), (OnDelete.EKS, 100), (OnDelete.LEAVE, 25)], ids=str)
 async def test_deletion_leaves_the_objects_to_nobodys_garbage_collection(
-    traffic: IstioTraffic, cluster: Cluster, plan: Plan, end: OnDelete, weight: int
+    traffic: AskedTraffic, cluster: Cluster, plan: Plan, end: OnDelete, weight: int
 ) -> None:
     await traffic.set(plan, 25)
     await traffic.finalize(plan, end)
     assert split_weight(await read(cluster, plan), plan) == weight
-    for body in render(plan, 0):
+    for body in rendered(plan, 0):
         stored = await cluster.get(RESOURCES[body["kind"]], plan.namespace, body["metadata"]["name"])
         assert "ownerReferences" not in stored["metadata"]
         assert stored["metadata"]["labels"]["cutover.dev/plan"] == "pdf"

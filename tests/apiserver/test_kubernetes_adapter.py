@@ -17,9 +17,8 @@ from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.api.v1alpha1 import Condition, MigrationPlanStatus, Phase
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.preflight import registry
-from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES
 from cutover.domain.resources import DEPLOYMENTS, EVENTS, PLANS, SERVICES, Resource
 from cutover.ports import Conflict, Gone, Unavailable
 from devstack.stack import Stack
@@ -91,13 +90,16 @@ async def test_status_of_an_unreadable_plan_can_be_written(cluster: Cluster, pla
     assert again.status.message == "too strange"
 
 
-async def test_a_status_decided_on_an_old_plan_is_not_written(cluster: Cluster, admin: Cluster, plan: Plan) -> None:
+async def test_a_status_decided_on_an_old_plan_is_not_written(
+    cluster: Cluster, admin: Cluster, api: Any, plan: Plan
+) -> None:
     plans = KubernetesPlans(cluster)
     _, version = await plans.read(plan.namespace, plan.name)
-    await admin.patch(PLANS, plan.namespace, plan.name, {"spec": {"suspend": True}})
+    stored = await admin.get(PLANS, plan.namespace, plan.name)
+    await admin.replace(PLANS, {**stored, "spec": {**stored["spec"], "suspend": True}})
     with pytest.raises(Conflict, match="the object has been modified"):
         await plans.write_status(plan, MigrationPlanStatus(), version)
-    await admin.delete(PLANS, plan.namespace, plan.name)
+    api.call("DELETE", PLANS.path(plan.namespace, plan.name))
     with pytest.raises(Gone):
         await plans.write_status(plan, MigrationPlanStatus(), version)
     with pytest.raises(Gone):
@@ -105,9 +107,11 @@ async def test_a_status_decided_on_an_old_plan_is_not_written(cluster: Cluster, 
     assert cluster.errors == {"conflict": 1, "gone": 2}
 
 
-async def test_a_plan_made_anew_is_not_given_the_old_ones_status(cluster: Cluster, admin: Cluster, plan: Plan) -> None:
+async def test_a_plan_made_anew_is_not_given_the_old_ones_status(
+    cluster: Cluster, admin: Cluster, api: Any, plan: Plan
+) -> None:
     plans = KubernetesPlans(cluster)
-    await admin.delete(PLANS, plan.namespace, plan.name)
+    api.call("DELETE", PLANS.path(plan.namespace, plan.name))
     anew = await admin.create(PLANS, manifest(plan.namespace))
     with pytest.raises(Conflict):
         await plans.write_status(plan, MigrationPlanStatus(), anew["metadata"]["resourceVersion"])
@@ -220,11 +224,11 @@ async def test_lists_come_in_pages(admin: Cluster, namespace: str, monkeypatch: 
 
 async def test_a_missing_permission_is_named(cluster: Cluster, namespace: str) -> None:
     with pytest.raises(Unavailable) as caught:
-        await cluster.delete(VIRTUAL_SERVICES, namespace, "cutover-pdf")
+        await cluster.create(DEPLOYMENTS, {"metadata": {"namespace": namespace, "name": "pdf"}})
     assert str(caught.value) == (
-        f"delete virtualservices.networking.istio.io {namespace}/cutover-pdf: missing permission: "
-        f"system:serviceaccount:{OPERATOR_NAMESPACE}:{OPERATOR_ACCOUNT} needs verb delete on virtualservices of API group "
-        f"networking.istio.io in namespace {namespace}"
+        f"create deployments.apps {namespace}: missing permission: "
+        f"system:serviceaccount:{OPERATOR_NAMESPACE}:{OPERATOR_ACCOUNT} needs verb create on deployments of API group "
+        f"apps in namespace {namespace}"
     )
     assert cluster.errors == {"forbidden": 1}
 

@@ -23,13 +23,15 @@ import httpx
 import pytest
 import yaml
 from tests.kit import builders
+from tests.kit.routing import AskedTraffic
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.traffic.istio.adopt import live_weight
-from cutover.adapters.traffic.istio.provider import IstioTraffic, adopts, split_weight
+from cutover.adapters.traffic.istio.live import split_weight
+from cutover.adapters.traffic.istio.rendering import adopts
 from cutover.api.v1alpha1 import MigrationPlanStatus, OnDelete, Phase
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.preflight import registry
 from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES
 from cutover.domain.resources import Json
@@ -224,7 +226,7 @@ async def working(write: Callable[[], None], pause: asyncio.Lock | None = None) 
         waiting.cancel()
 
 
-async def keep(traffic: IstioTraffic, plan: Plan, weight: int, passes: int) -> None:
+async def keep(traffic: AskedTraffic, plan: Plan, weight: int, passes: int) -> None:
     """Do what the loop of a plan does: look, and put back what differs."""
     for _ in range(passes):
         state = await traffic.get(plan, weight, fresh=True)
@@ -236,7 +238,7 @@ async def keep(traffic: IstioTraffic, plan: Plan, weight: int, passes: int) -> N
         await asyncio.sleep(0.05)
 
 
-async def cut_over(traffic: IstioTraffic, plan: Plan, pause: asyncio.Lock | None = None) -> None:
+async def cut_over(traffic: AskedTraffic, plan: Plan, pause: asyncio.Lock | None = None) -> None:
     """Take over, step up, and roll back."""
     for index, weight in enumerate(STEPS):
         phase = Phase.PREFLIGHT if index == 0 else Phase.SHIFTING if weight else Phase.ROLLING_BACK
@@ -261,15 +263,15 @@ async def facts(cluster: Cluster, plan: Plan) -> dict[str, str]:
 
 
 @pytest.fixture
-def traffic(cluster: Cluster) -> IstioTraffic:
-    return IstioTraffic(cluster)
+def traffic(cluster: Cluster) -> AskedTraffic:
+    return AskedTraffic(cluster)
 
 
 # ------------------------------------------------------------------------------------------------------------ Generate
 
 
 async def test_generate_beside_a_stale_copy_in_git(
-    traffic: IstioTraffic, cluster: Cluster, writers: Writers, namespace: str
+    traffic: AskedTraffic, cluster: Cluster, writers: Writers, namespace: str
 ) -> None:
     """Flux leaves alone what bears its mark; a person's labels are no drift."""
     plan = make_plan(namespace, "Generate")
@@ -296,7 +298,7 @@ DELEGATING = {"delegate": {"name": "cutover-pdf"}}
 
 @pytest.mark.parametrize("writer", ["flux", "argo", "person"])
 async def test_delegate_shares_no_field_with_anybody(
-    traffic: IstioTraffic, cluster: Cluster, writers: Writers, namespace: str, writer: str
+    traffic: AskedTraffic, cluster: Cluster, writers: Writers, namespace: str, writer: str
 ) -> None:
     plan = make_plan(namespace, "Delegate")
     manifest = in_git(plan, "pdf", STATIC, {**DELEGATING, "match": [{"uri": {"prefix": "/"}}]}, REST)
@@ -357,7 +359,7 @@ def check_adopted(versions: list[Json]) -> None:
 
 @pytest.mark.parametrize("writer", ["flux", "argo", "person", "nobody"])
 async def test_adopt_beside_those_who_leave_the_routes_alone(
-    traffic: IstioTraffic, cluster: Cluster, writers: Writers, namespace: str, writer: str
+    traffic: AskedTraffic, cluster: Cluster, writers: Writers, namespace: str, writer: str
 ) -> None:
     plan = make_plan(namespace, "Adopt")
     told = {"kustomize.toolkit.fluxcd.io/ssa": "IfNotPresent"} if writer == "flux" else None
@@ -403,7 +405,7 @@ async def test_adopt_beside_those_who_leave_the_routes_alone(
 
 
 async def test_flux_is_stopped_by_the_mark_that_the_takeover_leaves(
-    traffic: IstioTraffic, writers: Writers, namespace: str
+    traffic: AskedTraffic, writers: Writers, namespace: str
 ) -> None:
     """Where people have skipped the check without telling Flux, it may apply once more, at weight 0."""
     plan = make_plan(namespace, "Adopt")
@@ -435,7 +437,7 @@ async def test_a_writer_that_was_not_told_is_refused_before_anything_is_written(
 
 
 async def test_a_deaf_writer_is_named_and_never_sees_the_plan_start(
-    traffic: IstioTraffic, cluster: Cluster, writers: Writers, namespace: str
+    traffic: AskedTraffic, cluster: Cluster, writers: Writers, namespace: str
 ) -> None:
     """It applies with force whatever it was told: what can be done is not to raise a weight, and to say who it is."""
     plan = at(make_plan(namespace, "Adopt"), Phase.PREFLIGHT, 0)
@@ -459,7 +461,7 @@ async def test_a_deaf_writer_is_named_and_never_sees_the_plan_start(
 
 
 async def test_an_editor_left_open_brings_an_old_weight_which_is_put_back(
-    traffic: IstioTraffic, writers: Writers, namespace: str
+    traffic: AskedTraffic, writers: Writers, namespace: str
 ) -> None:
     """``spec.http`` is one field: whoever saves an edit of another route saves the weights as they were."""
     plan = at(make_plan(namespace, "Adopt"), Phase.SHIFTING, 50)
@@ -478,7 +480,7 @@ async def test_an_editor_left_open_brings_an_old_weight_which_is_put_back(
 
 @pytest.mark.parametrize(("end", "weight"), [(OnDelete.EKS, 100), (OnDelete.LEAVE, 50), (OnDelete.HEROKU, 0)], ids=str)
 async def test_deletion_of_an_adopting_plan(
-    traffic: IstioTraffic, cluster: Cluster, writers: Writers, namespace: str, end: OnDelete, weight: int
+    traffic: AskedTraffic, cluster: Cluster, writers: Writers, namespace: str, end: OnDelete, weight: int
 ) -> None:
     plan = make_plan(namespace, "Adopt")
     manifest = in_git(plan, "pdf", STATIC, API, REST)

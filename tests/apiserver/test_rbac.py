@@ -25,18 +25,20 @@ import pytest
 import structlog
 import yaml
 from tests.kit import builders
+from tests.kit.routing import AskedTraffic
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.kube.lease import Election
 from cutover.adapters.kube.plans import KubernetesPlans
-from cutover.adapters.traffic.istio.leg_probe import HttpGateway
-from cutover.adapters.traffic.istio.provider import IstioTraffic
+from cutover.adapters.traffic.istio.leg_probe import HttpLegProbe
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.resources import PLANS
-from cutover.kopf_app.handlers import Operator, kopf_settings, register
+from cutover.kopf_app.configuration import kopf_settings
+from cutover.kopf_app.handlers import register
 from cutover.ports import Conflict, Gone, Unavailable
+from cutover.services.operator import Operator
 from devstack.stack import Stack
 from sandbox.manifests import chart_lease_rights, chart_rules
 
@@ -159,8 +161,8 @@ async def work(kubeconfig: Path, name: str) -> str:
     """Do what the operator does for a plan without Kopf; return all that it says of failures."""
     said: list[str] = []
     cluster = await Cluster.connect(kubeconfig)
-    plans, traffic = KubernetesPlans(cluster), IstioTraffic(cluster)
-    gateway = HttpGateway(cluster)
+    plans, traffic = KubernetesPlans(cluster), AskedTraffic(cluster)
+    gateway = HttpLegProbe(cluster)
     status = MigrationPlanStatus(observed_generation=1, phase=Phase.SHIFTING, attempt=1, weight=0)
     plan = Plan.from_object({**target(name), "metadata": {**target(name)["metadata"], "uid": name}})
     plan = replace(plan, status=status)
@@ -308,9 +310,9 @@ async def test_each_right_of_kopf_is_needed(kubeconfigs: dict[Right | None, Path
     try:
         # First, or another one would have set the finalizer.
         running = start(patching)
-        await until(lambda: bool(missing(patching)), 15)
+        await until(lambda: bool(missing(patching)), 60)
         running += start(*(right for right in (None, *rights) if right != patching))
-        await until(lambda: all(missing(right) for right in rights), 30)
+        await until(lambda: all(missing(right) for right in rights), 90)
         await asyncio.sleep(1)  # for what should not come
         stop.set()
         await asyncio.gather(*running)
@@ -347,7 +349,7 @@ async def test_each_right_of_the_election_is_needed(
     election = await Election.connect(kubeconfigs[missing], f"{NAMESPACE}/{name}")
     with structlog.testing.capture_logs() as logged:
         running = asyncio.create_task(election.run(act))
-        await until(lambda: led.is_set() or any("problem" in line for line in logged), 10)
+        await until(lambda: led.is_set() or any("problem" in line for line in logged), 60)
         running.cancel()
         await asyncio.wait((running,))
         await election.close()

@@ -57,12 +57,12 @@ class Shard:
     @property
     def plans(self) -> set[str]:
         """The plans that it says it looks after."""
-        return {labels["plan"] for labels in self._samples("cutover_last_tick_timestamp_seconds")}
+        return {labels["plan"] for labels in self._samples("cutover_last_reconcile_timestamp_seconds")}
 
     @property
     def counted(self) -> float:
         """How many it says they are."""
-        return sum(self._samples("cutover_plans_looked_at", labels=False))
+        return sum(self._samples("cutover_plans_reconciled", labels=False))
 
     def _samples(self, name: str, *, labels: bool = True) -> list[Any]:
         try:
@@ -193,7 +193,7 @@ def _weights(route: Callable[[str, str], str], name: str) -> str:
     return route(name, '{.spec.http[?(@.name=="split")].route[*].weight}')
 
 
-def _until(what: str, condition: Callable[[], bool], seconds: float = 30) -> None:
+def _until(what: str, condition: Callable[[], bool], seconds: float = 90) -> None:
     started = time.monotonic()
     while not condition():
         assert time.monotonic() - started < seconds, f"not within {seconds:g} s: {what}"

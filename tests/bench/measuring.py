@@ -19,7 +19,7 @@ _OWN_HANDLER = "/api/v1/query"
 _SCHEDULED = 2
 _DELAY = "cutover_decision_delay_seconds_bucket"
 _JUDGED = "cutover_judging_delay_seconds_bucket"
-_PASSES = "cutover_passes_total"
+_PASSES = "cutover_reconciles_total"
 
 
 def cpu_seconds(pid: int) -> float:

@@ -374,7 +374,7 @@ def measure(bench: Bench, minutes: float, settle: float, *, take_over: bool) -> 
     at = time.monotonic()
     looked_at = at + _until(
         "all plans are looked at",
-        lambda: bench.counted("cutover_plans_looked_at") >= bench.plans,
+        lambda: bench.counted("cutover_plans_reconciled") >= bench.plans,
         bench,
         120,
         every=0.1,

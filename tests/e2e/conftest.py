@@ -1,14 +1,16 @@
-"""One stack for all scenarios.
+"""A stack for all scenarios of a run.
 
 Scenarios that leave the stack alone run side by side, each on a service of its own: a cutover is mostly waiting, and on
 one machine the whole set takes little longer than its slowest member. A test is then the wait for its scenario. What
-disturbs the whole stack comes after them.
+disturbs the whole stack comes after them, or has a stack of its own in another run (`hack/run_tests.py`).
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from itertools import chain, zip_longest
 from pathlib import Path
 
 import pytest
@@ -17,36 +19,55 @@ from sandbox.environment import Environment
 
 from .playing import Scenario, set_rate
 
-#: Services of the outages on the way to the API server and behind it.
-OUTAGES = ("weathered", "refused-api", "hung-api", "slow-api", "unheard", "frugal")
-#: Scenarios at once; the next begins when one has ended. More would measure the cores instead of the operator.
+#: Scenarios at once, with five hundred requests a second; the next begins when one has ended. They need two thirds of a
+#: core, and no more than one can be counted on.
 _AT_ONCE = 10
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have a long test and a short one that disturb the stack follow each other.
+
+    Each worker begins with two tests in a row (`hack/run_tests.py`).
+    """
+
+    def minutes(item: pytest.Item) -> float:
+        mark = item.get_closest_marker("uses")
+        return float(mark.kwargs.get("minutes", 0)) if mark is not None else 0.0
+
+    mine = [item for item in items if item.path.parent == Path(__file__).parent]
+    scenarios = [item for item in mine if item.get_closest_marker("scenario") is not None]
+    disturbing = sorted(filter(minutes, mine), key=minutes, reverse=True)
+    half = (len(disturbing) + 1) // 2
+    pairs = zip_longest(disturbing[:half], reversed(disturbing[half:]))
+    ordered = [*scenarios, *filter(None, chain.from_iterable(pairs))]
+    ordered += [item for item in mine if item not in ordered]
+    for place, item in zip([items.index(item) for item in mine], ordered, strict=True):
+        items[place] = item
+
+
 def scenarios_of(request: pytest.FixtureRequest) -> dict[str, Scenario]:
-    """Return the selected tests' scenarios, by the service that each has for itself."""
-    marked = ((item.get_closest_marker("scenario"), item) for item in request.session.items)
-    return {mark.args[0]: item.obj.scenario for mark, item in marked if mark is not None}
+    """Return the selected tests' scenarios, the longest first, by the service that each has for itself."""
+    marked = [(item.get_closest_marker("scenario"), item) for item in request.session.items]
+    chosen = [(mark, item) for mark, item in marked if mark is not None]
+    chosen.sort(key=lambda one: one[0].kwargs["minutes"], reverse=True)
+    return {mark.args[0]: item.obj.scenario for mark, item in chosen}
+
+
+def services_of(request: pytest.FixtureRequest) -> list[str]:
+    """Return the services that the selected tests use."""
+    marked = (item.iter_markers("uses") for item in request.session.items)
+    used = (service for marks in marked for mark in marks for service in mark.args)
+    return list(dict.fromkeys([*scenarios_of(request), *used]))
 
 
 @pytest.fixture(scope="session")
 def environment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
-    """A stack with a service for each scenario, and one for each outage.
+    """A stack with a service for each scenario, and those of the other tests.
 
     Its second gateway is away but for the test that is about it: two are scraped at different moments, and what the
     other scenarios measure would depend on which of them has the first of the failures.
     """
-    services = [
-        *scenarios_of(request),
-        "survivor",
-        "relapse",
-        "keeper",
-        "locked",
-        "heir",
-        "cutoff",
-        "halfway",
-        *OUTAGES,
-    ]
+    services = services_of(request)
     state = tmp_path_factory.mktemp("e2e")
     with Environment(state, services, gateways=2, log=print) as running:
         running.stack.stop_process("envoy-1")
@@ -74,4 +95,6 @@ def alone(environment: Environment, running: dict[str, Future[None]]) -> Environ
 
 def _keep_logs(environment: Environment, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "operator.log").write_text(environment.operator_log())
+    # Runs and workers beside each other have a stack each.
+    which = "-".join((os.environ.get("PYTEST_XDIST_WORKER", "all"), environment.services[0]))
+    (folder / f"operator-{which}.log").write_text(environment.operator_log())

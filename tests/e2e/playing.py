@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -18,20 +19,33 @@ Scenario = Callable[[Environment], None]
 RATE = 50.0
 
 
-def scenario(service: str) -> Callable[[Scenario], Any]:
-    """Make a test of a scenario that runs beside the others, on a service of its own."""
+def scenario(service: str, *others: str, minutes: float) -> Callable[[Scenario], Any]:
+    """Make a test of a scenario that runs beside the others, on a service of its own.
+
+    Parameters
+    ----------
+    service
+        Its service.
+    others
+        Services that it needs besides, without a plan.
+    minutes
+        How long it takes, roughly: the longest begin first, the others when one has ended.
+    """
 
     def wrap(play: Scenario) -> Any:
-        @pytest.mark.scenario(service)
+        @pytest.mark.scenario(service, minutes=minutes)
+        @pytest.mark.uses(*others)
         def test(running: dict[str, Future[None]]) -> None:
             running[service].result()
 
         def played(environment: Environment) -> None:
+            began = time.monotonic()
             try:
                 play(environment)
             finally:
                 # The cores are for the scenarios that still run.
                 set_rate(environment, service, 0)
+                print(f"{service}: ended after {time.monotonic() - began:.0f} s")
 
         test.scenario = played  # type: ignore[attr-defined]
         test.__doc__ = play.__doc__

@@ -18,7 +18,7 @@ SCRAPE = 5.0
 REACTION = 0.5
 
 
-@scenario("healthy")
+@scenario("healthy", minutes=5)
 def test_a_healthy_service_is_moved(environment: Environment) -> None:
     """100 % and Completed; every step's share fits its weight; the shifting itself fails no request."""
     start(environment, manifests.plan("healthy"))
@@ -42,7 +42,7 @@ def test_a_healthy_service_is_moved(environment: Environment) -> None:
     assert [record for record in moved if record.failed and record.judged] == []
 
 
-@scenario("errors")
+@scenario("errors", minutes=4)
 def test_errors_from_25_percent_on_roll_back(environment: Environment) -> None:
     """5 % errors of the EKS leg."""
     start(environment, plan("errors"))
@@ -54,7 +54,7 @@ def test_errors_from_25_percent_on_roll_back(environment: Environment) -> None:
     print("errors 5 % at 25 %:", rescue(environment, "errors", onset))
 
 
-@scenario("tail")
+@scenario("tail", minutes=5.25)
 def test_a_slow_tail_from_50_percent_on_rolls_back(environment: Environment) -> None:
     """4 % of the EKS leg's requests get 3 s slower."""
     start(environment, plan("tail"))
@@ -64,7 +64,7 @@ def test_a_slow_tail_from_50_percent_on_rolls_back(environment: Environment) -> 
     print("slow tail at 50 %:", rescue(environment, "tail", onset, slow_s=1.0))
 
 
-@scenario("refused")
+@scenario("refused", minutes=1)
 def test_refused_connections_are_left_within_three_scrapes(environment: Environment) -> None:
     """EKS refuses connections at 10 %."""
     # The silence of 10 % has to show within two blocks: at 50 requests/s it would be 25 requests a block.
@@ -78,7 +78,7 @@ def test_refused_connections_are_left_within_three_scrapes(environment: Environm
     assert found.seconds <= 3 * SCRAPE + REACTION
 
 
-@scenario("hung")
+@scenario("hung", minutes=2.25)
 def test_a_hung_leg_is_left_within_four_scrapes(environment: Environment) -> None:
     """EKS accepts and answers nothing at 25 %: not after the route's time-out of 30 s."""
     start(
@@ -95,7 +95,7 @@ def test_a_hung_leg_is_left_within_four_scrapes(environment: Environment) -> Non
     assert found.seconds <= 4 * SCRAPE + REACTION
 
 
-@scenario("shared")
+@scenario("shared", minutes=4.5)
 def test_a_shared_incident_holds(environment: Environment) -> None:
     """Both legs fail alike: held, no rollback, goes on when it is over."""
     start(environment, plan("shared"))
@@ -112,7 +112,7 @@ def test_a_shared_incident_holds(environment: Environment) -> None:
     environment.until("shared goes on", lambda: (environment.status("shared").get("weight") or 0) > 25, 240)
 
 
-@scenario("edited")
+@scenario("edited", minutes=0.75)
 def test_an_edit_of_the_weights_is_put_back(environment: Environment) -> None:
     """Somebody edits the weights by hand: put back within moments, and the editor is named."""
     start(environment, plan("edited", steps=[{"weight": 10, "hold": "10m"}, {"weight": 100}]))
@@ -137,7 +137,7 @@ def test_an_edit_of_the_weights_is_put_back(environment: Environment) -> None:
     environment.until_status("edited", 90, reason="Judging")
 
 
-@scenario("leaving")
+@scenario("leaving", minutes=3)
 def test_deletion_at_50_percent_rests_where_declared(environment: Environment) -> None:
     """The plan is deleted at 50 %: traffic ends on Heroku, and no request fails."""
     start(environment, plan("leaving", onDelete="Heroku"))
@@ -155,7 +155,7 @@ def test_deletion_at_50_percent_rests_where_declared(environment: Environment) -
     assert {r.leg for r in load.records("leaving.example.com", now - 5)} == {"heroku"}
 
 
-@scenario("stranded")
+@scenario("stranded", minutes=4)
 def test_a_dead_heroku_is_no_rescue(environment: Environment) -> None:
     """The Heroku leg dies at 50 % while EKS is well: held, alarmed, no rollback onto it."""
     start(environment, plan("stranded"))

@@ -80,6 +80,7 @@ def pair(alone: Environment, tmp_path: Path) -> Iterator[tuple[Candidate, Candid
             environment.start_operator()
 
 
+@pytest.mark.uses("heir", minutes=3.5)
 def test_another_one_goes_on_where_the_first_has_ended(alone: Environment, pair: tuple[Candidate, Candidate]) -> None:
     """Killed at 10 %; frozen between the status and the route of 25 %, to wake up after the other has rolled back."""
     environment, (first, second) = alone, pair
@@ -123,6 +124,7 @@ def test_another_one_goes_on_where_the_first_has_ended(alone: Environment, pair:
     _only_what_was_decided(environment, "heir", ["a1-w0", "a1-w10", "a1-w25", "a1-rollback"], onset)
 
 
+@pytest.mark.uses("cutoff", "halfway", minutes=2)
 def test_another_one_rolls_back_and_finishes_a_rollback(alone: Environment, pair: tuple[Candidate, Candidate]) -> None:
     """Cut off while one EKS leg goes bad; the next is killed when it has rolled back the route of another."""
     environment, (first, second) = alone, pair

@@ -7,6 +7,8 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+import pytest
+
 from devstack.api import fetch
 from sandbox.environment import Environment
 from sandbox.manifests import Json
@@ -15,12 +17,14 @@ from .observing import at_weight, judged_until, plan, rescue
 from .playing import RATE, decisions, path, start
 
 
+@pytest.mark.uses("survivor", minutes=4)
 def test_a_cutover_outlives_prometheus_operator_and_api_server(alone: Environment) -> None:
     """Prometheus stopped at 10 %, the operator killed at 25 %, the API server away for 30 s at 50 %."""
     environment, load = alone, alone.load
     assert load is not None
-    steps = [{"weight": weight, "hold": "40s"} for weight in (10, 25, 50, 100)]
-    start(environment, plan("survivor", steps=steps, ceiling=25))
+    # What takes longer than its hold at 10 % and 25 % is the outage and the ceiling.
+    steps = [{"weight": weight, "hold": hold} for weight, hold in ((10, "20s"), (25, "20s"), (50, "40s"), (100, "5s"))]
+    start(environment, plan("survivor", steps=steps, ceiling=25, soak="5s"), rate=2 * RATE)
 
     at_weight(environment, "survivor", 10)
     environment.stack.stop_process("prometheus")
@@ -70,6 +74,7 @@ def _judged(status: Json) -> int:
     return max(gate["samples"] for gate in status["gates"] if gate["name"] == "errors")
 
 
+@pytest.mark.uses("relapse", minutes=1.25)
 def test_a_rollback_outlives_the_operator(alone: Environment) -> None:
     """``kill -9`` as soon as the route is rolled back: the next operator finishes and says why."""
     environment = alone
@@ -89,6 +94,7 @@ def test_a_rollback_outlives_the_operator(alone: Environment) -> None:
     print("killed in mid-rollback:", rescue(environment, "relapse", onset))
 
 
+@pytest.mark.uses("keeper", minutes=5)
 def test_a_cutover_outlives_a_gateway_and_the_data_of_prometheus(alone: Environment) -> None:
     """At 10 % one of two gateways ends and Prometheus is restarted, at 50 % it loses its data.
 
@@ -97,7 +103,7 @@ def test_a_cutover_outlives_a_gateway_and_the_data_of_prometheus(alone: Environm
     environment, load = alone, alone.load
     assert load is not None
     steps = [{"weight": weight, "hold": hold} for weight, hold in ((10, "75s"), (50, "60s"), (100, "5s"))]
-    start(environment, plan("keeper", steps=steps), rate=2 * RATE)
+    start(environment, plan("keeper", steps=steps, soak="5s"), rate=2 * RATE)
 
     environment.stack.start_process("envoy-1")
     at_weight(environment, "keeper", 10)
@@ -136,6 +142,7 @@ def test_a_cutover_outlives_a_gateway_and_the_data_of_prometheus(alone: Environm
     assert failed == ended
 
 
+@pytest.mark.uses("locked", minutes=1.5)
 def test_a_wrong_token_for_prometheus_holds(alone: Environment, tmp_path: Path) -> None:
     """The token is exchanged for a wrong one in mid-step: held with a reason, told to nobody, and forgiven."""
     environment = alone

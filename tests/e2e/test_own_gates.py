@@ -65,10 +65,7 @@ def _tells(entry: Json, gate: str, *, between: tuple[float, float]) -> None:
     assert low < said["value"] <= high, said
 
 
-# The longest first: the others begin when one has ended.
-
-
-@scenario("drought")
+@scenario("drought", minutes=4.5)
 def test_a_drought_is_waited_out(environment: Environment) -> None:
     """100 requests/s, then 0.2, then 100 again: nothing moves in between, in either direction."""
     manifest = plan("drought", steps=[{"weight": 10, "hold": "10s"}, {"weight": 100, "hold": "5s"}])
@@ -86,7 +83,7 @@ def test_a_drought_is_waited_out(environment: Environment) -> None:
     assert path(environment.status("drought")) == [10, 100]
 
 
-@scenario("checkout")
+@scenario("checkout", minutes=5)
 def test_failing_checkouts_roll_back(environment: Environment) -> None:
     """Well, the service moves on; when a fifth of its checkouts fail on EKS, with 200, it comes back."""
     steps = [{"weight": 10, "hold": "20s"}, {"weight": 25, "hold": "10m"}, {"weight": 100}]
@@ -106,7 +103,7 @@ def test_failing_checkouts_roll_back(environment: Environment) -> None:
     _nothing_failed(environment, "checkout")
 
 
-@scenario("throttled")
+@scenario("throttled", minutes=2.5)
 def test_a_breached_bound_rolls_back(environment: Environment) -> None:
     """40 % of CFS periods are throttled at 25 %, and no request fails or is slow: only the bound sees it."""
     slo = {"name": "throttling", "bound": _throttled(_OWN_CONTAINER)}
@@ -126,7 +123,7 @@ def test_a_breached_bound_rolls_back(environment: Environment) -> None:
     _nothing_failed(environment, "throttled")
 
 
-@scenario("observed")
+@scenario("observed", minutes=3)
 def test_an_observing_gate_moves_nothing(environment: Environment) -> None:
     """Its bound is breached from the first moment on: shown as failed, and the cutover goes to its end."""
     slo = {"name": "throttling", "mode": "Observe", "bound": _throttled(_OWN_CONTAINER)}
@@ -144,7 +141,7 @@ def test_an_observing_gate_moves_nothing(environment: Environment) -> None:
     assert path(environment.status("observed")) == [25, 100]
 
 
-@scenario("templated")
+@scenario("templated", minutes=2.75)
 def test_a_changed_template_waits_for_the_next_step(environment: Environment) -> None:
     """A template of the library, made stricter in mid-step: in force with the next step, and the ledger says so.
 
@@ -181,7 +178,7 @@ def test_a_changed_template_waits_for_the_next_step(environment: Environment) ->
     _tells(decisions(status, "RollBack")[0], "throttling", between=(0.08, 0.15))
 
 
-@scenario("typo")
+@scenario("typo", minutes=0.75)
 def test_a_typo_is_refused_before_anything_moves(environment: Environment) -> None:
     """A query that cannot be parsed keeps the plan in preflight, with the place; correcting it starts the plan."""
     wrong = 'sum(rate(container_cpu_cfs_periods_total{namespace="{{ namespace }}"[1m]))'

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
-from cutover.adapters.traffic.istio.provider import DevelopmentHeroku, render
-from cutover.domain.observation import Plan
+from tests.kit.routing import rendered
+
+from cutover.adapters.traffic.istio.rendering import DevelopmentHeroku
+from cutover.domain.plan import Plan
 from sandbox import manifests
 from sandbox.environment import Environment
 from sandbox.manifests import NAMESPACE, Json
@@ -26,7 +28,7 @@ def own_heroku(environment: Environment, service: str) -> list[Json]:
     plan = Plan.from_object(
         {**manifests.plan(service), "metadata": {"name": service, "namespace": NAMESPACE, "uid": ""}}
     )
-    entry, rule, *_ = render(plan, 0, development=DevelopmentHeroku("127.0.0.1", environment.apps.heroku_port))
+    entry, rule, *_ = rendered(plan, 0, development=DevelopmentHeroku("127.0.0.1", environment.apps.heroku_port))
     entry["spec"]["hosts"] = [manifests.heroku_hostname(service)]
     for body in (entry, rule):
         body["metadata"] = {"name": f"team-{service}", "namespace": NAMESPACE}
@@ -90,7 +92,7 @@ def to_heroku(service: str) -> Json:
     }
 
 
-@scenario("delegate")
+@scenario("delegate", minutes=2.75)
 def test_a_root_in_git_that_delegates(environment: Environment) -> None:
     """Users are served before, while and after the delegate comes; Flux applies the root every second."""
     plain = virtual_service("delegate", {"route": [to_heroku("delegate")]})
@@ -116,10 +118,10 @@ def test_a_root_in_git_that_delegates(environment: Environment) -> None:
     assert "cutover" not in {entry["manager"] for entry in read(environment, "delegate")["metadata"]["managedFields"]}
 
 
-@scenario("adopt")
+@scenario("adopt", "bystander", minutes=0.75)
 def test_a_virtual_service_that_is_adopted_and_given_back(environment: Environment) -> None:
     """Nobody's request fails; a third destination keeps its tenth; another route is left alone; the plan's end brings everything back."""
-    third = {"destination": {"host": "survivor", "port": {"number": 80}}, "weight": 10}
+    third = {"destination": {"host": "bystander", "port": {"number": 80}}, "weight": 10}
     other = {"match": [{"uri": {"prefix": "/elsewhere"}}], "route": [{"destination": third["destination"]}]}
     root = virtual_service(
         "adopt", other, {"route": [{**to_heroku("adopt"), "weight": 90}, third]}, annotations=DISABLED

@@ -30,6 +30,8 @@ from .playing import RATE, decisions, path, start
 FULL = os.environ.get("OUTAGES") == "full"
 SINCE = "cutover_rollback_waiting_since_timestamp_seconds"
 FAILING = "cutover_failing_since_timestamp_seconds"
+#: Percent from step to step: at the requests of this test, evidence of safety takes about a minute.
+STEP = 10
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
 
 
@@ -165,12 +167,13 @@ OUTAGES = (
 CHOSEN = os.environ.get("OUTAGE", "")
 
 
+@pytest.mark.uses("weathered", minutes=4.25)
 def test_a_cutover_outlives_whatever_goes_away(line: Line) -> None:
     """Nothing moves that should not, and the path is that of a cutover in peace."""
     environment, service = line.environment, "weathered"
     outages = [one for one in OUTAGES if re.search(CHOSEN, one.name) and (FULL or one.seconds)]
     parts = [outages[first : first + 3] for first in range(0, len(outages), 3)]
-    weights = [5 * number for number in range(1, len(parts) + 1)]
+    weights = [STEP * number for number in range(1, len(parts) + 1)]
     # A raise is due when the last of a step's outages is about to end.
     holds = [sum(map(_seconds, part)) for part in parts]
     steps = [
@@ -194,7 +197,7 @@ def test_a_cutover_outlives_whatever_goes_away(line: Line) -> None:
             print(f"  well again {recovered - back:.1f} s after", flush=True)
             ends.append((outage.name, back))
             # A raise may have been decided before all of it was away, and of three outages the last may come after it.
-            assert {text for text in seen if text.isdecimal()} <= {str(weight), str(min(weight + 5, 100))}
+            assert {text for text in seen if text.isdecimal()} <= {str(weight), str(min(weight + STEP, 100))}
             if outage.reasons:
                 assert outage.reasons & seen.keys(), seen
             if outage.harms:
@@ -232,7 +235,7 @@ def _watched(environment: Environment, service: str, until: float) -> Counter[st
 
 def _well(environment: Environment, service: str, since: float) -> bool:
     """Tell whether the operator does all that it should for a plan, since a time (unix seconds)."""
-    tick = told(environment, service, "cutover_last_tick_timestamp_seconds")
+    tick = told(environment, service, "cutover_last_reconcile_timestamp_seconds")
     held = set(told(environment, service, "cutover_held"))
     failing = any(told(environment, service, FAILING).values())
     return (
@@ -254,6 +257,7 @@ def _fails(environment: Environment, service: str) -> float:
     return environment.knobs("eks", service).set(refuse=True)
 
 
+@pytest.mark.uses("refused-api", "hung-api", "slow-api", "unheard", minutes=2.75)
 def test_a_rollback_goes_first_when_the_way_is_there_again(line: Line) -> None:
     """EKS fails while the API server, or istiod, is away: tried on, told since when, made as soon as it can be."""
     environment = line.environment
@@ -336,6 +340,7 @@ def _is_attempt(text: str, service: str) -> bool:
 
 
 @pytest.mark.skipif(not FULL, reason="takes as long as a cutover; OUTAGES=full")
+@pytest.mark.uses("frugal", minutes=0)
 def test_a_cutover_outlives_a_lack_of_memory(alone: Environment) -> None:
     """The operator gets no more memory in mid-step: it ends by itself, or goes on; the next one has lost nothing."""
     environment, service = alone, "frugal"

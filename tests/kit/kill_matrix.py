@@ -20,7 +20,6 @@ import functools
 import inspect
 import json
 import math
-import re
 import selectors
 from collections import Counter
 from collections.abc import Callable, Mapping, Set
@@ -37,24 +36,28 @@ from tests.kit.world import World as Physics
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.notify.notifier import HttpNotifier
-from cutover.adapters.traffic.istio.provider import IstioTraffic, split_weight, stamped_revision
-from cutover.api.v1alpha1 import BacktestStatus, BoundSlo, MigrationPlanStatus, Phase
+from cutover.adapters.traffic.istio.live import split_weight, stamped_revision
+from cutover.adapters.traffic.istio.provider import IstioTraffic
+from cutover.api.v1alpha1 import BacktestStatus, BoundSlo, LedgerEntry, MigrationPlanStatus, Phase
 from cutover.api.v1alpha1.templates import Template
+from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.engine.actions import Decision
 from cutover.domain.engine.decide import decide
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.ingest import load, load_evidence
-from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples
+from cutover.domain.observation import Observation, Samples
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.resources import Json, Resource
 from cutover.domain.revision import desired_revision, rollback_revision
 from cutover.domain.slo.custom import QueryProblem, SloReading
 from cutover.domain.steps import current_step
+from cutover.domain.traffic import Probe
 from cutover.domain.verdicts import Verdict
 from cutover.kopf_app.handlers import DELETION_RETRY_SECONDS
-from cutover.ports import Conflict, SloTarget, Subscription, Unavailable
+from cutover.ports import Conflict, Ports, SloTarget, Subscription, Unavailable
 from cutover.services import plan_loop as reconciler
-from cutover.services.plan_loop import PlanLoop, Ports
+from cutover.services.plan_loop import PlanLoop
 
 #: Seconds until a killed process is replaced, and until the watch delivers a write.
 RESTART, WATCH_LAG = 1.0, 0.05
@@ -706,9 +709,9 @@ def ports(world: World, recorder: Recorder) -> tuple[Ports, IstioTraffic]:
         "plans": api,
         "traffic": traffic,
         "inventories": api,
-        "gateway": api,
-        "metrics": _Metrics(world, time),
-        "own": _OwnMetrics(world, time),
+        "leg_probe": api,
+        "block_feed": _Metrics(world, time),
+        "slo_feed": _OwnMetrics(world, time),
         "clock": _Clock(world),
         "dialect": PlayedDialect(),
         "templates": lambda namespace: world.templates,
@@ -886,10 +889,9 @@ class Comparison:
     twice: int
 
 
-def _culprit(message: str) -> str:
-    """Return the gate that a line of the ledger blames, ``""`` where it blames none."""
-    blamed = re.search(r"EKS is worse \((\w+)\)|% → 0 %: gate (\w+):", message)
-    return (blamed[1] or blamed[2]) if blamed else ""
+def _culprit(entry: LedgerEntry) -> str:
+    """Return the gate that led back, ``""`` where none did."""
+    return entry.subject or "" if entry.decision == "RollBack" else ""
 
 
 def cover(points: list[Point], known: Set[Kind] = frozenset()) -> list[Point]:
@@ -908,7 +910,7 @@ def compare(truth: Run, other: Run) -> Comparison:
     a, b = truth.world, other.world
     found = [*b.broken, *other.faults]
     ledgers = [
-        [(e.attempt, e.decision, e.from_weight, e.to_weight, e.reason, _culprit(e.message)) for e in w.stored.ledger]
+        [(e.attempt, e.decision, e.from_weight, e.to_weight, e.reason, _culprit(e)) for e in w.stored.ledger]
         for w in (a, b)
     ]
     resumed = any(entry[4] == "Resumed" for entry in ledgers[1])

@@ -1,4 +1,4 @@
-"""The operator as ``main`` puts it together, in this process, against a fake API server over real HTTP."""
+"""The operator as ``factory`` puts it together, in this process, against a fake API server over real HTTP."""
 
 from __future__ import annotations
 
@@ -7,22 +7,29 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from tests.kit.builders import NAMESPACE, plan_body
 from tests.kit.fake_api import DEPLOYMENTS, GATEWAYS, PLANS, SERVICES, VIRTUAL_SERVICES, FakeApi, Json
 
-from cutover import main
+from cutover import factory
+from cutover.adapters.clocks import SystemClock
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.notify.notifier import HttpNotifier
-from cutover.adapters.traffic.istio import provider as istio
+from cutover.adapters.traffic.istio.live import split_weight, stamped_revision
+from cutover.adapters.traffic.istio.rendering import render
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanStatus
+from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.evidence.blocks import Block
-from cutover.domain.observation import Histogram, Plan, Probe, Samples
+from cutover.domain.observation import Samples
+from cutover.domain.plan import Plan
+from cutover.domain.revision import desired_split
 from cutover.domain.slo.custom import SloReading
-from cutover.kopf_app.handlers import Operator
+from cutover.domain.traffic import Probe
+from cutover.kopf_app.running import serve
 from cutover.ports import SloTarget, Subscription
+from cutover.services.operator import Operator
 from cutover.settings import Settings
 
 FINALIZER = "cutover.dev/traffic"
@@ -85,7 +92,7 @@ class FakeGateway:
 
     async def probe(self, plan: Plan) -> Probe:
         route = self.api.raw(VIRTUAL_SERVICES, plan.namespace, f"cutover-{plan.name}")
-        return Probe(time.time(), istio.stamped_revision(route) if route else "", healthy=True, detail="HTTP 200")
+        return Probe(time.time(), stamped_revision(route) if route else "", healthy=True, detail="HTTP 200")
 
 
 @dataclass
@@ -118,19 +125,21 @@ class KopfRig:
     def weight(self, name: str = "pdf") -> int | None:
         """Return the percent of requests that the route sends to EKS."""
         route = self.api.raw(VIRTUAL_SERVICES, NAMESPACE, f"cutover-{name}")
-        return None if route is None else istio.split_weight(route, parsed(self.plan(name) or plan_body(name)))
+        return None if route is None else split_weight(route, parsed(self.plan(name) or plan_body(name)))
 
     def passes(self, name: str = "pdf") -> int:
         return PASSES.get(f"{NAMESPACE}/{name}", 0)
 
-    async def until(self, what: str, condition: Callable[[], Any], seconds: float = 5.0) -> None:
-        for _ in range(int(seconds / 0.02)):
+    async def until(self, what: str, condition: Callable[[], Any], seconds: float = 20.0) -> None:
+        """Wait for something; a machine may be busy, and the wait ends as soon as it is there."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
             if condition():
                 return
             await asyncio.sleep(0.02)
         raise AssertionError(f"not within {seconds:g} s: {what}; {self.status()}")
 
-    async def until_phase(self, phase: str, name: str = "pdf", seconds: float = 5.0) -> None:
+    async def until_phase(self, phase: str, name: str = "pdf", seconds: float = 20.0) -> None:
         await self.until(f"{name}: {phase}", lambda: self.status(name).get("phase") == phase, seconds)
 
     @asynccontextmanager
@@ -144,20 +153,20 @@ class KopfRig:
             loop, flag = asyncio.get_running_loop(), asyncio.Event()
             stop = lambda: loop.call_soon_threadsafe(flag.set)  # noqa: E731
             cluster = await Cluster.connect(self.settings.kubeconfig, request_timeout=0.5)
-            self.operator = main.assemble(
+            self.operator = factory.assemble(
                 self.settings,
                 cluster,
                 FakeGateway(self.api),
                 self.metrics,
                 self.own,
-                main.SystemClock(),
+                SystemClock(),
                 sources=lambda namespace: (),
                 backtest=no_backtest,
                 notifier=HttpNotifier(()),
             )
             started.set()
             try:
-                await main.serve(self.settings, self.operator, flag)
+                await serve(self.settings, self.operator, flag)
             finally:
                 self.leftovers = [str(task) for task in asyncio.all_tasks() - {asyncio.current_task()}]
                 await cluster.close()
@@ -214,7 +223,7 @@ def route(name: str, weight: int) -> Json:
     """Return the VirtualService that the operator has written for a plan that is shifting."""
     plan = parsed(plan_body(name))
     status = plan.status.model_copy(update={"attempt": 1, "weight": weight})
-    body = istio.render(replace(plan, status=status), weight)[-1]
+    body = render(plan, desired_split(status))[-1]
     own = {"manager": "cutover", "operation": "Update", "fieldsV1": {"f:spec": {}}}
     return {**body, "metadata": {**body["metadata"], "managedFields": [own]}}
 
@@ -236,10 +245,11 @@ async def looked_after(world: KopfRig) -> None:
     await world.until("the finalizer", lambda: FINALIZER in (world.plan() or {})["metadata"].get("finalizers", ()))
 
 
-async def gone(world: KopfRig, seconds: float = 5.0) -> None:
+async def gone(world: KopfRig, seconds: float = 20.0) -> None:
     """Wait until the plan is away, and the operator has forgotten it."""
     await world.until("gone", lambda: world.plan() is None, seconds)
     assert world.operator is not None
     loops = world.operator.loops
     await world.until("no loop", lambda: not loops)
-    assert world.metrics.watched == {}
+    # A loop that is told to end in the middle of a reconcile finishes it, and forgets the plan then.
+    await world.until("nobody asks for its metrics", lambda: world.metrics.watched == {})

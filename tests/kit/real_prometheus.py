@@ -38,7 +38,7 @@ class RealPrometheus:
                 stderr=log,
             )
         with httpx.Client(trust_env=False) as http:
-            for _ in range(200):
+            for _ in range(1200):
                 try:
                     # It looks for its targets 5 s after its start.
                     if http.get(f"{self.url}/api/v1/query?query=up==1").json()["data"]["result"]:

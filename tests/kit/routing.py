@@ -9,8 +9,15 @@ from typing import Any
 from tests.kit import builders
 from tests.kit.builders import GATEWAY, HEROKU_HOST, PUBLIC_HOST
 
-from cutover.domain.observation import Plan
+from cutover.adapters.traffic.istio.provider import IstioTraffic
+from cutover.adapters.traffic.istio.rendering import render
+from cutover.api.v1alpha1 import OnDelete
+from cutover.domain.engine import writes
+from cutover.domain.engine.actions import Finalize, SetWeight
+from cutover.domain.plan import Plan
 from cutover.domain.resources import Json, Resource
+from cutover.domain.revision import Split, desired_split
+from cutover.domain.traffic import TrafficState
 from cutover.ports import Conflict, Gone, Unavailable
 
 
@@ -87,3 +94,25 @@ class FakeCluster:
 
     def writes(self) -> list[str]:
         return [line for line in self.log if not line.startswith("get")]
+
+
+class AskedTraffic(IstioTraffic):
+    """The Istio provider, asked for a weight as decisions ask for it: in the attempt and phase of the plan's status."""
+
+    async def get(self, plan: Plan, wanted: Split | int | None, *, fresh: bool = False) -> TrafficState:
+        return await super().get(
+            plan, desired_split(plan.status, wanted) if isinstance(wanted, int) else wanted, fresh=fresh
+        )
+
+    async def set(self, plan: Plan, write: SetWeight | int, *, supersedes: str = "") -> None:
+        if isinstance(write, int):
+            write = SetWeight(desired_split(plan.status, write), supersedes=supersedes)
+        await super().set(plan, write)
+
+    async def finalize(self, plan: Plan, rest: Finalize | OnDelete) -> None:
+        await super().finalize(plan, writes.finalize(plan, rest) if isinstance(rest, OnDelete) else rest)
+
+
+def rendered(plan: Plan, weight: int, **options: Any) -> list[Json]:
+    """Return the plan's routing objects at a weight, in the attempt and phase of its status."""
+    return render(plan, desired_split(plan.status, weight), **options)

@@ -29,6 +29,12 @@ def _invalid() -> World:
     return w
 
 
+def _incapable() -> World:
+    w = checked_world().until_judging(10)
+    w.capabilities = replace(w.capabilities, probes_leg=False)
+    return w
+
+
 def _preflight() -> World:
     w = checked_world()
     w.target = replace(READY, replicas=(2, 1))
@@ -138,6 +144,7 @@ class HoldCase(NamedTuple):
 #: By reason; all but the one that comes of a write that failed.
 HOLD_CASES = {
     HoldReason.INVALID_SPEC: HoldCase(_invalid, ("schedule.timeZone", "use an IANA name"), 10),
+    HoldReason.CAPABILITY_MISSING: HoldCase(_incapable, ("provider (Istio)", "the way back cannot be tried"), 10),
     HoldReason.PREFLIGHT_FAILED: HoldCase(_preflight, ("workload", "1 of 2 replicas", "see its events"), None),
     HoldReason.SUSPENDED: HoldCase(lambda: checked_world(suspend=True), ("spec.suspend", "set it to false"), None),
     HoldReason.AWAITING_APPROVAL: HoldCase(_approval, ("annotate the plan cutover.dev/approve=a1-w25",), 10),

@@ -1,6 +1,8 @@
 """A world for ``decide``: users, two legs, a gateway, Prometheus, an API server and a loop that can be killed anywhere.
 
-It is as small as it can be while the parts that matter are like the real ones: a route is live at the gateway a moment
+What is decided is executed by the operator's own code (:mod:`cutover.services.apply`), behind ports of this world, so that
+what is written and in which order is what production does. The rest is as small as it can be while the parts that matter
+are like the real ones: a route is live at the gateway a moment
 after it was written, blocks come late and aligned to the clock, a leg that hangs is silent until the route's time-out
 makes errors of its requests, the loop's status is ahead of the stored one, and a write can fail, or be the last thing
 that the process did.
@@ -8,28 +10,40 @@ that the process did.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from tests.kit.target import READY, Target
 
+from cutover.adapters.traffic.istio.provider import CAPABILITIES as ISTIO
 from cutover.api.v1alpha1 import (
     BacktestStatus,
     BoundSlo,
-    GateKind,
     MigrationPlanSpec,
     MigrationPlanStatus,
     Mode,
-    OnDelete,
     OnTimeout,
     Phase,
 )
 from cutover.api.v1alpha1.templates import Template
+from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.commands.annotations import ROLLBACK_ANNOTATION, read
-from cutover.domain.engine.actions import Action, Decision, Event, Finalize, Prepare, SetWeight, WriteStatus
+from cutover.domain.engine.actions import (
+    Action,
+    Decision,
+    Event,
+    Finalize,
+    Prepare,
+    SetWeight,
+    WakeAfter,
+    WakeAtBlock,
+    WriteStatus,
+)
 from cutover.domain.engine.context import resolve
 from cutover.domain.engine.decide import decide
 from cutover.domain.engine.wanted import probe_interval, samples_wanted
@@ -37,11 +51,16 @@ from cutover.domain.evidence import judge as gate
 from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.ingest import ingest, load_evidence
 from cutover.domain.evidence.tolerances import gate_rules
-from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState
-from cutover.domain.revision import desired_revision
+from cutover.domain.observation import Observation, Samples
+from cutover.domain.plan import Plan
+from cutover.domain.revision import desired_revision, desired_split
 from cutover.domain.slo.custom import CustomSlo, QueryProblem, SloReading
 from cutover.domain.steps import current_step, next_step
+from cutover.domain.traffic import Capabilities, Probe, TrafficState
 from cutover.domain.verdicts import Verdict
+from cutover.ports import Conflict, Ports, Unavailable
+from cutover.services.apply import Applier
+from cutover.services.working_status import WorkingStatus
 
 #: Monday 2027-01-11, 10:00:00 UTC; a multiple of any block.
 START = 1_799_661_600.0
@@ -95,10 +114,6 @@ class Crashed(Exception):
     """The process was killed."""
 
 
-class Refused(Exception):
-    """The API server did not take a write."""
-
-
 @dataclass
 class World:
     """Everything that is not the operator, and the operator's loop around ``decide``."""
@@ -111,6 +126,7 @@ class World:
     generation: int = 1
     annotations: dict[str, str] = field(default_factory=dict)
     deleting: bool = False
+    capabilities: Capabilities = ISTIO
     target: Target | None = READY
     histogram: Histogram | None = LATENCIES
     templates: dict[str, Template | str] = field(default_factory=dict)
@@ -156,6 +172,7 @@ class World:
         self._coming: tuple[float, Route | None] | None = None
         self._hung: list[tuple[float, str, float]] = []
         self._begun = START
+        self.route_version = 0
         self._counts = {"heroku": Counts(), "eks": Counts()}
         self._attempted = 0
         self.restart()
@@ -177,6 +194,8 @@ class World:
         self.pending_own: dict[str, tuple[Block, ...]] = {}
         self.since = self.now
         self.prepared_at: float | None = None
+        self.unwritten = False
+        self.untold: list[Event] = []
         self.probe: Probe | None = None
         self._probed_at = 0.0
 
@@ -209,19 +228,22 @@ class World:
                 self.pending = (*self.pending, *known)
                 samples = Samples(self.pending)
             else:
-                samples = Samples(self.pending, "Prometheus at prometheus does not answer", self.now)
+                samples = Samples(self.pending, "Prometheus at prometheus does not answer")
         traffic = None
         if self.routes_readable:
-            wanted = None if status.weight is None else (status.weight, desired_revision(status))
+            split = desired_split(status)
+            wanted = None if status.weight is None else (split.weight, split.revision)
             is_there = None if self.route is None else (self.route.weight, self.route.revision)
             traffic = TrafficState(
                 weight=self.route.weight if self.route else None,
                 revision=self.route.revision if self.route else "",
                 current=wanted is None or (wanted == is_there and not (self.route and self.route.foreign)),
                 foreign=self.route.foreign if self.route else (),
+                version=str(self.route_version),
             )
         return Observation(
             traffic=traffic,
+            capabilities=self.capabilities,
             inventory=self.target.inventory(self.plan()) if self.target and status.phase is Phase.PREFLIGHT else None,
             probe=self.probe,
             prepared_for=None if self.prepared_at is None else self.now - self.prepared_at,
@@ -232,6 +254,7 @@ class World:
             templates=self.templates,
             sources=("mimir-eu",),
             backtest=self.backtest if status.phase is Phase.BASELINE else None,
+            unwritten=self.unwritten,
         )
 
     def _read_own(self, own: CustomSlo) -> SloReading:
@@ -267,46 +290,27 @@ class World:
         if self.on_decision is not None:
             self.on_decision(self, plan, seen, decision)
         try:
-            self._apply(decision)
-        except Refused:
+            self._apply(plan, decision)
+        except (Conflict, Unavailable):
             return 0.5
         except Crashed:
             self.restart()
             return 0.5
-        return min(decision.requeue_after, self._ask_heroku())
+        return min(_seconds(decision), self._ask_heroku())
 
-    def _apply(self, decision: Decision) -> None:
-        for action in decision.actions:
-            number, self._attempted = self._attempted, self._attempted + 1
-            if self.crash_at == (number, "before"):
-                raise Crashed
-            match action:
-                case WriteStatus():
-                    if self.status_writes_fail:
-                        raise Refused
-                    wire = decision.status.to_wire()
-                    # Templates in force cannot be cut: the operator judges by them.
-                    assert len(json.dumps(wire)) - len(json.dumps(wire.get("templates", []))) < 32 * 1024
-                    self.stored = MigrationPlanStatus.model_validate(wire)
-                    self.writes.append((self.now, self.stored))
-                    self.working, self.pending, self.pending_own = decision.status, (), {}
-                case Prepare():
-                    if self.route_writes_fail:
-                        raise Refused
-                    self.prepared_at = self.now
-                case SetWeight(weight):
-                    if self.route_writes_fail:
-                        raise Refused
-                    self.set_route(Route(weight, desired_revision(decision.status)))
-                case Finalize(end):
-                    if self.route is not None and end is not OnDelete.LEAVE:
-                        weight = 0 if end is OnDelete.HEROKU else 100
-                        self.set_route(Route(weight, self.route.revision))
-            self.actions.append((self.now, action))
-            if self.crash_at == (number, "after"):
-                raise Crashed
-        self.working, self.pending, self.pending_own = decision.status, (), {}
-        self.events += decision.events
+    def _apply(self, plan: Plan, decision: Decision) -> None:
+        """Let the operator's own code execute a decision. Raises Conflict, Unavailable, Crashed."""
+        ports = cast("Ports", _Outside(self, decision))
+        working = WorkingStatus(ports)
+        working.plan, working.version, working.stored = plan, str(len(self.writes)), self.stored
+        working.pending, working.pending_custom = self.pending, self.pending_own
+        working.unwritten, working.untold = self.unwritten, self.untold
+        applier = Applier(ports, working, _at_once)
+        try:
+            _made_at_once(applier.apply(plan, decision))
+        finally:
+            self.working, self.unwritten = working.plan.status, working.unwritten
+            self.pending, self.pending_own = working.pending, working.pending_custom
 
     def _ask_heroku(self) -> float:
         interval = probe_interval(self.working)
@@ -328,6 +332,7 @@ class World:
     def set_route(self, route: Route | None) -> None:
         """Write, edit or delete the VirtualService."""
         self.route = route
+        self.route_version += 1
         self._coming = (self.now + LIVE_LAG, route)
         weight = route.weight if route else None
         if not self.weights or self.weights[-1] != weight:
@@ -467,13 +472,118 @@ class World:
         return load_evidence(checkpoint).total[1].requests, truth
 
 
+@dataclass
+class _Outside:
+    """A world behind the ports through which a decision is executed."""
+
+    world: World
+    decision: Decision
+
+    def __post_init__(self) -> None:
+        self.plans = self.traffic = self.notifier = self.clock = self
+
+    def now(self, plan: Plan | None = None) -> float:
+        return self.world.now + (self.world.ahead if plan is not None else 0.0)
+
+    # What is done: each may be the last thing that the process does.
+
+    async def write_status(self, plan: Plan, status: MigrationPlanStatus, version: str) -> str:
+        with self._action(WriteStatus):
+            if self.world.status_writes_fail:
+                raise Unavailable("HTTP 503")
+            if version != str(len(self.world.writes)):
+                raise Conflict("the status was modified")
+            wire = status.to_wire()
+            # Templates in force cannot be cut: the operator judges by them.
+            assert len(json.dumps(wire)) - len(json.dumps(wire.get("templates", []))) < 32 * 1024
+            self.world.stored = MigrationPlanStatus.model_validate(wire)
+            self.world.writes.append((self.world.now, self.world.stored))
+        return str(len(self.world.writes))
+
+    async def prepare(self, plan: Plan) -> None:
+        with self._action(Prepare):
+            self._write_route()
+            self.world.prepared_at = self.world.now
+
+    async def set(self, plan: Plan, write: SetWeight) -> None:
+        with self._action(SetWeight):
+            self._write_route()
+            if write.over not in (None, str(self.world.route_version)):
+                raise Conflict("the route is not what was decided on")
+            self.world.set_route(Route(write.split.weight, write.split.revision))
+
+    async def finalize(self, plan: Plan, rest: Finalize) -> None:
+        with self._action(Finalize):
+            if self.world.route is not None and rest.route is not None:
+                self.world.set_route(Route(rest.route.split.weight, self.world.route.revision))
+
+    async def read(self, namespace: str, name: str) -> tuple[Plan, str]:
+        return self.world.plan(), str(len(self.world.writes))
+
+    async def event(self, plan: Plan, kind: Any, reason: str, message: str) -> None:
+        self.world.events.append(Event(kind, reason, message))
+
+    def _write_route(self) -> None:
+        if self.world.route_writes_fail:
+            raise Unavailable("HTTP 500")
+
+    @contextlib.contextmanager
+    def _action(self, kind: type[Action]) -> Iterator[None]:
+        """Note an action once it succeeded; die before or after it, if that is to be."""
+        world = self.world
+        number, world._attempted = world._attempted, world._attempted + 1
+        if world.crash_at == (number, "before"):
+            raise Crashed
+        yield
+        (action,) = (action for action in self.decision.actions if isinstance(action, kind))
+        world.actions.append((world.now, action))
+        if world.crash_at == (number, "after"):
+            raise Crashed
+
+    # Nobody is to be told of anything.
+
+    def tell(self, plan: Plan, told: Any) -> None: ...
+
+    def told(self, uid: str) -> dict[str, str]:
+        return {}
+
+
+async def _at_once(plan: Plan) -> None: ...
+
+
+def _made_at_once(work: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine in which nothing waits."""
+    try:
+        work.send(None)
+    except StopIteration:
+        return
+    raise AssertionError("it waits for something")
+
+
+def _seconds(decision: Decision) -> float:
+    match decision.wake:
+        case WakeAfter(seconds):
+            return seconds
+        case WakeAtBlock():
+            return math.inf  # blocks come as they come in this world, see World.step
+
+
+def kinds(decision: Decision) -> list[type[Action]]:
+    """Return what a decision does, in order."""
+    return [type(action) for action in decision.actions]
+
+
+def asked_weight(decision: Decision) -> int | None:
+    """Return the weight that a decision writes to the route; ``None`` if it writes none."""
+    return next((action.split.weight for action in decision.actions if isinstance(action, SetWeight)), None)
+
+
 def check(world: World, plan: Plan, seen: Observation, decision: Decision) -> None:
     """Hold one decision against the rules that do not bend."""
     before, after = plan.status, decision.status
     old, new = before.weight or 0, after.weight or 0
-    kinds = [type(action) for action in decision.actions]
     assert decide(plan, seen, world.now + world.ahead) == decision, "not deterministic"
-    assert decision.requeue_after >= 0
+    assert _seconds(decision) >= 0
     assert after.message, f"nothing is said about {after.reason}"
     assert len(after.ledger) <= 30
     if new > old:
@@ -481,17 +591,22 @@ def check(world: World, plan: Plan, seen: Observation, decision: Decision) -> No
     _check_templates(plan, decision)
     for action in decision.actions:
         if isinstance(action, SetWeight):
-            assert action.weight == new
+            assert action.split.weight == new
             live = world.route.weight if world.route is not None and world.route.weight is not None else 0
             # The route rises only to what was decided with reason, in this pass or in an earlier one.
-            assert action.weight <= max(live, old) or new > old
+            assert action.split.weight <= max(live, old) or new > old
     if after.phase is Phase.ROLLING_BACK and before.phase is not Phase.ROLLING_BACK:
         assert new == 0
-        assert kinds == [SetWeight, WriteStatus], "a rollback is one write of the route, and then the status"
+        assert kinds(decision) == [SetWeight, WriteStatus], "a rollback is one write of the route, and then the status"
         _check_rollback(plan, seen, decision)
-    elif new != old:
-        assert kinds == [WriteStatus, SetWeight], "the intent is fenced before the route is written"
-    assert WriteStatus in kinds or (before.phase, before.weight, before.reason) == (
+    elif new < old:
+        assert kinds(decision) == [SetWeight, WriteStatus], (
+            "no status says that a raise is off while it may reach the route"
+        )
+    elif new > old:
+        first = [SetWeight, WriteStatus] if seen.unwritten else [WriteStatus, SetWeight]
+        assert kinds(decision) == first, "the intent is fenced before the route is written"
+    assert WriteStatus in kinds(decision) or (before.phase, before.weight, before.reason) == (
         after.phase,
         after.weight,
         after.reason,
@@ -546,7 +661,7 @@ def _check_rollback(plan: Plan, seen: Observation, decision: Decision) -> None:
                 silent = one.verdict in (Verdict.NO_DATA, Verdict.QUERY_ERROR, Verdict.AMBIGUOUS)
                 assert one.mode is Mode.OBSERVE or not silent, f"{one.name} says nothing"
         case "EvidenceOfHarm":
-            name = next(one.name for one in entry.gates if (one.verdict, one.mode) == ("Fail", Mode.ENFORCE))
+            name = entry.subject or ""
             slos = [slo for slo in spec.gates.slos if slo.mode is Mode.ENFORCE]
             assert (
                 (name in own and own[name].enforced)
@@ -554,7 +669,7 @@ def _check_rollback(plan: Plan, seen: Observation, decision: Decision) -> None:
                 or any(slo.errors is not None if name == "errors" else slo.latency is not None for slo in slos)
             ), f"{name} does not decide"
         case "BoundExceeded":
-            name = next(one.name for one in entry.gates if (one.verdict, one.kind) == ("Fail", GateKind.BOUND))
+            name = entry.subject or ""
             slo, points = own[name].slo, seen.own[name].points
             assert own[name].enforced
             assert isinstance(slo, BoundSlo)
@@ -598,5 +713,6 @@ def _evidence(plan: Plan, seen: Observation) -> gate.Evidence:
             next_weight=target.weight,
             probe=seen.probe,
             revision=desired_revision(status),
+            can=seen.capabilities,
         )
     )

@@ -16,7 +16,8 @@ from tests.kit.kopf_harness import PASSES, FakeMetrics, KopfRig, make_target
 import kmock
 from cutover.domain.engine import wanted
 from cutover.domain.engine.phases import preflight
-from cutover.kopf_app import handlers
+from cutover.kopf_app import configuration, handlers
+from cutover.services import observing
 from cutover.services import plan_loop as reconciler
 from cutover.settings import Settings
 
@@ -41,9 +42,9 @@ def world(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kopf
     monkeypatch.setattr(handlers, "DELETION_RETRY_SECONDS", 0.1)
     monkeypatch.setattr(reconciler, "RETRY_SECONDS", 0.1)
     monkeypatch.setattr(reconciler, "ROLLBACK_RETRY_SECONDS", 0.05)
-    monkeypatch.setattr(handlers.Backoffs, "__iter__", lambda self: iter([0.1] * 1000))
+    monkeypatch.setattr(configuration.Backoffs, "__iter__", lambda self: iter([0.1] * 1000))
     interval = wanted.probe_interval
-    monkeypatch.setattr(reconciler, "probe_interval", lambda status: 0.1 if interval(status) else None)
+    monkeypatch.setattr(observing, "probe_interval", lambda status: 0.1 if interval(status) else None)
     _count_passes(monkeypatch)
     settings = Settings(prometheus_url="http://unused.example", kubeconfig=kubeconfig, health_port=0, metrics_port=0)
     return KopfRig(api, settings, FakeMetrics())

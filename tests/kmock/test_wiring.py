@@ -13,7 +13,10 @@ from tests.kit.builders import NAMESPACE, plan_body
 from tests.kit.fake_api import PLANS, VIRTUAL_SERVICES, FakeApi
 from tests.kit.kopf_harness import KopfRig, route, shifting
 
+from cutover.adapters.traffic.istio.live import ROUTING_KINDS
+from cutover.domain.marks import PLAN_LABEL
 from cutover.kopf_app import handlers
+from cutover.services.operator import Operator
 
 
 async def test_a_plan_that_appears_is_taken_over(world: KopfRig, target: None) -> None:
@@ -57,8 +60,7 @@ async def test_nothing_else_makes_passes(world: KopfRig, target: None) -> None:
     async with world.running():
         await world.api.write(PLANS, plan_body())
         await world.until_phase("Baseline")
-        await asyncio.sleep(0.3)
-        passes, writes = world.passes(), world.api.calls("PUT")
+        passes, writes = await _quiet(world)
         labels = {"metadata": {"labels": {"team": "a"}, "annotations": {"other.example/note": "x"}}}
         await world.api.merge(PLANS, NAMESPACE, "pdf", labels)
         await asyncio.sleep(0.7)
@@ -72,10 +74,9 @@ async def test_an_edit_of_a_route_wakes_its_plan_and_no_other(world: KopfRig) ->
         await _at_rest(world, name)
     async with world.running():
         await world.until("at rest", lambda: world.passes("pdf") and world.passes("images"))
-        await asyncio.sleep(0.3)
-        passes = world.passes("images")
+        passes, _ = await _quiet(world, "images")
         await world.api.write(VIRTUAL_SERVICES, route("pdf", 30))
-        await world.until("put back", lambda: world.weight("pdf") == 100, 2.0)
+        await world.until("put back", lambda: world.weight("pdf") == 100)
         assert world.passes("images") == passes
 
 
@@ -83,16 +84,16 @@ async def test_a_route_that_is_deleted_comes_back(world: KopfRig) -> None:
     await _at_rest(world, "pdf")
     async with world.running():
         await world.until("at rest", lambda: world.passes() > 0)
-        await asyncio.sleep(0.3)
+        await _quiet(world)
         await world.api.remove(VIRTUAL_SERVICES, NAMESPACE, "cutover-pdf")
-        await world.until("put back", lambda: world.weight() == 100, 2.0)
+        await world.until("put back", lambda: world.weight() == 100)
 
 
 async def test_only_routes_of_plans_are_watched(world: KopfRig) -> None:
     """A mesh may have thousands of others."""
     async with world.running():
         await world.until("the watches", lambda: len(_selectors(world.api)) >= 6)
-    assert set(_selectors(world.api)) == {handlers.PLAN_LABEL}
+    assert set(_selectors(world.api)) == {PLAN_LABEL}
 
 
 def _selectors(api: FakeApi) -> list[str]:
@@ -100,7 +101,7 @@ def _selectors(api: FakeApi) -> list[str]:
     return [
         request.params.get("labelSelector", "everything")
         for request in asked
-        if request.url.path.endswith(handlers.ROUTING_KINDS)
+        if request.url.path.endswith(tuple(kind.plural for kind in ROUTING_KINDS))
     ]
 
 
@@ -131,7 +132,7 @@ async def test_a_plan_that_cannot_be_read_says_so_and_goes_on_once_it_can(world:
 def test_no_handler_runs_in_a_thread(world: KopfRig) -> None:
     """As plain functions would: loops and caches are for one thread only."""
     registry = kopf.OperatorRegistry()
-    handlers.register(registry, cast("handlers.Operator", None))
+    handlers.register(registry, cast("Operator", None))
     kinds = (registry._watching, registry._spawning, registry._changing)
     found = [handler for kind in kinds for handler in kind.get_all_handlers()]
     assert len(found) == 8
@@ -180,6 +181,19 @@ async def test_the_next_operator_goes_on_where_the_last_one_was(world: KopfRig, 
         await world.until("passes", lambda: world.passes() > passes)
         await asyncio.sleep(0.3)
     assert (world.status(), world.api.calls("PUT")) == (before, writes)
+
+
+async def _quiet(world: KopfRig, name: str = "pdf") -> tuple[int, int]:
+    """Wait until neither passes nor writes have come for a while; return how many there were.
+
+    At rest the next pass comes after minutes.
+    """
+    seen, since = (-1, -1), 0.0
+    while time.monotonic() < since + 0.3 or seen == (-1, -1):
+        if seen != (now := (world.passes(name), world.api.calls("PUT"))):
+            seen, since = now, time.monotonic()
+        await asyncio.sleep(0.05)
+    return seen
 
 
 async def _at_rest(world: KopfRig, name: str) -> None:

@@ -23,7 +23,7 @@ import yaml
 
 from cutover.api.v1alpha1 import Condition, GateStatus, MigrationPlanStatus, Phase
 from cutover.domain.holds import HoldReason
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.metrics import OperatorCollector
 from devstack.build import ensure_programs
 
@@ -98,6 +98,7 @@ def loop(name: str, phase: Phase, weight: int | None, *, held: str = "", gate: G
 #: Which alert tells of a plan that is held, with a quarter of its traffic on EKS and with none.
 HELD = {
     HoldReason.INVALID_SPEC: ("CutoverNeedsMending",) * 2,
+    HoldReason.CAPABILITY_MISSING: ("CutoverNeedsMending",) * 2,
     HoldReason.PREFLIGHT_FAILED: ("", "CutoverDoesNotStart"),
     HoldReason.SUSPENDED: ("CutoverWaitsForPeople",) * 2,
     HoldReason.AWAITING_APPROVAL: ("CutoverWaitsForPeople",) * 2,
@@ -140,7 +141,7 @@ STATES = {
         replace(loop("cannot-begin", Phase.PREFLIGHT, None), failing_since=FAILING_SINCE),
         "CutoverPassesFail",
     ),
-    "hanging": (replace(loop("hanging", Phase.SHIFTING, 50), behind=1000), "CutoverPlanNotLookedAt"),
+    "hanging": (replace(loop("hanging", Phase.SHIFTING, 50), behind=1000), "CutoverPlanNotReconciled"),
 }
 #: Weights of a cutover on which nothing is wrong.
 HEALTHY = {
@@ -160,7 +161,7 @@ MOMENTARY = {
         if alert
     },
 }
-OPERATOR_ALERTS = {"CutoverOperatorSilent", "CutoverOwnQueriesSlow", "CutoverClockSkew"}
+OPERATOR_ALERTS = {"CutoverOperatorSilent", "CutoverSloQueriesSlow", "CutoverClockSkew"}
 
 
 def held_name(reason: HoldReason, weight: int) -> str:
@@ -172,7 +173,7 @@ def loops() -> dict[str, Loop]:
     # An enforced gate that fails leads back, which is told; one that is observed and passes is nothing to tell.
     for mode, verdict in (("Enforce", "Fail"), ("Observe", "Pass")):
         name = f"gate-{mode}-{verdict}".lower()
-        gate = GateStatus.model_validate({"name": "cpu", "mode": mode, "verdict": verdict})
+        gate = GateStatus(name="cpu", mode=mode, verdict=verdict)
         found[name] = loop(name, Phase.SHIFTING, 25, gate=gate)
     found["resting"] = replace(loop("resting", Phase.COMPLETED, 100), behind=290)  # a pass every 5 minutes is enough
     found |= {name: one for name, (one, _) in STATES.items()}
@@ -339,7 +340,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
 
 def _address(process: subprocess.Popen[bytes], log: Path) -> str:
     """Wait until it scrapes, which is some seconds after its start; return where it listens."""
-    for _ in range(400):
+    for _ in range(1200):
         text = log.read_text()
         assert process.poll() is None, text
         if port := re.search(r'msg="Listening on" .*address=127\.0\.0\.1:(\d+)', text):

@@ -26,9 +26,9 @@ import pytest
 import yaml
 
 from cutover.api.v1alpha1 import MigrationPlanSpec
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.ports import Subscription
-from cutover.services.backtest import Backtests
+from cutover.services.backtest_process import Backtests
 from devstack.build import ensure_programs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -149,7 +149,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict
         )
     try:
         with httpx.Client(trust_env=False, timeout=30) as http:
-            for _ in range(200):
+            for _ in range(1200):
                 try:
                     if http.get(f"{url}/-/ready").status_code == 200:
                         break
@@ -179,7 +179,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict
 
 def run(url: str, *arguments: str, plan: str = PLAN) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "cutover.services.backtest", "--plan", "-", "--days", str(DAYS), *arguments],
+        [sys.executable, "-m", "cutover.cli.backtest", "--plan", "-", "--days", str(DAYS), *arguments],
         input=plan,
         env={**os.environ, "CUTOVER_PROMETHEUS_URL": url},
         capture_output=True,

@@ -313,7 +313,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
         )
     asked = Asked(f"http://127.0.0.1:{port}", now)
     try:
-        for _ in range(400):
+        for _ in range(1200):
             if asked.ready():
                 break
             time.sleep(0.1)

@@ -109,7 +109,7 @@ class RealPrometheus:
                 stdout=out,
                 stderr=out,
             )
-        for _ in range(400):
+        for _ in range(1200):
             if b"Server is ready" in log.read_bytes():
                 return
             time.sleep(0.05)

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.kit.builders import GATEWAY, PUBLIC_HOST, spec_fields
+from tests.kit.routing import rendered
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.inventory import KubernetesInventories
-from cutover.adapters.traffic.istio.provider import render
 from cutover.api.v1alpha1 import Phase
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.preflight import registry
 from cutover.domain.preflight.checks.istio.heroku_unshared import asked_app, claiming, heroku_shared_with
 from cutover.domain.preflight.checks.istio.host_unclaimed import asked_hosts
@@ -182,8 +182,8 @@ def test_who_is_to_have_an_app() -> None:
 
 def test_what_was_made_for_a_plan_that_did_not_get_its_turn_claims_nothing() -> None:
     plan, other = Plan.from_object(body(made=4)), Plan.from_object(body("png", made=5))
-    entries = [item for item in render(other, 0) if item["kind"] == "ServiceEntry"]
-    routes = [item for item in render(other, 0) if item["kind"] == "VirtualService"]
+    entries = [item for item in rendered(other, 0) if item["kind"] == "ServiceEntry"]
+    routes = [item for item in rendered(other, 0) if item["kind"] == "VirtualService"]
     assert heroku_shared_with(plan, claiming(plan, entries, [])) == ""
     assert heroku_shared_with(plan, claiming(plan, entries, routes)) == "docs/png"
     theirs = [{**item, "metadata": {**item["metadata"], "namespace": "team-b"}} for item in entries]

@@ -27,8 +27,10 @@ from tests.unit.test_reconciler import World as LoopWorld
 
 from cutover.adapters.prometheus.client import PrometheusClient
 from cutover.api.v1alpha1 import Phase
-from cutover.domain.engine.actions import Decision
-from cutover.domain.observation import Observation, Plan
+from cutover.domain.engine.actions import Decision, WakeAfter
+from cutover.domain.observation import Observation
+from cutover.domain.plan import Plan
+from cutover.services import apply
 from cutover.services import plan_loop as reconciler
 
 FULL = os.environ.get("KILL_MATRIX") == "full"
@@ -290,7 +292,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Observation]:
 
     def decided(plan: Plan, observation: Observation, now: float) -> Decision:
         passes.append(observation)
-        return Decision(plan.status, (), requeue_after=5.0)
+        return Decision(plan.status, (), wake=WakeAfter(5.0))
 
     monkeypatch.setattr(reconciler, "decide", decided)
     return passes
@@ -339,10 +341,10 @@ async def test_what_waits_for_a_while_does_not_wait_longer_after_the_clock_was_s
     world = LoopWorld()
     loop = world.loop()
     await loop.reconcile()
-    loop._repairs.extend([world.now] * reconciler.REPAIRS_AT_ONCE)
-    assert loop._fought_over()
+    loop._applier._repairs.extend([world.now] * apply.REPAIRS_AT_ONCE)
+    assert loop._applier.fought_over
     loop._failed()
     world.now -= HOUR
-    assert not loop._fought_over()
+    assert not loop._applier.fought_over
     loop._failed()
     assert loop.failing_since == world.now

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from tests.kit.states import HOLD_CASES, checked_world
 from tests.kit.target import READY, named
-from tests.kit.world import DEAD, HEALTHY, Leg, World
+from tests.kit.world import DEAD, HEALTHY, Leg, World, asked_weight, kinds
 
+from cutover.adapters.traffic.istio.provider import CAPABILITIES as ISTIO
 from cutover.api.v1alpha1 import Phase
 from cutover.domain.engine.actions import SetWeight
+from cutover.domain.engine.conditions import STALLED
 from cutover.domain.engine.decide import decide
 from cutover.domain.holds import ALARMING, QUIET, HoldReason
 from cutover.domain.preflight.registry import NAMES
@@ -31,7 +33,7 @@ def test_hold(reason: HoldReason) -> None:
     held = next(c for c in w.status.conditions if c.type == "Held")
     assert (held.status, held.reason, held.message) == ("True", reason, w.status.message)
     assert w.condition("Progressing") == "False"
-    assert w.condition("Stalled") == ("True" if reason is HoldReason.INVALID_SPEC else "False")
+    assert w.condition("Stalled") == ("True" if reason in STALLED else "False")
     kinds = [event.kind for event in w.told(reason)]
     assert kinds == ([] if reason in QUIET else ["Warning" if reason in ALARMING else "Normal"])
     told = [e.reason for e in w.status.ledger if e.reason == reason]
@@ -45,6 +47,7 @@ def test_hold(reason: HoldReason) -> None:
 #: What lets each of them go on, where time alone does not.
 CURES: dict[HoldReason, Callable[[World], None]] = {
     HoldReason.INVALID_SPEC: lambda w: w.edit(schedule={"timeZone": "Europe/Paris"}),
+    HoldReason.CAPABILITY_MISSING: lambda w: setattr(w, "capabilities", ISTIO),
     HoldReason.PREFLIGHT_FAILED: lambda w: setattr(w, "target", READY),
     HoldReason.SUSPENDED: lambda w: w.edit(suspend=False),
     HoldReason.AWAITING_APPROVAL: lambda w: w.annotations.update({"cutover.dev/approve": "a1-w25"}),
@@ -226,7 +229,7 @@ def test_without_the_answer_the_route_itself_must_be_there() -> None:
     assert seen.traffic is not None
     not_written = replace(seen.traffic, weight=None, revision="", current=False)
     decision = decide(w.plan(), replace(seen, traffic=not_written), w.now)
-    assert (decision.status.phase, decision.actions[-1]) == (Phase.PREFLIGHT, SetWeight(0))
+    assert (decision.status.phase, kinds(decision)[-1], asked_weight(decision)) == (Phase.PREFLIGHT, SetWeight, 0)
     assert decide(w.plan(), replace(seen, traffic=None), w.now).status.phase is Phase.PREFLIGHT
     w.until_phase(Phase.BASELINE)
 

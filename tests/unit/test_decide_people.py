@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.kit.custom_slos import FROM_TEMPLATE, TEMPLATE, gates_of, template
-from tests.kit.world import DEAD, Leg, World, check, plan_spec
+from tests.kit.world import DEAD, Leg, World, check, kinds, plan_spec
 
 from cutover.api.v1alpha1 import LedgerEntry, MigrationPlanStatus, Phase
 from cutover.domain.commands.annotations import APPROVE_ANNOTATION, ROLLBACK_ANNOTATION, SKIP_ANNOTATION, Writer
@@ -15,7 +15,7 @@ from cutover.domain.engine.actions import WriteStatus
 from cutover.domain.engine.decide import decide
 from cutover.domain.engine.templates import TEMPLATES_SECONDS
 from cutover.domain.holds import HoldReason
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 
 JANE = "by jane@example.com at 2027-01-11T10:00:00Z"
 FLUX = Writer("kustomize-controller", "2027-01-11T09:00:00Z")
@@ -449,7 +449,7 @@ def test_a_plan_of_an_older_version_is_not_told_of_edits_that_nobody_saw() -> No
 def test_a_spec_that_was_not_looked_at_yet_cost_no_write() -> None:
     w = team().until_phase(Phase.COMPLETED)
     w.working = w.stored = w.stored.model_copy(update={"spec_snapshot": None})
-    assert WriteStatus() not in decide(w.plan(), w.observe(), w.now).actions
+    assert WriteStatus not in kinds(decide(w.plan(), w.observe(), w.now))
 
 
 def test_what_is_kept_of_people_reads_back() -> None:

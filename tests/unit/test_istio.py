@@ -9,16 +9,16 @@ from typing import Any, cast
 
 import pytest
 import yaml
-from tests.kit.routing import FakeCluster, make_plan
+from tests.kit.routing import AskedTraffic, FakeCluster, make_plan, rendered
 
 from cutover.adapters.kube.answers import NotServed
 from cutover.adapters.kube.client import Cluster
-from cutover.adapters.traffic.istio import provider as istio
-from cutover.adapters.traffic.istio.provider import DevelopmentHeroku, IstioTraffic, RouteCache, render
+from cutover.adapters.traffic.istio.live import RouteCache, foreign_managers, split_weight, stamped_revision
+from cutover.adapters.traffic.istio.rendering import DevelopmentHeroku
 from cutover.api.v1alpha1 import OnDelete, Phase
-from cutover.domain.observation import TrafficState
 from cutover.domain.preflight.checks.istio.host_unclaimed import claimed_hosts
 from cutover.domain.resources import Json
+from cutover.domain.traffic import TrafficState
 from cutover.ports import Conflict, Unavailable
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -30,8 +30,8 @@ def cluster() -> FakeCluster:
 
 
 @pytest.fixture
-def traffic(cluster: FakeCluster) -> IstioTraffic:
-    return IstioTraffic(cast("Cluster", cluster))
+def traffic(cluster: FakeCluster) -> AskedTraffic:
+    return AskedTraffic(cast("Cluster", cluster))
 
 
 def split(objects: list[Json]) -> Json:
@@ -44,29 +44,29 @@ def split(objects: list[Json]) -> Json:
 
 def test_golden() -> None:
     golden = list(yaml.safe_load_all((GOLDEN / "pdf-a1-w25.yaml").read_text(encoding="utf-8")))
-    assert render(make_plan(), 25) == golden
+    assert rendered(make_plan(), 25) == golden
 
 
 def test_golden_in_development() -> None:
     golden = list(yaml.safe_load_all((GOLDEN / "pdf-development.yaml").read_text(encoding="utf-8")))
-    assert render(make_plan(), 0, development=DevelopmentHeroku("127.0.0.1", 18443))[:2] == golden
+    assert rendered(make_plan(), 0, development=DevelopmentHeroku("127.0.0.1", 18443))[:2] == golden
 
 
 @pytest.mark.parametrize("weight", range(101))
 def test_both_legs_are_listed_and_add_up(weight: int) -> None:
-    objects = render(make_plan(), weight)
+    objects = rendered(make_plan(), weight)
     legs = split(objects)["route"]
     assert [leg["destination"]["host"] for leg in legs] == [
         "acme-pdf-1a2b3c.herokuapp.com",
         "pdf.docs.svc.cluster.local",
     ]
     assert [leg["weight"] for leg in legs] == [100 - weight, weight]
-    assert istio.split_weight(objects[-1], make_plan()) == weight
+    assert split_weight(objects[-1], make_plan()) == weight
 
 
 def test_a_step_changes_two_weights_and_the_revision_only() -> None:
-    *supports, route = render(make_plan(), 10)
-    *later_supports, later = render(make_plan(), 25)
+    *supports, route = rendered(make_plan(), 10)
+    *later_supports, later = rendered(make_plan(), 25)
     assert later_supports == supports
     for destination, weight in zip(split([later])["route"], (90, 10), strict=True):
         destination["weight"] = weight
@@ -87,11 +87,11 @@ def test_a_step_changes_two_weights_and_the_revision_only() -> None:
 )
 def test_revision_is_the_one_that_the_status_asks_for(phase: Phase, attempt: int, weight: int, revision: str) -> None:
     plan = make_plan(status={"phase": phase, "attempt": attempt, "weight": 70})
-    assert istio.stamped_revision(render(plan, weight)[-1]) == revision
+    assert stamped_revision(rendered(plan, weight)[-1]) == revision
 
 
 def test_probes_do_not_count_as_the_users_requests() -> None:
-    probe, users = render(make_plan(), 0)[-1]["spec"]["http"]
+    probe, users = rendered(make_plan(), 0)[-1]["spec"]["http"]
     assert probe["match"] == [{"headers": {"x-cutover-probe": {"exact": "heroku"}}}]
     (leg,) = probe["route"]
     assert leg["destination"]["host"] == "cutover-probe.acme-pdf-1a2b3c.herokuapp.com"
@@ -106,13 +106,13 @@ def test_names_of_two_plans_never_meet() -> None:
     names = {
         (body["kind"], body["metadata"]["name"])
         for name in ("pdf", "probe-pdf", "pdf-probe", "probe-cutover-pdf", "cutover-pdf")
-        for body in render(make_plan(name), 0)
+        for body in rendered(make_plan(name), 0)
     }
     assert len(names) == 5 * 4
 
 
 def test_nothing_in_production_form_trusts_blindly() -> None:
-    _, *rules, _ = render(make_plan(), 0)
+    _, *rules, _ = rendered(make_plan(), 0)
     assert len(rules) == 2
     for rule in rules:
         assert rule["spec"]["trafficPolicy"]["tls"] == {
@@ -123,7 +123,7 @@ def test_nothing_in_production_form_trusts_blindly() -> None:
 
 
 def test_development_with_a_ca_verifies() -> None:
-    _, rule, *_ = render(make_plan(), 0, development=DevelopmentHeroku("127.0.0.1", 1, "/ca.crt"))
+    _, rule, *_ = rendered(make_plan(), 0, development=DevelopmentHeroku("127.0.0.1", 1, "/ca.crt"))
     assert rule["spec"]["trafficPolicy"]["tls"] == {
         "mode": "SIMPLE",
         "sni": "acme-pdf-1a2b3c.herokuapp.com",
@@ -147,15 +147,15 @@ def test_development_with_a_ca_verifies() -> None:
     ],
 )
 def test_another_shape_has_no_weight(edit: Any) -> None:
-    objects = render(make_plan(), 25)
+    objects = rendered(make_plan(), 25)
     edit(split(objects)["route"])
-    assert istio.split_weight(objects[-1], make_plan()) is None
+    assert split_weight(objects[-1], make_plan()) is None
 
 
 @pytest.mark.parametrize("spec", [{}, {"http": None}, {"http": []}, {"http": [{"name": "other"}]}, {"tls": []}])
 def test_a_foreign_route_has_neither_weight_nor_revision(spec: Json) -> None:
-    assert istio.split_weight({"spec": spec}, make_plan()) is None
-    assert istio.stamped_revision({"spec": spec}) == ""
+    assert split_weight({"spec": spec}, make_plan()) is None
+    assert stamped_revision({"spec": spec}) == ""
 
 
 @pytest.mark.parametrize(
@@ -177,10 +177,10 @@ def test_a_foreign_route_has_neither_weight_nor_revision(spec: Json) -> None:
     ],
 )
 def test_foreign_managers_are_those_of_the_spec(entries: list[Json], expected: tuple[str, ...]) -> None:
-    assert istio.foreign_managers({"metadata": {"managedFields": entries}}, "spec") == expected
+    assert foreign_managers({"metadata": {"managedFields": entries}}, "spec") == expected
 
 
-async def test_nothing_is_wanted_before_the_takeover(traffic: IstioTraffic, cluster: FakeCluster) -> None:
+async def test_nothing_is_wanted_before_the_takeover(traffic: AskedTraffic, cluster: FakeCluster) -> None:
     assert await traffic.get(make_plan(), None) == TrafficState(weight=None, revision="", current=True)
     assert cluster.writes() == []
 
@@ -197,7 +197,7 @@ async def test_nothing_is_wanted_before_the_takeover(traffic: IstioTraffic, clus
     ],
 )
 async def test_a_takeover_sees_what_an_earlier_plan_sends_to_another_service(
-    traffic: IstioTraffic, cluster: FakeCluster, weight: int, edit: Any, elsewhere: int
+    traffic: AskedTraffic, cluster: FakeCluster, weight: int, edit: Any, elsewhere: int
 ) -> None:
     """Deleted with ``onDelete: EKS`` and written anew with another Service, it would send all users back to Heroku."""
     await traffic.set(make_plan(), weight)
@@ -215,7 +215,7 @@ async def test_a_takeover_sees_what_an_earlier_plan_sends_to_another_service(
     assert (state.weight, state.current) == (elsewhere, True)
 
 
-async def test_what_was_set_is_current(traffic: IstioTraffic) -> None:
+async def test_what_was_set_is_current(traffic: AskedTraffic) -> None:
     plan = make_plan()
     await traffic.set(plan, 25)
     assert await traffic.get(plan, 25) == TrafficState(weight=25, revision="a1-w25", current=True)
@@ -234,7 +234,7 @@ async def test_what_was_set_is_current(traffic: IstioTraffic) -> None:
     ],
 )
 async def test_an_edit_is_seen_by_the_watch_and_put_back(
-    traffic: IstioTraffic, cluster: FakeCluster, edit: Any
+    traffic: AskedTraffic, cluster: FakeCluster, edit: Any
 ) -> None:
     plan = make_plan()
     await traffic.set(plan, 25)
@@ -249,7 +249,7 @@ async def test_an_edit_is_seen_by_the_watch_and_put_back(
     assert await traffic.get(plan, 25, fresh=True) == TrafficState(weight=25, revision="a1-w25", current=True)
 
 
-async def test_what_others_add_to_the_metadata_stays(traffic: IstioTraffic, cluster: FakeCluster) -> None:
+async def test_what_others_add_to_the_metadata_stays(traffic: AskedTraffic, cluster: FakeCluster) -> None:
     plan = make_plan()
     await traffic.set(plan, 10)
     edited = cluster.route()
@@ -263,7 +263,7 @@ async def test_what_others_add_to_the_metadata_stays(traffic: IstioTraffic, clus
 
 
 async def test_the_maker_of_an_edit_is_looked_for_where_the_edit_is(
-    traffic: IstioTraffic, cluster: FakeCluster
+    traffic: AskedTraffic, cluster: FakeCluster
 ) -> None:
     plan = make_plan()
     await traffic.set(plan, 25)
@@ -279,7 +279,7 @@ async def test_the_maker_of_an_edit_is_looked_for_where_the_edit_is(
 # ------------------------------------------------------------------------------------------------------------- writing
 
 
-async def test_a_route_is_created_after_what_it_refers_to(traffic: IstioTraffic, cluster: FakeCluster) -> None:
+async def test_a_route_is_created_after_what_it_refers_to(traffic: AskedTraffic, cluster: FakeCluster) -> None:
     await traffic.set(make_plan(), 0)
     assert cluster.writes() == [
         "create ServiceEntry cutover-pdf",
@@ -289,7 +289,7 @@ async def test_a_route_is_created_after_what_it_refers_to(traffic: IstioTraffic,
     ]
 
 
-async def test_what_a_route_refers_to_can_be_there_before(traffic: IstioTraffic, cluster: FakeCluster) -> None:
+async def test_what_a_route_refers_to_can_be_there_before(traffic: AskedTraffic, cluster: FakeCluster) -> None:
     await traffic.prepare(make_plan())
     assert [line for line in cluster.writes() if "VirtualService" in line] == []
     assert len(cluster.writes()) == 3
@@ -298,7 +298,7 @@ async def test_what_a_route_refers_to_can_be_there_before(traffic: IstioTraffic,
     assert cluster.writes()[3:] == ["create VirtualService cutover-pdf"]
 
 
-async def test_a_step_is_one_write_and_nothing_is_written_twice(traffic: IstioTraffic, cluster: FakeCluster) -> None:
+async def test_a_step_is_one_write_and_nothing_is_written_twice(traffic: AskedTraffic, cluster: FakeCluster) -> None:
     plan = make_plan()
     await traffic.set(plan, 0)
     cluster.log.clear()
@@ -308,7 +308,7 @@ async def test_a_step_is_one_write_and_nothing_is_written_twice(traffic: IstioTr
     assert len(cluster.log) == 1
 
 
-async def test_a_rollback_writes_the_route_first(traffic: IstioTraffic, cluster: FakeCluster) -> None:
+async def test_a_rollback_writes_the_route_first(traffic: AskedTraffic, cluster: FakeCluster) -> None:
     plan = make_plan()
     await traffic.set(plan, 50)
     rule = copy.deepcopy(cluster.objects["DestinationRule", "docs", "cutover-pdf"])
@@ -319,7 +319,7 @@ async def test_a_rollback_writes_the_route_first(traffic: IstioTraffic, cluster:
     assert cluster.log == ["update VirtualService cutover-pdf", "update DestinationRule cutover-pdf"]
 
 
-async def test_a_stale_cache_ends_in_a_conflict_once(traffic: IstioTraffic, cluster: FakeCluster) -> None:
+async def test_a_stale_cache_ends_in_a_conflict_once(traffic: AskedTraffic, cluster: FakeCluster) -> None:
     plan = make_plan()
     await traffic.set(plan, 10)
     edited = cluster.route()
@@ -331,7 +331,7 @@ async def test_a_stale_cache_ends_in_a_conflict_once(traffic: IstioTraffic, clus
     assert (await traffic.get(plan, 25, fresh=True)).current
 
 
-async def test_a_write_of_unknown_outcome_is_looked_up(traffic: IstioTraffic, cluster: FakeCluster) -> None:
+async def test_a_write_of_unknown_outcome_is_looked_up(traffic: AskedTraffic, cluster: FakeCluster) -> None:
     plan = make_plan()
     await traffic.set(plan, 10)
     cluster.outage = True
@@ -343,7 +343,7 @@ async def test_a_write_of_unknown_outcome_is_looked_up(traffic: IstioTraffic, cl
     assert cluster.log == ["get VirtualService cutover-pdf"]
 
 
-async def test_a_deleted_object_comes_back(traffic: IstioTraffic, cluster: FakeCluster) -> None:
+async def test_a_deleted_object_comes_back(traffic: AskedTraffic, cluster: FakeCluster) -> None:
     plan = make_plan()
     await traffic.set(plan, 10)
     gone = cluster.objects.pop(("VirtualService", "docs", "cutover-pdf"))
@@ -356,7 +356,7 @@ async def test_a_deleted_object_comes_back(traffic: IstioTraffic, cluster: FakeC
     assert (await traffic.get(plan, 10)).current
 
 
-async def test_defaults_of_the_api_server_are_no_drift(traffic: IstioTraffic, cluster: FakeCluster) -> None:
+async def test_defaults_of_the_api_server_are_no_drift(traffic: AskedTraffic, cluster: FakeCluster) -> None:
     cluster.default = {"filledIn": True}
     plan = make_plan()
     await traffic.set(plan, 10)
@@ -370,9 +370,9 @@ async def test_defaults_of_the_api_server_are_no_drift(traffic: IstioTraffic, cl
     assert not (await traffic.get(plan, 10)).current
 
 
-async def test_somebody_elses_route_of_that_name_is_left_alone(traffic: IstioTraffic, cluster: FakeCluster) -> None:
+async def test_somebody_elses_route_of_that_name_is_left_alone(traffic: AskedTraffic, cluster: FakeCluster) -> None:
     plan = make_plan()
-    theirs = copy.deepcopy(render(plan, 0)[-1])
+    theirs = copy.deepcopy(rendered(plan, 0)[-1])
     theirs["metadata"] = {"name": "cutover-pdf", "namespace": "docs"}
     theirs["spec"] = {"hosts": ["pdf.example.com"], "http": []}
     cluster.store(theirs, "team-docs")
@@ -382,7 +382,7 @@ async def test_somebody_elses_route_of_that_name_is_left_alone(traffic: IstioTra
 
 
 async def test_a_plan_made_anew_takes_over_what_its_forerunner_left(
-    traffic: IstioTraffic, cluster: FakeCluster
+    traffic: AskedTraffic, cluster: FakeCluster
 ) -> None:
     await traffic.set(make_plan(), 0)
     anew = replace(make_plan(), uid="another")
@@ -393,28 +393,28 @@ async def test_a_plan_made_anew_takes_over_what_its_forerunner_left(
 
 @pytest.mark.parametrize(("end", "weight"), [(OnDelete.HEROKU, 0), (OnDelete.EKS, 100), (OnDelete.LEAVE, 50)], ids=str)
 async def test_traffic_goes_on_after_the_plan(
-    traffic: IstioTraffic, cluster: FakeCluster, end: OnDelete, weight: int
+    traffic: AskedTraffic, cluster: FakeCluster, end: OnDelete, weight: int
 ) -> None:
     plan = make_plan(status={"phase": "Shifting", "weight": 50})
     await traffic.set(plan, 50)
     cluster.log.clear()
     await traffic.finalize(plan, end)
     assert len(cluster.writes()) == (0 if end is OnDelete.LEAVE else 1)
-    assert istio.split_weight(cluster.route(), plan) == weight
+    assert split_weight(cluster.route(), plan) == weight
     assert len(cluster.objects) == 4
     assert not any("ownerReferences" in body["metadata"] for body in cluster.objects.values())
 
 
-async def test_a_plan_that_never_took_over_leaves_nothing(traffic: IstioTraffic, cluster: FakeCluster) -> None:
+async def test_a_plan_that_never_took_over_leaves_nothing(traffic: AskedTraffic, cluster: FakeCluster) -> None:
     await traffic.finalize(make_plan(), OnDelete.HEROKU)
     assert cluster.objects == {}
 
 
 async def test_nothing_holds_up_the_deletion_of_a_plan_without_a_route(
-    traffic: IstioTraffic, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+    traffic: AskedTraffic, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = make_plan()
-    theirs = copy.deepcopy(render(plan, 50)[-1])
+    theirs = copy.deepcopy(rendered(plan, 50)[-1])
     theirs["metadata"] = {"name": "cutover-pdf", "namespace": "docs"}
     cluster.store(theirs)
     await traffic.finalize(plan, OnDelete.EKS)
@@ -431,7 +431,7 @@ async def test_nothing_holds_up_the_deletion_of_a_plan_without_a_route(
 
 
 def versioned(version: int, **spec: Any) -> Json:
-    body = render(make_plan(), 0)[-1]
+    body = rendered(make_plan(), 0)[-1]
     body["metadata"]["resourceVersion"] = str(version)
     body["spec"] = spec
     return body
@@ -471,7 +471,7 @@ def test_cache_takes_what_is_adopted_until_its_label_is_off() -> None:
     assert cache.get(adopted) is None
 
 
-async def test_a_look_that_finds_the_cache_warm_asks_nobody(traffic: IstioTraffic, cluster: FakeCluster) -> None:
+async def test_a_look_that_finds_the_cache_warm_asks_nobody(traffic: AskedTraffic, cluster: FakeCluster) -> None:
     plan = make_plan()
     await traffic.set(plan, 10)
     cluster.log.clear()
@@ -508,4 +508,4 @@ def test_claimed_hosts(namespace: str, name: str, spec: Json, claimed: dict[str,
 
 
 def test_the_plans_own_route_claims_nothing() -> None:
-    assert claimed_hosts(make_plan(), render(make_plan(), 0)[-1:]) == {}
+    assert claimed_hosts(make_plan(), rendered(make_plan(), 0)[-1:]) == {}

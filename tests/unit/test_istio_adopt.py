@@ -13,17 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.kit.builders import HEROKU_HOST
-from tests.kit.routing import FakeCluster, make_plan
+from tests.kit.routing import AskedTraffic, FakeCluster, make_plan, rendered
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio import adopt as istio_adopt
-from cutover.adapters.traffic.istio.provider import IstioTraffic, RouteCache, render
+from cutover.adapters.traffic.istio.live import RouteCache
 from cutover.api.v1alpha1 import OnDelete
-from cutover.domain.observation import Plan, TrafficState
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks.istio import route_adoptable, route_delegates, route_writers
 from cutover.domain.preflight.checks.istio.host_unclaimed import claimed_hosts
 from cutover.domain.preflight.checks.istio.original import ORIGINAL_ANNOTATION
 from cutover.domain.resources import Json
+from cutover.domain.traffic import TrafficState
 from cutover.ports import Unavailable
 
 HEROKU, EKS = HEROKU_HOST, "pdf.docs.svc.cluster.local"
@@ -87,8 +88,8 @@ class Team(FakeCluster):
     def http(self) -> list[Json]:
         return cast("list[Json]", self.virtual_service["spec"]["http"])
 
-    def traffic(self) -> IstioTraffic:
-        return IstioTraffic(cast("Cluster", self))
+    def traffic(self) -> AskedTraffic:
+        return AskedTraffic(cast("Cluster", self))
 
 
 def weights(route: Json) -> dict[str, int]:
@@ -577,8 +578,8 @@ DELEGATING = {"delegate": {"name": "cutover-pdf"}}
 
 
 def test_the_delegate_has_the_routes_alone() -> None:
-    *supports, route = render(plan("Delegate"), 25)
-    *_, generated = render(make_plan(), 25)
+    *supports, route = rendered(plan("Delegate"), 25)
+    *_, generated = rendered(make_plan(), 25)
     assert set(route["spec"]) == {"exportTo", "http"}
     assert route["metadata"] == generated["metadata"]
     probe, split = route["spec"]["http"]

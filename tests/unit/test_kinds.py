@@ -8,16 +8,16 @@ from typing import Any, cast
 import pytest
 import structlog
 
-from cutover import main
 from cutover.adapters.kube import discovery as kinds
 from cutover.adapters.kube.answers import NotServed
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.discovery import named, served, until_served
 from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES
 from cutover.domain.resources import PLANS, Json, Resource
-from cutover.kopf_app.handlers import Operator
-from cutover.main import WATCHED
+from cutover.kopf_app import running
+from cutover.kopf_app.running import WATCHED
 from cutover.ports import Unavailable
+from cutover.services.operator import Operator
 
 VERBS = ["create", "delete", "get", "list", "patch", "update", "watch"]
 
@@ -121,10 +121,10 @@ async def test_who_waits_for_the_plans_does_not_say_that_they_are_looked_after(
     async def serve(*_: object, **__: object) -> None:
         said.append(operator.serving)
 
-    monkeypatch.setattr(main, "until_served", wait)
-    monkeypatch.setattr(main, "serve", serve)
+    monkeypatch.setattr(running, "until_served", wait)
+    monkeypatch.setattr(running, "serve", serve)
     settings = cast("Any", SimpleNamespace(health_port=None))
-    await main.look_after(settings, cast("Cluster", None), operator, at_end=None)
+    await running.look_after(settings, cast("Cluster", None), operator, at_end=None)
     assert [*said, operator.serving] == [False, True, False]
 
 

@@ -19,7 +19,8 @@ from cutover.api.v1alpha1 import Phase
 from cutover.domain.engine.actions import Decision
 from cutover.domain.engine.decide import not_written, refuse
 from cutover.domain.holds import HoldReason
-from cutover.domain.observation import Observation, Plan
+from cutover.domain.observation import Observation
+from cutover.domain.plan import Plan
 
 Json = dict[str, Any]
 
@@ -75,6 +76,7 @@ def test_all_phases_are_there() -> None:
 #: The others leave a plan current: it is where it should be, and the hold is told elsewhere.
 NOT_CURRENT = {
     HoldReason.INVALID_SPEC: "Failed",
+    HoldReason.CAPABILITY_MISSING: "Failed",
     HoldReason.PREFLIGHT_FAILED: "InProgress",
     HoldReason.SHARE_NOT_OBSERVED: "InProgress",
 }

@@ -16,13 +16,13 @@ import structlog
 from tests.unit.test_reconciler import World
 
 from cutover.api.v1alpha1 import MigrationPlanStatus
-from cutover.main import configure_logging
+from cutover.logs import configure_logging
 
 ROOT = Path(__file__).parents[2]
 
 SCRIPT = """
 import logging, warnings, kopf, structlog
-from cutover.main import configure_logging
+from cutover.logs import configure_logging
 configure_logging({level!r})
 log = structlog.get_logger("cutover")
 log.info("decision", plan="docs/pdf", weight=25, message="25 % → 50 %")

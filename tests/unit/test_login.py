@@ -11,6 +11,7 @@ import kopf
 import pytest
 
 from cutover import main
+from cutover.kopf_app import login as kopf_login
 from cutover.settings import Settings, read_settings
 
 KUBECONFIG = """
@@ -32,7 +33,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 def login_of(settings: Settings) -> Any:
     """Return the handler that is registered."""
     registry = kopf.OperatorRegistry()
-    main._register_login(registry, settings)
+    kopf_login.register_login(registry, settings)
     (handler,) = registry._activities.get_all_handlers()
     return lambda: handler.fn(settings=kopf.OperatorSettings())  # type: ignore[arg-type]
 
@@ -41,7 +42,7 @@ async def test_credentials_that_were_refused_are_tried_again(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An API server that refuses a good token for a while does not end the process."""
-    monkeypatch.setattr(main, "LOGIN_SECONDS", 0.05)
+    monkeypatch.setattr(kopf_login, "LOGIN_SECONDS", 0.05)
     login = login_of(settings)
     vault = kopf._cogs.structs.credentials.Vault()
     for _ in range(10):
@@ -55,7 +56,7 @@ async def test_credentials_that_were_refused_are_tried_again(
 
 
 async def test_it_is_not_done_faster_for_being_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(main, "LOGIN_SECONDS", 0.2)
+    monkeypatch.setattr(kopf_login, "LOGIN_SECONDS", 0.2)
     login = login_of(settings)
     began = time.monotonic()
     for _ in range(3):

@@ -12,19 +12,23 @@ from typing import Any
 
 import pytest
 from tests.kit import builders
+from tests.kit.routing import AskedTraffic, rendered
 
 from cutover.adapters.kube import client as kubernetes
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.connection import CONNECTIONS
 from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.notify.notifier import HttpNotifier
-from cutover.adapters.traffic.istio.provider import IstioTraffic, render
 from cutover.api.v1alpha1 import GROUP, PLURAL, VERSION, MigrationPlanStatus, Phase
-from cutover.domain.observation import Plan
+from cutover.domain.managed_fields import of_spec_and_annotations
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks.istio.kinds import SERVICE_ENTRIES, VIRTUAL_SERVICES
 from cutover.domain.resources import PLANS, Json, Resource
-from cutover.kopf_app.handlers import Operator, kopf_settings, slim
+from cutover.domain.revision import Split
+from cutover.kopf_app.configuration import kopf_settings
 from cutover.ports import Unavailable
+from cutover.scale.packing import slim
+from cutover.services.operator import Operator
 from cutover.settings import SettingsError, read_settings
 
 # ------------------------------------------------------------------------------------------------------ the API server
@@ -160,20 +164,20 @@ def plan(uid: str = "u1", **fields: Any) -> Plan:
     return builders.plan(uid=uid, status=status)
 
 
-class Counting(IstioTraffic):
+class Counting(AskedTraffic):
     """Counts how often objects are rendered."""
 
     __slots__ = ("rendered",)
 
-    def _render(self, plan: Plan, weight: int) -> list[Json]:
+    def _render(self, plan: Plan, split: Split) -> list[Json]:
         self.rendered: int = getattr(self, "rendered", 0) + 1
-        return super()._render(plan, weight)
+        return super()._render(plan, split)
 
 
 @pytest.fixture
 def traffic() -> Iterator[Counting]:
     traffic = Counting(Cluster(Silent(), Silent()))  # type: ignore[arg-type]
-    for body in render(plan(), 25):
+    for body in rendered(plan(), 25):
         body["metadata"]["resourceVersion"] = "5"
         traffic.cache.put(body)
     return traffic
@@ -203,7 +207,7 @@ async def test_what_has_changed_is(traffic: Counting, what: str) -> None:
         case "attempt":
             known = plan(attempt=2)
         case _:
-            body = render(known, 25)[-1 if what == "route" else 0]
+            body = rendered(known, 25)[-1 if what == "route" else 0]
             body["metadata"]["resourceVersion"] = "6"
             body["spec"] = {**body["spec"], "exportTo": ["*"]}
             assert traffic.cache.observe_event("MODIFIED", body)
@@ -252,7 +256,7 @@ def test_what_nobody_asks_of_a_plan_is_not_kept() -> None:
     metadata = {"namespace": "docs", "name": "pdf", "uid": "u1", "annotations": {"cutover.dev/rollback": "a1"}}
     body = {"metadata": {**metadata, "managedFields": copy.deepcopy(entries)}, "spec": builders.spec_fields()}
     before = Plan.from_object({**body, "metadata": {**metadata, "managedFields": entries}})
-    slim(body)
+    slim(body, of_spec_and_annotations)
     assert len(json.dumps(body["metadata"])) < len(json.dumps({**metadata, "managedFields": entries}))
     assert Plan.from_object(body).writers == before.writers != {}
 
@@ -276,7 +280,7 @@ class Loop:
 
 @pytest.fixture
 def operator(monkeypatch: pytest.MonkeyPatch) -> Operator:
-    monkeypatch.setattr("cutover.kopf_app.handlers.PlanLoop", Loop)
+    monkeypatch.setattr("cutover.services.operator.PlanLoop", Loop)
     return Operator(SimpleNamespace(notifier=HttpNotifier(())), None, None)  # type: ignore[arg-type]
 
 

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 from tests.kit.builders import spec_fields
+from tests.kit.routing import rendered
 
-from cutover.adapters.traffic.istio.provider import RouteCache, render
+from cutover.adapters.traffic.istio.live import RouteCache
 from cutover.api.v1alpha1 import MigrationPlanStatus
-from cutover.domain.observation import Plan
-from cutover.kopf_app.handlers import slim
+from cutover.domain.managed_fields import of_spec_and_annotations
+from cutover.domain.plan import Plan
+from cutover.scale.packing import slim
 
 SPEC = spec_fields()
 
@@ -36,8 +38,8 @@ def test_a_plan_is_kept_in_little_space_and_read_as_it_was() -> None:
     bodies = [{"metadata": metadata, "spec": SPEC, "status": status}, {"metadata": metadata, "spec": SPEC}]
     for body in bodies:
         before, kept = Plan.from_object(body), dict(body)
-        slim(kept)
-        slim(kept)  # Kopf may hand the same object out again
+        slim(kept, of_spec_and_annotations)
+        slim(kept, of_spec_and_annotations)  # Kopf may hand the same object out again
         assert Plan.from_object(kept) == before
         assert dict(kept["spec"]) == SPEC
         assert _size(kept["spec"]) < 0.5 * _size(SPEC)
@@ -49,7 +51,7 @@ def test_an_unreadable_part_stays_unreadable_where_it_is_kept() -> None:
         body: dict[str, Any] = {"metadata": metadata, **broken}
         with pytest.raises(ValidationError) as plain:
             Plan.from_object(body)
-        slim(body)
+        slim(body, of_spec_and_annotations)
         with pytest.raises(ValidationError) as packed:
             Plan.from_object(body)
         assert packed.value.errors(include_url=False) == plain.value.errors(include_url=False)
@@ -68,7 +70,7 @@ def test_models_of_the_same_fields_share_the_set_of_their_names() -> None:
 def test_a_route_is_kept_in_little_space_and_read_as_it_was() -> None:
     metadata = {"namespace": "docs", "name": "pdf", "uid": "u1"}
     cache = RouteCache()
-    for body in render(Plan.from_object({"metadata": metadata, "spec": SPEC}), 10):
+    for body in rendered(Plan.from_object({"metadata": metadata, "spec": SPEC}), 10):
         body["metadata"]["resourceVersion"] = "5"
         owned = [{"manager": "cutover", "time": "2027-01-11T09:00:00Z", "fieldsV1": {"f:spec": {"f:http": {}}}}]
         live = cache.put({**body, "metadata": {**body["metadata"], "managedFields": owned}})

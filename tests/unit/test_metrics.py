@@ -16,7 +16,7 @@ from tests.kit import builders
 
 from cutover import metrics
 from cutover.api.v1alpha1 import Condition, EvidenceStatus, GateStatus, MigrationPlanStatus, Phase, Share
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.metrics import Loop, OperatorCollector
 
 NOW = 1_799_661_600.0
@@ -111,10 +111,10 @@ def test_without_plans_the_operator_tells_of_itself() -> None:
     assert value(samples, "cutover_prometheus_queries_total") == 12
     assert value(samples, "cutover_prometheus_errors_total") == 1
     assert value(samples, "cutover_prometheus_last_success_timestamp_seconds") == NOW
-    assert value(samples, "cutover_tick_lateness_seconds") == 0.25
-    assert value(samples, "cutover_own_queries_total") == 40
-    assert value(samples, "cutover_own_query_errors_total") == 2
-    assert value(samples, "cutover_own_rounds_skipped_total") == 3
+    assert value(samples, "cutover_block_lateness_seconds") == 0.25
+    assert value(samples, "cutover_slo_queries_total") == 40
+    assert value(samples, "cutover_slo_query_errors_total") == 2
+    assert value(samples, "cutover_slo_rounds_skipped_total") == 3
     assert value(samples, "cutover_prometheus_clock_skew_seconds", source="") == 1.5
     assert value(samples, "cutover_leader") == 1
     assert value(samples, "cutover_notifications_sent_total", receiver="chat") == 7
@@ -156,7 +156,7 @@ def test_a_plan_in_the_middle_is_told_with_its_numbers() -> None:
     assert value(samples, "cutover_evidence_of_harm", **key) == 195
     assert value(samples, "cutover_evidence_of_safety", **key) == 0.2
     assert value(samples, "cutover_verdict", gate="errors", mode="Enforce", verdict="Fail", **key) == 1
-    assert value(samples, "cutover_last_tick_timestamp_seconds", **key) == NOW
+    assert value(samples, "cutover_last_reconcile_timestamp_seconds", **key) == NOW
     assert value(samples, "cutover_failing_since_timestamp_seconds", **key) == NOW - 5
     assert value(samples, "cutover_rollback_waiting_since_timestamp_seconds", **key) == NOW - 4
     assert value(samples, "cutover_rollbacks_total", **key) == 2
@@ -207,7 +207,7 @@ def test_what_is_told_is_documented_and_what_is_documented_is_told() -> None:
     told = {(name, *sorted(dict(labels))) for name, labels in scrape([in_trouble])}
     # What each pass counts is kept by the library itself.
     own = prometheus_client.CollectorRegistry()
-    for metric in (metrics.PASSES, metrics.LOOKED_AT, metrics.DECISION_DELAY, metrics.JUDGING_DELAY):
+    for metric in (metrics.RECONCILES, metrics.RECONCILED_PLANS, metrics.DECISION_DELAY, metrics.JUDGING_DELAY):
         own.register(metric)
     for family in text_string_to_metric_families(prometheus_client.generate_latest(own).decode()):
         if not family.name.endswith("_created"):

@@ -142,7 +142,7 @@ def test_what_is_critical_is_an_alarm() -> None:
 
 def test_gates_are_told_with_their_numbers() -> None:
     assert fill("{{ gates }}", notice(gates=GATES)).startswith("errors: EKS 2.9 % vs Heroku 0.1 %")
-    data = cloud_event(notice(gates=GATES), {})["data"]
+    data = wire(cloud_event(notice(gates=GATES), {}))["data"]
     assert data["gates"][0]["counts"]["eks"] == {"bad": 29, "total": 1000}
 
 

@@ -157,4 +157,4 @@ def test_no_reading_makes_it_fall_over(
     assert all_of_it.safe is False or judged.verdict is Verdict.PASS
     for kept in known.custom_slos:
         # What cannot be read back begins anew, and would forget all that was known.
-        assert gate.Evidence.load(json.loads(kept.evidence)).total[1].requests >= 0
+        assert gate.Evidence.load(json.loads(kept.evidence.text)).total[1].requests >= 0

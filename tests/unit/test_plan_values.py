@@ -17,13 +17,14 @@ import pytest
 import yaml
 from pydantic import ValidationError
 from tests.corpus import BASE, changed
+from tests.kit.routing import rendered
 from yarl import URL
 
-from cutover.adapters.traffic.istio.provider import render
 from cutover.api.v1alpha1 import MigrationPlan, Phase
 from cutover.domain.commands.annotations import ANNOTATIONS
 from cutover.domain.engine.decide import decide
-from cutover.domain.observation import Observation, Plan
+from cutover.domain.observation import Observation
+from cutover.domain.plan import Plan
 from cutover.domain.resources import PLANS, SERVICES
 
 ROOT = Path(__file__).parents[2]
@@ -150,7 +151,7 @@ def test_formats_of_envoy_come_from_the_operator_alone() -> None:
     """Istio passes what is set as a header on as a format: a ``%`` in a plan's value could read others' headers."""
     manifest = changed(BASE, {"traffic.istio.probePath": "/%25REQ(:AUTHORITY)%25"})
     body = {**manifest, "metadata": {"namespace": "shop", "name": "pdf", "uid": "1"}}
-    objects = render(Plan.from_object(body), 25)
+    objects = rendered(Plan.from_object(body), 25)
     formats = set(re.findall(r'"[^"]*%[^"]*"', json.dumps(objects)))
     assert formats == {'"%REQ(:AUTHORITY)%"'}
 

@@ -23,28 +23,46 @@ from tests.kit.played_provider import PlayedDialect
 from cutover import metrics
 from cutover.adapters.notify import notifier as notify
 from cutover.adapters.notify.notifier import HttpNotifier
+from cutover.adapters.traffic.istio.provider import CAPABILITIES as ISTIO
+from cutover.api.opaque import Opaque
 from cutover.api.v1alpha1 import (
     BacktestStatus,
     BaselineStatus,
     Checkpoint,
     LedgerEntry,
     MigrationPlanStatus,
-    OnDelete,
     Phase,
 )
-from cutover.domain.engine.actions import Action, Decision, Event, Finalize, Prepare, SetWeight, WriteStatus
+from cutover.domain.baseline.histogram import Histogram
+from cutover.domain.engine import writes
+from cutover.domain.engine.actions import (
+    Action,
+    Decision,
+    Event,
+    Finalize,
+    Prepare,
+    SetWeight,
+    WakeAfter,
+    WriteStatus,
+)
 from cutover.domain.engine.heroku import PROBE_LIFETIME_SECONDS
+from cutover.domain.engine.outcome import NEXT_BLOCK, Outcome, Requeue
 from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.ingest import load
 from cutover.domain.journal.notifications import key_of
 from cutover.domain.journal.outbox import Batch
-from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState
+from cutover.domain.observation import Observation, Samples
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import Inventory
-from cutover.domain.revision import desired_revision
+from cutover.domain.revision import Split, desired_revision, desired_split
 from cutover.domain.slo.custom import SloReading
-from cutover.ports import Conflict, Gone, SloTarget, Subscription, Unavailable
+from cutover.domain.traffic import Capabilities, Probe, TrafficState
+from cutover.ports import Conflict, Gone, Ports, SloTarget, Subscription, Unavailable
+from cutover.scale import turns
+from cutover.services import apply, observing
 from cutover.services import plan_loop as reconciler
-from cutover.services.plan_loop import PENDING_BLOCKS, PlanLoop, Ports
+from cutover.services.plan_loop import PlanLoop
+from cutover.services.working_status import PENDING_BLOCKS, UNANSWERED_WRITES
 from cutover.settings import Receiver, ReceiverKind
 
 START = 1_799_661_600.0
@@ -78,6 +96,7 @@ class World:
     version: int = 10
     weight: int = 25
     revision: str = "a1-w25"
+    capabilities: Capabilities = ISTIO
     #: What happened, in order: ``status``, ``route 0``, ``read``, ``finalize Heroku``, ``event RollBack``.
     done: list[str] = field(default_factory=list)
     #: What the next calls of a kind raise; ``after`` the deed, where the write is made all the same.
@@ -130,9 +149,9 @@ class World:
             plans=self,
             traffic=self,
             inventories=self,
-            gateway=self,
-            metrics=FakeMetrics(self),
-            own=FakeOwnMetrics(self),
+            leg_probe=self,
+            block_feed=FakeMetrics(self),
+            slo_feed=FakeOwnMetrics(self),
             clock=FakeClock(self),
             dialect=PlayedDialect(),
             templates=lambda namespace: {},
@@ -182,25 +201,25 @@ class World:
     async def event(self, plan: Plan, kind: str, reason: str, message: str) -> None:
         self.done.append(f"event {reason}")
 
-    async def get(self, plan: Plan, weight: int | None, *, fresh: bool = False) -> TrafficState:
+    async def get(self, plan: Plan, wanted: Split | None, *, fresh: bool = False) -> TrafficState:
         if error := self._failing("get"):
             raise error
-        wanted = desired_revision(plan.status)
-        return TrafficState(self.weight, self.revision, current=(self.weight, self.revision) == (weight, wanted))
+        asked = None if wanted is None else (wanted.weight, wanted.revision)
+        return TrafficState(self.weight, self.revision, current=asked == (self.weight, self.revision))
 
     async def prepare(self, plan: Plan) -> None:
         self.done.append("prepare")
 
-    async def set(self, plan: Plan, weight: int, *, seen: str | None = None, supersedes: str = "") -> None:
-        self.done.append(f"route {weight}")
+    async def set(self, plan: Plan, write: SetWeight) -> None:
+        self.done.append(f"route {write.split.weight}")
         error = self._failing("route")
         if error is None or self.after:
-            self.weight, self.revision = weight, desired_revision(plan.status)
+            self.weight, self.revision = write.split.weight, write.split.revision
         if error:
             raise error
 
-    async def finalize(self, plan: Plan, end: OnDelete) -> None:
-        self.done.append(f"finalize {end}")
+    async def finalize(self, plan: Plan, rest: Finalize) -> None:
+        self.done.append(f"finalize {rest.end}")
         if error := self._failing("finalize"):
             raise error
 
@@ -284,7 +303,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[Script], None]:
             if plan.deleting:
                 return Decision(plan.status, (Finalize(plan.spec.on_delete),))
             status, actions, events = chosen(plan, counted(plan.status, seen))
-            return Decision(status, actions, events, requeue_after=30.0)
+            return Decision(status, actions, events, WakeAfter(30.0))
 
         monkeypatch.setattr(reconciler, "decide", decided)
 
@@ -298,23 +317,23 @@ def counted(status: MigrationPlanStatus, seen: Observation) -> MigrationPlanStat
     if not news:
         return status
     requests = requests_in(status) + sum(block.requests for block in news)
-    fresh = checkpoint.model_copy(update={"consumed_until": news[-1].end, "evidence": str(requests)})
+    fresh = checkpoint.model_copy(update={"consumed_until": news[-1].end, "evidence": Opaque(str(requests))})
     return status.model_copy(update={"checkpoint": fresh})
 
 
 def requests_in(status: MigrationPlanStatus | None) -> float:
     assert status is not None
     assert status.checkpoint is not None
-    return float(status.checkpoint.evidence or 0)
+    return float(status.checkpoint.evidence.text or 0)
 
 
 def advance(plan: Plan, status: MigrationPlanStatus) -> tuple[Any, Any, Any]:
     """25 to 100 %, once."""
     if status.weight == 100:
-        healing = () if plan.status.reason == "healed" else (SetWeight(100),)
+        healing = () if plan.status.reason == "healed" else (SetWeight(desired_split(status)),)
         return status.model_copy(update={"reason": "healed"}), healing, ()
     moved = status.model_copy(update={"weight": 100, "reason": "Advance"})
-    return moved, (WriteStatus(), SetWeight(100)), (Event("Normal", "Advance", "25 % → 100 %"),)
+    return moved, (WriteStatus(), SetWeight(desired_split(moved))), (Event("Normal", "Advance", "25 % → 100 %"),)
 
 
 def roll_back(plan: Plan, status: MigrationPlanStatus) -> tuple[Any, Any, Any]:
@@ -322,7 +341,7 @@ def roll_back(plan: Plan, status: MigrationPlanStatus) -> tuple[Any, Any, Any]:
     if status.phase is Phase.ROLLING_BACK:
         return status, (), ()
     back = status.model_copy(update={"weight": 0, "phase": Phase.ROLLING_BACK, "reason": "EvidenceOfHarm"})
-    return back, (SetWeight(0), WriteStatus()), (Event("Warning", "RollBack", "25 % → 0 %"),)
+    return back, (SetWeight(desired_split(back)), WriteStatus()), (Event("Warning", "RollBack", "25 % → 0 %"),)
 
 
 def quiet(plan: Plan, status: MigrationPlanStatus) -> tuple[Any, Any, Any]:
@@ -332,6 +351,14 @@ def quiet(plan: Plan, status: MigrationPlanStatus) -> tuple[Any, Any, Any]:
 def checkpointed(plan: Plan, status: MigrationPlanStatus) -> tuple[Any, Any, Any]:
     """Write at every pass."""
     return status, (WriteStatus(),), ()
+
+
+def concluded(
+    plan: Plan, seen: Observation, now: float, *, status: MigrationPlanStatus | None = None, requeue: Requeue = 30.0
+) -> Decision:
+    """Return the writes and the time for a status, by default the one that there is."""
+    status = status or plan.status
+    return writes.decision_of(plan, seen, Outcome(status, "", "", requeue=requeue), status, now)
 
 
 @pytest.fixture(autouse=True)
@@ -799,7 +826,7 @@ async def test_an_outage_of_the_api_server_does_not_fill_the_memory(script: Call
     for _ in range(500):
         world.run(BLOCK)
         await loop.reconcile()
-    assert len(loop._unanswered) <= reconciler.UNANSWERED_WRITES
+    assert len(loop._working._unanswered) <= UNANSWERED_WRITES
     await passes(loop, world)
     script(checkpointed)
     world.run(BLOCK)
@@ -812,15 +839,15 @@ async def test_a_tool_that_fights_over_the_route_gets_no_answer_at_its_own_pace(
 ) -> None:
     monkeypatch.setattr(reconciler, "FIGHT_PAUSE_SECONDS", 0.05)
     world = World()
-    script(lambda plan, status: (status, (SetWeight(25),), ()))
+    script(lambda plan, status: (status, (SetWeight(desired_split(status), repairs=True),), ()))
     loop = world.loop()
     running = asyncio.create_task(loop.run(lambda: False))
     for _ in range(200):
         loop.wake()
         await asyncio.sleep(0.001)
-    assert reconciler.REPAIRS_AT_ONCE <= world.done.count("route 25") <= 20
-    world.now += reconciler.FIGHT_SECONDS
-    assert not loop._fought_over()
+    assert apply.REPAIRS_AT_ONCE <= world.done.count("route 25") <= 20
+    world.now += apply.FIGHT_SECONDS
+    assert not loop._applier.fought_over
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
@@ -859,9 +886,10 @@ async def test_a_probe_that_cannot_be_made_is_told(script: Callable[[Script], No
     for failures in (1, 2):
         await loop.reconcile()
         await asyncio.sleep(0.01)
-        assert loop._probe is not None
-        assert (loop._probe.healthy, loop._probe.failures) == (False, failures)
-        assert "KeyError('number')" in loop._probe.detail
+        probe = loop._observer.probe.fact.value
+        assert probe is not None
+        assert (probe.healthy, probe.failures) == (False, failures)
+        assert "KeyError('number')" in probe.detail
         world.now += 60
 
 
@@ -891,8 +919,8 @@ async def test_a_way_back_that_is_open_is_asked_for_more_seldom(script: Callable
 async def test_the_next_probe_waits_for_no_pass(
     monkeypatch: pytest.MonkeyPatch, script: Callable[[Script], None]
 ) -> None:
-    monkeypatch.setattr(reconciler, "WELL_PROBE_SECONDS", 0.02)
-    monkeypatch.setattr(reconciler, "PROBE_SPREAD_SECONDS", 0.0)
+    monkeypatch.setattr(observing, "WELL_PROBE_SECONDS", 0.02)
+    monkeypatch.setattr(observing, "PROBE_SPREAD_SECONDS", 0.0)
     world, asked = World(), asyncio.Event()
     script(quiet)
     loop = world.loop()
@@ -917,13 +945,13 @@ async def test_the_next_probe_waits_for_no_pass(
 async def test_who_waits_for_a_block_is_woken_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise half of all passes would come a moment before the block, for nothing."""
     world = World()
-    wanted = {"status": world.stored, "requeue_after": BLOCK}
-    monkeypatch.setattr(reconciler, "decide", lambda plan, seen, now: Decision(**wanted))
+    wanted = {"status": world.stored, "requeue": NEXT_BLOCK}
+    monkeypatch.setattr(reconciler, "decide", lambda plan, seen, now: concluded(plan, seen, now, **wanted))
     loop = world.loop()
-    assert await loop.reconcile() == reconciler.OVERDUE_BLOCKS * BLOCK
-    wanted["requeue_after"] = 2.0
+    assert await loop.reconcile() == writes.OVERDUE_BLOCKS * BLOCK
+    wanted["requeue"] = 2.0
     assert await loop.reconcile() == 2.0
-    wanted |= {"requeue_after": BLOCK, "status": shifting(phase=Phase.PREFLIGHT)}
+    wanted |= {"requeue": NEXT_BLOCK, "status": shifting(phase=Phase.PREFLIGHT)}
     assert await loop.reconcile() == BLOCK
 
 
@@ -932,7 +960,7 @@ async def test_between_long_blocks_heroku_is_asked_in_time(monkeypatch: pytest.M
     world = World()
     world.spec["gates"]["block"] = "60s"
     world.deliver()
-    monkeypatch.setattr(reconciler, "decide", lambda plan, seen, now: Decision(world.stored, requeue_after=60.0))
+    monkeypatch.setattr(reconciler, "decide", lambda plan, seen, now: concluded(plan, seen, now, requeue=NEXT_BLOCK))
     delay = await world.loop().reconcile()
     assert delay is not None
     assert delay < PROBE_LIFETIME_SECONDS
@@ -1082,6 +1110,40 @@ async def test_a_loop_that_ends_leaves_nothing_behind(script: Callable[[Script],
     assert world.watched is None
 
 
+@pytest.mark.parametrize("move", [advance, roll_back, checkpointed])
+@pytest.mark.parametrize("where", ["looking", "writing"])
+async def test_a_loop_that_ends_in_the_middle_of_a_reconcile_forgets_its_plan(
+    script: Callable[[Script], None], monkeypatch: pytest.MonkeyPatch, move: Script, where: str
+) -> None:
+    """And what it has not begun to write is not written: the plan does not exist any more."""
+    world, there, go_on = World(), asyncio.Event(), asyncio.Event()
+
+    def slow(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def waiting(*args: Any, **keywords: Any) -> Any:
+            there.set()
+            await go_on.wait()
+            return await original(*args, **keywords)
+
+        return waiting
+
+    for name in ("get",) if where == "looking" else ("write_status", "set"):
+        monkeypatch.setattr(world, name, slow(getattr(world, name)))
+    script(move)
+    loop = world.loop()
+    running = asyncio.create_task(loop.run(lambda: False))
+    await there.wait()
+    loop.end()
+    go_on.set()
+    await asyncio.wait_for(running, 1)
+    assert world.watched is None
+    assert world.own_watched is None
+    if where == "looking":
+        assert world.done == []
+    before = list(world.done), world.probes
+    await asyncio.sleep(0.05)
+    assert (world.done, world.probes) == before
+
+
 async def test_a_loop_that_is_told_to_ends(script: Callable[[Script], None]) -> None:
     world = World()
     script(quiet)
@@ -1132,8 +1194,8 @@ async def test_a_checkpoint_lets_others_decide_first_but_news_does_not_wait_for_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     world = World()
-    made = {"status": world.stored, "actions": (WriteStatus(),)}
-    monkeypatch.setattr(reconciler, "decide", lambda plan, seen, now: Decision(routine=True, **made))
+    made = WriteStatus(may_wait=True)
+    monkeypatch.setattr(reconciler, "decide", lambda plan, seen, now: Decision(world.stored, (made,)))
     loop = world.loop()
     await loop.reconcile()
     await asyncio.sleep(0)
@@ -1147,12 +1209,12 @@ async def test_a_checkpoint_lets_others_decide_first_but_news_does_not_wait_for_
     assert world.done == ["status"]
 
     loop._wake.clear()
-    monkeypatch.setattr(reconciler, "CHECKPOINT_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(turns, "CHECKPOINT_WAIT_SECONDS", 0.01)
     await loop.reconcile()
     assert world.done == ["status"] * 2
 
-    monkeypatch.setattr(reconciler, "CHECKPOINT_WAIT_SECONDS", 3600.0)
-    monkeypatch.setattr(reconciler, "decide", lambda plan, seen, now: Decision(**made))
+    monkeypatch.setattr(turns, "CHECKPOINT_WAIT_SECONDS", 3600.0)
+    made = WriteStatus()
     async with asyncio.timeout(1):
         await loop.reconcile()
     assert world.done == ["status"] * 3
@@ -1342,7 +1404,7 @@ async def test_people_are_told_what_is_stored(script: Callable[[Script], None]) 
     loop = world.loop()
     script(checkpointed)
     await loop.reconcile()
-    script(noting("RollBack", SetWeight(0), WriteStatus()))
+    script(noting("RollBack", SetWeight(Split(1, 0, rolled_back=True)), WriteStatus()))
     world.fail("status", Unavailable("API server away"))
     await loop.reconcile()
     assert told(world) == [], "it may be decided otherwise yet"
@@ -1399,7 +1461,7 @@ async def test_at_rest_who_was_told_is_written_once_after_a_minute(
     await loop.reconcile()
     script(noting("Complete", WriteStatus()))
     await loop.reconcile()
-    script(quiet)
+    monkeypatch.setattr(reconciler, "decide", concluded)
     assert told(world) == ["Complete 0"]
     world.done.clear()
     delay = await loop.reconcile()

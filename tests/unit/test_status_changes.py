@@ -7,14 +7,13 @@ from typing import Any, get_type_hints
 import pytest
 
 from cutover.api.model import Model
-from cutover.api.v1alpha1 import BaselineStatus, Checkpoint, GateStatus, MigrationPlanStatus, Phase
-from cutover.api.v1alpha1.changes import BaselineChanges, CheckpointChanges, GateChanges, StatusChanges
+from cutover.api.v1alpha1 import BaselineStatus, Checkpoint, MigrationPlanStatus, Phase
+from cutover.api.v1alpha1.changes import BaselineChanges, CheckpointChanges, StatusChanges
 
 
 @pytest.mark.parametrize(
     ("model", "changes"),
     [
-        (GateStatus, GateChanges),
         (BaselineStatus, BaselineChanges),
         (Checkpoint, CheckpointChanges),
         (MigrationPlanStatus, StatusChanges),

@@ -33,8 +33,9 @@ from cutover.domain.commands.annotations import (
 )
 from cutover.domain.commands.refusals import refusals
 from cutover.domain.holds import HoldReason
-from cutover.domain.observation import Plan
-from cutover.kopf_app.handlers import slim
+from cutover.domain.managed_fields import of_spec_and_annotations
+from cutover.domain.plan import Plan
+from cutover.scale.packing import slim
 
 KUBECTL = Writer("kubectl-annotate", "2027-01-11T10:00:00Z")
 SPEC = plan_spec(steps=[{"weight": weight} for weight in (10, 25, 50, 100)])
@@ -285,5 +286,5 @@ def test_writers_are_those_of_the_managed_fields() -> None:
 def test_writers_are_named_from_what_the_watch_keeps() -> None:
     fields = {"f:metadata": {"f:annotations": {f"f:{ROLLBACK_ANNOTATION}": {}}}, "f:spec": {"f:ceiling": {}}}
     kept = body({"manager": "kubectl-annotate", "time": KUBECTL.at, "fieldsV1": fields}, **{ROLLBACK_ANNOTATION: "a1"})
-    slim(kept)
+    slim(kept, of_spec_and_annotations)
     assert Plan.from_object(kept).writers == {"spec": KUBECTL, ROLLBACK_ANNOTATION: KUBECTL}

@@ -23,6 +23,7 @@ from pydantic_core import CoreSchema
 
 from cutover.api.durations import DURATION_PATTERN, format_duration, parse_duration
 from cutover.api.rules import Rule, matching
+from cutover.scale.field_sets import share_field_set
 
 GROUP = "cutover.dev"
 VERSION = "v1alpha1"
@@ -75,17 +76,6 @@ def _without_nulls(data: Any) -> Any:
             return data
 
 
-#: The names of the fields that models were made with: one set for all that were made with the same. A set for each
-#: would be two fifths of what a status takes.
-_FIELDS_SETS: dict[frozenset[str], set[str]] = {}
-
-
-def _share_fields_set(model: BaseModel) -> None:
-    # Nobody writes into it: models are frozen, and a copy begins with one of its own.
-    given = model.model_fields_set
-    object.__setattr__(model, "__pydantic_fields_set__", _FIELDS_SETS.setdefault(frozenset(given), given))
-
-
 class Model(BaseModel):
     """Base of all API models: immutable, camelCase on the wire, unknown fields ignored.
 
@@ -104,13 +94,13 @@ class Model(BaseModel):
     def _keep_rules(self) -> Self:
         for rule in self.RULES:
             rule.check(self)
-        _share_fields_set(self)
+        share_field_set(self)
         return self
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy with some fields changed; they are not checked."""
         copied = super().model_copy(update=update, deep=deep)
-        _share_fields_set(copied)
+        share_field_set(copied)
         return copied
 
     @classmethod

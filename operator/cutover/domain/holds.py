@@ -13,6 +13,7 @@ class HoldReason(StrEnum):
     """Reason of the ``Held`` condition."""
 
     INVALID_SPEC = "InvalidSpec"
+    CAPABILITY_MISSING = "CapabilityMissing"
     PREFLIGHT_FAILED = "PreflightFailed"
     SUSPENDED = "Suspended"
     AWAITING_APPROVAL = "AwaitingApproval"
@@ -39,6 +40,7 @@ class HoldReason(StrEnum):
 ALARMING = frozenset(
     {
         HoldReason.INVALID_SPEC,
+        HoldReason.CAPABILITY_MISSING,
         HoldReason.PREFLIGHT_FAILED,
         HoldReason.PROMETHEUS_UNAVAILABLE,
         HoldReason.QUERY_ERROR,

@@ -6,6 +6,8 @@ It is how a pass knows what an earlier one did: a VirtualService that says ``a1-
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
 
 #: Response header that carries the revision.
@@ -22,6 +24,30 @@ def rollback_revision(attempt: int) -> str:
     return f"a{attempt}-rollback"
 
 
+@dataclass(frozen=True, slots=True)
+class Split:
+    """What a version of the route says, whoever writes it.
+
+    Parameters
+    ----------
+    attempt
+        The plan's attempt that it belongs to.
+    weight
+        Percent of requests to EKS.
+    rolled_back
+        Whether it is the route after a rollback, which has a name of its own.
+    """
+
+    attempt: int
+    weight: int
+    rolled_back: bool = False
+
+    @property
+    def revision(self) -> str:
+        """The name that is stamped into the route."""
+        return rollback_revision(self.attempt) if self.rolled_back else revision(self.attempt, self.weight)
+
+
 def raise_called_off(status: MigrationPlanStatus) -> str:
     """Name the raise that a status asks for, as something that is not to happen any more: ``a1-w25@1799661845``.
 
@@ -31,8 +57,12 @@ def raise_called_off(status: MigrationPlanStatus) -> str:
     return f"{desired_revision(status)}@{since:.0f}"
 
 
+def desired_split(status: MigrationPlanStatus, weight: int | None = None) -> Split:
+    """Return the route that the status asks for, or would ask for at another weight."""
+    rolled_back = status.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
+    return Split(status.attempt, (status.weight or 0) if weight is None else weight, rolled_back)
+
+
 def desired_revision(status: MigrationPlanStatus) -> str:
     """Name the route that the status asks for."""
-    if status.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK):
-        return rollback_revision(status.attempt)
-    return revision(status.attempt, status.weight or 0)
+    return desired_split(status).revision

@@ -19,12 +19,13 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypeVar
 
+from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.counters import Counter, CounterLabels
 from cutover.domain.evidence.counting import Reading, cumulative, cut
 from cutover.domain.evidence.scrapes import REACH_IN_SCRAPES, Result, Source, source_of
 from cutover.domain.evidence.selectors import milliseconds
-from cutover.domain.observation import Histogram, Samples
+from cutover.domain.observation import Samples
 from cutover.ports import Clock, Dialect, Prometheus, Subscription, Unavailable, Understood
 
 _logger = logging.getLogger(__name__)
@@ -86,7 +87,6 @@ class _Feed:
     fetched: float
     blocks: deque[Block] = field(default_factory=deque)
     error: str = ""
-    error_since: float = 0.0
     not_before: float = 0.0
     span: float = LONGEST_REPLAY
 
@@ -228,7 +228,7 @@ class Sampler:
         feed = self._feeds.get(key)
         if feed is None:
             return Samples()
-        return Samples(feed.hand_out(), feed.error, feed.error_since)
+        return Samples(feed.hand_out(), feed.error)
 
     async def histogram(self, subscription: Subscription) -> Histogram:
         """Return Heroku's latency histogram since ``subscription.since``, of at most the last 24 hours.
@@ -454,7 +454,7 @@ class Sampler:
             if self._feeds.get(key) is feed and feed.fetched == start:
                 feed.blocks.extend(blocks)
                 feed.fetched = end
-                feed.error, feed.error_since = "", 0.0
+                feed.error = ""
                 if end - start <= length:  # up to date again
                     feed.span = LONGEST_REPLAY
                 self._on_samples(key)
@@ -508,7 +508,6 @@ class Sampler:
             began = not feed.error
             feed.error = text
             if began:
-                feed.error_since = self.now()
                 self._on_samples(key)
 
     async def _presence(self, namespaces: Sequence[str], window: float, at: float) -> Result:

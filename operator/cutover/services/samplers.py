@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from cutover.domain.observation import Histogram, Samples
+from cutover.domain.baseline.histogram import Histogram
+from cutover.domain.observation import Samples
 from cutover.ports import Clock, Dialect, Prometheus, Subscription, Unavailable
 from cutover.services.sampler import Sampler
 
 
 class Samplers:
-    """Implements :class:`cutover.ports.Metrics` for several Prometheus servers.
+    """Implements :class:`cutover.ports.BlockFeed` for several Prometheus servers.
 
     Each has a sampler of its own: what is slow or away with one is nothing to the plans of another.
 
@@ -47,7 +48,6 @@ class Samplers:
             for name, client in prometheus.items()
         }
         self._sources: dict[str, str] = {}  # by plan
-        self._unknown_since: dict[str, float] = {}  # by plan
 
     @property
     def by_source(self) -> Mapping[str, Sampler]:
@@ -86,14 +86,11 @@ class Samplers:
             self.forget(key)
         self._sources[key] = subscription.source
         sampler = self._by_source.get(subscription.source)
-        if sampler is None:
-            self._unknown_since.setdefault(key, self._clock.now())
-        else:
+        if sampler is not None:
             sampler.watch(key, subscription)
 
     def forget(self, key: str) -> None:
         """Stop delivering."""
-        self._unknown_since.pop(key, None)
         sampler = self._by_source.get(self._sources.pop(key, ""))
         if sampler is not None:
             sampler.forget(key)
@@ -103,7 +100,7 @@ class Samplers:
         source = self._sources.get(key, "")
         sampler = self._by_source.get(source)
         if sampler is None:
-            return Samples(error=_unknown(source), error_since=self._unknown_since.get(key, 0.0))
+            return Samples(error=_unknown(source))
         return sampler.take(key)
 
     async def histogram(self, subscription: Subscription) -> Histogram:

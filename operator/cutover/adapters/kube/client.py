@@ -50,8 +50,6 @@ _METHODS = {
     "list": "GET",
     "create": "POST",
     "update": "PUT",
-    "patch": "PATCH",
-    "delete": "DELETE",
 }
 
 #: Status, headers, body.
@@ -182,19 +180,6 @@ class Cluster:
             "update", resource, metadata["namespace"], metadata["name"], subresource, body=body, urgent=urgent
         )
 
-    async def patch(
-        self, resource: Resource, namespace: str, name: str, body: Json, *, subresource: str = "", apply: bool = False
-    ) -> Json:
-        """Patch an object with a JSON merge patch, or by server-side apply without force."""
-        content_type = "application/apply-patch+yaml" if apply else "application/merge-patch+json"
-        return await self._request(
-            "patch", resource, namespace, name, subresource, body=body, content_type=content_type
-        )
-
-    async def delete(self, resource: Resource, namespace: str, name: str) -> None:
-        """Delete an object in the background."""
-        await self._request("delete", resource, namespace, name)
-
     async def _request(
         self,
         verb: str,
@@ -205,7 +190,6 @@ class Cluster:
         *,
         query: Mapping[str, str] | None = None,
         body: Json | None = None,
-        content_type: str = "application/json",
         urgent: bool = False,
     ) -> Json:
         what = f"{verb} {resource}{'/' + subresource if subresource else ''} {namespace}/{name}".rstrip("/ ")
@@ -217,7 +201,7 @@ class Cluster:
             self.errors["throttled"] += 1
             raise Unavailable(f"{what}: {self._asked_to_wait}")
         path = resource.path(namespace, name, subresource)
-        request = _Request(verb, f"{path}?{urlencode(options)}" if options else path, body, content_type)
+        request = _Request(verb, f"{path}?{urlencode(options)}" if options else path, body)
         limit = self._timeout * URGENT_SECONDS / REQUEST_SECONDS if urgent else self._timeout
         api = self._urgent if urgent else self._api
         try:
@@ -295,7 +279,7 @@ class Cluster:
         if request.verb not in ("get", "list") and not self._may_write():
             raise _MayNotWriteError
         self.requests[request.verb] += 1
-        headers = {"Accept": "application/json", "Content-Type": request.content_type, "User-Agent": FIELD_MANAGER}
+        headers = {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": FIELD_MANAGER}
         if bearer := await token(api.configuration):
             headers["Authorization"] = bearer
         response = await api.call_api(
@@ -333,7 +317,6 @@ class _Request:
     verb: str
     path: str
     body: Json | None
-    content_type: str
 
 
 class _MayNotWriteError(Exception):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TypedDict
 
+from cutover.api.opaque import Opaque
 from cutover.api.v1alpha1.status import (
     ApprovedStep,
     BacktestStatus,
@@ -48,7 +49,7 @@ class CheckpointChanges(TypedDict, total=False):
     next_weight: int
     consumed_until: float
     gaps: int
-    evidence: str
+    evidence: Opaque
     custom_slos: tuple[CustomSloEvidence, ...]
 
 

@@ -9,6 +9,7 @@ from pydantic import Field, PlainSerializer
 from pydantic.dataclasses import dataclass
 
 from cutover.api.model import COMPACT, Model, Time
+from cutover.api.opaque import Opaque
 from cutover.api.v1alpha1.gates import Mode
 
 if TYPE_CHECKING:
@@ -237,7 +238,7 @@ class LedgerEntry(Model):
     queries: tuple[str, ...] = Field(default=(), description="What Prometheus was asked by the custom SLOs.")
     subject: str | None = Field(
         default=None,
-        description="What the decision is about, where it is told once only: a refused annotation, who edited the route.",
+        description="What the decision is about: the gate that led back, a refused annotation, who edited the route.",
     )
 
 
@@ -249,7 +250,7 @@ class CustomSloEvidence(Model):
     limit_digest: str = Field(default="", description="Another one means that it was earned with other limits.")
     consumed_until: float = Field(description="Unix seconds; end of the last judged block.")
     gaps: int = Field(default=0, description="Blocks in a row, up to the last one, that could not be judged.")
-    evidence: str = Field(default="", description="The judge's state, as JSON for itself.")
+    evidence: Opaque = Field(default=Opaque(), description="The judge's state, as JSON for itself.")
 
 
 class ResolvedTemplate(Model):
@@ -297,7 +298,9 @@ class Checkpoint(Model):
     next_weight: int = Field(default=0, description="Next step's weight, which the evidence of safety is for.")
     consumed_until: float = Field(default=0.0, description="Unix seconds; end of the last judged block.")
     gaps: int = Field(default=0, description="Blocks in a row, up to the last one, that could not be judged.")
-    evidence: str = Field(default="", description="The judge's state, as JSON for itself: people read the gates.")
+    evidence: Opaque = Field(
+        default=Opaque(), description="The judge's state, as JSON for itself: people read the gates."
+    )
     custom_slos: tuple[CustomSloEvidence, ...] = Field(
         default=(), description="The same for each custom SLO that compares the legs."
     )

@@ -16,7 +16,7 @@ from cutover.domain.holds import Hold, HoldReason
 
 #: Holds that nothing but another commit ends: a health check fails at once instead of waiting for its timeout. A breach or
 #: a rollback is none: the release that mends the app must not wait for a plan that waits for the release.
-STALLED = frozenset({HoldReason.INVALID_SPEC})
+STALLED = frozenset({HoldReason.INVALID_SPEC, HoldReason.CAPABILITY_MISSING})
 #: Holds in which the gateway does not do what was decided.
 NOT_IN_FORCE = frozenset({HoldReason.SHARE_NOT_OBSERVED, HoldReason.ROUTE_NOT_WRITTEN})
 

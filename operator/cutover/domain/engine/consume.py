@@ -17,15 +17,18 @@ from cutover.domain.steps import next_step
 def consume_blocks(context: Context, status: MigrationPlanStatus) -> Checkpoint:
     """Return the checkpoint after the blocks that have come: first they show the weight, then they are evidence."""
     weight, next_weight = _weights(context, status)
+    can = context.seen.capabilities
     before = status.checkpoint or begin_checkpoint(context, status, previous=0)
     checkpoint = ingest(
         before,
-        context.seen.samples.blocks,
+        # Counts of two observers are no comparison.
+        context.seen.samples.blocks if can.common_vantage else (),
         rules=gate_rules(context.spec),
         weight=weight,
         next_weight=next_weight,
         probe=context.seen.probe,
         revision=desired_revision(status),
+        can=can,
     )
     custom = ingest_custom_slos(
         before,

@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 
 from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus
 from cutover.api.v1alpha1.templates import Template
-from cutover.domain.observation import Observation, Plan
+from cutover.domain.engine.outcome import NEXT_BLOCK, Requeue
+from cutover.domain.observation import Observation
+from cutover.domain.plan import Plan
 from cutover.domain.slo.templates import Resolution, custom_slos
 
 
@@ -75,6 +77,10 @@ class Context:
     def resolve(self, *, frozen: bool = True) -> Resolution:
         """Return the plan's custom SLOs; see :func:`resolve`."""
         return resolve(self.plan, self.seen.templates, frozen=frozen)
+
+    def wait(self, seconds: float) -> Requeue:
+        """Return when to look again at what is over in so many seconds, but with each block at the latest."""
+        return seconds if seconds < self.block_seconds else NEXT_BLOCK
 
     def waited(self, since: float) -> float:
         """Return for how many seconds something has been waited for while this process was looking.

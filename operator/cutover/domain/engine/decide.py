@@ -1,11 +1,8 @@
 """The order of the questions that decide why weight moves, and why it does not.
 
 :func:`decide` asks one question after the other and stops at the first that has an answer. It looks at a plan and at
-what was observed, and says what the plan's status becomes and what has to be written, in which order:
-
-- going up, the intent is written to the status first (its resourceVersion is the fence against a second operator),
-  then the route;
-- going back, the route is written first and waits on nothing.
+what was observed, and says what the plan's status becomes and what has to be written. In which order, and under which
+conditions, is decided in :mod:`cutover.domain.engine.writes`.
 
 Each decision derives its writes from how the world differs from the status, so a crash between two writes heals at the
 next one. The answers are in :mod:`cutover.domain.engine.phases`, one file for each question.
@@ -20,7 +17,7 @@ from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
 from cutover.domain.engine.actions import Decision, WriteStatus
 from cutover.domain.engine.conditions import conditions
 from cutover.domain.engine.context import Context
-from cutover.domain.engine.holds import held, invalid
+from cutover.domain.engine.holds import held, incapable, invalid
 from cutover.domain.engine.outcome import Outcome
 from cutover.domain.engine.people import commanded, note_edits, note_refusals, tell_refusals
 from cutover.domain.engine.phases.baseline import baseline
@@ -33,7 +30,8 @@ from cutover.domain.engine.support import not_yet_supported
 from cutover.domain.engine.templates import await_templates, unchanged_while_reading
 from cutover.domain.engine.writes import decision_of
 from cutover.domain.holds import Hold, HoldReason
-from cutover.domain.observation import Observation, Plan
+from cutover.domain.observation import Observation
+from cutover.domain.plan import Plan
 from cutover.domain.steps import progress
 from cutover.domain.texts import shorten
 
@@ -59,9 +57,19 @@ def decide(plan: Plan, observation: Observation, now: float) -> Decision:
     return _conclude(context, _outcome(context))
 
 
-def refuse(plan: Plan, now: float) -> Decision:
-    """Say in the status that the plan's spec cannot be read (``plan.unreadable``); nothing else can be decided."""
-    context = Context(plan, Observation(), now)
+def refuse(plan: Plan, now: float, observation: Observation | None = None) -> Decision:
+    """Say in the status that the plan's spec cannot be read (``plan.unreadable``); nothing else can be decided.
+
+    Parameters
+    ----------
+    plan
+        The plan with its working status.
+    now
+        Unix seconds.
+    observation
+        What is known without a spec: little more than what is still to be written down.
+    """
+    context = Context(plan, observation or Observation(), now)
     return _conclude(context, held(context, plan.status, Hold(HoldReason.INVALID_SPEC, plan.unreadable)))
 
 
@@ -84,7 +92,7 @@ def not_written(plan: Plan, decision: Decision, problem: str, now: float) -> Dec
     if decision.status.phase is Phase.ROLLING_BACK:
         message = f"{decision.status.message}: {message}"
     told = _conclude(context, held(context, plan.status, Hold(HoldReason.ROUTE_NOT_WRITTEN, message)))
-    return replace(told, actions=tuple(action for action in told.actions if action == WriteStatus()))
+    return replace(told, actions=tuple(action for action in told.actions if isinstance(action, WriteStatus)))
 
 
 def _outcome(context: Context) -> Outcome:
@@ -133,6 +141,8 @@ def _invalid(context: Context, status: MigrationPlanStatus) -> Outcome | None:
         case Phase.PENDING | Phase.PREFLIGHT:
             if hold := invalid(context):
                 return await_templates(context, status) or held(context, status, hold)
+            if hold := incapable(context):
+                return held(context, status, hold, requeue=300)
         case Phase.COMPLETED | Phase.ROLLED_BACK:
             if hold := invalid(context):
                 return unchanged_while_reading(context, status) or held(context, status, hold, requeue=300)

@@ -16,6 +16,7 @@ from cutover.domain.engine.outcome import Outcome
 from cutover.domain.engine.people import approval, refused, skip
 from cutover.domain.engine.support import problems
 from cutover.domain.engine.wanted import samples_wanted
+from cutover.domain.evidence.confirmation import missing_capabilities
 from cutover.domain.evidence.ingest import GAPS_UNTIL_NO_DATA
 from cutover.domain.evidence.share import LEAST_REQUESTS as LEAST_SHARE_REQUESTS
 from cutover.domain.evidence.share import Pool
@@ -40,9 +41,9 @@ def held(context: Context, status: MigrationPlanStatus, hold: Hold, *, requeue: 
     if status.reason != hold.reason and hold.reason not in QUIET:
         kind: Literal["Normal", "Warning"] = "Warning" if hold.reason in ALARMING else "Normal"
         events = (Event(kind, hold.reason, hold.message),)
-    requeue = min(requeue, max(context.block_seconds, 1.0)) if samples_wanted(status) else requeue
     noted = status.evolve(ledger=note_hold(status, hold, context.time))
-    return Outcome(noted, hold.reason, hold.message, hold=hold, events=events, requeue=requeue)
+    wait = context.wait(requeue) if samples_wanted(status) else requeue
+    return Outcome(noted, hold.reason, hold.message, hold=hold, events=events, requeue=wait)
 
 
 def too_early(context: Context, status: MigrationPlanStatus) -> bool:
@@ -59,6 +60,12 @@ def invalid(context: Context) -> Hold | None:
         resolved = context.resolve()
         found = (*problems(context.spec, resolved.gates, context.seen.sources), *resolved.problems)
     return Hold(HoldReason.INVALID_SPEC, "; ".join(found)) if found else None
+
+
+def incapable(context: Context) -> Hold | None:
+    """Hold for want of what the traffic provider cannot do: without it no weight can be raised on evidence."""
+    missing = missing_capabilities(context.seen.capabilities)
+    return Hold(HoldReason.CAPABILITY_MISSING, missing) if missing else None
 
 
 def blind(context: Context, checkpoint: Checkpoint) -> Hold | None:
@@ -84,7 +91,7 @@ def blocked(
 ) -> Hold | None:
     """Return what keeps the plan where it is, whatever the clock and the evidence of safety say."""
     weight = status.weight or 0
-    if hold := invalid(context) or blind(context, checkpoint):
+    if hold := invalid(context) or incapable(context) or blind(context, checkpoint):
         return hold
     if weight and checkpoint.observed_at is not None:
         if judgement.legs.both_unhealthy:
@@ -113,7 +120,8 @@ def unseen(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint
 
     Until then an edit of the route that was put back stays told.
     """
-    deadline = max(SHARE_DEADLINE_SECONDS, 8 * context.block_seconds)
+    can = context.seen.capabilities
+    deadline = max(SHARE_DEADLINE_SECONDS, 8 * context.block_seconds, 2 * can.rollback_seconds)
     if context.waited(checkpoint.weight_since) < deadline:
         return Hold(HoldReason.DRIFT_DETECTED, status.message) if status.reason == HoldReason.DRIFT_DETECTED else None
     pooled, probe, wanted = Pool(*checkpoint.share_pool), context.seen.probe, desired_revision(status)
@@ -129,8 +137,8 @@ def unseen(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint
     route = probe.revision or probe.detail if probe is not None else "unknown"
     return Hold(
         HoldReason.SHARE_NOT_OBSERVED,
-        f"{since}, but EKS is seen with {seen}; the gateway's route is {route} (wanted: {wanted}); see istiod and the "
-        "gateway's proxies",
+        f"{since}, but EKS is seen with {seen}; the gateway's route is {route} (wanted: {wanted})"
+        + (f"; see {can.where_to_look}" if can.where_to_look else ""),
     )
 
 
@@ -168,7 +176,7 @@ def calendar(context: Context, target: Step) -> tuple[Hold, ...]:
 
 def held_raise(context: Context, status: MigrationPlanStatus, before: int) -> Hold | None:
     """Return what would hold the raise from ``before`` to the status' weight if it were decided now."""
-    if hold := invalid(context):
+    if hold := invalid(context) or incapable(context):
         return hold
     if context.seen.samples.error:
         return Hold(HoldReason.PROMETHEUS_UNAVAILABLE, context.seen.samples.error)

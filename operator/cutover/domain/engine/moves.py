@@ -6,12 +6,13 @@ what follows from it.
 
 from __future__ import annotations
 
+from cutover.api.opaque import Opaque
 from cutover.api.v1alpha1 import BaselineStatus, Checkpoint, MigrationPlanStatus, Phase, ResolvedTemplate
 from cutover.domain.engine.actions import Event
 from cutover.domain.engine.context import Context
 from cutover.domain.engine.outcome import Outcome
 from cutover.domain.evidence import judge as gate
-from cutover.domain.evidence.ingest import dump_evidence, load_evidence
+from cutover.domain.evidence.ingest import keep, load_evidence
 from cutover.domain.journal.ledger import note
 from cutover.domain.preflight.registry import warnings
 from cutover.domain.slo.judge import begin_step
@@ -33,7 +34,7 @@ def begin_checkpoint(context: Context, status: MigrationPlanStatus, *, previous:
         consumed_until=max(
             before.consumed_until if before is not None else context.now, context.now - 2 * context.block_seconds
         ),
-        evidence=dump_evidence(gate.begin_step(load_evidence(before))) if before is not None else "",
+        evidence=keep(gate.begin_step(load_evidence(before))) if before is not None else Opaque(),
         custom_slos=begin_step(before.custom_slos) if before is not None else (),
     )
 
@@ -123,10 +124,18 @@ def complete(context: Context, status: MigrationPlanStatus, message: str) -> Out
     return Outcome(done, "Completed", message, events=(Event("Normal", "Completed", message),), requeue=300)
 
 
-def roll_back(context: Context, status: MigrationPlanStatus, reason: str, message: str) -> Outcome:
-    """Send everything back to Heroku. What the gates said stays in the status, as the reason for it."""
+def roll_back(
+    context: Context, status: MigrationPlanStatus, reason: str, message: str, *, culprit: str | None = None
+) -> Outcome:
+    """Send everything back to Heroku. What the gates said stays in the status, as the reason for it.
+
+    Parameters
+    ----------
+    culprit
+        The gate that leads back, if one does.
+    """
     text = f"{status.weight or 0} % → 0 %: {message}"
-    ledger = note(status, "RollBack", to=0, reason=reason, message=text, now=context.time)
+    ledger = note(status, "RollBack", to=0, reason=reason, message=text, subject=culprit, now=context.time)
     back = enter(context, at_weight(context, status, 0), Phase.ROLLING_BACK).evolve(
         ledger=ledger, gate=status.gate, evidence=status.evidence
     )

@@ -14,14 +14,12 @@ from cutover.domain.engine.context import Context
 from cutover.domain.engine.holds import held_raise
 from cutover.domain.engine.moves import begin_checkpoint, withdraw
 from cutover.domain.engine.outcome import Outcome
+from cutover.domain.engine.writes import raise_expires, raise_in_flight
 from cutover.domain.evidence.blocks import Block
-from cutover.domain.evidence.ingest import dump_evidence, load_evidence
+from cutover.domain.evidence.ingest import keep, load_evidence
 from cutover.domain.holds import Hold, HoldReason
 from cutover.domain.journal.ledger import note_repair
-from cutover.domain.revision import desired_revision, revision, rollback_revision
-
-#: Seconds for which a raise that could not be written to the route is tried on; then its evidence is too old.
-RAISE_LIFETIME_SECONDS = 60.0
+from cutover.domain.revision import desired_revision, rollback_revision
 
 
 def rolled_back_attempt(context: Context, status: MigrationPlanStatus) -> int | None:
@@ -59,16 +57,13 @@ def when_written(context: Context) -> Context:
 def withdrawn(context: Context, status: MigrationPlanStatus) -> Outcome | None:
     """Take back a raise that never reached the route, once its evidence is old or something holds it by now."""
     checkpoint, traffic, weight = status.checkpoint, context.seen.traffic, status.weight or 0
-    if checkpoint is None or traffic is None or (checkpoint.live_at, checkpoint.observed_at) != (None, None):
+    if checkpoint is None or not raise_in_flight(status, traffic):
         return None
     before = checkpoint.previous_weight
-    if before >= weight or (traffic.weight, traffic.revision) != (before, revision(status.attempt, before)):
-        return None
-    age = context.now - checkpoint.weight_since
     if hold := held_raise(context, status, before):
         why = f"{hold.reason}: {hold.message}"
-    elif age > RAISE_LIFETIME_SECONDS:
-        why = f"the evidence is {span(age)} old"
+    elif context.now > raise_expires(status, traffic, context.now):
+        why = f"the evidence is {span(context.now - checkpoint.weight_since)} old"
     else:
         return None
     message = f"{weight} % → {before} %: {weight} % could not be written to the route, and now {why}"
@@ -110,7 +105,7 @@ def repaired(context: Context, status: MigrationPlanStatus) -> MigrationPlanStat
     message = f"the route was edited by {editors} (not its weights); put back"
     evidence = load_evidence(checkpoint)._replace(safety={}, safety_money=1.0)
     return status.evolve(
-        checkpoint=checkpoint.evolve(evidence=dump_evidence(evidence)),
+        checkpoint=checkpoint.evolve(evidence=keep(evidence)),
         ledger=note_repair(
             status, reason=HoldReason.DRIFT_DETECTED, message=message, subject=editors, now=context.time
         ),

@@ -1,26 +1,47 @@
-"""The order of writes: what a decision writes, and when.
+"""The master of order and time: what a decision writes, in which order, under which conditions, and when to look again.
 
-Going up, the status is written first: its resourceVersion is the fence against a second operator. Going back, the route
-is written first and waits on nothing. A decision that changes nothing writes nothing; evidence alone is written as a
-checkpoint, at most once a minute.
+Going up, the status is written first: its resourceVersion is the fence against a second operator. Going down for
+whatever reason, the route is written first and waits on nothing: no status says that a raise is off while that raise may
+still reach the route. A route that could not be written goes first too, until it can: its weight has been in the
+status since the first try.
+
+A decision that changes nothing writes nothing; evidence alone is written as a checkpoint, at most once a minute.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 from zlib import crc32
 
-from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
-from cutover.domain.engine.actions import Action, Decision, Prepare, SetWeight, WriteStatus
-from cutover.domain.engine.outcome import Outcome
+from cutover.api.v1alpha1 import MigrationPlanStatus, OnDelete, Phase
+from cutover.domain.engine.actions import (
+    Action,
+    Decision,
+    Finalize,
+    Prepare,
+    SetWeight,
+    Wake,
+    WakeAfter,
+    WakeAtBlock,
+    WriteStatus,
+)
+from cutover.domain.engine.heroku import PROBE_LIFETIME_SECONDS
+from cutover.domain.engine.outcome import NEXT_BLOCK, Outcome, Requeue
 from cutover.domain.engine.wanted import samples_wanted
-from cutover.domain.observation import Observation, Plan
+from cutover.domain.observation import Observation
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks import heroku_answers
-from cutover.domain.revision import desired_revision
+from cutover.domain.revision import desired_revision, desired_split, raise_called_off, revision
+from cutover.domain.traffic import TrafficState
 
 #: Seconds within which a checkpoint of the evidence is written while judging.
 CHECKPOINT_SECONDS = 60.0
+#: Seconds for which a raise may be written to the route; then its evidence is too old.
+RAISE_LIFETIME_SECONDS = 60.0
+#: Blocks after which the next one is overdue, and is looked for without being woken by it.
+OVERDUE_BLOCKS = 1.5
 
 
 def decision_of(plan: Plan, seen: Observation, outcome: Outcome, status: MigrationPlanStatus, now: float) -> Decision:
@@ -41,32 +62,140 @@ def decision_of(plan: Plan, seen: Observation, outcome: Outcome, status: Migrati
     """
     before = plan.status
     changed = _significant(status) != _significant(before)
+    due = _checkpoint_due(plan, outcome, status, now)
+    if (changed or due) and status.checkpoint is not None:
+        status = status.evolve(checkpoint=status.checkpoint.evolve(at=now))
+    route_first = goes_first(before, status, seen)
+    stored = changed or due
+    routing: tuple[Action, ...] = (
+        *(set_weight(before, status, seen.traffic, now, fenced=stored and not route_first) if outcome.route else ()),
+        *((Prepare(),) if outcome.prepare else ()),
+    )
+    write = (WriteStatus(may_wait=not (changed or routing or outcome.events)),) if stored else ()
+    actions = (*routing, *write) if route_first else (*write, *routing)
+    if not stored and seen.remember_in is not None and seen.remember_in <= 0:
+        # Last: nothing that was decided waits until it is remembered who was told what.
+        actions = (*actions, WriteStatus())
+    return Decision(
+        status=status, actions=actions, events=outcome.events, wake=wake(plan, seen, status, outcome.requeue)
+    )
+
+
+def finalize(plan: Plan, end: OnDelete) -> Finalize:
+    """Return the write that puts the traffic of a deleted plan to rest."""
+    status = plan.status
+    match end:
+        case OnDelete.HEROKU:
+            # Also where the route seems to be there: a raise may be on its way.
+            return Finalize(
+                end, SetWeight(desired_split(status, 0), supersedes=raise_called_off(status) if status.weight else "")
+            )
+        case OnDelete.EKS:
+            return Finalize(end, SetWeight(desired_split(status, 100)))
+        case OnDelete.LEAVE:
+            return Finalize(end)
+
+
+# ---------------------------------------------------------------------------------------------------------------- order
+
+
+def goes_first(before: MigrationPlanStatus, status: MigrationPlanStatus, seen: Observation) -> bool:
+    """Tell whether the route is written before the status."""
+    return status.phase is Phase.ROLLING_BACK or lowers(before, status) or seen.unwritten
+
+
+def lowers(before: MigrationPlanStatus, status: MigrationPlanStatus) -> bool:
+    """Tell whether a decision takes users off EKS."""
+    return (status.weight or 0) < (before.weight or 0)
+
+
+def set_weight(
+    before: MigrationPlanStatus, status: MigrationPlanStatus, traffic: TrafficState | None, now: float, *, fenced: bool
+) -> tuple[SetWeight, ...]:
+    """Return the write of the route where the status asks for another one, or where the world has another one.
+
+    Parameters
+    ----------
+    before, status
+        The status before and after the decision.
+    traffic
+        The route as it was seen; ``None`` where it could not be read.
+    now
+        Unix seconds.
+    fenced
+        Whether the status is written before it.
+    """
+    if status.weight is None:
+        return ()
+    asked_anew = before.weight != status.weight or desired_revision(before) != desired_revision(status)
+    differs = traffic is not None and not traffic.current
+    if not (asked_anew or differs):
+        return ()
+    raises = traffic is not None and (traffic.weight or 0) < status.weight
+    # A rolled back route was at its weight before that raise: the raise fails on the route's version.
+    calls_off = lowers(before, status) and status.phase is not Phase.ROLLING_BACK
+    return (
+        SetWeight(
+            desired_split(status),
+            over=traffic.version if traffic is not None else None,
+            supersedes=raise_called_off(before) if calls_off else "",
+            confirm=raises and not fenced,
+            expires=raise_expires(status, traffic, now) if raises else math.inf,
+            repairs=desired_revision(before) == desired_revision(status),
+        ),
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------------- time
+
+
+def raise_in_flight(status: MigrationPlanStatus, traffic: TrafficState | None) -> bool:
+    """Tell whether the status asks for a raise that, as far as is known, has not come to the route."""
+    checkpoint = status.checkpoint
+    if checkpoint is None or traffic is None or (checkpoint.live_at, checkpoint.observed_at) != (None, None):
+        return False
+    before = checkpoint.previous_weight
+    there = (traffic.weight, traffic.revision)
+    return before < (status.weight or 0) and there == (before, revision(status.attempt, before))
+
+
+def raise_expires(status: MigrationPlanStatus, traffic: TrafficState | None, now: float) -> float:
+    """Return the Unix seconds until which a raise of the route may be written.
+
+    The lifetime of a raise that is in flight begins when its weight was decided on. A weight that was at the gateway
+    before is only put back; then it begins with the look at the route that finds it elsewhere.
+    """
+    in_flight = status.checkpoint is not None and raise_in_flight(status, traffic)
+    decided_at = status.checkpoint.weight_since if status.checkpoint is not None and in_flight else now
+    return decided_at + RAISE_LIFETIME_SECONDS
+
+
+def wake(plan: Plan, seen: Observation, status: MigrationPlanStatus, requeue: Requeue) -> Wake:
+    """Return when the next reconcile comes if nothing wakes the plan before."""
+    judged = plan.has_spec and samples_wanted(status)
+    if requeue is NEXT_BLOCK:
+        seconds = plan.spec.gates.block.total_seconds() * (OVERDUE_BLOCKS if judged else 1)
+    else:
+        seconds = requeue
+    if judged:
+        # Heroku is asked again once a reconcile has seen its last answer, which has to be young at the next block.
+        seconds = min(seconds, PROBE_LIFETIME_SECONDS / 2)
+    if seen.remember_in is not None and seen.remember_in > 0:
+        seconds = min(seconds, seen.remember_in)
+    return WakeAtBlock(seconds) if requeue is NEXT_BLOCK and judged else WakeAfter(seconds)
+
+
+def _checkpoint_due(plan: Plan, outcome: Outcome, status: MigrationPlanStatus, now: float) -> bool:
+    """Tell whether there is something to write down, and it is time."""
+    before = plan.status
     learned = samples_wanted(status) and status.checkpoint != before.checkpoint
     # The same reason to hold may have another cause by now.
     news = learned or (outcome.hold is not None and status.message != before.message)
-    due = (
+    return (
         news
         and status.checkpoint is not None
         and before.checkpoint is not None
         and _checkpoint_period(plan, now) != _checkpoint_period(plan, before.checkpoint.at)
-    )
-    if (changed or due) and status.checkpoint is not None:
-        status = status.model_copy(update={"checkpoint": status.checkpoint.model_copy(update={"at": now})})
-    write: tuple[Action, ...] = (WriteStatus(),) if changed or due else ()
-    actions: tuple[Action, ...] = (
-        *_ordered(
-            write,
-            _route(before, status, seen) if outcome.route else (),
-            back=status.phase is Phase.ROLLING_BACK,
-        ),
-        *((Prepare(),) if outcome.prepare else ()),
-    )
-    return Decision(
-        status=status,
-        actions=actions,
-        events=outcome.events,
-        requeue_after=outcome.requeue,
-        routine=not changed and actions == (WriteStatus(),) and not outcome.events,
     )
 
 
@@ -76,20 +205,6 @@ def _checkpoint_period(plan: Plan, at: float) -> int:
     Plans that were made together would otherwise all write at the end of the same block.
     """
     return int((at + crc32(plan.uid.encode())) // CHECKPOINT_SECONDS)
-
-
-def _route(before: MigrationPlanStatus, status: MigrationPlanStatus, seen: Observation) -> tuple[Action, ...]:
-    """Write the route where the status asks for another one, or where the world has another one."""
-    if status.weight is None:
-        return ()
-    traffic = seen.traffic
-    asked_anew = before.weight != status.weight or desired_revision(before) != desired_revision(status)
-    differs = traffic is not None and not traffic.current
-    return (SetWeight(status.weight),) if asked_anew or differs else ()
-
-
-def _ordered(write: tuple[Action, ...], route: tuple[Action, ...], *, back: bool) -> tuple[Action, ...]:
-    return (*route, *write) if back else (*write, *route)
 
 
 def _significant(status: MigrationPlanStatus) -> Iterable[Any]:

@@ -16,6 +16,7 @@ from typing import Self
 
 from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.counters import CLIENT_GONE, Counter, CounterLabels
+from cutover.domain.evidence.errors import is_error
 from cutover.domain.evidence.scrapes import (
     SOURCE_LABELS,
     Doubts,
@@ -28,8 +29,6 @@ from cutover.domain.evidence.scrapes import (
     source_of,
 )
 
-#: Answers of Heroku's router, not of the app, that users see as failures.
-_HEROKU_ROUTING_FAULTS = frozenset({"421", "495"})
 _INF = math.inf
 
 _labels_of_source = attrgetter("namespace", *SOURCE_LABELS)
@@ -236,7 +235,7 @@ def _count(
 ) -> None:
     if series.bound is None:
         leg.requests += increment
-        if series.code.startswith("5") or (heroku and series.code in _HEROKU_ROUTING_FAULTS):
+        if is_error(series.code, heroku=heroku):
             leg.errors += increment
     elif series.bound == _INF:
         leg.timed += increment

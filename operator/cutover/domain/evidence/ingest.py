@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from functools import lru_cache
 
 from pydantic_core import from_json, to_json
 
+from cutover.api.opaque import Opaque
 from cutover.api.v1alpha1 import Checkpoint, Share
 from cutover.domain.evidence import judge as gate
 from cutover.domain.evidence.blocks import Block
+from cutover.domain.evidence.confirmation import collect, confirmed
 from cutover.domain.evidence.judge import Evidence, GateRules
-from cutover.domain.evidence.share import Pool, eks_silent, fits, pool
-from cutover.domain.observation import Probe
+from cutover.domain.evidence.share import Pool
+from cutover.domain.traffic import Capabilities, Probe
 
 #: Blocks in a row that cannot be judged until people are told.
 GAPS_UNTIL_NO_DATA = 3
@@ -27,13 +28,13 @@ def ingest(
     next_weight: int,
     probe: Probe | None,
     revision: str,
+    can: Capabilities,
 ) -> Checkpoint:
     """Consume blocks: first to see the weight at the gateway, from then on as evidence.
 
     A block counts only if it lies wholly after the change of weight (for the share) or after the share was observed
-    (as evidence), so that no judgement mixes two steps. A leg that answers nothing from the first request on never
-    shows a share; where the gateway is known to have the route, its silence is observation enough. Nor is a share
-    believed while the gateway says that it has another route.
+    (as evidence), so that no judgement mixes two steps. What shows that a weight is in force depends on what the provider
+    can do (:mod:`cutover.domain.evidence.confirmation`); nothing does while the gateway says that it has another route.
     """
     evidence = load_evidence(checkpoint)
     if next_weight > checkpoint.next_weight > 0:
@@ -55,11 +56,8 @@ def ingest(
             continue
         if observed_at is None:
             previous = checkpoint.previous_weight
-            live = live_at is not None and live_at <= block.start
-            live_before = live_at is not None and live_at <= 2 * block.start - block.end
-            pooled = pool(pooled, block, weight=weight, previous=previous, live=live_before)
-            seen = fits(pooled, weight=weight, previous=previous) or (live and eks_silent(pooled, weight=weight))
-            if seen and not elsewhere:
+            pooled = collect(can, pooled, block, weight=weight, previous=previous, live_at=live_at)
+            if confirmed(can, pooled, block, weight=weight, previous=previous, live_at=live_at) and not elsewhere:
                 observed_at = block.end
         elif weight == 0:
             evidence = gate.learn(evidence, block, rules)
@@ -75,7 +73,7 @@ def ingest(
             "consumed_until": consumed_until,
             "gaps": gaps,
             "share_pool": (pooled.eks, pooled.total),
-            "evidence": dump_evidence(evidence),
+            "evidence": keep(evidence),
         }
     )
 
@@ -89,18 +87,24 @@ def load_evidence(checkpoint: Checkpoint) -> Evidence:
     return load(checkpoint.evidence)
 
 
-# A pass asks three times, the next one and every scrape of the operator's metrics again.
-@lru_cache(maxsize=1024)
-def load(text: str) -> Evidence:
-    """Read the judge's state from its JSON; unreadable or empty it is that of the beginning."""
+def load(kept: Opaque) -> Evidence:
+    """Return the judge's state; unreadable or empty it is that of the beginning."""
+    return kept.value(_read)
+
+
+def keep(evidence: Evidence) -> Opaque:
+    """Return the judge's state for a checkpoint: an object, and one line of text once that is written."""
+    return Opaque.of(evidence, _write)
+
+
+def _read(text: str) -> Evidence:
     try:
         return Evidence.load(from_json(text)) if text else Evidence()
     except ValueError:
         return Evidence()
 
 
-def dump_evidence(evidence: Evidence) -> str:
-    """Write the judge's state for a checkpoint: one line, as people have no use for it in ``kubectl describe``."""
+def _write(evidence: Evidence) -> str:
     return to_json(evidence.dump()).decode()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from cutover.api.opaque import Opaque
 from cutover.api.v1alpha1 import (
     Checkpoint,
     CustomSloEvidence,
@@ -17,7 +18,7 @@ from cutover.api.v1alpha1 import (
 from cutover.api.v1alpha1.gates import BoundSlo, RatioSlo
 from cutover.domain.evidence import judge as gate
 from cutover.domain.evidence.blocks import Counts
-from cutover.domain.evidence.ingest import GAPS_UNTIL_NO_DATA, dump_evidence, load
+from cutover.domain.evidence.ingest import GAPS_UNTIL_NO_DATA, keep, load
 from cutover.domain.evidence.judge import GateRules, Judgement, MetricJudgement, MetricRule
 from cutover.domain.evidence.numbers import finite, numbers_of, told
 from cutover.domain.evidence.sentences import sentence
@@ -212,7 +213,6 @@ def ingest_custom_slos(
                 evidence = gate.consume(
                     evidence, block, rules=rules, weight=weight, next_weight=next_weight, observed_at=observed_at
                 )
-        text = dump_evidence(evidence)
         ingested.append(
             CustomSloEvidence(
                 gate=own.name,
@@ -220,7 +220,7 @@ def ingest_custom_slos(
                 limit_digest=own.limit_digest,
                 consumed_until=until,
                 gaps=gaps,
-                evidence=text,
+                evidence=keep(evidence),
             )
         )
     return tuple(ingested)
@@ -239,9 +239,7 @@ def _of_use(before: CustomSloEvidence, own: CustomSlo) -> gate.Evidence:
 
 def begin_step(own: Iterable[CustomSloEvidence]) -> tuple[CustomSloEvidence, ...]:
     """Return the evidence with which a new step starts."""
-    return tuple(
-        one.model_copy(update={"evidence": dump_evidence(gate.begin_step(load(one.evidence)))}) for one in own
-    )
+    return tuple(one.model_copy(update={"evidence": keep(gate.begin_step(load(one.evidence)))}) for one in own)
 
 
 def judge_custom_slos(
@@ -316,7 +314,7 @@ def _judge_ratio(
     now: float,
 ) -> CustomSloJudgement:
     judgement = gate.judge(
-        load(evidence.evidence if evidence else ""),
+        load(evidence.evidence if evidence else Opaque()),
         rules=ratio_rules(slo, spec),
         weight=weight,
         next_weight=next_weight,
@@ -326,7 +324,7 @@ def _judge_ratio(
     said = CustomSloJudgement(gate=own, verdict=metric.verdict, judgement=judgement, metric=metric)
     problem = reading.problem or _silence(slo, evidence, reading, spec, now)
     if problem is None and weight == 100:
-        problem = _incomparable(load(evidence.evidence if evidence else ""))
+        problem = _incomparable(load(evidence.evidence if evidence else Opaque()))
     if problem is None:
         return said
     return replace(said, verdict=problem.verdict, why=problem.message, since=problem.since)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
+from cutover.domain.evidence.errors import ERROR_CODES
 from cutover.domain.evidence.selectors import bounds_matcher, matcher
 
 
@@ -43,10 +44,10 @@ def dashboard_queries(
         return f"sum by (destination_service) (rate({metric}{{{legs}{more}}}[5m]))"
 
     requests = rate("istio_requests_total", ',response_code!="0"')
-    errors = rate("istio_requests_total", ',response_code=~"5..|421|495"')
+    errors = rate("istio_requests_total", f',response_code=~"{ERROR_CODES}"')
     found = {
         "errors": f"{errors} / {requests}",
-        "alive": rate("istio_requests_total", ',response_code!~"0|5..|421|495"'),
+        "alive": rate("istio_requests_total", f',response_code!~"0|{ERROR_CODES}"'),
     }
     timed = rate("istio_request_duration_milliseconds_count", ',response_code!="0"')
     for name, bound in (("slow", slow_ms), ("verySlow", very_slow_ms)):

@@ -15,12 +15,14 @@ from aiohttp.tracing import Trace
 
 from cutover.adapters.addresses import CheckedResolver
 from cutover.adapters.kube.client import Cluster
-from cutover.adapters.traffic.istio.provider import LEG_HEADER, PROBE_HEADER, PROBE_VALUE
-from cutover.domain.observation import Plan, Probe
+from cutover.adapters.traffic.istio.rendering import LEG_HEADER, PROBE_HEADER, PROBE_VALUE
+from cutover.domain.evidence.errors import ROUTING_FAULTS, is_error
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks.istio.kinds import GATEWAYS
 from cutover.domain.preflight.checks.istio.servers import serves
 from cutover.domain.resources import SERVICES, Json
 from cutover.domain.revision import HEADER
+from cutover.domain.traffic import Probe
 from cutover.ports import Conflict, Gone, Unavailable
 
 #: Seconds that a probe may take to connect, and to get an answer; twice that in all.
@@ -38,9 +40,6 @@ KEPT = 2.0
 EXCERPT = 16_384
 #: Characters of an answer's header that are shown: what answers may be anything.
 SHOWN = 120
-
-#: Answers of Heroku's router about the request's own way: its TLS name does not fit its Host.
-ROUTING_FAULTS = {421: "misdirected request", 495: "certificate error"}
 
 #: What Heroku's router says for a Host that it knows no app of; the page's text, and the address of the page it frames.
 NO_SUCH_APP = ("no such app", "no-such-app")
@@ -83,8 +82,8 @@ class _Connector(aiohttp.TCPConnector):
             connection.close()
 
 
-class HttpGateway:
-    """:class:`cutover.ports.Gateway` over HTTP.
+class HttpLegProbe:
+    """:class:`cutover.ports.LegProbe` over HTTP.
 
     Parameters
     ----------
@@ -206,11 +205,11 @@ def judge(status: int, headers: Mapping[str, str], body: str) -> tuple[bool, str
     if headers.get(LEG_HEADER) != PROBE_VALUE:
         # The gateway itself, or somebody else's route.
         return False, f"{answer}, not by way of the plan's route"
-    if status in ROUTING_FAULTS:
-        return False, f"{answer} ({ROUTING_FAULTS[status]}): Heroku's router does not take this host name"
+    if fault := ROUTING_FAULTS.get(str(status)):
+        return False, f"{answer} ({fault}): Heroku's router does not take this host name"
     if status == 404 and any(words in body.lower() for words in NO_SUCH_APP):
         return False, f"{answer} (no such app): Heroku knows no app by this host name"
-    if status >= 500:
+    if is_error(str(status), heroku=True):
         code = headers.get("x-heroku-error", "")[:SHOWN]
         # Heroku keeps its error codes to its logs; Envoy's own answers are one line of text.
         plain = headers.get("content-type", "").startswith("text/plain")

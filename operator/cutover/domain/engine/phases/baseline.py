@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from cutover.api.durations import span
 from cutover.api.v1alpha1 import BaselineStatus, BoundBaseline, Checkpoint, MigrationPlanStatus, Mode, Phase
+from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.baseline.thresholds import LEAST_REQUESTS, choose_thresholds
 from cutover.domain.engine.consume import consume_blocks, observed_share
 from cutover.domain.engine.context import Context
 from cutover.domain.engine.holds import blind, held, too_early
 from cutover.domain.engine.moves import enter
-from cutover.domain.engine.outcome import Outcome
+from cutover.domain.engine.outcome import NEXT_BLOCK, Outcome
 from cutover.domain.engine.wanted import baselines_wanted, record_seconds
 from cutover.domain.evidence.share import LEAST_REQUESTS as LEAST_SHARE_REQUESTS
 from cutover.domain.evidence.share import Pool
 from cutover.domain.evidence.tolerances import thresholds_wanted
 from cutover.domain.holds import Hold, HoldReason
-from cutover.domain.observation import Histogram
 
 
 def baseline(context: Context, status: MigrationPlanStatus) -> Outcome:
@@ -48,7 +48,7 @@ def _unseen(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoin
         f"{LEAST_SHARE_REQUESTS} prove it: point the host's DNS at the gateway if it is not"
     )
     if too_early(context, status):
-        return _recording(context, status, message)
+        return _recording(status, message)
     return held(context, status, Hold(HoldReason.INSUFFICIENT_TRAFFIC, message))
 
 
@@ -84,7 +84,7 @@ def _too_few(
         f"{span(left)} at this traffic; naming slowMs and verySlowMs in the latency gate makes it shorter"
     )
     if too_early(context, status):
-        return _recording(context, status, message)
+        return _recording(status, message)
     enforced = any(slo.latency is not None and slo.mode is Mode.ENFORCE for slo in context.spec.gates.slos)
     if enforced or not histogram.total:
         return held(context, status, Hold(HoldReason.INSUFFICIENT_TRAFFIC, message))
@@ -102,7 +102,7 @@ def _record_bounds(
             why = reading.problem.message if reading is not None and reading.problem else "not asked yet"
             message = f"gate {name}: its value before the migration is not known: {why}"
             if too_early(context, status):
-                return _recording(context, status.evolve(baseline=recorded), message)
+                return _recording(status.evolve(baseline=recorded), message)
             if not gates[name].enforced:
                 continue  # it goes without a verdict
             return held(context, status.evolve(baseline=recorded), Hold(HoldReason.NO_DATA, message))
@@ -122,12 +122,12 @@ def _record_backtest(
         return recorded
     left = recorded.since.timestamp() + record_seconds(context.spec) - context.now
     if left > 0:
-        return _recording(context, status, f"recording Heroku's traffic for the backtest for another {span(left)}")
+        return _recording(status, f"recording Heroku's traffic for the backtest for another {span(left)}")
     if context.seen.backtest is None:
         message = "replaying the gates on Heroku's own traffic (baseline.backtest)"
-        return Outcome(status, "Backtesting", message, requeue=context.block_seconds)
+        return Outcome(status, "Backtesting", message, requeue=NEXT_BLOCK)
     return recorded.evolve(backtest=context.seen.backtest)
 
 
-def _recording(context: Context, status: MigrationPlanStatus, message: str) -> Outcome:
-    return Outcome(status, "Recording", message, requeue=context.block_seconds)
+def _recording(status: MigrationPlanStatus, message: str) -> Outcome:
+    return Outcome(status, "Recording", message, requeue=NEXT_BLOCK)

@@ -22,7 +22,8 @@ def breach(context: Context, status: MigrationPlanStatus, judgement: Assessment)
         without_control = status.weight == 100 or legs.heroku_silent
     else:
         assert bound is not None, "a breach is a leg that is worse, or a bound that fails"
-        reason, detail = HoldReason.BOUND_EXCEEDED, f"gate {bound.gate.name}: {bound.sentence}"
+        culprit = bound.gate.name
+        reason, detail = HoldReason.BOUND_EXCEEDED, f"gate {culprit}: {bound.sentence}"
         without_control = True  # a bound says nothing of Heroku
     if legs.heroku_dead:
         return _no_rescue(
@@ -38,7 +39,7 @@ def breach(context: Context, status: MigrationPlanStatus, judgement: Assessment)
         return await_probe(status, detail)
     if without_control and not heroku_answers(context):
         return _no_rescue(context, status, f"{detail}; {probe_text(context)}: mend one of them")
-    return roll_back(context, status, reason, detail)
+    return roll_back(context, status, reason, detail, culprit=culprit)
 
 
 def _no_rescue(context: Context, status: MigrationPlanStatus, message: str) -> Outcome:

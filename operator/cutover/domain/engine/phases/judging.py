@@ -22,7 +22,7 @@ from cutover.domain.engine.consume import assess_gates, consume_blocks, observed
 from cutover.domain.engine.context import Context
 from cutover.domain.engine.heroku import await_probe, heroku_answers, probe_text
 from cutover.domain.engine.holds import blocked, calendar, gatekept, held, late
-from cutover.domain.engine.outcome import Outcome
+from cutover.domain.engine.outcome import NEXT_BLOCK, Outcome
 from cutover.domain.engine.people import approval, note_skips, skip
 from cutover.domain.engine.phases.breach import breach
 from cutover.domain.engine.phases.soak import soak
@@ -143,7 +143,7 @@ def _advance(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoi
         return held(context, status, Hold(HoldReason.SUSPENDED, message))
     if left > 0:
         message = f"{weight} % for another {span(left)}; {evidence}"
-        return Outcome(status, "Judging", message, requeue=min(left, context.block_seconds))
+        return Outcome(status, "Judging", message, requeue=context.wait(left))
     if weight and not judgement.safe:
         return _not_safe(context, status, judgement, f"the hold at {weight} % is over; {evidence}")
     if not weight and (outside := judgement.outside()):
@@ -170,7 +170,7 @@ def _not_safe(context: Context, status: MigrationPlanStatus, judgement: Assessme
     legs, left = judgement.legs, judgement.legs.seconds_to_safe
     # A bound that alone is not met takes a moment, or becomes a failure.
     if legs.safe or (left is not None and left <= gate.PATIENCE_SECONDS):
-        return Outcome(status, "AwaitingEvidence", message, requeue=context.block_seconds)
+        return Outcome(status, "AwaitingEvidence", message, requeue=NEXT_BLOCK)
     thin = legs.verdict is Verdict.INSUFFICIENT_TRAFFIC
     return held(context, status, Hold(HoldReason.INSUFFICIENT_TRAFFIC if thin else HoldReason.UNDECIDED, message))
 

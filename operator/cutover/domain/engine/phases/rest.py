@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from cutover.api.v1alpha1 import MigrationPlanStatus, OnBreach, OnDelete, Phase
-from cutover.domain.engine.actions import Decision, Event, Finalize
+from cutover.domain.engine.actions import Decision, Event
 from cutover.domain.engine.context import Context
 from cutover.domain.engine.moves import retry
 from cutover.domain.engine.outcome import Outcome
-from cutover.domain.observation import Plan
+from cutover.domain.engine.writes import finalize
+from cutover.domain.plan import Plan
 
 
 def completed(status: MigrationPlanStatus) -> Outcome:
@@ -32,12 +33,13 @@ def last_rollback(status: MigrationPlanStatus) -> tuple[str, str]:
 def put_to_rest(plan: Plan) -> Decision:
     """Decide where the traffic of a deleted plan stays."""
     end = _resting_place(plan)
+    actions = (finalize(plan, end),)
     if end is plan.spec.on_delete:
-        return Decision(status=plan.status, actions=(Finalize(end),))
+        return Decision(status=plan.status, actions=actions)
     rests = "goes to Heroku" if end is OnDelete.HEROKU else "stays where it is"
     message = f"traffic {rests}: onDelete EKS is for a plan whose evidence has put all of it on EKS"
     event = Event("Warning", "RestsElsewhere", message)
-    return Decision(status=plan.status, actions=(Finalize(end),), events=(event,))
+    return Decision(status=plan.status, actions=actions, events=(event,))
 
 
 def _resting_place(plan: Plan) -> OnDelete:

@@ -12,6 +12,7 @@ from cutover.domain.engine.people import commanded
 from cutover.domain.engine.phases.judging import judge
 from cutover.domain.engine.phases.rest import last_rollback
 from cutover.domain.engine.route import when_written
+from cutover.domain.evidence.confirmation import back_on_heroku
 from cutover.domain.holds import Hold, HoldReason
 from cutover.domain.revision import rollback_revision
 
@@ -27,7 +28,7 @@ def rolling_back(context: Context, status: MigrationPlanStatus) -> Outcome:
     answered = (
         probe is not None
         and probe.revision == rollback_revision(status.attempt)
-        and probe.at >= checkpoint.weight_since
+        and back_on_heroku(context.seen.capabilities, live_at=checkpoint.live_at, now=context.now)
     )
     if not answered and checkpoint.observed_at is None:
         message = f"waiting for 0 % to be seen at the gateway; {cause}"

@@ -11,7 +11,7 @@ from cutover.domain.engine.consume import watched_seconds
 from cutover.domain.engine.context import Context
 from cutover.domain.engine.holds import held
 from cutover.domain.engine.moves import complete, enter
-from cutover.domain.engine.outcome import Outcome
+from cutover.domain.engine.outcome import NEXT_BLOCK, Outcome
 from cutover.domain.evidence import judge as gate
 from cutover.domain.evidence.numbers import numbers_of
 from cutover.domain.evidence.sentences import counted
@@ -29,12 +29,12 @@ def soak(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint, 
     left = length.total_seconds() - watched_seconds(checkpoint)
     if left > 0:
         message = f"all traffic on EKS; soaking for another {span(left)}"
-        return Outcome(status, "Soaking", message, requeue=min(left, context.block_seconds))
+        return Outcome(status, "Soaking", message, requeue=context.wait(left))
     if hold := _suspicion(judgement) or judgement.outside():
         return held(context, status, hold)
     if mute := judgement.mute:
         message = f"the soak is over, but gate {mute.gate.name} has no verdict: {mute.sentence}"
-        return Outcome(status, "Soaking", message, requeue=context.block_seconds)
+        return Outcome(status, "Soaking", message, requeue=NEXT_BLOCK)
     if spec.suspend:
         message = "spec.suspend is set; set it to false to end the soak, which is over"
         return held(context, status, Hold(HoldReason.SUSPENDED, message))

@@ -1,0 +1,185 @@
+"""Wires adapters to ports, and owns their lifetimes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from cutover.adapters.clocks import SystemClock
+from cutover.adapters.dialects.istio.counters import IstioDialect
+from cutover.adapters.kube.client import Cluster
+from cutover.adapters.kube.inventory import KubernetesInventories
+from cutover.adapters.kube.plans import KubernetesPlans
+from cutover.adapters.kube.templates import TemplateCache
+from cutover.adapters.notify.notifier import HttpNotifier
+from cutover.adapters.prometheus.sources import Sources
+from cutover.adapters.traffic.istio.leg_probe import HttpLegProbe
+from cutover.adapters.traffic.istio.live import RouteCache
+from cutover.adapters.traffic.istio.provider import IstioTraffic
+from cutover.adapters.traffic.istio.rendering import DevelopmentHeroku
+from cutover.api.v1alpha1 import BacktestStatus
+from cutover.domain.plan import Plan
+from cutover.domain.preflight.inventory import ClusterSettings
+from cutover.metrics import OperatorCollector
+from cutover.ports import BlockFeed, Clock, LegProbe, Notifier, Ports, SloFeed, Subscription
+from cutover.scale.garbage import collect_rarely
+from cutover.services.backtest_process import Backtests
+from cutover.services.operator import Operator
+from cutover.services.samplers import Samplers
+from cutover.services.slo_feed import PrometheusSloFeed
+from cutover.settings import PrometheusServers, Receiver, Settings
+
+#: Reconciles that may look at the world at the same time.
+CONCURRENT_PASSES = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Wired:
+    """The operator with all that it needs, connected.
+
+    Parameters
+    ----------
+    cluster
+        The API server.
+    operator
+        The loops of all plans.
+    collector
+        What ``/metrics`` tells.
+    at_work
+        Returns a context in which blocks are read, queries asked and notifications sent.
+    """
+
+    cluster: Cluster
+    operator: Operator
+    collector: OperatorCollector
+    at_work: Callable[[], AbstractAsyncContextManager[None]]
+
+
+@asynccontextmanager
+async def wired(
+    settings: Settings, servers: PrometheusServers, receivers: tuple[Receiver, ...], leading: Callable[[], bool]
+) -> AsyncIterator[Wired]:
+    """Connect everything; close it in the end, in the opposite order.
+
+    Parameters
+    ----------
+    settings, servers, receivers
+        From the environment, and the files that it names.
+    leading
+        Whether this process may act.
+
+    Raises
+    ------
+    SettingsError
+        Where the credentials for the API server cannot be read.
+    """
+    async with AsyncExitStack() as stack:
+        cluster = await Cluster.connect(settings.kubeconfig, may_write=leading)
+        stack.push_async_callback(cluster.close)
+        sources = Sources(servers, settings.scrape_interval)
+        stack.push_async_callback(sources.close)
+        leg_probe = HttpLegProbe(cluster, settings.gateway_urls)
+        stack.push_async_callback(leg_probe.close)
+        notifier = HttpNotifier(receivers)
+        stack.push_async_callback(notifier.close)
+
+        clock, waker = SystemClock(), LoopWaker()
+        samplers = Samplers(
+            {name: sources.get(name) for name in sources.names},
+            IstioDialect(settings.cluster_domain),
+            clock,
+            on_samples=waker,
+            scrape_intervals={name: sources.scrape_interval(name) for name in sources.names},
+            settle=settings.settle,
+        )
+        slo_feed = PrometheusSloFeed(sources.own, clock, on_news=waker)
+        operator = waker.operator = assemble(
+            settings,
+            cluster,
+            leg_probe,
+            samplers,
+            slo_feed,
+            clock,
+            sources=sources.allowed,
+            backtest=Backtests().forecast,
+            notifier=notifier,
+        )
+        collector = OperatorCollector(
+            operator.loops.values,
+            cluster,
+            samplers,
+            slo_feed,
+            sources.skews,
+            # A process that waits for the plans' CRD looks after no plan.
+            lambda: leading() and operator.serving,
+            lambda: notifier.senders,
+        )
+
+        yield Wired(
+            cluster,
+            operator,
+            collector,
+            lambda: _at_work(notifier, samplers.run(), slo_feed.run(), sources.run(), collect_rarely()),
+        )
+
+
+@asynccontextmanager
+async def _at_work(notifier: HttpNotifier, *services: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    notifier.start()
+    background = [asyncio.create_task(service) for service in services]
+    try:
+        yield
+    finally:
+        for task in background:
+            task.cancel()
+
+
+def assemble(
+    settings: Settings,
+    cluster: Cluster,
+    leg_probe: LegProbe,
+    block_feed: BlockFeed,
+    slo_feed: SloFeed,
+    clock: Clock,
+    *,
+    sources: Callable[[str], tuple[str, ...]],
+    backtest: Callable[[Plan, Subscription], Coroutine[Any, Any, BacktestStatus]],
+    notifier: Notifier,
+) -> Operator:
+    """Put the operator together on top of what asks the outside world."""
+    routes, templates = RouteCache(), TemplateCache()
+    development = DevelopmentHeroku(*settings.development_heroku) if settings.development_heroku else None
+    ports = Ports(
+        plans=KubernetesPlans(cluster, os.environ.get("HOSTNAME", ""), settings.selector),
+        traffic=IstioTraffic(cluster, routes, development, settings.cluster_domain),
+        inventories=KubernetesInventories(
+            cluster, ClusterSettings(settings.gateway_namespaces, settings.cluster_domain)
+        ),
+        leg_probe=leg_probe,
+        block_feed=block_feed,
+        slo_feed=slo_feed,
+        clock=clock,
+        dialect=IstioDialect(settings.cluster_domain),
+        templates=templates.of,
+        sources=sources,
+        backtest=backtest,
+        slots=asyncio.Semaphore(CONCURRENT_PASSES),
+        notifier=notifier,
+    )
+    return Operator(ports, routes, templates)
+
+
+class LoopWaker:
+    """Wakes a plan whose blocks are there; the operator that has the loops comes after the sampler."""
+
+    def __init__(self) -> None:
+        self.operator: Operator | None = None
+
+    def __call__(self, key: str) -> None:
+        """Make the next reconcile of the plan ``namespace/name`` now."""
+        if self.operator is not None:
+            self.operator.wake(key)

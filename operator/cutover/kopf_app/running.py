@@ -1,0 +1,128 @@
+"""Runs the operator under Kopf, once there are plans that it can watch."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import kopf
+import structlog
+
+from cutover.adapters.kube.client import Cluster
+from cutover.adapters.kube.discovery import OWN_KINDS, named, served, until_served
+from cutover.adapters.traffic.istio.live import ROUTING_KINDS
+from cutover.domain.resources import PLANS, Resource
+from cutover.kopf_app.configuration import kopf_settings
+from cutover.kopf_app.handlers import register
+from cutover.kopf_app.health import answering_health
+from cutover.kopf_app.login import register_login
+from cutover.ports import Unavailable
+from cutover.services.operator import Operator
+from cutover.settings import Settings
+
+#: The kinds that Kopf watches for the operator.
+WATCHED = OWN_KINDS | ROUTING_KINDS
+#: Seconds between two looks for kinds that were not served at the start.
+KINDS_SECONDS = 10.0
+
+log = structlog.get_logger("cutover")
+
+
+class OtherKindsError(Exception):
+    """The API server does not serve the kinds any more that Kopf watches, or more of those that it should; says which."""
+
+
+async def look_after(
+    settings: Settings,
+    cluster: Cluster,
+    operator: Operator,
+    *,
+    at_end: Callable[[], Coroutine[Any, Any, None]] | None,
+) -> None:
+    """Let Kopf run the operator, once there are plans that it can watch.
+
+    Kopf looks for kinds when it starts; see :func:`cutover.kopf_app.configuration.kopf_settings`. Without plans there is nothing to look
+    after. Without the other kinds there is, such as plans that say why they do not go on.
+
+    Parameters
+    ----------
+    at_end
+        As for :func:`serve`.
+
+    Raises
+    ------
+    OtherKindsError
+        When another kind is served by now, or one is not served any more.
+    """
+    async with answering_health(settings):
+        there = await until_served(cluster, WATCHED, PLANS)
+    stop = asyncio.Event()
+    if missing := WATCHED - there:
+        log.warning(
+            "not watched, as the API server does not serve them: are their CRDs installed?", kinds=named(missing)
+        )
+    come = asyncio.create_task(_until_more(cluster, there, stop))
+    operator.serving = True
+    try:
+        await serve(settings, operator, stop, at_end=at_end)
+    except Exception as failure:
+        try:
+            gone = there - await served(cluster, WATCHED)
+        except Unavailable:
+            raise failure from None
+        if not gone:
+            raise
+        raise OtherKindsError(f"{named(gone)}: not served any more") from None
+    finally:
+        operator.serving = False
+        come.cancel()
+    if stop.is_set():
+        raise OtherKindsError("some are served that were not before")
+
+
+async def _until_more(cluster: Cluster, there: frozenset[Resource], stop: asyncio.Event) -> None:
+    """Stop once the API server serves more of what is to be watched than at the start."""
+    more: frozenset[Resource] = frozenset()
+    while not more and there != WATCHED:
+        await asyncio.sleep(KINDS_SECONDS)
+        with contextlib.suppress(Unavailable):
+            more = await served(cluster, WATCHED) - there
+    if more:
+        stop.set()
+
+
+async def serve(
+    settings: Settings,
+    operator: Operator,
+    stop: asyncio.Event | None = None,
+    *,
+    at_end: Callable[[], Coroutine[Any, Any, None]] | None = None,
+) -> None:
+    """Let Kopf run the operator until a signal, or ``stop``, says to stop.
+
+    Parameters
+    ----------
+    at_end
+        Done once no plan is looked after any more; Kopf itself takes seconds longer.
+    """
+    registry = kopf.OperatorRegistry()
+    register(registry, operator)
+    register_login(registry, settings)
+    if at_end is not None:
+
+        @kopf.on.cleanup(registry=registry)
+        async def ended(**_: Any) -> None:
+            await at_end()
+
+    health = f"http://{settings.listen_address}:{settings.health_port}/healthz" if settings.health_port else None
+    await kopf.operator(
+        registry=registry,
+        settings=kopf_settings(selector=settings.selector),
+        standalone=True,
+        clusterwide=not settings.namespaces,
+        namespaces=settings.namespaces,
+        liveness_endpoint=health,
+        stop_flag=stop,
+    )

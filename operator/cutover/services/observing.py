@@ -1,0 +1,278 @@
+"""Collect what one plan's decision is made on: an Observation.
+
+What cannot be read is told, not guessed. What takes long is asked for beside the loop, see
+:mod:`cutover.services.background`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import structlog
+
+from cutover.api.v1alpha1 import BacktestStatus, Phase
+from cutover.api.v1alpha1.templates import Template
+from cutover.domain.baseline.histogram import Histogram
+from cutover.domain.engine.context import resolve
+from cutover.domain.engine.wanted import (
+    backtest_wanted,
+    baselines_wanted,
+    custom_slos_wanted,
+    probe_interval,
+    samples_wanted,
+)
+from cutover.domain.evidence.tolerances import thresholds, thresholds_wanted
+from cutover.domain.observation import Observation, Samples
+from cutover.domain.plan import Plan
+from cutover.domain.preflight.inventory import Inventory
+from cutover.domain.revision import desired_split
+from cutover.domain.slo.custom import CustomSlo, SloReading
+from cutover.domain.traffic import Probe, TrafficState
+from cutover.ports import Conflict, Gone, Ports, SloTarget, Subscription, Unavailable
+from cutover.scale.turns import own_part
+from cutover.services.background import BackgroundFact
+from cutover.services.working_status import PENDING_BLOCKS, WorkingStatus
+
+log = structlog.get_logger("cutover")
+
+#: Where a plan's phase asks for a probe no more often than this, a Heroku leg that answered well is asked for the next one
+#: after so long: an answer is believed for a minute. A leg that failed is asked again as soon as the phase says. Each
+#: plan has a time of its own within the spread, so that plans that were begun together do not stay together.
+SELDOM_PROBE_SECONDS, WELL_PROBE_SECONDS, PROBE_SPREAD_SECONDS = 10.0, 20.0, 10.0
+#: A reconcile that comes, or is done, so many seconds later than it should was not slow: the machine slept.
+SLEPT_SECONDS = 60.0
+
+
+class Observer:
+    """Observes one plan.
+
+    Parameters
+    ----------
+    ports
+        The outside world.
+    working
+        The plan's working status, with the blocks that wait for a write.
+    wake
+        Makes the next reconcile now; called where something became known beside the loop.
+    """
+
+    def __init__(self, ports: Ports, working: WorkingStatus, wake: Callable[[], None]) -> None:
+        self._ports = ports
+        self._working = working
+        self._since = math.inf  # by the clock of Prometheus, which may turn out to be behind of what was thought
+        self._looked = self._due = math.inf  # the last look, and when the next is to come, by the same clock
+        self.probe: BackgroundFact[Probe] = BackgroundFact(
+            "probe of the Heroku leg", now=self._now, news=wake, is_news=_another_answer, patience=SLEPT_SECONDS
+        )
+        self.backtest: BackgroundFact[BacktestStatus] = BackgroundFact("backtest", now=self._now, news=wake)
+
+    async def look(self, plan: Plan) -> tuple[Observation, float]:
+        """Observe, and return when.
+
+        Where the machine slept it is as after a start: what was seen before is not how things are.
+        """
+        began = self._ports.now(plan)
+        if began - self._due > SLEPT_SECONDS:
+            self._begin_anew(began)
+        seen = await self._observe(plan)
+        now = self._ports.now(plan)
+        if now - began > SLEPT_SECONDS:
+            self._begin_anew(now)
+            seen = replace(seen, since=now, probe=None)
+        self._looked = now
+        return seen, now
+
+    def unreadable(self, plan: Plan) -> Observation:
+        """Return what is known of a plan without a spec: what is still to be written down."""
+        return Observation(unwritten=self._working.unwritten, remember_in=self._working.remember_in(plan))
+
+    def expect_next(self, seconds: float) -> None:
+        """Note when the next look is to come, counted from the last."""
+        self._due = self._looked + seconds
+
+    def stop(self) -> None:
+        """Stop whatever is asked for beside the loop, and what is collected for the plan."""
+        self.probe.stop()
+        self.backtest.stop()
+        if self._working.plan is not None:
+            self._ports.block_feed.forget(self._working.plan.key)
+            self._ports.slo_feed.forget(self._working.plan.key)
+
+    def _begin_anew(self, now: float) -> None:
+        self._since = now
+        self.probe.forget()
+
+    def _now(self) -> float:
+        return self._ports.now(self._working.plan) if self._working.plan is not None else self._ports.clock.now()
+
+    async def _observe(self, plan: Plan) -> Observation:
+        ports, errors = self._ports, list[str]()
+        self._since = min(self._since, ports.now(plan))
+        slow, very_slow = thresholds(plan.spec, plan.status)
+        subscription = replace(ports.dialect.subscription(plan), slow_ms=slow, very_slow_ms=very_slow)
+        sources = ports.sources(plan.namespace)
+        may = not subscription.source or subscription.source in sources
+        traffic, inventory = await self._objects(plan, errors)
+        samples = self._blocks(plan, subscription, may=may)
+        histogram = await self._histogram(plan, subscription, errors) if may else None
+        templates = ports.templates(plan.namespace)
+        return Observation(
+            traffic=traffic,
+            capabilities=ports.traffic.capabilities,
+            inventory=inventory,
+            probe=self._leg_probe(plan),
+            prepared_for=self._working.prepared_for(plan),
+            samples=samples,
+            histogram=histogram,
+            errors=tuple(errors),
+            since=self._since,
+            own=self._custom_slos(plan, templates if may else None),
+            templates=templates,
+            sources=sources,
+            queries=ports.dialect.dashboard_queries(subscription),
+            backtest=self._backtest_result(plan, subscription),
+            unwritten=self._working.unwritten,
+            remember_in=self._working.remember_in(plan),
+        )
+
+    async def _objects(self, plan: Plan, errors: list[str]) -> tuple[TrafficState | None, Inventory | None]:
+        """Read the route and, in preflight, the target."""
+        status = plan.status
+        traffic: TrafficState | None = None
+        inventory: Inventory | None = None
+        try:
+            # In preflight before the takeover, too: an earlier plan may have left a route that carries traffic.
+            if status.weight is not None or status.phase is Phase.PREFLIGHT:
+                wanted = desired_split(status) if status.weight is not None else None
+                traffic = await self._ports.traffic.get(plan, wanted)
+            if status.phase is Phase.PREFLIGHT:
+                inventory = await self._ports.inventories.inventory(plan)
+        except (Conflict, Gone, Unavailable) as outage:
+            errors.append(str(outage))
+        return traffic, inventory
+
+    def _blocks(self, plan: Plan, subscription: Subscription, *, may: bool) -> Samples:
+        """Return the blocks that wait for a decision.
+
+        Parameters
+        ----------
+        may
+            Whether plans of this namespace may ask the Prometheus that the plan names.
+        """
+        metrics, working, checkpoint = self._ports.block_feed, self._working, plan.status.checkpoint
+        if not may:
+            # Nor is anything read that was read before the plan was edited.
+            metrics.forget(plan.key)
+            return Samples(error=f"plans of this namespace may not ask the Prometheus {subscription.source!r}")
+        if not samples_wanted(plan.status) or checkpoint is None:
+            metrics.forget(plan.key)
+            return Samples()
+        if len(working.pending) >= PENDING_BLOCKS:
+            metrics.forget(plan.key)
+            return Samples(working.pending)
+        # Blocks that wait for a write were delivered once.
+        since = working.pending[-1].end if working.pending else checkpoint.consumed_until
+        metrics.watch(plan.key, replace(subscription, since=since))
+        news = metrics.take(plan.key)
+        working.pending = (*working.pending, *news.blocks)
+        return replace(news, blocks=working.pending)
+
+    async def _histogram(self, plan: Plan, subscription: Subscription, errors: list[str]) -> Histogram | None:
+        """Read Heroku's latencies where thresholds are chosen from them."""
+        status = plan.status
+        observed = status.checkpoint is not None and status.checkpoint.observed_at
+        if status.phase is not Phase.BASELINE or not observed or not thresholds_wanted(plan.spec):
+            return None
+        start = status.baseline.since.timestamp() if status.baseline else self._since
+        try:
+            return await self._ports.block_feed.histogram(replace(subscription, since=start))
+        except Unavailable as outage:
+            errors.append(str(outage))
+            return None
+
+    # ------------------------------------------------------------------------------------------------------ custom SLOs
+
+    def _custom_slos(self, plan: Plan, templates: Mapping[str, Template | str] | None) -> Mapping[str, SloReading]:
+        """Return what became known of the custom SLOs, with the blocks that wait for a write.
+
+        Nothing is asked without ``templates``.
+        """
+        working, feed = self._working, self._ports.slo_feed
+        wanted = templates is not None and custom_slos_wanted(plan.status)
+        gates = resolve(plan, templates).gates if templates is not None and wanted else ()
+        if not gates:
+            feed.forget(plan.key)
+            working.pending_custom = {}
+            return {}
+        readings: Mapping[str, SloReading] = {}
+        if max(map(len, working.pending_custom.values()), default=0) < PENDING_BLOCKS:
+            feed.watch(plan.key, self._slo_target(plan, gates))
+            readings = feed.take(plan.key)
+        else:
+            feed.forget(plan.key)
+        for name, reading in readings.items():
+            if reading.blocks:
+                working.pending_custom[name] = (*working.pending_custom.get(name, ()), *reading.blocks)
+        pending = {name: SloReading(blocks=blocks) for name, blocks in working.pending_custom.items()}
+        return {
+            **pending,
+            **{
+                name: replace(reading, blocks=working.pending_custom.get(name, ()))
+                for name, reading in readings.items()
+            },
+        }
+
+    def _slo_target(self, plan: Plan, gates: tuple[CustomSlo, ...]) -> SloTarget:
+        status, checkpoint = plan.status, plan.status.checkpoint
+        consumed = (
+            {evidence.gate: evidence.consumed_until for evidence in checkpoint.custom_slos} if checkpoint else {}
+        )
+        # Before the takeover, from when this process looks at the plan: "now" would move on with every reconcile.
+        start = checkpoint.consumed_until if checkpoint else self._since
+        waiting = {name: blocks[-1].end for name, blocks in self._working.pending_custom.items()}
+        return SloTarget(
+            source=plan.spec.gates.prometheus or "",
+            gates=gates,
+            block_seconds=int(plan.spec.gates.block.total_seconds()),
+            since={gate.name: waiting.get(gate.name, consumed.get(gate.name, start)) for gate in gates},
+            judged_from=checkpoint.observed_at if checkpoint and status.weight else None,
+            baselines=frozenset(baselines_wanted(status, gates)),
+        )
+
+    # ---------------------------------------------------------------------------------------------- beside the loop
+
+    def _leg_probe(self, plan: Plan) -> Probe | None:
+        """Return the newest probe of the Heroku leg, and see to the next."""
+        interval = probe_interval(plan.status)
+        if interval is None:
+            self.probe.drop()
+            return None
+        probe = self.probe.fact.value
+        if probe is not None and probe.healthy and interval >= SELDOM_PROBE_SECONDS:
+            interval = WELL_PROBE_SECONDS + PROBE_SPREAD_SECONDS * own_part(plan.uid)
+        return self.probe.keep(lambda: self._ask_heroku(plan), interval).value
+
+    async def _ask_heroku(self, plan: Plan) -> Probe:
+        before, asked = self.probe.fact.value, self._ports.now(plan)
+        try:
+            probe = await self._ports.leg_probe.probe(plan)
+        except Exception as fault:
+            # Of ours; without an answer the plan would wait for one and nobody would know why.
+            log.exception("probe failed", plan=plan.key)
+            probe = Probe(self._ports.clock.now(), "", healthy=False, detail=f"could not be made: {fault!r}")
+        failures = 0 if probe.healthy else 1 + (before.failures if before is not None else 0)
+        # Not by the operator's clock, which may have been set meanwhile.
+        return replace(probe, at=min(asked, self._ports.now(plan)), failures=failures)
+
+    def _backtest_result(self, plan: Plan, subscription: Subscription) -> BacktestStatus | None:
+        """Return the result of the replay that the plan asks for, once it is there; it is made once."""
+        if not backtest_wanted(plan, self._ports.now(plan)):
+            self.backtest.drop()
+            return None
+        return self.backtest.keep(lambda: self._ports.backtest(plan, subscription), math.inf).value
+
+
+def _another_answer(before: Probe | None, probe: Probe) -> bool:
+    return before is None or (before.revision, before.healthy) != (probe.revision, probe.healthy)

@@ -1,0 +1,87 @@
+"""The loops of all plans, and which of them is woken by what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from cutover.api.v1alpha1 import TemplateKind
+from cutover.domain.marks import PLAN_LABEL
+from cutover.ports import Ports
+from cutover.services.plan_loop import PlanLoop
+
+
+class Routes(Protocol):
+    """The watch cache of routing objects."""
+
+    def observe_event(self, kind: str | None, body: Mapping[str, Any]) -> bool:
+        """Ingest one watch event; return whether it was news."""
+
+
+class Templates(Protocol):
+    """The watch cache of templates of gates."""
+
+    def observe_event(self, kind: TemplateKind, event: str | None, body: Mapping[str, Any]) -> bool:
+        """Ingest one watch event; return whether it was news."""
+
+
+class Operator:
+    """All running loops, by the plan's UID."""
+
+    def __init__(self, ports: Ports, routes: Routes, templates: Templates) -> None:
+        self._ports = ports
+        self._routes = routes
+        self._templates = templates
+        self.loops: dict[str, PlanLoop] = {}
+        self.serving = False
+        # All plans are woken at the end of each block: looking for each among all would be most of the work.
+        self._uids: dict[str, str] = {}  # by ``namespace/name``
+
+    def loop(self, uid: str, body: Mapping[str, Any]) -> PlanLoop:
+        """Return the plan's loop; the same for the daemon and the deletion, which share its lock."""
+        if uid not in self.loops:
+            self.loops[uid] = PlanLoop(self._ports, lambda: body)
+            self._uids[_key(body)] = uid
+        return self.loops[uid]
+
+    def let_go(self, uid: str, body: Mapping[str, Any]) -> PlanLoop | None:
+        """Forget a plan's loop and return it, if there is one."""
+        if self._uids.get(_key(body)) == uid:
+            del self._uids[_key(body)]
+        return self.loops.pop(uid, None)
+
+    def end(self, uid: str, body: Mapping[str, Any]) -> None:
+        """Let go of a plan that does not exist any more."""
+        if (loop := self.let_go(uid, body)) is not None:
+            loop.end()
+        self._ports.notifier.forget(uid)  # the loop may have ended by itself before
+
+    def wake(self, key: str) -> None:
+        """Make the next reconcile of the plan ``namespace/name`` now."""
+        if (loop := self.loops.get(self._uids.get(key, ""))) is not None:
+            loop.wake()
+
+    def route_changed(self, kind: str | None, body: Mapping[str, Any]) -> None:
+        """Ingest a routing object and wake its plan."""
+        if self._routes.observe_event(kind, body):
+            metadata = body["metadata"]
+            name = (metadata.get("labels") or {}).get(PLAN_LABEL)
+            if name:
+                self.wake(f"{metadata['namespace']}/{name}")
+
+    def template_changed(self, kind: TemplateKind, event: str | None, body: Mapping[str, Any]) -> None:
+        """Ingest a template of gates and wake the plans that refer to it: they may wait for it."""
+        if not self._templates.observe_event(kind, event, body):
+            return
+        metadata = body["metadata"]
+        for loop in self.loops.values():
+            plan = loop.plan
+            if plan is None or not plan.has_spec or metadata.get("namespace") not in (None, plan.namespace):
+                continue
+            named = [slo.template for slo in plan.spec.gates.slos if slo.template is not None]
+            if any((reference.kind, reference.name) == (kind, metadata["name"]) for reference in named):
+                loop.wake()
+
+
+def _key(body: Mapping[str, Any]) -> str:
+    return f"{body['metadata']['namespace']}/{body['metadata']['name']}"
