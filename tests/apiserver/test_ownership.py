@@ -28,9 +28,10 @@ from tests.kit.routing import AskedTraffic
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.traffic.istio.adopt import live_weight
-from cutover.adapters.traffic.istio.provider import adopts, split_weight
+from cutover.adapters.traffic.istio.live import split_weight
+from cutover.adapters.traffic.istio.rendering import adopts
 from cutover.api.v1alpha1 import MigrationPlanStatus, OnDelete, Phase
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.preflight import registry
 from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES
 from cutover.domain.resources import Json

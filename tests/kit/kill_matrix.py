@@ -36,19 +36,23 @@ from tests.kit.world import World as Physics
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.notify.notifier import HttpNotifier
-from cutover.adapters.traffic.istio.provider import IstioTraffic, split_weight, stamped_revision
+from cutover.adapters.traffic.istio.live import split_weight, stamped_revision
+from cutover.adapters.traffic.istio.provider import IstioTraffic
 from cutover.api.v1alpha1 import BacktestStatus, BoundSlo, LedgerEntry, MigrationPlanStatus, Phase
 from cutover.api.v1alpha1.templates import Template
+from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.engine.actions import Decision
 from cutover.domain.engine.decide import decide
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.ingest import load, load_evidence
-from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples
+from cutover.domain.observation import Observation, Samples
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.resources import Json, Resource
 from cutover.domain.revision import desired_revision, rollback_revision
 from cutover.domain.slo.custom import QueryProblem, SloReading
 from cutover.domain.steps import current_step
+from cutover.domain.traffic import Probe
 from cutover.domain.verdicts import Verdict
 from cutover.kopf_app.handlers import DELETION_RETRY_SECONDS
 from cutover.ports import Conflict, Ports, SloTarget, Subscription, Unavailable
@@ -705,9 +709,9 @@ def ports(world: World, recorder: Recorder) -> tuple[Ports, IstioTraffic]:
         "plans": api,
         "traffic": traffic,
         "inventories": api,
-        "gateway": api,
-        "metrics": _Metrics(world, time),
-        "own": _OwnMetrics(world, time),
+        "leg_probe": api,
+        "block_feed": _Metrics(world, time),
+        "slo_feed": _OwnMetrics(world, time),
         "clock": _Clock(world),
         "dialect": PlayedDialect(),
         "templates": lambda namespace: world.templates,

@@ -31,6 +31,7 @@ from cutover.api.v1alpha1 import (
     Phase,
 )
 from cutover.api.v1alpha1.templates import Template
+from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.commands.annotations import ROLLBACK_ANNOTATION, read
 from cutover.domain.engine.actions import (
     Action,
@@ -50,11 +51,12 @@ from cutover.domain.evidence import judge as gate
 from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.ingest import ingest, load_evidence
 from cutover.domain.evidence.tolerances import gate_rules
-from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState
+from cutover.domain.observation import Observation, Samples
+from cutover.domain.plan import Plan
 from cutover.domain.revision import desired_revision, desired_split
 from cutover.domain.slo.custom import CustomSlo, QueryProblem, SloReading
 from cutover.domain.steps import current_step, next_step
-from cutover.domain.traffic import Capabilities
+from cutover.domain.traffic import Capabilities, Probe, TrafficState
 from cutover.domain.verdicts import Verdict
 from cutover.ports import Conflict, Ports, Unavailable
 from cutover.services.apply import Applier

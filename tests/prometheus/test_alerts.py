@@ -23,7 +23,7 @@ import yaml
 
 from cutover.api.v1alpha1 import Condition, GateStatus, MigrationPlanStatus, Phase
 from cutover.domain.holds import HoldReason
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.metrics import OperatorCollector
 from devstack.build import ensure_programs
 

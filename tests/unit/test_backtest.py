@@ -40,7 +40,7 @@ from cutover.domain.backtest.replay import (
     take,
 )
 from cutover.domain.evidence.blocks import Block, Counts
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.ports import Subscription
 from cutover.services.backtest import read_record, read_thresholds
 from cutover.services.backtest_process import Backtests

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from tests.kit.world import plan_spec
 
 from cutover.api.v1alpha1 import HISTOGRAM_BOUNDS_MS, BaselineStatus, MigrationPlanStatus
+from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.baseline.thresholds import choose_thresholds
 from cutover.domain.evidence import tolerances as rules
-from cutover.domain.observation import Histogram
 
 INF = float("inf")
 

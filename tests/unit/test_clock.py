@@ -28,7 +28,8 @@ from tests.unit.test_reconciler import World as LoopWorld
 from cutover.adapters.prometheus.client import PrometheusClient
 from cutover.api.v1alpha1 import Phase
 from cutover.domain.engine.actions import Decision, WakeAfter
-from cutover.domain.observation import Observation, Plan
+from cutover.domain.observation import Observation
+from cutover.domain.plan import Plan
 from cutover.services import apply
 from cutover.services import plan_loop as reconciler
 

@@ -15,7 +15,7 @@ from cutover.domain.engine.actions import WriteStatus
 from cutover.domain.engine.decide import decide
 from cutover.domain.engine.templates import TEMPLATES_SECONDS
 from cutover.domain.holds import HoldReason
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 
 JANE = "by jane@example.com at 2027-01-11T10:00:00Z"
 FLUX = Writer("kustomize-controller", "2027-01-11T09:00:00Z")

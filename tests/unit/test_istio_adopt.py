@@ -17,13 +17,14 @@ from tests.kit.routing import AskedTraffic, FakeCluster, make_plan, rendered
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio import adopt as istio_adopt
-from cutover.adapters.traffic.istio.provider import RouteCache
+from cutover.adapters.traffic.istio.live import RouteCache
 from cutover.api.v1alpha1 import OnDelete
-from cutover.domain.observation import Plan, TrafficState
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks.istio import route_adoptable, route_delegates, route_writers
 from cutover.domain.preflight.checks.istio.host_unclaimed import claimed_hosts
 from cutover.domain.preflight.checks.istio.original import ORIGINAL_ANNOTATION
 from cutover.domain.resources import Json
+from cutover.domain.traffic import TrafficState
 from cutover.ports import Unavailable
 
 HEROKU, EKS = HEROKU_HOST, "pdf.docs.svc.cluster.local"

@@ -16,7 +16,7 @@ from tests.kit import builders
 
 from cutover import metrics
 from cutover.api.v1alpha1 import Condition, EvidenceStatus, GateStatus, MigrationPlanStatus, Phase, Share
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.metrics import Loop, OperatorCollector
 
 NOW = 1_799_661_600.0

@@ -23,7 +23,8 @@ from yarl import URL
 from cutover.api.v1alpha1 import MigrationPlan, Phase
 from cutover.domain.commands.annotations import ANNOTATIONS
 from cutover.domain.engine.decide import decide
-from cutover.domain.observation import Observation, Plan
+from cutover.domain.observation import Observation
+from cutover.domain.plan import Plan
 from cutover.domain.resources import PLANS, SERVICES
 
 ROOT = Path(__file__).parents[2]

@@ -33,6 +33,7 @@ from cutover.api.v1alpha1 import (
     MigrationPlanStatus,
     Phase,
 )
+from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.engine import writes
 from cutover.domain.engine.actions import (
     Action,
@@ -50,11 +51,12 @@ from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.ingest import load
 from cutover.domain.journal.notifications import key_of
 from cutover.domain.journal.outbox import Batch
-from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState
+from cutover.domain.observation import Observation, Samples
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.revision import Split, desired_revision, desired_split
 from cutover.domain.slo.custom import SloReading
-from cutover.domain.traffic import Capabilities
+from cutover.domain.traffic import Capabilities, Probe, TrafficState
 from cutover.ports import Conflict, Gone, Ports, SloTarget, Subscription, Unavailable
 from cutover.scale import turns
 from cutover.services import apply, observing
@@ -147,9 +149,9 @@ class World:
             plans=self,
             traffic=self,
             inventories=self,
-            gateway=self,
-            metrics=FakeMetrics(self),
-            own=FakeOwnMetrics(self),
+            leg_probe=self,
+            block_feed=FakeMetrics(self),
+            slo_feed=FakeOwnMetrics(self),
             clock=FakeClock(self),
             dialect=PlayedDialect(),
             templates=lambda namespace: {},

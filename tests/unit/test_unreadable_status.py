@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 from tests.unit.test_reconciler import World, shifting
 
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.services.plan_loop import UNREADABLE_RETRY_SECONDS, PlanLoop
 
 #: What a later version may write, and what an edit may leave where the CRD is another one.
