@@ -139,7 +139,7 @@ STATES = {
     ),
     "cannot-begin": (
         replace(loop("cannot-begin", Phase.PREFLIGHT, None), failing_since=FAILING_SINCE),
-        "CutoverPassesFail",
+        "CutoverReconcilesFail",
     ),
     "hanging": (replace(loop("hanging", Phase.SHIFTING, 50), behind=1000), "CutoverPlanNotReconciled"),
 }
@@ -433,7 +433,7 @@ def test_numbers_in_annotations_can_be_read(story: Story) -> None:
     for alert in story.operator:
         said[alert.name].append(alert.annotations["summary"])
     assert "since 2027-01-11 10:00:00" in said["CutoverCannotAct"][0]
-    assert "since 2027-01-11 10:00:00" in said["CutoverPassesFail"][0]
+    assert "since 2027-01-11 10:00:00" in said["CutoverReconcilesFail"][0]
     assert "since 2027-01-11 10:00:00" in said["CutoverRollbackCannotBeWritten"][0]
     assert said["CutoverClockSkew"] == ["The clocks of the operator and of Prometheus are 30s apart"]
     assert "the gate cpu fails" in said["CutoverObservedGateFails"][0]
