@@ -157,7 +157,8 @@ def test_the_rights_are_those_of_the_role() -> None:
 
 def test_every_verdict_is_explained_with_its_grace() -> None:
     table = {
-        row[0].strip("`"): row[3] for row in rows(section(PAGES["docs/custom-slos.md"], "## What each verdict leads to"))
+        row[0].strip("`"): row[3]
+        for row in rows(section(PAGES["docs/custom-slos.md"], "## What each verdict leads to"))
     }
     assert set(table) == set(Verdict)
     for verdict, seconds in GRACE_SECONDS.items():
