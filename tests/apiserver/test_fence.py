@@ -28,7 +28,7 @@ from cutover.adapters.traffic.istio.provider import CALLED_OFF_ANNOTATION, Istio
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanStatus, OnDelete, Phase
 from cutover.domain.engine.actions import Decision, SetWeight
 from cutover.domain.engine.outcome import Outcome
-from cutover.domain.engine.writes import decision_of
+from cutover.domain.engine.writes import decision_of, finalize
 from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples
 from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES
 from cutover.domain.resources import PLANS, Json
@@ -339,7 +339,7 @@ async def test_a_deletion_calls_off_a_raise_that_is_on_its_way(
     sleeping = await old.start_held(raised, interposer)
     plan, _ = await KubernetesPlans(new.cluster).read(new.namespace, "pdf")
     assert plan.status.weight == 25
-    await new.traffic.finalize(plan, OnDelete.HEROKU)
+    await new.traffic.finalize(plan, finalize(plan, OnDelete.HEROKU))
     route = await new.route()
     interposer.release()
     await sleeping
