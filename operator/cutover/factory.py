@@ -17,10 +17,12 @@ from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.adapters.kube.templates import TemplateCache
 from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.prometheus.sources import Sources
-from cutover.adapters.traffic.istio.leg_probe import GatewayLegProbe
-from cutover.adapters.traffic.istio.provider import DevelopmentHeroku, IstioTraffic, RouteCache
+from cutover.adapters.traffic.istio.leg_probe import HttpLegProbe
+from cutover.adapters.traffic.istio.live import RouteCache
+from cutover.adapters.traffic.istio.provider import IstioTraffic
+from cutover.adapters.traffic.istio.rendering import DevelopmentHeroku
 from cutover.api.v1alpha1 import BacktestStatus
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import ClusterSettings
 from cutover.metrics import OperatorCollector
 from cutover.ports.all import Ports
@@ -86,7 +88,7 @@ async def wired(
         stack.push_async_callback(cluster.close)
         sources = Sources(servers, settings.scrape_interval)
         stack.push_async_callback(sources.close)
-        leg_probe = GatewayLegProbe(cluster, settings.gateway_urls)
+        leg_probe = HttpLegProbe(cluster, settings.gateway_urls)
         stack.push_async_callback(leg_probe.close)
         notifier = HttpNotifier(receivers)
         stack.push_async_callback(notifier.close)

@@ -40,7 +40,7 @@ from cutover.domain.backtest.replay import (
     take,
 )
 from cutover.domain.evidence.blocks import Block, Counts
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.ports.block_feed import BlockSubscription
 from cutover.services.backtest import read_record, read_thresholds
 from cutover.services.backtest_process import Backtests
@@ -55,7 +55,7 @@ MINIMAL: dict[str, Any] = yaml.safe_load((ROOT / "examples/minimal.yaml").read_t
 def documented() -> dict[float, list[float]]:
     """Return what docs say of the same kind of traffic: requests/s → seconds until each step is proven safe."""
     page = (ROOT / "docs/gates.md").read_text(encoding="utf-8")
-    table = page.partition("Time until a step is proven safe")[2].partition("The hold comes first")[0]
+    table = page.partition("Time until a step is proven safe")[2].partition("\n\n")[2].partition("\n\n")[0]
     head, _, *lines = ([cell.strip() for cell in line.split("|")[2:-1]] for line in table.splitlines() if "|" in line)
     found: dict[float, list[float]] = {}
     for column, rate in enumerate(head):
@@ -138,6 +138,7 @@ def test_a_steady_service_is_let_through_in_the_times_of_the_documentation(rate:
 
 def test_the_hold_is_kept() -> None:
     predicted = backtest(record(50), spec(hold="10m"), runs=20)
+    assert len(predicted.steps) == 3
     assert all(step.seconds >= 600 for step in predicted.steps)
     assert predicted.seconds is not None
     assert 1800 <= predicted.seconds < 2400
@@ -429,7 +430,7 @@ async def test_the_record_has_what_each_gateway_counted() -> None:
     assert counts[:, :, 0].sum() == pytest.approx(truth.requests, rel=0.02)
     for column, true in ((1, truth.errors), (3, truth.slow)):
         assert counts[:, :, column].sum() / counts[:, :, 0].sum() == pytest.approx(true / truth.requests, rel=0.05)
-    assert told[-1][1:] == (6000, 6000) or told[-1][1] >= 5970
+    assert (told[-1][1] >= 5970, told[-1][2]) == (True, 6000)
     assert max(int(query[query.rindex("[") + 1 : -3]) for query, _ in tsdb.queries) <= 3_700_000, "an hour at the most"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from cutover.api.v1alpha1 import BacktestStatus
 from cutover.api.v1alpha1.templates import Template
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.ports.block_feed import BlockFeed, BlockSubscription, Dialect
 from cutover.ports.clock import Clock
 from cutover.ports.inventories import Inventories

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.evidence.counters import CounterLabels
-from cutover.domain.observation import Histogram, Plan, Samples
+from cutover.domain.observation import Samples
+from cutover.domain.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)

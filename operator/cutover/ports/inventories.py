@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import Inventory
 
 

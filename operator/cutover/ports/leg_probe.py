@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from cutover.domain.observation import Plan, Probe
+from cutover.domain.plan import Plan
+from cutover.domain.traffic import Probe
 
 
 class LegProbe(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 
 
 class Notifier(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from cutover.api.v1alpha1 import MigrationPlanStatus
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 
 
 class Plans(Protocol):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from cutover.domain.engine.actions import Finalize, SetWeight
-from cutover.domain.observation import Plan, TrafficState
+from cutover.domain.plan import Plan
 from cutover.domain.revision import Split
-from cutover.domain.traffic import Capabilities
+from cutover.domain.traffic import Capabilities, TrafficState
 
 
 class Traffic(Protocol):

@@ -14,6 +14,7 @@ import structlog
 
 from cutover.api.v1alpha1 import BacktestStatus, Phase
 from cutover.api.v1alpha1.templates import Template
+from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.engine.context import resolve
 from cutover.domain.engine.wanted import (
     backtest_wanted,
@@ -23,10 +24,12 @@ from cutover.domain.engine.wanted import (
     samples_wanted,
 )
 from cutover.domain.evidence.tolerances import thresholds, thresholds_wanted
-from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState
+from cutover.domain.observation import Observation, Samples
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.revision import desired_split
 from cutover.domain.slo.custom import CustomSlo, SloReading
+from cutover.domain.traffic import Probe, TrafficState
 from cutover.ports.all import Ports
 from cutover.ports.block_feed import BlockSubscription
 from cutover.ports.errors import Conflict, Gone, Unavailable

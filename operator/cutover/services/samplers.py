@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from cutover.domain.observation import Histogram, Samples
+from cutover.domain.baseline.histogram import Histogram
+from cutover.domain.observation import Samples
 from cutover.ports.block_feed import BlockSubscription, Dialect
 from cutover.ports.clock import Clock
 from cutover.ports.errors import Unavailable

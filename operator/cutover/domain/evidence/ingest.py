@@ -13,8 +13,7 @@ from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.confirmation import collect, confirmed
 from cutover.domain.evidence.judge import Evidence, GateRules
 from cutover.domain.evidence.share import Pool
-from cutover.domain.observation import Probe
-from cutover.domain.traffic import Capabilities
+from cutover.domain.traffic import Capabilities, Probe
 
 #: Blocks in a row that cannot be judged until people are told.
 GAPS_UNTIL_NO_DATA = 3

@@ -1,95 +1,47 @@
-"""The traffic provider for Istio: it writes the weights into a VirtualService.
-
-With the ownerships ``Generate`` and ``Delegate`` the VirtualService is the operator's; with ``Delegate`` it has neither hosts
-nor gateways, as the team's VirtualService delegates to it. With ``Adopt`` it is the team's, and the operator owns the plan's
-routes in it, see :mod:`cutover.adapters.traffic.istio.adopt`.
-
-Rendering is pure: the objects depend only on the plan's spec, the weight, and the attempt and phase in the revision.
-:class:`IstioTraffic` compares them with the API server's objects and writes what differs.
-
-The objects carry **no owner references**. Garbage collection would delete a route while users' requests need it: at
-once when the plan is deleted in the foreground (as Argo CD prunes), before the operator's finalizer has left traffic where
-it has to stay, and when a person removes that finalizer or the CRD. A missing route is an outage of the host. The objects
-belong to the plan by label and by the annotation with its UID, and outlive it; the docs say how to remove them.
-"""
+"""The traffic provider for Istio: compares a plan's objects with the API server's, and writes what differs."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
 
 from cutover.adapters.kube.answers import NotServed
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio import adopt as istio_adopt
-from cutover.adapters.traffic.istio.names import eks_service, heroku_service, probe_service
-from cutover.api.v1alpha1 import MigrationPlanSpec, OnDelete, Ownership, Phase
-from cutover.domain.engine.actions import Finalize, SetWeight
-from cutover.domain.managed_fields import owners
-from cutover.domain.marks import FIELD_MANAGER, MANAGED_BY_LABEL, PLAN_LABEL, PLAN_UID_ANNOTATION, is_ours
-from cutover.domain.observation import Plan, TrafficState
-from cutover.domain.preflight.checks.istio import route_adoptable
-from cutover.domain.preflight.checks.istio.kinds import DESTINATION_RULES, SERVICE_ENTRIES, VIRTUAL_SERVICES
-from cutover.domain.preflight.checks.istio.names import (
-    OWN_PREFIXES,
-    qualified_gateways,
-    route_name,
+from cutover.adapters.traffic.istio.live import (
+    RESOURCES,
+    Key,
+    Live,
+    RouteCache,
+    key_of,
+    named_by_us,
+    not_on_heroku,
+    split_weight,
+    stamped_revision,
 )
+from cutover.adapters.traffic.istio.rendering import DevelopmentHeroku, adopts, render, shape
+from cutover.api.v1alpha1 import MigrationPlanSpec, OnDelete, Phase
+from cutover.domain.engine.actions import Finalize, SetWeight
+from cutover.domain.marks import FIELD_MANAGER, MANAGED_BY_LABEL, PLAN_LABEL, PLAN_UID_ANNOTATION, is_ours
+from cutover.domain.plan import Plan
+from cutover.domain.preflight.checks.istio import route_adoptable
+from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES
 from cutover.domain.preflight.checks.istio.original import (
     ORIGINAL_ANNOTATION,
     ORIGINAL_LIMIT,
     note_original,
     read_original,
 )
-from cutover.domain.resources import Json, Resource
-from cutover.domain.revision import HEADER, Split
-from cutover.domain.traffic import Capabilities
+from cutover.domain.resources import Json
+from cutover.domain.revision import Split
+from cutover.domain.traffic import Capabilities, TrafficState
 from cutover.ports.errors import Conflict, Gone, Unavailable
-
-#: Request header and value of the operator's probes, which the first route sends to the Heroku leg.
-PROBE_HEADER = "x-cutover-probe"
-PROBE_VALUE = "heroku"
-
-#: Response header with the leg that answered, for people and load generators.
-LEG_HEADER = "x-cutover-leg"
-
-#: Names of the operator's two routes.
-PROBE_ROUTE = "heroku-probe"
-SPLIT_ROUTE = "split"
 
 #: Annotation with the last raise that was cancelled before it reached the route.
 CALLED_OFF_ANNOTATION = "cutover.dev/called-off"
 
-#: Port of the ServiceEntry inside the mesh; TLS starts in the gateway's proxy.
-HEROKU_PORT = 80
-HEROKU_TLS_PORT = 443
-
-#: Idle time-out of connections to Heroku's router, which closes them after 55 s: a request on a connection that the router
-#: has just closed fails.
-HEROKU_IDLE_TIMEOUT = "30s"
-
-#: Kinds of the operator's routing objects.
-ROUTING_KINDS = frozenset({VIRTUAL_SERVICES, SERVICE_ENTRIES, DESTINATION_RULES})
-#: The same, by the kind in watch events.
-RESOURCES: Mapping[str, Resource] = {resource.kind: resource for resource in ROUTING_KINDS}
-
-#: Marks that keep deployment tools from changing the objects. Helm needs none: it manages its own releases only.
-_ANNOTATIONS = {
-    "kustomize.toolkit.fluxcd.io/reconcile": "disabled",
-    "argocd.argoproj.io/compare-options": "IgnoreExtraneous",
-    "argocd.argoproj.io/sync-options": "Prune=false",
-}
-
-#: Retries on both legs: none. The mesh's default repeats a refused connection twice: of an EKS leg with a third of its Pods
-#: dead, the gate would see a ninth of the failures. Without retries a user's request is one attempt, one count in
-#: istio_requests_total and one answer, equally on both legs. The field has to be set: otherwise the mesh's default applies.
-RETRIES = 0
-
 #: A split for uses that need only the objects' names, or what the route refers to, which does not depend on the split.
 _ANY = Split(attempt=0, weight=0)
-
 
 #: The gateways count both legs' requests and stamp their answers. A rollback is one write and one push.
 CAPABILITIES = Capabilities(
@@ -101,353 +53,6 @@ CAPABILITIES = Capabilities(
     rollback_seconds=2.0,
     where_to_look="istiod and the gateway's proxies",
 )
-
-
-# ----------------------------------------------------------------------------------------------------------- rendering
-
-
-@dataclass(frozen=True, slots=True)
-class DevelopmentHeroku:
-    """The stand-in for Heroku in a development stack. Never set in production.
-
-    Parameters
-    ----------
-    address
-        IP address of the stand-in for every Heroku app.
-    port
-        Its port, with TLS.
-    ca_certificates
-        Path *in the gateway's proxy* of the CA of its certificate; this needs Istio's agent beside the proxy. ``None``: the
-        certificate is not verified.
-    """
-
-    address: str
-    port: int
-    ca_certificates: str | None = None
-
-
-def render(
-    plan: Plan,
-    split: Split,
-    *,
-    development: DevelopmentHeroku | None = None,
-    cluster_domain: str = "cluster.local",
-) -> list[Json]:
-    """Return the plan's objects, in the order in which they are created.
-
-    An adopted VirtualService has no spec yet: the spec depends on the live object.
-
-    Parameters
-    ----------
-    split
-        The split in the route.
-    """
-    return [
-        _service_entry(plan, development),
-        _destination_rule(plan, route_name(plan), heroku_service(plan), development),
-        # The prefix keeps its name different from those of all plans' objects.
-        _destination_rule(plan, f"probe-{route_name(plan)}", probe_service(plan), development),
-        _adopted(plan) if adopts(plan) else _virtual_service(plan, split, cluster_domain),
-    ]
-
-
-def adopts(plan: Plan) -> bool:
-    """Tell whether the plan adopts the team's VirtualService."""
-    return plan.spec.traffic.istio.ownership is Ownership.ADOPT
-
-
-def _object(resource: Resource, plan: Plan, name: str, spec: Json) -> Json:
-    return {
-        "apiVersion": resource.api_version,
-        "kind": resource.kind,
-        "metadata": {
-            "name": name,
-            "namespace": plan.namespace,
-            "labels": {MANAGED_BY_LABEL: FIELD_MANAGER, PLAN_LABEL: plan.name},
-            "annotations": {**_ANNOTATIONS, PLAN_UID_ANNOTATION: plan.uid},
-        },
-        "spec": spec,
-    }
-
-
-def _virtual_service(plan: Plan, split: Split, cluster_domain: str) -> Json:
-    istio = plan.spec.traffic.istio
-    users = {
-        "name": SPLIT_ROUTE,
-        # Both legs are listed at every weight, so that a step changes only two numbers and the revision.
-        "route": [
-            _heroku_destination(plan, heroku_service(plan), 100 - split.weight),
-            {**_eks_destination(plan, cluster_domain), "weight": split.weight},
-        ],
-        **_treatment(plan, split),
-    }
-    reach: Json = {"hosts": list(istio.hosts), "gateways": list(qualified_gateways(plan))}
-    if istio.ownership is Ownership.DELEGATE:
-        # A delegate must have no hosts. It has to be visible to the root VirtualService, whatever the mesh's default.
-        reach = {"exportTo": ["."]}
-    spec = {**reach, "http": [_probe_route(plan, split), users]}
-    return _object(VIRTUAL_SERVICES, plan, route_name(plan), spec)
-
-
-def _adopted(plan: Plan) -> Json:
-    reference = plan.spec.traffic.istio.virtual_service_ref
-    body = _object(VIRTUAL_SERVICES, plan, reference.name if reference else "", {})
-    # The team's tools set the managed-by label.
-    body["metadata"]["labels"] = {PLAN_LABEL: plan.name}
-    body["metadata"]["annotations"] = {**istio_adopt.HANDS_OFF, PLAN_UID_ANNOTATION: plan.uid}
-    return body
-
-
-def _shape(plan: Plan, split: Split, cluster_domain: str) -> istio_adopt.Shape:
-    treatment = _treatment(plan, split)
-    return istio_adopt.Shape(
-        heroku=_heroku_destination(plan, heroku_service(plan), 0),
-        eks=_eks_destination(plan, cluster_domain),
-        probe=_probe_route(plan, split),
-        revision=split.revision,
-        defaults={name: treatment[name] for name in ("timeout", "retries")},
-    )
-
-
-def _probe_route(plan: Plan, split: Split) -> Json:
-    return {
-        "name": PROBE_ROUTE,
-        "match": [{"headers": {PROBE_HEADER: {"exact": PROBE_VALUE}}}],
-        "route": [_heroku_destination(plan, probe_service(plan), 100)],
-        **_treatment(plan, split),
-    }
-
-
-def _treatment(plan: Plan, split: Split) -> Json:
-    """Return the fields that both routes share."""
-    return {
-        # Envoy also sets it on its own answers, such as 503 and 504.
-        "headers": {"response": {"set": {HEADER: split.revision}}},
-        "timeout": f"{int(plan.spec.traffic.istio.timeout.total_seconds())}s",
-        "retries": {"attempts": RETRIES},
-    }
-
-
-def _heroku_destination(plan: Plan, host: str, weight: int) -> Json:
-    # Heroku's router finds the app by Host. The app learns the public name from x-forwarded-host, which Envoy fills in
-    # before it rewrites Host.
-    request = {"Host": plan.spec.heroku.hostname, "x-forwarded-host": "%REQ(:AUTHORITY)%"}
-    return {
-        "destination": {"host": host, "port": {"number": HEROKU_PORT}},
-        "weight": weight,
-        "headers": {"request": {"set": request}, "response": {"set": {LEG_HEADER: "heroku"}}},
-    }
-
-
-def _eks_destination(plan: Plan, cluster_domain: str) -> Json:
-    return {
-        "destination": {"host": eks_service(plan, cluster_domain), "port": {"number": plan.spec.eks.service.port}},
-        "headers": {"response": {"set": {LEG_HEADER: "eks"}}},
-    }
-
-
-def _service_entry(plan: Plan, development: DevelopmentHeroku | None) -> Json:
-    endpoint: Json = {"address": plan.spec.heroku.hostname}
-    if development is not None:
-        endpoint = {"address": development.address, "ports": {"http": development.port}}
-    spec = {
-        "hosts": [heroku_service(plan), probe_service(plan)],
-        "location": "MESH_EXTERNAL",
-        "ports": [{"number": HEROKU_PORT, "name": "http", "protocol": "HTTP", "targetPort": HEROKU_TLS_PORT}],
-        "resolution": "STATIC" if development is not None else "DNS",
-        "endpoints": [endpoint],
-        "exportTo": _export_to(plan),
-    }
-    return _object(SERVICE_ENTRIES, plan, route_name(plan), spec)
-
-
-def _destination_rule(plan: Plan, name: str, host: str, development: DevelopmentHeroku | None) -> Json:
-    hostname = plan.spec.heroku.hostname
-    # Both fields are needed: with an SNI and no names, the proxy would accept any certificate of a public CA.
-    tls: Json = {"mode": "SIMPLE", "sni": hostname, "subjectAltNames": [hostname]}
-    if development is not None and development.ca_certificates is not None:
-        tls["caCertificates"] = development.ca_certificates
-    elif development is not None:
-        tls = {"mode": "SIMPLE", "sni": hostname, "insecureSkipVerify": True}
-    policy = {"tls": tls, "connectionPool": {"http": {"idleTimeout": HEROKU_IDLE_TIMEOUT}}}
-    return _object(
-        DESTINATION_RULES, plan, name, {"host": host, "trafficPolicy": policy, "exportTo": _export_to(plan)}
-    )
-
-
-def _export_to(plan: Plan) -> list[str]:
-    """Return the namespaces to which the Heroku leg is visible: the plan's and the gateways'."""
-    namespaces = {gateway.split("/", 1)[0] for gateway in qualified_gateways(plan)}
-    return [".", *sorted(namespaces - {plan.namespace})]
-
-
-# ------------------------------------------------------------------------------------------------------------- reading
-
-_Key = tuple[str, str, str]
-
-
-def _key(body: Mapping[str, Any]) -> _Key:
-    return body["kind"], body["metadata"]["namespace"], body["metadata"]["name"]
-
-
-@dataclass(frozen=True, slots=True)
-class Live:
-    """One of the operator's objects as the API server has it.
-
-    Parameters
-    ----------
-    key
-        Kind, namespace and name.
-    version
-        Its resourceVersion.
-    text
-        The object without its managed fields, as JSON: it takes a quarter of the memory, and is seldom read.
-    managers
-        Field managers other than the operator that own a part of its spec.
-    written_at
-        Unix seconds at which the operator wrote it last; ``None`` if that is not known.
-    """
-
-    key: _Key
-    version: str
-    text: str
-    managers: tuple[str, ...] = ()
-    written_at: float | None = None
-
-    @property
-    def body(self) -> Json:
-        """The object without its managed fields, parsed at each access."""
-        body: Json = json.loads(self.text)
-        return body
-
-
-def foreign_managers(body: Mapping[str, Any], *path: str) -> tuple[str, ...]:
-    """Return the other field managers that own a field of an object, such as ``"spec"``; the latest first."""
-    found = (owner.manager for owner in owners(body["metadata"], *path))
-    return tuple(dict.fromkeys(manager for manager in found if manager != FIELD_MANAGER))
-
-
-def _written_at(body: Mapping[str, Any]) -> float | None:
-    """Return when the operator last wrote an object."""
-    times = [owner.time for owner in owners(body["metadata"]) if owner.manager == FIELD_MANAGER and owner.time]
-    return datetime.fromisoformat(times[0]).timestamp() if times else None
-
-
-def split_weight(body: Mapping[str, Any], plan: Plan, cluster_domain: str = "cluster.local") -> int | None:
-    """Return the percent of requests that a VirtualService sends to EKS; ``None`` if its routes have another shape."""
-    try:
-        (split,) = (route for route in body["spec"]["http"] if route.get("name") == SPLIT_ROUTE)
-        weights = {leg["destination"]["host"]: leg.get("weight", 0) for leg in split["route"]}
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return None
-    eks = weights.pop(eks_service(plan, cluster_domain), None)
-    heroku = weights.pop(heroku_service(plan), None)
-    if (
-        weights
-        or not isinstance(eks, int)
-        or not isinstance(heroku, int)
-        or eks + heroku != 100
-        or min(eks, heroku) < 0
-    ):
-        return None
-    return eks
-
-
-def not_on_heroku(body: Mapping[str, Any]) -> int:
-    """Return the percent of requests that a route of any plan does not send to Heroku; 100 if that is not known."""
-    try:
-        (split,) = (route for route in body["spec"]["http"] if route.get("name") == SPLIT_ROUTE)
-        legs = ((leg["headers"]["response"]["set"][LEG_HEADER], leg.get("weight", 0)) for leg in split["route"])
-        heroku = sum(int(weight) for name, weight in legs if name == PROBE_VALUE)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return 100
-    return max(0, 100 - heroku)
-
-
-def _newer(version: str, than: str) -> bool:
-    # Versions are rising numbers within one kind; others count as newer.
-    return int(version) > int(than) if version.isdecimal() and than.isdecimal() else version != than
-
-
-def stamped_revision(body: Mapping[str, Any]) -> str:
-    """Return the revision that a VirtualService's split route stamps on responses; ``""`` if it has none."""
-    try:
-        (split,) = (route for route in body["spec"]["http"] if route.get("name") == SPLIT_ROUTE)
-        return str(split["headers"]["response"]["set"][HEADER])
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return ""
-
-
-def _named_by_us(name: str) -> bool:
-    return name.startswith(OWN_PREFIXES)
-
-
-class RouteCache:
-    """The routing objects of all plans, from watch events and the operator's own writes.
-
-    Handlers feed it with :meth:`observe_event`. They must not filter by label: the cache has to see the edit that removes the
-    operator's label. Objects that are not in it are read from the API server, so that only speed depends on the watch.
-    """
-
-    def __init__(self) -> None:
-        self._live: dict[_Key, Live] = {}
-
-    def observe_event(self, kind: str | None, body: Mapping[str, Any]) -> bool:
-        """Ingest one watch event; return whether it changed an object of the operator.
-
-        Parameters
-        ----------
-        kind
-            ADDED, MODIFIED or DELETED; ``None`` for the listing that a watch starts with.
-        body
-            The object, with ``kind``.
-        """
-        metadata = body["metadata"]
-        if body.get("kind") not in RESOURCES:
-            return False
-        key = _key(body)
-        known = self._live.get(key)
-        if known is None and not (_named_by_us(metadata["name"]) or PLAN_LABEL in (metadata.get("labels") or {})):
-            return False
-        if known is not None and not _newer(metadata["resourceVersion"], known.version):
-            return False
-        if kind == "DELETED":
-            return self._live.pop(key, None) is not None
-        self._store(key, body)
-        return True
-
-    def put(self, body: Mapping[str, Any]) -> Live:
-        """Store the API server's answer, unless a newer version is known; return the newer version."""
-        key = _key(body)
-        known = self._live.get(key)
-        if known is not None and _newer(known.version, body["metadata"]["resourceVersion"]):
-            return known
-        return self._store(key, body)
-
-    def get(self, body: Mapping[str, Any]) -> Live | None:
-        """Return the cached object with this kind, namespace and name."""
-        return self._live.get(_key(body))
-
-    def holds(self, live: Live) -> bool:
-        """Tell whether this is still the cached version of the object."""
-        return self._live.get(live.key) is live
-
-    def drop(self, body: Mapping[str, Any]) -> None:
-        """Drop an object, so that it is read again."""
-        self._live.pop(_key(body), None)
-
-    def _store(self, key: _Key, body: Mapping[str, Any]) -> Live:
-        # Managed fields are half of an object, and only their owners' names are used.
-        metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
-        kept = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": metadata, "spec": body.get("spec")}
-        # Of an adopted object the operator owns only routes.
-        managers = foreign_managers(body, "spec") if _named_by_us(key[2]) else foreign_managers(body, "spec", "http")
-        text = json.dumps(kept, separators=(",", ":"))
-        live = self._live[key] = Live(key, metadata["resourceVersion"], text, managers, _written_at(body))
-        return live
-
-
-# ------------------------------------------------------------------------------------------------------------- writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -492,7 +97,7 @@ class IstioTraffic:
     cluster_domain: str = "cluster.local"
     # By object, the spec that was sent and the spec that the API server stored, where they differ: an admission webhook or a
     # later version of Istio's CRDs may fill in fields. Otherwise every reconcile would find a difference and write again.
-    _answers: dict[_Key, tuple[Json, Json]] = field(default_factory=dict, init=False)
+    _answers: dict[Key, tuple[Json, Json]] = field(default_factory=dict, init=False)
     # By plan. Nearly every reconcile compares the same objects with the same plan again.
     _compared: dict[str, _Comparison] = field(default_factory=dict, init=False)
 
@@ -617,7 +222,7 @@ class IstioTraffic:
             live.body["spec"] or {},
             plan,
             split.weight,
-            _shape(plan, split, self.cluster_domain),
+            shape(plan, split, self.cluster_domain),
             noted.get("routes", ()),
         )
         before = noted["annotations"] if noted else _selected(annotations, istio_adopt.HANDS_OFF)
@@ -639,7 +244,7 @@ class IstioTraffic:
         if rest.route is not None and rest.end is OnDelete.HEROKU:
             noted = read_original(annotations)
             # First to 0: a route that is not recognised keeps this weight.
-            spec, _ = istio_adopt.adopt(spec, plan, 0, _shape(plan, rest.route.split, self.cluster_domain), ())
+            spec, _ = istio_adopt.adopt(spec, plan, 0, shape(plan, rest.route.split, self.cluster_domain), ())
             spec = istio_adopt.restore(spec, plan, noted.get("routes", ()))
             ours = ORIGINAL_ANNOTATION, PLAN_UID_ANNOTATION, CALLED_OFF_ANNOTATION
             for name in (*istio_adopt.HANDS_OFF, *ours):
@@ -666,7 +271,7 @@ class IstioTraffic:
         metadata = wanted["metadata"]
         # The watch delivers labelled objects only; the team's may not have the label yet.
         if known is not None and (
-            _named_by_us(metadata["name"]) or PLAN_LABEL in (known.body["metadata"].get("labels") or {})
+            named_by_us(metadata["name"]) or PLAN_LABEL in (known.body["metadata"].get("labels") or {})
         ):
             return known
         try:
@@ -686,7 +291,7 @@ class IstioTraffic:
             for name, value in wanted["metadata"][part].items()
         ):
             return False
-        asked, answered = self._answers.get(_key(wanted), (None, None))
+        asked, answered = self._answers.get(key_of(wanted), (None, None))
         spec = live.body["spec"]
         return bool(spec == wanted["spec"] or (asked == wanted["spec"] and answered == spec))
 
@@ -708,9 +313,9 @@ class IstioTraffic:
             raise
         self.cache.put(stored)
         if stored["spec"] != wanted["spec"]:
-            self._answers[_key(wanted)] = (wanted["spec"], stored["spec"])
+            self._answers[key_of(wanted)] = (wanted["spec"], stored["spec"])
         else:
-            self._answers.pop(_key(wanted), None)
+            self._answers.pop(key_of(wanted), None)
 
 
 def _takes_over(plan: Plan, live: Live | None) -> bool:
@@ -751,7 +356,7 @@ def _merged(live: Json, wanted: Json) -> Json:
     """
     metadata, ours = live["metadata"], wanted["metadata"]
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
-    if _named_by_us(metadata["name"]) and not is_ours(metadata):
+    if named_by_us(metadata["name"]) and not is_ours(metadata):
         raise Unavailable(
             f"{live['kind']} {metadata['namespace']}/{metadata['name']} exists and is not the operator's: delete or "
             f"rename it, or hand it over with the label {MANAGED_BY_LABEL}={FIELD_MANAGER}"
