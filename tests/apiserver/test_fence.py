@@ -28,6 +28,7 @@ from cutover.adapters.traffic.istio.live import split_weight, stamped_revision
 from cutover.adapters.traffic.istio.provider import CALLED_OFF_ANNOTATION, IstioTraffic
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanStatus, OnDelete, Phase
 from cutover.domain.baseline.histogram import Histogram
+from cutover.domain.engine import writes
 from cutover.domain.engine.actions import Decision, SetWeight
 from cutover.domain.engine.outcome import Outcome
 from cutover.domain.engine.writes import decision_of
@@ -343,7 +344,7 @@ async def test_a_deletion_calls_off_a_raise_that_is_on_its_way(
     sleeping = await old.start_held(raised, interposer)
     plan, _ = await KubernetesPlans(new.cluster).read(new.namespace, "pdf")
     assert plan.status.weight == 25
-    await new.traffic.finalize(plan, OnDelete.HEROKU)
+    await new.traffic.finalize(plan, writes.finalize(plan, OnDelete.HEROKU))
     route = await new.route()
     interposer.release()
     await sleeping

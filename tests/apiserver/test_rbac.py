@@ -118,7 +118,9 @@ def manifests() -> Iterator[dict[str, Any]]:
 def target(name: str) -> dict[str, Any]:
     """Return the plan of an account."""
     eks = {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}}
-    return builders.plan_body(name, NAMESPACE, istio={"gateways": ["public"]}, eks=eks)
+    # An account's name is longer than Heroku lets the name of an app be.
+    heroku = {"app": "acme-pdf", "hostname": f"{name}.herokuapp.com"}
+    return builders.plan_body(name, NAMESPACE, istio={"gateways": ["public"]}, eks=eks, heroku=heroku)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from tests.kit.builders import spec_fields
 from tests.kit.target import READY, Target
 
 from cutover.adapters.traffic.istio.provider import CAPABILITIES as ISTIO
@@ -90,15 +91,8 @@ HEALTHY, FAILING, DEAD, HANGING = Leg(), Leg(errors=0.2), Leg(errors=1.0), Leg(h
 def plan_spec(**fields: Any) -> MigrationPlanSpec:
     """Return a spec with short holds; ``fields`` are the API's own, in camel case."""
     steps = [{"weight": weight, "hold": "30s"} for weight in (10, 25, 50, 100)]
-    defaults = {
-        "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
-        "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-        "traffic": {"istio": {"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"]}},
-        "steps": steps,
-        "soak": "60s",
-        "gates": {"block": "5s", "warmUp": "5s"},
-    }
-    return MigrationPlanSpec.model_validate({**defaults, **fields})
+    short = {"steps": steps, "soak": "60s", "gates": {"block": "5s", "warmUp": "5s"}}
+    return MigrationPlanSpec.model_validate(spec_fields(**{**short, **fields}))
 
 
 @dataclass(frozen=True)

@@ -137,6 +137,7 @@ def test_a_ceiling_that_is_raised_while_nobody_looks_approves_too() -> None:
     w.edit(ceiling=25)
     w.restart()
     w.until(weight_is(25), within=15)
+    assert "; approved by spec.ceiling 10 → 25" in w.lines("Advance")[-1].message
 
 
 def test_a_ceiling_that_is_lowered_again_takes_its_approval_back() -> None:

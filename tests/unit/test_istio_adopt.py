@@ -335,6 +335,7 @@ def test_adopting_is_exact_idempotent_and_reversible(routes: list[Json], steps: 
                 if "weight" in one:
                     one["weight"] = random.randint(0, 100)
             assert istio_adopt.adopt(edited, plan(), weight, _shape(weight), kept) == (live, kept)
+    assert bool(kept) is any(part for route in routes for host, part in _parts(route).items() if host in ours)
     if kept:
         assert istio_adopt.live_weight(live, plan()) == steps[-1]
         assert istio_adopt.live_revision(live, plan()) == f"a1-w{steps[-1]}"

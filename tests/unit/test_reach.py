@@ -199,7 +199,8 @@ def test_an_internal_name_is_no_heroku_app(hostname: str) -> None:
     ["acme.herokuapp.com", "www.example.com", "x.herokudns.com", "local.example.com", "xn--bcher-kva.example"],
 )
 def test_a_public_name_is_taken(hostname: str) -> None:
-    MigrationPlanSpec.model_validate(builders.spec_fields(heroku={"app": "acme-pdf", "hostname": hostname}))
+    spec = MigrationPlanSpec.model_validate(builders.spec_fields(heroku={"app": "acme-pdf", "hostname": hostname}))
+    assert spec.heroku.hostname == hostname
 
 
 def test_the_clusters_own_domain_is_internal_whatever_it_is_called() -> None:
