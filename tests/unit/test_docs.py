@@ -177,7 +177,7 @@ def test_tolerances_are_the_defaults() -> None:
             f"{100 * rule.floor:g} %",
         ]
     rules = GateRules()
-    assert said["alive"][2] == f"{rules.alive_weight:g}"
+    assert said["alive"][2] == f"{rules.alive_stake:g}"
     assert (rules.harm_limit, rules.safety_limit) == (100, 20)
 
 

@@ -1,4 +1,4 @@
-"""What one pass sees of the world, as plain facts; :func:`cutover.domain.engine.decide.decide` judges them."""
+"""What one reconcile observes, as plain facts; :func:`cutover.domain.engine.decide.decide` judges them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Plan:
     """A MigrationPlan as read from the API server, with the operator's working status.
 
     ``status`` may be ahead of what is stored: evidence is written as a checkpoint only, at most once a minute.
-    ``unreadable`` says what is wrong with the newest spec, where ``spec`` is an older one that could be read. ``writers``
-    says who wrote the spec last (``"spec"``), and each command that is there (by its annotation).
+    ``unreadable`` says what is wrong with the newest spec; ``spec`` is then the last one that could be read. ``writers``
+    has the field manager that wrote the spec last (key ``"spec"``) and those of the commands (key: the annotation).
     """
 
     namespace: str
@@ -46,18 +46,18 @@ class Plan:
         Raises
         ------
         pydantic.ValidationError
-            Where it is not one that this version of the operator understands.
+            If this version of the operator cannot read the object.
         """
         return cls._of(body, MigrationPlanSpec.model_validate(body["spec"]))
 
     @classmethod
     def refused(cls, body: Mapping[str, Any], problem: str) -> Plan:
-        """Stand in for a plan whose spec cannot be read: enough of it to say so in its status."""
+        """Return a plan whose spec cannot be read, with what its status needs to say so."""
         return replace(cls._of(body, _NO_SPEC), unreadable=problem)
 
     @property
     def has_spec(self) -> bool:
-        """Whether there is a spec that could be read, if only an older one."""
+        """Whether a spec could be read, the newest or an older one."""
         return self.spec is not _NO_SPEC
 
     @classmethod
@@ -83,7 +83,7 @@ class Plan:
 
 
 def _writers(metadata: Mapping[str, Any], commands: Sequence[str]) -> dict[str, Writer]:
-    """Return who wrote the spec and the commands, the latest of several."""
+    """Return the latest field managers of the spec and of each command."""
     paths = {"spec": ("spec",)} | {name: ("metadata", "annotations", name) for name in commands}
     return {
         name: Writer(latest.manager, latest.time)
@@ -94,26 +94,26 @@ def _writers(metadata: Mapping[str, Any], commands: Sequence[str]) -> dict[str, 
 
 @dataclass(frozen=True, slots=True)
 class TrafficState:
-    """The plan's route as it is: what the provider's objects say.
+    """The plan's route in the cluster, as the provider's objects have it.
 
     Parameters
     ----------
     weight
-        Percent of requests that the route sends to EKS, or ``None`` where it is missing or not of the operator's shape.
+        Percent of requests that the route sends to EKS; ``None`` if the route is missing or has another shape.
     revision
-        The revision stamped into it (see :mod:`cutover.domain.revision`), ``""`` if it has none.
+        The revision stamped into the route (see :mod:`cutover.domain.revision`); ``""`` if it has none.
     current
         Whether all routing objects are exactly what the operator would write for the plan's desired weight.
     foreign
-        Field managers other than the operator that own a part of the objects' spec: who edited them.
+        Field managers other than the operator that own a part of the objects' spec, because they edited it.
     written_at
         Unix seconds at which the operator wrote the route last; ``None`` if that is not known.
     version
-        Which state of the route this is, ``""`` where it is missing: what is decided on it is to be written over it, and
-        over no other.
+        Version of the route that was read, ``""`` if it is missing. A decision made on this version is written only
+        over this version.
     in_the_way
-        Before the takeover, where not all requests go to Heroku: what sends them elsewhere and what to do about it, in
-        the provider's words.
+        Before the takeover, if not all requests go to Heroku: which object routes them elsewhere and what to do about
+        it, in the provider's words.
     """
 
     weight: int | None
@@ -139,9 +139,9 @@ class Probe:
     healthy
         Whether Heroku answered as an app does: no 5xx, no routing fault, no "no such app" page.
     detail
-        What came back, for people: ``HTTP 503 (H10)``, ``connection refused``.
+        The answer, for people: ``HTTP 503 (H10)``, ``connection refused``.
     failures
-        Unhealthy answers in a row, up to this one.
+        Unhealthy answers in a row, this one included.
     """
 
     at: float
@@ -153,14 +153,14 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Blocks that became known since the last consumed one, oldest first.
+    """New blocks since the last consumed one, oldest first.
 
     Parameters
     ----------
     blocks
-        Usable and unusable ones, without holes in time.
+        Usable and unusable blocks, without holes in time.
     error
-        Why Prometheus gave no answer, or ``""``.
+        Why Prometheus gave no answer; ``""`` if it did.
     """
 
     blocks: tuple[Block, ...] = ()
@@ -174,7 +174,7 @@ class Histogram:
     Parameters
     ----------
     cumulative
-        Requests not slower than the bound, by bound in milliseconds (``inf`` for all), rising.
+        Requests at or below each bound, by the bound in milliseconds (``inf`` for all requests), rising.
     """
 
     cumulative: Mapping[float, float]
@@ -187,12 +187,12 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Everything one pass knows. ``None`` means that it could not be read or was not needed.
+    """Everything that one reconcile knows. ``None`` means that a fact could not be read, or was not needed.
 
     Parameters
     ----------
     traffic
-        The routing objects; ``None`` where the API server could not be asked.
+        The route; ``None`` if the API server gave no answer.
     capabilities
         What the plan's traffic provider can do.
     inventory
@@ -200,30 +200,31 @@ class Observation:
     probe
         The newest probe of the Heroku leg.
     prepared_for
-        Seconds for which what the route refers to has been there, as far as this process knows.
+        Seconds since this process first saw the objects that the route refers to.
     samples
         New blocks.
     histogram
         Heroku's latencies since the takeover; read in the Baseline phase only.
     errors
-        Why something could not be read, in words for people.
+        Why facts could not be read, in words for people.
     since
-        Unix seconds since when this process looks at the plan: silence from before says nothing.
-    own
-        What became known of the team's own gates, by name.
+        Unix seconds at which this process began to observe the plan. Silence from before says nothing.
+    slo_readings
+        What was read for each custom SLO, by its name.
     templates
-        Templates of gates that the plan may refer to, by ``Kind/name``; a text is why one could not be read.
+        Gate templates that the plan may refer to, by ``Kind/name``; a text says why a template could not be read.
     sources
         Names of the Prometheus servers that plans of this namespace may choose.
     queries
-        PromQL by which people can look at the mesh's own metrics, by name.
+        Dashboard queries: PromQL for the mesh's metrics, by metric.
     backtest
-        Result of the replay that the plan asks for, once it is there.
+        Result of the replay that the plan asks for; ``None`` until it is done.
     unwritten
-        Whether the route could not be written and the status says so: until it can, the route goes first.
+        Whether the last write of the route failed, as the status says. Until a write succeeds, the route is written
+        before the status.
     remember_in
-        Seconds until who was told what is worth a write of the status by itself; ``None`` where the status remembers
-        all of it.
+        Seconds until the notifications that were sent are worth a write of the status by themselves; ``None`` if the
+        status has all of them.
     """
 
     traffic: TrafficState | None = None
@@ -235,7 +236,7 @@ class Observation:
     histogram: Histogram | None = None
     errors: tuple[str, ...] = ()
     since: float = 0.0
-    own: Mapping[str, SloReading] = field(default_factory=dict)
+    slo_readings: Mapping[str, SloReading] = field(default_factory=dict)
     templates: Mapping[str, Template | str] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
     queries: Mapping[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What a traffic provider can do. Decisions ask for these, and never which provider it is."""
+"""The capabilities of a traffic provider. Decisions ask for capabilities, never for a provider."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a provider declares of itself; by default it can do nothing.
+    """What a traffic provider can do; by default nothing.
 
     Parameters
     ----------
     provider
-        Its name, for people.
+        Name of the provider, for people.
     confirms_share
-        Whether the split shows in the counts of both legs: their share follows the weight, request by request.
+        Whether the counts of both legs show the split, request by request.
     stamps_revision
         Whether each answer carries the revision of the route that served it.
     common_vantage
         Whether the same observer counts both legs. Counts of two observers cannot be compared.
     probes_leg
-        Whether a request can be sent to the Heroku leg by the plan's own route.
+        Whether a request can be sent to the Heroku leg through the plan's route.
     rollback_seconds
-        Seconds from the write of a route until the requests follow it, be it up or back.
+        Seconds from a write of the route, up or down, until all requests follow it.
     where_to_look
-        What to look at where they do not, for people; ``""`` if there is no advice.
+        Where people look if the requests do not follow; ``""`` if there is no advice.
     """
 
     provider: str = "unknown"
@@ -36,5 +36,5 @@ class Capabilities:
     where_to_look: str = ""
 
 
-#: Of a provider that is not known.
+#: Of an unknown provider.
 NOTHING = Capabilities()

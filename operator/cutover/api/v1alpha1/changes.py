@@ -20,6 +20,7 @@ from cutover.api.v1alpha1.status import (
     Condition,
     CustomSloEvidence,
     EvidenceStatus,
+    GateNumbers,
     GateStatus,
     LedgerEntry,
     Phase,
@@ -51,6 +52,20 @@ class CheckpointChanges(TypedDict, total=False):
     gaps: int
     evidence: Opaque
     custom_slos: tuple[CustomSloEvidence, ...]
+
+
+class CustomSloChanges(TypedDict, total=False):
+    """Fields of :class:`CustomSloEvidence` that a new step changes."""
+
+    evidence: Opaque
+
+
+class LedgerEntryChanges(TypedDict, total=False):
+    """Fields of :class:`LedgerEntry` that are cut where the ledger is too long."""
+
+    message: str
+    gates: tuple[GateNumbers, ...]
+    queries: tuple[str, ...]
 
 
 class StatusChanges(TypedDict, total=False):

@@ -13,7 +13,13 @@ from cutover.api.opaque import Opaque
 from cutover.api.v1alpha1.gates import Mode
 
 if TYPE_CHECKING:
-    from cutover.api.v1alpha1.changes import BaselineChanges, CheckpointChanges, StatusChanges
+    from cutover.api.v1alpha1.changes import (
+        BaselineChanges,
+        CheckpointChanges,
+        CustomSloChanges,
+        LedgerEntryChanges,
+        StatusChanges,
+    )
 
 #: Decisions kept in ``status.ledger``; the oldest go first.
 LEDGER_LENGTH = 30
@@ -238,8 +244,12 @@ class LedgerEntry(Model):
     queries: tuple[str, ...] = Field(default=(), description="What Prometheus was asked by the custom SLOs.")
     subject: str | None = Field(
         default=None,
-        description="What the decision is about: the gate that led back, a refused annotation, who edited the route.",
+        description="What the decision is about: the gate that caused a rollback, a refused annotation, or who edited the route.",
     )
+
+    def evolve(self, **changes: Unpack[LedgerEntryChanges]) -> Self:
+        """Return a copy with some fields changed: mypy checks their names and types, and nothing does at run time."""
+        return self.model_copy(update=changes)
 
 
 class CustomSloEvidence(Model):
@@ -250,7 +260,11 @@ class CustomSloEvidence(Model):
     limit_digest: str = Field(default="", description="Another one means that it was earned with other limits.")
     consumed_until: float = Field(description="Unix seconds; end of the last judged block.")
     gaps: int = Field(default=0, description="Blocks in a row, up to the last one, that could not be judged.")
-    evidence: Opaque = Field(default=Opaque(), description="The judge's state, as JSON for itself.")
+    evidence: Opaque = Field(default=Opaque(), description="The judge's state, as JSON for the operator itself.")
+
+    def evolve(self, **changes: Unpack[CustomSloChanges]) -> Self:
+        """Return a copy with some fields changed: mypy checks their names and types, and nothing does at run time."""
+        return self.model_copy(update=changes)
 
 
 class ResolvedTemplate(Model):

@@ -18,13 +18,13 @@ POOL_SECONDS = 120.0
 POOL_REQUESTS = 20.0
 """A pool with this many requests of the control is judged at once."""
 
-ALIVE_SHARE = 0.75
+ALIVE_FRACTION = 0.75
 """A leg is alive when it answers at least this share of what its weight lets expect."""
 
 SHARED_RATIO, SHARED_CAP = 0.2, 0.25
 """With more errors than this the control of *alive* is failing itself and says little: a block earns at most this."""
 
-THIN_REQUESTS, THIN_SHARE = 50.0, 0.8
+THIN_REQUESTS, THIN_FRACTION = 50.0, 0.8
 """With fewer EKS requests in 15 s the cap of harm is smaller: there two or three errors, one clump, reach any cap.
 
 So it is without a control, where nothing cancels an incident that Heroku would have had as well."""
@@ -163,7 +163,7 @@ def _bet_dead(bag: Bag, judged: Counts, control: Counts, odds: float, *, temper:
     else:
         cap = rules.failed_cap / 2.0
     factors = tuple(
-        wager.log_factor(psi, judged.successes, control.successes, 0.0, ALIVE_SHARE * odds, 0.0) for psi in DEAD
+        wager.log_factor(psi, judged.successes, control.successes, 0.0, ALIVE_FRACTION * odds, 0.0) for psi in DEAD
     )
     return wager.bet(bag, factors, cap=cap * rules.way, temper=temper)
 
@@ -205,7 +205,7 @@ def _wager_metrics(
     cap = rules.way * min(intervals, POOLED_CAP)
     eks = evidence.pool[1]
     thin = weight >= 100 or eks.requests < THIN_REQUESTS * intervals
-    harm_cap = cap * rules.harm_cap * (THIN_SHARE if thin else 1.0)
+    harm_cap = cap * rules.harm_cap * (THIN_FRACTION if thin else 1.0)
     # A pool is 15 s at least, longer than a pod takes to restart, so that this is no clump; nor are nine of them an
     # incident of a minute. Without it a dead leg takes twelve, and *alive*, which is faster, needs a control.
     dead_cap = rules.way * DEAD_CAP if weight >= 100 and eks.errors >= DEAD_RATIO * eks.requests else 0.0

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from cutover.domain.evidence.judgement import Judgement, MetricJudgement
 from cutover.domain.verdicts import Verdict
 
-OWN_WEIGHT = 0.2
+RATIO_STAKE = 0.2
 """Share of the rollback money for a custom SLO, where the mesh's gates together have 1."""
 
 
 @dataclass(frozen=True, slots=True)
-class SideSlo:
+class RatioJudgement:
     """A custom SLO beside the mesh's gates.
 
     Parameters
@@ -28,10 +28,10 @@ class SideSlo:
 
     name: str
     judgement: Judgement
-    weight: float = OWN_WEIGHT
+    weight: float = RATIO_STAKE
 
 
-def combine(main: Judgement, own: Sequence[SideSlo]) -> Judgement:
+def combine(main: Judgement, own: Sequence[RatioJudgement]) -> Judgement:
     """Make one judgement of the mesh's gates and the custom SLOs: one test, which is wrong with a chance of at most alpha.
 
     Each gate's evidence counts with its share ``w`` of the money, all shares together being 1, and the largest decides:

@@ -21,8 +21,8 @@ from __future__ import annotations
 import math
 
 from cutover.domain.evidence import wager
-from cutover.domain.evidence.betting import ALIVE_SHARE, SAFETY_FIRST, SAFETY_FLOW, begin_step, consume, learn
-from cutover.domain.evidence.combining import SideSlo, combine
+from cutover.domain.evidence.betting import ALIVE_FRACTION, SAFETY_FIRST, SAFETY_FLOW, begin_step, consume, learn
+from cutover.domain.evidence.combining import RatioJudgement, combine
 from cutover.domain.evidence.judgement import Judgement, MetricJudgement
 from cutover.domain.evidence.memory import SICK_REQUESTS, both_unhealthy, recent_sum
 from cutover.domain.evidence.metrics import bag_of, check_weights, counts_of, frozen_limit, ratio
@@ -32,14 +32,14 @@ from cutover.domain.verdicts import Verdict
 
 __all__ = [
     "ALIVE",
-    "ALIVE_SHARE",
+    "ALIVE_FRACTION",
     "DEFAULT_METRICS",
     "Evidence",
     "GateRules",
     "Judgement",
     "MetricJudgement",
     "MetricRule",
-    "SideSlo",
+    "RatioJudgement",
     "Tolerance",
     "begin_step",
     "combine",
@@ -74,10 +74,10 @@ def judge(evidence: Evidence, *, rules: GateRules, weight: float, next_weight: f
         If a weight is not between 0 and 100.
     """
     check_weights(weight, next_weight)
-    own = {rule.name: own_wealth(evidence, rule, rules) for rule in rules.metrics}
+    own = {rule.name: wealth_of(evidence, rule, rules) for rule in rules.metrics}
     parts: dict[str, float] = {rule.name: own[rule.name] for rule in rules.metrics if rule.enforced}
     if rules.legs:
-        parts[ALIVE] = rules.alive_weight * (evidence.alive_purse.total + sum(evidence.alive))
+        parts[ALIVE] = rules.alive_stake * (evidence.alive_purse.total + sum(evidence.alive))
     harm = sum(parts.values())
     worse = harm >= rules.harm_limit
     main_metric = max(parts, key=lambda name: parts[name], default="")
@@ -142,7 +142,7 @@ def _unproven(
     return Verdict.UNDECIDED if total >= 2.0 * least else Verdict.INSUFFICIENT_TRAFFIC
 
 
-def own_wealth(evidence: Evidence, rule: MetricRule, rules: GateRules) -> float:
+def wealth_of(evidence: Evidence, rule: MetricRule, rules: GateRules) -> float:
     """What a metric adds to the evidence of harm; of one that is only observed, what it would be alone."""
     if rule.enforced:
         return rules.share(rule) * evidence.harm_purse.total + sum(bag_of(evidence.harm, rule.name, WORSE))
@@ -249,7 +249,7 @@ def _judge_alive(evidence: Evidence, harm: float, fails: bool, rules: GateRules,
     expected = eks.requests if weight >= 100 else heroku.successes * weight / (100.0 - weight)
     if fails:
         verdict = Verdict.FAIL
-    elif answered >= SICK_REQUESTS and answered >= ALIVE_SHARE * expected and harm < HARM_HOLD:
+    elif answered >= SICK_REQUESTS and answered >= ALIVE_FRACTION * expected and harm < HARM_HOLD:
         verdict = Verdict.PASS
     else:
         few = max(answered, expected) < SICK_REQUESTS

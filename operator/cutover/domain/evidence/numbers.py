@@ -80,12 +80,12 @@ def limits_of(harm: Tolerance, advance: Tolerance) -> GateLimits:
     )
 
 
-def bare(gate: GateStatus) -> GateNumbers:
+def numbers_only(gate: GateStatus) -> GateNumbers:
     """Return the numbers of an entry of the status, without its words."""
     return GateNumbers(**_shared(gate))
 
 
-def told(
+def gate_status(
     numbers: GateNumbers,
     sentence: str,
     *,

@@ -87,7 +87,7 @@ class GateRules:
         For so long after the share was observed only *alive* is judged.
     metrics
         The judged metrics.
-    alive_weight
+    alive_stake
         Share of the rollback money for *alive*. With 0 the counts are not taken for the requests of a leg: nothing is
         said of whether a leg is alive, silent or ill.
     harm_cap, safety_cap
@@ -108,7 +108,7 @@ class GateRules:
     block_seconds: float = 15.0
     warm_up_seconds: float = 30.0
     metrics: tuple[MetricRule, ...] = DEFAULT_METRICS
-    alive_weight: float = 0.2
+    alive_stake: float = 0.2
     harm_cap: float = 1 / 4.5
     safety_cap: float = 1 / 4
     silent_cap: float = 1.0
@@ -122,7 +122,7 @@ class GateRules:
             raise ValueError("blocks and caps need a positive size, the warm-up none below 0")
         if len({rule.name for rule in self.metrics}) != len(self.metrics):
             raise ValueError("a metric can be judged only once")
-        weights = [self.alive_weight, *(rule.weight for rule in self.metrics)]
+        weights = [self.alive_stake, *(rule.weight for rule in self.metrics)]
         if min(weights) < 0 or sum(weights) > 1 + 1e-9:
             raise ValueError(
                 f"the metrics' weights and alive's must be at least 0 and at most 1 together, not {weights}"
@@ -146,7 +146,7 @@ class GateRules:
     @property
     def legs(self) -> bool:
         """Whether the counts are the requests of a leg, so that silence and sickness of a leg can be seen in them."""
-        return self.alive_weight > 0
+        return self.alive_stake > 0
 
     def share(self, rule: MetricRule) -> float:
         """Return what a metric has of the rollback money: its weight, and its part of what observed ones leave."""
