@@ -173,7 +173,7 @@ def test_tolerances_are_the_defaults() -> None:
         assert said[name] == [
             f"{rule.harm.ratio:g} p + {100 * rule.harm.margin:g} %",
             f"{rule.advance.ratio:g} p + {100 * rule.advance.margin:g} % / w",
-            f"{rule.weight:g}",
+            f"{rule.stake:g}",
             f"{100 * rule.floor:g} %",
         ]
     rules = GateRules()

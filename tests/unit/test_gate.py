@@ -747,12 +747,12 @@ def test_a_metric_that_is_only_observed_may_be_the_one_that_has_not_proven_anyth
 
 def test_the_money_of_what_is_only_observed_goes_to_the_others() -> None:
     rules = observing("slow", "verySlow")
-    assert [rules.share(rule) for rule in rules.metrics] == pytest.approx([0.8, 0, 0])
+    assert [rules.stake_of(rule) for rule in rules.metrics] == pytest.approx([0.8, 0, 0])
     rules = observing("errors")
-    assert [rules.share(rule) for rule in rules.metrics] == pytest.approx([0, 0.4, 0.4])
+    assert [rules.stake_of(rule) for rule in rules.metrics] == pytest.approx([0, 0.4, 0.4])
     assert ask(Evidence(), rules=rules).harm == pytest.approx(1)
     nothing = observing("errors", "slow", "verySlow")
-    assert [nothing.share(rule) for rule in nothing.metrics] == [0, 0, 0]
+    assert [nothing.stake_of(rule) for rule in nothing.metrics] == [0, 0, 0]
 
 
 def test_where_everything_is_only_observed_a_leg_must_still_be_alive() -> None:
