@@ -497,7 +497,7 @@ def test_weights_must_be_percentages() -> None:
     ],
 )
 def test_rules_that_make_no_sense_are_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"probabilities|positive|once|weights"):
+    with pytest.raises(ValueError, match=r"probabilities|positive|once|stakes"):
         replace(RULES, **change)
 
 

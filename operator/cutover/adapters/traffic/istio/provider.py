@@ -34,7 +34,7 @@ from cutover.domain.observation import Plan, TrafficState
 from cutover.domain.preflight.checks.istio import route_adoptable
 from cutover.domain.preflight.checks.istio.kinds import DESTINATION_RULES, SERVICE_ENTRIES, VIRTUAL_SERVICES
 from cutover.domain.preflight.checks.istio.names import (
-    OWN_PREFIXES,
+    OPERATOR_PREFIXES,
     qualified_gateways,
     route_name,
 )
@@ -381,7 +381,7 @@ def stamped_revision(body: Mapping[str, Any]) -> str:
 
 
 def _named_by_us(name: str) -> bool:
-    return name.startswith(OWN_PREFIXES)
+    return name.startswith(OPERATOR_PREFIXES)
 
 
 class RouteCache:
