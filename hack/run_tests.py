@@ -70,6 +70,7 @@ STAGES: tuple[tuple[Run, ...], ...] = (
     ),
     (Run("disturbed stacks", _DISTURBING, _workers(4, "load")),),
 )
+_HOURS = ("-o", "timeout=7200")
 #: What needs real minutes, or all of many cases: docs/development.md says why. It has no short run beside it, as that is in
 #: the others.
 LONG_STAGES: tuple[tuple[Run, ...], ...] = (
@@ -77,11 +78,11 @@ LONG_STAGES: tuple[tuple[Run, ...], ...] = (
         Run(
             "kills",
             ("tests/unit/test_kill_matrix.py", "tests/unit/test_clock.py", "tests/kmock/test_kill_process.py"),
-            _workers(2, "worksteal"),
+            (*_workers(2, "worksteal"), *_HOURS),
         ),
     ),
-    (Run("properties", ("tests/unit",), ("-m", "hypothesis", *_workers(2, "worksteal"))),),
-    (Run("weathering", ("tests/e2e/test_weathering.py",), ("-o", "timeout=5400")),),
+    (Run("properties", ("tests/unit",), ("-m", "hypothesis", *_workers(2, "worksteal"), *_HOURS)),),
+    (Run("weathering", ("tests/e2e/test_weathering.py",), _HOURS),),
 )
 #: What makes those tests long.
 _LONG_ENVIRONMENT = {"KILL_MATRIX": "full", "OUTAGES": "full", "HYPOTHESIS": "long"}

@@ -17,13 +17,15 @@ from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.adapters.kube.templates import TemplateCache
 from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.prometheus.sources import Sources
-from cutover.adapters.traffic.istio.leg_probe import HttpGateway
-from cutover.adapters.traffic.istio.provider import DevelopmentHeroku, IstioTraffic, RouteCache
+from cutover.adapters.traffic.istio.leg_probe import HttpLegProbe
+from cutover.adapters.traffic.istio.live import RouteCache
+from cutover.adapters.traffic.istio.provider import IstioTraffic
+from cutover.adapters.traffic.istio.rendering import DevelopmentHeroku
 from cutover.api.v1alpha1 import BacktestStatus
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import ClusterSettings
 from cutover.metrics import OperatorCollector
-from cutover.ports import Clock, Gateway, Metrics, Notifier, Ports, SloFeed, Subscription
+from cutover.ports import BlockFeed, Clock, LegProbe, Notifier, Ports, SloFeed, Subscription
 from cutover.scale.garbage import collect_rarely
 from cutover.services.backtest_process import Backtests
 from cutover.services.operator import Operator
@@ -80,8 +82,8 @@ async def wired(
         stack.push_async_callback(cluster.close)
         sources = Sources(servers, settings.scrape_interval)
         stack.push_async_callback(sources.close)
-        gateway = HttpGateway(cluster, settings.gateway_urls)
-        stack.push_async_callback(gateway.close)
+        leg_probe = HttpLegProbe(cluster, settings.gateway_urls)
+        stack.push_async_callback(leg_probe.close)
         notifier = HttpNotifier(receivers)
         stack.push_async_callback(notifier.close)
 
@@ -94,13 +96,13 @@ async def wired(
             scrape_intervals={name: sources.scrape_interval(name) for name in sources.names},
             settle=settings.settle,
         )
-        own = PrometheusSloFeed(sources.own, clock, on_news=waker)
+        slo_feed = PrometheusSloFeed(sources.own, clock, on_news=waker)
         operator = waker.operator = assemble(
             settings,
             cluster,
-            gateway,
+            leg_probe,
             samplers,
-            own,
+            slo_feed,
             clock,
             sources=sources.allowed,
             backtest=Backtests().forecast,
@@ -110,7 +112,7 @@ async def wired(
             operator.loops.values,
             cluster,
             samplers,
-            own,
+            slo_feed,
             sources.skews,
             # A process that waits for the plans' CRD looks after no plan.
             lambda: leading() and operator.serving,
@@ -121,7 +123,7 @@ async def wired(
             cluster,
             operator,
             collector,
-            lambda: _at_work(notifier, samplers.run(), own.run(), sources.run(), collect_rarely()),
+            lambda: _at_work(notifier, samplers.run(), slo_feed.run(), sources.run(), collect_rarely()),
         )
 
 
@@ -139,9 +141,9 @@ async def _at_work(notifier: HttpNotifier, *services: Coroutine[Any, Any, None])
 def assemble(
     settings: Settings,
     cluster: Cluster,
-    gateway: Gateway,
-    metrics: Metrics,
-    own: SloFeed,
+    leg_probe: LegProbe,
+    block_feed: BlockFeed,
+    slo_feed: SloFeed,
     clock: Clock,
     *,
     sources: Callable[[str], tuple[str, ...]],
@@ -157,9 +159,9 @@ def assemble(
         inventories=KubernetesInventories(
             cluster, ClusterSettings(settings.gateway_namespaces, settings.cluster_domain)
         ),
-        gateway=gateway,
-        metrics=metrics,
-        own=own,
+        leg_probe=leg_probe,
+        block_feed=block_feed,
+        slo_feed=slo_feed,
         clock=clock,
         dialect=IstioDialect(settings.cluster_domain),
         templates=templates.of,

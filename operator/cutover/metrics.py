@@ -12,7 +12,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 
 RECONCILES = Counter("cutover_reconciles", "Reconciles, of one plan each.")
 RECONCILED_PLANS = Gauge("cutover_plans_reconciled", "Plans that this process has reconciled and still looks after.")

@@ -9,14 +9,16 @@ from typing import Any, Protocol
 
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanStatus
 from cutover.api.v1alpha1.templates import Template
+from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.engine.actions import Finalize, SetWeight
 from cutover.domain.evidence.counters import Counter, CounterLabels, L
 from cutover.domain.evidence.scrapes import Result
-from cutover.domain.observation import Histogram, Plan, Probe, Samples, TrafficState
+from cutover.domain.observation import Samples
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.revision import Split
 from cutover.domain.slo.custom import CustomSlo, SloReading
-from cutover.domain.traffic import Capabilities
+from cutover.domain.traffic import Capabilities, Probe, TrafficState
 
 
 class Unavailable(Exception):
@@ -108,7 +110,7 @@ class Inventories(Protocol):
         """Read what the plan's checks declare. Raises Unavailable."""
 
 
-class Gateway(Protocol):
+class LegProbe(Protocol):
     """Requests through the ingress gateway, as a user's would go."""
 
     async def probe(self, plan: Plan) -> Probe:
@@ -235,7 +237,7 @@ class SloFeed(Protocol):
         """Return what is known, by gate: blocks since the last call, none twice; the newest points and problems."""
 
 
-class Metrics(Protocol):
+class BlockFeed(Protocol):
     """Blocks for all plans from one shared set of queries."""
 
     def now(self, source: str) -> float:
@@ -305,9 +307,9 @@ class Ports:
     plans: Plans
     traffic: Traffic
     inventories: Inventories
-    gateway: Gateway
-    metrics: Metrics
-    own: SloFeed
+    leg_probe: LegProbe
+    block_feed: BlockFeed
+    slo_feed: SloFeed
     clock: Clock
     dialect: Dialect
     templates: Callable[[str], Mapping[str, Template | str]]
@@ -318,4 +320,4 @@ class Ports:
 
     def now(self, plan: Plan) -> float:
         """Return the time by which a plan is judged: that of its Prometheus, whose blocks are compared with it."""
-        return self.metrics.now(plan.spec.gates.prometheus or "") if plan.has_spec else self.clock.now()
+        return self.block_feed.now(plan.spec.gates.prometheus or "") if plan.has_spec else self.clock.now()

@@ -104,7 +104,9 @@ async def test_an_urgent_write_does_not_queue_behind_others(
     others = [asyncio.create_task(through.get(SERVICES, namespace, "web")) for _ in range(2 * CONNECTIONS)]
     await asyncio.sleep(0.5)
     async with asyncio.timeout(1):
-        await through.replace(SERVICES, marked(stored, "a"), urgent=True)
+        written = await through.replace(SERVICES, marked(stored, "a"), urgent=True)
+    assert written["metadata"]["annotations"] == {"mark": "a"}
+    assert not any(other.done() for other in others)
     for other in others:
         other.cancel()
     await asyncio.gather(*others, return_exceptions=True)

@@ -22,7 +22,7 @@ import pytest
 from tests.kit.builders import plan_body_of
 
 from cutover import main
-from cutover.adapters.traffic.istio.provider import ROUTING_KINDS
+from cutover.adapters.traffic.istio.live import ROUTING_KINDS
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
 from devstack.build import Programs
 from devstack.stack import Stack

@@ -24,16 +24,21 @@ from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.adapters.notify.notifier import HttpNotifier
-from cutover.adapters.traffic.istio.provider import CALLED_OFF_ANNOTATION, IstioTraffic, split_weight, stamped_revision
+from cutover.adapters.traffic.istio.live import split_weight, stamped_revision
+from cutover.adapters.traffic.istio.provider import CALLED_OFF_ANNOTATION, IstioTraffic
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanStatus, OnDelete, Phase
+from cutover.domain.baseline.histogram import Histogram
+from cutover.domain.engine import writes
 from cutover.domain.engine.actions import Decision, SetWeight
 from cutover.domain.engine.outcome import Outcome
 from cutover.domain.engine.writes import decision_of
-from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples
+from cutover.domain.observation import Observation, Samples
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES
 from cutover.domain.resources import PLANS, Json
 from cutover.domain.revision import raise_called_off
 from cutover.domain.slo.custom import SloReading
+from cutover.domain.traffic import Probe
 from cutover.ports import Ports, SloTarget, Subscription
 from cutover.services import plan_loop as reconciler
 from cutover.services.plan_loop import PlanLoop
@@ -125,9 +130,9 @@ class Process:
             plans=KubernetesPlans(self.cluster),
             traffic=self.traffic,
             inventories=KubernetesInventories(self.cluster),
-            gateway=Silent(),
-            metrics=Blocks(),
-            own=Readings(),
+            leg_probe=Silent(),
+            block_feed=Blocks(),
+            slo_feed=Readings(),
             clock=SystemClock(),
             dialect=PlayedDialect(),
             templates=lambda namespace: {},
@@ -339,7 +344,7 @@ async def test_a_deletion_calls_off_a_raise_that_is_on_its_way(
     sleeping = await old.start_held(raised, interposer)
     plan, _ = await KubernetesPlans(new.cluster).read(new.namespace, "pdf")
     assert plan.status.weight == 25
-    await new.traffic.finalize(plan, OnDelete.HEROKU)
+    await new.traffic.finalize(plan, writes.finalize(plan, OnDelete.HEROKU))
     route = await new.route()
     interposer.release()
     await sleeping

@@ -25,7 +25,8 @@ from tests.kit.world import START, World
 from cutover.api.v1alpha1 import MigrationPlan, MigrationPlanStatus, Phase
 from cutover.domain.commands.annotations import ANNOTATIONS
 from cutover.domain.engine.decide import decide, refuse
-from cutover.domain.observation import Observation, Plan
+from cutover.domain.observation import Observation
+from cutover.domain.plan import Plan
 
 ROOT = Path(__file__).parents[2]
 PATH = "/apis/cutover.dev/v1alpha1/namespaces/{}/migrationplans"

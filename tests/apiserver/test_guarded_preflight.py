@@ -12,7 +12,7 @@ from tests.kit.host_names import INTERNAL_NAMES
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.inventory import KubernetesInventories
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.preflight import registry
 from cutover.domain.preflight.inventory import ClusterSettings
 from cutover.domain.resources import PLANS

@@ -12,7 +12,7 @@ from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio.provider import IstioTraffic
 from cutover.api.v1alpha1 import MigrationPlanSpec, Ownership
 from cutover.domain.marks import PLAN_UID_ANNOTATION
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks.istio.kinds import DESTINATION_RULES, SERVICE_ENTRIES, VIRTUAL_SERVICES
 from cutover.domain.resources import Json
 

@@ -10,11 +10,12 @@ from tests.kit import builders
 from tests.kit.routing import AskedTraffic, rendered
 
 from cutover.adapters.kube.client import Cluster
-from cutover.adapters.traffic.istio.provider import RouteCache, split_weight
+from cutover.adapters.traffic.istio.live import RouteCache, split_weight
 from cutover.api.v1alpha1 import MigrationPlanStatus, OnDelete
-from cutover.domain.observation import Plan, TrafficState
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks.istio.kinds import DESTINATION_RULES, SERVICE_ENTRIES, VIRTUAL_SERVICES
 from cutover.domain.resources import Json
+from cutover.domain.traffic import TrafficState
 from cutover.ports import Conflict, Unavailable
 
 pytestmark = pytest.mark.usefixtures("istio_crds")

@@ -17,7 +17,7 @@ from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.api.v1alpha1 import Condition, MigrationPlanStatus, Phase
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.preflight import registry
 from cutover.domain.resources import DEPLOYMENTS, EVENTS, PLANS, SERVICES, Resource
 from cutover.ports import Conflict, Gone, Unavailable

@@ -28,9 +28,10 @@ from tests.kit.routing import AskedTraffic
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.traffic.istio.adopt import live_weight
-from cutover.adapters.traffic.istio.provider import adopts, split_weight
+from cutover.adapters.traffic.istio.live import split_weight
+from cutover.adapters.traffic.istio.rendering import adopts
 from cutover.api.v1alpha1 import MigrationPlanStatus, OnDelete, Phase
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.preflight import registry
 from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES
 from cutover.domain.resources import Json
@@ -381,6 +382,7 @@ async def test_adopt_beside_those_who_leave_the_routes_alone(
     }
     # kubectl sends back all routes as it has read them: whoever writes in the very moment of a step writes an old
     # weight, see the editor that is left open.
+    begun = writers.applied
     async with watching(writers, "pdf") as watch:
         async with working(rounds[writer], pause):
             await cut_over(traffic, plan, pause)
@@ -388,7 +390,9 @@ async def test_adopt_beside_those_who_leave_the_routes_alone(
         versions = await watch.seen(rolled_back)
     assert weights(versions, plan) == list(STEPS)
     check_adopted(versions)
-    assert writers.applied > 2 or writer in ("flux", "nobody")
+    # Flux applies no more once it was told so; the others have written all the time.
+    written = writers.applied - begun
+    assert written >= 3 if writer in ("argo", "person") else written == 0
 
     await traffic.finalize(at(plan, Phase.ROLLED_BACK, 0), OnDelete.HEROKU)
     after = writers.read("pdf")

@@ -31,9 +31,9 @@ from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.kube.lease import Election
 from cutover.adapters.kube.plans import KubernetesPlans
-from cutover.adapters.traffic.istio.leg_probe import HttpGateway
+from cutover.adapters.traffic.istio.leg_probe import HttpLegProbe
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.resources import PLANS
 from cutover.kopf_app.configuration import kopf_settings
 from cutover.kopf_app.handlers import register
@@ -118,7 +118,9 @@ def manifests() -> Iterator[dict[str, Any]]:
 def target(name: str) -> dict[str, Any]:
     """Return the plan of an account."""
     eks = {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}}
-    return builders.plan_body(name, NAMESPACE, istio={"gateways": ["public"]}, eks=eks)
+    # An account's name is longer than Heroku lets the name of an app be.
+    heroku = {"app": "acme-pdf", "hostname": f"{name}.herokuapp.com"}
+    return builders.plan_body(name, NAMESPACE, istio={"gateways": ["public"]}, eks=eks, heroku=heroku)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +164,7 @@ async def work(kubeconfig: Path, name: str) -> str:
     said: list[str] = []
     cluster = await Cluster.connect(kubeconfig)
     plans, traffic = KubernetesPlans(cluster), AskedTraffic(cluster)
-    gateway = HttpGateway(cluster)
+    gateway = HttpLegProbe(cluster)
     status = MigrationPlanStatus(observed_generation=1, phase=Phase.SHIFTING, attempt=1, weight=0)
     plan = Plan.from_object({**target(name), "metadata": {**target(name)["metadata"], "uid": name}})
     plan = replace(plan, status=status)

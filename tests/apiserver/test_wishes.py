@@ -12,7 +12,8 @@ from tests.corpus import BASE
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
 from cutover.domain.commands.annotations import APPROVE_ANNOTATION, ROLLBACK_ANNOTATION
 from cutover.domain.engine.decide import decide
-from cutover.domain.observation import Observation, Plan
+from cutover.domain.observation import Observation
+from cutover.domain.plan import Plan
 
 from .conftest import Kubectl
 

@@ -22,7 +22,7 @@ import yaml
 from aiohttp import web
 from measuring import mesh_labels
 
-from cutover.adapters.traffic.istio.provider import LEG_HEADER, PROBE_VALUE, SPLIT_ROUTE
+from cutover.adapters.traffic.istio.rendering import LEG_HEADER, PROBE_VALUE, SPLIT_ROUTE
 from cutover.domain.revision import HEADER
 from sandbox import manifests
 

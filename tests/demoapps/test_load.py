@@ -117,7 +117,7 @@ def test_users_come_and_go(tmp_path: Path, ratio: float, connections: range) -> 
         server.shutdown()
     assert total.failed == 0
     assert len(peers) in connections
-    assert ratio == 0.0 or len(peers) == total.requests
+    assert (len(peers) == total.requests) is (ratio == 1.0)
 
 
 def test_errors_and_a_slow_tail_show(apps: DemoApps, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from threading import Event, Thread
 
 from tests.kit.routing import rendered
 
-from cutover.adapters.traffic.istio.provider import DevelopmentHeroku
-from cutover.domain.observation import Plan
+from cutover.adapters.traffic.istio.rendering import DevelopmentHeroku
+from cutover.domain.plan import Plan
 from sandbox import manifests
 from sandbox.environment import Environment
 from sandbox.manifests import NAMESPACE, Json

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from sandbox.manifests import heroku_hostname, public_host
 
 Json = dict[str, Any]

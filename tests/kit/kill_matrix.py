@@ -9,7 +9,7 @@ new process starts a moment later, with an empty memory. Points between which no
 leave the same world, and are one run.
 
 Time is virtual, and there is more than one clock: what happens (and Prometheus) goes by ``now``, the operator's machine
-by what :class:`World` makes of it. Something may be done to them at any point, too, and the process goes on.
+by what :class:`KillableWorld` makes of it. Something may be done to them at any point, too, and the process goes on.
 """
 
 from __future__ import annotations
@@ -31,24 +31,27 @@ import structlog
 from tests.kit.played_provider import PlayedDialect
 from tests.kit.routing import FakeCluster
 from tests.kit.target import READY
-from tests.kit.world import SCRAPE_LAG, START, Route, check
-from tests.kit.world import World as Physics
+from tests.kit.world import SCRAPE_LAG, START, Route, World, check
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.notify.notifier import HttpNotifier
-from cutover.adapters.traffic.istio.provider import IstioTraffic, split_weight, stamped_revision
+from cutover.adapters.traffic.istio.live import split_weight, stamped_revision
+from cutover.adapters.traffic.istio.provider import IstioTraffic
 from cutover.api.v1alpha1 import BacktestStatus, BoundSlo, LedgerEntry, MigrationPlanStatus, Phase
 from cutover.api.v1alpha1.templates import Template
+from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.engine.actions import Decision
 from cutover.domain.engine.decide import decide
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.ingest import load, load_evidence
-from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples
+from cutover.domain.observation import Observation, Samples
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.resources import Json, Resource
 from cutover.domain.revision import desired_revision, rollback_revision
 from cutover.domain.slo.custom import QueryProblem, SloReading
 from cutover.domain.steps import current_step
+from cutover.domain.traffic import Probe
 from cutover.domain.verdicts import Verdict
 from cutover.kopf_app.handlers import DELETION_RETRY_SECONDS
 from cutover.ports import Conflict, Ports, SloTarget, Subscription, Unavailable
@@ -77,20 +80,20 @@ class Happening:
     It waits for what is so outside the operator, so that it comes at the same time whether that is killed or not.
     """
 
-    when: Callable[[World], bool]
+    when: Callable[[KillableWorld], bool]
     after: float
-    do: Callable[[World], None]
+    do: Callable[[KillableWorld], None]
 
 
-def at_gateway(weight: int) -> Callable[[World], bool]:
+def at_gateway(weight: int) -> Callable[[KillableWorld], bool]:
     return lambda world: world.live is not None and world.live.weight == weight
 
 
-def revision_at_gateway(revision: str) -> Callable[[World], bool]:
+def revision_at_gateway(revision: str) -> Callable[[KillableWorld], bool]:
     return lambda world: world.live is not None and world.live.revision == revision
 
 
-def rolled_back_to(revision: str) -> Callable[[World], bool]:
+def rolled_back_to(revision: str) -> Callable[[KillableWorld], bool]:
     return lambda world: (
         world.live is not None and world.live.revision == revision and world.stored.phase is Phase.ROLLED_BACK
     )
@@ -131,7 +134,7 @@ class Scenario:
 class _Objects(FakeCluster):
     """Routing objects in memory. What is written to the VirtualService comes to the gateway."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: KillableWorld) -> None:
         super().__init__()
         self._world = world
 
@@ -158,7 +161,7 @@ class _Objects(FakeCluster):
             raise Unavailable("timed out")
         return stored
 
-    def of(self, world: World) -> _Objects:
+    def of(self, world: KillableWorld) -> _Objects:
         """Return the same objects in another world."""
         twin = _Objects(world)
         twin.objects, twin._version = dict(self.objects), self._version
@@ -166,8 +169,8 @@ class _Objects(FakeCluster):
 
 
 @dataclass
-class World(Physics):
-    """:class:`world.World` behind the operator's ports, with a plan that has versions and a watch that lags."""
+class KillableWorld(World):
+    """:class:`~tests.kit.world.World` behind the operator's ports, with a plan that has versions and a watch that lags."""
 
     scenario: Scenario = field(default_factory=lambda: Scenario("", Phase.COMPLETED))
     version: int = 1
@@ -196,9 +199,9 @@ class World(Physics):
         self.objects = _Objects(self)
         self.listeners: list[Callable[[str, Json], None]] = []
 
-    def copy(self) -> World:
+    def copy(self) -> KillableWorld:
         twin = super().copy()
-        assert isinstance(twin, World)
+        assert isinstance(twin, KillableWorld)
         twin.objects, twin.listeners = self.objects.of(twin), []
         twin.points = {name: values.copy() for name, values in self.points.items()}
         twin.events_of = {name: blocks.copy() for name, blocks in self.events_of.items()}
@@ -427,7 +430,7 @@ class World(Physics):
 class _Api:
     """The API server's plan, its target, and the gateway."""
 
-    world: World
+    world: KillableWorld
 
     async def read(self, namespace: str, name: str) -> tuple[Plan, str]:
         return Plan.from_object(self.world.body), str(self.world.version)
@@ -466,7 +469,7 @@ class _Api:
 
 @dataclass
 class _Clock:
-    world: World
+    world: KillableWorld
 
     def now(self) -> float:
         return self.world.wall
@@ -476,7 +479,7 @@ class _Clock:
 class _PrometheusTime:
     """What the operator takes for Prometheus' time: a steady clock, compared with that of Prometheus now and then."""
 
-    world: World
+    world: KillableWorld
 
     def __post_init__(self) -> None:
         self.compare()
@@ -505,7 +508,7 @@ class _PrometheusTime:
 class _Metrics:
     """Delivers each block once, unless it is asked to go back."""
 
-    world: World
+    world: KillableWorld
     time: _PrometheusTime
     target: Subscription | None = None
     taken: float = 0.0
@@ -533,7 +536,7 @@ class _Metrics:
 class _OwnMetrics:
     """The same for the team's own gates."""
 
-    world: World
+    world: KillableWorld
     time: _PrometheusTime
     target: SloTarget | None = None
     taken: dict[str, float] = field(default_factory=dict)
@@ -605,7 +608,7 @@ class Point:
     """
 
     number: int
-    world: World
+    world: KillableWorld
     kinds: set[Kind] = field(default_factory=set)
     calls: int = 0
 
@@ -615,7 +618,7 @@ class Point:
 
 
 #: The number of a call, and what is done to the world at it.
-Disturbance = tuple[int, Callable[[World], object]]
+Disturbance = tuple[int, Callable[[KillableWorld], object]]
 
 
 class Killed(BaseException):
@@ -636,7 +639,7 @@ class Recorder:
         What is done to the world at a call, and its number; the process goes on.
     """
 
-    world: World
+    world: KillableWorld
     keep: bool = False
     kill_at: int = 0
     disturb: Disturbance | None = None
@@ -697,7 +700,7 @@ def _watched(recorder: Recorder, name: str, inner: Callable[..., Any]) -> Callab
     return waiting if inspect.iscoroutinefunction(inner) else plain
 
 
-def ports(world: World, recorder: Recorder) -> tuple[Ports, IstioTraffic]:
+def ports(world: KillableWorld, recorder: Recorder) -> tuple[Ports, IstioTraffic]:
     """Return the ports of a new process, each watched."""
     traffic = IstioTraffic(cast("Cluster", _Watched(recorder, "cluster", world.objects)))
     api, time = _Api(world), _PrometheusTime(world)
@@ -705,9 +708,9 @@ def ports(world: World, recorder: Recorder) -> tuple[Ports, IstioTraffic]:
         "plans": api,
         "traffic": traffic,
         "inventories": api,
-        "gateway": api,
-        "metrics": _Metrics(world, time),
-        "own": _OwnMetrics(world, time),
+        "leg_probe": api,
+        "block_feed": _Metrics(world, time),
+        "slo_feed": _OwnMetrics(world, time),
         "clock": _Clock(world),
         "dialect": PlayedDialect(),
         "templates": lambda namespace: world.templates,
@@ -731,7 +734,7 @@ def ports(world: World, recorder: Recorder) -> tuple[Ports, IstioTraffic]:
 class _VirtualTime(selectors.SelectSelector):
     """Waits by letting the world's time pass."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: KillableWorld) -> None:
         super().__init__()
         self._world, self._turns = world, 0
 
@@ -745,7 +748,7 @@ class _VirtualTime(selectors.SelectSelector):
 
 
 class _VirtualLoop(asyncio.SelectorEventLoop):
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: KillableWorld) -> None:
         super().__init__(_VirtualTime(world))
         self._world = world
         self._clock_resolution = 1e-6
@@ -754,7 +757,9 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
         return self._world.now - self._world.stopped - START
 
 
-def _checked(world: World, decide: Callable[..., Decision], plan: Plan, seen: Observation, now: float) -> Decision:
+def _checked(
+    world: KillableWorld, decide: Callable[..., Decision], plan: Plan, seen: Observation, now: float
+) -> Decision:
     """Decide, and hold what leads to anything against the rules that do not bend."""
     decision = decide(plan, seen, now)
     if decision.actions or decision.status.reason != plan.status.reason:
@@ -770,13 +775,15 @@ def _checked(world: World, decide: Callable[..., Decision], plan: Plan, seen: Ob
 class Run:
     """What became of a world."""
 
-    world: World
+    world: KillableWorld
     points: list[Point]
     calls: int
     faults: tuple[str, ...] = ()
 
 
-def run(world: World, *, most: float, keep: bool = False, kill_at: int = 0, disturb: Disturbance | None = None) -> Run:
+def run(
+    world: KillableWorld, *, most: float, keep: bool = False, kill_at: int = 0, disturb: Disturbance | None = None
+) -> Run:
     """Let a new process look after the plan until it is at its end.
 
     Parameters
@@ -834,7 +841,7 @@ def run(world: World, *, most: float, keep: bool = False, kill_at: int = 0, dist
     return Run(world, list(recorder.points.values()), recorder.calls, faults)
 
 
-async def _looks_after(world: World, loop: PlanLoop, recorder: Recorder) -> None:
+async def _looks_after(world: KillableWorld, loop: PlanLoop, recorder: Recorder) -> None:
     """Do with a loop what the handlers do."""
     await loop.run(lambda: world.deleting)
     world.expect(world.deleting, "the loop has ended")

@@ -8,8 +8,8 @@ from tests.kit.custom_slos import BOUND, ERRORS, FROM_TEMPLATE, RATIO, TEMPLATE,
 from tests.kit.kill_matrix import (
     Comparison,
     Happening,
+    KillableWorld,
     Scenario,
-    World,
     at_gateway,
     revision_at_gateway,
     rolled_back_to,
@@ -31,23 +31,23 @@ SPEC: dict[str, Any] = {
 }
 
 
-def fails(world: World) -> None:
+def fails(world: KillableWorld) -> None:
     world.eks = Leg(errors=0.2)
 
 
-def dies(world: World) -> None:
+def dies(world: KillableWorld) -> None:
     world.eks = Leg(errors=1.0)
 
 
-def lags(world: World) -> None:
+def lags(world: KillableWorld) -> None:
     world.values["lag"] = 0.9
 
 
-def loses_orders(world: World) -> None:
+def loses_orders(world: KillableWorld) -> None:
     world.wrong["checkout"] = (0.01, 0.3)
 
 
-def roll_back(world: World) -> None:
+def roll_back(world: KillableWorld) -> None:
     world.annotate(rollback="a1")
 
 
@@ -114,9 +114,9 @@ SCENARIOS = (
 )
 
 
-def begin(scenario: Scenario) -> World:
+def begin(scenario: Scenario) -> KillableWorld:
     """Return the world in which a scenario begins: all is well."""
-    world = World(
+    world = KillableWorld(
         spec=plan_spec(**{**SPEC, **scenario.spec}),
         rate=1500.0,
         scenario=scenario,

@@ -17,12 +17,16 @@ from cutover import factory
 from cutover.adapters.clocks import SystemClock
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.notify.notifier import HttpNotifier
-from cutover.adapters.traffic.istio import provider as istio
+from cutover.adapters.traffic.istio.live import split_weight, stamped_revision
+from cutover.adapters.traffic.istio.rendering import render
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanStatus
+from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.evidence.blocks import Block
-from cutover.domain.observation import Histogram, Plan, Probe, Samples
+from cutover.domain.observation import Samples
+from cutover.domain.plan import Plan
 from cutover.domain.revision import desired_split
 from cutover.domain.slo.custom import SloReading
+from cutover.domain.traffic import Probe
 from cutover.kopf_app.running import serve
 from cutover.ports import SloTarget, Subscription
 from cutover.services.operator import Operator
@@ -88,7 +92,7 @@ class FakeGateway:
 
     async def probe(self, plan: Plan) -> Probe:
         route = self.api.raw(VIRTUAL_SERVICES, plan.namespace, f"cutover-{plan.name}")
-        return Probe(time.time(), istio.stamped_revision(route) if route else "", healthy=True, detail="HTTP 200")
+        return Probe(time.time(), stamped_revision(route) if route else "", healthy=True, detail="HTTP 200")
 
 
 @dataclass
@@ -121,7 +125,7 @@ class KopfRig:
     def weight(self, name: str = "pdf") -> int | None:
         """Return the percent of requests that the route sends to EKS."""
         route = self.api.raw(VIRTUAL_SERVICES, NAMESPACE, f"cutover-{name}")
-        return None if route is None else istio.split_weight(route, parsed(self.plan(name) or plan_body(name)))
+        return None if route is None else split_weight(route, parsed(self.plan(name) or plan_body(name)))
 
     def passes(self, name: str = "pdf") -> int:
         return PASSES.get(f"{NAMESPACE}/{name}", 0)
@@ -219,7 +223,7 @@ def route(name: str, weight: int) -> Json:
     """Return the VirtualService that the operator has written for a plan that is shifting."""
     plan = parsed(plan_body(name))
     status = plan.status.model_copy(update={"attempt": 1, "weight": weight})
-    body = istio.render(plan, desired_split(status))[-1]
+    body = render(plan, desired_split(status))[-1]
     own = {"manager": "cutover", "operation": "Update", "fieldsV1": {"f:spec": {}}}
     return {**body, "metadata": {**body["metadata"], "managedFields": [own]}}
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from cutover.domain.engine.actions import Finalize, SetWeight
 from cutover.domain.evidence.counters import CounterLabels
-from cutover.domain.observation import Plan, TrafficState
+from cutover.domain.plan import Plan
 from cutover.domain.revision import Split
-from cutover.domain.traffic import Capabilities
+from cutover.domain.traffic import Capabilities, TrafficState
 from cutover.ports import Conflict, Subscription, Unavailable
 
 #: Weights of DNS records: resolvers keep answers for as long as they like, and nobody counts who asked.

@@ -13,8 +13,9 @@ import pytest
 from cutover.api.v1alpha1 import Checkpoint, MigrationPlanStatus, OnDelete, Phase
 from cutover.domain.engine import writes
 from cutover.domain.engine.actions import SetWeight
-from cutover.domain.observation import Plan, TrafficState
+from cutover.domain.plan import Plan
 from cutover.domain.revision import desired_split, raise_called_off, revision, rollback_revision
+from cutover.domain.traffic import TrafficState
 from cutover.ports import Conflict, Traffic
 
 _DECIDED_AT = 1_799_661_600.0

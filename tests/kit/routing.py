@@ -9,13 +9,15 @@ from typing import Any
 from tests.kit import builders
 from tests.kit.builders import GATEWAY, HEROKU_HOST, PUBLIC_HOST
 
-from cutover.adapters.traffic.istio.provider import IstioTraffic, render
+from cutover.adapters.traffic.istio.provider import IstioTraffic
+from cutover.adapters.traffic.istio.rendering import render
 from cutover.api.v1alpha1 import OnDelete
 from cutover.domain.engine import writes
 from cutover.domain.engine.actions import Finalize, SetWeight
-from cutover.domain.observation import Plan, TrafficState
+from cutover.domain.plan import Plan
 from cutover.domain.resources import Json, Resource
 from cutover.domain.revision import Split, desired_split
+from cutover.domain.traffic import TrafficState
 from cutover.ports import Conflict, Gone, Unavailable
 
 

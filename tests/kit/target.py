@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cutover.api.v1alpha1 import Ownership
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks.istio.kinds import GATEWAYS, SERVICE_ENTRIES, VIRTUAL_SERVICES
 from cutover.domain.preflight.checks.istio.names import gateway_keys, qualified_gateways, root_key, route_name
 from cutover.domain.preflight.inventory import ClusterSettings, Inventory

@@ -18,6 +18,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from tests.kit.builders import spec_fields
 from tests.kit.target import READY, Target
 
 from cutover.adapters.traffic.istio.provider import CAPABILITIES as ISTIO
@@ -31,6 +32,7 @@ from cutover.api.v1alpha1 import (
     Phase,
 )
 from cutover.api.v1alpha1.templates import Template
+from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.commands.annotations import ROLLBACK_ANNOTATION, read
 from cutover.domain.engine.actions import (
     Action,
@@ -50,11 +52,12 @@ from cutover.domain.evidence import judge as gate
 from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.ingest import ingest, load_evidence
 from cutover.domain.evidence.tolerances import gate_rules
-from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState
+from cutover.domain.observation import Observation, Samples
+from cutover.domain.plan import Plan
 from cutover.domain.revision import desired_revision, desired_split
 from cutover.domain.slo.custom import CustomSlo, QueryProblem, SloReading
 from cutover.domain.steps import current_step, next_step
-from cutover.domain.traffic import Capabilities
+from cutover.domain.traffic import Capabilities, Probe, TrafficState
 from cutover.domain.verdicts import Verdict
 from cutover.ports import Conflict, Ports, Unavailable
 from cutover.services.apply import Applier
@@ -88,15 +91,8 @@ HEALTHY, FAILING, DEAD, HANGING = Leg(), Leg(errors=0.2), Leg(errors=1.0), Leg(h
 def plan_spec(**fields: Any) -> MigrationPlanSpec:
     """Return a spec with short holds; ``fields`` are the API's own, in camel case."""
     steps = [{"weight": weight, "hold": "30s"} for weight in (10, 25, 50, 100)]
-    defaults = {
-        "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
-        "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-        "traffic": {"istio": {"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"]}},
-        "steps": steps,
-        "soak": "60s",
-        "gates": {"block": "5s", "warmUp": "5s"},
-    }
-    return MigrationPlanSpec.model_validate({**defaults, **fields})
+    short = {"steps": steps, "soak": "60s", "gates": {"block": "5s", "warmUp": "5s"}}
+    return MigrationPlanSpec.model_validate(spec_fields(**{**short, **fields}))
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from tests.kit.fake_api import PLANS, VIRTUAL_SERVICES, FakeApi, Json
 from tests.kit.kopf_harness import make_target, parsed, route, shifting
 
 import kmock
-from cutover.adapters.traffic.istio import provider as istio
+from cutover.adapters.traffic.istio.live import split_weight, stamped_revision
+from cutover.adapters.traffic.istio.rendering import LEG_HEADER, PROBE_VALUE
 from cutover.domain.revision import HEADER
 from kmock import Request
 
@@ -67,7 +68,7 @@ class KillingApi(FakeApi):
             return aiohttp.web.Response(status=500)
         answer = await super()._write(request)
         body = self.raw(VIRTUAL_SERVICES, NAMESPACE, "cutover-pdf")
-        weight = istio.split_weight(body, parsed(plan_body())) if body else None
+        weight = split_weight(body, parsed(plan_body())) if body else None
         if not self.weights or self.weights[-1] != weight:
             self.weights.append(weight)
         if self.kill_at == (number, "after"):
@@ -124,8 +125,8 @@ async def gateway(api: KillingApi) -> AsyncIterator[str]:
 
     async def answer(_: aiohttp.web.Request) -> aiohttp.web.Response:
         body = api.raw(VIRTUAL_SERVICES, NAMESPACE, "cutover-pdf")
-        revision = istio.stamped_revision(body) if body else ""
-        return aiohttp.web.Response(headers={HEADER: revision, istio.LEG_HEADER: istio.PROBE_VALUE})
+        revision = stamped_revision(body) if body else ""
+        return aiohttp.web.Response(headers={HEADER: revision, LEG_HEADER: PROBE_VALUE})
 
     application = aiohttp.web.Application()
     application.router.add_get("/{path:.*}", answer)
@@ -197,8 +198,8 @@ def _ending(api: KillingApi) -> Ending:
     ledger = ((entry["decision"], entry["fromWeight"], entry["toWeight"]) for entry in status.get("ledger", ()))
     return Ending(
         status["phase"],
-        istio.split_weight(body, parsed(plan)),
-        istio.stamped_revision(body),
+        split_weight(body, parsed(plan)),
+        stamped_revision(body),
         tuple(api.weights),
         tuple(one for one in ledger if one[0] != "Hold"),
         tuple(plan["metadata"].get("finalizers", ())),

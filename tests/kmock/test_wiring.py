@@ -13,7 +13,7 @@ from tests.kit.builders import NAMESPACE, plan_body
 from tests.kit.fake_api import PLANS, VIRTUAL_SERVICES, FakeApi
 from tests.kit.kopf_harness import KopfRig, route, shifting
 
-from cutover.adapters.traffic.istio.provider import ROUTING_KINDS
+from cutover.adapters.traffic.istio.live import ROUTING_KINDS
 from cutover.domain.marks import PLAN_LABEL
 from cutover.kopf_app import handlers
 from cutover.services.operator import Operator

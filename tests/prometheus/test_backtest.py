@@ -26,7 +26,7 @@ import pytest
 import yaml
 
 from cutover.api.v1alpha1 import MigrationPlanSpec
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.ports import Subscription
 from cutover.services.backtest_process import Backtests
 from devstack.build import ensure_programs

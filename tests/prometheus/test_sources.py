@@ -571,6 +571,7 @@ async def test_credentials_of_an_eks_pod(
     client = source({"url": f"{await serve(handle)}/workspaces/ws-1", "sigv4": {"region": "eu-west-1"}})
     assert await asyncio.gather(*(problem(client) for _ in range(5))) == [""] * 5
     day = dt.datetime.now(dt.UTC).strftime("%Y%m%d")
+    assert len(seen) == 5
     assert all(
         one.startswith(f"AWS4-HMAC-SHA256 Credential=AKIDPOD/{day}/eu-west-1/aps/aws4_request, ") for one in seen
     )

@@ -41,7 +41,7 @@ def test_refuses_and_says_why(case: Case) -> None:
     with pytest.raises(ValidationError) as refusal:
         MigrationPlan.from_wire(case.manifest)
     for words in case.says:
-        assert words.split(".")[-1] in str(refusal.value) or words in str(refusal.value)
+        assert words in str(refusal.value)
 
 
 @pytest.mark.parametrize("case", cases("templates"), ids=str)
@@ -63,12 +63,17 @@ def test_templates(case: Case) -> None:
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*templates/*.yaml")), ids=lambda path: path.name)
 def test_examples_of_templates(example: Path) -> None:
     body = load(example)
-    (GateTemplate if body["kind"] == "GateTemplate" else ClusterGateTemplate).from_wire(body)
+    wire = (GateTemplate if body["kind"] == "GateTemplate" else ClusterGateTemplate).from_wire(body).to_wire()
+    assert wire["metadata"]["name"] == body["metadata"]["name"]
+    assert isinstance(from_object(wire), Template)
 
 
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.name)
 def test_examples_are_plans(example: Path) -> None:
-    MigrationPlan.from_wire(load(example))
+    body = load(example)
+    wire = MigrationPlan.from_wire(body).to_wire()
+    assert wire["spec"]["heroku"]["app"] == body["spec"]["heroku"]["app"]
+    assert MigrationPlan.from_wire(wire).to_wire() == wire
 
 
 def test_defaults_are_those_of_the_design() -> None:
@@ -152,7 +157,9 @@ KINDS = pytest.mark.parametrize("kind", crd.KINDS, ids=lambda kind: kind.name)
 
 @KINDS
 def test_schema_is_structural(kind: crd.Kind) -> None:
-    for node in _walk(crd.schema(kind)):
+    nodes = list(_walk(crd.schema(kind)))
+    assert len(nodes) > 20
+    for node in nodes:
         assert not node.keys() & {
             "$ref",
             "$defs",
@@ -167,11 +174,12 @@ def test_schema_is_structural(kind: crd.Kind) -> None:
         assert node["type"] in {"object", "array", "string", "integer", "number", "boolean"}
 
 
-@KINDS
-def test_bounds_are_whole(kind: crd.Kind) -> None:
+def test_bounds_are_whole() -> None:
     """The API server cuts the fraction off a bound where the value has none; ``between`` is the way."""
-    for node in _walk(crd.schema(kind)):
-        assert all(float(node.get(key, 0)).is_integer() for key in ("minimum", "maximum"))
+    nodes = [node for kind in crd.KINDS for node in _walk(crd.schema(kind))]
+    bounds = [node[key] for node in nodes for key in ("minimum", "maximum") if key in node]
+    assert bounds
+    assert all(float(bound).is_integer() for bound in bounds)
 
 
 @KINDS

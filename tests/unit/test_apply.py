@@ -12,7 +12,7 @@ from tests.kit.world import START, plan_spec
 
 from cutover.api.v1alpha1 import Checkpoint, MigrationPlanStatus, OnDelete, Phase
 from cutover.domain.engine.actions import Action, Decision, Event, Finalize, Prepare, SetWeight, WriteStatus
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.revision import Split
 from cutover.ports import Conflict, Gone, Ports, Unavailable
 from cutover.services import apply

@@ -164,12 +164,19 @@ lasting = st.integers(0, 600)
 
 @settings(max_examples=300)
 @given(values, lasting, st.floats(-5, 5), st.integers(0, 900))
-def test_never_fails_on_fewer_points_than_asked_for(
+def test_fails_on_as_many_points_as_asked_for_and_never_on_fewer(
     found: list[float | None], seconds: int, most: float, since: int
 ) -> None:
     judged = said(slo(most=most, lasting=seconds), reading(*found), since=NOW - since)
-    if judged.verdict is Verdict.FAIL:
-        points = [point for point in reading(*found).points if point[0] >= NOW - since]
+    points = [point for point in reading(*found).points if point[0] >= NOW - since]
+    outside: list[float] = []
+    for at, value in reversed(points):
+        if value <= most or (outside and outside[-1] - at > 2 * STEP):
+            break
+        outside.append(at)
+    fails = bool(outside) and NOW - outside[0] <= 2 * STEP and outside[0] - outside[-1] >= seconds
+    assert (judged.verdict is Verdict.FAIL) is fails
+    if fails:
         newest = points[-1][0]
         breach = [point for point in points if point[0] >= newest - (judged.outside_seconds or 0)]
         assert len(breach) >= 1 + math.ceil(seconds / (2 * STEP))

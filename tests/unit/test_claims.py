@@ -14,7 +14,7 @@ from tests.kit.routing import rendered
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.api.v1alpha1 import Phase
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.preflight import registry
 from cutover.domain.preflight.checks.istio.heroku_unshared import asked_app, claiming, heroku_shared_with
 from cutover.domain.preflight.checks.istio.host_unclaimed import asked_hosts

@@ -18,7 +18,8 @@ from cutover.api.v1alpha1 import Approval, LedgerEntry, MigrationPlanSpec, Mode,
 from cutover.domain.engine import schedule
 from cutover.domain.engine.actions import Decision
 from cutover.domain.journal.spec_snapshot import changes, spec_snapshot
-from cutover.domain.observation import Observation, Plan
+from cutover.domain.observation import Observation
+from cutover.domain.plan import Plan
 from cutover.domain.steps import current_step, next_step
 
 ROOT = Path(__file__).parents[2]

@@ -386,7 +386,8 @@ def test_people_who_take_their_time_do_not_time_out_a_step_that_has_passed() -> 
 
 def test_a_timeout_as_long_as_the_hold_can_be_kept() -> None:
     steps = [{"weight": 50, "hold": "3m", "timeout": "3m", "onTimeout": "RollBack"}, {"weight": 100, "hold": "10s"}]
-    checked_world(steps=steps).until_phase(Phase.COMPLETED)
+    w = checked_world(steps=steps).until_phase(Phase.COMPLETED)
+    assert w.weights == [0, 50, 100]
 
 
 def test_the_soak_does_not_end_in_the_middle_of_a_suspicion() -> None:

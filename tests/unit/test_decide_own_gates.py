@@ -141,6 +141,8 @@ def test_a_bound_leads_back_from_the_soak_too() -> None:
     w = world(BOUND, soak="1h").until_judging(100)
     w.values["throttling"] = 0.4
     w.until(rolled_back, within=120)
+    (entry,) = [e for e in w.status.ledger if e.decision == "RollBack"]
+    assert (entry.from_weight, entry.reason) == (100, "BoundExceeded")
 
 
 def test_a_bound_is_measured_by_what_was_before() -> None:
@@ -232,8 +234,10 @@ def test_a_ratio_that_is_enforced_late_goes_on_with_its_evidence() -> None:
     w.wrong["checkout"] = (0.01, 0.3)
     w.until(lambda status: any((g.name, g.verdict) == ("checkout", "Fail") for g in status.gates))
     w.run(60)
+    assert not w.decided("RollBack"), "what is only observed leads nowhere"
     w.edit(gates=gates_of(RATIO))
     w.until(rolled_back, within=30)
+    assert w.decided("RollBack") == [(10, 0)]
 
 
 def test_a_ratio_that_is_worse_leads_back_and_is_named() -> None:
@@ -366,7 +370,10 @@ def test_without_a_verdict_nothing_moves(slo: dict[str, Any], kind: Verdict) -> 
 def test_without_a_verdict_of_what_is_only_observed_the_plan_goes_on(kind: Verdict) -> None:
     w = world({**BOUND, "mode": "Observe"}).until_judging(25)
     w.problems["throttling"] = QueryProblem(kind, "it is broken", w.now)
+    w.run(10)
+    assert verdict(w, "throttling") == kind
     w.until(completed, within=3600)
+    assert w.weights == [0, 10, 25, 50, 100]
 
 
 @pytest.mark.parametrize("kind", PROBLEMS)
@@ -384,8 +391,10 @@ def test_harm_leads_back_whatever_the_own_gates_say() -> None:
     for name in ("throttling", "checkout"):
         w.problems[name] = QueryProblem(Verdict.QUERY_ERROR, "it is broken", w.now)
     w.run(60)
+    assert {verdict(w, name) for name in ("throttling", "checkout")} == {Verdict.QUERY_ERROR}
     w.eks = DEAD
     w.until(rolled_back, within=60)
+    assert w.decided("RollBack") == [(25, 0)]
 
 
 def test_queries_that_were_not_asked_yet_are_no_failure() -> None:
@@ -469,8 +478,8 @@ def test_a_verdict_that_is_missing_is_told_also_beside_evidence_that_is_not_enou
     w.pending_own.clear()
     del w.wrong["checkout"]
     w.run(15)
-    if not w.decided("RollBack"):
-        assert verdict(w, "checkout") == kind
+    assert not w.decided("RollBack")
+    assert verdict(w, "checkout") == kind
 
 
 # ------------------------------------------------------------------------------------------------- what observing holds
@@ -488,6 +497,7 @@ def test_latencies_that_are_only_observed_need_no_traffic_first() -> None:
     w = world(latency)
     w.histogram = type(LATENCIES)({100.0: 5.0, float("inf"): 5.0})
     w.until_judging(10)
+    assert not w.told(HoldReason.INSUFFICIENT_TRAFFIC)
 
 
 def test_a_template_that_only_an_observed_gate_needs_holds_nothing() -> None:
@@ -496,6 +506,7 @@ def test_a_template_that_only_an_observed_gate_needs_holds_nothing() -> None:
     w.until_judging(10)
     del w.templates[TEMPLATE]
     w.until(completed, within=3600)
+    assert w.weights == [0, 10, 25, 50, 100]
 
 
 # ------------------------------------------------------------------------------------------------------- plan's edits

@@ -15,7 +15,7 @@ from cutover.domain.engine.actions import WriteStatus
 from cutover.domain.engine.decide import decide
 from cutover.domain.engine.templates import TEMPLATES_SECONDS
 from cutover.domain.holds import HoldReason
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 
 JANE = "by jane@example.com at 2027-01-11T10:00:00Z"
 FLUX = Writer("kustomize-controller", "2027-01-11T09:00:00Z")
@@ -137,6 +137,7 @@ def test_a_ceiling_that_is_raised_while_nobody_looks_approves_too() -> None:
     w.edit(ceiling=25)
     w.restart()
     w.until(weight_is(25), within=15)
+    assert "; approved by spec.ceiling 10 → 25" in w.lines("Advance")[-1].message
 
 
 def test_a_ceiling_that_is_lowered_again_takes_its_approval_back() -> None:

@@ -17,7 +17,7 @@ from cutover.api.v1alpha1 import MigrationPlan, Phase
 from cutover.domain.engine.actions import Decision
 from cutover.domain.engine.decide import not_written, refuse
 from cutover.domain.holds import ALARMING, HoldReason
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 
 ROOT = Path(__file__).parents[2]
 FLUX, ARGO = ROOT / "examples" / "flux", ROOT / "examples" / "argocd"

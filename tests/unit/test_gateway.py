@@ -22,9 +22,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.kit import builders
 
 from cutover.adapters.kube.client import Cluster
-from cutover.adapters.traffic.istio.leg_probe import KEPT, HttpGateway, address
-from cutover.domain.observation import Plan, Probe
+from cutover.adapters.traffic.istio.leg_probe import KEPT, HttpLegProbe, address
+from cutover.domain.plan import Plan
 from cutover.domain.resources import Json, Resource
+from cutover.domain.traffic import Probe
 from cutover.ports import Gone, Unavailable
 
 MARKS = {"x-cutover-revision": "a1-w25", "x-cutover-leg": "heroku"}
@@ -88,7 +89,7 @@ class Loopback(AbstractResolver):
 
 
 async def probe_at(url: str) -> Probe:
-    gateway = HttpGateway(NO_CLUSTER, {"istio-ingress/public": url}, now=lambda: 1700.0)
+    gateway = HttpLegProbe(NO_CLUSTER, {"istio-ingress/public": url}, now=lambda: 1700.0)
     try:
         return await gateway.probe(PLAN)
     finally:
@@ -145,7 +146,7 @@ async def test_the_name_of_each_host_is_told_with_tls_and_any_certificate_will_d
         return web.Response(headers=MARKS)
 
     async with serving(answer, tls) as port:
-        gateway = HttpGateway(NO_CLUSTER, {"istio-ingress/public": f"https://127.0.0.1:{port}"})
+        gateway = HttpLegProbe(NO_CLUSTER, {"istio-ingress/public": f"https://127.0.0.1:{port}"})
         for plan in (PLAN, other_plan(), PLAN):
             assert (await gateway.probe(plan)).healthy
         await gateway.close()
@@ -164,7 +165,7 @@ async def test_plans_share_a_connection_for_a_moment(monkeypatch: pytest.MonkeyP
         return web.Response(headers=MARKS)
 
     async with serving(answer) as port:
-        gateway = HttpGateway(NO_CLUSTER, {"istio-ingress/public": f"http://127.0.0.1:{port}"})
+        gateway = HttpLegProbe(NO_CLUSTER, {"istio-ingress/public": f"http://127.0.0.1:{port}"})
         for now in (0.0, 1.0, KEPT, KEPT + 1.0, 2 * KEPT):  # noqa: B007  # read by the lambda above
             for plan in (PLAN, other_plan()):
                 assert (await gateway.probe(plan)).healthy
@@ -185,7 +186,7 @@ async def test_a_connection_that_broke_meanwhile_is_no_answer() -> None:
         return web.Response(headers=MARKS)
 
     async with serving(answer) as port:
-        gateway = HttpGateway(NO_CLUSTER, {"istio-ingress/public": f"http://127.0.0.1:{port}"})
+        gateway = HttpLegProbe(NO_CLUSTER, {"istio-ingress/public": f"http://127.0.0.1:{port}"})
         probes = [await gateway.probe(PLAN) for _ in range(3)]
         await gateway.close()
     assert all(probe.healthy for probe in probes)
@@ -206,7 +207,7 @@ async def test_what_was_not_read_of_an_answer_is_no_part_of_the_next() -> None:
             await response.write(b"HTTP/1.1 500 Internal Server Error\r\n\r\n" * 100)
 
     async with serving(answer) as port:
-        gateway = HttpGateway(NO_CLUSTER, {"istio-ingress/public": f"http://127.0.0.1:{port}"})
+        gateway = HttpLegProbe(NO_CLUSTER, {"istio-ingress/public": f"http://127.0.0.1:{port}"})
         probes = [await gateway.probe(PLAN) for _ in range(2)]
         await gateway.close()
     assert [(probe.revision, probe.detail) for probe in probes] == [("a1-w25", "HTTP 200"), ("a1-w50", "HTTP 200")]
@@ -221,7 +222,7 @@ async def test_nothing_is_followed_or_remembered() -> None:
 
     async with serving(answer) as port:
         # Cookies of an address that is a number are never kept.
-        gateway = HttpGateway(NO_CLUSTER, {"istio-ingress/public": "http://gateway.test"}, resolver=Loopback(port))
+        gateway = HttpLegProbe(NO_CLUSTER, {"istio-ingress/public": "http://gateway.test"}, resolver=Loopback(port))
         for _ in range(2):
             assert (await gateway.probe(PLAN)).detail == "HTTP 302"
         await gateway.close()
@@ -386,7 +387,7 @@ async def test_the_address_is_looked_up_once_in_a_while() -> None:
     lookups = []
     async with serving(answer) as port:
         resolver = Loopback(port)
-        gateway = HttpGateway(cast("Cluster", cluster), resolver=resolver, now=lambda: now)
+        gateway = HttpLegProbe(cast("Cluster", cluster), resolver=resolver, now=lambda: now)
         for now in (0.0, 200.0, 400.0, 401.0, 402.0):  # noqa: B007  # read by the lambda above
             await gateway.probe(PLAN)
             lookups.append(cluster.lookups)
@@ -398,7 +399,7 @@ async def test_the_address_is_looked_up_once_in_a_while() -> None:
 
 
 async def test_a_gateway_that_does_not_exist_is_named() -> None:
-    gateway = HttpGateway(NO_CLUSTER)
+    gateway = HttpLegProbe(NO_CLUSTER)
     result = await gateway.probe(PLAN)
     await gateway.close()
     assert not result.healthy

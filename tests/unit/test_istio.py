@@ -13,12 +13,12 @@ from tests.kit.routing import AskedTraffic, FakeCluster, make_plan, rendered
 
 from cutover.adapters.kube.answers import NotServed
 from cutover.adapters.kube.client import Cluster
-from cutover.adapters.traffic.istio import provider as istio
-from cutover.adapters.traffic.istio.provider import DevelopmentHeroku, RouteCache
+from cutover.adapters.traffic.istio.live import RouteCache, foreign_managers, split_weight, stamped_revision
+from cutover.adapters.traffic.istio.rendering import DevelopmentHeroku
 from cutover.api.v1alpha1 import OnDelete, Phase
-from cutover.domain.observation import TrafficState
 from cutover.domain.preflight.checks.istio.host_unclaimed import claimed_hosts
 from cutover.domain.resources import Json
+from cutover.domain.traffic import TrafficState
 from cutover.ports import Conflict, Unavailable
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -61,7 +61,7 @@ def test_both_legs_are_listed_and_add_up(weight: int) -> None:
         "pdf.docs.svc.cluster.local",
     ]
     assert [leg["weight"] for leg in legs] == [100 - weight, weight]
-    assert istio.split_weight(objects[-1], make_plan()) == weight
+    assert split_weight(objects[-1], make_plan()) == weight
 
 
 def test_a_step_changes_two_weights_and_the_revision_only() -> None:
@@ -87,7 +87,7 @@ def test_a_step_changes_two_weights_and_the_revision_only() -> None:
 )
 def test_revision_is_the_one_that_the_status_asks_for(phase: Phase, attempt: int, weight: int, revision: str) -> None:
     plan = make_plan(status={"phase": phase, "attempt": attempt, "weight": 70})
-    assert istio.stamped_revision(rendered(plan, weight)[-1]) == revision
+    assert stamped_revision(rendered(plan, weight)[-1]) == revision
 
 
 def test_probes_do_not_count_as_the_users_requests() -> None:
@@ -149,13 +149,13 @@ def test_development_with_a_ca_verifies() -> None:
 def test_another_shape_has_no_weight(edit: Any) -> None:
     objects = rendered(make_plan(), 25)
     edit(split(objects)["route"])
-    assert istio.split_weight(objects[-1], make_plan()) is None
+    assert split_weight(objects[-1], make_plan()) is None
 
 
 @pytest.mark.parametrize("spec", [{}, {"http": None}, {"http": []}, {"http": [{"name": "other"}]}, {"tls": []}])
 def test_a_foreign_route_has_neither_weight_nor_revision(spec: Json) -> None:
-    assert istio.split_weight({"spec": spec}, make_plan()) is None
-    assert istio.stamped_revision({"spec": spec}) == ""
+    assert split_weight({"spec": spec}, make_plan()) is None
+    assert stamped_revision({"spec": spec}) == ""
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_a_foreign_route_has_neither_weight_nor_revision(spec: Json) -> None:
     ],
 )
 def test_foreign_managers_are_those_of_the_spec(entries: list[Json], expected: tuple[str, ...]) -> None:
-    assert istio.foreign_managers({"metadata": {"managedFields": entries}}, "spec") == expected
+    assert foreign_managers({"metadata": {"managedFields": entries}}, "spec") == expected
 
 
 async def test_nothing_is_wanted_before_the_takeover(traffic: AskedTraffic, cluster: FakeCluster) -> None:
@@ -400,7 +400,7 @@ async def test_traffic_goes_on_after_the_plan(
     cluster.log.clear()
     await traffic.finalize(plan, end)
     assert len(cluster.writes()) == (0 if end is OnDelete.LEAVE else 1)
-    assert istio.split_weight(cluster.route(), plan) == weight
+    assert split_weight(cluster.route(), plan) == weight
     assert len(cluster.objects) == 4
     assert not any("ownerReferences" in body["metadata"] for body in cluster.objects.values())
 

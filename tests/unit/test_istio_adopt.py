@@ -17,13 +17,14 @@ from tests.kit.routing import AskedTraffic, FakeCluster, make_plan, rendered
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio import adopt as istio_adopt
-from cutover.adapters.traffic.istio.provider import RouteCache
+from cutover.adapters.traffic.istio.live import RouteCache
 from cutover.api.v1alpha1 import OnDelete
-from cutover.domain.observation import Plan, TrafficState
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks.istio import route_adoptable, route_delegates, route_writers
 from cutover.domain.preflight.checks.istio.host_unclaimed import claimed_hosts
 from cutover.domain.preflight.checks.istio.original import ORIGINAL_ANNOTATION
 from cutover.domain.resources import Json
+from cutover.domain.traffic import TrafficState
 from cutover.ports import Unavailable
 
 HEROKU, EKS = HEROKU_HOST, "pdf.docs.svc.cluster.local"
@@ -334,6 +335,7 @@ def test_adopting_is_exact_idempotent_and_reversible(routes: list[Json], steps: 
                 if "weight" in one:
                     one["weight"] = random.randint(0, 100)
             assert istio_adopt.adopt(edited, plan(), weight, _shape(weight), kept) == (live, kept)
+    assert bool(kept) is any(part for route in routes for host, part in _parts(route).items() if host in ours)
     if kept:
         assert istio_adopt.live_weight(live, plan()) == steps[-1]
         assert istio_adopt.live_revision(live, plan()) == f"a1-w{steps[-1]}"

@@ -19,7 +19,8 @@ from cutover.api.v1alpha1 import Phase
 from cutover.domain.engine.actions import Decision
 from cutover.domain.engine.decide import not_written, refuse
 from cutover.domain.holds import HoldReason
-from cutover.domain.observation import Observation, Plan
+from cutover.domain.observation import Observation
+from cutover.domain.plan import Plan
 
 Json = dict[str, Any]
 

@@ -21,7 +21,7 @@ from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.api.v1alpha1 import GROUP, PLURAL, VERSION, MigrationPlanStatus, Phase
 from cutover.domain.managed_fields import of_spec_and_annotations
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks.istio.kinds import SERVICE_ENTRIES, VIRTUAL_SERVICES
 from cutover.domain.resources import PLANS, Json, Resource
 from cutover.domain.revision import Split

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from tests.kit.builders import spec_fields
 from tests.kit.routing import rendered
 
-from cutover.adapters.traffic.istio.provider import RouteCache
+from cutover.adapters.traffic.istio.live import RouteCache
 from cutover.api.v1alpha1 import MigrationPlanStatus
 from cutover.domain.managed_fields import of_spec_and_annotations
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.scale.packing import slim
 
 SPEC = spec_fields()

@@ -16,7 +16,7 @@ from tests.kit import builders
 
 from cutover import metrics
 from cutover.api.v1alpha1 import Condition, EvidenceStatus, GateStatus, MigrationPlanStatus, Phase, Share
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.metrics import Loop, OperatorCollector
 
 NOW = 1_799_661_600.0
@@ -189,7 +189,9 @@ def test_plans_may_come_and_go_during_a_scrape() -> None:
             return super().__getattribute__(name)
 
     loops["pdf"] = Coming(plan("pdf"))
-    scrape(loops.values)
+    samples = scrape(loops.values)
+    assert len(loops) > 1, "some came"
+    assert value(samples, "cutover_rollbacks_total", namespace="docs", plan="pdf") == 0
 
 
 def test_what_is_told_is_documented_and_what_is_documented_is_told() -> None:

@@ -27,7 +27,7 @@ from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.api.v1alpha1 import LedgerEntry, MigrationPlanStatus
 from cutover.domain.journal.notifications import key_of
 from cutover.domain.journal.outbox import Cause
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.settings import ContentMode, Receiver, ReceiverKind, ThrottleSpec, Tls
 from demoapps.tls import server_context
 

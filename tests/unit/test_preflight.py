@@ -17,12 +17,13 @@ from cutover.adapters.kube.answers import Forbidden
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.api.v1alpha1 import CheckStatus, Phase
-from cutover.domain.observation import Plan, Probe
+from cutover.domain.plan import Plan
 from cutover.domain.preflight import checks, docs, registry
 from cutover.domain.preflight.check import Check, Facts, Finding, Read, Stage, judged, refused, unknown, warned
 from cutover.domain.preflight.checks.istio.kinds import GATEWAYS, VIRTUAL_SERVICES
 from cutover.domain.preflight.inventory import Inventory, key_names
 from cutover.domain.resources import PLANS, SECRETS, Json, Resource
+from cutover.domain.traffic import Probe
 from cutover.ports import Gone, Unavailable
 
 ROOT = Path(__file__).resolve().parents[2]

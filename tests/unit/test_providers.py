@@ -15,7 +15,7 @@ from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio.provider import IstioTraffic
 from cutover.api.v1alpha1 import Ownership
 from cutover.domain.marks import PLAN_UID_ANNOTATION
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.resources import Json
 from cutover.domain.traffic import Capabilities
 

@@ -18,9 +18,9 @@ from tests.kit.target import READY
 
 from cutover.adapters import addresses
 from cutover.adapters.addresses import AddressRefused, CheckedResolver, may_connect
-from cutover.adapters.traffic.istio.leg_probe import HttpGateway, address
+from cutover.adapters.traffic.istio.leg_probe import HttpLegProbe, address
 from cutover.api.v1alpha1 import MigrationPlanSpec
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.preflight import registry
 from cutover.domain.preflight.checks.istio import gateway as gateway_check
 from cutover.domain.preflight.checks.istio import heroku_unshared, host_unclaimed
@@ -199,7 +199,8 @@ def test_an_internal_name_is_no_heroku_app(hostname: str) -> None:
     ["acme.herokuapp.com", "www.example.com", "x.herokudns.com", "local.example.com", "xn--bcher-kva.example"],
 )
 def test_a_public_name_is_taken(hostname: str) -> None:
-    MigrationPlanSpec.model_validate(builders.spec_fields(heroku={"app": "acme-pdf", "hostname": hostname}))
+    spec = MigrationPlanSpec.model_validate(builders.spec_fields(heroku={"app": "acme-pdf", "hostname": hostname}))
+    assert spec.heroku.hostname == hostname
 
 
 def test_the_clusters_own_domain_is_internal_whatever_it_is_called() -> None:
@@ -272,7 +273,7 @@ async def test_a_probe_asks_this_machine_only_where_the_settings_say_so(
     names.port = port
     monkeypatch.setattr(addresses, "ThreadedResolver", lambda: names)
     urls = {"shop/local": f"http://127.0.0.1:{port}"} if trusted else {}
-    probing = HttpGateway(OneGateway(), urls)  # type: ignore[arg-type]
+    probing = HttpLegProbe(OneGateway(), urls)  # type: ignore[arg-type]
     try:
         probe = await probing.probe(make_plan(gateways=["local"]))
     finally:

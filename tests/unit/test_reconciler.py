@@ -7,28 +7,24 @@ that is lost, or counted twice, shows.
 from __future__ import annotations
 
 import asyncio
-import copy
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
-from tests.kit.played_provider import PlayedDialect
+from tests.kit.loop_rig import BLOCK, SPEC, START, LoopRig, shifting
 
 from cutover import metrics
 from cutover.adapters.notify import notifier as notify
 from cutover.adapters.notify.notifier import HttpNotifier
-from cutover.adapters.traffic.istio.provider import CAPABILITIES as ISTIO
 from cutover.api.opaque import Opaque
 from cutover.api.v1alpha1 import (
-    BacktestStatus,
     BaselineStatus,
-    Checkpoint,
     LedgerEntry,
     MigrationPlanStatus,
     Phase,
@@ -50,244 +46,17 @@ from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.ingest import load
 from cutover.domain.journal.notifications import key_of
 from cutover.domain.journal.outbox import Batch
-from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState
+from cutover.domain.observation import Observation
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.revision import Split, desired_revision, desired_split
-from cutover.domain.slo.custom import SloReading
-from cutover.domain.traffic import Capabilities
-from cutover.ports import Conflict, Gone, Ports, SloTarget, Subscription, Unavailable
+from cutover.ports import Conflict, Gone, Unavailable
 from cutover.scale import turns
 from cutover.services import apply, observing
 from cutover.services import plan_loop as reconciler
 from cutover.services.plan_loop import PlanLoop
 from cutover.services.working_status import PENDING_BLOCKS, UNANSWERED_WRITES
 from cutover.settings import Receiver, ReceiverKind
-
-START = 1_799_661_600.0
-BLOCK = 5.0
-
-SPEC: dict[str, Any] = {
-    "heroku": {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
-    "eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}},
-    "traffic": {"istio": {"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"]}},
-    "steps": [{"weight": 25, "hold": "1h"}, {"weight": 100}],
-    "gates": {"block": "5s", "warmUp": "5s", "slos": [{"name": "errors", "errors": {}}]},
-}
-
-
-def shifting(weight: int = 25, **fields: Any) -> MigrationPlanStatus:
-    """Return the status of a plan that is judged, since a minute."""
-    checkpoint = Checkpoint(at=START, weight_since=START - 60, observed_at=START - 50, consumed_until=START)
-    known = {"phase": Phase.SHIFTING, "attempt": 1, "weight": weight, "checkpoint": checkpoint}
-    return MigrationPlanStatus(observed_generation=1, **{**known, **fields})
-
-
-@dataclass
-class World:
-    """API server, gateway, Prometheus and clock; each of them can fail."""
-
-    status: MigrationPlanStatus = field(default_factory=shifting)
-    now: float = START
-    spec: dict[str, Any] = field(default_factory=lambda: copy.deepcopy(SPEC))
-    metadata: dict[str, Any] = field(default_factory=dict)
-    uid: str = "uid-1"
-    version: int = 10
-    weight: int = 25
-    revision: str = "a1-w25"
-    capabilities: Capabilities = ISTIO
-    #: What happened, in order: ``status``, ``route 0``, ``read``, ``finalize Heroku``, ``event RollBack``.
-    done: list[str] = field(default_factory=list)
-    #: What the next calls of a kind raise; ``after`` the deed, where the write is made all the same.
-    failures: dict[str, deque[Exception]] = field(default_factory=dict)
-    after: bool = False
-    blocks: list[Block] = field(default_factory=list)
-    watched: Subscription | None = None
-    own_blocks: list[Block] = field(default_factory=list)
-    own_watched: SloTarget | None = None
-    own_taken: dict[str, float] = field(default_factory=dict)
-    #: Seconds by which Prometheus' clock is ahead.
-    skew: float = 0.0
-    replays: int = 0
-    probing: Callable[[], Awaitable[None]] | None = None
-    probes: int = 0
-    notifier: HttpNotifier = field(default_factory=lambda: HttpNotifier(()))
-    #: What the watch has delivered last.
-    watch: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.wire = self.status.to_wire()
-        self.deliver()
-
-    @property
-    def body(self) -> dict[str, Any]:
-        """The plan as the API server has it."""
-        known = {"namespace": "docs", "name": "pdf", "uid": self.uid, "generation": 1}
-        metadata = {**known, "resourceVersion": str(self.version), **self.metadata}
-        return copy.deepcopy({"metadata": metadata, "spec": self.spec, "status": self.wire})
-
-    @property
-    def stored(self) -> MigrationPlanStatus:
-        return MigrationPlanStatus.model_validate(self.wire)
-
-    def deliver(self) -> None:
-        """Let the watch catch up."""
-        self.watch = self.body
-
-    def edit(self, **metadata: Any) -> None:
-        """Change the plan, as a person does."""
-        self.metadata |= metadata
-        self.version += 1
-
-    def fail(self, what: str, *errors: Exception, after: bool = False) -> None:
-        self.failures[what] = deque(errors)
-        self.after = after
-
-    def loop(self) -> PlanLoop:
-        ports = Ports(
-            plans=self,
-            traffic=self,
-            inventories=self,
-            gateway=self,
-            metrics=FakeMetrics(self),
-            own=FakeOwnMetrics(self),
-            clock=FakeClock(self),
-            dialect=PlayedDialect(),
-            templates=lambda namespace: {},
-            sources=lambda namespace: (),
-            backtest=self.replay,
-            slots=asyncio.Semaphore(8),
-            notifier=self.notifier,
-        )
-        return PlanLoop(ports, lambda: self.watch)
-
-    def run(self, seconds: float = BLOCK) -> None:
-        """Let time pass, and traffic with it: ten requests a block."""
-        for _ in range(round(seconds / BLOCK)):
-            start, self.now = self.now, self.now + BLOCK
-            self.blocks.append(Block(start, self.now, Counts(requests=8, timed=8), Counts(requests=2, timed=2)))
-
-    async def replay(self, plan: Plan, target: Subscription) -> BacktestStatus:
-        self.replays += 1
-        await asyncio.sleep(0)
-        return BacktestStatus(runs=200, false_rollbacks=0, stuck=0)
-
-    def _failing(self, what: str) -> Exception | None:
-        waiting = self.failures.get(what)
-        return waiting.popleft() if waiting else None
-
-    # ---------------------------------------------------------------------------------------------------- the ports
-
-    async def read(self, namespace: str, name: str) -> tuple[Plan, str]:
-        self.done.append("read")
-        if error := self._failing("read"):
-            raise error
-        return Plan.from_object(self.body), str(self.version)
-
-    async def write_status(self, plan: Plan, status: MigrationPlanStatus, resource_version: str) -> str:
-        self.done.append("status")
-        error = self._failing("status")
-        if error and not self.after:
-            raise error
-        if resource_version != str(self.version):
-            raise Conflict("the status was modified")
-        self.version += 1
-        self.wire = status.to_wire()
-        if error:
-            raise error
-        return str(self.version)
-
-    async def event(self, plan: Plan, kind: str, reason: str, message: str) -> None:
-        self.done.append(f"event {reason}")
-
-    async def get(self, plan: Plan, wanted: Split | None, *, fresh: bool = False) -> TrafficState:
-        if error := self._failing("get"):
-            raise error
-        asked = None if wanted is None else (wanted.weight, wanted.revision)
-        return TrafficState(self.weight, self.revision, current=asked == (self.weight, self.revision))
-
-    async def prepare(self, plan: Plan) -> None:
-        self.done.append("prepare")
-
-    async def set(self, plan: Plan, write: SetWeight) -> None:
-        self.done.append(f"route {write.split.weight}")
-        error = self._failing("route")
-        if error is None or self.after:
-            self.weight, self.revision = write.split.weight, write.split.revision
-        if error:
-            raise error
-
-    async def finalize(self, plan: Plan, rest: Finalize) -> None:
-        self.done.append(f"finalize {rest.end}")
-        if error := self._failing("finalize"):
-            raise error
-
-    async def inventory(self, plan: Plan) -> Inventory:
-        raise Unavailable("not asked in these tests")
-
-    async def probe(self, plan: Plan) -> Probe:
-        self.probes += 1
-        if self.probing is not None:
-            await self.probing()
-        return Probe(self.now, self.revision, healthy=True, detail="HTTP 200")
-
-
-@dataclass
-class FakeClock:
-    world: World
-
-    def now(self) -> float:
-        return self.world.now
-
-
-@dataclass
-class FakeMetrics:
-    """Delivers each block once, unless it is asked to go back."""
-
-    world: World
-    taken: float = 0.0
-
-    def watch(self, key: str, target: Subscription) -> None:
-        self.world.watched, self.taken = target, target.since
-
-    def forget(self, key: str) -> None:
-        self.world.watched = None
-
-    def take(self, key: str) -> Samples:
-        news = tuple(block for block in self.world.blocks if block.end > self.taken)
-        self.taken = news[-1].end if news else self.taken
-        return Samples(news)
-
-    async def histogram(self, target: Subscription) -> Histogram:
-        return Histogram({})
-
-    def now(self, source: str) -> float:
-        return self.world.now + self.world.skew
-
-
-@dataclass
-class FakeOwnMetrics:
-    """Delivers each block of an own ratio once, unless it is asked to go back."""
-
-    world: World
-
-    def watch(self, key: str, target: SloTarget) -> None:
-        self.world.own_watched = target
-
-    def forget(self, key: str) -> None:
-        self.world.own_watched = None
-
-    def take(self, key: str) -> Mapping[str, SloReading]:
-        target = self.world.own_watched
-        if target is None:
-            return {}
-        found = {}
-        for gate in target.gates:
-            since = max(target.since[gate.name], self.world.own_taken.get(gate.name, 0.0))
-            news = tuple(block for block in self.world.own_blocks if block.end > since)
-            self.world.own_taken[gate.name] = news[-1].end if news else since
-            found[gate.name] = SloReading(self.world.now, news)
-        return found
-
 
 Script = Callable[[Plan, MigrationPlanStatus], tuple[MigrationPlanStatus, tuple[Action, ...], tuple[Event, ...]]]
 
@@ -365,7 +134,7 @@ def events() -> Iterator[list[Any]]:
         yield captured
 
 
-async def passes(loop: PlanLoop, world: World, *, most: int = 10) -> list[float]:
+async def passes(loop: PlanLoop, world: LoopRig, *, most: int = 10) -> list[float]:
     """Make passes until one of them succeeds; return how long each wanted to wait."""
     delays = []
     for _ in range(most):
@@ -382,14 +151,14 @@ async def passes(loop: PlanLoop, world: World, *, most: int = 10) -> list[float]
 
 
 async def test_an_advance_writes_its_intent_first(script: Callable[[Script], None]) -> None:
-    world = World()
+    world = LoopRig()
     script(advance)
     await world.loop().reconcile()
     assert world.done == ["status", "route 100", "event Advance"]
 
 
 async def test_a_rollback_writes_the_route_first(script: Callable[[Script], None]) -> None:
-    world = World()
+    world = LoopRig()
     script(roll_back)
     loop = world.loop()
     await loop.reconcile()
@@ -406,7 +175,7 @@ async def test_a_rollback_writes_the_route_first(script: Callable[[Script], None
 async def test_what_fails_is_done_again_and_nothing_is_counted_twice(
     script: Callable[[Script], None], move: Script, what: str, made: bool
 ) -> None:
-    world = World()
+    world = LoopRig()
     script(move)
     loop = world.loop()
     world.run(2 * BLOCK)
@@ -429,7 +198,7 @@ async def test_what_fails_is_done_again_and_nothing_is_counted_twice(
 async def test_a_rollback_is_tried_again_sooner_than_anything_else(script: Callable[[Script], None]) -> None:
     waits = {}
     for move in (advance, roll_back):
-        world = World()
+        world = LoopRig()
         script(move)
         world.fail("route", Unavailable("HTTP 500"))
         waits[move] = await world.loop().reconcile()
@@ -437,7 +206,7 @@ async def test_a_rollback_is_tried_again_sooner_than_anything_else(script: Calla
 
 
 async def test_failing_is_told_since_when(script: Callable[[Script], None]) -> None:
-    world = World()
+    world = LoopRig()
     script(checkpointed)
     loop = world.loop()
     world.fail("status", *[Unavailable("HTTP 500")] * 2)
@@ -450,7 +219,7 @@ async def test_failing_is_told_since_when(script: Callable[[Script], None]) -> N
 
 
 async def test_a_rollback_that_cannot_be_written_is_told_since_when(script: Callable[[Script], None]) -> None:
-    world = World()
+    world = LoopRig()
     loop = world.loop()
     since: dict[Script, list[float]] = {}
     for move in (advance, roll_back):
@@ -468,7 +237,7 @@ async def test_a_rollback_that_cannot_be_written_is_told_since_when(script: Call
 async def test_a_conflict_of_the_status_decides_anew_at_once_with_what_was_seen(
     script: Callable[[Script], None],
 ) -> None:
-    world = World()
+    world = LoopRig()
     script(checkpointed)
     loop = world.loop()
     await loop.reconcile()
@@ -483,7 +252,7 @@ async def test_a_conflict_of_the_status_decides_anew_at_once_with_what_was_seen(
 
 
 async def test_a_conflict_of_the_route_decides_anew_at_once(script: Callable[[Script], None]) -> None:
-    world = World()
+    world = LoopRig()
     script(roll_back)
     loop = world.loop()
     world.run(BLOCK)
@@ -495,7 +264,7 @@ async def test_a_conflict_of_the_route_decides_anew_at_once(script: Callable[[Sc
 
 
 async def test_conflicts_that_do_not_end_are_no_storm(script: Callable[[Script], None]) -> None:
-    world = World()
+    world = LoopRig()
     script(checkpointed)
     loop = world.loop()
     world.fail("status", *[Conflict("modified")] * 10)
@@ -505,7 +274,7 @@ async def test_conflicts_that_do_not_end_are_no_storm(script: Callable[[Script],
 
 
 async def test_a_read_that_fails_after_a_conflict_is_tried_again(script: Callable[[Script], None]) -> None:
-    world = World()
+    world = LoopRig()
     script(checkpointed)
     loop = world.loop()
     world.run(BLOCK)
@@ -518,16 +287,17 @@ async def test_a_read_that_fails_after_a_conflict_is_tried_again(script: Callabl
 
 @pytest.mark.parametrize("what", ["status", "read"])
 async def test_a_plan_that_is_gone_ends_its_loop(script: Callable[[Script], None], what: str) -> None:
-    world = World()
+    world = LoopRig()
     script(checkpointed)
     world.fail("status", Conflict("modified") if what == "read" else Gone("not found"))
     world.failures["read"] = deque([Gone("not found")])
     await asyncio.wait_for(world.loop().run(lambda: False), 1)
+    assert world.done[-1] == what, "it ends with what tells it, and writes nothing after"
 
 
 async def test_another_plan_by_the_same_name_ends_the_loop(script: Callable[[Script], None]) -> None:
     """It has a loop of its own."""
-    world = World()
+    world = LoopRig()
     script(checkpointed)
     loop = world.loop()
     await loop.reconcile()
@@ -540,7 +310,7 @@ async def test_a_fault_of_ours_does_not_end_the_loop(
     script: Callable[[Script], None], monkeypatch: pytest.MonkeyPatch, events: list[Any]
 ) -> None:
     monkeypatch.setattr(reconciler, "FAULT_RETRY_SECONDS", 0.01)
-    world, stumbles = World(), iter([True, True])
+    world, stumbles = LoopRig(), iter([True, True])
 
     def stumbling(plan: Plan, status: MigrationPlanStatus) -> tuple[Any, Any, Any]:
         if next(stumbles, False):
@@ -565,7 +335,7 @@ async def test_what_cannot_be_read_is_told_and_not_guessed(monkeypatch: pytest.M
         return Decision(plan.status)
 
     monkeypatch.setattr(reconciler, "decide", decided)
-    world = World()
+    world = LoopRig()
     world.fail("get", Unavailable("get virtualservices docs/cutover-pdf: no answer"))
     await world.loop().reconcile()
     assert seen[0].traffic is None
@@ -576,7 +346,7 @@ async def test_what_cannot_be_read_is_told_and_not_guessed(monkeypatch: pytest.M
 
 
 async def test_while_nothing_can_be_written_blocks_wait_up_to_a_bound(script: Callable[[Script], None]) -> None:
-    world = World()
+    world = LoopRig()
     script(checkpointed)
     loop = world.loop()
     world.fail("status", *[Unavailable("HTTP 500")] * (2 * PENDING_BLOCKS))
@@ -594,7 +364,7 @@ async def test_while_nothing_can_be_written_blocks_wait_up_to_a_bound(script: Ca
 
 
 async def test_a_new_process_reads_again_what_came_after_the_checkpoint(script: Callable[[Script], None]) -> None:
-    world = World()
+    world = LoopRig()
     script(checkpointed)
     await world.loop().reconcile()
     script(quiet)
@@ -612,7 +382,7 @@ async def test_a_new_process_reads_again_what_came_after_the_checkpoint(script: 
 
 
 async def test_ones_own_write_that_comes_back_changes_nothing(script: Callable[[Script], None]) -> None:
-    world = World()
+    world = LoopRig()
     script(checkpointed)
     loop = world.loop()
     await loop.reconcile()
@@ -628,7 +398,7 @@ async def test_ones_own_write_that_comes_back_changes_nothing(script: Callable[[
 
 
 async def test_a_newer_object_with_somebody_elses_status_is_adopted(script: Callable[[Script], None]) -> None:
-    world = World()
+    world = LoopRig()
     script(quiet)
     loop = world.loop()
     world.run(2 * BLOCK)
@@ -644,7 +414,7 @@ async def test_a_newer_object_with_somebody_elses_status_is_adopted(script: Call
 
 async def test_with_somebody_elses_status_blocks_that_wait_are_read_again(script: Callable[[Script], None]) -> None:
     """They may be newer than what that status has not seen either."""
-    world = World()
+    world = LoopRig()
     script(quiet)
     loop = world.loop()
     world.run(2 * BLOCK)
@@ -660,7 +430,7 @@ async def test_with_somebody_elses_status_blocks_that_wait_are_read_again(script
 
 
 async def test_a_newer_spec_is_taken_with_the_working_status(script: Callable[[Script], None]) -> None:
-    world = World()
+    world = LoopRig()
     script(quiet)
     loop = world.loop()
     world.run(BLOCK)
@@ -677,7 +447,7 @@ async def test_a_newer_spec_is_taken_with_the_working_status(script: Callable[[S
 
 
 async def test_what_the_watch_delivers_late_is_old(script: Callable[[Script], None]) -> None:
-    world = World()
+    world = LoopRig()
     late = world.body
     script(checkpointed)
     loop = world.loop()
@@ -690,7 +460,7 @@ async def test_what_the_watch_delivers_late_is_old(script: Callable[[Script], No
 
 
 async def test_people_wake_the_loop_and_its_own_writes_do_not(script: Callable[[Script], None]) -> None:
-    world = World(metadata={"annotations": {"cutover.dev/approve": "a1-w25"}})
+    world = LoopRig(metadata={"annotations": {"cutover.dev/approve": "a1-w25"}})
     script(quiet)
     loop = world.loop()
     assert _wakes(loop, world.body)  # not looked at yet
@@ -721,7 +491,7 @@ def _wakes(loop: PlanLoop, body: dict[str, Any]) -> bool:
 
 
 async def test_a_spec_that_cannot_be_read_stalls_the_plan() -> None:
-    world = World(status=MigrationPlanStatus())
+    world = LoopRig(status=MigrationPlanStatus())
     world.spec["steps"] = [{"weight": "many"}]
     world.deliver()
     loop = world.loop()
@@ -734,7 +504,7 @@ async def test_a_spec_that_cannot_be_read_stalls_the_plan() -> None:
 
 async def test_the_last_spec_that_could_be_read_stays_in_force() -> None:
     """Its way back is open."""
-    world = World()
+    world = LoopRig()
     loop = world.loop()
     await loop.reconcile()
     world.spec["steps"] = [{"weight": "many"}]
@@ -750,7 +520,7 @@ async def test_the_last_spec_that_could_be_read_stays_in_force() -> None:
 
 
 async def test_a_spec_that_is_mended_is_taken_up() -> None:
-    world = World()
+    world = LoopRig()
     loop = world.loop()
     world.spec["ceiling"] = "high"
     world.deliver()
@@ -767,7 +537,7 @@ async def test_a_spec_that_is_mended_is_taken_up() -> None:
 
 
 async def test_a_plan_that_is_being_deleted_is_left_to_the_deletion(script: Callable[[Script], None]) -> None:
-    world = World(metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"})
+    world = LoopRig(metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"})
     script(checkpointed)
     assert await world.loop().reconcile() is None
     assert world.done == []
@@ -776,7 +546,7 @@ async def test_a_plan_that_is_being_deleted_is_left_to_the_deletion(script: Call
 async def test_finalizing_waits_for_the_pass_that_is_under_way(
     script: Callable[[Script], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world, gate = World(), asyncio.Event()
+    world, gate = LoopRig(), asyncio.Event()
     script(roll_back)
     original = world.write_status
 
@@ -797,7 +567,7 @@ async def test_finalizing_waits_for_the_pass_that_is_under_way(
 
 
 async def test_finalizing_takes_the_newest_wish() -> None:
-    world = World(metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"})
+    world = LoopRig(metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"})
     loop = world.loop()
     world.fail("finalize", Unavailable("HTTP 500"))
     with pytest.raises(Unavailable):
@@ -809,7 +579,7 @@ async def test_finalizing_takes_the_newest_wish() -> None:
 
 
 async def test_a_plan_that_never_could_be_read_is_let_go(events: list[Any]) -> None:
-    world = World(metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"})
+    world = LoopRig(metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"})
     world.spec["steps"] = [{"weight": "many"}]
     await world.loop().finalize(world.body)
     assert world.done == []
@@ -817,7 +587,7 @@ async def test_a_plan_that_never_could_be_read_is_let_go(events: list[Any]) -> N
 
 
 async def test_an_outage_of_the_api_server_does_not_fill_the_memory(script: Callable[[Script], None]) -> None:
-    world = World()
+    world = LoopRig()
     script(checkpointed)
     loop = world.loop()
     world.fail("status", *[Unavailable("HTTP 500")] * 500)
@@ -836,7 +606,7 @@ async def test_a_tool_that_fights_over_the_route_gets_no_answer_at_its_own_pace(
     script: Callable[[Script], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconciler, "FIGHT_PAUSE_SECONDS", 0.05)
-    world = World()
+    world = LoopRig()
     script(lambda plan, status: (status, (SetWeight(desired_split(status), repairs=True),), ()))
     loop = world.loop()
     running = asyncio.create_task(loop.run(lambda: False))
@@ -854,7 +624,7 @@ async def test_a_tool_that_fights_over_the_route_gets_no_answer_at_its_own_pace(
 
 
 async def test_a_probe_that_hangs_does_not_delay_a_rollback(script: Callable[[Script], None]) -> None:
-    world, never = World(), asyncio.Event()
+    world, never = LoopRig(), asyncio.Event()
 
     async def hang() -> None:
         await never.wait()
@@ -873,7 +643,7 @@ async def test_a_probe_that_hangs_does_not_delay_a_rollback(script: Callable[[Sc
 
 
 async def test_a_probe_that_cannot_be_made_is_told(script: Callable[[Script], None]) -> None:
-    world = World()
+    world = LoopRig()
 
     async def fail() -> None:
         raise KeyError("number")
@@ -892,7 +662,7 @@ async def test_a_probe_that_cannot_be_made_is_told(script: Callable[[Script], No
 
 
 async def test_a_way_back_that_is_open_is_asked_for_more_seldom(script: Callable[[Script], None]) -> None:
-    world = World()
+    world = LoopRig()
     script(quiet)
     loop = world.loop()
 
@@ -919,7 +689,7 @@ async def test_the_next_probe_waits_for_no_pass(
 ) -> None:
     monkeypatch.setattr(observing, "WELL_PROBE_SECONDS", 0.02)
     monkeypatch.setattr(observing, "PROBE_SPREAD_SECONDS", 0.0)
-    world, asked = World(), asyncio.Event()
+    world, asked = LoopRig(), asyncio.Event()
     script(quiet)
     loop = world.loop()
 
@@ -942,7 +712,7 @@ async def test_the_next_probe_waits_for_no_pass(
 
 async def test_who_waits_for_a_block_is_woken_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise half of all passes would come a moment before the block, for nothing."""
-    world = World()
+    world = LoopRig()
     wanted = {"status": world.stored, "requeue": NEXT_BLOCK}
     monkeypatch.setattr(reconciler, "decide", lambda plan, seen, now: concluded(plan, seen, now, **wanted))
     loop = world.loop()
@@ -955,7 +725,7 @@ async def test_who_waits_for_a_block_is_woken_by_it(monkeypatch: pytest.MonkeyPa
 
 async def test_between_long_blocks_heroku_is_asked_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its answer has to be young when a block shows harm."""
-    world = World()
+    world = LoopRig()
     world.spec["gates"]["block"] = "60s"
     world.deliver()
     monkeypatch.setattr(reconciler, "decide", lambda plan, seen, now: concluded(plan, seen, now, requeue=NEXT_BLOCK))
@@ -968,7 +738,7 @@ async def test_between_long_blocks_heroku_is_asked_in_time(monkeypatch: pytest.M
 async def test_a_rollback_that_was_written_without_an_answer_is_told(
     script: Callable[[Script], None], answer: Exception
 ) -> None:
-    world = World()
+    world = LoopRig()
     script(roll_back)
     world.fail("status", answer, after=True)
     loop = world.loop()
@@ -983,13 +753,13 @@ async def test_a_rollback_waits_for_no_preflight(script: Callable[[Script], None
     slots, answers = asyncio.Semaphore(2), asyncio.Event()
     script(roll_back)
 
-    class Waiting(World):
+    class Waiting(LoopRig):
         async def inventory(self, plan: Plan) -> Inventory:
             await answers.wait()
             raise Unavailable("not in this test")
 
     preflight = MigrationPlanStatus(observed_generation=1, phase=Phase.PREFLIGHT, attempt=1)
-    worlds = [*(Waiting(status=preflight, uid=f"uid-{number}") for number in range(10)), World()]
+    worlds = [*(Waiting(status=preflight, uid=f"uid-{number}") for number in range(10)), LoopRig()]
     loops = [world.loop() for world in worlds]
     for loop in loops:
         loop._ports = replace(loop._ports, slots=slots)
@@ -1002,7 +772,7 @@ async def test_a_rollback_waits_for_no_preflight(script: Callable[[Script], None
 
 
 async def test_what_was_prepared_for_another_name_or_by_another_clock_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(status=MigrationPlanStatus(observed_generation=1, phase=Phase.PREFLIGHT, attempt=1))
+    world = LoopRig(status=MigrationPlanStatus(observed_generation=1, phase=Phase.PREFLIGHT, attempt=1))
     seen_for: list[float | None] = []
 
     def decided(plan: Plan, seen: Observation, now: float) -> Decision:
@@ -1026,7 +796,7 @@ async def test_a_block_is_noted_as_judged_once_whatever_becomes_of_the_write(scr
         (family,) = metrics.JUDGING_DELAY.collect()
         return next(sample.value for sample in family.samples if sample.name.endswith("_count"))
 
-    world = World()
+    world = LoopRig()
     script(checkpointed)
     loop = world.loop()
     before = counted_so_far()
@@ -1037,7 +807,7 @@ async def test_a_block_is_noted_as_judged_once_whatever_becomes_of_the_write(scr
 
 
 async def test_a_write_that_waits_keeps_no_other_plan_from_going_back(script: Callable[[Script], None]) -> None:
-    worlds = [World() for _ in range(20)]
+    worlds = [LoopRig() for _ in range(20)]
     slots, answers = asyncio.Semaphore(2), asyncio.Event()
 
     def going(plan: Plan, status: MigrationPlanStatus) -> tuple[Any, Any, Any]:
@@ -1067,7 +837,7 @@ async def test_a_write_that_waits_keeps_no_other_plan_from_going_back(script: Ca
 
 
 async def test_a_clock_that_is_set_back_stops_no_probe(script: Callable[[Script], None]) -> None:
-    world = World()
+    world = LoopRig()
     script(quiet)
     loop = world.loop()
     for asked in (1, 2, 2):
@@ -1078,7 +848,7 @@ async def test_a_clock_that_is_set_back_stops_no_probe(script: Callable[[Script]
 
 
 async def test_a_probe_with_news_wakes_the_loop(script: Callable[[Script], None]) -> None:
-    world = World()
+    world = LoopRig()
     script(quiet)
     loop = world.loop()
     for news in (True, False):
@@ -1090,7 +860,7 @@ async def test_a_probe_with_news_wakes_the_loop(script: Callable[[Script], None]
 
 
 async def test_a_loop_that_ends_leaves_nothing_behind(script: Callable[[Script], None]) -> None:
-    world = World()
+    world = LoopRig()
 
     async def hang() -> None:
         await asyncio.Event().wait()
@@ -1114,7 +884,7 @@ async def test_a_loop_that_ends_in_the_middle_of_a_reconcile_forgets_its_plan(
     script: Callable[[Script], None], monkeypatch: pytest.MonkeyPatch, move: Script, where: str
 ) -> None:
     """And what it has not begun to write is not written: the plan does not exist any more."""
-    world, there, go_on = World(), asyncio.Event(), asyncio.Event()
+    world, there, go_on = LoopRig(), asyncio.Event(), asyncio.Event()
 
     def slow(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def waiting(*args: Any, **keywords: Any) -> Any:
@@ -1143,13 +913,15 @@ async def test_a_loop_that_ends_in_the_middle_of_a_reconcile_forgets_its_plan(
 
 
 async def test_a_loop_that_is_told_to_ends(script: Callable[[Script], None]) -> None:
-    world = World()
+    world = LoopRig()
     script(quiet)
     loop = world.loop()
     running = asyncio.create_task(loop.run(lambda: False))
     await asyncio.sleep(0.01)
+    assert not running.done()
     loop.end()
     await asyncio.wait_for(running, 1)
+    assert world.watched is None
 
 
 # ---------------------------------------------------------------------------------------------- with the real decisions
@@ -1158,7 +930,7 @@ async def test_a_loop_that_is_told_to_ends(script: Callable[[Script], None]) -> 
 @pytest.mark.parametrize("phase", [Phase.COMPLETED, Phase.ROLLED_BACK])
 async def test_a_plan_at_rest_is_never_written(phase: Phase) -> None:
     status = shifting(100 if phase is Phase.COMPLETED else 0, phase=phase)
-    world = World(status=status, weight=status.weight or 0, revision=desired_revision(status))
+    world = LoopRig(status=status, weight=status.weight or 0, revision=desired_revision(status))
     loop = world.loop()
     await loop.reconcile()
     world.done.clear()
@@ -1171,7 +943,7 @@ async def test_a_plan_at_rest_is_never_written(phase: Phase) -> None:
 
 
 async def test_while_judging_a_checkpoint_is_written_about_once_a_minute() -> None:
-    world = World()
+    world = LoopRig()
     loop = world.loop()
     await loop.reconcile()
     await asyncio.sleep(0)
@@ -1191,7 +963,7 @@ async def test_while_judging_a_checkpoint_is_written_about_once_a_minute() -> No
 async def test_a_checkpoint_lets_others_decide_first_but_news_does_not_wait_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    world = World()
+    world = LoopRig()
     made = WriteStatus(may_wait=True)
     monkeypatch.setattr(reconciler, "decide", lambda plan, seen, now: Decision(world.stored, (made,)))
     loop = world.loop()
@@ -1219,7 +991,7 @@ async def test_a_checkpoint_lets_others_decide_first_but_news_does_not_wait_for_
 
 
 async def test_nothing_new_nothing_written() -> None:
-    world = World()
+    world = LoopRig()
     loop = world.loop()
     await loop.reconcile()
     await asyncio.sleep(0)
@@ -1241,14 +1013,14 @@ RATIO: dict[str, Any] = {
 OWN_SPEC = {**SPEC, "gates": {**SPEC["gates"], "slos": [*SPEC["gates"]["slos"], RATIO]}}
 
 
-def own_events(w: World, blocks: int) -> None:
+def own_events(w: LoopRig, blocks: int) -> None:
     """Let events of the team's own come: ten a block."""
     for _ in range(blocks):
         start = w.own_blocks[-1].end if w.own_blocks else w.now
         w.own_blocks.append(Block(start, start + BLOCK, Counts(requests=8), Counts(requests=2)))
 
 
-def own_total(w: World) -> float:
+def own_total(w: LoopRig) -> float:
     checkpoint = w.stored.checkpoint
     assert checkpoint is not None
     heroku, eks = load(checkpoint.custom_slos[0].evidence).total
@@ -1256,7 +1028,7 @@ def own_total(w: World) -> float:
 
 
 async def test_blocks_of_own_gates_wait_for_a_write_that_fails() -> None:
-    w = World(spec=OWN_SPEC)
+    w = LoopRig(spec=OWN_SPEC)
     loop = w.loop()
     await loop.reconcile()
     for _ in range(16):
@@ -1272,7 +1044,7 @@ async def test_blocks_of_own_gates_wait_for_a_write_that_fails() -> None:
 
 
 async def test_blocks_of_own_gates_are_read_again_after_a_crash() -> None:
-    w = World(spec=OWN_SPEC)
+    w = LoopRig(spec=OWN_SPEC)
     loop = w.loop()
     for _ in range(20):
         own_events(w, 1)
@@ -1289,14 +1061,14 @@ async def test_blocks_of_own_gates_are_read_again_after_a_crash() -> None:
 
 
 async def test_own_gates_are_asked_by_what_was_consumed_and_forgotten_at_rest() -> None:
-    w = World(spec=OWN_SPEC)
+    w = LoopRig(spec=OWN_SPEC)
     loop = w.loop()
     await loop.reconcile()
     assert w.own_watched is not None
     assert [gate.name for gate in w.own_watched.gates] == ["checkout"]
     assert w.own_watched.gates[0].queries[0] == 'failed{leg="heroku"}'
     assert w.own_watched.judged_from == START - 50
-    w = World(spec=OWN_SPEC, status=shifting(0, phase=Phase.ROLLED_BACK))
+    w = LoopRig(spec=OWN_SPEC, status=shifting(0, phase=Phase.ROLLED_BACK))
     await w.loop().reconcile()
     assert w.own_watched is None
 
@@ -1310,7 +1082,7 @@ async def test_decisions_are_by_prometheus_own_clock() -> None:
         assert now == w.now + 90
         return Decision(plan.status, ())
 
-    w = World(skew=90.0)
+    w = LoopRig(skew=90.0)
     loop = w.loop()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reconciler, "decide", decided)
@@ -1326,7 +1098,7 @@ async def test_decisions_are_by_prometheus_own_clock() -> None:
 async def test_a_backtest_runs_once_beside_the_loop() -> None:
     baseline = BaselineStatus.model_validate({"since": "2027-01-11T10:00:00Z", "requests": 5000, "slowMs": 100})
     spec = {**SPEC, "baseline": {"backtest": True, "window": "5s"}}
-    w = World(spec=spec, status=shifting(0, phase=Phase.BASELINE, baseline=baseline), weight=0, revision="a1-w0")
+    w = LoopRig(spec=spec, status=shifting(0, phase=Phase.BASELINE, baseline=baseline), weight=0, revision="a1-w0")
     w.run(10)
     loop = w.loop()
     await loop.reconcile()
@@ -1347,7 +1119,7 @@ async def test_a_backtest_runs_once_beside_the_loop() -> None:
 async def test_a_prometheus_that_the_namespace_may_not_choose_is_not_asked() -> None:
     """Not even by a plan that names it in the middle of a step."""
     spec = {**OWN_SPEC, "gates": {**OWN_SPEC["gates"], "prometheus": "other-team"}}
-    w = World(spec=spec)
+    w = LoopRig(spec=spec)
     w.run()
     await w.loop().reconcile()
     assert w.watched is None
@@ -1358,7 +1130,7 @@ async def test_a_prometheus_that_the_namespace_may_not_choose_is_not_asked() -> 
 
 async def test_before_the_takeover_blocks_are_wanted_from_one_point_on() -> None:
     """Otherwise the first block would move on with every pass, and never come."""
-    w = World(spec=OWN_SPEC, status=MigrationPlanStatus(phase=Phase.PREFLIGHT, attempt=1))
+    w = LoopRig(spec=OWN_SPEC, status=MigrationPlanStatus(phase=Phase.PREFLIGHT, attempt=1))
     loop = w.loop()
     wanted = set()
     for _ in range(3):
@@ -1374,7 +1146,7 @@ async def test_before_the_takeover_blocks_are_wanted_from_one_point_on() -> None
 CHAT = Receiver(name="chat", kind=ReceiverKind.SLACK, url_file=Path("/nowhere"))
 
 
-def told(world: World) -> list[str]:
+def told(world: LoopRig) -> list[str]:
     """Let the receiver take what waits for it; return it."""
     outbox, found = world.notifier.senders["chat"], list[str]()
     while isinstance(batch := outbox.next(time.monotonic()), Batch):
@@ -1398,7 +1170,7 @@ def noting(decision: str, *actions: Action) -> Script:
 
 
 async def test_people_are_told_what_is_stored(script: Callable[[Script], None]) -> None:
-    world = World(notifier=HttpNotifier((CHAT,)))
+    world = LoopRig(notifier=HttpNotifier((CHAT,)))
     loop = world.loop()
     script(checkpointed)
     await loop.reconcile()
@@ -1418,7 +1190,7 @@ async def test_people_are_told_what_is_stored(script: Callable[[Script], None]) 
 
 
 async def test_who_was_told_is_written_with_what_is_written_next(script: Callable[[Script], None]) -> None:
-    world = World(notifier=HttpNotifier((CHAT,)))
+    world = LoopRig(notifier=HttpNotifier((CHAT,)))
     loop = world.loop()
     script(checkpointed)
     await loop.reconcile()
@@ -1433,7 +1205,7 @@ async def test_who_was_told_is_written_with_what_is_written_next(script: Callabl
 
 
 async def test_a_crash_repeats_what_was_told_since_the_write_and_no_more(script: Callable[[Script], None]) -> None:
-    world = World(notifier=HttpNotifier((CHAT,)))
+    world = LoopRig(notifier=HttpNotifier((CHAT,)))
     loop = world.loop()
     script(checkpointed)
     await loop.reconcile()
@@ -1453,7 +1225,7 @@ async def test_a_crash_repeats_what_was_told_since_the_write_and_no_more(script:
 async def test_at_rest_who_was_told_is_written_once_after_a_minute(
     script: Callable[[Script], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = World(notifier=HttpNotifier((CHAT,)))
+    world = LoopRig(notifier=HttpNotifier((CHAT,)))
     loop = world.loop()
     script(checkpointed)
     await loop.reconcile()
@@ -1474,7 +1246,7 @@ async def test_at_rest_who_was_told_is_written_once_after_a_minute(
 
 
 async def test_without_receivers_nothing_is_remembered(script: Callable[[Script], None]) -> None:
-    world = World()
+    world = LoopRig()
     loop = world.loop()
     script(noting("Advance", WriteStatus()))
     await loop.reconcile()

@@ -541,6 +541,7 @@ async def test_a_scrape_that_is_seen_late_is_waited_for(delay: float) -> None:
         for second in range(1, 10 * LENGTH):
             await one.ask_at(START + second)
     blocks, expected = (one.sampler.take("ns/0").blocks for one in (world, punctual))
+    assert len(expected) >= 9
     assert blocks[:9] == expected[:9]
     assert all(block.usable for block in blocks)
     assert bool(world.sampler.waits) == (delay > 1)
@@ -688,6 +689,7 @@ async def test_gateways_that_are_scraped_at_another_time_change_the_phase_and_co
             world.sampler.watch("ns/0", world.target(0, since=taken[-1].end))
             world.truth |= {block.start: block.end for block in taken}
     spans = sorted(world.truth.items())
+    assert len(spans) > 80
     assert all(end <= following for (_, end), (following, _) in pairwise(spans))
     assert (spans[-1][1] - START) % 15 == 11.25
 

@@ -189,7 +189,7 @@ from cutover.adapters.kube.lease import Election
 from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.prometheus.sources import Sources
 from cutover.api.v1alpha1 import MigrationPlanStatus, LedgerEntry
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.logs import configure_logging
 from cutover.metrics import OperatorCollector
 from cutover.services.slo_feed import PrometheusSloFeed

@@ -318,7 +318,7 @@ def test_every_template_of_the_documentation_is_there() -> None:
 
 
 def test_the_examples_fit_together() -> None:
-    plan = MigrationPlan.from_wire(load(ROOT / "examples" / "own-gates.yaml"))
+    plan = MigrationPlan.from_wire(load(ROOT / "examples" / "custom-slos.yaml"))
     own = load(ROOT / "examples" / "templates" / "declined-payments.yaml")
     assert own["metadata"]["namespace"] == plan.metadata["namespace"]
     bodies = [*_library().values(), own]

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from tests.unit.test_reconciler import World, shifting
+from tests.kit.loop_rig import LoopRig, shifting
 
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.services.plan_loop import UNREADABLE_RETRY_SECONDS, PlanLoop
 
 #: What a later version may write, and what an edit may leave where the CRD is another one.
@@ -22,8 +22,8 @@ UNREADABLE: list[dict[str, Any]] = [
 ]
 
 
-def world(status: dict[str, Any]) -> tuple[World, PlanLoop]:
-    w = World()
+def world(status: dict[str, Any]) -> tuple[LoopRig, PlanLoop]:
+    w = LoopRig()
     w.wire = status
     w.deliver()
     return w, w.loop()
@@ -51,7 +51,7 @@ async def test_once_it_can_be_read_the_plan_goes_on() -> None:
 
 
 async def test_under_a_running_loop_its_own_stays_in_force() -> None:
-    w = World()
+    w = LoopRig()
     loop = w.loop()
     await loop.reconcile()
     assert loop.plan is not None
@@ -86,4 +86,4 @@ async def test_so_can_one_whose_spec_cannot_be_read_either() -> None:
 def test_the_table_is_of_what_cannot_be_read() -> None:
     for status in UNREADABLE:
         with pytest.raises(ValidationError):
-            Plan.from_object({**World().body, "status": status})
+            Plan.from_object({**LoopRig().body, "status": status})

@@ -34,7 +34,7 @@ from cutover.domain.commands.annotations import (
 from cutover.domain.commands.refusals import refusals
 from cutover.domain.holds import HoldReason
 from cutover.domain.managed_fields import of_spec_and_annotations
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.scale.packing import slim
 
 KUBECTL = Writer("kubectl-annotate", "2027-01-11T10:00:00Z")

@@ -25,8 +25,10 @@ from cutover.domain.engine.actions import (
     WriteStatus,
 )
 from cutover.domain.engine.outcome import NEXT_BLOCK, Outcome
-from cutover.domain.observation import Observation, Plan, TrafficState
+from cutover.domain.observation import Observation
+from cutover.domain.plan import Plan
 from cutover.domain.revision import Split, desired_revision, revision
+from cutover.domain.traffic import TrafficState
 
 BLOCK = 5.0
 

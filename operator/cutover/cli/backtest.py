@@ -23,7 +23,7 @@ from cutover.api.durations import span
 from cutover.api.problems import problem_text
 from cutover.cli.plan_file import PlanFileError, read_plan
 from cutover.domain.backtest.replay import Forecast, NotPossible, impossible, per_second, percent
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.ports import Subscription, Unavailable
 from cutover.services.backtest import OnProgress, forecast
 from cutover.settings import PrometheusServer, PrometheusServers, Settings, SettingsError, read_servers, read_settings

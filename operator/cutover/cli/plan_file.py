@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from cutover.api.problems import problem_text
 from cutover.api.v1alpha1 import KIND, MigrationPlan
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 
 
 class PlanFileError(Exception):

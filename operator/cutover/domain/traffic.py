@@ -1,8 +1,8 @@
-"""The capabilities of a traffic provider. Decisions ask for capabilities, never for a provider."""
+"""Capabilities of a traffic provider, the state of a route, and probes. Decisions never ask for the provider itself."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +38,62 @@ class Capabilities:
 
 #: Of an unknown provider.
 NOTHING = Capabilities()
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficState:
+    """The plan's route in the cluster, as the provider's objects have it.
+
+    Parameters
+    ----------
+    weight
+        Percent of requests that the route sends to EKS; ``None`` if the route is missing or has another shape.
+    revision
+        The revision stamped into the route (see :mod:`cutover.domain.revision`); ``""`` if it has none.
+    current
+        Whether all routing objects are exactly what the operator would write for the plan's desired weight.
+    foreign
+        Field managers other than the operator that own a part of the objects' spec, because they edited it.
+    written_at
+        Unix seconds at which the operator wrote the route last; ``None`` if that is not known.
+    version
+        Version of the route that was read, ``""`` if it is missing. A decision made on this version is written only
+        over this version.
+    in_the_way
+        Before the takeover, if not all requests go to Heroku: which object routes them elsewhere and what to do about
+        it, in the provider's words.
+    """
+
+    weight: int | None
+    revision: str
+    current: bool
+    foreign: tuple[str, ...] = ()
+    written_at: float | None = field(default=None, compare=False)
+    version: str = field(default="", compare=False)
+    in_the_way: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """The answer to one request through the gateway that the route pins to the Heroku leg.
+
+    Parameters
+    ----------
+    at
+        Unix seconds.
+    revision
+        Value of the ``x-cutover-revision`` response header: which version of the route the gateway has; ``""`` if
+        the response had none.
+    healthy
+        Whether Heroku answered as an app does: no 5xx, no routing fault, no "no such app" page.
+    detail
+        The answer, for people: ``HTTP 503 (H10)``, ``connection refused``.
+    failures
+        Unhealthy answers in a row, this one included.
+    """
+
+    at: float
+    revision: str
+    healthy: bool
+    detail: str
+    failures: int = 0

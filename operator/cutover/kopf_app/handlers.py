@@ -12,7 +12,7 @@ from typing import Any
 
 import kopf
 
-from cutover.adapters.traffic.istio.provider import ROUTING_KINDS
+from cutover.adapters.traffic.istio.live import ROUTING_KINDS
 from cutover.api.v1alpha1 import GROUP, PLURAL, VERSION, TemplateKind
 from cutover.api.v1alpha1.templates import CLUSTER_GATE_TEMPLATES, GATE_TEMPLATES
 from cutover.domain import managed_fields

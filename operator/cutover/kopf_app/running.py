@@ -12,7 +12,7 @@ import structlog
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.discovery import OWN_KINDS, named, served, until_served
-from cutover.adapters.traffic.istio.provider import ROUTING_KINDS
+from cutover.adapters.traffic.istio.live import ROUTING_KINDS
 from cutover.domain.resources import PLANS, Resource
 from cutover.kopf_app.configuration import kopf_settings
 from cutover.kopf_app.handlers import register

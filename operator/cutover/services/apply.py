@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from cutover.domain.engine.actions import Decision, Finalize, Prepare, SetWeight, WriteStatus
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.ports import Conflict, Ports, Unavailable
 from cutover.services.working_status import WorkingStatus
 

@@ -21,7 +21,7 @@ from cutover.domain.evidence.counters import Counter, CounterLabels
 from cutover.domain.evidence.counting import Reading
 from cutover.domain.evidence.scrapes import REACH_IN_SCRAPES, Result
 from cutover.domain.evidence.tolerances import thresholds, thresholds_wanted
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.ports import Dialect, Prometheus, Subscription, Unavailable, Understood
 from cutover.services.sampler import LONGEST_REPLAY, Sampler, best_phase, blocks_of, heroku_samples
 

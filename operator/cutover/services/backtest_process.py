@@ -16,7 +16,7 @@ from typing import Any
 from cutover.api.durations import span
 from cutover.api.v1alpha1 import GROUP, KIND, VERSION, BacktestStatus
 from cutover.domain.backtest.replay import impossible
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.ports import Subscription
 
 #: The command that replays a plan.

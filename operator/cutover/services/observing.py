@@ -14,6 +14,7 @@ import structlog
 
 from cutover.api.v1alpha1 import BacktestStatus, Phase
 from cutover.api.v1alpha1.templates import Template
+from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.engine.context import resolve
 from cutover.domain.engine.wanted import (
     backtest_wanted,
@@ -23,10 +24,12 @@ from cutover.domain.engine.wanted import (
     samples_wanted,
 )
 from cutover.domain.evidence.tolerances import thresholds, thresholds_wanted
-from cutover.domain.observation import Histogram, Observation, Plan, Probe, Samples, TrafficState
+from cutover.domain.observation import Observation, Samples
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.revision import desired_split
 from cutover.domain.slo.custom import CustomSlo, SloReading
+from cutover.domain.traffic import Probe, TrafficState
 from cutover.ports import Conflict, Gone, Ports, SloTarget, Subscription, Unavailable
 from cutover.scale.turns import own_part
 from cutover.services.background import BackgroundFact
@@ -94,8 +97,8 @@ class Observer:
         self.probe.stop()
         self.backtest.stop()
         if self._working.plan is not None:
-            self._ports.metrics.forget(self._working.plan.key)
-            self._ports.own.forget(self._working.plan.key)
+            self._ports.block_feed.forget(self._working.plan.key)
+            self._ports.slo_feed.forget(self._working.plan.key)
 
     def _begin_anew(self, now: float) -> None:
         self._since = now
@@ -158,7 +161,7 @@ class Observer:
         may
             Whether plans of this namespace may ask the Prometheus that the plan names.
         """
-        metrics, working, checkpoint = self._ports.metrics, self._working, plan.status.checkpoint
+        metrics, working, checkpoint = self._ports.block_feed, self._working, plan.status.checkpoint
         if not may:
             # Nor is anything read that was read before the plan was edited.
             metrics.forget(plan.key)
@@ -184,7 +187,7 @@ class Observer:
             return None
         start = status.baseline.since.timestamp() if status.baseline else self._since
         try:
-            return await self._ports.metrics.histogram(replace(subscription, since=start))
+            return await self._ports.block_feed.histogram(replace(subscription, since=start))
         except Unavailable as outage:
             errors.append(str(outage))
             return None
@@ -196,7 +199,7 @@ class Observer:
 
         Nothing is asked without ``templates``.
         """
-        working, feed = self._working, self._ports.own
+        working, feed = self._working, self._ports.slo_feed
         wanted = templates is not None and custom_slos_wanted(plan.status)
         gates = resolve(plan, templates).gates if templates is not None and wanted else ()
         if not gates:
@@ -254,7 +257,7 @@ class Observer:
     async def _ask_heroku(self, plan: Plan) -> Probe:
         before, asked = self.probe.fact.value, self._ports.now(plan)
         try:
-            probe = await self._ports.gateway.probe(plan)
+            probe = await self._ports.leg_probe.probe(plan)
         except Exception as fault:
             # Of ours; without an answer the plan would wait for one and nobody would know why.
             log.exception("probe failed", plan=plan.key)

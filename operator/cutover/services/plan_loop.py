@@ -16,7 +16,8 @@ import structlog
 from cutover.api.v1alpha1 import GROUP, Phase
 from cutover.domain.engine.actions import Decision, Finalize, WakeAfter, WakeAtBlock
 from cutover.domain.engine.decide import decide, not_written, refuse
-from cutover.domain.observation import Observation, Plan
+from cutover.domain.observation import Observation
+from cutover.domain.plan import Plan
 from cutover.metrics import JUDGING_DELAY, RECONCILED_PLANS, RECONCILES
 from cutover.ports import Conflict, Gone, Ports, Unavailable
 from cutover.scale.turns import let_others_decide

@@ -19,12 +19,13 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypeVar
 
+from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.counters import Counter, CounterLabels
 from cutover.domain.evidence.counting import Reading, cumulative, cut
 from cutover.domain.evidence.scrapes import REACH_IN_SCRAPES, Result, Source, source_of
 from cutover.domain.evidence.selectors import milliseconds
-from cutover.domain.observation import Histogram, Samples
+from cutover.domain.observation import Samples
 from cutover.ports import Clock, Dialect, Prometheus, Subscription, Unavailable, Understood
 
 _logger = logging.getLogger(__name__)

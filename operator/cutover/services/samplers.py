@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from cutover.domain.observation import Histogram, Samples
+from cutover.domain.baseline.histogram import Histogram
+from cutover.domain.observation import Samples
 from cutover.ports import Clock, Dialect, Prometheus, Subscription, Unavailable
 from cutover.services.sampler import Sampler
 
 
 class Samplers:
-    """Implements :class:`cutover.ports.Metrics` for several Prometheus servers.
+    """Implements :class:`cutover.ports.BlockFeed` for several Prometheus servers.
 
     Each has a sampler of its own: what is slow or away with one is nothing to the plans of another.
 

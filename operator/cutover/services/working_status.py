@@ -18,7 +18,7 @@ from cutover.api.problems import problem_text
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
 from cutover.domain.engine.actions import Decision, Event
 from cutover.domain.evidence.blocks import Block
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.metrics import DECISION_DELAY
 from cutover.ports import Conflict, Ports, Unavailable
 

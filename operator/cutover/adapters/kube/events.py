@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from cutover.adapters.kube.client import Cluster
 from cutover.domain.marks import FIELD_MANAGER
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.resources import EVENTS, PLANS
 from cutover.ports import Conflict, Gone, Unavailable
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from cutover.adapters.kube.answers import Forbidden
 from cutover.adapters.kube.client import Cluster
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.preflight import registry
 from cutover.domain.preflight.check import Read
 from cutover.domain.preflight.inventory import ClusterSettings, Inventory, Key

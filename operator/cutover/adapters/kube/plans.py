@@ -9,7 +9,7 @@ from cutover.adapters.kube.events import EventPoster
 from cutover.api import v1alpha1
 from cutover.api.problems import problem_text
 from cutover.domain.holds import HoldReason
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.resources import PLANS, Json
 from cutover.ports import Gone, Unavailable
 

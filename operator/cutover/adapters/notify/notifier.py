@@ -19,7 +19,7 @@ from cutover.adapters.notify.slack import SlackFormat
 from cutover.adapters.notify.transport import Answer, Message, NotSentError, Transport, answer_of
 from cutover.domain.journal.notifications import Wanted
 from cutover.domain.journal.outbox import FIRST_RETRY_SECONDS, Batch, Outbox, Throttle
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.settings import Receiver, ReceiverKind
 
 #: Seconds after which what was told is remembered by a write of its own, if there was no other.

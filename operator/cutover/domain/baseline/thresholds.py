@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cutover.api.v1alpha1 import HISTOGRAM_BOUNDS_MS
-from cutover.domain.observation import Histogram
+from cutover.domain.baseline.histogram import Histogram
 
 #: Requests that are enough to know that at most 0.1 % of them exceed a bound.
 LEAST_REQUESTS = 1000

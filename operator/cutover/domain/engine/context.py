@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus
 from cutover.api.v1alpha1.templates import Template
 from cutover.domain.engine.outcome import NEXT_BLOCK, Requeue
-from cutover.domain.observation import Observation, Plan
+from cutover.domain.observation import Observation
+from cutover.domain.plan import Plan
 from cutover.domain.slo.templates import Resolution, custom_slos
 
 

@@ -30,7 +30,8 @@ from cutover.domain.engine.support import not_yet_supported
 from cutover.domain.engine.templates import await_templates, unchanged_while_reading
 from cutover.domain.engine.writes import decision_of
 from cutover.domain.holds import Hold, HoldReason
-from cutover.domain.observation import Observation, Plan
+from cutover.domain.observation import Observation
+from cutover.domain.plan import Plan
 from cutover.domain.steps import progress
 from cutover.domain.texts import shorten
 

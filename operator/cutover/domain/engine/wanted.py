@@ -11,7 +11,7 @@ from typing import assert_never
 from cutover.api.v1alpha1 import BoundSlo, MigrationPlanSpec, MigrationPlanStatus, Phase
 from cutover.domain.backtest.replay import least_seconds
 from cutover.domain.evidence.tolerances import thresholds_wanted
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.slo.custom import CustomSlo
 
 

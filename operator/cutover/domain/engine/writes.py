@@ -30,9 +30,11 @@ from cutover.domain.engine.actions import (
 from cutover.domain.engine.heroku import PROBE_LIFETIME_SECONDS
 from cutover.domain.engine.outcome import NEXT_BLOCK, Outcome, Requeue
 from cutover.domain.engine.wanted import samples_wanted
-from cutover.domain.observation import Observation, Plan, TrafficState
+from cutover.domain.observation import Observation
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks import heroku_answers
 from cutover.domain.revision import desired_revision, desired_split, raise_called_off, revision
+from cutover.domain.traffic import TrafficState
 
 #: Seconds within which a checkpoint of the evidence is written while judging.
 CHECKPOINT_SECONDS = 60.0

@@ -12,8 +12,7 @@ from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.confirmation import collect, confirmed
 from cutover.domain.evidence.judge import Evidence, GateRules, begin_step, consume, learn
 from cutover.domain.evidence.share import Pool
-from cutover.domain.observation import Probe
-from cutover.domain.traffic import Capabilities
+from cutover.domain.traffic import Capabilities, Probe
 
 #: Unusable blocks in a row after which the plan is held.
 GAPS_UNTIL_NO_DATA = 3

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from cutover.api.v1alpha1 import CheckResult, MigrationPlanSpec
-from cutover.domain.observation import Plan, Probe
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import Inventory, Key
 from cutover.domain.resources import Json, Resource
 from cutover.domain.slo.custom import CustomSlo, SloReading
+from cutover.domain.traffic import Probe
 
 
 class Stage(Enum):

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from cutover.api.v1alpha1 import CheckResult, CheckStatus
-from cutover.domain.observation import Plan, Probe
+from cutover.domain.plan import Plan
 from cutover.domain.preflight import checks
 from cutover.domain.preflight.check import Check, Facts, Finding, Read, Stage, unknown
 from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.slo.custom import CustomSlo, SloReading
+from cutover.domain.traffic import Probe
 
 
 def _found() -> tuple[Check, ...]:

@@ -17,7 +17,7 @@ from cutover.adapters.dialects.istio.dashboard import dashboard_queries
 from cutover.adapters.traffic.istio.names import eks_service, gateway_namespaces, heroku_service
 from cutover.domain.evidence.counters import CounterLabels
 from cutover.domain.evidence.selectors import bounds_matcher, matcher
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.ports import Subscription
 
 REQUESTS, LATENCIES = "istio_requests_total", "istio_request_duration_milliseconds_bucket"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import gcd
 from typing import Any
 
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks.istio.legs import Legs, is_adopted, is_probe, legs_of, plans_routes
 from cutover.domain.preflight.checks.istio.names import HOST_HEADERS
 from cutover.domain.preflight.checks.istio.route_writers import FLUX

@@ -15,13 +15,14 @@ from aiohttp.tracing import Trace
 
 from cutover.adapters.addresses import CheckedResolver
 from cutover.adapters.kube.client import Cluster
-from cutover.adapters.traffic.istio.provider import LEG_HEADER, PROBE_HEADER, PROBE_VALUE
+from cutover.adapters.traffic.istio.rendering import LEG_HEADER, PROBE_HEADER, PROBE_VALUE
 from cutover.domain.evidence.errors import ROUTING_FAULTS, is_error
-from cutover.domain.observation import Plan, Probe
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks.istio.kinds import GATEWAYS
 from cutover.domain.preflight.checks.istio.servers import serves
 from cutover.domain.resources import SERVICES, Json
 from cutover.domain.revision import HEADER
+from cutover.domain.traffic import Probe
 from cutover.ports import Conflict, Gone, Unavailable
 
 #: Seconds that a probe may take to connect, and to get an answer; twice that in all.
@@ -81,8 +82,8 @@ class _Connector(aiohttp.TCPConnector):
             connection.close()
 
 
-class HttpGateway:
-    """:class:`cutover.ports.Gateway` over HTTP.
+class HttpLegProbe:
+    """:class:`cutover.ports.LegProbe` over HTTP.
 
     Parameters
     ----------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cutover.api.v1alpha1 import Ownership
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks.istio.names import leg_host, probe_host
 
 

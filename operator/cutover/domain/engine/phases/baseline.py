@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from cutover.api.durations import span
 from cutover.api.v1alpha1 import BaselineStatus, BoundBaseline, Checkpoint, MigrationPlanStatus, Mode, Phase
+from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.baseline.thresholds import LEAST_REQUESTS, choose_thresholds
 from cutover.domain.engine.consume import consume_blocks, observed_share
 from cutover.domain.engine.context import Context
@@ -18,7 +19,6 @@ from cutover.domain.evidence.share import LEAST_REQUESTS as LEAST_SHARE_REQUESTS
 from cutover.domain.evidence.share import Pool
 from cutover.domain.evidence.tolerances import thresholds_wanted
 from cutover.domain.holds import Hold, HoldReason
-from cutover.domain.observation import Histogram
 
 
 def baseline(context: Context, status: MigrationPlanStatus) -> Outcome:

@@ -8,7 +8,7 @@ from cutover.domain.engine.context import Context
 from cutover.domain.engine.moves import retry
 from cutover.domain.engine.outcome import Outcome
 from cutover.domain.engine.writes import finalize
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 
 
 def completed(status: MigrationPlanStatus) -> Outcome:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cutover.api.v1alpha1 import MigrationPlanSpec
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.check import Check, Facts, Finding, judged, unknown
 from cutover.domain.slo.custom import SloReading
 from cutover.domain.verdicts import Verdict

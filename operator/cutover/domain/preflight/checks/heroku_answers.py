@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.check import Check, Facts, Finding, Stage, judged, unknown
 
 

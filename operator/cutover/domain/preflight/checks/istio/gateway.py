@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.check import Check, Facts, Finding, Read, judged, refused
 from cutover.domain.preflight.checks.istio.kinds import GATEWAYS
 from cutover.domain.preflight.checks.istio.names import gateway_keys, qualified_gateways, uses_istio

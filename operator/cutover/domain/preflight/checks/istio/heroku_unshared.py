@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from cutover.domain.marks import PLAN_LABEL, is_ours
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.check import Check, Facts, Finding, Read, judged, refused
 from cutover.domain.preflight.checks.istio.host_unclaimed import ALL_VIRTUAL_SERVICES
 from cutover.domain.preflight.checks.istio.kinds import SERVICE_ENTRIES, VIRTUAL_SERVICES

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cutover.domain.marks import is_ours
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.check import Check, Facts, Finding, Read, judged, refused
 from cutover.domain.preflight.checks.istio.gateway import THE_PLANS_GATEWAYS, present_gateways
 from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cutover.api.v1alpha1 import MigrationPlanSpec, Ownership
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import Key
 
 ROUTE_PREFIX = "cutover-"

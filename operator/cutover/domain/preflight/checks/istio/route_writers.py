@@ -12,7 +12,7 @@ from typing import Any
 from cutover.api.v1alpha1 import Ownership
 from cutover.domain.managed_fields import owners
 from cutover.domain.marks import FIELD_MANAGER
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.check import Check, Facts, Finding, judged
 from cutover.domain.preflight.checks.istio.host_unclaimed import ALL_VIRTUAL_SERVICES
 from cutover.domain.preflight.checks.istio.names import owned_by

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES
 from cutover.domain.preflight.checks.istio.names import OPERATOR_PREFIXES, qualified, qualified_gateways, root_key
 from cutover.domain.preflight.inventory import Inventory, key_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cutover.api.v1alpha1 import Phase
-from cutover.domain.observation import Plan
+from cutover.domain.plan import Plan
 from cutover.domain.preflight.check import Read
 from cutover.domain.preflight.checks.istio.names import qualified
 from cutover.domain.preflight.inventory import Inventory, key_of
