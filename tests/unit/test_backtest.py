@@ -55,7 +55,7 @@ MINIMAL: dict[str, Any] = yaml.safe_load((ROOT / "examples/minimal.yaml").read_t
 def documented() -> dict[float, list[float]]:
     """Return what docs say of the same kind of traffic: requests/s → seconds until each step is proven safe."""
     page = (ROOT / "docs/gates.md").read_text(encoding="utf-8")
-    table = page.partition("Time until a step is proven safe")[2].partition("The hold comes first")[0]
+    table = page.partition("Time until a step is proven safe")[2].partition("A step takes as long as")[0]
     head, _, *lines = ([cell.strip() for cell in line.split("|")[2:-1]] for line in table.splitlines() if "|" in line)
     found: dict[float, list[float]] = {}
     for column, rate in enumerate(head):
