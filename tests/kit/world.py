@@ -59,7 +59,8 @@ from cutover.domain.slo.custom import CustomSlo, QueryProblem, SloReading
 from cutover.domain.steps import current_step, next_step
 from cutover.domain.traffic import Capabilities, Probe, TrafficState
 from cutover.domain.verdicts import Verdict
-from cutover.ports import Conflict, Ports, Unavailable
+from cutover.ports.all import Ports
+from cutover.ports.errors import Conflict, Unavailable
 from cutover.services.apply import Applier
 from cutover.services.working_status import WorkingStatus
 

@@ -17,7 +17,8 @@ from cutover.api.v1alpha1.gates import BoundSlo, Mode, RatioSlo
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.slo.custom import CustomSlo, SloReading
 from cutover.domain.verdicts import Verdict
-from cutover.ports import PartialAnswer, QueryRefused, SloTarget, Unavailable
+from cutover.ports.errors import PartialAnswer, QueryRefused, Unavailable
+from cutover.ports.slo_feed import SloSubscription
 from cutover.services.slo_feed import REFUSED_SECONDS, PrometheusSloFeed
 
 LENGTH = 15
@@ -143,9 +144,9 @@ def name(plan: int) -> str:
     return "pdf" if not plan else f"pdf-{plan}"
 
 
-def target(*gates: CustomSlo, since: float = START, **more: Any) -> SloTarget:
+def target(*gates: CustomSlo, since: float = START, **more: Any) -> SloSubscription:
     ratios = {gate.name: since for gate in gates if isinstance(gate.slo, RatioSlo)}
-    return SloTarget("", gates, LENGTH, ratios, more.pop("judged_from", START), **more)
+    return SloSubscription("", gates, LENGTH, ratios, more.pop("judged_from", START), **more)
 
 
 def ends(blocks: tuple[Block, ...]) -> list[float]:

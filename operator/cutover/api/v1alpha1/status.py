@@ -350,7 +350,7 @@ class MigrationPlanStatus(Model):
 
     observed_generation: int = Field(default=-1, description="Generation of the spec that this status is about.")
     phase: Phase = Field(default=Phase.PENDING, description="Phase of the plan.")
-    attempt: int = Field(default=0, description="The spec's attempt that this status is about.")
+    attempt: int = Field(default=0, ge=0, le=10_000, description="The spec's attempt that this status is about.")
     step: str = Field(default="", description="Current step of all steps, such as 2/4.")
     weight: int | None = Field(
         default=None, ge=0, le=100, description="Desired percent of requests to EKS; unset before takeover."
