@@ -35,7 +35,7 @@ SCHEMA: dict[str, Any] = load(ROOT / "crds" / "cutover.dev_migrationplans.yaml")
 ]["properties"]
 
 EXAMPLES = settings(
-    max_examples=300,
+    max_examples=400,
     deadline=None,
     derandomize=True,
     database=None,

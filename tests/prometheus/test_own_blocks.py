@@ -296,7 +296,7 @@ async def test_blocks_are_what_the_apps_counted(tmp_path: Path, client: list[Pro
     assert again.blocks["selectors"][: len(live.blocks["selectors"])] == live.blocks["selectors"]
     assert live.own.late_samples == 0
     gaps = " ".join(block.gap for block in live.blocks["selectors"])
-    assert "target pdf-3 is new" in gaps
+    assert "scrape target pdf-3 is new" in gaps
     assert sum(block.eks.errors for block in live.blocks["selectors"]) > 0
     # A sum of counters cannot tell a restart or a new pod from events: the figure is for the documentation.
     compared("sums", live.blocks["sums"], facts)

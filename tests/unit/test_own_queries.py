@@ -237,7 +237,7 @@ async def test_new_pod_that_served_nothing_yet_is_asked_for_its_past(world: Feed
     blocks = world.own.take("ns/pdf")["jobs"].blocks
     assert [block.eks.requests - block.eks.errors for block in blocks[3:6]] == [2, 9, 9]
     assert [block.gap for block in blocks if block.gap] == [
-        "total of Heroku: target back is new, or was not scraped for 37.5 s"
+        "total of Heroku: scrape target back is new, or was not scraped for 37.5 s"
     ]
     # Once for each of the four selectors, and each of the two counters.
     assert sum(query.endswith("[3600000ms]") for query in world.server.asked) == 8

@@ -131,7 +131,7 @@ class Observer:
             histogram=histogram,
             errors=tuple(errors),
             since=self._since,
-            own=self._custom_slos(plan, templates if may else None),
+            slo_readings=self._custom_slos(plan, templates if may else None),
             templates=templates,
             sources=sources,
             queries=ports.dialect.dashboard_queries(subscription),

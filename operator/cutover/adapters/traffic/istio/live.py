@@ -14,7 +14,7 @@ from cutover.domain.managed_fields import owners
 from cutover.domain.marks import FIELD_MANAGER, PLAN_LABEL
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks.istio.kinds import DESTINATION_RULES, SERVICE_ENTRIES, VIRTUAL_SERVICES
-from cutover.domain.preflight.checks.istio.names import OWN_PREFIXES
+from cutover.domain.preflight.checks.istio.names import OPERATOR_PREFIXES
 from cutover.domain.resources import Json, Resource
 from cutover.domain.revision import HEADER
 
@@ -121,7 +121,7 @@ def stamped_revision(body: Mapping[str, Any]) -> str:
 
 def named_by_us(name: str) -> bool:
     """Tell whether an object of this name is of the operator's making."""
-    return name.startswith(OWN_PREFIXES)
+    return name.startswith(OPERATOR_PREFIXES)
 
 
 class RouteCache:
