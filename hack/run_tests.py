@@ -1,4 +1,4 @@
-"""Runs the layers of the tests as several runs of pytest: those that wait beside each other, those that compute apart.
+"""Runs the layers of the tests as several runs of pytest: waiting layers beside each other, computing layers apart.
 
 ``make test`` calls it. Stages follow each other; the runs of a stage go beside each other. What a run prints is kept
 and shown whole if it fails. At the end come the time of each layer, and pytest's closing line for all runs together.

@@ -309,7 +309,7 @@ class OutboxRig:
         return Outbox(self.wanted, Throttle(2, 5.0), digests=self.digests)
 
     def plan(self, name: str) -> None:
-        """Make the plan's first pass, which is a write without a decision."""
+        """Make the plan's first reconcile, which is a write without a decision."""
         if name not in self.stored:
             self.ledgers[name] = []
             self.stored[name] = ([], None)
