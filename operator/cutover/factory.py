@@ -25,21 +25,27 @@ from cutover.api.v1alpha1 import BacktestStatus
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import ClusterSettings
 from cutover.metrics import OperatorCollector
-from cutover.ports import BlockFeed, Clock, LegProbe, Notifier, Ports, SloFeed, Subscription
+from cutover.ports.all import Ports
+from cutover.ports.block_feed import BlockFeed, BlockSubscription
+from cutover.ports.clock import Clock
+from cutover.ports.leg_probe import LegProbe
+from cutover.ports.notifier import Notifier
+from cutover.ports.slo_feed import SloFeed
 from cutover.scale.garbage import collect_rarely
 from cutover.services.backtest_process import Backtests
 from cutover.services.operator import Operator
 from cutover.services.samplers import Samplers
 from cutover.services.slo_feed import PrometheusSloFeed
+from cutover.services.supervision import running
 from cutover.settings import PrometheusServers, Receiver, Settings
 
-#: Reconciles that may look at the world at the same time.
-CONCURRENT_PASSES = 64
+#: Reconciles that may read from the outside world at the same time.
+CONCURRENT_RECONCILES = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Wired:
-    """The operator with all that it needs, connected.
+    """The connected operator.
 
     Parameters
     ----------
@@ -48,9 +54,9 @@ class Wired:
     operator
         The loops of all plans.
     collector
-        What ``/metrics`` tells.
+        The metrics of ``/metrics``.
     at_work
-        Returns a context in which blocks are read, queries asked and notifications sent.
+        Returns a context in which blocks are read, queries asked and notifications sent. Raises ServiceFailed.
     """
 
     cluster: Cluster
@@ -63,12 +69,12 @@ class Wired:
 async def wired(
     settings: Settings, servers: PrometheusServers, receivers: tuple[Receiver, ...], leading: Callable[[], bool]
 ) -> AsyncIterator[Wired]:
-    """Connect everything; close it in the end, in the opposite order.
+    """Connect everything; close it at the end, in reverse order.
 
     Parameters
     ----------
     settings, servers, receivers
-        From the environment, and the files that it names.
+        From the environment, and from the files that it names.
     leading
         Whether this process may act.
 
@@ -96,7 +102,7 @@ async def wired(
             scrape_intervals={name: sources.scrape_interval(name) for name in sources.names},
             settle=settings.settle,
         )
-        slo_feed = PrometheusSloFeed(sources.own, clock, on_news=waker)
+        slo_feed = PrometheusSloFeed(sources.for_slos, clock, on_news=waker)
         operator = waker.operator = assemble(
             settings,
             cluster,
@@ -114,28 +120,28 @@ async def wired(
             samplers,
             slo_feed,
             sources.skews,
-            # A process that waits for the plans' CRD looks after no plan.
+            # A process that waits for the plans' CRD reconciles no plan.
             lambda: leading() and operator.serving,
             lambda: notifier.senders,
         )
+
+        def at_work() -> AbstractAsyncContextManager[None]:
+            notifier.start()
+            return running(
+                {
+                    "block feed": samplers.run(),
+                    "SLO feed": slo_feed.run(),
+                    "comparison of clocks": sources.run(),
+                    "garbage collection": collect_rarely(),
+                }
+            )
 
         yield Wired(
             cluster,
             operator,
             collector,
-            lambda: _at_work(notifier, samplers.run(), slo_feed.run(), sources.run(), collect_rarely()),
+            at_work,
         )
-
-
-@asynccontextmanager
-async def _at_work(notifier: HttpNotifier, *services: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    notifier.start()
-    background = [asyncio.create_task(service) for service in services]
-    try:
-        yield
-    finally:
-        for task in background:
-            task.cancel()
 
 
 def assemble(
@@ -147,10 +153,10 @@ def assemble(
     clock: Clock,
     *,
     sources: Callable[[str], tuple[str, ...]],
-    backtest: Callable[[Plan, Subscription], Coroutine[Any, Any, BacktestStatus]],
+    backtest: Callable[[Plan, BlockSubscription], Coroutine[Any, Any, BacktestStatus]],
     notifier: Notifier,
 ) -> Operator:
-    """Put the operator together on top of what asks the outside world."""
+    """Build the operator on top of the feeds and adapters."""
     routes, templates = RouteCache(), TemplateCache()
     development = DevelopmentHeroku(*settings.development_heroku) if settings.development_heroku else None
     ports = Ports(
@@ -167,14 +173,14 @@ def assemble(
         templates=templates.of,
         sources=sources,
         backtest=backtest,
-        slots=asyncio.Semaphore(CONCURRENT_PASSES),
+        slots=asyncio.Semaphore(CONCURRENT_RECONCILES),
         notifier=notifier,
     )
     return Operator(ports, routes, templates)
 
 
 class LoopWaker:
-    """Wakes a plan whose blocks are there; the operator that has the loops comes after the sampler."""
+    """Wakes a plan that has new blocks. The feeds need it before the operator, which has the loops, is built."""
 
     def __init__(self) -> None:
         self.operator: Operator | None = None

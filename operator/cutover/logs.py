@@ -1,4 +1,4 @@
-"""How the process logs: JSON, one object a line, also what libraries log."""
+"""Configures logging: one JSON object per line, for libraries, too."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cutover.adapters.masking import masked
 
 
 def configure_logging(level: str) -> None:
-    """Log JSON, one object a line, also what libraries log."""
+    """Log one JSON object per line, for libraries, too."""
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -30,10 +30,10 @@ def configure_logging(level: str) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.JSONRenderer(sort_keys=False),
-                # Kopf quotes what an API server, or a proxy before it, answers.
+                # Kopf quotes answers of the API server, or of a proxy before it.
                 lambda _, __, line: masked(str(line)),
             ],
-            # Kopf's own lines do not name the object that they are about.
+            # Kopf's messages do not name their object, which is in an extra field.
             foreign_pre_chain=[structlog.stdlib.ExtraAdder(allow=["k8s_ref"]), *shared],
         )
     )
@@ -42,16 +42,16 @@ def configure_logging(level: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     logging.captureWarnings(capture=True)
-    # They tell of every object and request, whole bodies at DEBUG, and nothing of a decision.
+    # They log every object and request, with whole bodies at DEBUG, and no decision.
     for name in ("kopf", "httpx", "httpcore", "aiohttp.access"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
-    # It tells of every attempt; adapters/kube/lease.py tells of what changes.
+    # It logs every attempt; adapters/kube/lease.py logs changes.
     logging.getLogger("kubernetes.aio.leaderelection").setLevel(logging.CRITICAL)
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """Take the traceback off what Kopf says of a kind that is gone, which is no fault of the program's."""
-    # Kopf's own exceptions are not for others to import.
+    """Remove the traceback from Kopf's error about a kind that is gone, which is no bug."""
+    # Compared by name: Kopf does not export its exceptions.
     if record.name.startswith("kopf.") and record.exc_info and type(record.exc_info[1]).__name__ == "APINotFoundError":
         record.exc_info = None
     return True

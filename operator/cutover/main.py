@@ -1,4 +1,4 @@
-"""The operator as a process: settings, signals, exit codes."""
+"""Starts the operator's process: settings, signals, exit codes."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from cutover.factory import wired
 from cutover.kopf_app.health import answering_health
 from cutover.kopf_app.running import OtherKindsError, look_after
 from cutover.logs import configure_logging
+from cutover.services.supervision import ServiceFailed
 from cutover.settings import (
     PrometheusServers,
     Receiver,
@@ -31,15 +32,17 @@ from cutover.settings import (
 
 #: The exit code of a process that lost its lease.
 EXIT_LEASE_LOST = 75
-#: The exit code of a process that is to be started anew, as the API server serves other kinds by now.
+#: The exit code of a process that has to start again because the API server serves other kinds than at its start.
 EXIT_OTHER_KINDS = 76
+#: The exit code of a process in which a background service failed.
+EXIT_SERVICE_FAILED = 77
 
 log = structlog.get_logger("cutover")
 
 
 async def run(settings: Settings, servers: PrometheusServers, receivers: tuple[Receiver, ...]) -> None:
-    """Run until a signal says to stop."""
-    # Until Kopf has its own; a process that is the first of its container gets no signal that it does not ask for.
+    """Run until a signal arrives."""
+    # Until Kopf installs its own handlers: the first process of a container gets only the signals that it handles.
     waiting = asyncio.current_task()
     assert waiting is not None
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -70,11 +73,11 @@ async def _connect_election(settings: Settings, stack: AsyncExitStack) -> Electi
 
 
 async def elected(settings: Settings, election: Election, act: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Wait until it is this process that acts, and act; end the process at once when it may not any more.
+    """Wait for the lease, then act; end the process at once when the lease is lost.
 
-    Nothing is stopped first, and the process does not wait for the lease again. A Kopf that stops takes seconds, and
-    takes all tasks of its loop for its own; a process that has ended writes nothing, leaves nothing behind and cannot
-    hang. All that matters is in the plans' status and in Prometheus. Kubernetes starts it anew.
+    Nothing is stopped first, and the process does not wait for the lease again. Kopf takes seconds to stop, and treats
+    all tasks of its loop as its own; a process that has ended writes nothing, leaves nothing behind and cannot hang. All
+    state is in the plans' status and in Prometheus. Kubernetes starts the process again.
     """
     async with AsyncExitStack() as health:
         await health.enter_async_context(answering_health(settings))
@@ -109,6 +112,14 @@ def main() -> None:
     except OtherKindsError as other:
         log.critical("other kinds: this process ends", problem=str(other), code=EXIT_OTHER_KINDS)
         sys.exit(EXIT_OTHER_KINDS)
+    except ServiceFailed as failure:
+        log.critical(
+            "background service failed: this process ends",
+            problem=str(failure),
+            code=EXIT_SERVICE_FAILED,
+            exc_info=failure,
+        )
+        sys.exit(EXIT_SERVICE_FAILED)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What the operator says of itself on ``/metrics``.
+"""The operator's own metrics on ``/metrics``.
 
-Gauges are read off the running loops when Prometheus scrapes, so that a reconcile costs nothing for them.
+Gauges are read from the running loops when Prometheus scrapes, so that they cost a reconcile nothing.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from prometheus_client.registry import Collector
 from cutover.domain.plan import Plan
 
 RECONCILES = Counter("cutover_reconciles", "Reconciles, of one plan each.")
-RECONCILED_PLANS = Gauge("cutover_plans_reconciled", "Plans that this process has reconciled and still looks after.")
+RECONCILED_PLANS = Gauge("cutover_plans_reconciled", "Plans that this process has reconciled and still manages.")
 _DELAYS = (0.5, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 5.0, 10.0, 20.0, 60.0, 300.0)
 DECISION_DELAY = Histogram(
     "cutover_decision_delay_seconds",
-    "From the end of a block to the decision on it, with what the decision wrote.",
+    "From the end of a block to the end of the decision on it, including its writes.",
     buckets=_DELAYS,
 )
 JUDGING_DELAY = Histogram(
     "cutover_judging_delay_seconds",
-    "From the end of a block to the decision on it, before anything of it is written.",
+    "From the end of a block to the decision on it, before its writes.",
     buckets=_DELAYS,
 )
 
 
-#: Labels of what is told of a plan.
+#: Labels of a plan's metrics.
 _PLAN = ("namespace", "plan")
 
 
 class Loop(Protocol):
-    """What is exported of one plan's loop."""
+    """The exported state of one plan's loop."""
 
     last_reconciled: float
     failing_since: float
@@ -66,7 +66,7 @@ class Queries(Protocol):
 
     @property
     def queries(self) -> int:
-        """Queries asked."""
+        """Queries made."""
 
     @property
     def errors(self) -> int:
@@ -90,35 +90,35 @@ class SloQueryCounts(Protocol):
 
 
 class Sent(Protocol):
-    """What one receiver of notifications was sent."""
+    """Counts of one receiver's notifications."""
 
     sent: int
     failures: int
 
     @property
     def dropped(self) -> Mapping[Any, int]:
-        """Notices that it was not told, by cause."""
+        """Notices that were dropped, by cause."""
 
     @property
     def waiting(self) -> int:
-        """Notices that are to be sent."""
+        """Notices in the queue."""
 
 
 class OperatorCollector(Collector):
-    """Collects the state of all plans and of the operator's own dealings.
+    """Collects the state of all plans, and counts of the operator's requests.
 
     Parameters
     ----------
     loops
         Returns the plans' loops.
-    api, prometheus, own
-        Counts of requests, of the queries for all plans, and of those for custom SLOs.
+    api, prometheus, custom_slos
+        Counts of requests to the API server, of the queries for blocks, and of those for custom SLOs.
     skews
-        Returns by how many seconds each Prometheus' clock is ahead, by name.
+        Returns the seconds by which each Prometheus server's clock is ahead, by name.
     leading
-        Whether this process acts, or waits for another one to end.
+        Returns whether this process acts; otherwise it waits for the lease.
     receivers
-        Returns what was sent to the receivers of notifications, by name.
+        Returns the counts of the receivers of notifications, by name.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class OperatorCollector(Collector):
         loops: Callable[[], Iterable[Loop]],
         api: Requests,
         prometheus: Queries,
-        own: SloQueryCounts,
+        custom_slos: SloQueryCounts,
         skews: Callable[[], Mapping[str, float]],
         leading: Callable[[], bool] = lambda: True,
         receivers: Callable[[], Mapping[str, Sent]] = dict,
@@ -134,32 +134,32 @@ class OperatorCollector(Collector):
         self._loops = loops
         self._api = api
         self._prometheus = prometheus
-        self._own = own
+        self._custom_slos = custom_slos
         self._skews = skews
         self._leading = leading
         self._receivers = receivers
 
     def describe(self) -> Iterable[Metric]:
-        """Return nothing: names are not checked for conflicts before there are plans."""
+        """Return nothing, so that registering does not collect before there are plans."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        """Read the loops."""
+        """Yield all metrics."""
         yield from self._plans()
-        yield from self._dealings()
+        yield from self._requests()
 
     def _plans(self) -> Iterable[Metric]:
-        # At once: Prometheus' scrapes come in a thread of their own, while plans come and go.
+        # Copied at once: Prometheus' scrapes run in a thread of their own, while plans come and go.
         told = [
             ((plan.namespace, plan.name), plan.status, loop)
             for loop in tuple(self._loops())
             if (plan := loop.plan) is not None
         ]
-        # One family after the other: each is written out before the next is made. And only what says something: a scrape
-        # takes as long as there are series, and decisions wait meanwhile.
+        # One family after the other: each is written out before the next is built. Only series with a meaning: a scrape takes
+        # time for each series, and decisions wait meanwhile.
         yield _gauge(
             "cutover_phase",
-            "1 for the phase that the plan is in.",
+            "1 for the plan's phase.",
             (((*key, status.phase), 1.0) for key, status, _ in told),
             "phase",
         )
@@ -200,13 +200,13 @@ class OperatorCollector(Collector):
         )
         yield _gauge(
             "cutover_verdict",
-            "1 for what the gate says.",
+            "1 for the gate's verdict.",
             (((*key, one.name, one.mode, one.verdict), 1.0) for key, status, _ in told for one in status.gates),
             *("gate", "mode", "verdict"),
         )
         yield _gauge(
             "cutover_last_reconcile_timestamp_seconds",
-            "When the plan's last reconcile ended well.",
+            "When the plan's last reconcile succeeded.",
             ((key, loop.last_reconciled) for key, _, loop in told),
         )
         yield _gauge(
@@ -216,16 +216,16 @@ class OperatorCollector(Collector):
         )
         yield _gauge(
             "cutover_rollback_waiting_since_timestamp_seconds",
-            "Since when a rollback cannot be written to the route, where one waits.",
+            "Since when a rollback cannot be written to the route, where a rollback waits.",
             ((key, since) for key, _, loop in told if (since := loop.rollback_waits_since)),
         )
         rollbacks = CounterMetricFamily("cutover_rollbacks", "Rollbacks begun by this process.", labels=_PLAN)
-        # Also where there was none: for Prometheus, a count that appears has not risen.
+        # Also 0: for Prometheus, a counter that appears has not risen.
         for key, _, loop in told:
             rollbacks.add_metric(key, loop.rollbacks)
         yield rollbacks
 
-    def _dealings(self) -> Iterable[Metric]:
+    def _requests(self) -> Iterable[Metric]:
         requests = CounterMetricFamily("cutover_api_requests", "Requests to the API server.", labels=("verb",))
         for verb, count in dict(self._api.requests).items():
             requests.add_metric((verb,), count)
@@ -257,18 +257,22 @@ class OperatorCollector(Collector):
             "How late the last blocks were read.",
             value=self._prometheus.lateness,
         )
-        yield CounterMetricFamily("cutover_slo_queries", "Queries of the plans' custom SLOs.", value=self._own.queries)
         yield CounterMetricFamily(
-            "cutover_slo_query_errors", "Queries of the plans' custom SLOs that failed.", value=self._own.errors
+            "cutover_slo_queries", "Queries of the plans' custom SLOs.", value=self._custom_slos.queries
+        )
+        yield CounterMetricFamily(
+            "cutover_slo_query_errors",
+            "Queries of the plans' custom SLOs that failed.",
+            value=self._custom_slos.errors,
         )
         yield CounterMetricFamily(
             "cutover_slo_rounds_skipped",
-            "Rounds of a plan's queries for custom SLOs that were left out because the round before was under way.",
-            value=self._own.rounds_skipped,
+            "Rounds of a plan's queries for custom SLOs that were skipped because the previous round was under way.",
+            value=self._custom_slos.rounds_skipped,
         )
         skew = GaugeMetricFamily(
             "cutover_prometheus_clock_skew_seconds",
-            "By how much a Prometheus' clock is ahead of the operator's; it is corrected for.",
+            "Seconds by which a Prometheus server's clock is ahead of the operator's; the operator corrects for it.",
             labels=("source",),
         )
         for name, seconds in self._skews().items():
@@ -278,16 +282,18 @@ class OperatorCollector(Collector):
 
     def _notifications(self) -> Iterable[Metric]:
         labels = ("receiver",)
-        sent = CounterMetricFamily("cutover_notifications_sent", "Decisions that a receiver was told.", labels=labels)
+        sent = CounterMetricFamily(
+            "cutover_notifications_sent", "Decisions that were sent to a receiver.", labels=labels
+        )
         failed = CounterMetricFamily(
             "cutover_notification_failures", "Requests to a receiver that failed.", labels=labels
         )
         waiting = GaugeMetricFamily(
-            "cutover_notifications_waiting", "Decisions that a receiver is still to be told.", labels=labels
+            "cutover_notifications_waiting", "Decisions that wait to be sent to a receiver.", labels=labels
         )
         dropped = CounterMetricFamily(
             "cutover_notifications_dropped",
-            "Decisions that a receiver was not told: refused by it, too many, or too old.",
+            "Decisions that were not sent to a receiver: refused by it, too many, or too old.",
             labels=(*labels, "cause"),
         )
         for name, one in self._receivers().items():
@@ -300,7 +306,7 @@ class OperatorCollector(Collector):
 
 
 def _gauge(name: str, text: str, values: Iterable[tuple[tuple[str, ...], float]], *more: str) -> Metric:
-    """Return a gauge of plans, with more labels than those of a plan."""
+    """Return a gauge with the labels of a plan and more."""
     family = GaugeMetricFamily(name, text, labels=(*_PLAN, *more))
     for labels, value in values:
         family.add_metric(labels, value)

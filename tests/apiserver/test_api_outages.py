@@ -15,7 +15,7 @@ from cutover.adapters.kube import client as kubernetes
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.connection import CONNECTIONS
 from cutover.domain.resources import SERVICES, Json
-from cutover.ports import Unavailable
+from cutover.ports.errors import Unavailable
 from devstack.stack import Stack
 from sandbox.interposer import Fault, Interposer
 from sandbox.operator_process import OperatorProcess

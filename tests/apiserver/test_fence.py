@@ -39,7 +39,9 @@ from cutover.domain.resources import PLANS, Json
 from cutover.domain.revision import raise_called_off
 from cutover.domain.slo.custom import SloReading
 from cutover.domain.traffic import Probe
-from cutover.ports import Ports, SloTarget, Subscription
+from cutover.ports.all import Ports
+from cutover.ports.block_feed import BlockSubscription
+from cutover.ports.slo_feed import SloSubscription
 from cutover.services import plan_loop as reconciler
 from cutover.services.plan_loop import PlanLoop
 from devstack.stack import Stack
@@ -78,14 +80,14 @@ def put_back(status: MigrationPlanStatus) -> MigrationPlanStatus:
 class Silent:
     """Prometheus, the plans' own queries and the gateway: nothing comes of them."""
 
-    def watch(self, key: str, target: Subscription | SloTarget) -> None: ...
+    def watch(self, key: str, target: BlockSubscription | SloSubscription) -> None: ...
 
     def forget(self, key: str) -> None: ...
 
     def now(self, source: str) -> float:
         return time.time()
 
-    async def histogram(self, target: Subscription) -> Histogram:
+    async def histogram(self, target: BlockSubscription) -> Histogram:
         return Histogram({})
 
     async def probe(self, plan: Plan) -> Probe:
@@ -175,7 +177,7 @@ class Process:
         return (await KubernetesPlans(self.cluster).read(self.namespace, "pdf"))[0].status
 
 
-async def _no_backtest(plan: Plan, target: Subscription) -> BacktestStatus:
+async def _no_backtest(plan: Plan, target: BlockSubscription) -> BacktestStatus:
     raise AssertionError("no plan asks for it")
 
 

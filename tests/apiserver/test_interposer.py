@@ -13,7 +13,7 @@ import pytest
 
 from cutover.adapters.kube.client import Cluster
 from cutover.domain.resources import SERVICES, Json
-from cutover.ports import Conflict, Gone, Unavailable
+from cutover.ports.errors import Conflict, Gone, Unavailable
 from devstack.stack import Stack
 from sandbox.interposer import UNANSWERED, Fault, Interposer
 

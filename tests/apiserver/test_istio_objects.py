@@ -16,7 +16,7 @@ from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks.istio.kinds import DESTINATION_RULES, SERVICE_ENTRIES, VIRTUAL_SERVICES
 from cutover.domain.resources import Json
 from cutover.domain.traffic import TrafficState
-from cutover.ports import Conflict, Unavailable
+from cutover.ports.errors import Conflict, Unavailable
 
 pytestmark = pytest.mark.usefixtures("istio_crds")
 

@@ -20,7 +20,7 @@ from cutover.api.v1alpha1 import Condition, MigrationPlanStatus, Phase
 from cutover.domain.plan import Plan
 from cutover.domain.preflight import registry
 from cutover.domain.resources import DEPLOYMENTS, EVENTS, PLANS, SERVICES, Resource
-from cutover.ports import Conflict, Gone, Unavailable
+from cutover.ports.errors import Conflict, Gone, Unavailable
 from devstack.stack import Stack
 from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE
 

@@ -26,7 +26,7 @@ from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
 from cutover.domain.resources import Resource
 from cutover.main import EXIT_LEASE_LOST
-from cutover.ports import Conflict, Unavailable
+from cutover.ports.errors import Conflict, Unavailable
 from devstack.api import KubeApi
 from devstack.stack import Stack
 from devstack.support import StackError, free_port

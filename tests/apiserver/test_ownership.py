@@ -35,7 +35,7 @@ from cutover.domain.plan import Plan
 from cutover.domain.preflight import registry
 from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES
 from cutover.domain.resources import Json
-from cutover.ports import Conflict, Unavailable
+from cutover.ports.errors import Conflict, Unavailable
 
 pytestmark = pytest.mark.usefixtures("istio_crds")
 

@@ -37,7 +37,7 @@ from cutover.domain.plan import Plan
 from cutover.domain.resources import PLANS
 from cutover.kopf_app.configuration import kopf_settings
 from cutover.kopf_app.handlers import register
-from cutover.ports import Conflict, Gone, Unavailable
+from cutover.ports.errors import Conflict, Gone, Unavailable
 from cutover.services.operator import Operator
 from devstack.stack import Stack
 from sandbox.manifests import chart_lease_rights, chart_rules

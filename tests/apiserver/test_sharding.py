@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.plans import KubernetesPlans
-from cutover.ports import Gone
+from cutover.ports.errors import Gone
 from devstack.support import free_port
 from sandbox import manifests
 from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, chart_lease_rights
@@ -148,7 +148,7 @@ def test_a_lease_is_for_the_operators_of_one_shard(
 ) -> None:
     """Of two with the same plans one acts. One with other plans would wait for ever, and says so."""
     stack.apply(chart_lease_rights())
-    lease, others = f"{OPERATOR_NAMESPACE}/{OPERATOR_ACCOUNT}", "nobody looks after the plans of this one"
+    lease, others = f"{OPERATOR_NAMESPACE}/{OPERATOR_ACCOUNT}", "no process reconciles the plans of this one"
     # Of another test, whose operator looked after other plans.
     api.call("DELETE", f"/apis/coordination.k8s.io/v1/namespaces/{OPERATOR_NAMESPACE}/leases/{OPERATOR_ACCOUNT}")
     running: dict[str, Shard] = {}
@@ -183,7 +183,7 @@ async def test_a_plan_of_another_operator_is_gone(
     plans = KubernetesPlans(cluster, selector=f"{SHARD} in (a, c)")
     assert (await plans.read(namespace, "pdf"))[0].status.weight == 25
     kubectl("label", "mplan", "pdf", f"{SHARD}=b", "--overwrite")
-    with pytest.raises(Gone, match="has not the labels"):
+    with pytest.raises(Gone, match="does not have the labels"):
         await plans.read(namespace, "pdf")
     with pytest.raises(Gone):
         await plans.read(namespace, "mail")

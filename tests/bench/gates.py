@@ -122,7 +122,7 @@ class Gate:
     def _may_be_worse(self) -> bool:
         # Harm is at most the sum of these.
         evidence = self.evidence
-        alive = self.rules.alive_weight * (evidence.alive_purse.total + sum(evidence.alive))
+        alive = self.rules.alive_stake * (evidence.alive_purse.total + sum(evidence.alive))
         return alive + evidence.harm_purse.total + sum(map(sum, evidence.harm.values())) >= self.rules.harm_limit
 
     def _may_be_safe(self) -> bool:

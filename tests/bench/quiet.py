@@ -262,7 +262,7 @@ def table(costs: Sequence[Cost], stick: float) -> Table:
     row("Prometheus queries", (_number(cost.own.queries / cost.plan_minutes) for cost in costs))
     row("– by Prometheus' count", (_number(cost.own.answered / cost.plan_minutes) for cost in costs))
     row("– per minute in all", (_number(cost.own.queries / cost.minutes) for cost in costs))
-    row("passes", (_number(cost.own.passes / cost.plan_minutes) for cost in costs))
+    row("reconciles", (_number(cost.own.passes / cost.plan_minutes) for cost in costs))
     row("CPU, ms", (_number(cost.cpu_ms / cost.plan_minutes) for cost in costs))
     row("– beyond the operator without plans, ms", (_number(_marginal(cost, idle)) for cost in costs))
     row("– the same in yardsticks", (_number(_marginal(cost, idle) / stick) for cost in costs))

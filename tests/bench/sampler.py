@@ -37,7 +37,7 @@ from cutover.adapters.dialects.istio.counters import IstioDialect
 from cutover.adapters.prometheus.client import PrometheusClient
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.counting import Reading
-from cutover.ports import Subscription
+from cutover.ports.block_feed import BlockSubscription
 from cutover.services.sampler import Sampler
 from devstack.build import ensure_programs
 from devstack.support import free_port
@@ -208,7 +208,7 @@ async def measure(url: str, plans: int, ticks: int) -> Cost:
     client, cutting = PrometheusClient(url), Stopwatch()
     setattr(Reading, "add_counters", cutting.timed(Reading.add_counters))  # noqa: B010
     setattr(cutover.services.sampler, "cut", cutting.timed(cutover.services.sampler.cut))  # noqa: B010
-    targets: dict[str, Subscription] = {}
+    targets: dict[str, BlockSubscription] = {}
     late: list[float] = []
     blocks: list[Block] = []
     news = asyncio.Event()
@@ -227,7 +227,7 @@ async def measure(url: str, plans: int, ticks: int) -> Cost:
     sampler = Sampler(client, IstioDialect(), _Clock(), on_samples=deliver, scrape_interval=INTERVAL)
     for plan in range(plans):
         key = f"team-{plan % 20}/service-{plan}"
-        targets[key] = Subscription(*legs(plan), (NAMESPACE,), 250.0, 1000.0, INTERVAL, time.time())
+        targets[key] = BlockSubscription(*legs(plan), (NAMESPACE,), 250.0, 1000.0, INTERVAL, time.time())
         sampler.watch(key, targets[key])
     task = asyncio.create_task(sampler.run())
 

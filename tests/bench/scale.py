@@ -439,7 +439,7 @@ def table(costs: Sequence[Cost]) -> Table:
         ("API requests", lambda c: c.verbs((*_WRITES, *_READS, "watch")), ""),
         ("Prometheus queries", lambda c: c.own.queries / c.plan_minutes, ""),
         ("– in all, per minute", lambda c: c.own.queries / c.minutes, ""),
-        ("passes", lambda c: c.own.passes / c.plan_minutes, ""),
+        ("reconciles", lambda c: c.own.passes / c.plan_minutes, ""),
         ("CPU, ms", lambda c: 1000 * c.cpu / c.plan_minutes, f"{MOST_CPU_MS:g}"),
         ("– cores", lambda c: c.cpu / c.minutes / 60, ""),
         ("memory in all, MiB: RSS", lambda c: c.memory.rss, f"{MOST_MIB:g}"),

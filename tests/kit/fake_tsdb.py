@@ -10,7 +10,8 @@ from typing import Any
 
 from cutover.domain.evidence.counters import Counter as Counted
 from cutover.domain.evidence.counters import L
-from cutover.ports import Unavailable, Understood
+from cutover.ports.errors import Unavailable
+from cutover.ports.prometheus import unavailable_if_malformed
 
 HEROKU = "acme-pdf.herokuapp.com"
 EKS = "pdf.shop.svc.cluster.local"
@@ -50,7 +51,7 @@ class FakePrometheus:
 
     async def counters(self, selector: str, at: float, labels: type[L]) -> list[Counted[L]]:
         result = await self.query(selector, at)
-        with Understood(labels.product):
+        with unavailable_if_malformed(labels.product):
             return [Counted.of(item, labels) for item in result]
 
     async def compare_clocks(self) -> None:

@@ -54,7 +54,10 @@ from cutover.domain.steps import current_step
 from cutover.domain.traffic import Probe
 from cutover.domain.verdicts import Verdict
 from cutover.kopf_app.handlers import DELETION_RETRY_SECONDS
-from cutover.ports import Conflict, Ports, SloTarget, Subscription, Unavailable
+from cutover.ports.all import Ports
+from cutover.ports.block_feed import BlockSubscription
+from cutover.ports.errors import Conflict, Unavailable
+from cutover.ports.slo_feed import SloSubscription
 from cutover.services import plan_loop as reconciler
 from cutover.services.plan_loop import PlanLoop
 
@@ -463,7 +466,7 @@ class _Api:
         live, well = self.world.live, self.world.heroku.well
         return Probe(self.world.wall, live.revision if live else "", healthy=live is not None and well, detail="HTTP")
 
-    async def replay(self, plan: Plan, target: Subscription) -> BacktestStatus:
+    async def replay(self, plan: Plan, target: BlockSubscription) -> BacktestStatus:
         return BacktestStatus(runs=200, false_rollbacks=0, stuck=0)
 
 
@@ -505,18 +508,18 @@ class _PrometheusTime:
 
 
 @dataclass
-class _Metrics:
+class _BlockFeed:
     """Delivers each block once, unless it is asked to go back."""
 
     world: KillableWorld
     time: _PrometheusTime
-    target: Subscription | None = None
+    target: BlockSubscription | None = None
     taken: float = 0.0
 
     def now(self, source: str) -> float:
         return self.time.now()
 
-    def watch(self, key: str, target: Subscription) -> None:
+    def watch(self, key: str, target: BlockSubscription) -> None:
         self.target, self.taken = target, target.since
 
     def forget(self, key: str) -> None:
@@ -527,7 +530,7 @@ class _Metrics:
         self.taken = news[-1].end if news else self.taken
         return Samples(news)
 
-    async def histogram(self, target: Subscription) -> Histogram:
+    async def histogram(self, target: BlockSubscription) -> Histogram:
         assert self.world.histogram is not None
         return self.world.histogram
 
@@ -538,11 +541,11 @@ class _OwnMetrics:
 
     world: KillableWorld
     time: _PrometheusTime
-    target: SloTarget | None = None
+    target: SloSubscription | None = None
     taken: dict[str, float] = field(default_factory=dict)
     started: float = 0.0
 
-    def watch(self, key: str, target: SloTarget) -> None:
+    def watch(self, key: str, target: SloSubscription) -> None:
         self.started = self.started or self.time.now()
         self.target, self.taken = target, dict(target.since)
 
@@ -709,7 +712,7 @@ def ports(world: KillableWorld, recorder: Recorder) -> tuple[Ports, IstioTraffic
         "traffic": traffic,
         "inventories": api,
         "leg_probe": api,
-        "block_feed": _Metrics(world, time),
+        "block_feed": _BlockFeed(world, time),
         "slo_feed": _OwnMetrics(world, time),
         "clock": _Clock(world),
         "dialect": PlayedDialect(),

@@ -28,7 +28,8 @@ from cutover.domain.revision import desired_split
 from cutover.domain.slo.custom import SloReading
 from cutover.domain.traffic import Probe
 from cutover.kopf_app.running import serve
-from cutover.ports import SloTarget, Subscription
+from cutover.ports.block_feed import BlockSubscription
+from cutover.ports.slo_feed import SloSubscription
 from cutover.services.operator import Operator
 from cutover.settings import Settings
 
@@ -36,14 +37,14 @@ FINALIZER = "cutover.dev/traffic"
 
 
 @dataclass
-class FakeMetrics:
+class FakeBlockFeed:
     """Prometheus: knows of no request unless a test says so."""
 
-    watched: dict[str, Subscription] = field(default_factory=dict)
+    watched: dict[str, BlockSubscription] = field(default_factory=dict)
     blocks: dict[str, list[Block]] = field(default_factory=dict)
 
-    def watch(self, key: str, target: Subscription) -> None:
-        self.watched[key] = target
+    def watch(self, key: str, subscription: BlockSubscription) -> None:
+        self.watched[key] = subscription
 
     def forget(self, key: str) -> None:
         self.watched.pop(key, None)
@@ -51,7 +52,7 @@ class FakeMetrics:
     def take(self, key: str) -> Samples:
         return Samples(tuple(self.blocks.pop(key, ())))
 
-    async def histogram(self, target: Subscription) -> Histogram:
+    async def histogram(self, subscription: BlockSubscription) -> Histogram:
         return Histogram({})
 
     def now(self, source: str) -> float:
@@ -59,14 +60,14 @@ class FakeMetrics:
 
 
 @dataclass
-class FakeOwnMetrics:
-    """The plans' own queries: each bound has the value that a test gives it."""
+class FakeSloFeed:
+    """Custom SLOs: each bound has the value that a test gives it."""
 
     values: dict[str, float] = field(default_factory=dict)
-    watched: dict[str, SloTarget] = field(default_factory=dict)
+    watched: dict[str, SloSubscription] = field(default_factory=dict)
 
-    def watch(self, key: str, target: SloTarget) -> None:
-        self.watched[key] = target
+    def watch(self, key: str, subscription: SloSubscription) -> None:
+        self.watched[key] = subscription
 
     def forget(self, key: str) -> None:
         self.watched.pop(key, None)
@@ -80,12 +81,12 @@ class FakeOwnMetrics:
         }
 
 
-async def no_backtest(plan: Plan, target: Subscription) -> BacktestStatus:
+async def no_backtest(plan: Plan, subscription: BlockSubscription) -> BacktestStatus:
     raise AssertionError("no plan asks for it")
 
 
 @dataclass
-class FakeGateway:
+class FakeLegProbe:
     """The gateway: has the route that the API server has, and Heroku answers well."""
 
     api: FakeApi
@@ -110,8 +111,8 @@ class KopfRig:
 
     api: FakeApi
     settings: Settings
-    metrics: FakeMetrics
-    own: FakeOwnMetrics = field(default_factory=FakeOwnMetrics)
+    block_feed: FakeBlockFeed
+    slo_feed: FakeSloFeed = field(default_factory=FakeSloFeed)
     operator: Operator | None = None
     leftovers: list[str] = field(default_factory=list)
 
@@ -127,8 +128,8 @@ class KopfRig:
         route = self.api.raw(VIRTUAL_SERVICES, NAMESPACE, f"cutover-{name}")
         return None if route is None else split_weight(route, parsed(self.plan(name) or plan_body(name)))
 
-    def passes(self, name: str = "pdf") -> int:
-        return PASSES.get(f"{NAMESPACE}/{name}", 0)
+    def reconciles(self, name: str = "pdf") -> int:
+        return RECONCILES.get(f"{NAMESPACE}/{name}", 0)
 
     async def until(self, what: str, condition: Callable[[], Any], seconds: float = 20.0) -> None:
         """Wait for something; a machine may be busy, and the wait ends as soon as it is there."""
@@ -156,9 +157,9 @@ class KopfRig:
             self.operator = factory.assemble(
                 self.settings,
                 cluster,
-                FakeGateway(self.api),
-                self.metrics,
-                self.own,
+                FakeLegProbe(self.api),
+                self.block_feed,
+                self.slo_feed,
                 SystemClock(),
                 sources=lambda namespace: (),
                 backtest=no_backtest,
@@ -191,8 +192,8 @@ class KopfRig:
             assert errors == []
 
 
-#: Passes by plan.
-PASSES: dict[str, int] = {}
+#: Reconciles by plan.
+RECONCILES: dict[str, int] = {}
 
 
 def shifting(weight: int = 25) -> Json:
@@ -241,7 +242,7 @@ async def halfway(world: KopfRig, **spec: Any) -> None:
 
 async def looked_after(world: KopfRig) -> None:
     """Wait until the operator has seen the plan, and holds its deletion back."""
-    await world.until("a pass", lambda: world.passes() > 0)
+    await world.until("a reconcile", lambda: world.reconciles() > 0)
     await world.until("the finalizer", lambda: FINALIZER in (world.plan() or {})["metadata"].get("finalizers", ()))
 
 
@@ -252,4 +253,4 @@ async def gone(world: KopfRig, seconds: float = 20.0) -> None:
     loops = world.operator.loops
     await world.until("no loop", lambda: not loops)
     # A loop that is told to end in the middle of a reconcile finishes it, and forgets the plan then.
-    await world.until("nobody asks for its metrics", lambda: world.metrics.watched == {})
+    await world.until("nobody asks for its metrics", lambda: world.block_feed.watched == {})

@@ -25,7 +25,10 @@ from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.revision import Split
 from cutover.domain.slo.custom import SloReading
 from cutover.domain.traffic import Capabilities, Probe, TrafficState
-from cutover.ports import Conflict, Ports, SloTarget, Subscription, Unavailable
+from cutover.ports.all import Ports
+from cutover.ports.block_feed import BlockSubscription
+from cutover.ports.errors import Conflict, Unavailable
+from cutover.ports.slo_feed import SloSubscription
 from cutover.services.plan_loop import PlanLoop
 
 START = 1_799_661_600.0
@@ -62,9 +65,9 @@ class LoopRig:
     failures: dict[str, deque[Exception]] = field(default_factory=dict)
     after: bool = False
     blocks: list[Block] = field(default_factory=list)
-    watched: Subscription | None = None
+    watched: BlockSubscription | None = None
     own_blocks: list[Block] = field(default_factory=list)
-    own_watched: SloTarget | None = None
+    own_watched: SloSubscription | None = None
     own_taken: dict[str, float] = field(default_factory=dict)
     #: Seconds by which Prometheus' clock is ahead.
     skew: float = 0.0
@@ -127,7 +130,7 @@ class LoopRig:
             start, self.now = self.now, self.now + BLOCK
             self.blocks.append(Block(start, self.now, Counts(requests=8, timed=8), Counts(requests=2, timed=2)))
 
-    async def replay(self, plan: Plan, target: Subscription) -> BacktestStatus:
+    async def replay(self, plan: Plan, target: BlockSubscription) -> BacktestStatus:
         self.replays += 1
         await asyncio.sleep(0)
         return BacktestStatus(runs=200, false_rollbacks=0, stuck=0)
@@ -207,7 +210,7 @@ class FakeBlockFeed:
     rig: LoopRig
     taken: float = 0.0
 
-    def watch(self, key: str, target: Subscription) -> None:
+    def watch(self, key: str, target: BlockSubscription) -> None:
         self.rig.watched, self.taken = target, target.since
 
     def forget(self, key: str) -> None:
@@ -218,7 +221,7 @@ class FakeBlockFeed:
         self.taken = news[-1].end if news else self.taken
         return Samples(news)
 
-    async def histogram(self, target: Subscription) -> Histogram:
+    async def histogram(self, target: BlockSubscription) -> Histogram:
         return Histogram({})
 
     def now(self, source: str) -> float:
@@ -231,7 +234,7 @@ class FakeSloFeed:
 
     rig: LoopRig
 
-    def watch(self, key: str, target: SloTarget) -> None:
+    def watch(self, key: str, target: SloSubscription) -> None:
         self.rig.own_watched = target
 
     def forget(self, key: str) -> None:

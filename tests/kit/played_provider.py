@@ -10,7 +10,8 @@ from cutover.domain.evidence.counters import CounterLabels
 from cutover.domain.plan import Plan
 from cutover.domain.revision import Split
 from cutover.domain.traffic import Capabilities, TrafficState
-from cutover.ports import Conflict, Subscription, Unavailable
+from cutover.ports.block_feed import BlockSubscription
+from cutover.ports.errors import Conflict, Unavailable
 
 #: Weights of DNS records: resolvers keep answers for as long as they like, and nobody counts who asked.
 DNS = Capabilities(provider="DNS weights", rollback_seconds=60.0)
@@ -52,7 +53,7 @@ class Zone:
 
 @dataclass
 class PlayedProvider:
-    """:class:`cutover.ports.Traffic` with a record for a plan's first host.
+    """:class:`cutover.ports.traffic.Traffic` with a record for a plan's first host.
 
     Parameters
     ----------
@@ -116,11 +117,11 @@ class PlayedDialect:
 
     labels: type[CounterLabels] = CounterLabels
 
-    def subscription(self, plan: Plan) -> Subscription:
+    def subscription(self, plan: Plan) -> BlockSubscription:
         block, source = int(plan.spec.gates.block.total_seconds()), plan.spec.gates.prometheus or ""
-        return Subscription("heroku", "eks", ("istio-ingress",), None, None, block, 0.0, source)
+        return BlockSubscription("heroku", "eks", ("istio-ingress",), None, None, block, 0.0, source)
 
-    def dashboard_queries(self, subscription: Subscription) -> Mapping[str, str]:
+    def dashboard_queries(self, subscription: BlockSubscription) -> Mapping[str, str]:
         return {"errors": f'rate(requests{{leg=~"{subscription.heroku}|{subscription.eks}"}}[5m])'}
 
     def presence(self, observers: Iterable[str]) -> str:
@@ -129,8 +130,8 @@ class PlayedDialect:
     def last_scrapes(self, observers: Iterable[str]) -> str:
         raise AssertionError("nobody asks")
 
-    def counters(self, subscriptions: Sequence[Subscription], legs: Iterable[str]) -> Sequence[str]:
+    def counters(self, subscriptions: Sequence[BlockSubscription], legs: Iterable[str]) -> Sequence[str]:
         raise AssertionError("nobody asks")
 
-    def heroku_latencies(self, subscription: Subscription) -> str:
+    def heroku_latencies(self, subscription: BlockSubscription) -> str:
         raise AssertionError("nobody asks")

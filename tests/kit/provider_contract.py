@@ -16,7 +16,8 @@ from cutover.domain.engine.actions import SetWeight
 from cutover.domain.plan import Plan
 from cutover.domain.revision import desired_split, raise_called_off, revision, rollback_revision
 from cutover.domain.traffic import TrafficState
-from cutover.ports import Conflict, Traffic
+from cutover.ports.errors import Conflict
+from cutover.ports.traffic import Traffic
 
 _DECIDED_AT = 1_799_661_600.0
 

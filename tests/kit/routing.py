@@ -18,7 +18,7 @@ from cutover.domain.plan import Plan
 from cutover.domain.resources import Json, Resource
 from cutover.domain.revision import Split, desired_split
 from cutover.domain.traffic import TrafficState
-from cutover.ports import Conflict, Gone, Unavailable
+from cutover.ports.errors import Conflict, Gone, Unavailable
 
 
 def make_plan(name: str = "pdf", namespace: str = "docs", *, status: Json | None = None, **traffic: Any) -> Plan:

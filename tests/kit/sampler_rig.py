@@ -10,11 +10,11 @@ from tests.kit.fake_tsdb import EKS, HEROKU, NAMESPACE, START, FakePrometheus, G
 from tests.kit.manual_clock import ManualClock
 
 from cutover.adapters.dialects.istio.counters import IstioDialect
-from cutover.ports import Subscription
+from cutover.ports.block_feed import BlockSubscription
 from cutover.services.sampler import Sampler
 
 LENGTH = 15
-TARGET = Subscription(HEROKU, EKS, (NAMESPACE,), 250.0, 1000.0, LENGTH, START)
+TARGET = BlockSubscription(HEROKU, EKS, (NAMESPACE,), 250.0, 1000.0, LENGTH, START)
 
 
 class SamplerRig:
@@ -43,7 +43,7 @@ class SamplerRig:
         self.tsdb.ahead = behind
         self.clock.time = self.tsdb.now - behind
 
-    def target(self, plan: int, since: float = START) -> Subscription:
+    def target(self, plan: int, since: float = START) -> BlockSubscription:
         return replace(TARGET, heroku=f"{plan}.{HEROKU}", eks=f"{plan}.{EKS}", since=since)
 
     def run_to(self, time: float) -> None:

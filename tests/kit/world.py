@@ -59,7 +59,8 @@ from cutover.domain.slo.custom import CustomSlo, QueryProblem, SloReading
 from cutover.domain.steps import current_step, next_step
 from cutover.domain.traffic import Capabilities, Probe, TrafficState
 from cutover.domain.verdicts import Verdict
-from cutover.ports import Conflict, Ports, Unavailable
+from cutover.ports.all import Ports
+from cutover.ports.errors import Conflict, Unavailable
 from cutover.services.apply import Applier
 from cutover.services.working_status import WorkingStatus
 
@@ -244,7 +245,7 @@ class World:
             samples=samples,
             histogram=self.histogram if status.phase is Phase.BASELINE else None,
             since=self.since,
-            own={gate.name: self._read_own(gate) for gate in resolve(self.plan(), self.templates).gates},
+            slo_readings={gate.name: self._read_own(gate) for gate in resolve(self.plan(), self.templates).gates},
             templates=self.templates,
             sources=("mimir-eu",),
             backtest=self.backtest if status.phase is Phase.BASELINE else None,
@@ -664,7 +665,7 @@ def _check_rollback(plan: Plan, seen: Observation, decision: Decision) -> None:
             ), f"{name} does not decide"
         case "BoundExceeded":
             name = entry.subject or ""
-            slo, points = own[name].slo, seen.own[name].points
+            slo, points = own[name].slo, seen.slo_readings[name].points
             assert own[name].enforced
             assert isinstance(slo, BoundSlo)
             assert plan.status.checkpoint is not None

@@ -11,7 +11,7 @@ import structlog
 import yaml
 from structlog.typing import EventDict
 from tests.kit.fake_api import FakeApi
-from tests.kit.kopf_harness import PASSES, FakeMetrics, KopfRig, make_target
+from tests.kit.kopf_harness import RECONCILES, FakeBlockFeed, KopfRig, make_target
 
 import kmock
 from cutover.domain.engine import wanted
@@ -45,19 +45,19 @@ def world(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kopf
     monkeypatch.setattr(configuration.Backoffs, "__iter__", lambda self: iter([0.1] * 1000))
     interval = wanted.probe_interval
     monkeypatch.setattr(observing, "probe_interval", lambda status: 0.1 if interval(status) else None)
-    _count_passes(monkeypatch)
+    _count_reconciles(monkeypatch)
     settings = Settings(prometheus_url="http://unused.example", kubeconfig=kubeconfig, health_port=0, metrics_port=0)
-    return KopfRig(api, settings, FakeMetrics())
+    return KopfRig(api, settings, FakeBlockFeed())
 
 
-def _count_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    PASSES.clear()
+def _count_reconciles(monkeypatch: pytest.MonkeyPatch) -> None:
+    RECONCILES.clear()
     original = reconciler.PlanLoop.reconcile
 
     async def counted(self: reconciler.PlanLoop) -> float | None:
         delay = await original(self)
         if self.plan is not None:
-            PASSES[self.plan.key] = PASSES.get(self.plan.key, 0) + 1
+            RECONCILES[self.plan.key] = RECONCILES.get(self.plan.key, 0) + 1
         return delay
 
     monkeypatch.setattr(reconciler.PlanLoop, "reconcile", counted)

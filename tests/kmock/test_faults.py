@@ -33,7 +33,7 @@ async def test_a_rollback_is_made_once_whatever_fails(world: KopfRig, what: str)
         await world.api.write(PLANS, plan_body(name, status=shifting(25)))
         await world.api.write(VIRTUAL_SERVICES, route(name, 25))
     async with world.running():
-        await world.until("a pass", lambda: all(world.passes(name) for name in FAILURES))
+        await world.until("a reconcile", lambda: all(world.reconciles(name) for name in FAILURES))
         for name, (kind, made) in FAILURES.items():
             path = f"/{name}/status" if what == "status" else f"virtualservices/cutover-{name}"
             world.api.fail("PUT", path, kind, times=2, made=made)
@@ -78,7 +78,7 @@ async def test_a_rollback_goes_to_the_route_while_the_status_cannot_be_written(w
     await world.api.write(PLANS, plan_body(status=shifting(25)))
     await world.api.write(VIRTUAL_SERVICES, route("pdf", 25))
     async with world.running():
-        await world.until("a pass", lambda: world.passes() > 0)
+        await world.until("a reconcile", lambda: world.reconciles() > 0)
         world.api.fail("PUT", "/status", 500)
         await world.api.merge(PLANS, NAMESPACE, "pdf", ROLL_BACK)
         await world.until("weight 0", lambda: world.weight() == 0)
@@ -91,7 +91,7 @@ async def test_the_api_server_is_away_for_a_while(world: KopfRig) -> None:
     await world.api.write(PLANS, plan_body(status=shifting(25)))
     await world.api.write(VIRTUAL_SERVICES, route("pdf", 25))
     async with world.running():
-        await world.until("a pass", lambda: world.passes() > 0)
+        await world.until("a reconcile", lambda: world.reconciles() > 0)
         for method in ("GET", "POST", "PUT", "PATCH"):
             world.api.faults.append(Fault(method, "/", "reset"))
         world.api.disconnect()
@@ -107,7 +107,7 @@ async def test_a_conflict_that_stays_does_not_become_a_storm(world: KopfRig) -> 
     await world.api.write(PLANS, plan_body(status=shifting(25)))
     await world.api.write(VIRTUAL_SERVICES, route("pdf", 25))
     async with world.running():
-        await world.until("a pass", lambda: world.passes() > 0)
+        await world.until("a reconcile", lambda: world.reconciles() > 0)
         fault = world.api.fail("PUT", "/status", 409)
         started = time.monotonic()
         await world.api.merge(PLANS, NAMESPACE, "pdf", ROLL_BACK)
@@ -120,7 +120,7 @@ async def test_two_operators_do_not_undo_each_other(world: KopfRig) -> None:
     await world.api.write(PLANS, plan_body(status=shifting(25)))
     await world.api.write(VIRTUAL_SERVICES, route("pdf", 25))
     async with world.running():
-        await world.until("a pass", lambda: world.passes() > 0)
+        await world.until("a reconcile", lambda: world.reconciles() > 0)
         other = {**shifting(50), "step": "3/4", "ledger": []}
         await world.api.replace_status(NAMESPACE, "pdf", other)
         await world.api.merge(PLANS, NAMESPACE, "pdf", {"spec": {"soak": "1h"}})

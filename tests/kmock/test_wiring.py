@@ -33,7 +33,7 @@ async def test_a_plan_that_appears_is_taken_over(world: KopfRig, target: None) -
 async def test_a_plan_that_was_there_is_looked_after(world: KopfRig) -> None:
     await world.api.write(PLANS, plan_body(status={"phase": "Completed", "attempt": 1, "weight": 100}))
     async with world.running():
-        await world.until("a pass", lambda: world.passes() > 0)
+        await world.until("a reconcile", lambda: world.reconciles() > 0)
         await world.until("the route", lambda: world.weight() == 100)
 
 
@@ -49,7 +49,7 @@ async def test_an_annotation_for_the_operator_is_taken_up_at_once(world: KopfRig
     await world.api.write(PLANS, plan_body(status=shifting(25)))
     await world.api.write(VIRTUAL_SERVICES, route("pdf", 25))
     async with world.running():
-        await world.until("a pass", lambda: world.passes() > 0)
+        await world.until("a reconcile", lambda: world.reconciles() > 0)
         await world.api.merge(PLANS, NAMESPACE, "pdf", {"metadata": {"annotations": {"cutover.dev/rollback": "a1"}}})
         await world.until("weight 0", lambda: world.weight() == 0)
         await world.until_phase("RolledBack")
@@ -60,30 +60,30 @@ async def test_nothing_else_makes_passes(world: KopfRig, target: None) -> None:
     async with world.running():
         await world.api.write(PLANS, plan_body())
         await world.until_phase("Baseline")
-        passes, writes = await _quiet(world)
+        reconciles, writes = await _quiet(world)
         labels = {"metadata": {"labels": {"team": "a"}, "annotations": {"other.example/note": "x"}}}
         await world.api.merge(PLANS, NAMESPACE, "pdf", labels)
         await asyncio.sleep(0.7)
-        assert (world.passes(), world.api.calls("PUT")) == (passes, writes)
+        assert (world.reconciles(), world.api.calls("PUT")) == (reconciles, writes)
         # Of Preflight at both sides of the takeover, and of Baseline: a handful, not one an event.
-        assert passes < 12
+        assert reconciles < 12
 
 
 async def test_an_edit_of_a_route_wakes_its_plan_and_no_other(world: KopfRig) -> None:
     for name in ("pdf", "images"):
         await _at_rest(world, name)
     async with world.running():
-        await world.until("at rest", lambda: world.passes("pdf") and world.passes("images"))
-        passes, _ = await _quiet(world, "images")
+        await world.until("at rest", lambda: world.reconciles("pdf") and world.reconciles("images"))
+        reconciles, _ = await _quiet(world, "images")
         await world.api.write(VIRTUAL_SERVICES, route("pdf", 30))
         await world.until("put back", lambda: world.weight("pdf") == 100)
-        assert world.passes("images") == passes
+        assert world.reconciles("images") == reconciles
 
 
 async def test_a_route_that_is_deleted_comes_back(world: KopfRig) -> None:
     await _at_rest(world, "pdf")
     async with world.running():
-        await world.until("at rest", lambda: world.passes() > 0)
+        await world.until("at rest", lambda: world.reconciles() > 0)
         await _quiet(world)
         await world.api.remove(VIRTUAL_SERVICES, NAMESPACE, "cutover-pdf")
         await world.until("put back", lambda: world.weight() == 100)
@@ -158,7 +158,7 @@ async def test_a_stop_leaves_nothing_behind(world: KopfRig, target: None) -> Non
     assert world.leftovers == []
     assert world.operator is not None
     assert world.operator.loops == {}
-    assert world.metrics.watched == {}
+    assert world.block_feed.watched == {}
 
 
 async def test_a_stop_does_not_wait_for_an_api_server_that_hangs(world: KopfRig) -> None:
@@ -177,20 +177,20 @@ async def test_the_next_operator_goes_on_where_the_last_one_was(world: KopfRig, 
         await world.until_phase("Baseline")
     before, writes = world.status(), world.api.calls("PUT")
     async with world.running():
-        passes = world.passes()
-        await world.until("passes", lambda: world.passes() > passes)
+        reconciles = world.reconciles()
+        await world.until("reconciles", lambda: world.reconciles() > reconciles)
         await asyncio.sleep(0.3)
     assert (world.status(), world.api.calls("PUT")) == (before, writes)
 
 
 async def _quiet(world: KopfRig, name: str = "pdf") -> tuple[int, int]:
-    """Wait until neither passes nor writes have come for a while; return how many there were.
+    """Wait until neither reconciles nor writes have come for a while; return how many there were.
 
     At rest the next pass comes after minutes.
     """
     seen, since = (-1, -1), 0.0
     while time.monotonic() < since + 0.3 or seen == (-1, -1):
-        if seen != (now := (world.passes(name), world.api.calls("PUT"))):
+        if seen != (now := (world.reconciles(name), world.api.calls("PUT"))):
             seen, since = now, time.monotonic()
         await asyncio.sleep(0.05)
     return seen

@@ -27,7 +27,7 @@ import yaml
 
 from cutover.api.v1alpha1 import MigrationPlanSpec
 from cutover.domain.plan import Plan
-from cutover.ports import Subscription
+from cutover.ports.block_feed import BlockSubscription
 from cutover.services.backtest_process import Backtests
 from devstack.build import ensure_programs
 
@@ -277,7 +277,7 @@ async def test_the_operators_loop_is_not_held_up(
 
     watching = asyncio.create_task(watch())
     spec = MigrationPlanSpec.from_wire(yaml.safe_load(PLAN)["spec"])
-    target = Subscription(HEROKU, "", (NAMESPACE,), None, None, INTERVAL, 0.0)
+    target = BlockSubscription(HEROKU, "", (NAMESPACE,), None, None, INTERVAL, 0.0)
     began = time.perf_counter()
     status = await Backtests(days=DAYS).forecast(Plan("documents", "pdf", "", 1, spec), target)
     took = time.perf_counter() - began

@@ -24,7 +24,7 @@ from tests.kit.real_prometheus import RealPrometheus
 from cutover.adapters.dialects.istio.counters import IstioDialect
 from cutover.adapters.prometheus.client import PrometheusClient
 from cutover.domain.evidence.blocks import Block, Counts
-from cutover.ports import Subscription
+from cutover.ports.block_feed import BlockSubscription
 from cutover.services.sampler import Sampler
 from devstack.support import free_port
 
@@ -189,7 +189,7 @@ class Watching:
 
     def __post_init__(self) -> None:
         self.client = PrometheusClient(self.url, timeout=2.0, pause=0.05, now=self.clock.now)
-        self.subscription = Subscription(
+        self.subscription = BlockSubscription(
             f"{self.namespace}.herokuapp.com",
             f"{self.namespace}.shop.svc.cluster.local",
             (self.namespace,),

@@ -28,7 +28,7 @@ from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.slo.bounds import judge
 from cutover.domain.slo.custom import CustomSlo, SloReading
 from cutover.domain.verdicts import Verdict
-from cutover.ports import SloTarget
+from cutover.ports.slo_feed import SloSubscription
 from cutover.services.slo_feed import PrometheusSloFeed
 from devstack.support import free_port
 
@@ -176,7 +176,7 @@ class Watching:
     def watch(self) -> None:
         since = {gate.name: self.began for gate in self.gates if isinstance(gate.slo, RatioSlo)}
         since |= {name: blocks[-1].end for name, blocks in self.blocks.items() if blocks}
-        self.own.watch(KEY, SloTarget("", self.gates, LENGTH, since, self.began, frozenset({"baseline"})))
+        self.own.watch(KEY, SloSubscription("", self.gates, LENGTH, since, self.began, frozenset({"baseline"})))
 
     @classmethod
     def start(cls, client: PrometheusClient, began: float, *gates: CustomSlo) -> Watching:
@@ -296,7 +296,7 @@ async def test_blocks_are_what_the_apps_counted(tmp_path: Path, client: list[Pro
     assert again.blocks["selectors"][: len(live.blocks["selectors"])] == live.blocks["selectors"]
     assert live.own.late_samples == 0
     gaps = " ".join(block.gap for block in live.blocks["selectors"])
-    assert "target pdf-3 is new" in gaps
+    assert "scrape target pdf-3 is new" in gaps
     assert sum(block.eks.errors for block in live.blocks["selectors"]) > 0
     # A sum of counters cannot tell a restart or a new pod from events: the figure is for the documentation.
     compared("sums", live.blocks["sums"], facts)

@@ -25,7 +25,7 @@ from cutover.adapters.dialects.istio.counters import IstioLabels
 from cutover.adapters.prometheus.client import PrometheusClient
 from cutover.adapters.prometheus.sources import Sources
 from cutover.domain.evidence.counters import Counter
-from cutover.ports import QueryRefused, Unavailable
+from cutover.ports.errors import QueryRefused, Unavailable
 from cutover.settings import PrometheusServers, read_servers, read_settings
 from devstack.build import ensure_programs
 from devstack.support import free_port
@@ -218,8 +218,8 @@ async def test_plans_choose_among_what_their_namespace_may_use(tmp_path: Path) -
     assert sources.allowed("team-ab") == sources.allowed("payments") == ("thanos",)
     assert (sources.scrape_interval("mimir"), sources.scrape_interval("thanos")) == (30.0, 15.0)
     assert sources.scrape_interval("") == 15.0
-    assert sources.get("mimir") is not sources.own("mimir")
-    for ask in (sources.get, sources.own, sources.scrape_interval):
+    assert sources.get("mimir") is not sources.for_slos("mimir")
+    for ask in (sources.get, sources.for_slos, sources.scrape_interval):
         with pytest.raises(Unavailable, match="no Prometheus named https://evil"):
             ask("https://evil")
     await sources.close()
@@ -314,11 +314,11 @@ async def test_clocks_are_compared_while_a_server_is_asked(prefixed: RealPrometh
         while abs(sources.get("team").skew) < 1:  # noqa: ASYNC110 -- it tells nobody
             await asyncio.sleep(0.05)
     task.cancel()
-    skews = sources.own("team").skew, sources.get("team").skew
+    skews = sources.for_slos("team").skew, sources.get("team").skew
     assert skews == pytest.approx((sources.skews()["team"],) * 2, abs=0.01)
     assert sources.skews()[""] == pytest.approx(0, abs=0.01)  # nobody is there
     assert not await sources.compare_clocks("team")
-    await sources.own("team").query("vector(1)", time.time())
+    await sources.for_slos("team").query("vector(1)", time.time())
     assert await sources.compare_clocks("team")
     await sources.close()
 
@@ -410,7 +410,7 @@ async def test_half_a_renewal_breaks_nothing(
     certificate, key = authority.issue("cutover")
     replace(tmp_path / "tls.crt", certificate)
     assert await problem(client) == ""
-    assert "key values mismatch; going on with the ones before" in caplog.text
+    assert "key values mismatch; the previous certificates stay in use" in caplog.text
     replace(tmp_path / "tls.key", key)
     old = client._connections
     assert await problem(client) == ""
@@ -612,14 +612,14 @@ async def test_slow_queries_of_teams_do_not_delay_blocks(serve: Serve, tmp_path:
         return web.json_response(ANSWER)
 
     sources = Sources(servers(tmp_path, {"name": "team", "url": await serve(handle), "timeout": 2}), 15.0)
-    slow = [asyncio.create_task(problem(sources.own("team"), "slow")) for _ in range(12)]
+    slow = [asyncio.create_task(problem(sources.for_slos("team"), "slow")) for _ in range(12)]
     async with asyncio.timeout(10):
         while hanging < 8:  # noqa: ASYNC110 -- a number
             await asyncio.sleep(0.01)
     assert await problem(sources.get("team"), "fast") == ""
     assert not any(task.done() for task in slow)
     assert all("did not answer within 2 s" in text for text in await asyncio.gather(*slow))
-    assert await problem(sources.own("team"), "fast") == ""
+    assert await problem(sources.for_slos("team"), "fast") == ""
     await sources.close()
 
 

@@ -14,7 +14,8 @@ from cutover.api.v1alpha1 import Checkpoint, MigrationPlanStatus, OnDelete, Phas
 from cutover.domain.engine.actions import Action, Decision, Event, Finalize, Prepare, SetWeight, WriteStatus
 from cutover.domain.plan import Plan
 from cutover.domain.revision import Split
-from cutover.ports import Conflict, Gone, Ports, Unavailable
+from cutover.ports.all import Ports
+from cutover.ports.errors import Conflict, Gone, Unavailable
 from cutover.services import apply
 from cutover.services.apply import Applier, RouteUnavailable
 from cutover.services.working_status import WorkingStatus
@@ -161,7 +162,7 @@ def test_a_write_whose_evidence_has_grown_old_is_not_made(late: float, written: 
     if written:
         apply_to(outside, raising)
     else:
-        with pytest.raises(Conflict, match="grown old"):
+        with pytest.raises(Conflict, match="too old"):
             apply_to(outside, raising)
     assert outside.done == (["route", "event Told"] if written else [])
 

@@ -11,7 +11,7 @@ from tests.kit.world import START, World, check, plan_spec
 
 from cutover.api.v1alpha1 import LEDGER_LENGTH, GateKind, GateNumbers, GateStatus, MigrationPlanStatus
 from cutover.domain.journal.ledger import LONGEST_LEDGER, note, note_repair
-from cutover.domain.texts import share_out
+from cutover.domain.texts import shorten_together
 
 NOW = datetime.fromtimestamp(START, UTC)
 
@@ -106,4 +106,4 @@ def test_a_repair_is_told_once_though_what_it_is_about_was_cut() -> None:
     ],
 )
 def test_room_is_shared_out(lengths: tuple[int, ...], longest: int, kept: tuple[int, ...]) -> None:
-    assert tuple(len(text) for text in share_out(["q" * length for length in lengths], longest)) == kept
+    assert tuple(len(text) for text in shorten_together(["q" * length for length in lengths], longest)) == kept

@@ -41,7 +41,7 @@ from cutover.domain.backtest.replay import (
 )
 from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.plan import Plan
-from cutover.ports import Subscription
+from cutover.ports.block_feed import BlockSubscription
 from cutover.services.backtest import read_record, read_thresholds
 from cutover.services.backtest_process import Backtests
 
@@ -55,7 +55,7 @@ MINIMAL: dict[str, Any] = yaml.safe_load((ROOT / "examples/minimal.yaml").read_t
 def documented() -> dict[float, list[float]]:
     """Return what docs say of the same kind of traffic: requests/s → seconds until each step is proven safe."""
     page = (ROOT / "docs/gates.md").read_text(encoding="utf-8")
-    table = page.partition("Time until a step is proven safe")[2].partition("The hold comes first")[0]
+    table = page.partition("Time until a step is proven safe")[2].partition("\n\n")[2].partition("\n\n")[0]
     head, _, *lines = ([cell.strip() for cell in line.split("|")[2:-1]] for line in table.splitlines() if "|" in line)
     found: dict[float, list[float]] = {}
     for column, rate in enumerate(head):
@@ -418,7 +418,7 @@ def scraped(seconds: int, tsdb: FakePrometheus) -> Counts:
 async def test_the_record_has_what_each_gateway_counted() -> None:
     tsdb = FakePrometheus()
     truth = scraped(6000, tsdb)
-    target = Subscription(HEROKU, "", (NAMESPACE,), 250.0, 1000.0, 15, TSDB_START)
+    target = BlockSubscription(HEROKU, "", (NAMESPACE,), 250.0, 1000.0, 15, TSDB_START)
     told: list[tuple[str, int, int]] = []
     made = await read_record(
         tsdb, DIALECT, target, end=TSDB_START + 6000, interval=15.0, on_progress=lambda *args: told.append(args)
@@ -438,7 +438,7 @@ async def test_thresholds_come_from_the_last_day_where_nobody_names_them() -> No
     tsdb = FakePrometheus()
     scraped(3000, tsdb)
     plan = Plan("shop", "pdf", "", 1, spec())
-    target = Subscription(HEROKU, "", (NAMESPACE,), None, None, 15, TSDB_START)
+    target = BlockSubscription(HEROKU, "", (NAMESPACE,), None, None, 15, TSDB_START)
     chosen = await read_thresholds(tsdb, DIALECT, plan, target, end=TSDB_START + 3000, interval=15.0)
     assert (chosen.slow_ms, chosen.very_slow_ms) == (1000.0, 1000.0), "it has no other bounds"
     named = Plan(
@@ -530,7 +530,7 @@ def test_a_plan_is_found_among_other_documents(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------------- in the operator
 
 
-TARGET = Subscription(HEROKU, "", (NAMESPACE,), None, None, 15, 0.0)
+TARGET = BlockSubscription(HEROKU, "", (NAMESPACE,), None, None, 15, 0.0)
 
 
 async def test_the_operator_is_told_why_there_is_no_forecast(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from cutover.domain.preflight.checks.istio.heroku_unshared import asked_app, cla
 from cutover.domain.preflight.checks.istio.host_unclaimed import asked_hosts
 from cutover.domain.preflight.checks.istio.turns import before_in_turn, turn_of
 from cutover.domain.resources import DEPLOYMENTS, PLANS, Json, Resource
-from cutover.ports import Gone
+from cutover.ports.errors import Gone
 
 OPEN = {"port": {"number": 80, "protocol": "HTTP"}, "hosts": ["*"]}
 

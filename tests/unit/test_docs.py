@@ -177,11 +177,11 @@ def test_tolerances_are_the_defaults() -> None:
         assert said[name] == [
             f"{rule.harm.ratio:g} p + {100 * rule.harm.margin:g} %",
             f"{rule.advance.ratio:g} p + {100 * rule.advance.margin:g} % / w",
-            f"{rule.weight:g}",
+            f"{rule.stake:g}",
             f"{100 * rule.floor:g} %",
         ]
     rules = GateRules()
-    assert said["alive"][2] == f"{rules.alive_weight:g}"
+    assert said["alive"][2] == f"{rules.alive_stake:g}"
     assert (rules.harm_limit, rules.safety_limit) == (100, 20)
 
 

@@ -13,14 +13,14 @@ from tests.kit.gate_traces import Regression, Run, Traffic, blocks_of, cutover
 
 from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.judge import (
-    ALIVE_SHARE,
+    ALIVE_FRACTION,
     DEFAULT_METRICS,
     Evidence,
     GateRules,
     Judgement,
     MetricJudgement,
     MetricRule,
-    SideSlo,
+    RatioJudgement,
     Tolerance,
     begin_step,
     combine,
@@ -113,9 +113,9 @@ def test_a_bet_on_safety_gains_nothing_while_eks_is_beyond_the_margin(p_a: float
 def test_a_bet_on_dead_gains_nothing_while_a_leg_answers_its_share(weight: float) -> None:
     odds = weight / (100 - weight)
     for psi in DEAD:
-        for share in (ALIVE_SHARE, 1.0):
-            assert expectation(psi, 60, 60 * odds, 1, share, ALIVE_SHARE * odds, 0) <= 1 + 1e-6
-        assert expectation(psi, 60, 60 * odds, 1, 0.2, ALIVE_SHARE * odds, 0) > 1
+        for share in (ALIVE_FRACTION, 1.0):
+            assert expectation(psi, 60, 60 * odds, 1, share, ALIVE_FRACTION * odds, 0) <= 1 + 1e-6
+        assert expectation(psi, 60, 60 * odds, 1, 0.2, ALIVE_FRACTION * odds, 0) > 1
 
 
 def test_a_bet_is_capped_tempered_and_clipped() -> None:
@@ -347,7 +347,7 @@ def outside(
     rng: np.random.Generator, *, rate: float, times: float, onset: int = 0, blocks: int = 120, weight: float = 10
 ) -> list[int]:
     """Return in which blocks errors are proven safe, where EKS is so many times as bad as the margin allows."""
-    rules = GateRules(metrics=DEFAULT_METRICS[:1], alive_weight=0)
+    rules = GateRules(metrics=DEFAULT_METRICS[:1], alive_stake=0)
     border = 1.5 * 0.001 + 0.005 / 0.25
     evidence, safe = Evidence(), []
     for n in range(blocks):
@@ -492,12 +492,12 @@ def test_weights_must_be_percentages() -> None:
         {"beta": 1},
         {"block_seconds": 0},
         {"failed_cap": 0},
-        {"alive_weight": 0.3},
-        {"metrics": DEFAULT_METRICS + DEFAULT_METRICS[:1], "alive_weight": 0},
+        {"alive_stake": 0.3},
+        {"metrics": DEFAULT_METRICS + DEFAULT_METRICS[:1], "alive_stake": 0},
     ],
 )
 def test_rules_that_make_no_sense_are_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"probabilities|positive|once|weights"):
+    with pytest.raises(ValueError, match=r"probabilities|positive|once|stakes"):
         replace(RULES, **change)
 
 
@@ -747,12 +747,12 @@ def test_a_metric_that_is_only_observed_may_be_the_one_that_has_not_proven_anyth
 
 def test_the_money_of_what_is_only_observed_goes_to_the_others() -> None:
     rules = observing("slow", "verySlow")
-    assert [rules.share(rule) for rule in rules.metrics] == pytest.approx([0.8, 0, 0])
+    assert [rules.stake_of(rule) for rule in rules.metrics] == pytest.approx([0.8, 0, 0])
     rules = observing("errors")
-    assert [rules.share(rule) for rule in rules.metrics] == pytest.approx([0, 0.4, 0.4])
+    assert [rules.stake_of(rule) for rule in rules.metrics] == pytest.approx([0, 0.4, 0.4])
     assert ask(Evidence(), rules=rules).harm == pytest.approx(1)
     nothing = observing("errors", "slow", "verySlow")
-    assert [nothing.share(rule) for rule in nothing.metrics] == [0, 0, 0]
+    assert [nothing.stake_of(rule) for rule in nothing.metrics] == [0, 0, 0]
 
 
 def test_where_everything_is_only_observed_a_leg_must_still_be_alive() -> None:
@@ -781,7 +781,7 @@ def test_who_enforces_what_it_has_seen_fail_is_not_paid_twice() -> None:
 
 OWN = GateRules(
     metrics=(MetricRule("errors", 1.0, Tolerance(1.25, 0.01), Tolerance(1.5, 0.05), 0.01),),
-    alive_weight=0.0,
+    alive_stake=0.0,
 )
 
 
@@ -838,7 +838,7 @@ def test_without_own_gates_nothing_changes() -> None:
 
 @pytest.mark.parametrize(("harm", "worse"), [(599, False), (601, True)])
 def test_an_own_gate_has_its_part_of_one_test(harm: float, worse: bool) -> None:
-    judgement = combine(ask(MESH_WELL), [SideSlo("orders", own(harm))])
+    judgement = combine(ask(MESH_WELL), [RatioJudgement("orders", own(harm))])
     assert judgement.worse == worse  # 0.2 of 1.2 is a sixth of the money
     assert judgement.harm == pytest.approx(harm / 6)
     assert judgement.main_metric == "orders"
@@ -851,26 +851,26 @@ def test_an_own_gate_has_its_part_of_one_test(harm: float, worse: bool) -> None:
 
 def test_the_mesh_has_the_rest_of_it() -> None:
     alone = ask(MESH_DEAD)
-    judgement = combine(alone, [SideSlo("orders", own(0.5)), SideSlo("mails", own(0.5))])
+    judgement = combine(alone, [RatioJudgement("orders", own(0.5)), RatioJudgement("mails", own(0.5))])
     assert judgement.worse
     assert judgement.harm == pytest.approx(alone.harm / 1.4)
     assert judgement.main_metric == "alive"
     assert [metric.name for metric in judgement.metrics[-2:]] == ["orders", "mails"]
     barely = replace(alone, harm=120.0)
-    assert not combine(barely, [SideSlo("orders", own(0.5)), SideSlo("mails", own(0.5))]).worse
-    assert said_of("alive", combine(barely, [SideSlo("x", own(1))] * 2)).verdict is not Verdict.FAIL
+    assert not combine(barely, [RatioJudgement("orders", own(0.5)), RatioJudgement("mails", own(0.5))]).worse
+    assert said_of("alive", combine(barely, [RatioJudgement("x", own(1))] * 2)).verdict is not Verdict.FAIL
 
 
 def test_own_gates_have_to_be_safe_as_well() -> None:
-    assert combine(ask(MESH_WELL), [SideSlo("orders", own(1))]).safe
-    judgement = combine(ask(MESH_WELL), [SideSlo("orders", own(1, safe=False))])
+    assert combine(ask(MESH_WELL), [RatioJudgement("orders", own(1))]).safe
+    judgement = combine(ask(MESH_WELL), [RatioJudgement("orders", own(1, safe=False))])
     assert not judgement.safe
     assert judgement.safety == pytest.approx(3)
     assert judgement.seconds_to_safe is None
 
 
 def test_an_own_gate_that_is_only_observed_is_shown() -> None:
-    judgement = combine(ask(MESH_WELL), [SideSlo("orders", own(5000, safe=False, enforced=False))])
+    judgement = combine(ask(MESH_WELL), [RatioJudgement("orders", own(5000, safe=False, enforced=False))])
     assert judgement.safe
     assert not judgement.worse
     assert judgement.main_metric != "orders"

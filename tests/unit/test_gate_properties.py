@@ -18,7 +18,7 @@ from cutover.domain.evidence.judge import (
     Evidence,
     GateRules,
     Judgement,
-    SideSlo,
+    RatioJudgement,
     begin_step,
     combine,
     consume,
@@ -166,12 +166,12 @@ def test_gates_together_are_one_test(
     main = ask(run(legs, 10.0, 15.0, Evidence()), 10)
     own = []
     for number, ((harm, weight), has_a_say) in enumerate(zip(harms, enforced, strict=False)):
-        rules = GateRules(metrics=(replace(DEFAULT_METRICS[0], weight=1.0, enforced=has_a_say),), alive_weight=0.0)
+        rules = GateRules(metrics=(replace(DEFAULT_METRICS[0], stake=1.0, enforced=has_a_say),), alive_stake=0.0)
         bags = {"errors": (harm, 0.0, 0.0, 0.0)}
         evidence = Evidence(harm=bags, observed=bags)
-        own.append(SideSlo(f"own-{number}", judge(evidence, rules=rules, weight=10, next_weight=100), weight))
+        own.append(RatioJudgement(f"own-{number}", judge(evidence, rules=rules, weight=10, next_weight=100), weight))
     judgement = combine(main, own)
-    shares = [1.0, *(gate.weight for gate in own)]
+    shares = [1.0, *(gate.stake for gate in own)]
     alone = [main.harm, *(gate.judgement.metrics[0].harm * gate.judgement.metrics[0].enforced for gate in own)]
     # Rolled back only where one is beyond its own part of alpha, and these parts add up to alpha.
     assert judgement.worse == any(

@@ -26,7 +26,7 @@ from cutover.adapters.traffic.istio.leg_probe import KEPT, HttpLegProbe, address
 from cutover.domain.plan import Plan
 from cutover.domain.resources import Json, Resource
 from cutover.domain.traffic import Probe
-from cutover.ports import Gone, Unavailable
+from cutover.ports.errors import Gone, Unavailable
 
 MARKS = {"x-cutover-revision": "a1-w25", "x-cutover-leg": "heroku"}
 NO_SUCH_APP = '<html><iframe src="//www.herokucdn.com/error-pages/no-such-app.html"></iframe></html>'

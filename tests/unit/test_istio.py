@@ -19,7 +19,7 @@ from cutover.api.v1alpha1 import OnDelete, Phase
 from cutover.domain.preflight.checks.istio.host_unclaimed import claimed_hosts
 from cutover.domain.resources import Json
 from cutover.domain.traffic import TrafficState
-from cutover.ports import Conflict, Unavailable
+from cutover.ports.errors import Conflict, Unavailable
 
 GOLDEN = Path(__file__).parent / "golden"
 

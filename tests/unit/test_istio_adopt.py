@@ -25,7 +25,7 @@ from cutover.domain.preflight.checks.istio.host_unclaimed import claimed_hosts
 from cutover.domain.preflight.checks.istio.original import ORIGINAL_ANNOTATION
 from cutover.domain.resources import Json
 from cutover.domain.traffic import TrafficState
-from cutover.ports import Unavailable
+from cutover.ports.errors import Unavailable
 
 HEROKU, EKS = HEROKU_HOST, "pdf.docs.svc.cluster.local"
 OUR_HEROKU = f"cutover-heroku.{HEROKU}"

@@ -32,7 +32,7 @@ from tests.kit.kill_scenarios import SCENARIOS, begin, told
 
 from cutover.api.v1alpha1 import Phase
 from cutover.domain.engine.phases.preflight import PREPARED_SECONDS
-from cutover.ports import Ports
+from cutover.ports.all import Ports
 
 FULL = os.environ.get("KILL_MATRIX") == "full"
 SEED = int(os.environ.get("KILL_MATRIX_SEED", "1"))

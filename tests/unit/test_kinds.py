@@ -16,7 +16,7 @@ from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES
 from cutover.domain.resources import PLANS, Json, Resource
 from cutover.kopf_app import running
 from cutover.kopf_app.running import WATCHED
-from cutover.ports import Unavailable
+from cutover.ports.errors import Unavailable
 from cutover.services.operator import Operator
 
 VERBS = ["create", "delete", "get", "list", "patch", "update", "watch"]

@@ -11,7 +11,7 @@ from cutover.adapters.kube.answers import Forbidden, NotServed, translate
 from cutover.adapters.kube.client import Cluster
 from cutover.domain.preflight.checks.istio.kinds import GATEWAYS
 from cutover.domain.resources import SERVICES, Resource
-from cutover.ports import Conflict, Gone, Unavailable
+from cutover.ports.errors import Conflict, Gone, Unavailable
 
 WHAT = "update virtualservices.networking.istio.io docs/cutover-pdf"
 

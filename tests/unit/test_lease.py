@@ -23,7 +23,7 @@ from cutover.adapters.kube import lease as module
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.lease import Election, LeaseLost, Timing
 from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES
-from cutover.ports import Unavailable
+from cutover.ports.errors import Unavailable
 
 #: Less than the library takes.
 FAST = Timing(lease=2, deadline=1.5, retry=0.05)

@@ -30,7 +30,7 @@ logging.getLogger("cutover.adapters.kube.events").warning("Event %s was not post
 try:
     1 / 0
 except ZeroDivisionError:
-    log.exception("pass failed", plan="docs/pdf")
+    log.exception("reconcile failed", plan="docs/pdf")
     logging.getLogger("asyncio").exception("Task exception was never retrieved")
 body = kopf.Body({{"kind": "MigrationPlan", "metadata": {{"namespace": "docs", "name": "pdf"}}, "spec": {{"x": "whole-body"}}}})
 objects = kopf._core.actions.loggers.LocalObjectLogger(body=body, settings=kopf.OperatorSettings())

@@ -26,7 +26,7 @@ from cutover.domain.preflight.checks.istio.kinds import SERVICE_ENTRIES, VIRTUAL
 from cutover.domain.resources import PLANS, Json, Resource
 from cutover.domain.revision import Split
 from cutover.kopf_app.configuration import kopf_settings
-from cutover.ports import Unavailable
+from cutover.ports.errors import Unavailable
 from cutover.scale.packing import slim
 from cutover.services.operator import Operator
 from cutover.settings import SettingsError, read_settings

@@ -38,9 +38,9 @@ from cutover.domain.journal.notifications import (
     DECISIONS,
     DEFAULT_TEMPLATE,
     PLACEHOLDERS,
+    MessageTemplateError,
     Notice,
     Severity,
-    TemplateError,
     Wanted,
     check_template,
     fill,
@@ -661,7 +661,7 @@ def test_every_placeholder_has_a_value(name: str) -> None:
     ],
 )
 def test_a_template_has_no_code(template: str) -> None:
-    with pytest.raises(TemplateError) as refused:
+    with pytest.raises(MessageTemplateError) as refused:
         check_template(template)
     assert "password" not in str(refused.value)
 

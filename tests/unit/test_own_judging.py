@@ -91,7 +91,7 @@ def test_harm_that_is_proven_stays_so_without_an_answer(kind: Verdict) -> None:
     problem = QueryProblem(kind, "it is broken", START)
     _, all_of_it = said(known, own(RATIO), SloReading(START, problem=problem), now=WORSE[-1].end)
     assert all_of_it.legs.worse
-    assert all_of_it.own[0].verdict is Verdict.FAIL
+    assert all_of_it.custom_slos[0].verdict is Verdict.FAIL
     assert all_of_it.summary(observed=True, at_full=False) == "worse (one)"
 
 

@@ -17,7 +17,8 @@ from cutover.api.v1alpha1.gates import BoundSlo, Mode, RatioSlo
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.slo.custom import CustomSlo, SloReading
 from cutover.domain.verdicts import Verdict
-from cutover.ports import PartialAnswer, QueryRefused, SloTarget, Unavailable
+from cutover.ports.errors import PartialAnswer, QueryRefused, Unavailable
+from cutover.ports.slo_feed import SloSubscription
 from cutover.services.slo_feed import REFUSED_SECONDS, PrometheusSloFeed
 
 LENGTH = 15
@@ -143,9 +144,9 @@ def name(plan: int) -> str:
     return "pdf" if not plan else f"pdf-{plan}"
 
 
-def target(*gates: CustomSlo, since: float = START, **more: Any) -> SloTarget:
+def target(*gates: CustomSlo, since: float = START, **more: Any) -> SloSubscription:
     ratios = {gate.name: since for gate in gates if isinstance(gate.slo, RatioSlo)}
-    return SloTarget("", gates, LENGTH, ratios, more.pop("judged_from", START), **more)
+    return SloSubscription("", gates, LENGTH, ratios, more.pop("judged_from", START), **more)
 
 
 def ends(blocks: tuple[Block, ...]) -> list[float]:
@@ -236,7 +237,7 @@ async def test_new_pod_that_served_nothing_yet_is_asked_for_its_past(world: Feed
     blocks = world.own.take("ns/pdf")["jobs"].blocks
     assert [block.eks.requests - block.eks.errors for block in blocks[3:6]] == [2, 9, 9]
     assert [block.gap for block in blocks if block.gap] == [
-        "total of Heroku: target back is new, or was not scraped for 37.5 s"
+        "total of Heroku: scrape target back is new, or was not scraped for 37.5 s"
     ]
     # Once for each of the four selectors, and each of the two counters.
     assert sum(query.endswith("[3600000ms]") for query in world.server.asked) == 8

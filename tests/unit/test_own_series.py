@@ -107,7 +107,7 @@ def test_restart_that_some_counters_hide() -> None:
     story.eks.jobs.clear()
     story.eks.do(ok=50, failed=9)
     story.scrape(1)
-    assert blocks(story.tsdb, 2)[1].gap == "bad of EKS: target pdf-1 lost some of its counters"
+    assert blocks(story.tsdb, 2)[1].gap == "bad of EKS: scrape target pdf-1 lost some of its counters"
 
 
 def test_restart_that_shows_only_in_a_counter_that_is_gone() -> None:
@@ -117,7 +117,7 @@ def test_restart_that_shows_only_in_a_counter_that_is_gone() -> None:
     story.eks.jobs.clear()
     story.eks.do(ok=1500)
     story.scrape(1)
-    assert blocks(story.tsdb, 2)[1].gap == "bad of EKS: target pdf-1 lost some of its counters"
+    assert blocks(story.tsdb, 2)[1].gap == "bad of EKS: scrape target pdf-1 lost some of its counters"
 
 
 def test_pod_that_is_replaced() -> None:
@@ -141,7 +141,7 @@ def test_target_that_comes_with_a_history_is_only_a_starting_point() -> None:
     story.scrape(2, story.heroku, story.eks, new)
     first, second, third = blocks(story.tsdb, 3)
     assert (counts(first), counts(third)) == ((0, 0, 0, 0), (0, 0, 0, 4))
-    assert second.gap == "total of EKS: target pdf-2 is new, or was not scraped for 75 s"
+    assert second.gap == "total of EKS: scrape target pdf-2 is new, or was not scraped for 75 s"
 
 
 @pytest.mark.parametrize("missing", [1, 2, 3, 10])
@@ -170,7 +170,7 @@ def test_missed_scrapes() -> None:
         "",
         "total of EKS: no samples",
         "total of EKS: no samples",
-        "total of EKS: target pdf-1 is new, or was not scraped for 75 s",
+        "total of EKS: scrape target pdf-1 is new, or was not scraped for 75 s",
         "",
     ]
     assert [block.eks.requests for block in blocks(story.tsdb, 7)] == [10, 0, 20, 0, 0, 0, 10]
@@ -282,7 +282,7 @@ def test_what_is_no_count(value: float) -> None:
     story = Story()
     story.eks.jobs["ok"] = value  # type: ignore[assignment]
     story.scrape(0)
-    assert blocks(story.tsdb, 1)[0].gap == "total of EKS: a counter of target pdf-1 is not a number or negative"
+    assert blocks(story.tsdb, 1)[0].gap == "total of EKS: a counter of scrape target pdf-1 is not a number or negative"
 
 
 def test_good_events_instead_of_bad_ones() -> None:

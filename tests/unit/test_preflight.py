@@ -24,7 +24,7 @@ from cutover.domain.preflight.checks.istio.kinds import GATEWAYS, VIRTUAL_SERVIC
 from cutover.domain.preflight.inventory import Inventory, key_names
 from cutover.domain.resources import PLANS, SECRETS, Json, Resource
 from cutover.domain.traffic import Probe
-from cutover.ports import Gone, Unavailable
+from cutover.ports.errors import Gone, Unavailable
 
 ROOT = Path(__file__).resolve().parents[2]
 OWNERSHIPS = ("Generate", "Delegate", "Adopt")

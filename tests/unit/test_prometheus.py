@@ -29,7 +29,7 @@ from msgspec import to_builtins as fields
 from cutover.adapters.dialects.istio.counters import IstioLabels
 from cutover.adapters.prometheus.auth import BasicAuth, BearerToken, SigV4
 from cutover.adapters.prometheus.client import PrometheusClient
-from cutover.ports import PartialAnswer, QueryRefused, Unavailable
+from cutover.ports.errors import PartialAnswer, QueryRefused, Unavailable
 
 URL = "http://someone:hunter2@prom.example:9090/prefix/?x=1"
 NAME = "Prometheus at prom.example:9090"
@@ -202,7 +202,7 @@ async def test_no_credentials_for_aws(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     provider = AwsCredentialsProvider.new_environment()
     text = await failure(lambda _: answer(), auth=SigV4("eu-west-1", "aps", provider))
-    assert text.startswith(f"{NAME} was not asked: AWS credentials cannot be had: ")
+    assert text.startswith(f"{NAME} was not asked: there are no AWS credentials: ")
 
 
 # ----------------------------------------------------------------------------------------------------------- refusals

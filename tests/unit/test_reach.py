@@ -27,7 +27,7 @@ from cutover.domain.preflight.checks.istio import heroku_unshared, host_unclaime
 from cutover.domain.preflight.checks.istio.kinds import GATEWAYS
 from cutover.domain.preflight.inventory import ClusterSettings
 from cutover.domain.resources import Json
-from cutover.ports import Unavailable
+from cutover.ports.errors import Unavailable
 
 
 def make_plan(**istio: Any) -> Plan:

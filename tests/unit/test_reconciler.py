@@ -50,7 +50,7 @@ from cutover.domain.observation import Observation
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.revision import Split, desired_revision, desired_split
-from cutover.ports import Conflict, Gone, Unavailable
+from cutover.ports.errors import Conflict, Gone, Unavailable
 from cutover.scale import turns
 from cutover.services import apply, observing
 from cutover.services import plan_loop as reconciler

@@ -16,7 +16,7 @@ from tests.kit.sampler_rig import LENGTH, SamplerRig
 from cutover.adapters.dialects.istio.counters import IstioDialect
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.observation import Samples
-from cutover.ports import Unavailable
+from cutover.ports.errors import Unavailable
 from cutover.services.sampler import OLDEST_BLOCK, best_phase
 from cutover.services.samplers import Samplers
 

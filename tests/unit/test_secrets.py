@@ -226,7 +226,7 @@ async def main():
     clock = Clock()
     clients = {name: sources.get(name) for name in sources.names}
     samplers = Samplers(clients, IstioDialect(), clock, on_samples=print, scrape_intervals={name: 15.0 for name in clients})
-    own = PrometheusSloFeed(sources.own, clock, on_news=print)
+    own = PrometheusSloFeed(sources.for_slos, clock, on_news=print)
     prometheus_client.REGISTRY.register(OperatorCollector(lambda: [], cluster, samplers, own, sources.skews, lambda: True, lambda: notifier.senders))
     work = [trying(ask(1.0)) for client in clients.values() for ask in (lambda at, c=client: c.query("up", at), lambda at, c=client: c.query_range("up", 1.0, 2.0, 1.0))]
     work += [trying(client.compare_clocks()) for client in clients.values()]

@@ -7,8 +7,21 @@ from typing import Any, get_type_hints
 import pytest
 
 from cutover.api.model import Model
-from cutover.api.v1alpha1 import BaselineStatus, Checkpoint, MigrationPlanStatus, Phase
-from cutover.api.v1alpha1.changes import BaselineChanges, CheckpointChanges, StatusChanges
+from cutover.api.v1alpha1 import (
+    BaselineStatus,
+    Checkpoint,
+    CustomSloEvidence,
+    LedgerEntry,
+    MigrationPlanStatus,
+    Phase,
+)
+from cutover.api.v1alpha1.changes import (
+    BaselineChanges,
+    CheckpointChanges,
+    CustomSloChanges,
+    LedgerEntryChanges,
+    StatusChanges,
+)
 
 
 @pytest.mark.parametrize(
@@ -16,6 +29,8 @@ from cutover.api.v1alpha1.changes import BaselineChanges, CheckpointChanges, Sta
     [
         (BaselineStatus, BaselineChanges),
         (Checkpoint, CheckpointChanges),
+        (CustomSloEvidence, CustomSloChanges),
+        (LedgerEntry, LedgerEntryChanges),
         (MigrationPlanStatus, StatusChanges),
     ],
 )

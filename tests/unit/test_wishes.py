@@ -112,7 +112,7 @@ def test_what_has_another_form_is_no_wish_and_is_told_with_the_right_form(annota
         ("a1", KUBECTL, "by the field manager kubectl-annotate at 2027-01-11T10:00:00Z"),
         ("a1", Writer("kubectl"), "by the field manager kubectl"),
         ("a1", Writer("<b>\n"), "by the field manager ?b??"),
-        ("a1", None, "by nobody who is named"),
+        ("a1", None, "by an unknown author"),
     ],
 )
 def test_who_asks_is_named(text: str, writer: Writer | None, who: str) -> None:

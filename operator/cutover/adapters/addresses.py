@@ -1,7 +1,7 @@
-"""Which addresses the operator connects to where somebody else says which: a receiver's file, a Gateway's Service.
+"""Which addresses the operator may connect to where others choose them: a receiver's file, a Gateway's Service.
 
-Names are no help: whoever owns one chooses what it stands for, and may choose anew between a look and a connection. So the
-very address is looked at that is connected to next.
+A check of host names is not enough: the owner of a name chooses its addresses, and may change them between the check and
+the connection. The check is therefore made on the very address of the next connection.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 #: The metadata service of AWS has a private address, too.
 _METADATA = frozenset({ipaddress.ip_address("fd00:ec2::254"), ipaddress.ip_address("fd00:ec2::23")})
-#: Addresses that have an IPv4 address in their last 32 bits, of NAT64.
+#: Addresses of NAT64, with an IPv4 address in their last 32 bits.
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
 _BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 
 
 class AddressRefused(OSError):
-    """An address that is not to be connected to."""
+    """The operator may not connect to the address."""
 
     def __str__(self) -> str:
         return "its address is of this machine or of the link"
 
 
 class CheckedResolver(AbstractResolver):
-    """Finds the addresses of a name; those that :func:`may_connect` refuses are none.
+    """Resolves names, without the addresses that :func:`may_connect` refuses.
 
-    It is for names only: aiohttp asks no resolver about what is an address already.
+    It covers names only: for an address aiohttp uses no resolver.
 
     Parameters
     ----------
     names
-        Finds addresses that are not checked; by default the system does.
+        Resolves without the check; by default the system's resolver.
     """
 
     def __init__(self, names: AbstractResolver | None = None) -> None:
@@ -49,7 +49,7 @@ class CheckedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """Return the addresses. Raises AddressRefused where none is left, OSError where there is none."""
+        """Return the allowed addresses. Raises AddressRefused where none is allowed, OSError where the name has none."""
         found = await self._names.resolve(host, port, family)
         usable = [one for one in found if may_connect(_address(one["host"]))]
         if not usable:
@@ -57,7 +57,7 @@ class CheckedResolver(AbstractResolver):
         return usable
 
     async def close(self) -> None:
-        """Let go of what it asks."""
+        """Close the resolver behind it."""
         await self._names.close()
 
 
@@ -74,15 +74,15 @@ def checked_sockets(allowed: tuple[Network, ...] = ()) -> Callable[[Any], socket
 
 
 def may_connect(address: Address, allowed: tuple[Network, ...] = ()) -> bool:
-    """Tell whether an address that somebody else chose may be connected to.
+    """Tell whether the operator may connect to an address that others chose.
 
-    Not on the operator's own machine and not beside it on the link: there are the metadata services of clouds, which give
-    credentials to whoever asks, and nodes' own services. Private addresses are where clusters' Services are.
+    It may not connect to its own machine or to its link: clouds' metadata services, which give credentials to every caller,
+    and nodes' own services are there. Private addresses are allowed, as clusters' Services have them.
 
     Parameters
     ----------
     allowed
-        Networks that may be connected to all the same.
+        Networks that are allowed nevertheless.
     """
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
@@ -98,4 +98,4 @@ def may_connect(address: Address, allowed: tuple[Network, ...] = ()) -> bool:
 
 
 def _address(text: str) -> Address:
-    return ipaddress.ip_address(text.partition("%")[0])  # with its zone, an address of the link
+    return ipaddress.ip_address(text.partition("%")[0])  # an address of the link comes with its zone

@@ -1,14 +1,14 @@
-"""Credentials taken out of texts that others wrote: an error page may send back the very request that it refuses."""
+"""Masks credentials in texts that others wrote: an error page may quote the request that it refuses."""
 
 from __future__ import annotations
 
 import re
 
-#: The value of the header, however the page writes it down, with what says of which kind it is left in.
+#: The value of the header in any notation. Its scheme, such as Bearer, is kept.
 _HEADER = re.compile(
     r"""(?i)(authorization[\\'"]*\s*[:=,]\s*[\\'"\[(]*)((?:bearer|basic|aws4-hmac-sha256)\s+)?[^\s\\'",;)\]}]+"""
 )
-#: A token without its header.
+#: A token without the header.
 _TOKEN = re.compile(r"(?i)\b(bearer\s+)[a-z0-9._~+/=-]{8,}")
 
 

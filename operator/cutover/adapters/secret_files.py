@@ -1,4 +1,4 @@
-"""Secrets in files, as Kubernetes mounts them. They are read whenever they are needed, as secrets are rotated."""
+"""Secrets in files, as Kubernetes mounts them. They are read at each use, as secrets are rotated."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class CredentialsError(Exception):
-    """Credentials cannot be had or used. Its text is for people and quotes none of them."""
+    """Credentials cannot be read or used. Its text is for people and quotes no credentials."""
 
 
 def read_secret(file: Path, what: str, *, ascii_only: bool = True) -> str:
@@ -15,11 +15,11 @@ def read_secret(file: Path, what: str, *, ascii_only: bool = True) -> str:
     Parameters
     ----------
     file
-        The file; white space around its text is left out.
+        The file; white space around its text is stripped.
     what
-        What errors call it, such as ``token``.
+        The secret's name in errors, such as ``token``.
     ascii_only
-        Whether the text goes into a header as it is.
+        Whether the text is sent in a header as it is.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Certificates from files: read again when they change, and what is wrong with them in words."""
+"""TLS certificates from files, which are read again when they change, and the reasons where they cannot be used."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import httpx
 from cutover.adapters.secret_files import CredentialsError
 from cutover.settings import Tls
 
-#: What tells one version of the files from the next.
+#: Identifies a version of the files.
 TlsVersion = tuple[tuple[int, int, int] | None, ...]
 
 
 def tls_version(tls: Tls) -> TlsVersion:
-    """Return what changes when one of the files does."""
+    """Return a value that changes when one of the files changes."""
     return tuple(_version(file) for file in (tls.ca_file, tls.cert_file, tls.key_file))
 
 
@@ -30,16 +30,16 @@ def _version(file: Path | None) -> tuple[int, int, int] | None:
 
 
 def tls_context(tls: Tls) -> ssl.SSLContext:
-    """Read the files.
+    """Return a TLS context from the files.
 
     Raises
     ------
     CredentialsError
-        Where one of them cannot be read or is not what it should be.
+        Where a file cannot be read or has the wrong content.
     """
     try:
         context = httpx.create_ssl_context() if tls.ca_file is None else ssl.create_default_context(cafile=tls.ca_file)
-    except OSError as error:  # ssl.SSLError is one
+    except OSError as error:  # includes ssl.SSLError
         raise CredentialsError(f"the file of the CA cannot be used: {tls_reason(error)}") from None
     if tls.cert_file is not None:
         try:
@@ -53,7 +53,7 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
 
 
 def tls_reason(error: OSError) -> str:
-    """Return OpenSSL's reason as people read it."""
+    """Return OpenSSL's reason for people."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message
     if isinstance(error, ssl.SSLError):

@@ -1,1 +1,1 @@
-"""The Kubernetes API of the operator: models of what people write and read."""
+"""The Kubernetes API of the operator: models of specs and statuses, validation rules, and the generated CRDs."""

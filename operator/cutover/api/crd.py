@@ -1,8 +1,8 @@
 """The CustomResourceDefinitions, generated from the models: ``python -m cutover.api.crd [--check]``.
 
-Pydantic speaks JSON Schema; the API server takes structural OpenAPI schemas only. So references are inlined, unions with
-null become absent fields, ``const`` becomes ``enum``, and what neither can express travels as ``x-kubernetes-`` keys
-that the models carry (see :class:`cutover.api.rules.Rule`).
+Pydantic writes JSON Schema; the API server accepts only structural OpenAPI schemas. So references are inlined, unions with
+null become optional fields, ``const`` becomes ``enum``, and rules that OpenAPI cannot express become ``x-kubernetes-`` keys
+(see :class:`cutover.api.rules.Rule`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Schema = dict[str, Any]
 
 _ROOT = Path(__file__).resolve().parents[3]
 
-#: The chart has a copy of its own: Helm takes CRDs from nowhere else.
+#: The chart has a copy, because Helm takes CRDs only from the chart.
 FOLDERS = (_ROOT / "crds", _ROOT / "charts" / "cutover" / "crds")
 
 _HEADER = "# Generated from operator/cutover/api/ by `make crds`. Do not edit.\n"
@@ -48,18 +48,18 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One of our kinds, as the API server learns of it.
+    """A custom resource of this API group, as its CRD defines it.
 
     Parameters
     ----------
     model
-        The whole object. Its name is the kind's, and whether it has a status, the status' subresource.
+        Model of the whole object. Its name is the kind; with a status it has a status subresource.
     plural, short_name
-        What ``kubectl get`` takes.
+        Names for ``kubectl get``.
     namespaced
-        Whether its objects live in namespaces.
+        Whether its objects are in namespaces.
     columns
-        As :data:`COLUMNS`.
+        Columns of ``kubectl get``, as :data:`COLUMNS`.
     """
 
     model: type[Model]
@@ -94,8 +94,8 @@ _INT32_MAX = 2**31 - 1
 class _Generator(GenerateJsonSchema):
     """Writes defaults as people write them in a plan.
 
-    Of a model only what it was made with: the API server fills in the rest from the defaults of its fields, and
-    each default stands in the CRD once.
+    The default of a model has only the fields that it was created with: the API server fills in the rest from the
+    defaults of its fields, so that each default is in the CRD once.
     """
 
     def encode_default(self, dft: Any) -> Any:
@@ -152,15 +152,14 @@ def schema(kind: Kind = PLAN) -> Schema:
     """Return the structural schema of a kind's whole object."""
     generated = kind.model.model_json_schema(schema_generator=_Generator)
     root = _structural(generated, generated.pop("$defs"))
-    # The API server knows these three better than any schema of ours.
+    # The API server validates these three itself.
     root["properties"] |= {
         "apiVersion": {"type": "string"},
         "kind": {"type": "string"},
         "metadata": {"type": "object"},
     }
     root["required"] = ["spec"]
-    # A status that nobody wrote yet must not look like one: without observedGeneration kstatus (Flux, kubectl wait)
-    # takes a plan that the operator has not seen for done.
+    # A new plan has no status yet. Without observedGeneration kstatus (Flux, kubectl wait) would take it for done.
     if status := root["properties"].get("status"):
         root["properties"]["status"] = _without_defaults(status) | {"default": {"observedGeneration": -1}}
     return root
@@ -169,7 +168,7 @@ def schema(kind: Kind = PLAN) -> Schema:
 def _structural(node: Schema, definitions: Schema) -> Schema:
     """Turn a JSON Schema into a structural one."""
     if reference := node.get("$ref"):
-        # What stands beside a reference is about this field, and wins.
+        # Keys beside a reference are about this field, and override the referenced ones.
         node = definitions[reference.removeprefix("#/$defs/")] | {k: v for k, v in node.items() if k != "$ref"}
     if options := node.get("anyOf"):
         rest = {k: v for k, v in node.items() if k != "anyOf"}
@@ -208,7 +207,7 @@ def _structural(node: Schema, definitions: Schema) -> Schema:
     return dict(sorted(out.items(), key=lambda item: _ORDER.get(item[0], len(_ORDER))))
 
 
-#: A schema is read from its meaning to its machinery.
+#: Order of a schema's keys: first what people read.
 _ORDER = {key: place for place, key in enumerate(("description", "type", "format", "enum", "default", "required"))}
 
 
@@ -222,19 +221,19 @@ def _without_defaults(node: Schema) -> Schema:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes equal parts out each time; anchors in a manifest confuse readers and tools."""
+    """Writes YAML without anchors, which confuse readers and tools."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  # the library names it
         return True
 
 
 def render(kind: Kind = PLAN) -> str:
-    """Return the text of a kind's generated file."""
+    """Return the text of a kind's CRD file."""
     return _HEADER + yaml.dump(crd(kind), Dumper=_Dumper, sort_keys=False, width=119, allow_unicode=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the files, or with ``--check`` tell whether they are up to date."""
+    """Write the CRD files, or with ``--check`` tell whether they are up to date."""
     parser = argparse.ArgumentParser(
         prog="python -m cutover.api.crd", description="Generate the CRDs from the models."
     )

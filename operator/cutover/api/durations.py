@@ -1,4 +1,4 @@
-"""Durations as text: as people write them in a plan, and as they read them in a message."""
+"""Durations as text: the form in a plan, and the form in a message."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import timedelta
 
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 
-#: Six digits a unit keep every sum inside what the API server's own durations hold (292 years).
+#: With six digits a unit, every sum fits into the API server's durations (292 years).
 DURATION_PATTERN = "^" + "".join(f"([0-9]{{1,6}}{unit})?" for unit, _ in _UNITS) + "$"
 _DURATION = re.compile(DURATION_PATTERN)
 
@@ -19,7 +19,7 @@ def parse_duration(text: str) -> timedelta:
     Raises
     ------
     ValueError
-        Where the text is not a sequence of whole days, hours, minutes and seconds in that order.
+        If the text is not a sequence of whole days, hours, minutes and seconds in that order.
     """
     match = _DURATION.fullmatch(text)
     if match is None or not text:
@@ -31,7 +31,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def format_duration(value: timedelta) -> str:
-    """Write a duration the way people write it in a plan: ``1h30m``."""
+    """Return a duration as a plan has it: ``1h30m``."""
     left = int(value.total_seconds())
     parts = []
     for unit, size in _UNITS:
@@ -42,15 +42,15 @@ def format_duration(value: timedelta) -> str:
 
 
 def span(seconds: float, *, exact: bool = False) -> str:
-    """Write a time for a message: ``45 s``, ``6 min``, ``1.5 h``, ``3.0 days``.
+    """Return a length of time for a message: ``45 s``, ``6 min``, ``1.5 h``, ``3.0 days``.
 
     Parameters
     ----------
     seconds
-        Length of the time. Less than a second is written as a second, so that nothing is ever due "in 0 s".
+        Length of the time. Less than a second becomes a second, so that no message says "in 0 s".
     exact
-        Write minutes with their seconds, as ``2 min 5 s``, where the time is compared with a limit. By default the two or
-        three digits that an estimate deserves.
+        Whether to keep the seconds beside minutes, as ``2 min 5 s``, for a time that is compared with a limit. By default
+        the text has two or three digits, as for an estimate.
     """
     seconds = math.ceil(seconds) if 0 < seconds < 1 else seconds
     if exact:

@@ -1,4 +1,4 @@
-"""What all API models share: how they are read and written, durations, times and names."""
+"""The base of all API models: reading and writing, durations, times and names."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Duration = Annotated[
 ]
 
 
-#: Narrower than the API server's own ``format: date-time``, which takes the year 0 and a comma before the fraction.
+#: Narrower than the API server's ``format: date-time``, which accepts the year 0 and a comma before the fraction.
 _TIME_PATTERN = r"^2[0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$"
 
 
@@ -79,8 +79,8 @@ def _without_nulls(data: Any) -> Any:
 class Model(BaseModel):
     """Base of all API models: immutable, camelCase on the wire, unknown fields ignored.
 
-    Unknown fields are ignored so that an operator older than the CRD keeps working during an upgrade; refusing them
-    is the API server's part.
+    Unknown fields are ignored so that an operator older than the CRD keeps working during an upgrade. The API server
+    refuses them.
     """
 
     model_config = ConfigDict(
@@ -98,7 +98,7 @@ class Model(BaseModel):
         return self
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Return a copy with some fields changed; they are not checked."""
+        """Return a copy with some fields changed, without validation."""
         copied = super().model_copy(update=update, deep=deep)
         share_field_set(copied)
         return copied
@@ -113,19 +113,19 @@ class Model(BaseModel):
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> Self:
-        """Read a manifest as the API server does.
+        """Return the model of a manifest, read as the API server reads it.
 
-        Types are strict (``"80"`` is no number), and a null stands for an absent field.
+        Types are strict (``"80"`` is no number), and a null is an absent field.
         """
         return cls.model_validate_json(json.dumps(_without_nulls(data)), strict=True)
 
     def to_wire(self) -> dict[str, Any]:
-        """Return the model as JSON-able data with the API's field names, without empty fields."""
+        """Return the model as data for JSON, with the API's field names and without absent fields."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-#: For ``pydantic.dataclasses.dataclass``, beside ``frozen`` and ``slots``: read and written as models are, in a fifth of
-#: the memory. For the numbers of gates: a thousand plans hold hundreds of them each.
+#: Configuration of pydantic dataclasses, beside ``frozen`` and ``slots``: read and written as models are, in a fifth of the
+#: memory. It is for the numbers of gates, of which each of a thousand plans has hundreds.
 COMPACT = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, extra="ignore")
 
 
@@ -140,7 +140,7 @@ ObjectName = Annotated[
     Field(min_length=1, max_length=253),
     matching(OBJECT_NAME, "write the name of a Kubernetes object: lower-case letters, digits, '-' and '.'"),
 ]
-#: A short name of ours: of an SLO, of a preflight check.
+#: Name of an SLO, a preflight check or a Prometheus server.
 ShortName = Annotated[
     str,
     Field(min_length=1, max_length=63),

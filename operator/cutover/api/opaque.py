@@ -1,6 +1,6 @@
-"""Parts of a status that only the operator reads: text when they are written, an object in memory.
+"""Status fields that only the operator reads: an object in memory, text in the API server.
 
-What is kept so changes with every block and is written once a minute. It is made from text once, after a start, and made
+Such a field changes with every block and is written once a minute. Its object is parsed once, after a start, and turned
 into text only for a write.
 """
 
@@ -16,12 +16,12 @@ T = TypeVar("T")
 
 
 class Opaque:
-    """Text that stands for an object, or an object that is going to be text.
+    """A value that is an object in memory and text when written; each form is made when it is needed.
 
     Parameters
     ----------
     text
-        As it was read from the API server; ``""`` is the beginning of whatever it stands for.
+        Text from the API server; ``""`` stands for the initial object.
     """
 
     __slots__ = ("_text", "_value", "_write")
@@ -33,14 +33,14 @@ class Opaque:
 
     @classmethod
     def of(cls, value: T, write: Callable[[T], str]) -> Opaque:
-        """Keep an object, which nobody changes from now on.
+        """Return an Opaque for an object, which must not be changed from now on.
 
         Parameters
         ----------
         value
             The object.
         write
-            Returns its text.
+            Returns the object's text.
         """
         kept = cls()
         kept._text, kept._value, kept._write = None, value, write
@@ -48,21 +48,21 @@ class Opaque:
 
     @property
     def text(self) -> str:
-        """The text, as it is written."""
+        """The text that is written."""
         if self._text is None:
-            assert self._write is not None, "an object comes with how it is written"
+            assert self._write is not None, "an object has a function that writes it"
             self._text = self._write(self._value)
         return self._text
 
     def value(self, read: Callable[[str], T]) -> T:
-        """Return the object; ``read`` makes it from the text, and is always the same for the same field."""
+        """Return the object. ``read`` parses it from the text, and must be the same function for the same field."""
         if self._value is None:
             self._value = read(self.text)
         found: T = self._value
         return found
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether the same is written for both."""
+        """Tell whether both have equal objects or the same text."""
         if not isinstance(other, Opaque):
             return NotImplemented
         known = self._value is not None and other._value is not None

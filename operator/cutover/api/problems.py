@@ -1,4 +1,4 @@
-"""What is wrong with a plan or a file, in words: pydantic's errors as people read them."""
+"""Problems with a plan or a file as text for people, from pydantic's errors."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import TypeAlias
 
 from pydantic import ValidationError
 
-#: The way to a field: names, and numbers of items.
+#: Path of a field: names of fields and indices of items.
 Location: TypeAlias = tuple[int | str, ...]
 
 
 def mistakes(error: ValidationError) -> list[tuple[Location, str]]:
-    """Return where each mistake is, and what it is. Values are not quoted: one may be a secret in the wrong place."""
+    """Return the path and the message of each mistake. Values are not quoted, as one may be a misplaced secret."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
-    return [(one["loc"], one["msg"].removeprefix("Value error, ")) for one in found]
+    return [(mistake["loc"], mistake["msg"].removeprefix("Value error, ")) for mistake in found]
 
 
 def problem_text(error: ValidationError, prefix: str = "") -> str:
@@ -22,12 +22,12 @@ def problem_text(error: ValidationError, prefix: str = "") -> str:
     Parameters
     ----------
     prefix
-        Put before each mistake, such as ``sources.yaml: `` for a file, or ``bound.`` for the field that the model stands in.
+        Text before each mistake, such as ``sources.yaml: `` for a file, or ``bound.`` for the field that has the model.
     """
     lines = (f"{field_path(location)}: {message}".removeprefix(": ") for location, message in mistakes(error))
     return "; ".join(f"{prefix}{line}" for line in dict.fromkeys(lines))
 
 
 def field_path(location: Location) -> str:
-    """Write the way to a field as Kubernetes does, such as ``spec.steps[0].weight``; ``""`` for the whole."""
+    """Return a path as Kubernetes writes it, such as ``spec.steps[0].weight``; ``""`` for the whole object."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")

@@ -1,7 +1,7 @@
-"""Rules on a plan that pydantic and the API server check alike.
+"""Validation rules that both pydantic and the API server check.
 
-A :class:`Rule` is stated once, beside the field it concerns: as a CEL expression for the API server, as a predicate for
-pydantic, and with one message for both, which says what to write instead.
+A :class:`Rule` is written once, beside its field: as a CEL expression for the API server, as a predicate for pydantic, and
+with one message for both, which says what to write instead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cutover.api.durations import DURATION_PATTERN, parse_duration
 
 @dataclass(frozen=True, slots=True, eq=False)  # metadata of Annotated must be hashable
 class Rule:
-    """One rule, on a whole model (in ``Model.RULES``) or on one value (as metadata of ``Annotated``).
+    """A validation rule for a model (in ``Model.RULES``) or for one value (in ``Annotated``).
 
     Parameters
     ----------
@@ -30,11 +30,11 @@ class Rule:
     cel
         The rule as the API server evaluates it; ``self`` is the value.
     holds
-        The same rule for pydantic. ``None`` where only the API server can check it, for want of the old object.
+        The rule as a predicate for pydantic; ``None`` if only the API server can check it, as it needs the old object.
     at
         Field of the model that the API server's error points at, with a leading dot.
     schema
-        What the rule also says in plain OpenAPI, for editors and linters that know no CEL.
+        Parts of the rule in plain OpenAPI, for editors and linters without CEL.
     """
 
     message: str
@@ -54,7 +54,7 @@ class Rule:
         return value
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Check the value after its type."""
+        """Check the rule after the value's type."""
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
@@ -78,8 +78,8 @@ def matching(pattern: str, message: str) -> Rule:
 def cel_seconds(duration: str) -> str:
     """Return a CEL expression for the seconds of a duration.
 
-    CEL's own durations know no days: they are read as hours and taken 24 times. A text that is no duration gives a
-    number as well, never an error that would stand beside the message of the rule on its form.
+    CEL's durations have no days, so days are read as hours and multiplied by 24. An invalid text also gives a number, not
+    an error that would appear beside the message of the rule for its form.
     """
     days = f"duration('0' + {duration}.find('^[0-9]{{1,6}}d').replace('d', 'h')).getSeconds() * 24"
     rest = f"duration('0h' + {duration}.find('([0-9]{{1,6}}h)?([0-9]{{1,6}}m)?([0-9]{{1,6}}s)?$')).getSeconds()"
@@ -93,22 +93,22 @@ def within(least: str, most: str, example: str = "15m or 1h30m") -> Rule:
     return Rule(
         f"write a duration from {least} to {most} in whole units in the order d, h, m, s, such as {example}",
         f"self.matches({json.dumps(DURATION_PATTERN)})"
-        # A list of one, as CEL has no variables.
+        # A list with one item, because CEL has no variables.
         f" && [{cel_seconds('self')}].all(seconds, seconds >= {low // second} && seconds <= {high // second})",
         lambda value: low <= value <= high,
     )
 
 
 def _decimal(value: float) -> str:
-    """Return a number as people and CEL write a fraction: never as 1e-06, never without its point."""
+    """Return a number as a decimal fraction for people and CEL: not as 1e-06, and with its point."""
     return f"{value:.9f}".rstrip("0")
 
 
 def between(least: float, most: float, example: str) -> Rule:
     """Return the rule that a number is inside bounds that are not whole.
 
-    OpenAPI's ``minimum`` and ``maximum`` will not do: for a number written without a fraction the API server cuts the
-    fraction off the bounds as well, and takes 0 where the least is 0.0001.
+    OpenAPI's ``minimum`` and ``maximum`` are not enough: for a number without a fraction the API server also cuts the
+    fraction off the bounds, and accepts 0 if the minimum is 0.0001.
     """
     return Rule(
         f"write {example}; from {_decimal(least)} to {_decimal(most)}",
@@ -118,7 +118,7 @@ def between(least: float, most: float, example: str) -> Rule:
 
 
 def once(message: str, *, key: str = "") -> Rule:
-    """Return the rule that no item of a list comes twice, or no attribute ``key`` of its items."""
+    """Return the rule that no item of a list occurs twice, or no two items with the same attribute ``key``."""
 
     def holds(items: Any) -> bool:
         values = [getattr(item, key) if key else item for item in items]

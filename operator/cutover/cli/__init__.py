@@ -1,1 +1,1 @@
-"""Commands for people."""
+"""Command-line tools."""

@@ -1,4 +1,4 @@
-"""``cutover-backtest --plan plan.yaml``: replay a plan's cutover on Heroku's own traffic in Prometheus."""
+"""The command ``cutover-backtest``, which replays a plan's cutover on Heroku's recorded traffic in Prometheus."""
 
 from __future__ import annotations
 
@@ -24,24 +24,25 @@ from cutover.api.problems import problem_text
 from cutover.cli.plan_file import PlanFileError, read_plan
 from cutover.domain.backtest.replay import Forecast, NotPossible, impossible, per_second, percent
 from cutover.domain.plan import Plan
-from cutover.ports import Subscription, Unavailable
+from cutover.ports.block_feed import BlockSubscription
+from cutover.ports.errors import Unavailable
 from cutover.services.backtest import OnProgress, forecast
 from cutover.settings import PrometheusServer, PrometheusServers, Settings, SettingsError, read_servers, read_settings
 
-#: Exit codes: the plan's rate is not contradicted, there is no forecast, it is exceeded.
+#: Exit codes: the false rollback rate is within the plan's, there is no forecast, the rate is above the plan's.
 WITHIN, NO_FORECAST, ABOVE = 0, 1, 2
 _DAY = 86_400.0
 
 
 async def _forecast(
     arguments: argparse.Namespace, environ: Mapping[str, str], plan: Plan
-) -> tuple[Forecast, Subscription]:
-    """Replay the plan on what its Prometheus has.
+) -> tuple[Forecast, BlockSubscription]:
+    """Replay the plan on the record of its Prometheus.
 
     Raises
     ------
     NotPossible, SettingsError, Unavailable
-        With the reason for people.
+        With a text for people.
     """
     settings = read_settings(environ)
     servers = _servers(arguments.prometheus, settings)
@@ -87,8 +88,8 @@ def _servers(url: str | None, settings: Settings) -> PrometheusServers:
     return PrometheusServers(default=server)
 
 
-def table(predicted: Forecast, plan: Plan, subscription: Subscription) -> str:
-    """Write a forecast as people read it."""
+def table(predicted: Forecast, plan: Plan, subscription: BlockSubscription) -> str:
+    """Return a forecast as a table."""
     by = f"by {predicted.instances} gateway instances" if predicted.split == "instances" else "by neighbouring blocks"
     latency = [f"{bound:g} ms" for bound in (subscription.slow_ms, subscription.very_slow_ms) if bound is not None]
     record = (
@@ -134,7 +135,7 @@ def _time(seconds: float) -> str:
 
 
 def to_json(predicted: Forecast, code: int) -> dict[str, Any]:
-    """Return the status and all figures; times that never came are null."""
+    """Return the status and all figures; infinite times are null."""
 
     def finite(value: Any) -> Any:
         match value:
@@ -156,7 +157,7 @@ def to_json(predicted: Forecast, code: int) -> dict[str, Any]:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        # argparse's own 2 means something else here.
+        # argparse's exit code 2 has another meaning here.
         self.exit(NO_FORECAST, f"{self.prog}: {message}; see --help\n")
 
 
@@ -175,8 +176,8 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = _Parser(
         prog="cutover-backtest",
-        description="Replay a plan's cutover on Heroku's own traffic in Prometheus: how often would the gate go back with"
-        " nothing to find, and how long will it take? Prometheus and its credentials come from the operator's settings"
+        description="Replay a plan's cutover on Heroku's own traffic in Prometheus: how often would the gate roll back a"
+        " healthy service, and how long will the cutover take? Prometheus and its credentials come from the operator's settings"
         " (CUTOVER_PROMETHEUS_URL and others).",
         epilog=f"Exits with {WITHIN} where the plan's falseRollbackRate is not contradicted, {ABOVE} where it is exceeded"
         f" and {NO_FORECAST} where there is no forecast.",
@@ -200,7 +201,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", choices=("instances", "time"), help="how the record becomes two legs")
     parser.add_argument("--json", action="store_true", help="write JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
-    parser.add_argument("--nice", type=int, default=0, help="lower the process' priority by so much")
+    parser.add_argument("--nice", type=int, default=0, help="the process' nice value")
     return parser
 
 
@@ -219,7 +220,7 @@ def _tell(quiet: bool) -> OnProgress:
 
 @contextlib.contextmanager
 def _reasons(as_json: bool) -> Iterator[None]:
-    """Turn what keeps from a forecast into one line and an exit code."""
+    """Turn the reasons for no forecast into one line and an exit code."""
     try:
         yield
     except (NotPossible, PlanFileError, SettingsError, Unavailable) as reason:
@@ -243,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         sys.exit(130)
     code = WITHIN if predicted.within else ABOVE
     if predicted.seconds is None and predicted.within:
-        code = NO_FORECAST  # nothing got through: that is no promise
+        code = NO_FORECAST  # no replayed cutover reached 100 %: no claim is possible
     print(
         json.dumps(to_json(predicted, code), ensure_ascii=False)
         if arguments.json

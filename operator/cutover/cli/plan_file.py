@@ -1,4 +1,4 @@
-"""A MigrationPlan from a file of manifests."""
+"""Reads a MigrationPlan from a file of manifests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cutover.domain.plan import Plan
 
 
 class PlanFileError(Exception):
-    """There is no plan to be read; the text says why."""
+    """No plan could be read from the file. The text says why."""
 
 
 def read_plan(path: str, name: str | None) -> Plan:
@@ -25,7 +25,7 @@ def read_plan(path: str, name: str | None) -> Plan:
     Raises
     ------
     PlanFileError
-        If there is none, more than one, or one that is not valid.
+        If there is no plan, more than one, or an invalid plan.
     """
     where = "the standard input" if path == "-" else path
     try:

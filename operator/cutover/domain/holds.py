@@ -62,7 +62,7 @@ QUIET = frozenset({HoldReason.INSUFFICIENT_TRAFFIC, HoldReason.UNDECIDED, HoldRe
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Not moving, for a stated reason."""
+    """Why a plan does not move, in a word and in a sentence."""
 
     reason: HoldReason
     message: str

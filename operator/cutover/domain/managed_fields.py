@@ -1,4 +1,4 @@
-"""Who wrote what of an object: ``metadata.managedFields``, which the API server keeps."""
+"""Which field manager owns which field of an object, by the API server's ``metadata.managedFields``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Owner:
     Parameters
     ----------
     manager
-        Its name, ``unknown`` where it has none.
+        Name of the field manager; ``unknown`` if the entry has none.
     time
-        When it wrote last, as the API server writes it; ``""`` if that is not known.
+        When it wrote last, as the API server writes times; ``""`` if that is not known.
     """
 
     manager: str
@@ -24,12 +24,12 @@ class Owner:
 
 
 def owners(metadata: Mapping[str, Any], *path: str) -> tuple[Owner, ...]:
-    """Return who owns a field, the latest first; without a path, all who have written anything.
+    """Return the owners of a field, the latest first; without a path, all owners of the object.
 
     Parameters
     ----------
     metadata
-        Of the object, as the API server has it.
+        The object's metadata, as the API server has it.
     path
         Names of fields, from the object down, such as ``"spec", "http"``.
     """
@@ -50,7 +50,7 @@ def _owns(fields: Any, path: tuple[str, ...]) -> bool:
 
 
 def of_spec_and_annotations(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Leave of managed fields who owns a plan's spec and which of its annotations: the rest is a third of the object."""
+    """Keep only the owners of a plan's spec and annotations; the other managed fields are a third of the object."""
     return [kept for entry in entries if (kept := _slim(entry))]
 
 

@@ -1,4 +1,4 @@
-"""What one reconcile sees of the world, as plain facts; :func:`cutover.domain.engine.decide.decide` judges them."""
+"""What one reconcile observes, as plain facts; :func:`cutover.domain.engine.decide.decide` judges them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from cutover.domain.traffic import NOTHING, Capabilities, Probe, TrafficState
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Blocks that became known since the last consumed one, oldest first.
+    """New blocks since the last consumed one, oldest first.
 
     Parameters
     ----------
     blocks
-        Usable and unusable ones, without holes in time.
+        Usable and unusable blocks, without holes in time.
     error
-        Why Prometheus gave no answer, or ``""``.
+        Why Prometheus gave no answer; ``""`` if it did.
     """
 
     blocks: tuple[Block, ...] = ()
@@ -32,12 +32,12 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Everything one pass knows. ``None`` means that it could not be read or was not needed.
+    """Everything that one reconcile knows. ``None`` means that a fact could not be read, or was not needed.
 
     Parameters
     ----------
     traffic
-        The routing objects; ``None`` where the API server could not be asked.
+        The route; ``None`` if the API server gave no answer.
     capabilities
         What the plan's traffic provider can do.
     inventory
@@ -45,30 +45,31 @@ class Observation:
     probe
         The newest probe of the Heroku leg.
     prepared_for
-        Seconds for which what the route refers to has been there, as far as this process knows.
+        Seconds since this process first saw the objects that the route refers to.
     samples
         New blocks.
     histogram
         Heroku's latencies since the takeover; read in the Baseline phase only.
     errors
-        Why something could not be read, in words for people.
+        Why facts could not be read, in words for people.
     since
-        Unix seconds since when this process looks at the plan: silence from before says nothing.
-    own
-        What became known of the team's own gates, by name.
+        Unix seconds at which this process began to observe the plan. Silence from before says nothing.
+    slo_readings
+        What was read for each custom SLO, by its name.
     templates
-        Templates of gates that the plan may refer to, by ``Kind/name``; a text is why one could not be read.
+        Gate templates that the plan may refer to, by ``Kind/name``; a text says why a template could not be read.
     sources
         Names of the Prometheus servers that plans of this namespace may choose.
     queries
-        PromQL by which people can look at the mesh's own metrics, by name.
+        Dashboard queries: PromQL for the mesh's metrics, by metric.
     backtest
-        Result of the replay that the plan asks for, once it is there.
+        Result of the replay that the plan asks for; ``None`` until it is done.
     unwritten
-        Whether the route could not be written and the status says so: until it can, the route goes first.
+        Whether the last write of the route failed, as the status says. Until a write succeeds, the route is written
+        before the status.
     remember_in
-        Seconds until who was told what is worth a write of the status by itself; ``None`` where the status remembers
-        all of it.
+        Seconds until the notifications that were sent are worth a write of the status by themselves; ``None`` if the
+        status has all of them.
     """
 
     traffic: TrafficState | None = None
@@ -80,7 +81,7 @@ class Observation:
     histogram: Histogram | None = None
     errors: tuple[str, ...] = ()
     since: float = 0.0
-    own: Mapping[str, SloReading] = field(default_factory=dict)
+    slo_readings: Mapping[str, SloReading] = field(default_factory=dict)
     templates: Mapping[str, Template | str] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
     queries: Mapping[str, str] = field(default_factory=dict)

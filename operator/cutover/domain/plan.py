@@ -19,8 +19,8 @@ class Plan:
     """A MigrationPlan as read from the API server, with the operator's working status.
 
     ``status`` may be ahead of what is stored: evidence is written as a checkpoint only, at most once a minute.
-    ``unreadable`` says what is wrong with the newest spec, where ``spec`` is an older one that could be read. ``writers``
-    says who wrote the spec last (``"spec"``), and each command that is there (by its annotation).
+    ``unreadable`` says what is wrong with the newest spec; ``spec`` is then the last one that could be read. ``writers``
+    has the field manager that wrote the spec last (key ``"spec"``) and those of the commands (key: the annotation).
     """
 
     namespace: str
@@ -41,18 +41,18 @@ class Plan:
         Raises
         ------
         pydantic.ValidationError
-            Where it is not one that this version of the operator understands.
+            If this version of the operator cannot read the object.
         """
         return cls._of(body, MigrationPlanSpec.model_validate(body["spec"]))
 
     @classmethod
     def refused(cls, body: Mapping[str, Any], problem: str) -> Plan:
-        """Stand in for a plan whose spec cannot be read: enough of it to say so in its status."""
+        """Return a plan whose spec cannot be read, with what its status needs to say so."""
         return replace(cls._of(body, _NO_SPEC), unreadable=problem)
 
     @property
     def has_spec(self) -> bool:
-        """Whether there is a spec that could be read, if only an older one."""
+        """Whether a spec could be read, the newest or an older one."""
         return self.spec is not _NO_SPEC
 
     @classmethod
@@ -78,7 +78,7 @@ class Plan:
 
 
 def _writers(metadata: Mapping[str, Any], commands: Sequence[str]) -> dict[str, Writer]:
-    """Return who wrote the spec and the commands, the latest of several."""
+    """Return the latest field managers of the spec and of each command."""
     paths = {"spec": ("spec",)} | {name: ("metadata", "annotations", name) for name in commands}
     return {
         name: Writer(latest.manager, latest.time)

@@ -21,8 +21,8 @@ class Resource:
     group
         API group; ``""`` for the core group.
     urgent
-        RBAC verbs that move users, or that a rollback needs. A request for one object, by its name, does not queue behind
-        others.
+        RBAC verbs that move users, or that a rollback needs. A request with such a verb for one object by name does not
+        queue behind others.
     """
 
     group: str
@@ -33,12 +33,12 @@ class Resource:
 
     @property
     def api_version(self) -> str:
-        """What the objects carry as ``apiVersion``."""
+        """The ``apiVersion`` of the objects."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, namespace: str, name: str = "", subresource: str = "") -> str:
-        """Return the URL's path; an empty namespace stands for all of them."""
-        # Names come from people's manifests: quoted, they stay names.
+        """Return the URL's path; an empty namespace stands for all namespaces."""
+        # Names come from manifests; quoted, they cannot change the path.
         parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
         if namespace:
             parts += ["namespaces", quote(namespace, safe="")]
@@ -54,7 +54,7 @@ EVENTS = Resource("", "v1", "Event", "events")
 SERVICES = Resource("", "v1", "Service", "services")
 DEPLOYMENTS = Resource("apps", "v1", "Deployment", "deployments")
 
-# No check reads these yet, and the chart grants no right to: a check that does is Unknown without one.
+# No check reads these yet, and the chart grants no right to read them. Without the right such a check is Unknown.
 HORIZONTAL_POD_AUTOSCALERS = Resource("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 POD_DISRUPTION_BUDGETS = Resource("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
 CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps")

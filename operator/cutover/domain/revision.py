@@ -1,7 +1,7 @@
-"""The name of a version of the route, as stamped into it and into every response.
+"""The revision of a route: the name that is stamped into the route and into every response.
 
-It is how a pass knows what an earlier one did: a VirtualService that says ``a1-rollback`` was rolled back in attempt
-1, even where the operator died before it could say so in the plan's status.
+By the revision a reconcile knows what an earlier one did: a VirtualService with ``a1-rollback`` was rolled back in
+attempt 1, even if the operator died before it wrote the plan's status.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ def rollback_revision(attempt: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """What a version of the route says, whoever writes it.
+    """What a route says: how requests are split, and for which attempt.
 
     Parameters
     ----------
     attempt
-        The plan's attempt that it belongs to.
+        The plan's attempt that the route belongs to.
     weight
         Percent of requests to EKS.
     rolled_back
-        Whether it is the route after a rollback, which has a name of its own.
+        Whether it is the route after a rollback, which has its own revision.
     """
 
     attempt: int
@@ -49,9 +49,9 @@ class Split:
 
 
 def raise_called_off(status: MigrationPlanStatus) -> str:
-    """Name the raise that a status asks for, as something that is not to happen any more: ``a1-w25@1799661845``.
+    """Return the name by which a raise that the status asks for is called off: ``a1-w25@1799661845``.
 
-    It is another one each time that the weight is decided on.
+    Each decision on a weight has its own name.
     """
     since = status.checkpoint.weight_since if status.checkpoint is not None else 0
     return f"{desired_revision(status)}@{since:.0f}"

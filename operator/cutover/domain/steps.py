@@ -1,4 +1,4 @@
-"""Which weight comes next."""
+"""The current step and the next step of a plan, by its weight."""
 
 from __future__ import annotations
 

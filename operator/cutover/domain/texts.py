@@ -1,4 +1,4 @@
-"""Texts that somebody else may have made as long as they liked, cut to the room that there is for them."""
+"""Texts of unknown length, cut to the room that there is for them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 DIGEST = 8
 
 
-def share_out(texts: Sequence[str], longest: int) -> tuple[str, ...]:
-    """Cut texts where they are too long together: short ones stay whole, the others have the same length."""
+def shorten_together(texts: Sequence[str], longest: int) -> tuple[str, ...]:
+    """Cut texts that are too long together: short texts stay whole, the others get the same length."""
     most, left = longest, longest
     for number, text in enumerate(sorted(texts, key=len)):
         most = left // (len(texts) - number)
@@ -23,7 +23,7 @@ def share_out(texts: Sequence[str], longest: int) -> tuple[str, ...]:
 
 
 def shorten(text: str, longest: int) -> str:
-    """Cut a text that somebody else may have made as long as they liked."""
+    """Cut a text of unknown length; ``…`` marks the cut."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
@@ -33,5 +33,5 @@ def fitted(text: str, longest: int) -> str:
 
 
 def digest(text: str) -> str:
-    """Return what differs where texts do, in a few characters."""
+    """Return a short hash of a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST]

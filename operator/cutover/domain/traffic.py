@@ -1,4 +1,4 @@
-"""What a traffic provider can do, and what is seen of the traffic. Decisions never ask which provider it is."""
+"""Capabilities of a traffic provider, the state of a route, and probes. Decisions never ask for the provider itself."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a provider declares of itself; by default it can do nothing.
+    """What a traffic provider can do; by default nothing.
 
     Parameters
     ----------
     provider
-        Its name, for people.
+        Name of the provider, for people.
     confirms_share
-        Whether the split shows in the counts of both legs: their share follows the weight, request by request.
+        Whether the counts of both legs show the split, request by request.
     stamps_revision
         Whether each answer carries the revision of the route that served it.
     common_vantage
         Whether the same observer counts both legs. Counts of two observers cannot be compared.
     probes_leg
-        Whether a request can be sent to the Heroku leg by the plan's own route.
+        Whether a request can be sent to the Heroku leg through the plan's route.
     rollback_seconds
-        Seconds from the write of a route until the requests follow it, be it up or back.
+        Seconds from a write of the route, up or down, until all requests follow it.
     where_to_look
-        What to look at where they do not, for people; ``""`` if there is no advice.
+        Where people look if the requests do not follow; ``""`` if there is no advice.
     """
 
     provider: str = "unknown"
@@ -36,32 +36,32 @@ class Capabilities:
     where_to_look: str = ""
 
 
-#: Of a provider that is not known.
+#: Of an unknown provider.
 NOTHING = Capabilities()
 
 
 @dataclass(frozen=True, slots=True)
 class TrafficState:
-    """The plan's route as it is: what the provider's objects say.
+    """The plan's route in the cluster, as the provider's objects have it.
 
     Parameters
     ----------
     weight
-        Percent of requests that the route sends to EKS, or ``None`` where it is missing or not of the operator's shape.
+        Percent of requests that the route sends to EKS; ``None`` if the route is missing or has another shape.
     revision
-        The revision stamped into it (see :mod:`cutover.domain.revision`), ``""`` if it has none.
+        The revision stamped into the route (see :mod:`cutover.domain.revision`); ``""`` if it has none.
     current
         Whether all routing objects are exactly what the operator would write for the plan's desired weight.
     foreign
-        Field managers other than the operator that own a part of the objects' spec: who edited them.
+        Field managers other than the operator that own a part of the objects' spec, because they edited it.
     written_at
         Unix seconds at which the operator wrote the route last; ``None`` if that is not known.
     version
-        Which state of the route this is, ``""`` where it is missing: what is decided on it is to be written over it, and
-        over no other.
+        Version of the route that was read, ``""`` if it is missing. A decision made on this version is written only
+        over this version.
     in_the_way
-        Before the takeover, where not all requests go to Heroku: what sends them elsewhere and what to do about it, in
-        the provider's words.
+        Before the takeover, if not all requests go to Heroku: which object routes them elsewhere and what to do about
+        it, in the provider's words.
     """
 
     weight: int | None
@@ -87,9 +87,9 @@ class Probe:
     healthy
         Whether Heroku answered as an app does: no 5xx, no routing fault, no "no such app" page.
     detail
-        What came back, for people: ``HTTP 503 (H10)``, ``connection refused``.
+        The answer, for people: ``HTTP 503 (H10)``, ``connection refused``.
     failures
-        Unhealthy answers in a row, up to this one.
+        Unhealthy answers in a row, this one included.
     """
 
     at: float

@@ -1,1 +1,1 @@
-"""What Kopf calls."""
+"""The operator as a Kopf application: settings, handlers, login, health."""

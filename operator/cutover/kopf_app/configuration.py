@@ -13,18 +13,18 @@ from cutover.domain.marks import PLAN_LABEL
 
 
 class NoDiffs(kopf.DiffBaseStorage):
-    """Remembers nothing of an object, as no handler asks what has changed.
+    """Stores no last-seen state of objects, as no handler uses Kopf's diffs.
 
-    Otherwise Kopf would copy the whole object at every event, which comes of each checkpoint, and write all of its spec
-    into an annotation whenever that changes.
+    Otherwise Kopf would copy the whole object at every event, and each checkpoint causes an event. It would also write the
+    spec into an annotation whenever the spec changes.
     """
 
     def build(self, *, body: kopf.Body, extra_fields: object = None) -> kopf.BodyEssence:  # noqa: ARG002
-        """Return what is the same for all objects."""
+        """Return the same essence for all objects."""
         return kopf.BodyEssence()
 
     def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence:  # noqa: ARG002
-        """Return the same, so that an object is never new and never changed."""
+        """Return the same essence, so that an object is never new and never changed."""
         return kopf.BodyEssence()
 
     def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
@@ -32,10 +32,10 @@ class NoDiffs(kopf.DiffBaseStorage):
 
 
 class Backoffs:
-    """Seconds between Kopf's attempts at one request: it never gives up.
+    """Seconds between Kopf's attempts at one request, without an end.
 
-    A request that Kopf gives up is an event that nobody handles any more, such as a deletion, or the end of a watch and
-    with it of the process, which then starts anew as late as Kubernetes thinks fit.
+    Where Kopf stops retrying, an event such as a deletion stays unhandled, or a watch ends and with it the process, which
+    Kubernetes restarts after growing back-offs.
     """
 
     def __iter__(self) -> Iterator[float]:
@@ -48,16 +48,16 @@ def kopf_settings(*, selector: str | None = None) -> kopf.OperatorSettings:
     Parameters
     ----------
     selector
-        Which plans it looks after, by their labels. A plan that loses them is seen as DELETED: its loop ends, and its
-        traffic stays as it is, for the operator that it belongs to by now.
+        Label selector of the plans. A plan whose labels stop matching arrives as DELETED: its loop ends, and its traffic
+        stays as it is, for the operator that manages it now.
     """
     settings = kopf.OperatorSettings()
     settings.persistence.finalizer = f"{GROUP}/traffic"
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=f"kopf.{GROUP}")
     settings.persistence.diffbase_storage = NoDiffs()
     settings.posting.enabled = False
-    # Kopf would let go of a kind whose CRD is on its way out, and leave its finalizer on the plans that go with it. Which
-    # kinds there are is looked at once, then; running.py sees to it that this is at the right time.
+    # With scanning Kopf would drop a kind whose CRD is being deleted, and leave its finalizer on the plans of that kind. So it
+    # discovers kinds only once; running.py ensures that this is at the right time.
     settings.scanning.disabled = True
     settings.networking.request_timeout = 10
     settings.networking.connect_timeout = 5
@@ -65,13 +65,13 @@ def kopf_settings(*, selector: str | None = None) -> kopf.OperatorSettings:
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 330
     for kind in ROUTING_KINDS:
-        # A mesh may have thousands that are not ours. An object that loses the label is seen: as DELETED.
+        # A mesh may have thousands of other objects. An object that loses the label arrives as DELETED.
         settings.watching.label_selectors[kind.group, kind.version, kind.plural] = PLAN_LABEL
     if selector is not None:
         settings.watching.label_selectors[GROUP, VERSION, PLURAL] = selector
     settings.queueing.worker_limit = 200
-    # A worker that has nothing left to do keeps its place for so long: with Kopf's own 5 s the first events of a thousand
-    # plans, and with them their first reconciles, would take half a minute.
+    # An idle worker keeps its slot for so long: with Kopf's default of 5 s the first events of a thousand plans, and so their
+    # first reconciles, would take half a minute.
     settings.queueing.idle_timeout = 0.3
     settings.queueing.error_delays = (1, 2, 5, 10)
     return settings

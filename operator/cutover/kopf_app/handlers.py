@@ -1,8 +1,8 @@
-"""What Kopf calls, and nothing more.
+"""Kopf's handlers, which only call the operator.
 
-Kopf brings watches, the finalizer and one daemon a plan. It is kept away from the plan's state: no ``patch``, no return
-values, no progress in annotations. A daemon whose own patch failed once would be gone for good, and a merge patch has
-no fence.
+Kopf provides watches, the finalizer and one daemon for each plan. It does not write the plan's state: no ``patch``, no return
+values, no progress in annotations. A daemon whose own patch failed once would never run again, and a merge patch has no
+fence.
 """
 
 from __future__ import annotations
@@ -16,23 +16,22 @@ from cutover.adapters.traffic.istio.live import ROUTING_KINDS
 from cutover.api.v1alpha1 import GROUP, PLURAL, VERSION, TemplateKind
 from cutover.api.v1alpha1.templates import CLUSTER_GATE_TEMPLATES, GATE_TEMPLATES
 from cutover.domain import managed_fields
-from cutover.ports import Conflict, Gone, Unavailable
+from cutover.ports.errors import Conflict, Gone, Unavailable
 from cutover.scale.packing import slim
 from cutover.services.operator import Operator
 
 #: Seconds over which the first reconciles are spread after a start.
 START_SPREAD = 3.0
-#: Seconds until a deletion that could not put traffic to rest is tried again.
+#: Seconds until a deletion that could not write the final route is retried.
 DELETION_RETRY_SECONDS = 5.0
-#: Seconds until a loop that ended by a fault of ours is started again; Kopf's own 60 are long for a rollback.
+#: Seconds until a loop that ended by a bug is restarted; Kopf's default of 60 is too long for a rollback.
 RESTART_SECONDS = 5.0
 
 
 def register(registry: kopf.OperatorRegistry, operator: Operator) -> None:
     """Register the handlers.
 
-    Each is a coroutine, however little it does: Kopf runs plain functions in threads, where loops and caches must not be
-    touched.
+    All handlers are coroutines: Kopf runs plain functions in threads, where loops and caches must not be used.
     """
 
     @kopf.daemon(

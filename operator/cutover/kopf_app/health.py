@@ -1,4 +1,4 @@
-"""``/healthz`` while Kopf, which answers at the same port, does not run."""
+"""Answers ``/healthz`` while Kopf does not run, which otherwise answers at the same port."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cutover.settings import Settings
 
 @contextlib.asynccontextmanager
 async def answering_health(settings: Settings) -> AsyncIterator[None]:
-    """Answer that the process is alive, for as long as the context is open."""
+    """Answer that the process is alive while the context is open."""
 
     async def alive(_: web.Request) -> web.Response:
         return web.json_response({})

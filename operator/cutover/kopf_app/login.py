@@ -12,17 +12,17 @@ import kopf
 
 from cutover.settings import Settings
 
-#: Seconds between two logins of Kopf, which reads the files with the credentials for each.
+#: Least seconds between two logins of Kopf. Each login reads the files with the credentials.
 LOGIN_SECONDS = 2.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Login(kopf.ConnectionInfo):
-    """Credentials that are equal to no others.
+    """Credentials that never equal others.
 
-    Kopf takes equal ones that were refused once for refused for ever, and ends the process. But an API server refuses
-    good tokens too, as while it starts or cannot ask whoever checks them, and then Kubernetes would start the process
-    anew at ever longer intervals.
+    Kopf treats credentials that equal rejected ones as invalid for ever, and ends the process. But an API server also rejects
+    valid tokens, for example while it starts or cannot reach its token reviewer, and Kubernetes would then restart the
+    process at ever longer intervals.
     """
 
     __eq__ = object.__eq__
@@ -30,13 +30,13 @@ class Login(kopf.ConnectionInfo):
 
 
 def register_login(registry: kopf.OperatorRegistry, settings: Settings) -> None:
-    """Register what gives Kopf its credentials, at most once in so many seconds."""
+    """Register the login handler, which is rate-limited."""
     last = -math.inf
 
     @kopf.on.login(registry=registry, errors=kopf.ErrorsMode.TEMPORARY, backoff=LOGIN_SECONDS)
     async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
         nonlocal last
-        # Kopf logs in whenever its credentials are refused, at once.
+        # Kopf logs in again at once whenever its credentials are rejected.
         await asyncio.sleep(max(0.0, last + LOGIN_SECONDS - time.monotonic()))
         last = time.monotonic()
         if settings.kubeconfig is not None:

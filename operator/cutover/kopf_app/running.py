@@ -1,4 +1,4 @@
-"""Runs the operator under Kopf, once there are plans that it can watch."""
+"""Runs the operator under Kopf, once the API server serves plans."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from cutover.kopf_app.configuration import kopf_settings
 from cutover.kopf_app.handlers import register
 from cutover.kopf_app.health import answering_health
 from cutover.kopf_app.login import register_login
-from cutover.ports import Unavailable
+from cutover.ports.errors import Unavailable
 from cutover.services.operator import Operator
 from cutover.settings import Settings
 
 #: The kinds that Kopf watches for the operator.
 WATCHED = OWN_KINDS | ROUTING_KINDS
-#: Seconds between two looks for kinds that were not served at the start.
+#: Seconds between two checks for kinds that were not served at the start.
 KINDS_SECONDS = 10.0
 
 log = structlog.get_logger("cutover")
 
 
 class OtherKindsError(Exception):
-    """The API server does not serve the kinds any more that Kopf watches, or more of those that it should; says which."""
+    """The API server stopped serving a watched kind, or serves a kind that was missing at the start. The text says which."""
 
 
 async def look_after(
@@ -41,10 +41,10 @@ async def look_after(
     *,
     at_end: Callable[[], Coroutine[Any, Any, None]] | None,
 ) -> None:
-    """Let Kopf run the operator, once there are plans that it can watch.
+    """Wait until plans are served, and let Kopf run the operator.
 
-    Kopf looks for kinds when it starts; see :func:`cutover.kopf_app.configuration.kopf_settings`. Without plans there is nothing to look
-    after. Without the other kinds there is, such as plans that say why they do not go on.
+    Kopf discovers kinds at its start only; see :func:`cutover.kopf_app.configuration.kopf_settings`. Without the kind of plans
+    there is nothing to do. Without the other kinds there is: plans have to say why they do not continue.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ async def look_after(
     Raises
     ------
     OtherKindsError
-        When another kind is served by now, or one is not served any more.
+        When a missing kind is served by now, or a watched kind is not served any more.
     """
     async with answering_health(settings):
         there = await until_served(cluster, WATCHED, PLANS)
@@ -83,7 +83,7 @@ async def look_after(
 
 
 async def _until_more(cluster: Cluster, there: frozenset[Resource], stop: asyncio.Event) -> None:
-    """Stop once the API server serves more of what is to be watched than at the start."""
+    """Set ``stop`` once the API server serves a kind that was missing at the start."""
     more: frozenset[Resource] = frozenset()
     while not more and there != WATCHED:
         await asyncio.sleep(KINDS_SECONDS)
@@ -100,12 +100,12 @@ async def serve(
     *,
     at_end: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> None:
-    """Let Kopf run the operator until a signal, or ``stop``, says to stop.
+    """Let Kopf run the operator until a signal, or until ``stop`` is set.
 
     Parameters
     ----------
     at_end
-        Done once no plan is looked after any more; Kopf itself takes seconds longer.
+        Called when all loops have ended; Kopf itself takes seconds longer to stop.
     """
     registry = kopf.OperatorRegistry()
     register(registry, operator)

@@ -1,11 +1,11 @@
-"""When Python looks for garbage: rarely, and not among what stays.
+"""Runs Python's garbage collector rarely, and only on young objects.
 
-Nearly everything is freed as soon as nobody refers to it. For the rest, objects that refer to each other, CPython goes
-through all objects that it knows, again and again as new ones are made, and each answer of Prometheus makes tens of
-thousands. With 1,000 plans that took a third of the operator's CPU time, and most of it just when decisions were due.
+Python frees nearly all objects when their last reference goes. For objects that refer to each other, CPython traverses all
+objects, each time that many new ones were created, and each answer of Prometheus creates tens of thousands. With 1,000 plans
+that took a third of the operator's CPU time, most of it just when decisions were due.
 
-So what there is after the start, and then now and then, is *frozen*: not looked at again until the next time. What
-refers to each other and is not needed any more in the meantime is little: some connections, and what Kopf makes for an event.
+Therefore all objects are *frozen* after the start and at long intervals: they are not traversed until the next time. Little
+cyclic garbage arises between: some connections, and Kopf's objects for an event.
 
 https://docs.python.org/3/library/gc.html
 """
@@ -15,16 +15,16 @@ from __future__ import annotations
 import asyncio
 import gc
 
-#: New objects, beyond those that were freed, after which the young ones are looked at.
+#: Number of new objects, less those that were freed, after which young objects are traversed.
 YOUNG = 20_000
-#: Seconds from the start until the plans that there are have been looked at, and then from one time to the next.
+#: Seconds from the start until all plans are reconciled, and then between two collections.
 FIRST_SECONDS, LATER_SECONDS = 30.0, 600.0
 
 
 async def collect_rarely() -> None:
-    """Freeze what there is, and again and again what has come and not gone. Never returns."""
+    """Freeze all objects now and at intervals. Never returns."""
     gc.set_threshold(YOUNG, *gc.get_threshold()[1:])
-    gc.freeze()  # Python's packages: nothing to look for
+    gc.freeze()  # Python's modules have no garbage
     delay = FIRST_SECONDS
     while True:
         await asyncio.sleep(delay)

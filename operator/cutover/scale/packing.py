@@ -1,7 +1,7 @@
-"""Plans kept small in memory: Kopf keeps the newest object of each.
+"""Packs the objects of plans that Kopf keeps in memory.
 
-Spec and status are kept as JSON text, in a quarter of the memory, and of the managed fields only what is asked for. What a
-plan takes in all is in docs/performance.md.
+Spec and status are kept as JSON text, in a quarter of the memory; of the managed fields only the needed ones are kept.
+docs/performance.md has the memory of a plan.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 
 
 class Packed(MutableMapping[str, Any]):
-    """A part of an object that is kept as JSON: a quarter of the memory, and it is seldom looked into.
+    """A part of an object as JSON text: it takes a quarter of the memory, and is seldom read.
 
-    Nobody writes into it; but Kopf, where it is to add or remove a finalizer, compares objects by way of jsonpatch, which
-    looks into mappings only if they could be written.
+    It is never written. But to add or remove a finalizer Kopf compares objects with jsonpatch, which descends into mutable
+    mappings only.
     """
 
     __slots__ = ("_text",)
@@ -42,20 +42,20 @@ class Packed(MutableMapping[str, Any]):
 
 @functools.lru_cache(maxsize=8)
 def _unpacked(text: str) -> dict[str, Any]:
-    """Return what is packed; who reads a part reads all its fields, one after the other."""
+    """Return the parsed part. Cached, as readers read all fields of a part in sequence."""
     part: dict[str, Any] = json.loads(text)
     return part
 
 
 def slim(body: Any, kept: Callable[[Iterable[Mapping[str, Any]]], list[dict[str, Any]]]) -> None:
-    """Make an object smaller, in place: spec and status are packed, and most of the managed fields left out.
+    """Pack an object's spec and status in place, and drop most of its managed fields.
 
     Parameters
     ----------
     body
         The object.
     kept
-        Returns what is kept of the managed fields: they are a third of the object, and little of them is asked for.
+        Returns the managed fields that are kept: they are a third of the object, and few are needed.
     """
     for part in ("spec", "status"):
         if isinstance(body.get(part), dict):

@@ -1,7 +1,7 @@
-"""What lets a thousand plans share one process: not all of them do the same at the same moment.
+"""Spreads the work of a thousand plans over time.
 
-All plans decide at the end of the same block. What can wait waits until the others have decided, each plan for a time of
-its own.
+All plans decide at the end of the same block. Writes that can wait are delayed until other plans have decided, for a
+different time in each plan.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ import asyncio
 import contextlib
 from zlib import crc32
 
-#: Seconds, or a third of a block, for which a checkpoint waits at most.
+#: Longest wait of a checkpoint in seconds; a third of a block where that is shorter.
 CHECKPOINT_WAIT_SECONDS = 5.0
 
 
-def own_part(uid: str) -> float:
-    """Return a number from 0 to 1 that each plan, named by its UID, has for itself: not all do the same at once."""
+def spread_part(uid: str) -> float:
+    """Return a constant number from 0 to 1 for a plan's UID, which spreads plans over an interval."""
     return crc32(uid.encode()) / 2**32
 
 
 async def let_others_decide(uid: str, block_seconds: float, news: asyncio.Event) -> None:
-    """Wait for a while, unless there is news: what takes time shall not keep other plans' decisions waiting.
+    """Wait for a while, or until there is news, so that a write does not delay other plans' decisions.
 
     Parameters
     ----------
@@ -29,9 +29,9 @@ async def let_others_decide(uid: str, block_seconds: float, news: asyncio.Event)
     block_seconds
         Length of the plan's blocks.
     news
-        Set when there is something to decide about this plan.
+        Set when the plan has to be reconciled.
     """
     longest = min(CHECKPOINT_WAIT_SECONDS, block_seconds / 3)
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(longest * (1 + own_part(uid)) / 2):
+        async with asyncio.timeout(longest * (1 + spread_part(uid)) / 2):
             await news.wait()

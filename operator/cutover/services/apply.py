@@ -1,6 +1,6 @@
-"""Execute a decision: its actions, one after the other, exactly as they were decided.
+"""Executes a decision: its actions, one after the other, exactly as they were decided.
 
-Nothing is added, left out or put into another order here. What an action has to wait for or needs is in the action.
+Nothing is added, left out or reordered here. Each action says what it needs and what it may wait for.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from typing import assert_never
 
 from cutover.domain.engine.actions import Decision, Finalize, Prepare, SetWeight, WriteStatus
 from cutover.domain.plan import Plan
-from cutover.ports import Conflict, Ports, Unavailable
+from cutover.ports.all import Ports
+from cutover.ports.errors import Conflict, Unavailable
 from cutover.services.working_status import WorkingStatus
 
-#: A route that was put back so often within so many seconds is fought over: each further reconcile waits, or two tools
-#: would write as fast as the API server can.
+#: A route that was restored so often within so many seconds has another writer: each further reconcile then pauses, or two
+#: tools would write as fast as the API server answers.
 REPAIRS_AT_ONCE, FIGHT_SECONDS = 3, 10.0
 
 
 class RouteUnavailable(Unavailable):
-    """It is the route that could not be written; the status may still be."""
+    """The route could not be written. The status may still be writable."""
 
 
 class Applier:
@@ -33,7 +34,7 @@ class Applier:
     ports
         The outside world.
     working
-        The plan's working status, which a decision becomes once its status is written.
+        The plan's working status; a decision's status replaces it once that is written.
     wait_turn
         Waits until other plans have decided; called before a write that may wait.
     """
@@ -46,23 +47,23 @@ class Applier:
 
     @property
     def fought_over(self) -> bool:
-        """Whether somebody else edits the route as fast as it is put back."""
+        """Whether another writer edits the route as fast as the operator restores it."""
         now = self._ports.clock.now()
         return len(self._repairs) == REPAIRS_AT_ONCE and 0 <= now - self._repairs[0] < FIGHT_SECONDS
 
     async def apply(self, plan: Plan, decision: Decision) -> None:
-        """Execute a decision, up to the first action that fails, and tell its Events.
+        """Execute a decision, up to the first action that fails, and post its Events.
 
         Raises
         ------
         Conflict
-            Something changed since it was decided on: decide anew.
+            An object changed since the decision: decide again.
         Gone
             The plan does not exist any more.
         RouteUnavailable
             The route could not be written.
         Unavailable
-            The status could not be written, or it is not known whether it was.
+            The status could not be written, or the answer to the write was lost.
         """
         decided = replace(plan, status=decision.status)
         for action in decision.actions:
@@ -92,7 +93,7 @@ class Applier:
 
     async def _set_weight(self, plan: Plan, decided: Plan, action: SetWeight) -> None:
         if self._ports.now(plan) > action.expires:
-            raise Conflict(f"{plan.key}: the evidence for {action.split.weight} % has grown old meanwhile")
+            raise Conflict(f"{plan.key}: the evidence for {action.split.weight} % is too old by now")
         if action.confirm:
             await self._working.confirm(plan)
         with _writing_routes():

@@ -1,8 +1,8 @@
-"""Background facts: what is asked for beside a plan's loop, because an answer that takes long must not delay a rollback.
+"""Background facts: answers that are requested beside a plan's loop, as a slow answer must not delay a rollback.
 
-Examples are the probe of the Heroku leg and the backtest. A fact is cached; it is asked for by one request at a time,
-again when its lifetime is over, and after a failure with growing pauses. It always says how old it is, and why there
-is none.
+Examples are the probe of the Heroku leg and the backtest. A fact is cached. There is one request at a time; it is repeated
+when the fact's lifetime is over, and after a failure with growing pauses. A fact has its age, and the reason where there
+is no answer.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ log = structlog.get_logger("cutover")
 
 T = TypeVar("T")
 
-#: Seconds until a request that failed by a fault is made again, doubled each time, up to the most.
+#: Seconds until a request that raised an exception is repeated; doubled each time, up to the maximum.
 BACKOFF_SECONDS, MOST_BACKOFF_SECONDS = 1.0, 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class Fact(Generic[T]):
-    """What is known.
+    """The newest answer, and how the newest request ended.
 
     Parameters
     ----------
     value
         The newest answer, ``None`` before the first.
     at
-        Unix seconds at which it was asked for.
+        Unix seconds at which the answer was requested.
     problem
-        Why the newest request gave no answer, ``""`` if it did.
+        Why the newest request gave no answer; ``""`` if it gave an answer.
     failures
-        Requests in a row that gave none.
+        Consecutive requests without an answer.
     """
 
     value: T | None = None
@@ -45,7 +45,7 @@ class Fact(Generic[T]):
     failures: int = 0
 
     def stale(self, now: float, lifetime: float) -> bool:
-        """Tell whether the answer is older than its lifetime. One from the future is: the clock was set back."""
+        """Tell whether the answer is older than its lifetime. An answer from the future is stale: the clock was set back."""
         return self.value is None or not 0 <= now - self.at < lifetime
 
 
@@ -54,20 +54,20 @@ def _always(before: object, after: object) -> bool:  # noqa: ARG001
 
 
 class BackgroundFact(Generic[T]):
-    """Keeps one fact of one plan.
+    """Keeps one fact about one plan up to date.
 
     Parameters
     ----------
     name
-        What it is, for the log.
+        The fact's name in the log.
     now
         Returns Unix seconds.
     news
-        Called after an answer that is news, and after a failure.
+        Called after an answer that ``is_news``, and after a failure.
     is_news
-        Tells whether an answer differs from the one before it; by default each does.
+        Tells whether an answer differs from the previous answer; by default every answer does.
     patience
-        Seconds after which an answer is dropped because the question is too old: the machine slept meanwhile.
+        Seconds after which an answer is dropped because its request is too old: the machine slept meanwhile.
     """
 
     def __init__(
@@ -88,21 +88,21 @@ class BackgroundFact(Generic[T]):
 
     @property
     def fact(self) -> Fact[T]:
-        """What is known."""
+        """The fact as it is known now."""
         return self._fact
 
     def keep(self, ask: Callable[[], Coroutine[Any, Any, T]], lifetime: float) -> Fact[T]:
-        """Ask where the answer is stale, and at the end of its lifetime otherwise; return what is known now.
+        """Request the fact where it is stale, and otherwise at the end of its lifetime; return what is known now.
 
-        The next request is made on time rather than with the next call: those of all plans come at the end of the same
-        block, when there is enough to do.
+        A timer starts the next request rather than the next call: the calls of all plans come at the end of the same block,
+        when the process is busy.
 
         Parameters
         ----------
         ask
-            Makes the request; an exception is a fault of ours, and is logged.
+            Makes the request; an exception is a bug, and is logged.
         lifetime
-            Seconds for which an answer is good.
+            Seconds until an answer is stale.
         """
         self._ask = ask
         self._cancel_timer()
@@ -115,16 +115,16 @@ class BackgroundFact(Generic[T]):
         return self._fact
 
     def forget(self) -> None:
-        """Drop what is known: it is not how things are any more. A request that is under way may still answer."""
+        """Drop the outdated answer. A request that is under way may still answer."""
         self._fact = Fact()
 
     def drop(self) -> None:
-        """Forget, and ask no more until :meth:`keep` is called again."""
+        """Forget, and make no request until :meth:`keep` is called again."""
         self.forget()
         self.stop()
 
     def stop(self) -> None:
-        """End everything."""
+        """Cancel the request that is under way and the timer."""
         self._cancel_timer()
         if self._running is not None:
             self._running.cancel()
@@ -133,15 +133,15 @@ class BackgroundFact(Generic[T]):
         """Return the seconds until the next request."""
         if self._asked_at is None or (self._fact.value is None and not self._fact.failures and math.isinf(lifetime)):
             return 0.0
-        passed = self._now() - self._asked_at
+        elapsed = self._now() - self._asked_at
         if self._fact.failures:
             pause = min(BACKOFF_SECONDS * 2.0 ** (self._fact.failures - 1), MOST_BACKOFF_SECONDS)
             lifetime = max(pause, lifetime if math.isfinite(lifetime) else 0.0)
-        return lifetime - passed if passed >= 0 else 0.0  # a clock that was set back stops nothing
+        return lifetime - elapsed if elapsed >= 0 else 0.0  # a clock that was set back must not stop requests
 
     def _start(self) -> None:
         self._cancel_timer()
-        assert self._ask is not None, "it is kept"
+        assert self._ask is not None, "called after keep()"
         if self._running is None or self._running.done():
             asked_at = self._asked_at = self._now()
             self._running = asyncio.create_task(self._answer(self._ask, asked_at))

@@ -1,7 +1,7 @@
-"""A plan's cutover replayed on Heroku's own traffic: the record is read from Prometheus, and judged as it would be live.
+"""Replays a plan's cutover on Heroku's recorded traffic, which is read from Prometheus and judged like live traffic.
 
-It is done by a command for people (:mod:`cutover.cli.backtest`), and for the operator by a process that runs the same
-command (:mod:`cutover.services.backtest_process`).
+People run it as a command (:mod:`cutover.cli.backtest`); the operator runs the same command in a process of its own
+(:mod:`cutover.services.backtest_process`).
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ from cutover.domain.evidence.counting import Reading
 from cutover.domain.evidence.scrapes import REACH_IN_SCRAPES, Result
 from cutover.domain.evidence.tolerances import thresholds, thresholds_wanted
 from cutover.domain.plan import Plan
-from cutover.ports import Dialect, Prometheus, Subscription, Unavailable, Understood
+from cutover.ports.block_feed import BlockSubscription, Dialect
+from cutover.ports.errors import Unavailable
+from cutover.ports.prometheus import Prometheus, unavailable_if_malformed
 from cutover.services.sampler import LONGEST_REPLAY, Sampler, best_phase, blocks_of, heroku_samples
 
-#: The most that is asked for at once is halved down to this where Prometheus does not answer, in seconds.
+#: Seconds of history that are read at once, at least. Where Prometheus does not answer, the span is halved down to this.
 SHORTEST_READ = 300.0
 _DAY = 86_400.0
 
-#: Told what is done ("read" seconds or "replayed" cutovers), how much of it, and of how much.
+#: Called with the unit ("read" seconds or "replayed" cutovers), how many are done, and how many there are.
 OnProgress = Callable[[str, int, int], None]
 _Samples = tuple[Result, Sequence[Counter[CounterLabels]]]
 
@@ -38,7 +40,7 @@ async def forecast(
     plan: Plan,
     prometheus: Prometheus,
     dialect: Dialect,
-    subscription: Subscription,
+    subscription: BlockSubscription,
     *,
     end: float,
     interval: float,
@@ -46,7 +48,7 @@ async def forecast(
     seed: int = 1,
     split: Split | None = None,
     on_progress: OnProgress,
-) -> tuple[Forecast, Subscription]:
+) -> tuple[Forecast, BlockSubscription]:
     """Read the record and replay the plan's cutover on it.
 
     Parameters
@@ -54,10 +56,10 @@ async def forecast(
     plan
         The plan; its baseline has the latency thresholds, if they are known.
     prometheus, dialect
-        Where to ask, and what for.
+        The server to query, and what to query.
     subscription
-        Where Heroku's requests are counted, since when, and without an EKS leg: a plan that was tried before has not moved
-        all of the record's requests.
+        Where Heroku's requests are counted, and since when; without an EKS leg, as an earlier attempt of the plan moved only
+        a part of the recorded requests.
     end
         Unix seconds at which the record ends.
     interval
@@ -65,12 +67,12 @@ async def forecast(
     runs, seed, split
         As for :func:`cutover.domain.backtest.replay.backtest`.
     on_progress
-        Told how far it is.
+        Called with the progress.
 
     Returns
     -------
-    tuple of Forecast and Subscription
-        What is predicted, and what was read, with the latency thresholds.
+    tuple of Forecast and BlockSubscription
+        The prediction, and the subscription that was read, with its latency thresholds.
 
     Raises
     ------
@@ -99,7 +101,7 @@ async def forecast(
 
 @dataclass(frozen=True, slots=True)
 class _Now:
-    """A clock that stands still: a record ends where it ended when it was begun to be read."""
+    """A clock that stands still: a record ends at the time at which reading it began."""
 
     at: float
 
@@ -109,9 +111,15 @@ class _Now:
 
 
 async def read_thresholds(
-    prometheus: Prometheus, dialect: Dialect, plan: Plan, subscription: Subscription, *, end: float, interval: float
-) -> Subscription:
-    """Return the subscription with the latency thresholds that the plan names, its baseline has, or the last day gives.
+    prometheus: Prometheus,
+    dialect: Dialect,
+    plan: Plan,
+    subscription: BlockSubscription,
+    *,
+    end: float,
+    interval: float,
+) -> BlockSubscription:
+    """Return the subscription with latency thresholds: the plan's, its baseline's, or chosen from the last day.
 
     Raises
     ------
@@ -143,7 +151,7 @@ async def read_thresholds(
 async def read_record(
     prometheus: Prometheus,
     dialect: Dialect,
-    subscription: Subscription,
+    subscription: BlockSubscription,
     *,
     end: float,
     interval: float,
@@ -154,17 +162,17 @@ async def read_record(
     Parameters
     ----------
     prometheus
-        Where to ask.
+        The server to query.
     dialect
-        What to ask for.
+        What to query.
     subscription
-        What to read, with its thresholds.
+        Where Heroku's requests are counted, with its thresholds.
     end
         Unix seconds.
     interval
         Seconds between two scrapes of the gateways.
     on_progress
-        Told the seconds read and of how many.
+        Called with the seconds that were read, and all seconds.
 
     Raises
     ------
@@ -190,10 +198,10 @@ async def read_record(
 
 
 def _cut(
-    samples: _Samples, dialect: Dialect, subscription: Subscription, *, start: float, end: float, interval: float
+    samples: _Samples, dialect: Dialect, subscription: BlockSubscription, *, start: float, end: float, interval: float
 ) -> tuple[list[Block], dict[str, list[Block]]]:
-    """Cut the blocks of all gateways together, and of each: they end just after the scrapes, as live ones do."""
-    with Understood(dialect.labels.product):
+    """Cut the blocks of all gateways together and of each gateway. Blocks end just after the scrapes, like live blocks."""
+    with unavailable_if_malformed(dialect.labels.product):
         all_of_them = Reading.of_answers(*samples)
         by_gateway = {name: Reading.of_answers(*own) for name, own in _by_gateway(samples).items()}
     newest = (all_of_them.last_scrape(source, end, inclusive=True) for source in all_of_them.sources())
@@ -224,5 +232,5 @@ def _by_gateway(samples: _Samples) -> dict[str, _Samples]:
     return {name: parts for name, parts in found.items() if parts[1]}
 
 
-def _listed(subscription: Subscription) -> str:
+def _listed(subscription: BlockSubscription) -> str:
     return ", ".join(subscription.observers)

@@ -17,30 +17,30 @@ from cutover.api.durations import span
 from cutover.api.v1alpha1 import GROUP, KIND, VERSION, BacktestStatus
 from cutover.domain.backtest.replay import impossible
 from cutover.domain.plan import Plan
-from cutover.ports import Subscription
+from cutover.ports.block_feed import BlockSubscription
 
 #: The command that replays a plan.
 COMMAND = (sys.executable, "-m", "cutover.cli.backtest")
-#: Seconds after which the operator gives up a replay.
+#: Seconds after which the operator aborts a replay.
 LONGEST_BACKTEST = 1800.0
-#: How polite a replay beside the operator is.
+#: The nice value of a replay beside the operator.
 NICENESS = 10
 _DAY = 86_400.0
 
 
 class Backtests:
-    """Replays for the operator, one at a time, each in a process of its own that yields to everything else.
+    """Runs replays for the operator, one at a time, each in a process of its own with low priority.
 
     Parameters
     ----------
     days
-        How far a record reaches back at most. A plan's own ``baseline.window`` may be shorter.
+        Longest record. A plan's own ``baseline.window`` may be shorter.
     runs
-        Cutovers to replay.
+        Number of cutovers to replay.
     timeout
-        Seconds after which one is given up.
+        Seconds after which a replay is aborted.
     command
-        Replays the plan of its standard input, and writes the forecast as JSON.
+        The command that replays the plan on its standard input, and writes the forecast as JSON.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class Backtests:
         self._timeout = timeout
         self._turn = asyncio.Semaphore(1)
 
-    async def forecast(self, plan: Plan, subscription: Subscription) -> BacktestStatus:
+    async def forecast(self, plan: Plan, subscription: BlockSubscription) -> BacktestStatus:
         """Return what a replay predicts for a plan, or a status without runs that says why there is none.
 
-        It takes minutes, and never raises but when it is cancelled: then the process ends too.
+        It takes minutes. It raises only when it is cancelled, which ends the process, too.
 
         Parameters
         ----------
@@ -96,7 +96,7 @@ async def _in_a_process(command: Sequence[str], manifest: bytes) -> BacktestStat
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        # Nothing here is multiplied; a pool of threads would only take memory.
+        # The replay multiplies no matrices; a pool of threads would only take memory.
         env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
     )
     try:

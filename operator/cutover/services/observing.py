@@ -1,6 +1,6 @@
-"""Collect what one plan's decision is made on: an Observation.
+"""Collects the Observation that one plan's decision is made on.
 
-What cannot be read is told, not guessed. What takes long is asked for beside the loop, see
+What cannot be read is reported as missing, not guessed. Slow requests run beside the loop, see
 :mod:`cutover.services.background`.
 """
 
@@ -30,18 +30,21 @@ from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.revision import desired_split
 from cutover.domain.slo.custom import CustomSlo, SloReading
 from cutover.domain.traffic import Probe, TrafficState
-from cutover.ports import Conflict, Gone, Ports, SloTarget, Subscription, Unavailable
-from cutover.scale.turns import own_part
+from cutover.ports.all import Ports
+from cutover.ports.block_feed import BlockSubscription
+from cutover.ports.errors import Conflict, Gone, Unavailable
+from cutover.ports.slo_feed import SloSubscription
+from cutover.scale.turns import spread_part
 from cutover.services.background import BackgroundFact
 from cutover.services.working_status import PENDING_BLOCKS, WorkingStatus
 
 log = structlog.get_logger("cutover")
 
-#: Where a plan's phase asks for a probe no more often than this, a Heroku leg that answered well is asked for the next one
-#: after so long: an answer is believed for a minute. A leg that failed is asked again as soon as the phase says. Each
-#: plan has a time of its own within the spread, so that plans that were begun together do not stay together.
+#: Where a plan's phase wants probes no more often than the first number, a healthy Heroku leg is probed at the second
+#: interval: an answer counts for a minute. A leg that failed is probed again as soon as the phase says. The spread gives each
+#: plan an interval of its own, so that plans that started together do not stay in step.
 SELDOM_PROBE_SECONDS, WELL_PROBE_SECONDS, PROBE_SPREAD_SECONDS = 10.0, 20.0, 10.0
-#: A reconcile that comes, or is done, so many seconds later than it should was not slow: the machine slept.
+#: Where a reconcile begins or ends so many seconds late, the machine slept.
 SLEPT_SECONDS = 60.0
 
 
@@ -55,23 +58,23 @@ class Observer:
     working
         The plan's working status, with the blocks that wait for a write.
     wake
-        Makes the next reconcile now; called where something became known beside the loop.
+        Starts the next reconcile now; called when a background fact changed.
     """
 
     def __init__(self, ports: Ports, working: WorkingStatus, wake: Callable[[], None]) -> None:
         self._ports = ports
         self._working = working
-        self._since = math.inf  # by the clock of Prometheus, which may turn out to be behind of what was thought
-        self._looked = self._due = math.inf  # the last look, and when the next is to come, by the same clock
+        self._since = math.inf  # by Prometheus' clock, which may turn out to be behind the first estimate
+        self._looked = self._due = math.inf  # the last observation, and when the next is due, by the same clock
         self.probe: BackgroundFact[Probe] = BackgroundFact(
             "probe of the Heroku leg", now=self._now, news=wake, is_news=_another_answer, patience=SLEPT_SECONDS
         )
         self.backtest: BackgroundFact[BacktestStatus] = BackgroundFact("backtest", now=self._now, news=wake)
 
     async def look(self, plan: Plan) -> tuple[Observation, float]:
-        """Observe, and return when.
+        """Return an observation and its time in Unix seconds.
 
-        Where the machine slept it is as after a start: what was seen before is not how things are.
+        After the machine slept, earlier observations are outdated and are dropped, as at a start.
         """
         began = self._ports.now(plan)
         if began - self._due > SLEPT_SECONDS:
@@ -85,15 +88,15 @@ class Observer:
         return seen, now
 
     def unreadable(self, plan: Plan) -> Observation:
-        """Return what is known of a plan without a spec: what is still to be written down."""
+        """Return the observation for a plan without a spec: only what is still to be written."""
         return Observation(unwritten=self._working.unwritten, remember_in=self._working.remember_in(plan))
 
     def expect_next(self, seconds: float) -> None:
-        """Note when the next look is to come, counted from the last."""
+        """Note in how many seconds after the last observation the next is due."""
         self._due = self._looked + seconds
 
     def stop(self) -> None:
-        """Stop whatever is asked for beside the loop, and what is collected for the plan."""
+        """Stop the background requests, and the feeds of the plan."""
         self.probe.stop()
         self.backtest.stop()
         if self._working.plan is not None:
@@ -128,7 +131,7 @@ class Observer:
             histogram=histogram,
             errors=tuple(errors),
             since=self._since,
-            own=self._custom_slos(plan, templates if may else None),
+            slo_readings=self._custom_slos(plan, templates if may else None),
             templates=templates,
             sources=sources,
             queries=ports.dialect.dashboard_queries(subscription),
@@ -138,12 +141,12 @@ class Observer:
         )
 
     async def _objects(self, plan: Plan, errors: list[str]) -> tuple[TrafficState | None, Inventory | None]:
-        """Read the route and, in preflight, the target."""
+        """Read the route and, in preflight, the objects that its checks judge."""
         status = plan.status
         traffic: TrafficState | None = None
         inventory: Inventory | None = None
         try:
-            # In preflight before the takeover, too: an earlier plan may have left a route that carries traffic.
+            # In preflight also before the takeover: an earlier plan may have left a route that carries traffic.
             if status.weight is not None or status.phase is Phase.PREFLIGHT:
                 wanted = desired_split(status) if status.weight is not None else None
                 traffic = await self._ports.traffic.get(plan, wanted)
@@ -153,34 +156,34 @@ class Observer:
             errors.append(str(outage))
         return traffic, inventory
 
-    def _blocks(self, plan: Plan, subscription: Subscription, *, may: bool) -> Samples:
-        """Return the blocks that wait for a decision.
+    def _blocks(self, plan: Plan, subscription: BlockSubscription, *, may: bool) -> Samples:
+        """Return the blocks that no stored decision has consumed.
 
         Parameters
         ----------
         may
-            Whether plans of this namespace may ask the Prometheus that the plan names.
+            Whether plans of this namespace may use the Prometheus server that the plan names.
         """
-        metrics, working, checkpoint = self._ports.block_feed, self._working, plan.status.checkpoint
+        feed, working, checkpoint = self._ports.block_feed, self._working, plan.status.checkpoint
         if not may:
-            # Nor is anything read that was read before the plan was edited.
-            metrics.forget(plan.key)
-            return Samples(error=f"plans of this namespace may not ask the Prometheus {subscription.source!r}")
+            # Blocks that were read before the plan was edited are dropped, too.
+            feed.forget(plan.key)
+            return Samples(error=f"plans of this namespace may not use the Prometheus {subscription.source!r}")
         if not samples_wanted(plan.status) or checkpoint is None:
-            metrics.forget(plan.key)
+            feed.forget(plan.key)
             return Samples()
         if len(working.pending) >= PENDING_BLOCKS:
-            metrics.forget(plan.key)
+            feed.forget(plan.key)
             return Samples(working.pending)
-        # Blocks that wait for a write were delivered once.
+        # The blocks that wait for a write are not delivered again.
         since = working.pending[-1].end if working.pending else checkpoint.consumed_until
-        metrics.watch(plan.key, replace(subscription, since=since))
-        news = metrics.take(plan.key)
+        feed.watch(plan.key, replace(subscription, since=since))
+        news = feed.take(plan.key)
         working.pending = (*working.pending, *news.blocks)
         return replace(news, blocks=working.pending)
 
-    async def _histogram(self, plan: Plan, subscription: Subscription, errors: list[str]) -> Histogram | None:
-        """Read Heroku's latencies where thresholds are chosen from them."""
+    async def _histogram(self, plan: Plan, subscription: BlockSubscription, errors: list[str]) -> Histogram | None:
+        """Read Heroku's latencies where the plan has to choose thresholds from them."""
         status = plan.status
         observed = status.checkpoint is not None and status.checkpoint.observed_at
         if status.phase is not Phase.BASELINE or not observed or not thresholds_wanted(plan.spec):
@@ -195,9 +198,9 @@ class Observer:
     # ------------------------------------------------------------------------------------------------------ custom SLOs
 
     def _custom_slos(self, plan: Plan, templates: Mapping[str, Template | str] | None) -> Mapping[str, SloReading]:
-        """Return what became known of the custom SLOs, with the blocks that wait for a write.
+        """Return new readings of the custom SLOs, with the blocks that wait for a write.
 
-        Nothing is asked without ``templates``.
+        Without ``templates`` nothing is queried.
         """
         working, feed = self._working, self._ports.slo_feed
         wanted = templates is not None and custom_slos_wanted(plan.status)
@@ -208,7 +211,7 @@ class Observer:
             return {}
         readings: Mapping[str, SloReading] = {}
         if max(map(len, working.pending_custom.values()), default=0) < PENDING_BLOCKS:
-            feed.watch(plan.key, self._slo_target(plan, gates))
+            feed.watch(plan.key, self._slo_subscription(plan, gates))
             readings = feed.take(plan.key)
         else:
             feed.forget(plan.key)
@@ -224,15 +227,15 @@ class Observer:
             },
         }
 
-    def _slo_target(self, plan: Plan, gates: tuple[CustomSlo, ...]) -> SloTarget:
+    def _slo_subscription(self, plan: Plan, gates: tuple[CustomSlo, ...]) -> SloSubscription:
         status, checkpoint = plan.status, plan.status.checkpoint
         consumed = (
             {evidence.gate: evidence.consumed_until for evidence in checkpoint.custom_slos} if checkpoint else {}
         )
-        # Before the takeover, from when this process looks at the plan: "now" would move on with every reconcile.
+        # Before the takeover, since this process first saw the plan: the current time would advance with every reconcile.
         start = checkpoint.consumed_until if checkpoint else self._since
         waiting = {name: blocks[-1].end for name, blocks in self._working.pending_custom.items()}
-        return SloTarget(
+        return SloSubscription(
             source=plan.spec.gates.prometheus or "",
             gates=gates,
             block_seconds=int(plan.spec.gates.block.total_seconds()),
@@ -244,14 +247,14 @@ class Observer:
     # ---------------------------------------------------------------------------------------------- beside the loop
 
     def _leg_probe(self, plan: Plan) -> Probe | None:
-        """Return the newest probe of the Heroku leg, and see to the next."""
+        """Return the newest probe of the Heroku leg, and schedule the next."""
         interval = probe_interval(plan.status)
         if interval is None:
             self.probe.drop()
             return None
         probe = self.probe.fact.value
         if probe is not None and probe.healthy and interval >= SELDOM_PROBE_SECONDS:
-            interval = WELL_PROBE_SECONDS + PROBE_SPREAD_SECONDS * own_part(plan.uid)
+            interval = WELL_PROBE_SECONDS + PROBE_SPREAD_SECONDS * spread_part(plan.uid)
         return self.probe.keep(lambda: self._ask_heroku(plan), interval).value
 
     async def _ask_heroku(self, plan: Plan) -> Probe:
@@ -259,15 +262,15 @@ class Observer:
         try:
             probe = await self._ports.leg_probe.probe(plan)
         except Exception as fault:
-            # Of ours; without an answer the plan would wait for one and nobody would know why.
+            # A bug. Without an answer the plan would wait for a probe, and its status would not say why.
             log.exception("probe failed", plan=plan.key)
             probe = Probe(self._ports.clock.now(), "", healthy=False, detail=f"could not be made: {fault!r}")
         failures = 0 if probe.healthy else 1 + (before.failures if before is not None else 0)
-        # Not by the operator's clock, which may have been set meanwhile.
+        # By Prometheus' clock, as the operator's may have been set meanwhile.
         return replace(probe, at=min(asked, self._ports.now(plan)), failures=failures)
 
-    def _backtest_result(self, plan: Plan, subscription: Subscription) -> BacktestStatus | None:
-        """Return the result of the replay that the plan asks for, once it is there; it is made once."""
+    def _backtest_result(self, plan: Plan, subscription: BlockSubscription) -> BacktestStatus | None:
+        """Return the result of the backtest that the plan asks for, once there is one. It runs once."""
         if not backtest_wanted(plan, self._ports.now(plan)):
             self.backtest.drop()
             return None

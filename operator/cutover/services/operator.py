@@ -1,4 +1,4 @@
-"""The loops of all plans, and which of them is woken by what."""
+"""The loops of all plans, and which events wake which loop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from cutover.api.v1alpha1 import TemplateKind
 from cutover.domain.marks import PLAN_LABEL
-from cutover.ports import Ports
+from cutover.ports.all import Ports
 from cutover.services.plan_loop import PlanLoop
 
 
@@ -15,14 +15,14 @@ class Routes(Protocol):
     """The watch cache of routing objects."""
 
     def observe_event(self, kind: str | None, body: Mapping[str, Any]) -> bool:
-        """Ingest one watch event; return whether it was news."""
+        """Ingest one watch event; return whether it changed the cache."""
 
 
 class Templates(Protocol):
-    """The watch cache of templates of gates."""
+    """The watch cache of gate templates."""
 
     def observe_event(self, kind: TemplateKind, event: str | None, body: Mapping[str, Any]) -> bool:
-        """Ingest one watch event; return whether it was news."""
+        """Ingest one watch event; return whether it changed the cache."""
 
 
 class Operator:
@@ -34,30 +34,30 @@ class Operator:
         self._templates = templates
         self.loops: dict[str, PlanLoop] = {}
         self.serving = False
-        # All plans are woken at the end of each block: looking for each among all would be most of the work.
+        # All plans are woken at the end of each block: a search through all loops for each would be most of the work.
         self._uids: dict[str, str] = {}  # by ``namespace/name``
 
     def loop(self, uid: str, body: Mapping[str, Any]) -> PlanLoop:
-        """Return the plan's loop; the same for the daemon and the deletion, which share its lock."""
+        """Return the plan's loop. The daemon and the deletion handler get the same, and share its lock."""
         if uid not in self.loops:
             self.loops[uid] = PlanLoop(self._ports, lambda: body)
             self._uids[_key(body)] = uid
         return self.loops[uid]
 
     def let_go(self, uid: str, body: Mapping[str, Any]) -> PlanLoop | None:
-        """Forget a plan's loop and return it, if there is one."""
+        """Forget a plan's loop and return it, if there is any."""
         if self._uids.get(_key(body)) == uid:
             del self._uids[_key(body)]
         return self.loops.pop(uid, None)
 
     def end(self, uid: str, body: Mapping[str, Any]) -> None:
-        """Let go of a plan that does not exist any more."""
+        """End the loop of a plan that does not exist any more."""
         if (loop := self.let_go(uid, body)) is not None:
             loop.end()
-        self._ports.notifier.forget(uid)  # the loop may have ended by itself before
+        self._ports.notifier.forget(uid)  # the loop may have ended by itself already
 
     def wake(self, key: str) -> None:
-        """Make the next reconcile of the plan ``namespace/name`` now."""
+        """Start the next reconcile of the plan ``namespace/name`` now."""
         if (loop := self.loops.get(self._uids.get(key, ""))) is not None:
             loop.wake()
 
@@ -70,7 +70,7 @@ class Operator:
                 self.wake(f"{metadata['namespace']}/{name}")
 
     def template_changed(self, kind: TemplateKind, event: str | None, body: Mapping[str, Any]) -> None:
-        """Ingest a template of gates and wake the plans that refer to it: they may wait for it."""
+        """Ingest a gate template and wake the plans that refer to it: they may wait for it."""
         if not self._templates.observe_event(kind, event, body):
             return
         metadata = body["metadata"]

@@ -1,6 +1,6 @@
-"""One plan's loop: read, look, decide, apply, sleep.
+"""One plan's loop: read, observe, decide, apply, sleep.
 
-It loses nothing by being killed: what it knows beyond the stored status is in Prometheus, at the same timestamps.
+A kill loses nothing: what the loop knows beyond the stored status is in Prometheus, at the same timestamps.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from cutover.domain.engine.decide import decide, not_written, refuse
 from cutover.domain.observation import Observation
 from cutover.domain.plan import Plan
 from cutover.metrics import JUDGING_DELAY, RECONCILED_PLANS, RECONCILES
-from cutover.ports import Conflict, Gone, Ports, Unavailable
+from cutover.ports.all import Ports
+from cutover.ports.errors import Conflict, Gone, Unavailable
 from cutover.scale.turns import let_others_decide
 from cutover.services.apply import Applier, RouteUnavailable
 from cutover.services.observing import Observer
@@ -27,38 +28,38 @@ from cutover.services.working_status import StatusUnreadable, WorkingStatus, new
 
 log = structlog.get_logger("cutover")
 
-#: Seconds until a reconcile that failed is made again: a rollback sooner than anything else.
+#: Seconds until a failed reconcile is repeated; a rollback is repeated soonest.
 RETRY_SECONDS, ROLLBACK_RETRY_SECONDS = 2.0, 0.5
-#: Seconds until the next reconcile after a fault of ours.
+#: Seconds until the next reconcile after a bug raised an exception.
 FAULT_RETRY_SECONDS = 5.0
-#: Seconds for which a route may fail to be written until the status says so: a hiccup is not worth a write.
+#: Seconds until the status says that the route cannot be written: a short outage is not worth a write.
 TELL_UNWRITTEN_SECONDS = 5.0
-#: Seconds between reconciles of a plan whose route somebody else edits as fast as it is put back.
+#: Seconds between reconciles of a plan whose route another writer edits as fast as the operator restores it.
 FIGHT_PAUSE_SECONDS = 2.0
-#: Conflicts in a row that are answered at once; more of them are no coincidence.
+#: Consecutive conflicts after which the plan is reconciled at once; more conflicts count as failures.
 CONFLICTS_AT_ONCE = 3
-#: Seconds until a plan is looked at again whose status cannot be read; an edit of it is seen at once.
+#: Seconds until a plan with an unreadable status is reconciled again; an edit of it wakes the loop at once.
 UNREADABLE_RETRY_SECONDS = 60.0
 
 
 class PlanLoop:
-    """Reconciles one plan until it is gone.
+    """Reconciles one plan until the plan is deleted.
 
     Parameters
     ----------
     ports
         The outside world.
     source
-        Returns the newest MigrationPlan object that the watch knows, as the API server sent it.
+        Returns the newest MigrationPlan object of the watch, as the API server sent it.
 
     Attributes
     ----------
     last_reconciled
-        Unix seconds at which the last reconcile ended well; 0 before the first.
+        Unix seconds at which the last reconcile succeeded; 0 before the first.
     failing_since
-        Unix seconds since when reconciles fail, 0 if the last one did not.
+        Unix seconds since when reconciles fail; 0 if the last reconcile succeeded.
     rollback_waits_since
-        Unix seconds since when a rollback cannot be written to the route, 0 if none waits.
+        Unix seconds since when a rollback cannot be written to the route; 0 if no rollback waits.
     """
 
     def __init__(self, ports: Ports, source: Callable[[], Mapping[str, Any]]) -> None:
@@ -95,10 +96,10 @@ class PlanLoop:
         self._wake.set()
 
     def end(self) -> None:
-        """Reconcile no more: the plan does not exist any more.
+        """Stop reconciling: the plan does not exist any more.
 
-        A reconcile that is under way ends before it writes; a decision that is being executed is executed to its end, which
-        is the first write that finds the plan gone. Then all that is collected for the plan is forgotten, see :meth:`run`.
+        A reconcile that is under way stops before it writes. A decision that is being applied goes on until its first write
+        finds the plan gone. Then :meth:`run` stops the plan's feeds.
         """
         self._ended = True
         if self.plan is not None:
@@ -106,15 +107,15 @@ class PlanLoop:
         self.wake()
 
     def notice(self, body: Mapping[str, Any]) -> None:
-        """Wake up where people have changed the plan; the operator's own writes come back here too."""
+        """Wake up where a person changed the plan. The watch delivers the operator's own writes here, too."""
         plan, metadata = self.plan, body["metadata"]
         if plan is None or metadata.get("generation") != plan.generation or _commands(metadata) != _commands(plan):
             self.wake()
 
     async def run(self, stopped: Callable[[], bool]) -> None:
-        """Reconcile until the plan is gone or ``stopped`` says so (it is asked after each wake-up).
+        """Reconcile until the plan is gone or ``stopped`` returns true; it is called after each wake-up.
 
-        Whatever ends it, be it in the middle of a reconcile, nothing of the plan is watched or asked for afterwards.
+        However it ends, also in the middle of a reconcile, the plan's feeds and background requests stop.
         """
         looked_at = False
         try:
@@ -126,9 +127,9 @@ class PlanLoop:
                         looked_at = True
                         RECONCILED_PLANS.inc()
                 except Exception:
-                    # A fault of ours; the next reconcile may do without it. Nobody else looks after this plan.
+                    # A bug. The next reconcile may avoid it, and no other loop reconciles this plan.
                     metadata = self._source()["metadata"]
-                    log.exception("pass failed", plan=f"{metadata['namespace']}/{metadata['name']}")
+                    log.exception("reconcile failed", plan=f"{metadata['namespace']}/{metadata['name']}")
                     self._failed()
                     delay = FAULT_RETRY_SECONDS
                 if delay is None:
@@ -144,19 +145,19 @@ class PlanLoop:
             self._observer.stop()
 
     async def reconcile(self) -> float | None:
-        """Reconcile once; return the seconds until the next time, or ``None`` when the plan is gone."""
+        """Reconcile once; return the seconds until the next reconcile, or ``None`` when the plan is gone."""
         async with self._lock:
             delay = await self._reconcile()
             self._observer.expect_next(delay or 0.0)
             return delay
 
     async def finalize(self, body: Mapping[str, Any]) -> None:
-        """Put the traffic of a deleted plan to rest. Raises Conflict, Gone, Unavailable.
+        """Leave the traffic of a deleted plan where it has to stay. Raises Conflict, Gone, Unavailable.
 
         Parameters
         ----------
         body
-            The object as it is now: people may change ``onDelete`` while its deletion waits.
+            The object as it is now: a person may change ``onDelete`` while the deletion waits.
         """
         self.wake()
         async with self._lock:
@@ -164,11 +165,11 @@ class PlanLoop:
             try:
                 plan = self._working.read(body)
             except StatusUnreadable as unreadable:
-                # As of a plan that knows nothing yet: traffic may go to Heroku, and without evidence never to EKS.
+                # As for a new plan: without evidence traffic may go to Heroku, and never to EKS.
                 plan = unreadable.plan
                 log.warning("deleted with a status that cannot be read", plan=plan.key, problem=str(unreadable))
             if not plan.has_spec:
-                # There is nothing to render a route from, and no use in a plan that cannot be deleted.
+                # Without a spec no route can be rendered, and a plan must not be undeletable.
                 log.warning("not put to rest: the plan cannot be read", plan=plan.key, problem=plan.unreadable)
                 return
             leaving = replace(plan, deleting=True)
@@ -201,7 +202,7 @@ class PlanLoop:
         except Gone:
             return None
         except Conflict as conflict:
-            log.info("changed meanwhile, deciding anew", plan=plan.key, detail=str(conflict))
+            log.info("changed meanwhile, deciding again", plan=plan.key, detail=str(conflict))
             self._conflicts += 1
             if self._conflicts > CONFLICTS_AT_ONCE:
                 self._failed()
@@ -213,11 +214,11 @@ class PlanLoop:
         return _seconds(decision)
 
     async def _decide(self, plan: Plan) -> Decision:
-        """Look at the world and decide."""
+        """Observe and decide."""
         if not plan.has_spec:
             return refuse(plan, self._ports.now(plan), self._observer.unreadable(plan))
-        # Not for the writes: a checkpoint that waits for its turn must not keep another plan from going back.
-        # Nor is a plan with users on EKS to wait for others: what it looks at is in caches.
+        # The slot does not cover the writes: a checkpoint that waits for its turn must not delay another plan's rollback.
+        # A plan with users on EKS needs no slot: what it observes is in caches.
         on_eks = plan.status.weight or plan.status.phase is Phase.ROLLING_BACK
         turn: contextlib.AbstractAsyncContextManager[None] = contextlib.nullcontext() if on_eks else self._ports.slots
         async with turn:
@@ -227,7 +228,7 @@ class PlanLoop:
         return decision
 
     def _note_judged(self, plan: Plan) -> None:
-        """Note how late a block was judged; once, however often its decision has to be made again."""
+        """Record how late a block was judged; once, however often the decision is repeated."""
         pending = self._working.pending
         if pending and pending[-1].end != self._judged_until:
             self._judged_until = pending[-1].end
@@ -236,7 +237,7 @@ class PlanLoop:
     # ------------------------------------------------------------------------------------------ conflicts and outages
 
     async def _not_applied(self, plan: Plan, decision: Decision, outage: Unavailable, *, back: bool) -> float:
-        """Tell of an outage; return the seconds until the next try."""
+        """Log an outage; return the seconds until the next try."""
         self._failed()
         log.warning("not applied", plan=plan.key, phase=decision.status.phase, problem=str(outage), rollback=back)
         if isinstance(outage, RouteUnavailable):
@@ -246,7 +247,7 @@ class PlanLoop:
         return ROLLBACK_RETRY_SECONDS if back else RETRY_SECONDS
 
     async def _tell_unwritten(self, decision: Decision, problem: str) -> None:
-        """Say in the status that the route cannot be written; it goes first from then on, until it can."""
+        """Write into the status that the route cannot be written. From then on the route is written before the status."""
         plan, now = self.plan, self._ports.clock.now()
         if plan is None or self._working.unwritten or 0 <= now - self.failing_since < TELL_UNWRITTEN_SECONDS:
             return
@@ -266,13 +267,13 @@ class PlanLoop:
             log.warning("not read", plan=plan.key, problem=str(outage))
             return ROLLBACK_RETRY_SECONDS if back else RETRY_SECONDS
         if fresh.uid != plan.uid:
-            return None  # another one by the same name, which has its own loop
+            return None  # another plan of the same name, which has its own loop
         if self._working.version == version or newer(version, self._working.version):
             self._working.adopt(fresh, version)
         return 0.0 if self._conflicts <= CONFLICTS_AT_ONCE else RETRY_SECONDS
 
     async def _leave_alone(self, unreadable: StatusUnreadable) -> float | None:
-        """Tell that the stored status cannot be read. Nothing is written: whoever wrote it may come back."""
+        """Report that the stored status cannot be read. Nothing is written: its writer, another version, may run again."""
         if unreadable.plan.deleting:
             return None
         message = (
@@ -291,7 +292,7 @@ class PlanLoop:
 
 
 def _seconds(decision: Decision) -> float:
-    """Return the seconds to sleep; the next block wakes the plan before."""
+    """Return the seconds to sleep; the next block wakes the plan earlier."""
     match decision.wake:
         case WakeAfter(seconds) | WakeAtBlock(seconds):
             return seconds
@@ -300,6 +301,6 @@ def _seconds(decision: Decision) -> float:
 
 
 def _commands(source: Mapping[str, Any] | Plan) -> dict[str, str]:
-    """Return the annotations through which people speak to the operator."""
+    """Return the annotations that are commands to the operator."""
     annotations = source.annotations if isinstance(source, Plan) else source.get("annotations") or {}
     return {name: value for name, value in annotations.items() if name.startswith(f"{GROUP}/")}

@@ -1,11 +1,11 @@
 """Blocks for all plans from one shared set of Prometheus queries.
 
-At the end of each block the legs of all plans that share its length are asked for together: one query for the gateways,
-and two for each 200 destinations. A plan that is behind, after a restart or an outage, joins those that wait for the
-same block; blocks are cut from raw samples at their own times (see :mod:`cutover.domain.evidence.counting`), so that a late block
+At the end of each block the legs of all plans with blocks of that length are read together: one query for the gateways,
+and two for each 200 destinations. A plan that is behind, after a restart or an outage, joins the plans that need the same
+block. Blocks are cut from raw samples at their own times (see :mod:`cutover.domain.evidence.counting`), so that a late block
 equals a punctual one.
 
-All times are Prometheus' own: the operator's clock, corrected by what its client measures between the two.
+All times are Prometheus' own: the operator's clock, corrected by the skew that the client measures.
 """
 
 from __future__ import annotations
@@ -26,35 +26,38 @@ from cutover.domain.evidence.counting import Reading, cumulative, cut
 from cutover.domain.evidence.scrapes import REACH_IN_SCRAPES, Result, Source, source_of
 from cutover.domain.evidence.selectors import milliseconds
 from cutover.domain.observation import Samples
-from cutover.ports import Clock, Dialect, Prometheus, Subscription, Unavailable, Understood
+from cutover.ports.block_feed import BlockSubscription, Dialect
+from cutover.ports.clock import Clock
+from cutover.ports.errors import Unavailable
+from cutover.ports.prometheus import Prometheus, unavailable_if_malformed
 
 _logger = logging.getLogger(__name__)
 
 #: Prometheus finds up to 256 alternatives of a matcher by index; beyond that it tries the pattern on every label value.
 DESTINATIONS_PER_QUERY = 200
-#: Prometheus thinks about the next destinations while those before are cut; more would only take memory.
+#: Prometheus evaluates the next destinations while the previous ones are cut; more would only take memory.
 _CHUNKS_AT_ONCE = 3
-#: What one query may ask for. A long time for few destinations, or a short time for many: it bounds the answer.
+#: Limits of one query, which bound its answer: a long time for few destinations, or a short time for many.
 LONGEST_REPLAY, _SHORTEST_REPLAY = 3600.0, 300.0
 _DESTINATION_SECONDS = 60_000.0
-#: Older blocks are not delivered: they would be thousands, and no checkpoint is that old.
+#: Older blocks are not delivered: there would be thousands, and no checkpoint is that old.
 OLDEST_BLOCK = 24 * 3600.0
-#: Seconds of blocks kept after they were handed out, for a plan that was reloaded after a conflict.
+#: Seconds of blocks that are kept after delivery, for a plan that was reloaded after a conflict.
 _KEPT_SECONDS = 120.0
-#: A plan that does not take its blocks is not served any further.
+#: Undelivered blocks after which no more are read for a plan.
 _MOST_WAITING = 1000
 _RETRY_SECONDS = 5.0
-#: Seconds until the gateways' scrapes are looked at again, and by how many they may have moved without consequence.
+#: Seconds until the times of the gateways' scrapes are read again, and the shift that is ignored.
 _PHASE_SECONDS = 600.0
 _SAME_PHASE = 0.25
-#: Seconds by which a scrape may begin late.
+#: Seconds by which a scrape may start late.
 _SCRAPE_JITTER = 0.05
-#: Parts of a scrape interval after which it is looked again for a scrape that is awaited.
+#: Fraction of a scrape interval after which the sampler checks again for an awaited scrape.
 _LOOK_AGAIN = 0.05
 _LONGEST_SLEEP = 60.0
-#: Seconds by which the measured difference of two clocks may vary without consequence.
+#: Seconds by which the measured skew may change without effect.
 _SAME_TIME = 0.25
-#: Up to this age a histogram is added up exactly, from samples; then Prometheus adds it up, which extrapolates a little.
+#: Up to this age a histogram is summed exactly, from samples; beyond it Prometheus sums it, and extrapolates a little.
 _EXACT_HISTOGRAM = 900.0
 _LONGEST_HISTOGRAM = 24 * 3600.0
 
@@ -63,26 +66,26 @@ _T = TypeVar("_T")
 
 @dataclass(slots=True, eq=False)
 class _Feed:
-    """What one plan was told.
+    """The blocks of one plan, and how far they were read and delivered.
 
     Parameters
     ----------
     subscription
-        What it asked for last.
+        The plan's newest subscription.
     taken
-        End of the last block that was handed out, or of the one before the first that is wanted.
+        End of the last delivered block, or start of the first wanted block.
     fetched
-        End of the last block that is known.
+        End of the last block that was read.
     blocks
-        The last that were handed out, for a plan that goes back, and then those that wait.
+        The last delivered blocks, for a plan that seeks back, and then the undelivered ones.
     not_before
-        Unix seconds of the operator's clock before which Prometheus is not asked again.
+        Unix seconds of the operator's clock before which Prometheus is not queried again.
     span
-        Seconds of blocks that are asked for at most. Halved where there is no answer: of many gateways an hour may be
-        more than Prometheus gives in one, each time that it is asked.
+        Longest time, in seconds, that one query covers. Halved where there is no answer: an hour of many gateways may be
+        more than Prometheus returns, however often it is queried.
     """
 
-    subscription: Subscription
+    subscription: BlockSubscription
     taken: float
     fetched: float
     blocks: deque[Block] = field(default_factory=deque)
@@ -91,11 +94,11 @@ class _Feed:
     span: float = LONGEST_REPLAY
 
     def waiting(self) -> int:
-        """Return how many blocks are known and not handed out."""
+        """Return the number of undelivered blocks."""
         return round((self.fetched - self.taken) / self.subscription.block_seconds)
 
     def seek(self, position: float, *, again: bool) -> None:
-        """Go on after another block; fetch it ``again`` where it is not kept."""
+        """Continue after another block; with ``again``, read it again where it is not kept."""
         if self.blocks and self.blocks[0].start <= position <= self.fetched:
             self.taken = position
         elif again:
@@ -103,7 +106,7 @@ class _Feed:
             self.taken = self.fetched = position
 
     def hand_out(self) -> tuple[Block, ...]:
-        """Return the blocks that wait, and keep some for a plan that goes back."""
+        """Return the undelivered blocks, and keep some for a plan that seeks back."""
         blocks = tuple(block for block in self.blocks if block.end > self.taken)
         self.taken = self.fetched
         while len(self.blocks) * self.subscription.block_seconds > _KEPT_SECONDS:
@@ -117,33 +120,33 @@ class Sampler:
     Parameters
     ----------
     prometheus
-        Where to ask.
+        The server to query.
     dialect
-        What to ask for, and how to read it.
+        What to query, and how to read the answers.
     clock
         The operator's clock.
     scrape_interval
         Seconds between two scrapes of the gateways.
     settle
-        Seconds after the end of a block at which it is read: a scrape carries the time at which it began, and is seen
-        when it ended. Where one takes longer the block waits for it.
+        Seconds from the end of a block until it is read: a scrape has the time of its start, and is visible after its end.
+        Where a scrape takes longer, the block waits for it.
     on_samples
         Called with a plan's key when it has new blocks, and when an outage begins or ends.
     destinations_per_query
-        Legs that are asked for together.
+        Legs that one query reads.
     phase
-        Seconds after a multiple of their length at which blocks end; by default just after the gateways are scraped.
+        Seconds after a multiple of their length at which blocks end; by default just after the gateways' scrapes.
 
     Attributes
     ----------
     queries, errors
-        Queries asked, and how many of them failed.
+        Queries made, and how many of them failed.
     last_success
         Unix seconds of the last answer.
     lateness
-        Seconds by which the last blocks were read later than they could have been.
+        Seconds between when the last blocks could be read and when they were.
     waits
-        Times that blocks were put off, as a scrape had not been seen yet.
+        Times that blocks were postponed because a scrape was not visible yet.
     """
 
     def __init__(
@@ -174,33 +177,33 @@ class Sampler:
         self._plans_per_query = max(1, destinations_per_query // 2)
         self._feeds: dict[str, _Feed] = {}
         self._changed = asyncio.Event()
-        self._gateways: dict[int, frozenset[Source]] = {}  # that counted when blocks of a length were read last
-        self._awaited = 0.0  # end of the block that was put off last
-        self._patience = 0.0  # as ``settle``, as far as it turned out to be too short
+        self._gateways: dict[int, frozenset[Source]] = {}  # with counters when blocks of a length were read last
+        self._awaited = 0.0  # end of the block that was postponed last
+        self._patience = 0.0  # as ``settle``, where that turned out to be too short
         self._phase = phase
         self._find_phase_at = 0.0 if phase is None else math.inf  # by the operator's clock
         self._skew = 0.0
-        self._ahead: float | None = None  # of a steady clock, when the clocks were compared
+        self._ahead: float | None = None  # wall clock minus steady clock, when the clocks were compared
 
     def now(self) -> float:
-        """Return the time by Prometheus' clock in Unix seconds, as far as that is known.
+        """Return Unix seconds by Prometheus' clock, as well as it is known.
 
-        It jumps when a difference is measured that is worth it, as a clock does that is set.
+        The time jumps when a new skew is measured, as if the clock were set.
         """
         skew = self._prometheus.skew
         if abs(skew - self._skew) > _SAME_TIME:
             self._skew = skew
         return self._clock.now() + self._skew
 
-    def watch(self, key: str, subscription: Subscription) -> None:
+    def watch(self, key: str, subscription: BlockSubscription) -> None:
         """Deliver the blocks of a plan that end after ``subscription.since``.
 
-        Call it at every pass, with the end of the last block that was consumed: it costs next to nothing where that is
-        the last that was taken, and goes back or forth otherwise. New thresholds apply to blocks not read yet.
+        Call it at every reconcile, with the end of the last consumed block: it is cheap where that is the last delivered
+        block, and seeks otherwise. New thresholds apply to blocks that are not read yet.
         """
         length = subscription.block_seconds
         since = max(subscription.since, self.now() - OLDEST_BLOCK)
-        # Before the phase is known there are no boundaries yet.
+        # Without a phase there are no block boundaries yet.
         position = since if self._phase is None else self._first_after(since, length)
         feed = self._feeds.get(key)
         if feed is None or _legs(feed.subscription) != _legs(subscription):
@@ -210,17 +213,17 @@ class Sampler:
         changed = feed.subscription.since != subscription.since
         feed.subscription = subscription
         if position != feed.taken:
-            # A plan that never consumes must not have all its blocks read again and again.
+            # A plan that never consumes must not cause its blocks to be read again and again.
             feed.seek(position, again=changed)
             self._changed.set()
 
     def forget(self, key: str) -> None:
-        """Stop delivering."""
+        """Stop delivering a plan's blocks."""
         self._feeds.pop(key, None)
 
     @property
     def serving(self) -> bool:
-        """Whether there is any plan to serve."""
+        """Whether there is any plan to deliver blocks to."""
         return bool(self._feeds)
 
     def take(self, key: str) -> Samples:
@@ -230,7 +233,7 @@ class Sampler:
             return Samples()
         return Samples(feed.hand_out(), feed.error)
 
-    async def histogram(self, subscription: Subscription) -> Histogram:
+    async def histogram(self, subscription: BlockSubscription) -> Histogram:
         """Return Heroku's latency histogram since ``subscription.since``, of at most the last 24 hours.
 
         Raises
@@ -249,7 +252,7 @@ class Sampler:
             presence, buckets = await asyncio.gather(
                 self._presence(subscription.observers, window, end), self._counters(selector, window, end)
             )
-            with Understood(self._dialect.labels.product):
+            with unavailable_if_malformed(self._dialect.labels.product):
                 reading = Reading()
                 reading.add_presence(presence)
                 reading.add_counters(buckets)
@@ -258,7 +261,7 @@ class Sampler:
         else:
             expression = f"sum by (le) (increase({selector}[{milliseconds(end - start)}]))"
             result = await self._answer(self._prometheus.query(expression, end))
-            with Understood(self._dialect.labels.product):
+            with unavailable_if_malformed(self._dialect.labels.product):
                 for item in result:
                     bound = labels.milliseconds(item["metric"]["le"])
                     bounds[bound] = bounds.get(bound, 0.0) + float(item["value"][1])
@@ -268,14 +271,14 @@ class Sampler:
         return Histogram(rising)
 
     async def run(self) -> None:
-        """Serve all plans, for ever."""
+        """Deliver blocks to all plans. Never returns."""
         while True:
             self._changed.clear()
             try:
                 await self.reconcile()
                 delay = self._next_read() - self.now()
             except Exception:
-                # One plan's surprise must not end the service of all others.
+                # A bug that one plan triggers must not stop the blocks of all others.
                 _logger.exception("reading blocks failed")
                 delay = _RETRY_SECONDS
             try:
@@ -285,7 +288,7 @@ class Sampler:
                 pass
 
     async def reconcile(self) -> None:
-        """Read what can be read now: of each plan the blocks that ended, or as many as one query may ask for."""
+        """Read what is readable now: of each plan the blocks that ended, or as many as one query may cover."""
         if self._feeds and not await self._compare_clocks():
             return
         now = self.now()
@@ -304,14 +307,14 @@ class Sampler:
                 groups.setdefault((feed.subscription.block_seconds, feed.fetched), {})[key] = feed
         if groups:
             self.lateness = max(0.0, now - max(start + length for length, start in groups) - self.settle)
-        # The plans that are up to date first; a long replay does not make them wait.
+        # Up-to-date plans first: they must not wait for a long replay.
         for (length, start), feeds in sorted(groups.items(), key=lambda group: -group[0][1]):
             await self._serve(length, start, self._boundary(now - self.settle, length), feeds)
 
     async def _compare_clocks(self) -> bool:
-        """Learn what time it is at Prometheus before anything is read; and anew where the operator's clock was set.
+        """Compare clocks with Prometheus before the first read, and again where the operator's clock was set.
 
-        A block that is read before it has begun would be empty, and what happens in it would be in none.
+        A block that is read before it began would be empty, and its requests would be in no block.
         """
         ahead = self._clock.now() - asyncio.get_running_loop().time()
         if self._ahead is None or abs(ahead - self._ahead) > _SAME_TIME:
@@ -327,23 +330,23 @@ class Sampler:
         return True
 
     def _boundary(self, at: float, length: int) -> float:
-        """Return the last boundary between blocks that is not after a time."""
+        """Return the last block boundary at or before a time."""
         phase = self._phase or 0.0
         return math.floor((at - phase) / length) * length + phase
 
     def _first_after(self, since: float, length: int) -> float:
-        """Return the first boundary between blocks that is not before a time.
+        """Return the first block boundary at or after a time.
 
-        A block that is cut by ``since`` is left out, as a part of it may have been consumed.
+        A block that ``since`` divides is left out, as a part of it may have been consumed.
         """
         before = self._boundary(since, length)
         return before if before == since else before + length
 
     async def _find_phase(self, now: float) -> None:
-        """Find out when gateways are scraped, and let blocks end just after.
+        """Find out when the gateways are scraped, and let blocks end just after the scrapes.
 
-        Prometheus scrapes each target at an offset of its own, which stays as long as the target. A block that ended
-        just before the scrape would learn of its last seconds a whole interval later, and so would a rollback.
+        Prometheus scrapes each target at a constant offset of its own. If a block ended just before the scrape, its last
+        seconds would be known a whole interval later, and a rollback would be late by as much.
 
         Raises
         ------
@@ -353,11 +356,11 @@ class Sampler:
         namespaces = sorted({name for feed in self._feeds.values() for name in feed.subscription.observers})
         self._find_phase_at = self._clock.now() + _RETRY_SECONDS
         found = await self._answer(self._prometheus.query(self._dialect.last_scrapes(namespaces), now))
-        with Understood(self._dialect.labels.product):
+        with unavailable_if_malformed(self._dialect.labels.product):
             scrapes = [float(item["value"][1]) for item in found]
         phase = best_phase(scrapes, self._scrape_interval)
         self._find_phase_at = self._clock.now() + _PHASE_SECONDS
-        if phase is None:  # a gateway that has not served anything yet, or not been scraped since
+        if phase is None:  # no gateway has served a request yet, or was scraped since
             self._find_phase_at = self._clock.now() + self._scrape_interval
             phase = self._phase or 0.0
         elif self._phase is None:
@@ -366,22 +369,22 @@ class Sampler:
             return
         self._phase = phase
         for feed in self._feeds.values():
-            # What was not read yet is read by the new boundaries.
+            # Blocks that are not read yet get the new boundaries.
             feed.blocks.clear()
             feed.taken = feed.fetched = self._first_after(feed.taken, feed.subscription.block_seconds)
 
     def _continued(self, phase: float) -> float:
-        """Return the phase of the blocks that were consumed before a restart, if it is still a good one."""
+        """Return the phase of the blocks that were consumed before a restart, if it still fits the scrapes."""
         known = (feed.taken % self._scrape_interval for feed in self._feeds.values() if (feed.taken * 4).is_integer())
         return next((one for one in known if self._apart(one, phase) <= _SAME_PHASE), phase)
 
     def _apart(self, one: float, other: float) -> float:
-        """Return how many seconds two phases are apart, on the circle that a scrape interval is."""
+        """Return the seconds between two phases, modulo the scrape interval."""
         distance = abs(one - other) % self._scrape_interval
         return min(distance, self._scrape_interval - distance)
 
     def _readable_at(self, feed: _Feed) -> float:
-        """Return when there is something to do for a plan."""
+        """Return when the next block of a plan can be read, by Prometheus' clock."""
         not_before = feed.not_before if self._pauses(feed) else 0.0
         if self._phase is None:
             return max(self._find_phase_at if self._phase_is_known() else 0.0, not_before) + self._skew
@@ -391,21 +394,21 @@ class Sampler:
         return max(settled, not_before + self._skew)
 
     def _pauses(self, feed: _Feed) -> bool:
-        """Tell whether a plan is let alone for a moment; longer than that it would be only by a clock that was set back."""
+        """Tell whether a plan pauses after a failure. A longer wait comes from a clock that was set back, and is no pause."""
         return 0 < feed.not_before - self._clock.now() <= 2 * max(_RETRY_SECONDS, self._look_again)
 
     def _phase_is_known(self) -> bool:
-        """Tell whether the gateways' scrapes need not be looked at yet."""
+        """Tell whether the times of the gateways' scrapes are recent enough."""
         left = self._find_phase_at - self._clock.now()
         return math.isinf(left) or 0 < left <= 2 * max(_PHASE_SECONDS, self._scrape_interval)
 
     def _next_read(self) -> float:
-        # Now and then even without need: the clock may have been set.
+        # At least once a minute: the clock may have been set.
         latest = self.now() + _LONGEST_SLEEP
         return min([latest, *(self._readable_at(feed) for feed in self._feeds.values())])
 
     async def _serve(self, length: int, start: float, due: float, feeds: dict[str, _Feed]) -> None:
-        """Read the same blocks for some plans, so many destinations at a time."""
+        """Read the same blocks for several plans, in chunks of destinations."""
         chunks = []
         for chunk in _chunks(feeds, self._plans_per_query):
             seconds = min(_DESTINATION_SECONDS / (2 * len(chunk)), *(feed.span for feed in chunk.values()))
@@ -413,15 +416,15 @@ class Sampler:
         namespaces = sorted({name for feed in feeds.values() for name in feed.subscription.observers})
         last = max(end for _, end in chunks)
         try:
-            # Presence before counters: what it has of a scrape, they have, too.
+            # Presence before counters: a scrape that presence shows is in the counters, too.
             seen = min(self.now(), last + self.settle + self._scrape_interval)
             presence = await self._presence(namespaces, seen - start + self._reach, seen)
-            with Understood(self._dialect.labels.product):
-                put_off = self._put_off(presence, length, last)
+            with unavailable_if_malformed(self._dialect.labels.product):
+                postponed = self._postpone(presence, length, last)
         except Unavailable as outage:
             self._failed(feeds, str(outage))
             return
-        if put_off:
+        if postponed:
             for feed in feeds.values():
                 feed.not_before = self._clock.now() + self._look_again
             return
@@ -442,12 +445,12 @@ class Sampler:
     async def _serve_chunk(
         self, length: int, start: float, end: float, feeds: dict[str, _Feed], presence: Result
     ) -> Iterable[Source]:
-        """Read the blocks of some plans; return the gateways that counted. Raises Unavailable."""
-        # A plan that changes its mind while Prometheus thinks gets what it asks for the next time.
+        """Read the blocks of some plans; return the gateways with counters. Raises Unavailable."""
+        # A subscription that changes while Prometheus evaluates takes effect with the next read.
         subscriptions = {key: feed.subscription for key, feed in feeds.items()}
         reading = await self._read(list(subscriptions.values()), start, end, presence)
         if end + self.settle > self.now():
-            # By Prometheus' clock, which is known only now, it was too early.
+            # The skew is known only now, and by Prometheus' clock the read was too early.
             return ()
         for key, feed in feeds.items():
             blocks = blocks_of(reading, subscriptions[key], start=start, end=end, length=length, reach=self._reach)
@@ -461,29 +464,28 @@ class Sampler:
         return reading.counting()
 
     async def _read(
-        self, subscriptions: Sequence[Subscription], start: float, end: float, presence: Result
+        self, subscriptions: Sequence[BlockSubscription], start: float, end: float, presence: Result
     ) -> Reading:
         selectors = self._dialect.counters(
             subscriptions, {leg for one in subscriptions for leg in (one.heroku, one.eks)}
         )
         window = end - start + self._reach
         answers = [await self._counters(selector, window, end) for selector in selectors]
-        with Understood(self._dialect.labels.product):
+        with unavailable_if_malformed(self._dialect.labels.product):
             return Reading.of_answers(presence, *answers)
 
-    def _put_off(self, presence: Result, length: int, end: float) -> bool:
-        """Tell whether a gateway was to be scraped before the end of a block, and what came of it is still to be seen.
+    def _postpone(self, presence: Result, length: int, end: float) -> bool:
+        """Tell whether a scrape of a gateway is due before the end of a block and not visible yet.
 
-        It is seen when it has ended, which may take as long as from one scrape to the next, or later where samples are
-        sent on from one server to another. A block that was cut without it would lack its increments, and the next
-        would not have them either.
+        A scrape is visible when it has ended, which may take a scrape interval, or longer where servers forward samples. A
+        block that is cut without it would lack its increments, and so would the next block.
         """
         now, gateways, deadlines = self.now(), self._gateways.get(length), list[float]()
         for item in presence:
             labels = item["metric"]
-            # Before the first block it may be anybody.
+            # Before the first block every target counts.
             if gateways is None or source_of(labels, labels.get("namespace", "")) in gateways:
-                times = [sample[0] for sample in item["values"]]  # also of scrapes that failed
+                times = [sample[0] for sample in item["values"]]  # failed scrapes have a sample, too
                 interval = min((later - at for at, later in pairwise(times)), default=self._scrape_interval)
                 due = times[-1] + interval
                 if due - _SCRAPE_JITTER <= end:
@@ -492,7 +494,7 @@ class Sampler:
             self.waits += 1
             self._awaited = end
             return True
-        # The next time it is looked about when it could be seen this time: where all are late that saves queries.
+        # The next block is read about as late as this one: where all scrapes are late that saves queries.
         if self._awaited != end:
             self._patience = max(0.0, self._patience - self._look_again)
         elif not deadlines:
@@ -529,19 +531,19 @@ class Sampler:
 
 
 def best_phase(scrapes: Sequence[float], interval: float) -> float | None:
-    """Return how many seconds after a multiple of the scrape interval blocks best end; ``None`` without a scrape.
+    """Return the best phase: seconds after a multiple of the scrape interval at which blocks end; ``None`` without a scrape.
 
     Parameters
     ----------
     scrapes
         Unix seconds of one scrape of each gateway.
     interval
-        Seconds between two scrapes of one.
+        Seconds between two scrapes of a gateway.
 
     Notes
     -----
-    That is just after the last scrape of the closest group: behind it is the longest time without one. In quarters of a
-    second, which floating point adds up exactly, and with a little room for a scrape that begins late.
+    Blocks end just after the last scrape of the closest group, before the longest time without a scrape. The phase is in
+    quarters of a second, which floating point adds exactly, and leaves a little room for a scrape that starts late.
     """
     offsets = sorted(at % interval for at in scrapes)
     if not offsets:
@@ -554,20 +556,26 @@ def best_phase(scrapes: Sequence[float], interval: float) -> float | None:
 
 
 async def heroku_samples(
-    prometheus: Prometheus, dialect: Dialect, subscription: Subscription, *, start: float, end: float, reach: float
+    prometheus: Prometheus,
+    dialect: Dialect,
+    subscription: BlockSubscription,
+    *,
+    start: float,
+    end: float,
+    reach: float,
 ) -> tuple[Result, Sequence[Counter[CounterLabels]]]:
-    """Return what a plan's Heroku leg is cut from, for a time that may be long ago.
+    """Return the raw samples of a plan's Heroku leg, for a time that may be long ago.
 
     Parameters
     ----------
     prometheus, dialect
-        Where to ask, and what for.
+        The server to query, and what to query.
     subscription
-        Which leg; its thresholds must be known if they matter.
+        The leg; its thresholds must be known if they matter.
     start, end
         Unix seconds, at most an hour apart.
     reach
-        Seconds before ``start`` from which samples are wanted too.
+        Seconds before ``start`` from which samples are wanted, too.
 
     Returns
     -------
@@ -588,7 +596,7 @@ async def heroku_samples(
 
 
 def blocks_of(
-    reading: Reading, subscription: Subscription, *, start: float, end: float, length: int, reach: float
+    reading: Reading, subscription: BlockSubscription, *, start: float, end: float, length: int, reach: float
 ) -> list[Block]:
     """Cut the blocks of one plan; the times as for :func:`cutover.domain.evidence.counting.cut`."""
     return cut(
@@ -605,13 +613,13 @@ def blocks_of(
     )
 
 
-def _legs(subscription: Subscription) -> tuple[object, ...]:
-    """What a plan cannot change without beginning anew."""
+def _legs(subscription: BlockSubscription) -> tuple[object, ...]:
+    """Return what a plan cannot change without starting over."""
     return subscription.heroku, subscription.eks, subscription.observers, subscription.block_seconds
 
 
 def _chunks(feeds: dict[str, _Feed], size: int) -> Iterator[dict[str, _Feed]]:
-    keys = sorted(feeds)  # always the same queries, for Prometheus' caches
+    keys = sorted(feeds)  # the same queries each time, for Prometheus' caches
     for first in range(0, len(keys), size):
         yield {key: feeds[key] for key in keys[first : first + size]}
 

@@ -7,21 +7,24 @@ from collections.abc import Callable, Mapping
 
 from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.observation import Samples
-from cutover.ports import Clock, Dialect, Prometheus, Subscription, Unavailable
+from cutover.ports.block_feed import BlockSubscription, Dialect
+from cutover.ports.clock import Clock
+from cutover.ports.errors import Unavailable
+from cutover.ports.prometheus import Prometheus
 from cutover.services.sampler import Sampler
 
 
 class Samplers:
-    """Implements :class:`cutover.ports.BlockFeed` for several Prometheus servers.
+    """Implements :class:`cutover.ports.block_feed.BlockFeed` for several Prometheus servers.
 
-    Each has a sampler of its own: what is slow or away with one is nothing to the plans of another.
+    Each server has its own sampler: a slow or missing server does not affect the plans of another.
 
     Parameters
     ----------
     prometheus
-        Where to ask, by name of the source; ``""`` is the default.
+        Clients by name of the source; ``""`` is the default.
     dialect
-        What to ask for, and how to read it.
+        What to query, and how to read the answers.
     clock
         The operator's clock.
     scrape_intervals
@@ -66,22 +69,22 @@ class Samplers:
 
     @property
     def last_success(self) -> float:
-        """Unix seconds of the last answer; of several sources that serve plans, the one that is silent the longest."""
+        """Unix seconds of the last answer; of several sources with plans, that of the source that is silent the longest."""
         serving = [sampler.last_success for sampler in self._by_source.values() if sampler.serving]
         return min(serving) if serving else max(sampler.last_success for sampler in self._by_source.values())
 
     @property
     def lateness(self) -> float:
-        """Seconds by which the last blocks of any source were read later than they could have been."""
+        """The largest delay of all sources, in seconds between when the last blocks could be read and when they were."""
         return max(sampler.lateness for sampler in self._by_source.values())
 
     def now(self, source: str) -> float:
-        """Return the time by a source's clock in Unix seconds; by the operator's where there is no such source."""
+        """Return Unix seconds by a source's clock; by the operator's where there is no such source."""
         sampler = self._by_source.get(source)
         return self._clock.now() if sampler is None else sampler.now()
 
-    def watch(self, key: str, subscription: Subscription) -> None:
-        """Deliver the blocks of a plan; one that changed its source begins anew."""
+    def watch(self, key: str, subscription: BlockSubscription) -> None:
+        """Deliver the blocks of a plan; a plan that changed its source starts over."""
         if self._sources.get(key, subscription.source) != subscription.source:
             self.forget(key)
         self._sources[key] = subscription.source
@@ -90,7 +93,7 @@ class Samplers:
             sampler.watch(key, subscription)
 
     def forget(self, key: str) -> None:
-        """Stop delivering."""
+        """Stop delivering a plan's blocks."""
         sampler = self._by_source.get(self._sources.pop(key, ""))
         if sampler is not None:
             sampler.forget(key)
@@ -103,7 +106,7 @@ class Samplers:
             return Samples(error=_unknown(source))
         return sampler.take(key)
 
-    async def histogram(self, subscription: Subscription) -> Histogram:
+    async def histogram(self, subscription: BlockSubscription) -> Histogram:
         """Return Heroku's latency histogram since ``subscription.since``. Raises Unavailable."""
         sampler = self._by_source.get(subscription.source)
         if sampler is None:
@@ -111,7 +114,7 @@ class Samplers:
         return await sampler.histogram(subscription)
 
     async def run(self) -> None:
-        """Serve all plans of all sources, for ever."""
+        """Serve all plans of all sources. Never returns."""
         async with asyncio.TaskGroup() as tasks:
             for sampler in self._by_source.values():
                 tasks.create_task(sampler.run())

@@ -1,8 +1,8 @@
-"""Answers to the plans' own queries: blocks of their ratios, and the values of their bounds.
+"""Answers to the queries of custom SLOs: blocks of ratios, and values of bounds.
 
-These queries are whatever a team writes, so that each plan is asked for by itself, one query at a time, and few plans at
-once. A plan whose queries hang hurts itself only: the next time it is asked for in a lane of its own kind, and what it
-misses in the meantime is read later, at its own times (see :mod:`cutover.domain.slo.series`).
+Teams write these queries, so that the cost of a query is unknown. The queries of a plan run one at a time, and those of few
+plans at once. A plan whose queries hang delays only itself: its next queries wait in a lane for slow plans, and the blocks
+that it misses are read later, at their own times (see :mod:`cutover.domain.slo.series`).
 """
 
 from __future__ import annotations
@@ -21,35 +21,38 @@ from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.scrapes import REACH_IN_SCRAPES, Result, Source
 from cutover.domain.evidence.selectors import milliseconds
 from cutover.domain.slo import bounds
-from cutover.domain.slo import series as own_series
+from cutover.domain.slo import series as slo_series
 from cutover.domain.slo.custom import CustomSlo, QueryProblem, SloReading
 from cutover.domain.slo.promql import is_counter_selector, selectors
 from cutover.domain.verdicts import Verdict
-from cutover.ports import Clock, PartialAnswer, Prometheus, QueryRefused, SloTarget, Unavailable
+from cutover.ports.clock import Clock
+from cutover.ports.errors import PartialAnswer, QueryRefused, Unavailable
+from cutover.ports.prometheus import Prometheus
+from cutover.ports.slo_feed import SloSubscription
 
 _logger = logging.getLogger(__name__)
 
-#: Blocks that are asked for at once: the longest time of a replay, in seconds, and what it shrinks to without an answer.
+#: Longest time that one query covers, in seconds, and what it shrinks to without an answer.
 LONGEST_REPLAY, _SHORTEST_REPLAY = 3600.0, 300.0
 #: Older blocks are not delivered: no checkpoint is that old.
 OLDEST_BLOCK = 24 * 3600.0
-#: Seconds until a query that was refused is asked again unchanged.
+#: Seconds until a refused query is repeated unchanged.
 REFUSED_SECONDS = 60.0
-#: Rounds in a row that a plan may skip until people are told.
+#: Consecutive skipped rounds after which the plan's status says so.
 SKIPS_UNTIL_TOLD = 3
-#: Of all turns, these are for plans whose queries take long: they wait for each other, and nobody for them. A plan
-#: belongs to them if its last round took more than this part of a block, or from the first query on that is not answered
-#: within so many seconds.
+#: Queries at a time of plans with slow queries: these plans wait for each other, and other plans do not wait for them. A
+#: plan is slow if its last round took more than the fraction of a block, or from its first query on that takes longer than
+#: the seconds.
 _SLOW_TURNS = 2
 _SLOW_PART = 1 / 3
 _QUICK_SECONDS = 5.0
-#: Seconds after which a query is given up, in case that its client does not.
+#: Seconds after which a query is aborted, in case that its client does not abort it.
 _LONGEST_QUERY = 60.0
-#: Blocks kept after they were handed out, for a plan that was reloaded after a conflict.
+#: Blocks that are kept after delivery, for a plan that was reloaded after a conflict.
 _KEPT = 24
-#: A plan that does not take its blocks is not served any further.
+#: Undelivered blocks after which no more are read for a plan.
 _MOST_WAITING = 1000
-#: Seconds between two looks at what is due, and at most without one: the clock may have been set.
+#: Shortest and longest sleep between two checks of what is due; the longest because the clock may have been set.
 _GRAIN, _LONGEST_SLEEP = 0.1, 60.0
 #: A round that begins so many seconds after it was due is late.
 _LATE_SECONDS = 1.0
@@ -58,31 +61,31 @@ _NOT_UNDERSTOOD = "Prometheus' answer is not understood: it is not that of a vec
 
 @dataclass(slots=True, eq=False)
 class _Gate:
-    """What is known of one gate.
+    """What is known of one custom SLO.
 
     Parameters
     ----------
-    own
-        The gate.
+    custom
+        The custom SLO.
     settle
-        Seconds after the end of a block at which it can be read. Doubled where a sample was seen too late.
+        Seconds from the end of a block until it can be read. Doubled where a sample became visible too late.
     asked_at, points, baseline, problem
         As in `SloReading`.
     evaluated
         Unix seconds of a bound's newest evaluation.
     taken, fetched
-        Ends of the last blocks that were handed out, and that are known; ``None`` before the first is wanted.
+        Ends of the last delivered block and of the last block that was read; ``None`` before the first is wanted.
     blocks
-        The last that were handed out, for a plan that goes back, and then those that wait.
+        The last delivered blocks, for a plan that seeks back, and then the undelivered ones.
     not_before
-        Unix seconds before which it is not asked for.
+        Unix seconds before which it is not queried.
     span
-        Seconds of blocks that are asked for at most.
+        Longest time, in seconds, that one query covers.
     edge
-        What was known at the end of the last block when it was read.
+        The newest samples at the end of the last block when it was read.
     """
 
-    own: CustomSlo
+    custom: CustomSlo
     settle: float
     asked_at: float = 0.0
     points: bounds.Points = ()
@@ -98,11 +101,11 @@ class _Gate:
 
     @property
     def interval(self) -> float:
-        """Seconds between two scrapes of what it reads."""
-        return self.own.slo.scrape_interval.total_seconds()
+        """Seconds between two scrapes of the metrics that it reads."""
+        return self.custom.slo.scrape_interval.total_seconds()
 
     def seek(self, position: float, *, again: bool) -> None:
-        """Go on after another block; read it ``again`` where it is not kept."""
+        """Continue after another block; with ``again``, read it again where it is not kept."""
         if self.taken is None or self.fetched is None:
             self.taken = self.fetched = position
         elif position != self.taken:
@@ -113,7 +116,7 @@ class _Gate:
                 self.taken = self.fetched = position
 
     def hand_out(self) -> tuple[Block, ...]:
-        """Return the blocks that wait, and keep some for a plan that goes back."""
+        """Return the undelivered blocks, and keep some for a plan that seeks back."""
         if self.taken is None:
             return ()
         taken = self.taken
@@ -126,12 +129,12 @@ class _Gate:
 
 @dataclass(slots=True, eq=False)
 class _Plan:
-    """One plan's gates, and when they are asked for.
+    """One plan's custom SLOs, and when they are queried.
 
     Parameters
     ----------
-    target
-        What was asked for last.
+    subscription
+        The newest subscription.
     gates
         By name.
     due
@@ -139,20 +142,20 @@ class _Plan:
     round
         The round that is under way.
     asking
-        Name of the gate that is asked for in it.
+        Name of the SLO that the round queries now.
     skipped
-        Rounds in a row that could not begin because the one before was under way.
+        Consecutive rounds that were skipped because the previous round was under way.
     spent
-        Seconds that the round's queries took, without the waiting for a turn.
+        Seconds that the round's queries took, without waiting for a slot.
     slow
         Whether its queries take long.
     urgent
-        Whether there is a gate that was never asked for.
+        Whether there is an SLO that was never queried.
     began_for
-        When the round that is under way was due, until its first query is asked.
+        When the current round was due; ``None`` after its first query.
     """
 
-    target: SloTarget
+    subscription: SloSubscription
     gates: dict[str, _Gate] = field(default_factory=dict)
     due: float = 0.0
     round: asyncio.Task[None] | None = None
@@ -165,31 +168,31 @@ class _Plan:
 
 
 class PrometheusSloFeed:
-    """Asks the plans' own queries; implements :class:`cutover.ports.SloFeed`.
+    """Queries custom SLOs; implements :class:`cutover.ports.slo_feed.SloFeed`.
 
     Parameters
     ----------
     client
-        Returns the Prometheus of a name. Raises Unavailable where there is none.
+        Returns the Prometheus server of a name. Raises Unavailable where there is none.
     clock
         The operator's clock.
     on_news
-        Called with a plan's key when something became known.
+        Called with a plan's key when a reading changed.
     settle
-        Seconds after the end of a block at which it is read: until then its scrapes are seen.
+        Seconds from the end of a block until it is read: by then its scrapes are visible.
     concurrency
         Queries at a time, for all plans; at least 2.
 
     Attributes
     ----------
     queries, errors
-        Queries asked, and how many of them failed.
+        Queries made, and how many of them failed.
     rounds_skipped
-        Rounds that did not take place because the plan's one before was under way.
+        Rounds that were skipped because the plan's previous round was under way.
     rounds_late
-        Rounds that began later than they should, for want of a turn.
+        Rounds that began late, because no slot was free.
     late_samples
-        Times that a sample was seen after its block had been read; its increments are in no block.
+        Samples that became visible after their block was read; their increments are in no block.
     """
 
     def __init__(
@@ -215,49 +218,49 @@ class PrometheusSloFeed:
         self._plans: dict[str, _Plan] = {}
         self._changed = asyncio.Event()
 
-    def watch(self, key: str, target: SloTarget) -> None:
-        """Ask for a plan's own gates from now on.
+    def watch(self, key: str, subscription: SloSubscription) -> None:
+        """Query a plan's custom SLOs from now on.
 
-        Call it at every pass, with the ends of the last blocks that were consumed: it costs next to nothing where those
-        are the last that were taken, and goes back or forth otherwise. A gate with other queries begins anew.
+        Call it at every reconcile, with the ends of the last consumed blocks: it is cheap where those are the last delivered
+        blocks, and seeks otherwise. An SLO with changed queries starts over.
         """
         plan = self._plans.get(key)
-        before = plan.target if plan is not None else None
-        if plan is None or plan.target.source != target.source:
+        before = plan.subscription if plan is not None else None
+        if plan is None or plan.subscription.source != subscription.source:
             self.forget(key)
-            plan = self._plans[key] = _Plan(target)
-        plan.target = target
-        if before is None or before.gates != target.gates or before.source != target.source:
+            plan = self._plans[key] = _Plan(subscription)
+        plan.subscription = subscription
+        if before is None or before.gates != subscription.gates or before.source != subscription.source:
             known, plan.gates = plan.gates, {}
-            for own in target.gates:
-                gate = known.get(own.name)
-                if gate is not None and _same(gate.own, own):
-                    gate.own = own
+            for slo in subscription.gates:
+                gate = known.get(slo.name)
+                if gate is not None and _same(gate.custom, slo):
+                    gate.custom = slo
                 else:
-                    gate = _Gate(own, self._settle)
-                    # At once: after a restart, or since somebody waits to see whether the new query is right.
+                    gate = _Gate(slo, self._settle)
+                    # At once: after a restart, or because the author of a new query waits for its result.
                     plan.due, plan.urgent = self._clock.now(), True
                     self._changed.set()
-                plan.gates[own.name] = gate
-        now = self._now(target.source)
+                plan.gates[slo.name] = gate
+        now = self._now(subscription.source)
         for gate in plan.gates.values():
-            name = gate.own.name
-            since = target.since.get(name)
-            if isinstance(gate.own.slo, RatioSlo) and since is not None:
-                length = own_series.block_length(target.block_seconds, gate.interval)
+            name = gate.custom.name
+            since = subscription.since.get(name)
+            if isinstance(gate.custom.slo, RatioSlo) and since is not None:
+                length = slo_series.block_length(subscription.block_seconds, gate.interval)
                 position = math.ceil(max(since, now - OLDEST_BLOCK) / length) * length
                 gate.seek(position, again=before is None or before.since.get(name) != since)
-            if name not in target.baselines:
+            if name not in subscription.baselines:
                 gate.baseline = None
 
     def forget(self, key: str) -> None:
-        """Stop asking for a plan."""
+        """Stop querying for a plan."""
         plan = self._plans.pop(key, None)
         if plan is not None and plan.round is not None:
             plan.round.cancel()
 
     def take(self, key: str) -> Mapping[str, SloReading]:
-        """Return what is known, by gate: blocks since the last call, none twice; the newest points and problems."""
+        """Return readings by SLO: the blocks since the last call, each once; the newest values and problems."""
         plan = self._plans.get(key)
         if plan is None:
             return {}
@@ -267,7 +270,7 @@ class PrometheusSloFeed:
         }
 
     async def run(self) -> None:
-        """Serve all plans, for ever."""
+        """Query for all plans. Never returns."""
         try:
             while True:
                 self._changed.clear()
@@ -285,19 +288,19 @@ class PrometheusSloFeed:
                     plan.round.cancel()
 
     def start_rounds(self) -> list[asyncio.Task[None]]:
-        """Begin the rounds that are due, and return them."""
+        """Start the rounds that are due, and return them."""
         now = self._clock.now()
         started = []
         for key, plan in list(self._plans.items()):
-            if now < plan.due <= now + 2 * plan.target.block_seconds:
-                continue  # later than that it would be only where the clock was set back
-            due, plan.due = plan.due, self._next_round(key, plan.target, now)
+            if now < plan.due <= now + 2 * plan.subscription.block_seconds:
+                continue  # a later due time comes from a clock that was set back
+            due, plan.due = plan.due, self._next_round(key, plan.subscription, now)
             if plan.round is not None and not plan.round.done():
                 if not plan.urgent:
                     self._skip(key, plan)
                 continue
             plan.began_for, plan.urgent = due, False
-            plan.round = asyncio.create_task(self._round(key, plan), name=f"own queries of {key}")
+            plan.round = asyncio.create_task(self._round(key, plan), name=f"custom SLOs of {key}")
             started.append(plan.round)
         return started
 
@@ -306,29 +309,29 @@ class PrometheusSloFeed:
         plan.skipped += 1
         gate = plan.gates.get(plan.asking)
         if plan.skipped >= SKIPS_UNTIL_TOLD and gate is not None:
-            _note(gate, Verdict.NO_DATA, _too_slow(plan), self._now(plan.target.source))
+            _note(gate, Verdict.NO_DATA, _too_slow(plan), self._now(plan.subscription.source))
             self._on_news(key)
 
-    def _next_round(self, key: str, target: SloTarget, now: float) -> float:
-        """Return when a plan is asked for next: after the end of a block, and not all plans in the same instant."""
-        length = target.block_seconds
-        phase = self._settle + length / 2 * (zlib.crc32(key.encode()) % 1024) / 1024 - self._skew(target.source)
+    def _next_round(self, key: str, subscription: SloSubscription, now: float) -> float:
+        """Return when a plan's next round is due: after the end of a block, and spread over the plans."""
+        length = subscription.block_seconds
+        phase = self._settle + length / 2 * (zlib.crc32(key.encode()) % 1024) / 1024 - self._skew(subscription.source)
         return (math.floor((now - phase) / length) + 1) * length + phase
 
     async def _round(self, key: str, plan: _Plan) -> None:
-        """Ask for all gates of a plan that are due, one after the other."""
+        """Query all SLOs of a plan that are due, one after the other."""
         began, plan.spent = self._clock.now(), 0.0
         news = more = False
         for gate in list(plan.gates.values()):
-            now = self._now(plan.target.source)
-            if plan.gates.get(gate.own.name) is gate and self._due(plan, gate, now):
-                plan.asking = gate.own.name
+            now = self._now(plan.subscription.source)
+            if plan.gates.get(gate.custom.name) is gate and self._due(plan, gate, now):
+                plan.asking = gate.custom.name
                 known = gate.asked_at, gate.problem
                 more |= await self._ask_for(plan, gate, now)
                 news |= known != (gate.asked_at, gate.problem)
         plan.asking = ""
-        plan.slow = plan.spent > plan.target.block_seconds * _SLOW_PART
-        if self._clock.now() - began <= plan.target.block_seconds:
+        plan.slow = plan.spent > plan.subscription.block_seconds * _SLOW_PART
+        if self._clock.now() - began <= plan.subscription.block_seconds:
             plan.skipped = 0
         if self._plans.get(key) is not plan:
             return
@@ -339,15 +342,15 @@ class PrometheusSloFeed:
             self._on_news(key)
 
     async def _ask_for(self, plan: _Plan, gate: _Gate, now: float) -> bool:
-        """Ask for one gate; return whether there is more to be read of it at once."""
+        """Query one SLO; return whether more of its blocks can be read at once."""
         asked = self._clock.now()
         more = False
         try:
-            if isinstance(gate.own.slo, BoundSlo):
-                await self._ask_for_values(plan, gate, gate.own.slo, now)
+            if isinstance(gate.custom.slo, BoundSlo):
+                await self._ask_for_values(plan, gate, gate.custom.slo, now)
             else:
-                more = await self._ask_for_blocks(plan, gate, gate.own.slo, now)
-            if plan.skipped >= SKIPS_UNTIL_TOLD and self._clock.now() - asked > plan.target.block_seconds:
+                more = await self._ask_for_blocks(plan, gate, gate.custom.slo, now)
+            if plan.skipped >= SKIPS_UNTIL_TOLD and self._clock.now() - asked > plan.subscription.block_seconds:
                 _note(gate, Verdict.NO_DATA, _too_slow(plan), now)
         except QueryRefused as refusal:
             _note(gate, Verdict.QUERY_ERROR, str(refusal), now)
@@ -358,28 +361,28 @@ class PrometheusSloFeed:
             _note(gate, Verdict.NO_DATA, str(outage), now)
             gate.span = max(gate.span / 2, _SHORTEST_REPLAY)
         except Exception:
-            # What Prometheus may answer to any query is not to be foreseen; it must not end the plan's rounds.
-            _logger.exception("the answer for gate %s is not understood", gate.own.name)
+            # Answers to arbitrary queries may surprise; they must not end the plan's rounds.
+            _logger.exception("the answer for gate %s is not understood", gate.custom.name)
             _note(gate, Verdict.NO_DATA, _NOT_UNDERSTOOD, now)
         return more
 
     def _due(self, plan: _Plan, gate: _Gate, now: float) -> bool:
         if now < gate.not_before:
             return False
-        if isinstance(gate.own.slo, BoundSlo):
-            return True  # what of it is new is found out with its times
+        if isinstance(gate.custom.slo, BoundSlo):
+            return True  # its evaluation times decide what is new
         if gate.fetched is None or gate.taken is None:
             return False
-        length = own_series.block_length(plan.target.block_seconds, gate.interval)
+        length = slo_series.block_length(plan.subscription.block_seconds, gate.interval)
         if (gate.fetched - gate.taken) / length >= _MOST_WAITING:
             return False
         return gate.fetched + length + gate.settle <= now
 
     async def _ask_for_values(self, plan: _Plan, gate: _Gate, slo: BoundSlo, now: float) -> None:
-        (query,) = gate.own.queries
-        step, target = gate.interval, plan.target
+        (query,) = gate.custom.queries
+        step, subscription = gate.interval, plan.subscription
         end = _floor(now - self._settle, step)
-        first = end if target.judged_from is None else math.ceil(target.judged_from / step) * step
+        first = end if subscription.judged_from is None else math.ceil(subscription.judged_from / step) * step
         start = max(first, end - (math.ceil(slo.for_.total_seconds() / step) + 1) * step)
         if start <= end and end > gate.evaluated:
             result = await self._query_range(plan, query, start, end, step)
@@ -407,43 +410,43 @@ class PrometheusSloFeed:
                     _note(gate, Verdict.NO_DATA, "the query gave no value in the last day", now)
 
     async def _ask_for_blocks(self, plan: _Plan, gate: _Gate, slo: RatioSlo, now: float) -> bool:
-        length = own_series.block_length(plan.target.block_seconds, gate.interval)
+        length = slo_series.block_length(plan.subscription.block_seconds, gate.interval)
         start = gate.fetched
         if start is None:
             return False
         due = _floor(now - gate.settle, length)
         end = min(due, start + max(1, math.floor(gate.span / length)) * length)
-        names = own_series.query_names(good=slo.good is not None)
+        names = slo_series.query_names(good=slo.good is not None)
         span = _Span(start, end, length, REACH_IN_SCRAPES * gate.interval)
-        columns: dict[int, Sequence[own_series.Count]] = {}
+        columns: dict[int, Sequence[slo_series.Count]] = {}
         newest: dict[Source | int, float] = {}
         opened: dict[Source | int, float] = {}
         ambiguous = ""
-        for number, query in enumerate(gate.own.queries):
+        for number, query in enumerate(gate.custom.queries):
             if not is_counter_selector(query):
                 with _Named(names[number]):
-                    lead = own_series.LEAD_BLOCKS * length
+                    lead = slo_series.LEAD_BLOCKS * length
                     result = await self._query_range(plan, query, start - lead, end, length)
-                columns[number] = own_series.rise(result, start=start, end=end, length=length)
-                found = own_series.values_at(result, end)
+                columns[number] = slo_series.rise(result, start=start, end=end, length=length)
+                found = slo_series.values_at(result, end)
                 newest[number] = found[0][1] if found else math.nan
-                for _, value in own_series.values_at(result, start):
+                for _, value in slo_series.values_at(result, start):
                     opened[number] = value
                 if len(found) > 1:
-                    ambiguous = ambiguous or f"{names[number]}: {own_series.ambiguity(found)}"
-        # Prometheus gives old samples as an expression's value for five minutes: that would look like silence.
-        stale = await self._stale(plan, gate, [gate.own.queries[number] for number in columns], end)
-        plain = {n: selectors(query)[0] for n, query in enumerate(gate.own.queries) if n not in columns}
+                    ambiguous = ambiguous or f"{names[number]}: {slo_series.ambiguity(found)}"
+        # Prometheus uses old samples for an expression's value for five minutes: that would look like silence.
+        stale = await self._stale(plan, gate, [gate.custom.queries[number] for number in columns], end)
+        plain = {n: selectors(query)[0] for n, query in enumerate(gate.custom.queries) if n not in columns}
         if plain:
             reading = await self._read(plan, plain, names, span, columns)
             newest.update((source, at) for source, at in reading.newest(end).items())
             opened.update((source, at) for source, at in reading.newest(start).items())
         if gate.fetched != start:
-            return True  # the plan went back meanwhile
+            return True  # the plan sought back meanwhile
         self._watch_for_late_samples(gate, start, opened)
         gate.edge = _Edge(end, gate.settle, newest)
         in_order = [columns[number] for number in range(len(names))]
-        gate.blocks.extend(own_series.blocks_of(in_order, good=slo.good is not None, start=start, length=length))
+        gate.blocks.extend(slo_series.blocks_of(in_order, good=slo.good is not None, start=start, length=length))
         gate.fetched, gate.asked_at = end, now
         if end >= due:
             gate.span = LONGEST_REPLAY
@@ -459,7 +462,7 @@ class PrometheusSloFeed:
         return end < due
 
     async def _stale(self, plan: _Plan, gate: _Gate, queries: Sequence[str], at: float) -> str:
-        """Return which sample that expressions read is too old, if one is."""
+        """Return which sample of the expressions is too old; ``""`` if none is."""
         read = list(dict.fromkeys(selector for query in queries for selector in selectors(query)))
         if not read:
             return ""
@@ -472,12 +475,12 @@ class PrometheusSloFeed:
         plain: Mapping[int, str],
         names: Sequence[str],
         span: _Span,
-        columns: dict[int, Sequence[own_series.Count]],
-    ) -> own_series.SeriesReading:
-        """Count what plain selectors counted; put it into the columns."""
+        columns: dict[int, Sequence[slo_series.Count]],
+    ) -> slo_series.SeriesReading:
+        """Put the increments of plain selectors into the columns."""
         window = span.end - span.start + span.reach
         results: dict[str, Result] = {}  # both legs may have the same total
-        reading = own_series.SeriesReading()
+        reading = slo_series.SeriesReading()
         for number, selector in plain.items():
             if selector not in results:
                 with _Named(names[number]):
@@ -485,22 +488,22 @@ class PrometheusSloFeed:
             reading.add_selector(number, results[selector])
         if presence := reading.presence_query():
             reading.add_presence(await self._query(plan, f"{presence}[{milliseconds(window)}]", span.end))
-        columns |= own_series.count(reading, **span._asdict())
+        columns |= slo_series.count(reading, **span._asdict())
         if reading.unproven:
-            memory = milliseconds(own_series.MEMORY_SECONDS)
+            memory = milliseconds(slo_series.MEMORY_SECONDS)
             past = [await self._query(plan, f"{selector}[{memory}]", span.end - window) for selector in results]
             reading.add_past(past)
-            columns |= own_series.count(reading, **span._asdict())
+            columns |= slo_series.count(reading, **span._asdict())
         return reading
 
     def _watch_for_late_samples(self, gate: _Gate, start: float, opened: Mapping[Source | int, float]) -> None:
-        """Wait longer where what was read as the end of a block looks otherwise now that it is the next one's begin."""
+        """Double ``settle`` where the samples at the end of the last block have changed since it was read."""
         edge = gate.edge
         if edge is None or edge.end != start:
             return
         if any(value > edge.newest.get(what, math.inf) for what, value in opened.items()):
             self.late_samples += 1
-            if gate.settle == edge.settle:  # else it was read too early, but would not be any more
+            if gate.settle == edge.settle:  # otherwise it is longer already than when the block was read
                 gate.settle = min(2 * gate.settle, max(gate.settle, gate.interval))
 
     def _skew(self, source: str) -> float:
@@ -510,7 +513,7 @@ class PrometheusSloFeed:
             return 0.0
 
     def _now(self, source: str) -> float:
-        """Return the time by a Prometheus' clock in Unix seconds, as far as that is known."""
+        """Return Unix seconds by a Prometheus server's clock, as well as it is known."""
         return self._clock.now() + self._skew(source)
 
     async def _query(self, plan: _Plan, promql: str, at: float) -> Result:
@@ -520,13 +523,13 @@ class PrometheusSloFeed:
         return await self._ask(plan, lambda prometheus: prometheus.query_range(promql, start, end, step))
 
     async def _ask(self, plan: _Plan, call: Callable[[Prometheus], Awaitable[Result]]) -> Result:
-        """Ask a query when it is the plan's turn. Raises QueryRefused, PartialAnswer, Unavailable."""
+        """Make a query when a slot is free. Raises QueryRefused, PartialAnswer, Unavailable."""
         if not plan.slow:
             try:
                 async with self._turns:
                     return await self._answer(plan, call, _QUICK_SECONDS)
             except TimeoutError:
-                plan.slow = True  # and asked again, where it keeps nobody waiting but its like
+                plan.slow = True  # the query is repeated in the lane for slow plans
         async with self._slow_turns:
             try:
                 return await self._answer(plan, call, _LONGEST_QUERY)
@@ -541,7 +544,7 @@ class PrometheusSloFeed:
         self.queries += 1
         try:
             async with asyncio.timeout(seconds):
-                return await call(self._client(plan.target.source))
+                return await call(self._client(plan.subscription.source))
         except (TimeoutError, Unavailable):
             self.errors += 1
             raise
@@ -550,7 +553,7 @@ class PrometheusSloFeed:
 
 
 class _Span(NamedTuple):
-    """Which blocks are read, and how far back samples have a say."""
+    """Which blocks are read, and how long before them samples count."""
 
     start: float
     end: float
@@ -559,7 +562,7 @@ class _Span(NamedTuple):
 
 
 class _Edge(NamedTuple):
-    """What was known at the end of the last block when it was read: each source's newest sample, or a query's value."""
+    """The end of the last block as it was read: the newest sample of each source, or the value of a query."""
 
     end: float
     settle: float
@@ -567,7 +570,7 @@ class _Edge(NamedTuple):
 
 
 class _Named:
-    """Puts the name of a query before what Prometheus says against it."""
+    """Puts the name of a query before Prometheus' refusal."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -581,7 +584,7 @@ class _Named:
 
 
 def _same(one: CustomSlo, other: CustomSlo) -> bool:
-    """Tell whether what is known of a gate is of use for its new version."""
+    """Tell whether the readings of an SLO are valid for its new version."""
     if one.queries != other.queries or one.slo.scrape_interval != other.slo.scrape_interval:
         return False
     match one.slo, other.slo:
@@ -598,13 +601,13 @@ def _note(gate: _Gate, verdict: Verdict, message: str, now: float) -> None:
 
 def _too_slow(plan: _Plan) -> str:
     return (
-        f"Prometheus does not answer its queries within the {plan.target.block_seconds} s between two rounds,"
+        f"Prometheus does not answer its queries within the {plan.subscription.block_seconds} s between two rounds,"
         f" {plan.skipped} of which were skipped; make them cheaper, with a recording rule for instance"
     )
 
 
 def _baseline_wanted(plan: _Plan, gate: _Gate) -> bool:
-    return gate.own.name in plan.target.baselines and gate.baseline is None
+    return gate.custom.name in plan.subscription.baselines and gate.baseline is None
 
 
 def _floor(at: float, step: float) -> float:

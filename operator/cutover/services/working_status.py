@@ -1,7 +1,7 @@
-"""The working status: what one plan's loop knows beyond what is stored.
+"""The working status: what one plan's loop knows beyond the stored status.
 
-It is ahead of the stored status by the evidence since the last checkpoint, and by the blocks that wait for a write to
-succeed. Nothing is lost with it: what is in memory only is in Prometheus, at the same timestamps.
+It is ahead of the stored status by the evidence since the last checkpoint, and by the blocks that wait for a successful
+write. A crash loses nothing: what is only in memory is in Prometheus, at the same timestamps.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from cutover.domain.engine.actions import Decision, Event
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.plan import Plan
 from cutover.metrics import DECISION_DELAY
-from cutover.ports import Conflict, Ports, Unavailable
+from cutover.ports.all import Ports
+from cutover.ports.errors import Conflict, Unavailable
 
 log = structlog.get_logger("cutover")
 
-#: Writes without an answer that are recognised when they come back; an outage may make thousands. A write that is not
-#: recognised is taken for somebody else's, which costs the Event of its decision and nothing else.
+#: Unanswered writes that are recognised when the watch delivers them; an outage may produce thousands. A write that is not
+#: recognised counts as another writer's, which costs the Event of its decision and nothing else.
 UNANSWERED_WRITES = 32
-#: Blocks that wait for a write to succeed. Later ones are left in Prometheus' history until it does.
+#: Blocks that wait for a successful write. Later blocks stay in Prometheus' history until then.
 PENDING_BLOCKS = 240
 
 
 class StatusUnreadable(Exception):
-    """A plan's status is not one that this version understands, and no earlier one is known."""
+    """A plan's status that this version cannot read, without an earlier status to use instead."""
 
     def __init__(self, plan: Plan, problem: str) -> None:
         super().__init__(problem)
@@ -50,15 +51,15 @@ class WorkingStatus:
     Attributes
     ----------
     plan
-        The plan with its working status, ``None`` before it was first read.
+        The plan with its working status, ``None`` before the first read.
     version
-        The resourceVersion that the next write of the status is fenced by.
+        The resourceVersion that fences the next write of the status.
     stored
         The status as the API server has it.
     pending, pending_custom
-        Blocks that were delivered and led to no decision that is stored; of the mesh, and by name of a custom SLO.
+        Delivered blocks that no stored decision has consumed: the mesh's, and those of custom SLOs by name.
     untold
-        Events of what was decided, which wait until the actions are done.
+        Events of decisions, which wait until the actions are done.
     unwritten
         Whether the route could not be written and the status says so.
     rollbacks
@@ -75,14 +76,14 @@ class WorkingStatus:
         self.untold: list[Event] = []
         self.unwritten = False
         self.rollbacks = 0
-        # What was sent without an answer, as the API server would have it, so that it is known when the watch brings it.
+        # Statuses that were sent without an answer, as the API server would store them, to recognise them in the watch.
         self._unanswered: deque[tuple[MigrationPlanStatus, Decision]] = deque(maxlen=UNANSWERED_WRITES)
         self._prepared: tuple[float, object] | None = None
 
     # ------------------------------------------------------------------------------------------------ what others wrote
 
     def read(self, body: Mapping[str, Any]) -> Plan:
-        """Return the newer of what the watch knows and what this loop has written. Raises StatusUnreadable."""
+        """Return the plan of the watch or the one that this loop has written, whichever is newer. Raises StatusUnreadable."""
         version = body["metadata"]["resourceVersion"]
         if self.plan is None or newer(version, self.version):
             self.adopt(self._understood(body), version)
@@ -90,7 +91,7 @@ class WorkingStatus:
         return self.plan
 
     def adopt(self, plan: Plan, version: str) -> None:
-        """Take over a newer object; its status only where somebody else wrote it, as the working status is ahead."""
+        """Adopt a newer object; its status only where another writer wrote it, as the working status is ahead."""
         working, known = self.plan, self.stored
         made = next((decision for status, decision in self._unanswered if status == plan.status), None)
         if working is None or plan.uid != working.uid:
@@ -98,7 +99,7 @@ class WorkingStatus:
         elif plan.status == self.stored:
             plan = replace(plan, status=working.status)
         elif made is not None:
-            # A write of ours of which only the answer was lost.
+            # Our own write, of which only the answer was lost.
             self.stored = plan.status
             plan = replace(plan, status=made.status)
             self.settle(working, plan, made)
@@ -106,11 +107,11 @@ class WorkingStatus:
             self.stored, self.pending, self.pending_custom = plan.status, (), {}
         self.plan, self.version = plan, version
         if self.stored is not known:
-            # Only what is stored: anything else may still be decided otherwise.
+            # Only of what is stored: other decisions may still change.
             self._ports.notifier.tell(replace(plan, status=self.stored), self.stored.notified or {})
 
     def _understood(self, body: Mapping[str, Any]) -> Plan:
-        """Return the plan; for a part that cannot be read the last one that could. Raises StatusUnreadable."""
+        """Return the plan, with the last readable version of a part that cannot be read. Raises StatusUnreadable."""
         problem = ""
         try:
             return Plan.from_object(body)
@@ -128,14 +129,14 @@ class WorkingStatus:
             return plan
         if self.plan is None or self.plan.uid != plan.uid:
             raise StatusUnreadable(plan, problem)
-        # Somebody has edited it under this loop, whose own is ahead, and replaces it with the next write.
-        log.warning("status cannot be read: the operator's own stays in force", plan=plan.key, problem=problem)
+        # Another writer edited it. This loop's status is ahead, and replaces it with the next write.
+        log.warning("status cannot be read: the operator's own status stays in force", plan=plan.key, problem=problem)
         return replace(plan, status=self.stored)
 
     def _refused(self, body: Mapping[str, Any], error: ValidationError) -> Plan:
-        """Keep the last spec that could be read in force: its way back is open.
+        """Keep the last readable spec in force, so that the plan can still roll back.
 
-        The API server refuses what this version does not understand; only a CRD of another version lets it pass.
+        The API server refuses a spec that this version cannot read, unless the CRD is of another version.
         """
         refused = Plan.refused(body, problem_text(error))
         if self.plan is not None and self.plan.uid == refused.uid:
@@ -145,11 +146,11 @@ class WorkingStatus:
     # ------------------------------------------------------------------------------------------------ what this loop does
 
     async def write(self, plan: Plan, decided: Plan, decision: Decision) -> None:
-        """Write the decided status, which is in force from then on. Raises Conflict, Gone, Unavailable."""
+        """Write the decided status; from then on it is in force. Raises Conflict, Gone, Unavailable."""
         sent = self._to_send(plan, decision.status)
         try:
             await self._send(plan, sent)
-        except (Conflict, Unavailable):  # the conflict may be with our own write, sent twice
+        except (Conflict, Unavailable):  # the conflict may be with our own write, which was sent twice
             self._unanswered.append((self._as_stored(sent), decision))
             raise
         self.settle(plan, decided, decision)
@@ -157,7 +158,7 @@ class WorkingStatus:
     async def tell_unwritten(self, told: Decision) -> None:
         """Write a status that says that the route cannot be written. Raises Conflict, Gone, Unavailable.
 
-        The blocks that led to the decision stay: it is made again, from them.
+        The blocks of the decision are kept: the decision is made again from them.
         """
         assert self.plan is not None
         if told.actions:
@@ -165,16 +166,16 @@ class WorkingStatus:
         self.unwritten = True
         self.plan = replace(self.plan, status=told.status)
         self._ports.notifier.tell(self.plan, self.stored.notified or {})
-        self.untold += told.events  # nothing waits for an Event
+        self.untold += told.events  # posted after the next actions
 
     async def confirm(self, plan: Plan) -> None:
-        """Read whether the plan is still what was decided on. Raises Conflict, Gone, Unavailable."""
+        """Check that the plan has not changed since the decision. Raises Conflict, Gone, Unavailable."""
         _, version = await self._ports.plans.read(plan.namespace, plan.name)
         if version != self.version:
             raise Conflict(f"{plan.key} has changed meanwhile")
 
     def settle(self, plan: Plan, decided: Plan, decision: Decision) -> None:
-        """Make the decision the working status. Once it is written it holds, and is told, if the route follows later."""
+        """Make the decision the working status. A written decision is in force and reported even before its route."""
         if self.plan is decided:
             return
         if self.pending:
@@ -186,18 +187,18 @@ class WorkingStatus:
         self.untold += decision.events
 
     def note_prepared(self, plan: Plan) -> None:
-        """Note that what the route refers to is there."""
+        """Note that the objects that the route refers to exist."""
         self._prepared = (self._ports.now(plan), (plan.spec.heroku, plan.spec.traffic))
 
     def prepared_for(self, plan: Plan) -> float | None:
-        """Return the seconds since what the route refers to was seen to be there; ``None`` if it was not."""
+        """Return the seconds since the objects that the route refers to were seen; ``None`` if they were not seen."""
         if self._prepared is None or self._prepared[1] != (plan.spec.heroku, plan.spec.traffic):
             return None
-        passed = self._ports.now(plan) - self._prepared[0]
-        return passed if passed >= 0 else None  # the clock was set back
+        elapsed = self._ports.now(plan) - self._prepared[0]
+        return elapsed if elapsed >= 0 else None  # the clock was set back
 
     def remember_in(self, plan: Plan) -> float | None:
-        """Return the seconds until who was told what is worth a write; ``None`` where the status remembers all."""
+        """Return the seconds until delivered notifications are worth a write; ``None`` where the status has all of them."""
         return self._ports.notifier.overdue(plan.uid, self.stored.notified or {})
 
     def _to_send(self, plan: Plan, status: MigrationPlanStatus) -> MigrationPlanStatus:
@@ -209,11 +210,11 @@ class WorkingStatus:
 
     @staticmethod
     def _as_stored(sent: MigrationPlanStatus) -> MigrationPlanStatus:
-        """Return the status as the API server has it, so that it compares equal when the watch brings it back."""
+        """Return the status as the API server stores it, so that it equals what the watch delivers."""
         return MigrationPlanStatus.model_validate(sent.to_wire())
 
     def _log(self, plan: Plan, decision: Decision) -> None:
-        """Log one line a decision: transitions, not reconciles."""
+        """Log one line for each transition, not for each reconcile."""
         before, after = plan.status, decision.status
         if after.phase is Phase.ROLLING_BACK and before.phase is not Phase.ROLLING_BACK:
             self.rollbacks += 1
@@ -231,5 +232,5 @@ class WorkingStatus:
 
 
 def newer(version: str, than: str) -> bool:
-    """Compare resourceVersions; the API server promises that they are numbers that rise."""
+    """Compare resourceVersions; the API server guarantees that they are rising numbers."""
     return int(version) > int(than or 0)

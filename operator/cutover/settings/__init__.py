@@ -1,4 +1,4 @@
-"""What the person who runs the operator decides: the environment (``CUTOVER_…``), and the files that it names."""
+"""The operator's settings, from environment variables (``CUTOVER_…``) and the files that they name."""
 
 from cutover.settings.environment import PREFIX as PREFIX
 from cutover.settings.environment import Settings as Settings

@@ -1,4 +1,4 @@
-"""What the person who runs the operator decides by environment variables, ``CUTOVER_…``."""
+"""Settings from environment variables, ``CUTOVER_…``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cutover.api.problems import mistakes
 from cutover.settings.files import HttpUrl, SettingsError
 
 PREFIX = "CUTOVER_"
-#: Variables of the development tools: where they keep their builds.
+#: Variables of the development tools, which are no settings of the operator.
 _NOT_OURS = frozenset({f"{PREFIX}CACHE"})
 
 
@@ -30,16 +30,16 @@ _REQUIREMENT = (
 
 
 def _selector(value: str) -> str:
-    # A watch that the API server refuses is tried for ever, and nobody looks after any plan.
+    # Kopf retries a watch that the API server refuses for ever, and no plan is reconciled.
     if re.fullmatch(rf"{_REQUIREMENT}(,{_REQUIREMENT})*", value) is None:
         raise ValueError("write a label selector, such as cutover.dev/shard=a or cutover.dev/shard notin (a, b)")
     return value
 
 
 class Settings(BaseSettings):
-    """The operator's settings; the name of the variable is ``CUTOVER_`` and the field in capitals."""
+    """The operator's settings; a variable's name is ``CUTOVER_`` and the field in capitals."""
 
-    # Fields that are more than a text read it themselves: decoded before, what is no JSON would be told without its name.
+    # Fields parse JSON themselves: where the library decodes it, the error does not name the variable.
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX, enable_decoding=False)
 
     prometheus_url: HttpUrl | None = Field(
@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     )
     prometheus_token_file: Path | None = Field(default=None, description="File with a bearer token for Prometheus.")
     prometheus_sources: Path | None = Field(default=None, description="File with more about Prometheus servers, YAML.")
-    notifications: Path | None = Field(default=None, description="File with who is told of decisions, YAML.")
+    notifications: Path | None = Field(default=None, description="File with the receivers of notifications, YAML.")
     scrape_interval: float = Field(
         default=15.0, gt=0, le=120, description="Seconds between two scrapes of the gateway."
     )
@@ -60,10 +60,11 @@ class Settings(BaseSettings):
     )
     cluster_domain: str = Field(default="cluster.local", description="The cluster's DNS domain.")
     namespaces: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(
-        default=(), description="Namespaces to look after, separated by commas; all if empty."
+        default=(), description="Namespaces whose plans the operator manages, separated by commas; all if empty."
     )
     selector: Annotated[str, AfterValidator(_selector)] | None = Field(
-        default=None, description="Label selector of the plans to look after, as cutover.dev/shard=a; all without it."
+        default=None,
+        description="Label selector of the plans that the operator manages, as cutover.dev/shard=a; all without it.",
     )
     gateway_namespaces: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(
         default=(),
@@ -75,7 +76,7 @@ class Settings(BaseSettings):
     lease: str | None = Field(
         default=None,
         pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?/[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",
-        description="Lease, as namespace/name, by which several elect the one that acts; without it, each acts.",
+        description="Lease, as namespace/name, by which several processes elect the one that acts; without it, each acts.",
     )
     health_port: int = Field(default=8080, ge=0, le=65535, description="Port of /healthz; 0 for none.")
     metrics_port: int = Field(default=9090, ge=0, le=65535, description="Port of /metrics; 0 for none.")
@@ -96,7 +97,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take what it is made with and nothing else; :func:`read_settings` reads the environment that it is given."""
+        """Use only the arguments; :func:`read_settings` reads the given environment."""
         return (init_settings,)
 
 
@@ -106,22 +107,22 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     Parameters
     ----------
     environ
-        All of the environment; variables that are empty are taken for not set, as a chart writes them.
+        The environment. Empty variables count as not set, as the chart writes them.
 
     Raises
     ------
     SettingsError
-        Where variables are unknown or wrong; all of them are named, and no value is quoted.
+        Where variables are unknown or wrong. The text names all of them, and quotes no value.
     """
     given = {name.upper(): value for name, value in environ.items() if value != ""}
     known = {f"{PREFIX}{field.upper()}" for field in Settings.model_fields}
     unknown = sorted(name for name in given.keys() - known - _NOT_OURS if name.startswith(PREFIX))
     source = EnvSettingsSource(Settings)
-    source.env_vars = {name.lower(): value for name, value in given.items()}  # instead of the process' own
+    source.env_vars = {name.lower(): value for name, value in given.items()}  # not the process' own environment
     try:
         settings = Settings(**source())
     except ValidationError as error:
-        # Of a field made of parts only the variable counts.
+        # Of a nested location only the variable's name is used.
         wrong = [f"{PREFIX}{str(location[0]).upper()}: {message}" for location, message in mistakes(error)]
     else:
         wrong = []

@@ -1,4 +1,4 @@
-"""What the files of the settings have in common: how they are read, and the fields that several of them have."""
+"""Reading the files of the settings, and the fields that several of them share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from cutover.api.problems import problem_text
 
 
 class SettingsError(Exception):
-    """The settings are not usable; the text says which variable or field, and why."""
+    """The settings are unusable. The text names the variable or field, and the reason."""
 
 
 def _http_url(value: str) -> str:
@@ -45,7 +45,7 @@ def _seconds(value: Any) -> Any:
     try:
         return parse_duration(value).total_seconds()
     except ValueError:
-        # Its own text quotes the value.
+        # The error's own text quotes the value.
         raise ValueError("write a duration such as 30s, or a number of seconds") from None
 
 
@@ -54,7 +54,7 @@ Seconds = Annotated[float, BeforeValidator(_seconds)]
 
 
 class FileModel(BaseModel):
-    """Base of what the files hold: camelCase, nothing unknown, nothing quoted in errors."""
+    """Base of the files' models: camelCase, no unknown fields, no values in errors."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True, hide_input_in_errors=True
@@ -62,7 +62,7 @@ class FileModel(BaseModel):
 
 
 class Tls(FileModel):
-    """Whom to trust, and who the operator is, at the level of TLS."""
+    """TLS certificates: those that the operator trusts, and its own."""
 
     ca_file: Path | None = Field(default=None, description="Certificates to trust, PEM; instead of the public CAs.")
     cert_file: Path | None = Field(default=None, description="The operator's certificate, PEM.")
@@ -89,20 +89,20 @@ def read_file(path: Path, where: str, model: type[_File]) -> _File:
     path
         The file.
     where
-        What errors call it.
+        The file's name in errors.
     model
-        What it holds.
+        The model of its content.
 
     Raises
     ------
     SettingsError
-        Where the file cannot be read or is wrong. Nothing of it is quoted but the names of fields.
+        Where the file cannot be read or is wrong. The text quotes only names of fields.
     """
     try:
         data = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
         raise SettingsError(f"{where}: cannot be read: {error.strerror}") from None
-    except yaml.MarkedYAMLError as error:  # its own text quotes the line
+    except yaml.MarkedYAMLError as error:  # the error's own text quotes the line
         mark = error.problem_mark or error.context_mark
         position = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise SettingsError(f"{where}: not YAML{position}") from None

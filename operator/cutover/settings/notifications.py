@@ -17,33 +17,33 @@ from cutover.settings.files import FileModel, Seconds, Tls, read_file
 
 
 class ReceiverKind(StrEnum):
-    """What a receiver of notifications understands."""
+    """The format that a receiver understands."""
 
     SLACK = "Slack"
     CLOUD_EVENTS = "CloudEvents"
 
 
 class ContentMode(StrEnum):
-    """How a CloudEvent is put into a request."""
+    """How a request carries a CloudEvent."""
 
     STRUCTURED = "Structured"
     BINARY = "Binary"
 
 
 class ThrottleSpec(FileModel):
-    """How much a receiver is told at most."""
+    """The most messages that a receiver gets."""
 
     burst: int = Field(default=5, ge=1, le=1000, description="Messages at once.")
     every: Annotated[Seconds, Field(ge=0.1, le=3600)] = Field(default=10.0, description="Between two, after that.")
 
 
 _Patterns = tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9*?-]{1,63}$")], ...]
-#: What the operator itself says in a request.
+#: Headers that the operator itself sets.
 _OWN_HEADERS = frozenset({"content-type", "content-length", "host", "transfer-encoding", "connection", "user-agent"})
 
 
 class Receiver(FileModel):
-    """Somebody who is told of decisions."""
+    """A receiver of notifications about decisions."""
 
     name: ShortName = Field(description="Name, for logs, metrics and the plans' status.")
     kind: ReceiverKind = Field(description="Slack or CloudEvents.")
@@ -91,12 +91,12 @@ class _NotificationsFile(FileModel):
 
 
 def read_receivers(settings: Settings) -> tuple[Receiver, ...]:
-    """Read who is told of decisions; nobody without a file.
+    """Read the receivers of notifications; none without a file.
 
     Raises
     ------
     SettingsError
-        Where the file cannot be read or is wrong. Nothing of it is quoted but the names of fields.
+        Where the file cannot be read or is wrong. The text quotes only names of fields.
     """
     path = settings.notifications
     if path is None:

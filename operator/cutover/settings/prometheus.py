@@ -21,7 +21,7 @@ class BasicAuthFiles(FileModel):
 
 
 class SigV4Scope(FileModel):
-    """What requests are signed for, with the credentials of the operator's Pod."""
+    """Region and service of AWS' signatures, which use the credentials of the operator's Pod."""
 
     region: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,64}$")] = Field(
         description="AWS region, such as eu-west-1."
@@ -31,12 +31,12 @@ class SigV4Scope(FileModel):
     )
 
 
-#: What the operator itself says in a query.
+#: Parameters that the operator itself sets.
 _OWN_PARAMETERS = frozenset({"query", "time", "start", "end", "step", "timeout"})
 
 
 class PrometheusServer(FileModel):
-    """A Prometheus, or what speaks its API, and how the operator proves who it is."""
+    """A Prometheus server, or a server that speaks its API, with the operator's credentials for it."""
 
     url: HttpUrl = Field(description="Where its API is, with its path prefix if it has one.")
     scrape_interval: Annotated[Seconds, Field(gt=0, le=120)] | None = Field(
@@ -66,7 +66,7 @@ class PrometheusServer(FileModel):
 
 
 class NamedPrometheus(PrometheusServer):
-    """One that plans of some namespaces may choose by name."""
+    """A server that plans of some namespaces may choose by name."""
 
     name: ShortName = Field(description="What plans write in spec.gates.prometheus.")
     namespaces: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z0-9*?-]{1,63}$")], ...] = Field(
@@ -84,14 +84,14 @@ class _PrometheusFile(FileModel):
 
 
 class PrometheusServers(FileModel):
-    """All Prometheus servers that the operator may ask.
+    """All Prometheus servers that the operator may query.
 
     Parameters
     ----------
     default
-        For plans that name none.
+        For plans that name no server.
     named
-        Those that some plans may choose.
+        Servers that some plans may choose.
     """
 
     default: PrometheusServer
@@ -99,13 +99,12 @@ class PrometheusServers(FileModel):
 
 
 def read_servers(settings: Settings) -> PrometheusServers:
-    """Put together which Prometheus servers there are, from the environment and the file that it names.
+    """Read the Prometheus servers from the environment and the file that it names.
 
     Raises
     ------
     SettingsError
-        Where there is no default server, or the file cannot be read or is wrong. Nothing of the file is quoted but the
-        names of fields.
+        Where there is no default server, or the file cannot be read or is wrong. The text quotes only names of fields.
     """
     variable = f"{PREFIX}PROMETHEUS_SOURCES"
     file = _PrometheusFile()

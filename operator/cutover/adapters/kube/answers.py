@@ -1,4 +1,4 @@
-"""The API server's refusals, as people read them."""
+"""Translates the API server's errors into causes for metrics and texts for people."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from cutover.adapters.masking import masked
 from cutover.domain.resources import Json
-from cutover.ports import Conflict, Gone, Unavailable
+from cutover.ports.errors import Conflict, Gone, Unavailable
 
 _FORBIDDEN = re.compile(
     r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]*)" in API group "(?P<group>[^"]*)"'
@@ -17,22 +17,22 @@ _FORBIDDEN = re.compile(
 
 
 class NotServed(Unavailable):
-    """The API server has no such kind: its CRD is not installed."""
+    """The API server does not serve the kind: its CRD is not installed."""
 
 
 class Forbidden(Unavailable):
-    """The operator has no right to ask; the text says which one is missing."""
+    """The operator lacks a right; the text says which one."""
 
 
 def translate(
     status: int, headers: Mapping[str, str], data: bytes, what: str
 ) -> tuple[str, Conflict | Gone | Unavailable]:
-    """Turn an answer that is no success into a cause, for counting, and an exception, for people.
+    """Turn an error answer into a cause, for metrics, and an exception, for people.
 
     Parameters
     ----------
     headers
-        Of the answer, with case-insensitive keys.
+        The answer's headers, with case-insensitive keys.
     what
         The request in words.
     """
@@ -41,7 +41,7 @@ def translate(
     except ValueError:
         answer = None
     body: Json = answer if isinstance(answer, dict) else {}
-    # Whatever refuses a request may quote it, with its token.
+    # An error may quote the request, with its token.
     message = masked(body.get("message") or data[:400].decode(errors="replace").strip()[:200] or "no explanation")
     match status:
         case 404 if (body.get("details") or {}).get("name"):
@@ -67,7 +67,7 @@ def translate(
 
 
 def _permission(message: str) -> str:
-    """Say which permission is missing; other refusals, such as a quota's, speak for themselves."""
+    """Return which permission is missing; other refusals, such as a quota's, are quoted."""
     found = _FORBIDDEN.search(message)
     if found is None:
         return f"forbidden: {message}"

@@ -1,7 +1,7 @@
-"""Requests to the API server: raw objects in and out, of any kind; errors as people read them.
+"""The client of the API server: raw objects of any kind in and out, and errors with texts for people.
 
-Objects are plain dicts. The generated models of the ``kubernetes`` package would check and rebuild every object on
-both ways, which costs more than all the rest of a request; its transport, configuration and credentials are used.
+Objects are plain dicts. The generated models of the ``kubernetes`` package would validate and rebuild every object in both
+directions, which costs more than the rest of a request. Its transport, configuration and credentials are used.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from cutover.adapters.kube.answers import translate
 from cutover.adapters.kube.connection import CONNECTIONS, UNREADABLE, CredentialsError, connect, load, token
 from cutover.domain.marks import FIELD_MANAGER
 from cutover.domain.resources import Json, Resource
-from cutover.ports import Unavailable
+from cutover.ports.errors import Unavailable
 
-#: Objects per page of a list: what ``kubectl`` asks for.
+#: Objects per page of a list, as in ``kubectl``.
 PAGE = 500
 
-#: Connections for urgent requests: many plans may go back at once. Each is made when it is needed.
+#: Connections for urgent requests: many plans may roll back at once. Each is opened when it is needed.
 URGENT_CONNECTIONS = 128
 
-#: Seconds for which a request that is not urgent waits for a connection, which is no time of its own; then it is given up,
-#: so that its plan can look again at what has come meanwhile.
+#: Seconds for which a request that is not urgent waits for a connection, beside its own time limit; then it fails, so that its
+#: plan can observe again.
 QUEUE_SECONDS = 10.0
 
-#: Seconds that a request may take in all. An urgent one is worth waiting for: a slow API server still takes it.
+#: Time limit of a request in seconds. Urgent requests get more: a slow API server may still accept them.
 REQUEST_SECONDS, URGENT_SECONDS = 5.0, 10.0
-#: Seconds after which an urgent request without an answer is made again beside the first, on another connection: what was
-#: sent on a line that has lost it is never answered, also when the line works again.
+#: Seconds after which an urgent request without an answer is repeated beside the first, on another connection: a connection
+#: that lost the request never delivers an answer, even when the network works again.
 ASK_AGAIN_SECONDS = 2.0
-#: Longest wait, in seconds, that the API server may ask for.
+#: Longest ``Retry-After`` of the API server that is obeyed, in seconds.
 LONGEST_WAIT_SECONDS = 30.0
 
 _METHODS = {
@@ -54,7 +54,7 @@ _METHODS = {
 
 #: Status, headers, body.
 _Answer = tuple[int, Mapping[str, str], bytes]
-#: The limit is that of the whole request, with the credentials and all attempts.
+#: The time limit covers the whole request, with the credentials and all attempts.
 _NO_LIMIT = aiohttp.ClientTimeout(total=None)
 
 
@@ -62,29 +62,29 @@ class Cluster:
     """Requests to the API server.
 
     All methods raise Gone where the object does not exist, Conflict where it changed or exists already, and
-    Unavailable for everything else, with a text that says what to do. A write that ends in Unavailable may have been
-    made all the same.
+    Unavailable for everything else, with a text that says what to do. After Unavailable a write may have been made
+    nevertheless.
 
     Parameters
     ----------
     api
         Transport and credentials. In-cluster tokens are read again every minute, by the package itself.
     urgent
-        The same for requests that move users: they do not queue behind the others.
+        The same for requests that move users, which do not queue behind others.
     request_timeout
-        Seconds that one request may take in all; an urgent one, twice that.
+        Time limit of one request in seconds; twice that for an urgent request.
     may_write
-        Asked before each write, which fails as Unavailable where the answer is no.
+        Called before each write, which fails as Unavailable where this returns false.
     login
-        Reads the credentials again into a configuration, when the API server does not accept them.
+        Reads the credentials into a configuration again, when the API server rejects them.
 
     Attributes
     ----------
     requests
         Requests made, by RBAC verb.
     errors
-        Requests that failed, by cause: conflict, gone, forbidden, unauthorized, throttled (or not made, as the API
-        server asked to wait), invalid, server, timeout, unreachable, no-lease (was not made).
+        Requests that failed, by cause: conflict, gone, forbidden, unauthorized, throttled (also requests that were not
+        sent because the API server asked to wait), invalid, server, timeout, unreachable, no-lease (not sent).
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Cluster:
         request_timeout: float = REQUEST_SECONDS,
         may_write: Callable[[], bool] = lambda: True,
     ) -> Self:
-        """Use the kubeconfig, or without one the ServiceAccount of the Pod that this runs in; see :func:`connect`."""
+        """Use the kubeconfig, or without a kubeconfig the ServiceAccount of this Pod; see :func:`connect`."""
         return cls(
             await connect(kubeconfig),
             await connect(kubeconfig, URGENT_CONNECTIONS),
@@ -142,14 +142,14 @@ class Cluster:
         name: str = "",
         keep: Callable[[Json], Json] | None = None,
     ) -> list[Json]:
-        """Read all objects of a namespace, or of all namespaces; or, of all these, those by one name.
+        """Read all objects of a namespace, or of all namespaces; with ``name``, only the objects of that name.
 
-        They come without ``kind`` and ``apiVersion``.
+        Objects in a list have no ``kind`` and no ``apiVersion``.
 
         Parameters
         ----------
         keep
-            Returns what is wanted of an object; of a page at a time there is more in memory.
+            Returns the part of an object that is kept. Only one page of whole objects is in memory.
         """
         items: list[Json] = []
         query: dict[str, str] = {"limit": str(PAGE)}
@@ -166,14 +166,14 @@ class Cluster:
             query["continue"] = following
 
     async def create(self, resource: Resource, body: Json) -> Json:
-        """Create the object in its own namespace; return what was stored."""
+        """Create the object in its own namespace; return the stored object."""
         return await self._request("create", resource, body["metadata"]["namespace"], body=body)
 
     async def replace(self, resource: Resource, body: Json, subresource: str = "", *, urgent: bool = False) -> Json:
         """Replace the object, or its subresource; fenced where ``metadata.resourceVersion`` is set.
 
-        One that is ``urgent`` may be sent several times, of which the fence lets one pass; the answer may be that of
-        another, a Conflict.
+        An ``urgent`` request may be sent several times. The fence accepts one of them; the answer may be another's
+        Conflict.
         """
         metadata = body["metadata"]
         return await self._request(
@@ -236,7 +236,7 @@ class Cluster:
 
     @asynccontextmanager
     async def _turn(self, what: str, *, urgent: bool) -> AsyncIterator[None]:
-        """Wait until it is a request's turn; at once where it is urgent, as those have connections of their own."""
+        """Wait for a slot. Urgent requests do not wait, as they have connections of their own."""
         if urgent:
             yield
             return
@@ -253,10 +253,10 @@ class Cluster:
             self._turns.release()
 
     async def _ask(self, api: ApiClient, request: _Request, *, again: bool) -> _Answer:
-        """Send a request; where ``again``, once more after every two seconds without an answer, until there is one."""
+        """Send a request; with ``again``, repeat it every two seconds until there is an answer."""
         if not again:
             return await self._send(api, request)
-        # Two at a time: the first may be with a slow server, the latest is on a line that works.
+        # Two at a time: the first may wait for a slow server, the latest has a new connection.
         first = latest = asyncio.create_task(self._send(api, request))
         try:
             while True:
@@ -264,7 +264,7 @@ class Cluster:
                     {first, latest}, timeout=ASK_AGAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED
                 )
                 if done:
-                    # A later one may meet the conflict that the first made.
+                    # A later request may get the conflict that the first one caused.
                     return (first if first in done else latest).result()
                 if latest is not first:
                     latest.cancel()
@@ -272,7 +272,7 @@ class Cluster:
         finally:
             first.cancel()
             latest.cancel()
-            # What became of the other is of no interest, as one answer is enough.
+            # One answer is enough: the other request's result is ignored.
             await asyncio.gather(first, latest, return_exceptions=True)
 
     async def _send(self, api: ApiClient, request: _Request) -> _Answer:
@@ -292,7 +292,7 @@ class Cluster:
         return response.status, response.headers, await response.read()  # type: ignore[no-untyped-call]
 
     async def _has_new_credentials(self, api: ApiClient) -> bool:
-        """Read the credentials again; tell whether they are others than those that were not accepted."""
+        """Read the credentials again; tell whether they differ from the rejected ones."""
         if self._login is None:
             return False
         before = await token(api.configuration)
@@ -303,7 +303,7 @@ class Cluster:
         return await token(api.configuration) != before
 
     def _heed(self, headers: Mapping[str, str]) -> None:
-        """Make no requests but urgent ones for as long as the API server asks: all plans' retries would keep it down."""
+        """Send only urgent requests for as long as the API server asks: all plans' retries would keep it overloaded."""
         wait = headers.get("Retry-After", "")
         if wait.isdecimal():
             self._wait_until = time.monotonic() + min(int(wait), LONGEST_WAIT_SECONDS)
@@ -312,7 +312,7 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What is asked; ``path`` comes with the query."""
+    """One request; ``path`` includes the query."""
 
     verb: str
     path: str
@@ -320,4 +320,4 @@ class _Request:
 
 
 class _MayNotWriteError(Exception):
-    """Another process may act by now."""
+    """Another process may hold the lease by now."""

@@ -1,4 +1,4 @@
-"""How the API server is reached: addresses, certificates and credentials, from a kubeconfig or from the Pod."""
+"""Connects to the API server: address, certificates and credentials, from a kubeconfig or from the Pod."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from kubernetes.aio.client import ApiClient, Configuration
 
 from cutover.settings import SettingsError
 
-#: Requests that are made at the same time; a TLS connection has buffers of more than 256 KiB.
+#: Concurrent requests; a TLS connection has buffers of more than 256 KiB.
 CONNECTIONS = 16
 
-#: What reading credentials raises. The library takes for granted that a file, which may be half written, is a kubeconfig.
+#: What reading credentials raises. The library assumes that a file, which may be half written, is a valid kubeconfig.
 UNREADABLE = (OSError, kubernetes_config.ConfigException, yaml.YAMLError, AttributeError, KeyError, TypeError)
 
 
 class CredentialsError(Exception):
-    """The files with the credentials cannot be read, as while they are exchanged; its text is for people."""
+    """The files with the credentials cannot be read, for example while they are replaced. Its text is for people."""
 
 
 async def connect(kubeconfig: Path | None = None, connections: int = CONNECTIONS) -> ApiClient:
-    """Return a client of the kubeconfig's API server, or without one of that of the Pod that this runs in.
+    """Return a client of the kubeconfig's API server, or without a kubeconfig of the cluster in which this Pod runs.
 
     Parameters
     ----------
     connections
-        How many it may have; further requests wait.
+        Most connections; further requests wait.
 
     Raises
     ------
     SettingsError
-        Where there is neither, or it cannot be read.
+        Where there is neither a kubeconfig nor a Pod, or the credentials cannot be read.
     """
     configuration = Configuration()
     try:
@@ -43,9 +43,9 @@ async def connect(kubeconfig: Path | None = None, connections: int = CONNECTIONS
             f"CUTOVER_KUBECONFIG: {kubeconfig}" if kubeconfig else "no CUTOVER_KUBECONFIG, and not in a cluster's Pod"
         )
         raise SettingsError(f"{where}: {error}") from error
-    # The checkpoints of all plans come at once. A TLS connection for each would cost more than they do.
+    # The checkpoints of all plans are written at once. A TLS connection for each would cost more than the requests.
     configuration.connection_pool_maxsize = connections
-    # With each request the environment is looked at for a proxy, by another thread; it takes longer than the request.
+    # Otherwise the library reads the proxy from the environment at each request, in a thread, which takes longer than the request.
     configuration.client_session_kwargs = {"trust_env": bool(getproxies())}
     return ApiClient(configuration)
 
@@ -61,7 +61,7 @@ async def load(configuration: Configuration, kubeconfig: Path | None) -> None:
 
 
 async def token(configuration: Configuration) -> str | None:
-    """Return the ``Authorization`` header's value, ``None`` where there is none. Raises CredentialsError."""
+    """Return the value of the ``Authorization`` header, ``None`` without a token. Raises CredentialsError."""
     try:
         return await configuration.get_api_key_with_prefix("BearerToken")
     except (OSError, kubernetes_config.ConfigException) as error:

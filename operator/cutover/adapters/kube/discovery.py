@@ -1,4 +1,4 @@
-"""Which of the kinds that the operator watches the API server serves."""
+"""Finds out which of the kinds that the operator watches the API server serves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cutover.adapters.kube.client import Cluster
 from cutover.api import v1alpha1
 from cutover.api.v1alpha1 import templates
 from cutover.domain.resources import PLANS, Resource
-from cutover.ports import Conflict, Gone, Unavailable
+from cutover.ports.errors import Conflict, Gone, Unavailable
 
 log = structlog.get_logger("cutover")
 
@@ -26,12 +26,12 @@ OWN_KINDS = frozenset(
         *(Resource(v1alpha1.GROUP, v1alpha1.VERSION, kind, plural) for kind, plural in _TEMPLATES.items()),
     )
 )
-#: Seconds between two looks for kinds that are not served.
+#: Seconds between two checks for kinds that are not served.
 LOOK_SECONDS = 2.0
 
 
 class _Discovery(Resource):
-    """What the API server says of itself: its groups, or with a group and a version the kinds in it."""
+    """The API server's discovery: its groups, or with a group and a version the kinds in them."""
 
     def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:  # noqa: ARG002
         return "/" + "/".join(part for part in ("apis", self.group, self.version) if part)
@@ -41,9 +41,9 @@ class _Discovery(Resource):
 
 
 async def served(cluster: Cluster, watched: frozenset[Resource]) -> frozenset[Resource]:
-    """Return which of these kinds can be watched, and of the plans also patched. Raises Unavailable.
+    """Return the kinds that can be watched; plans have to be patchable, too. Raises Unavailable.
 
-    It is asked in the way that Kopf asks. Plans whose CRD is on its way out cannot be patched, by what the API server says.
+    The requests are the same as Kopf's. While the CRD of plans is being deleted, discovery says that they cannot be patched.
     """
     try:
         listed = await cluster.get(_Discovery("", "", "APIGroupList", ""), "", "")
@@ -64,12 +64,12 @@ async def served(cluster: Cluster, watched: frozenset[Resource]) -> frozenset[Re
     except (Conflict, Gone) as strange:
         raise Unavailable(str(strange)) from strange
     except (KeyError, TypeError, AttributeError) as strange:
-        raise Unavailable(f"what the API server says of its kinds is not understood: {strange!r}") from strange
+        raise Unavailable(f"the API server's discovery is not understood: {strange!r}") from strange
     return frozenset(found)
 
 
 async def until_served(cluster: Cluster, watched: frozenset[Resource], *wanted: Resource) -> frozenset[Resource]:
-    """Wait until the wanted kinds are served; return all that are. What is in the way is logged, once."""
+    """Wait until the wanted kinds are served; return all served kinds. The reason for waiting is logged once."""
     said = ""
     while True:
         try:
@@ -78,7 +78,7 @@ async def until_served(cluster: Cluster, watched: frozenset[Resource], *wanted: 
             problem = f"{named(missing)}: not served; is the CRD installed?" if missing else ""
         except Unavailable as outage:
             problem = str(outage)
-        # One that has just come may not be known everywhere yet, and Kopf would miss it: the next look tells.
+        # Not all API servers may know a new kind yet, and Kopf would miss it: check once more.
         if not problem and not said:
             return there
         if problem not in ("", said):

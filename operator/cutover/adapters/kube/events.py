@@ -1,4 +1,4 @@
-"""Events about plans, for ``kubectl describe`` and whoever watches them."""
+"""Posts Events about plans, for ``kubectl describe`` and other readers of Events."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cutover.adapters.kube.client import Cluster
 from cutover.domain.marks import FIELD_MANAGER
 from cutover.domain.plan import Plan
 from cutover.domain.resources import EVENTS, PLANS
-from cutover.ports import Conflict, Gone, Unavailable
+from cutover.ports.errors import Conflict, Gone, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -20,14 +20,14 @@ EVENT_QUIET_SECONDS = 300.0
 
 
 class EventPoster:
-    """Posts Events, each once in a while.
+    """Posts Events; equal Events are posted once in five minutes.
 
     Parameters
     ----------
     cluster
         The API server.
     instance
-        Which operator posts them: its Pod's name.
+        Name of the operator's Pod.
     """
 
     def __init__(self, cluster: Cluster, instance: str = "") -> None:

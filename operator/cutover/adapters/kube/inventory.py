@@ -1,4 +1,4 @@
-"""Reads what preflight's checks judge: each object by its name, each list once for all plans that ask for it."""
+"""Reads the objects that preflight's checks judge: objects by name, and each list once for all plans that need it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from cutover.domain.preflight import registry
 from cutover.domain.preflight.check import Read
 from cutover.domain.preflight.inventory import ClusterSettings, Inventory, Key
 from cutover.domain.resources import Json, Resource
-from cutover.ports import Gone
+from cutover.ports.errors import Gone
 
 Keep = Callable[[Json], Json]
 
 
 class KubernetesInventories:
-    """:class:`cutover.ports.Inventories` in the API server.
+    """:class:`cutover.ports.inventories.Inventories` in the API server.
 
     Parameters
     ----------
     cluster
         The API server.
     settings
-        What the checks have to know of the cluster besides.
+        Settings of the cluster that the checks need.
     """
 
     def __init__(self, cluster: Cluster, settings: ClusterSettings | None = None) -> None:
@@ -37,14 +37,13 @@ class KubernetesInventories:
     async def inventory(self, plan: Plan) -> Inventory:
         """Read what the plan's checks declare. Raises Unavailable.
 
-        A kind that the operator has no right to read is told as unread: the checks that need it are Unknown, and no
-        others.
+        A kind that the operator may not read is marked as unread: only the checks that need it are Unknown.
         """
         reads = registry.reads(plan)
         unread: dict[Resource, str] = {}
         objects = await self._objects(plan, [read for read in reads if read.names is not None], unread)
         lists: dict[Resource, list[Json]] = {}
-        # One after the other: checks declare in which order they have to be read.
+        # One after the other: checks declare the order in which lists have to be read.
         for read in reads:
             if read.names is None:
                 try:
@@ -73,9 +72,9 @@ class KubernetesInventories:
             return None
 
     async def _list(self, resource: Resource, keep: Keep | None = None) -> list[Json]:
-        """Read all objects of a kind, once for all plans that ask while the last reading is under way.
+        """Read all objects of a kind, once for all plans that need them while the last read is under way.
 
-        A thousand plans that begin together would read each other's objects a million times.
+        Otherwise a thousand plans that start together would read each other's objects a million times.
 
         Parameters
         ----------
@@ -93,7 +92,7 @@ class KubernetesInventories:
     ) -> list[Json]:
         if before is not None:
             await asyncio.wait([before])
-        # Whoever asks from now on wants to know more than this will say.
+        # Later callers need a newer list than this one.
         mine = self._lists[resource] = self._following.pop(resource)
         try:
             return await self._cluster.list(resource, keep=keep)

@@ -1,8 +1,8 @@
-"""Which of several operators acts: an election by a Lease.
+"""The election by a Lease, which decides which of several operators acts.
 
-The election is the library's. Added is what it leaves open: its requests have no time limit, an answer that is none of
-the API server's would end it, it gives nothing back, a leader that lost would go on for as long as it still hopes, and
-it measures time by the wall clock, which others set.
+The election is the library's. This module mends what the library lacks: its requests have no time limit, an answer that is
+not the API server's ends it, it does not release the lease, a leader that lost acts until its retries are over, and it
+measures time by the wall clock, which may be set.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 from cutover.adapters.clocks import elapsed
 from cutover.adapters.kube.answers import translate
 from cutover.adapters.kube.connection import connect
-from cutover.ports import Conflict, Gone
+from cutover.ports.errors import Conflict, Gone
 
 log = structlog.get_logger("cutover")
 
 
 class LeaseLost(Exception):
-    """Another process may act by now, so that this one must not."""
+    """Another process may act by now, so this one must not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
     """Seconds of an election; the defaults are those of Kubernetes' own controllers.
 
-    What a leader sent before its deadline is answered or given up (5 s) before anybody else may lead; but a route and the
-    end of a rollback (10 s), which the resourceVersion fences.
+    A leader's last requests are over (5 s) before another process may lead. Writes of a route and of the end of a rollback
+    take longer (10 s), and are fenced by the resourceVersion.
 
     Parameters
     ----------
     lease
-        Others take over when they have not seen the lease renewed for so long.
+        Other processes take over when the lease was not renewed for so long.
     deadline
-        A leader stops when it has not renewed the lease for so long.
+        A leader stops when it did not renew the lease for so long.
     retry
-        Between two attempts, to get the lease or to renew it.
+        Between two attempts to acquire or renew the lease.
     """
 
     lease: int = 15
@@ -58,7 +58,7 @@ class Timing:
     retry: float = 2.0
 
 
-#: Not a setting: all that share a lease must agree on it.
+#: Not a setting: all candidates of a lease must agree on it.
 TIMING = Timing()
 
 
@@ -105,20 +105,20 @@ class Election:
         namespace, name = lease.split("/")
         self._lock = LeaseLock(name, namespace, identity, leases.api_client)
         self._requests = _Requests(leases, name, namespace, timing.deadline / 2, self._read, self._written)
-        self._lock.api_instance = self._requests  # type: ignore[assignment]  # all of it that the lock uses
+        self._lock.api_instance = self._requests  # type: ignore[assignment]  # it has all that the lock uses
         self._library = LeaderElection(
-            # Its run(), and with it the callbacks, is not used: it does not wait for what it cancels.
+            # Its run() is not used, and so the callbacks are not: it does not wait for the tasks that it cancels.
             Config(self._lock, timing.lease, timing.deadline, timing.retry, _nothing, _nothing)
         )
 
     @classmethod
     async def connect(cls, kubeconfig: Path | None, lease: str, *, scope: str = "") -> Self:
-        """Become a candidate, with connections of its own: no plan's requests are to delay a renewal.
+        """Return a candidate with connections of its own: requests about plans must not delay a renewal.
 
         Parameters
         ----------
         scope
-            Says what the candidate would look after; the same for all that should share a lease.
+            The selector and namespaces of the candidate; equal for all candidates that share a lease.
         """
         digest = hashlib.sha256(scope.encode()).hexdigest()[:8]
         identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}_{digest}"
@@ -134,12 +134,12 @@ class Election:
         return not self._over and elapsed() < self._until
 
     async def run(self, act: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Wait for the lease, then act for as long as it is held; give it back at the end.
+        """Wait for the lease, then act while it is held; release it at the end.
 
         Raises
         ------
         LeaseLost
-            When it was lost. What acts is told to stop, and is not waited for.
+            When the lease was lost. ``act`` is cancelled and not awaited.
         """
         log.info("waiting for the lease", lease=self._lease, identity=self._identity)
         await self._library.acquire()
@@ -162,7 +162,7 @@ class Election:
             while self.leading and not renewing.done():
                 await asyncio.wait((renewing,), timeout=self._until - elapsed())
             if self._released:
-                await asyncio.Event().wait()  # for what acts to end
+                await asyncio.Event().wait()  # until ``act`` has ended
             if renewing.done():
                 renewing.result()
             problem = self._requests.problem
@@ -173,23 +173,23 @@ class Election:
     def _read(self, lease: V1Lease) -> None:
         holder = lease.spec and lease.spec.holder_identity
         if self.leading and holder != self._identity:
-            # The library would go on trying, and believing, until the deadline.
+            # The library would go on trying, and leading, until the deadline.
             self._over = True
             raise LeaseLost(f"taken by {holder or 'nobody'}")
         self._compare(holder or "")
         now, version = elapsed(), lease.metadata.resource_version if lease.metadata else None
         if version != self._version:
             self._version, self._changed = version, now
-        # A clock set back by an hour would have it wait for an hour, one set forward not at all.
+        # With the wall clock, setting it back by an hour would delay a takeover by an hour, and setting it forward would skip the wait.
         self._library.observed_time_milliseconds = int((time.time() - (now - self._changed)) * 1000)
 
     def _compare(self, holder: str) -> None:
-        """Say it, once, where the lease is held by one that looks after other plans: nobody would look after ours."""
+        """Warn once where the holder manages other plans: then no process manages the plans of this one."""
         others = holder if _scope(holder) not in ("", _scope(self._identity)) else ""
         if others and not self._others:
             log.warning(
-                "the lease is held by an operator with another CUTOVER_SELECTOR or CUTOVER_NAMESPACES, and nobody looks"
-                " after the plans of this one meanwhile: give each of them a lease of its own",
+                "the lease is held by an operator with another CUTOVER_SELECTOR or CUTOVER_NAMESPACES, so that no process"
+                " reconciles the plans of this one: give each of them a lease of its own",
                 lease=self._lease,
                 holder=holder,
             )
@@ -197,17 +197,17 @@ class Election:
 
     def _written(self, lease: V1Lease, asked: float) -> None:
         if lease.spec and lease.spec.holder_identity == self._identity:
-            # From when it was asked for: nobody can have seen it earlier.
+            # Counted from the request: no process can have seen the renewal earlier.
             self._until = asked + self._timing.deadline
 
     async def release(self) -> None:
-        """Let another one lead at once, and write nothing any more; if that fails, it does when the lease is over."""
-        held, self._over = self.leading, True  # also if a renewal is still answered
+        """Stop writing, and let another process lead at once; if that fails, it leads when the lease expires."""
+        held, self._over = self.leading, True  # even if a renewal is answered later
         if not held:
             return
         self._released = True
         if self._renewing is not None:
-            # It would take it again.
+            # It would acquire the lease again.
             self._renewing.cancel()
             await asyncio.wait((self._renewing,))
         name, namespace = self._lock.name, self._lock.namespace
@@ -222,12 +222,12 @@ class Election:
 
 
 def _scope(identity: str) -> str:
-    """Return what an identity says of its candidate's scope; ``""`` for that of another program or version."""
+    """Return the scope in a candidate's identity; ``""`` for the identity of another program or version."""
     return identity.rpartition("_")[2] if identity.count("_") == 2 else ""
 
 
 class _Requests:
-    """The lock's requests, each with a time limit, and each failure as the one kind of exception that it expects."""
+    """The lock's requests, with a time limit. Every failure becomes the exception that the library expects."""
 
     def __init__(
         self,
@@ -272,13 +272,13 @@ class _Requests:
                 raise ValueError("the answer is no Lease")
         except ApiException as refusal:
             _, error = translate(refusal.status or 0, refusal.headers or {}, str(refusal.body or "").encode(), what)
-            # That there is none yet, or that another one was faster, is how elections go.
+            # A lease that does not exist yet and a faster candidate are normal in an election.
             self._tell("" if isinstance(error, Conflict | Gone) else str(error))
             raise
         except TimeoutError:
             self._tell(problem := f"{what}: no answer from the API server within {self._limit:g} s")
             raise ApiException(reason=problem) from None
-        except Exception as error:  # whatever it was, the lease was not renewed
+        except Exception as error:  # whatever the reason, the lease was not renewed
             self._tell(problem := f"{what}: {type(error).__name__}: {error}")
             raise ApiException(reason=problem) from error
         self._tell("")

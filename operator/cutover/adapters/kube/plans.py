@@ -1,4 +1,4 @@
-"""MigrationPlans in the API server, and their status."""
+"""Reads MigrationPlans from the API server and writes their status."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from cutover.api.problems import problem_text
 from cutover.domain.holds import HoldReason
 from cutover.domain.plan import Plan
 from cutover.domain.resources import PLANS, Json
-from cutover.ports import Gone, Unavailable
+from cutover.ports.errors import Gone, Unavailable
 
 
 class KubernetesPlans:
-    """:class:`cutover.ports.Plans` in the API server.
+    """:class:`cutover.ports.plans.Plans` in the API server.
 
     Parameters
     ----------
     cluster
         The API server.
     instance
-        Which operator posts Events: its Pod's name.
+        Name of the operator's Pod, for Events.
     selector
-        Labels of the plans that this operator looks after; any other is Gone. The watch may tell of it later.
+        Label selector of the plans that this operator manages; other plans are Gone. The watch may report that later.
     """
 
     def __init__(self, cluster: Cluster, instance: str = "", selector: str | None = None) -> None:
@@ -48,12 +48,12 @@ class KubernetesPlans:
             return await self._cluster.get(PLANS, namespace, name)
         found = await self._cluster.list(PLANS, namespace, self._selector, name=name)
         if not found:
-            raise Gone(f"{namespace}/{name} does not exist, or has not the labels {self._selector}")
+            raise Gone(f"{namespace}/{name} does not exist, or does not have the labels {self._selector}")
         return found[0]
 
     async def write_status(self, plan: Plan, status: v1alpha1.MigrationPlanStatus, resource_version: str) -> str:
         """Replace the status, fenced by the resourceVersion; return the new one. Raises Conflict, Gone, Unavailable."""
-        # A PUT to /status takes nothing else from the body, so that there need be nothing else in it.
+        # A PUT to /status uses nothing else of the body.
         body = {
             "apiVersion": PLANS.api_version,
             "kind": PLANS.kind,
@@ -65,7 +65,7 @@ class KubernetesPlans:
             },
             "status": status.to_wire(),
         }
-        # What ends a rollback, after the route.
+        # These writes end a rollback, after the route.
         back = (
             status.phase in (v1alpha1.Phase.ROLLING_BACK, v1alpha1.Phase.ROLLED_BACK)
             or status.reason == HoldReason.ROUTE_NOT_WRITTEN

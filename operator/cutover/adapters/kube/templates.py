@@ -1,4 +1,4 @@
-"""Templates of gates, as the watch has told of them."""
+"""The gate templates of the cluster, as the watch delivers them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class TemplateCache:
         self._views: dict[str, Mapping[str, Template | str]] = {}
 
     def observe_event(self, kind: TemplateKind, event: str | None, body: Mapping[str, Any]) -> bool:
-        """Take in one watch event; return whether it was news."""
+        """Ingest one watch event; return whether it changed the cache."""
         metadata = body["metadata"]
         place, key = metadata.get("namespace") or "", f"{kind}/{metadata['name']}"
         before = self._known.get((place, key))
@@ -31,7 +31,7 @@ class TemplateCache:
         return now != before
 
     def of(self, namespace: str) -> Mapping[str, Template | str]:
-        """Return the templates that plans of a namespace may refer to, by ``Kind/name``; a text is what is wrong."""
+        """Return the templates that plans of a namespace may refer to, by ``Kind/name``; a text says what is wrong."""
         view = self._views.get(namespace)
         if view is None:
             view = {key: value for (place, key), value in self._known.items() if place in ("", namespace)}

@@ -1,4 +1,4 @@
-"""CloudEvents 1.0 over HTTP (https://cloudevents.io), by the project's own SDK: one event for each line of a ledger."""
+"""CloudEvents 1.0 over HTTP (https://cloudevents.io), by the CloudEvents SDK: one event for each entry of a ledger."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cutover.settings import ContentMode
 
 
 class _Utf8Json(JSONFormat):
-    """The SDK's JSON, with its encoding named as the specification's examples have it."""
+    """The SDK's JSON format, with the encoding in the content type as in the specification's examples."""
 
     def get_content_type(self) -> str:
         return f"{self.CONTENT_TYPE}; charset=UTF-8"
@@ -35,10 +35,10 @@ class CloudEventsFormat:
     mode
         Whether the event's attributes are in the body or in headers.
     source
-        Put before the path of the plan in the event's source, to tell clusters apart.
+        Prefix of the event's source, to tell clusters apart.
     """
 
-    #: A program gets every line.
+    #: A program gets every entry.
     digests = False
 
     def __init__(self, mode: ContentMode, source: str = "") -> None:
@@ -46,11 +46,11 @@ class CloudEventsFormat:
         self._source = source
 
     def write(self, batch: Batch) -> Message:
-        """Return the event of the first notice; a batch without digests has no other."""
+        """Return the event of the first notice; without digests a batch has only one."""
         return self._message(cloud_event(batch.notices[0], batch.lost, self._source))
 
-    def reason(self, said: str) -> str:  # noqa: ARG002  # any program may answer
-        """Return what may be logged of the body of an error: nothing, as it may repeat the request."""
+    def reason(self, said: str) -> str:  # noqa: ARG002  # the body may be any program's
+        """Return nothing to log of an error's body, as it may repeat the request."""
         return ""
 
     def _message(self, event: CloudEvent) -> Message:
@@ -65,16 +65,16 @@ class CloudEventsFormat:
 
 
 def cloud_event(notice: Notice, lost: Mapping[Severity, int], source: str = "") -> CloudEvent:
-    """Return the event of a notice, with the whole line of the ledger as its data.
+    """Return the event of a notice, with the whole entry of the ledger as its data.
 
     Parameters
     ----------
     notice
-        What is told.
+        The notice.
     lost
-        How many notices before it were dropped, by severity.
+        Number of earlier notices that were dropped, by severity.
     source
-        Put before the path of the plan.
+        Prefix of the event's source.
     """
     entry = notice.entry
     data = {

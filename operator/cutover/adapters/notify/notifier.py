@@ -1,6 +1,6 @@
 """Sends notifications beside the plans' loops: a queue and a task for each receiver, with retries.
 
-One that is slow, hangs or fails makes neither a decision nor another receiver wait.
+A receiver that is slow, hangs or fails delays neither a decision nor another receiver.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from cutover.domain.journal.outbox import FIRST_RETRY_SECONDS, Batch, Outbox, Th
 from cutover.domain.plan import Plan
 from cutover.settings import Receiver, ReceiverKind
 
-#: Seconds after which what was told is remembered by a write of its own, if there was no other.
+#: Seconds after which delivered notifications are written into the status, if no other write came.
 REMEMBER_SECONDS = 60.0
-#: Seconds after which a sender that met a fault of ours goes on.
+#: Seconds for which a sender pauses after a bug raised an exception.
 FAULT_PAUSE_SECONDS = 30.0
 
 log = structlog.get_logger("cutover")
 
 
 class Format(Protocol):
-    """How one kind of receiver is written to."""
+    """The message format of one kind of receiver."""
 
     @property
     def digests(self) -> bool:
-        """Whether one message may stand for many notices."""
+        """Whether one message may cover many notices."""
 
     def write(self, batch: Batch) -> Message:
-        """Return what is sent."""
+        """Return the message for a batch."""
 
     def reason(self, said: str) -> str:
-        """Return what may be logged of the body of an error; ``""`` for nothing."""
+        """Return the part of an error's body that may be logged; ``""`` for none."""
 
 
 def format_of(receiver: Receiver) -> Format:
-    """Return how a receiver is written to."""
+    """Return the message format of a receiver."""
     match receiver.kind:
         case ReceiverKind.SLACK:
             return SlackFormat(receiver.template)
@@ -56,14 +56,14 @@ def format_of(receiver: Receiver) -> Format:
 
 
 class HttpNotifier:
-    """:class:`cutover.ports.Notifier` over HTTP.
+    """:class:`cutover.ports.notifier.Notifier` over HTTP.
 
     Parameters
     ----------
     receivers
-        From the settings; none is fine.
+        Receivers from the settings; may be empty.
     first_retry
-        Seconds until a failed request is made again, for the first time.
+        Seconds until a failed request is first repeated.
     """
 
     def __init__(self, receivers: Sequence[Receiver], *, first_retry: float = FIRST_RETRY_SECONDS) -> None:
@@ -72,11 +72,11 @@ class HttpNotifier:
 
     @property
     def senders(self) -> Mapping[str, Outbox]:
-        """What was sent and waits, by the receiver's name."""
+        """The queues by the receiver's name."""
         return {sender.name: sender.outbox for sender in self._senders}
 
     def tell(self, plan: Plan, told: Mapping[str, str]) -> None:
-        """Ingest what the ledger has that was not told yet; cheap where it has nothing new."""
+        """Queue the ledger's new entries; cheap where it has none."""
         ledger = plan.status.ledger
         if not self._senders or self._seen.get(plan.uid) is ledger:
             return
@@ -87,29 +87,29 @@ class HttpNotifier:
             sender.wake()
 
     def told(self, uid: str) -> dict[str, str]:
-        """Return up to which entry each receiver was told of a plan."""
+        """Return the last entry of a plan that each receiver got, by the receiver's name."""
         keys = {sender.name: sender.outbox.told(uid) for sender in self._senders}
         return {name: key for name, key in keys.items() if key is not None}
 
     def overdue(self, uid: str, told: Mapping[str, str]) -> float | None:
-        """Return the seconds until it should be written down; ``None`` where the status remembers all."""
+        """Return the seconds until the status should remember it; ``None`` where it remembers all."""
         since = [sender.outbox.owed_since(uid, told.get(sender.name)) for sender in self._senders]
         owed = [one for one in since if one is not None]
         return max(min(owed) + REMEMBER_SECONDS - time.monotonic(), 0.0) if owed else None
 
     def forget(self, uid: str) -> None:
-        """Let go of a plan that does not exist any more; what waits is still told."""
+        """Forget a plan that was deleted; queued notifications are still sent."""
         self._seen.pop(uid, None)
         for sender in self._senders:
             sender.outbox.forget(uid)
 
     def start(self) -> None:
-        """Begin to send."""
+        """Start sending."""
         for sender in self._senders:
             sender.start()
 
     async def close(self) -> None:
-        """Stop at once. What was not sent is told by the next process, which finds it in the plans' ledgers."""
+        """Stop at once. The next process sends the rest, which it finds in the plans' ledgers."""
         for sender in self._senders:
             await sender.close()
 
@@ -149,7 +149,7 @@ class _Sender:
             try:
                 await self._turn()
             except Exception as fault:  # noqa: BLE001
-                # Of ours. Without its text and its trace: either may quote an address.
+                # A bug. Its text and its trace are not logged: either may quote an address.
                 self._say(f"a fault of the operator's: {type(fault).__name__}")
                 self.outbox.later(time.monotonic(), random.random())
                 await asyncio.sleep(FAULT_PAUSE_SECONDS)
@@ -175,7 +175,7 @@ class _Sender:
                 self._say(f"{problem}; it is tried again")
 
     async def _send(self, batch: Batch) -> tuple[Answer, float | None, str]:
-        """Send one request; return what came of it, the rest that the receiver asks for, and what is wrong in words."""
+        """Send one request; return the result, the pause that the receiver asks for in seconds, and the problem in words."""
         try:
             response = await self._transport.post(self._format.write(batch))
         except NotSentError as error:
@@ -185,7 +185,7 @@ class _Sender:
         return answer_of(response.status), response.rest, problem
 
     def _say(self, problem: str) -> None:
-        """Log what changes, not every attempt."""
+        """Log changes, not every attempt."""
         if problem == self._problem:
             return
         self._problem = problem

@@ -1,4 +1,4 @@
-"""Messages for Slack's incoming webhooks, and for what takes the same (Mattermost, Discord with ``/slack``).
+"""Messages for Slack's incoming webhooks, and for compatible chats (Mattermost, Discord with ``/slack``).
 
 https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks
 """
@@ -14,12 +14,12 @@ from cutover.domain.journal.notifications import Severity, fill
 from cutover.domain.journal.outbox import Batch
 from cutover.domain.texts import shorten
 
-#: Notices of a batch that one message has in full.
+#: Notices of a batch that a message shows in full.
 SHOWN = 5
 #: Characters of a text; chats cut longer ones, or refuse them.
 LONGEST_TEXT = 3500
 _HEADERS = {"Content-Type": "application/json; charset=utf-8"}
-#: What Slack says of a webhook that it does not take. Nothing else of an answer is logged: it may repeat the request.
+#: Slack's errors for a webhook. Nothing else of an answer is logged: it may repeat the request.
 _SLACK_SAYS = frozenset(
     {
         "action_prohibited",
@@ -44,7 +44,7 @@ class SlackFormat:
     Parameters
     ----------
     template
-        Of one notice, with placeholders.
+        Text of one notice, with placeholders.
     """
 
     #: People read one message for many notices rather than many messages.
@@ -54,7 +54,7 @@ class SlackFormat:
         self._template = template
 
     def write(self, batch: Batch) -> Message:
-        """Return one message; of many notices it has those that matter most."""
+        """Return one message; of many notices it shows the most severe."""
         notices = batch.notices
         ranked = sorted(range(len(notices)), key=lambda number: (-notices[number].severity.rank, number))
         shown = sorted(ranked[:SHOWN])
@@ -68,12 +68,12 @@ class SlackFormat:
         return Message(_HEADERS, json.dumps({"text": "\n".join(lines)}, ensure_ascii=False).encode())
 
     def reason(self, said: str) -> str:
-        """Return what may be logged of the body of an error: a word of Slack's own, or nothing."""
+        """Return the part of an error's body that may be logged: one of Slack's errors, or nothing."""
         return said if said in _SLACK_SAYS else ""
 
 
 def slack_escape(text: str) -> str:
-    """Return a text that a chat shows as it is: no mention, no link."""
+    """Return a text that a chat shows literally, without mentions and links."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 

@@ -1,7 +1,7 @@
-"""Requests to one receiver of notifications over HTTP, and what its answers mean.
+"""Sends requests to one receiver of notifications over HTTP, and interprets its answers.
 
-Addresses and headers are secrets. They are read from files when they are needed, and no text made here has a word of a
-library's exception, which would quote them.
+Addresses and headers are secrets. They are read from files at each use, and no text of this module quotes a library's
+exception, which may contain them.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from cutover.adapters.secret_files import CredentialsError, read_secret
 from cutover.adapters.tls import TlsVersion, tls_context, tls_reason, tls_version
 from cutover.settings import Receiver
 
-#: OpenSSL's codes for a certificate of another host, whose text has the name.
+#: OpenSSL's codes for a certificate of another host; their text contains the name.
 _WRONG_NAME = (62, 64)
-#: Bytes of an answer's body that are read: one word, if it is one that we know.
+#: Bytes of an error's body that are read: enough for one of Slack's errors.
 _EXCERPT = 64
 
 
 class NotSentError(Exception):
-    """There is no answer. The text is for people and has no secret."""
+    """The receiver did not answer. The text is for people and has no secret."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is sent in one request: the headers that belong to the body, and the body."""
+    """The body of one request, and the headers that describe it."""
 
     headers: Mapping[str, str]
     body: bytes
 
 
 class Answer(StrEnum):
-    """What a receiver's answer means."""
+    """The meaning of a receiver's answer."""
 
     TAKEN = "taken"
     LATER = "later"
@@ -56,7 +56,7 @@ class Answer(StrEnum):
 
 
 def answer_of(status: int) -> Answer:
-    """Return what an HTTP status means. What a redirection leads to was not configured by anybody."""
+    """Return the meaning of an HTTP status. Redirections are refused: the settings do not have their targets."""
     if 200 <= status < 300:
         return Answer.TAKEN
     return Answer.LATER if status in (408, 425, 429) or status >= 500 else Answer.REFUSED
@@ -71,9 +71,9 @@ class Response:
     status
         HTTP status.
     rest
-        Seconds for which it wants to be left alone; ``None`` if it does not say so.
+        Seconds of pause that the receiver asks for; ``None`` if it asks for none.
     said
-        The beginning of its body where it is an error. It may repeat the request, so that it is not to be logged as it is.
+        Start of the body of an error. It may repeat the request, and must not be logged as it is.
     """
 
     status: int
@@ -84,7 +84,7 @@ class Response:
 class Transport:
     """Sends to one receiver, with a session of its own and a thread of its own for host names.
 
-    So one that is slow, hangs or fails makes no other wait.
+    A receiver that is slow, hangs or fails does not delay others.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ class Transport:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    # Hours may lie between two requests; the other side would have closed a kept connection.
+                    # Hours may pass between two requests; the receiver would have closed an idle connection.
                     force_close=True,
                     use_dns_cache=False,
                     resolver=_Resolver(self._lookups),
@@ -155,7 +155,7 @@ class Transport:
         return self._session
 
     def _trust(self) -> ssl.SSLContext:
-        """Read the certificates where they have changed. Raises CredentialsError."""
+        """Return the TLS context, from new files where they changed. Raises CredentialsError."""
         version = tls_version(self._receiver.tls)
         if self._tls is None or self._tls[0] != version:
             self._tls = version, tls_context(self._receiver.tls)
@@ -163,7 +163,7 @@ class Transport:
 
 
 class _Resolver(AbstractResolver):
-    """Finds addresses in a thread that nobody else waits for; asyncio's own threads also look for Prometheus."""
+    """Resolves names in a thread of its own; asyncio's threads also resolve names for Prometheus."""
 
     def __init__(self, threads: ThreadPoolExecutor) -> None:
         self._threads = threads
@@ -200,7 +200,7 @@ def _read_url(file: Path) -> str:
 
 
 def _rest(retry_after: str | None) -> float | None:
-    """Return the seconds that a Retry-After asks for, as seconds or as a date; ``None`` where it says neither."""
+    """Return the seconds of a Retry-After, given as seconds or as a date; ``None`` where it is neither."""
     if retry_after is None:
         return None
     if retry_after.strip().isdigit():
@@ -213,7 +213,7 @@ def _rest(retry_after: str | None) -> float | None:
 
 
 def _reason(error: Exception) -> str:
-    """Say what went wrong without a word of the library's, which knows the address."""
+    """Return the reason of an error without the library's text, which may contain the address."""
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if isinstance(cause, aiohttp.ClientConnectorCertificateError):
         cause = cause.certificate_error

@@ -1,6 +1,6 @@
-"""How the operator proves to a Prometheus server who it is: tokens, passwords and AWS' signatures.
+"""Credentials for Prometheus servers: tokens, passwords and AWS' signatures.
 
-Nothing here keeps a secret, and no text made here quotes one.
+This module keeps no secret in memory, and no text of it quotes a secret.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class BasicAuth(httpx.Auth):
         self._password_file = password_file
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Add both. Raises CredentialsError."""
+        """Add the name and the password. Raises CredentialsError."""
         name = read_secret(self._username_file, "username", ascii_only=False)
         password = read_secret(self._password_file, "password", ascii_only=False)
         yield from httpx.BasicAuth(name, password).auth_flow(request)
@@ -52,10 +52,10 @@ class SigV4(httpx.Auth):
     Parameters
     ----------
     region, service
-        What is signed for, such as ``eu-west-1`` and ``aps``.
+        Region and service of the signature, such as ``eu-west-1`` and ``aps``.
     provider
-        Where credentials come from; by default AWS' usual chain: environment, profile, web identity (IRSA), EKS Pod
-        Identity, the instance. It keeps and renews them.
+        Source of the credentials, which caches and renews them; by default AWS' chain: environment, profile, web identity
+        (IRSA), EKS Pod Identity, the instance.
     """
 
     requires_request_body = True
@@ -67,12 +67,12 @@ class SigV4(httpx.Auth):
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         """Add the signature. Raises CredentialsError."""
-        # Only here: it is some megabytes and threads, which nobody else needs.
+        # Imported here only: it takes some megabytes and threads, which other credentials do not need.
         from awscrt.auth import AwsCredentialsProvider, AwsSigningConfig, aws_sign_request
         from awscrt.exceptions import AwsCrtError
         from awscrt.http import HttpHeaders, HttpRequest
 
-        # What a proxy on the way may change is not signed.
+        # Headers that a proxy may change are not signed.
         headers = {"host": request.headers["host"], "content-type": request.headers["content-type"]}
         path = request.url.raw_path.decode("ascii")
         message = HttpRequest(request.method, path, HttpHeaders(list(headers.items())), io.BytesIO(request.content))
@@ -80,17 +80,17 @@ class SigV4(httpx.Auth):
             if self._provider is None:
                 self._provider = AwsCredentialsProvider.new_default_chain()
             config = AwsSigningConfig(credentials_provider=self._provider, region=self._region, service=self._service)
-            # Shielded: the library sets the result of its future also when nobody waits any more.
+            # Shielded: the library sets the result of its future even after a cancellation.
             signed = await asyncio.shield(asyncio.wrap_future(aws_sign_request(message, config)))
         except (AwsCrtError, OSError, RuntimeError) as error:
             why = error.message if isinstance(error, AwsCrtError) else type(error).__name__
-            raise CredentialsError(f"AWS credentials cannot be had: {why}") from None
+            raise CredentialsError(f"there are no AWS credentials: {why}") from None
         request.headers.update([(name, value) for name, value in signed.headers if name.lower() not in headers])
         yield request
 
 
 def auth_of(server: PrometheusServer) -> httpx.Auth | None:
-    """Return what adds a server's credentials to a request."""
+    """Return the authentication of a server, ``None`` without credentials."""
     if server.bearer_token_file is not None:
         return BearerToken(server.bearer_token_file)
     if server.basic_auth is not None:

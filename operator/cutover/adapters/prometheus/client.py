@@ -1,4 +1,4 @@
-"""Queries to one Prometheus server (https://prometheus.io/docs/prometheus/latest/querying/api/)."""
+"""The client of one Prometheus server (https://prometheus.io/docs/prometheus/latest/querying/api/)."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ from cutover.adapters.tls import TlsVersion, tls_context, tls_reason, tls_versio
 from cutover.domain.evidence.counters import Counter, L
 from cutover.domain.evidence.scrapes import Result
 from cutover.domain.texts import shorten
-from cutover.ports import PartialAnswer, QueryRefused, Unavailable, Understood
+from cutover.ports.errors import PartialAnswer, QueryRefused, Unavailable
+from cutover.ports.prometheus import unavailable_if_malformed
 from cutover.settings import Tls
 
 _logger = logging.getLogger(__name__)
 
 _RETRIED_STATUS = frozenset({429, 502, 503, 504})
-#: A gateway's words for "nobody is there". It also says 504, but that may be one slow query.
+#: How a gateway says that the server is away. It also answers 504, but that may be one slow query.
 _AWAY_STATUS = frozenset({502, 503})
-#: What is said of a query itself: Prometheus, Thanos, Mimir and Cortex; VictoriaMetrics.
+#: Status and error type of a wrong query: of Prometheus, Thanos, Mimir and Cortex; of VictoriaMetrics.
 _REFUSALS = frozenset({(400, "bad_data"), (422, "execution"), (400, "400"), (422, "422")})
 _LONGEST_TEXT = 300
-#: Seconds to establish a connection: a name that leads nowhere shall not look like a slow query.
+#: Seconds to establish a connection: an unreachable address must not look like a slow query.
 _CONNECT_SECONDS = 3.0
-#: Seconds that a connection is kept without use: longer than the time between two blocks, shorter than what load
-#: balancers keep.
+#: Idle time-out of connections in seconds: longer than the time between two blocks, shorter than load balancers'.
 _KEEP_SECONDS = 45.0
-#: Failures to reach the server, without an answer between them, after which it is asked more rarely.
+#: Consecutive failures to reach the server after which it is queried more rarely.
 _FAILURES_TO_OPEN = 5
-#: A clock is not compared over a round trip of more seconds, nor if the operator's own clock is set meanwhile.
+#: A comparison of clocks with a longer round trip is dropped, and so is one during which the operator's clock was set.
 _LONGEST_ROUND_TRIP = 1.0
 _CLOCK_WAS_SET = 0.1
-#: Seconds of skew, at least, by which a new measurement must differ to be taken over.
+#: Least difference in seconds by which a new measurement replaces the skew.
 _SKEW_STEP = 0.25
 
 _T = TypeVar("_T")
@@ -60,7 +60,7 @@ class _Matrix(Struct, Generic[L]):
 
 
 class _Counters(Struct, Generic[L]):
-    """An answer with counters, as it is when all is well."""
+    """A successful answer with counters."""
 
     status: Literal["success"]
     data: _Matrix[L]
@@ -74,27 +74,27 @@ class _Counters(Struct, Generic[L]):
 
 @cache  # one for each dialect
 def _decoder(labels: type[L]) -> Decoder[_Counters[L]]:
-    """Return what takes well under half the time of reading everything. Not strict, as the numbers are in quotes."""
+    """Return a decoder that takes well under half the time of a generic one. Not strict, as the numbers are in quotes."""
     return Decoder(_Counters[labels], strict=False)  # type: ignore[valid-type]
 
 
 class _TransientError(Exception):
-    """A failure that another attempt may cure; its text is for people."""
+    """A failure that a retry may cure; its text is for people."""
 
 
 class _Breaker:
-    """Keeps from asking a server that cannot be reached.
+    """A circuit breaker, which limits queries to a server that cannot be reached.
 
-    Only failures to reach it count. An answer of whatever kind shows that it is there, and a query that is too slow says
-    nothing of others. While it is away one query at a time finds out whether it is back; those that come meanwhile wait
-    for what that one finds, so that the first block after an outage is read as a whole. Who is not let through is told
-    the last failure in the same words: a plan's status, which quotes it, shall not change from second to second.
+    Only failures to reach the server count. Any answer shows that it is there, and a slow query says nothing about other
+    queries. While the server is away, one query at a time finds out whether it is back. Other queries wait for its result,
+    so that the first block after an outage is read completely. A refused query fails with the text of the last failure: a
+    plan's status quotes it, and must not change every second.
 
     Parameters
     ----------
     cooldown
-        Seconds between two tries, give or take a quarter. Shorter than the sampler's own pause, so that nothing is
-        read later for it.
+        Seconds between two tries, plus or minus a quarter. It is shorter than the sampler's own pause, so that it delays no
+        read.
     """
 
     def __init__(self, cooldown: float) -> None:
@@ -106,7 +106,7 @@ class _Breaker:
 
     @property
     def open(self) -> bool:
-        """Whether the server is taken for away."""
+        """Whether the server counts as away."""
         return self._failures >= _FAILURES_TO_OPEN
 
     def reached(self) -> None:
@@ -114,12 +114,12 @@ class _Breaker:
         self._failures = 0
 
     def missed(self, reason: str) -> None:
-        """Note that it could not be reached."""
+        """Note that the server could not be reached."""
         self._failures += 1
         self._put_off(reason)
 
     def slow(self, reason: str) -> None:
-        """Note that it did not answer in time, which counts only where it was away before."""
+        """Note that the server did not answer in time, which counts only where it was away before."""
         if self.open:
             self._put_off(reason)
 
@@ -129,7 +129,7 @@ class _Breaker:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait for what another query finds out, if one is about to. Raises Unavailable."""
+        """Wait for the query that tries the server, if there is any. Raises Unavailable while the server is away."""
         if self.open:
             async with self._trying:
                 if self.open:
@@ -142,14 +142,14 @@ class _Breaker:
 
 @dataclass(slots=True, eq=False)
 class Skew:
-    """What time it is at a server; shared by clients of one server.
+    """The skew of a server's clock, shared by the clients of the server.
 
     Parameters
     ----------
     ahead
-        Seconds by which its clock is ahead of :func:`steady`, as last measured; until then it is taken for the operator's
-        as that was in the beginning. It is not compared with the operator's as that is now, which may be set at any
-        moment: what is judged by the server's time must not jump until this is measured again.
+        Seconds by which the server's clock is ahead of :func:`cutover.adapters.clocks.elapsed`, as last measured; before the
+        first measurement, those of the operator's clock at the start. It is not relative to the operator's clock, which may
+        be set at any moment: the server's time must not jump before the next measurement.
     """
 
     ahead: float | None = None
@@ -165,20 +165,20 @@ class _Connections:
 
 
 class PrometheusClient:
-    """A Prometheus, or what speaks its API, at one URL.
+    """A Prometheus server, or a server that speaks its API, at one URL.
 
     Parameters
     ----------
     url
         With its prefix, as ``https://mimir.example/prometheus``; credentials in it are not used.
     label
-        What the operator's settings call it; empty for the default one.
+        The server's name in the operator's settings; empty for the default.
     timeout
-        Seconds for one attempt, all of it; also told to Prometheus, which then stops evaluating.
+        Time limit of one attempt in seconds; Prometheus gets it too, and stops evaluating then.
     max_bytes
         Longest answer that is read.
     connections
-        Most queries at a time, each on a connection; further ones wait, which does not count as time of theirs.
+        Most queries at a time, each on a connection. Further queries wait, which does not count towards their time limit.
     auth
         Adds credentials to each request, see :mod:`cutover.adapters.prometheus.auth`.
     tls
@@ -190,18 +190,18 @@ class PrometheusClient:
     transport
         For tests.
     pause
-        Seconds before the only retry, at least; up to twice that.
+        Least seconds before the only retry; at most twice that.
     cooldown
         Seconds after which a server that cannot be reached is tried again.
     now
         The operator's clock, in Unix seconds.
     skew
-        Where the skew is noted.
+        Holds the measured skew.
 
     Attributes
     ----------
     asked
-        Whether there was a query since the clocks were compared, or they never were.
+        Whether there was a query since the last comparison of clocks, or no comparison yet.
     """
 
     def __init__(
@@ -230,8 +230,8 @@ class PrometheusClient:
         self._timeout = timeout
         self._max_bytes = max_bytes
         self._limits = httpx.Limits(max_keepalive_connections=connections, keepalive_expiry=_KEEP_SECONDS)
-        # Not httpx' own limit: a query that times out while it waits for a connection would leave one behind that is
-        # never used again (httpcore 1.0.9), and it would be said to have been asked.
+        # Not httpx' own limit: a query that times out while it waits for a connection would leave behind a connection that is
+        # never used again (httpcore 1.0.9), and the query would count as made.
         self._slots = asyncio.Semaphore(connections)
         self._auth = auth
         self._tls = tls or Tls()
@@ -270,11 +270,11 @@ class PrometheusClient:
         Raises
         ------
         QueryRefused
-            Where the server says that the query is wrong; the text is the server's, with the position if it gives one.
+            Where the server rejects the query; the text is the server's, with the position if it gives one.
         PartialAnswer
-            Where it warns, as Thanos and Cortex do of partial answers.
+            Where the server warns of a partial answer, as Thanos and Cortex do.
         Unavailable
-            Where there is no answer: no connection, a time-out, an error, one that is too long or is not Prometheus'.
+            Where there is no usable answer: no connection, a time-out, an error, an answer that is too long or not Prometheus'.
         """
         return await self._ask("query", _instant(promql, at), self._result)
 
@@ -288,17 +288,17 @@ class PrometheusClient:
         at
             End of its range in Unix seconds.
         labels
-            What to read of each counter's labels.
+            The labels that are read of each counter.
 
         Raises
         ------
         QueryRefused, PartialAnswer, Unavailable
-            As for :meth:`query`, and where the answer has no counters.
+            As for :meth:`query`; Unavailable also where the answer has no counters.
         """
         return await self._ask("query", _instant(selector, at), partial(self._counters, labels))
 
     async def query_range(self, promql: str, start: float, end: float, step: float) -> Result:
-        """Evaluate an expression again and again.
+        """Evaluate an expression at regular times.
 
         Parameters
         ----------
@@ -307,7 +307,7 @@ class PrometheusClient:
         start, end
             First and last evaluation time in Unix seconds.
         step
-            Seconds between two evaluations. Servers give at most 11,000 of them.
+            Seconds between two evaluations. Servers allow at most 11,000 evaluations.
 
         Returns
         -------
@@ -325,9 +325,9 @@ class PrometheusClient:
     async def compare_clocks(self) -> None:
         """Measure :attr:`skew`.
 
-        The server evaluates a query without a time at its own. That lies between the question and the answer, so half
-        the round trip is the most that the middle can be wrong by; a change smaller than the round trip may be nothing,
-        and leaves the skew as it is.
+        The server evaluates a query without a time at its own time, which lies between the request and the answer. The middle
+        of the two is wrong by half the round trip at most. A change smaller than the round trip may be noise, and does not
+        change the skew.
 
         Raises
         ------
@@ -391,11 +391,11 @@ class PrometheusClient:
             reason = _transport_reason(error) or "it does not answer"
             raise self._missed(f"{self._name} cannot be connected to: {reason}") from error
         except (TimeoutError, httpx.TimeoutException) as error:
-            # Not again: what was slow once would only add to the load.
+            # No retry: a second slow query would only add to the load.
             reason = f"{self._name} did not answer within {self._timeout:g} s"
             self._breaker.slow(reason)
             raise Unavailable(reason) from error
-        except (httpx.HTTPError, ssl.SSLError) as error:  # some alerts come through as they are
+        except (httpx.HTTPError, ssl.SSLError) as error:  # some TLS alerts are not wrapped
             raise self._missed(f"{self._name} broke off: {_transport_reason(error)}") from error
         return read(response.status_code, body)
 
@@ -405,10 +405,10 @@ class PrometheusClient:
 
     @asynccontextmanager
     async def _pool(self) -> AsyncIterator[httpx.AsyncClient]:
-        """Yield connections made with the certificates as they are now.
+        """Yield connections that were made with the current certificates.
 
-        Those made with the ones before are closed when the last request on them is over. Where new files cannot be
-        used, as when only one of two is replaced yet, the old connections go on.
+        Connections with earlier certificates are closed after their last request. Where the new files cannot be used, for
+        example when only one of two is replaced yet, the old connections stay in use.
         """
         version = tls_version(self._tls)
         pool = self._connections
@@ -418,7 +418,7 @@ class PrometheusClient:
             except CredentialsError as error:
                 if pool is None:
                     raise
-                _logger.warning("%s: %s; going on with the ones before", self._name, error)
+                _logger.warning("%s: %s; the previous certificates stay in use", self._name, error)
                 pool.version = version
             else:
                 if pool is not None and not pool.users:
@@ -439,7 +439,7 @@ class PrometheusClient:
             verify=tls_context(self._tls) if self._url.scheme == "https" else False,
             transport=self._transport,
             follow_redirects=False,
-            # Prometheus is in the cluster or next to it: a proxy for the outside is not on the way.
+            # Prometheus is in the cluster or next to it, and needs no proxy for the outside.
             trust_env=False,
         )
 
@@ -463,14 +463,14 @@ class PrometheusClient:
                 if answer.complete:
                     self._breaker.reached()
                     return answer.data.result
-        # The long way finds the reason. Or there is none: msgspec does not know "+Inf".
+        # The generic decoder finds the reason, or reads the answer: msgspec does not know "+Inf".
         result = self._result(status, body)
-        with Understood(labels.product):
+        with unavailable_if_malformed(labels.product):
             return [Counter.of(item, labels) for item in result]
 
     def _result(self, status: int, body: bytes) -> Result:
         try:
-            # Half the time of json's own, and label names that repeat a thousand times are kept once.
+            # Half the time of the standard library's json, and repeated label names are stored once.
             answer: Any = from_json(body, cache_strings="all")
         except ValueError:
             answer = None
@@ -485,11 +485,11 @@ class PrometheusClient:
         if not isinstance(data, dict):
             data = {}
         if warnings := _texts(answer.get("warnings")) or _texts(data.get("warnings")):
-            # Prometheus warns of doubtful queries in the same place as others of partial answers.
+            # Prometheus warns of doubtful queries in the same field in which others warn of partial answers.
             if all(text.startswith("PromQL warning") for text in warnings):
                 raise QueryRefused(_short(warnings[0]))
             raise PartialAnswer(f"{self._name} warns that its answer is not complete: {_short(warnings[0])}")
-        if answer.get("isPartial"):  # VictoriaMetrics says it so
+        if answer.get("isPartial"):  # VictoriaMetrics' way to say so
             raise PartialAnswer(f"{self._name} says that its answer is not complete")
         if data.get("resultType") in ("vector", "matrix"):
             result = data.get("result")
@@ -499,7 +499,7 @@ class PrometheusClient:
 
     def _failure(self, status: int, answer: dict[str, Any]) -> Exception:
         error, kind = str(answer.get("error") or ""), str(answer.get("errorType") or "")
-        # Thanos passes the failure of one of its stores on as one of the query.
+        # Thanos reports the failure of a store as a failure of the query.
         if (status, kind) in _REFUSALS and error and "rpc error" not in error:
             return QueryRefused(_short(error.removeprefix('invalid parameter "query": ')))
         text = f"{self._name} answered HTTP {status}"
@@ -509,7 +509,7 @@ class PrometheusClient:
             text += "; see the credentials for it in the operator's settings"
         elif status == 200:
             text += " with something else than Prometheus' JSON"
-        # Not again after a time-out: what was slow once would only add to the load.
+        # No retry after a time-out: a second slow query would only add to the load.
         return _TransientError(text) if status in _RETRIED_STATUS and kind != "timeout" else Unavailable(text)
 
 
@@ -522,14 +522,14 @@ def _texts(value: Any) -> list[str]:
 
 
 def _transport_reason(error: Exception) -> str:
-    """Return what went wrong, without what Python and OpenSSL put around it."""
+    """Return the reason of an error, without the wrappings of Python and OpenSSL."""
     cause: BaseException | None = error
     reason = _short(str(error))
     while cause is not None:
         if isinstance(cause, ssl.SSLError):
             return f"TLS: {_short(tls_reason(cause))}"
         if isinstance(cause, OSError) and cause.strerror:
-            # Of a server that wants a certificate this may be all that is seen: it hangs up.
+            # A server that requires a certificate may just close the connection.
             reason = _short(cause.strerror)
         cause = cause.__cause__ or cause.__context__
     return reason or type(error).__name__

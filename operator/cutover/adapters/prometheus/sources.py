@@ -1,4 +1,4 @@
-"""All Prometheus servers that the operator knows, by name."""
+"""The clients of all Prometheus servers in the settings, by name."""
 
 from __future__ import annotations
 
@@ -10,36 +10,35 @@ from typing import TypeVar
 
 from cutover.adapters.prometheus.auth import auth_of
 from cutover.adapters.prometheus.client import PrometheusClient, Skew
-from cutover.ports import Unavailable
+from cutover.ports.errors import Unavailable
 from cutover.settings import PrometheusServer, PrometheusServers
 
-#: Connections to each server, for the blocks of all plans and for the plans' own queries.
-_BLOCK_CONNECTIONS, _OWN_CONNECTIONS = 16, 8
-#: Seconds between two comparisons of clocks, and how often it is looked whether one is due.
+#: Connections to each server, for the blocks of all plans and for custom SLOs.
+_BLOCK_CONNECTIONS, _SLO_CONNECTIONS = 16, 8
+#: Seconds between two comparisons of clocks, and between two checks whether a comparison is due.
 _COMPARE_SECONDS, _LOOK_SECONDS = 60.0, 5.0
-#: Seconds by which the operator's clock and a steady one must part to show that it was set, or that the machine slept.
+#: Change in seconds between the wall clock and the monotonic clock that shows that the clock was set or the machine slept.
 _CLOCK_WAS_SET = 0.25
 
 _T = TypeVar("_T")
 
 
 class Sources:
-    """The Prometheus servers of the settings; ``""`` is the default one.
+    """The Prometheus servers of the settings; ``""`` is the default.
 
-    A plan can choose one of them by name, where the settings list its namespace, and never gives an address: the
-    operator's credentials go nowhere but to the URL that stands beside them in the settings.
+    A plan can choose a server by name, where the settings list its namespace. A plan never gives an address: the operator's
+    credentials go only to the URL beside them in the settings.
 
-    Each server has two clients, with connections and circuit breakers of their own: however slow the queries that teams
-    write are, they do not make blocks wait.
+    Each server has two clients, with separate connections and circuit breakers: slow queries of teams do not delay blocks.
 
     Parameters
     ----------
     servers
         From the settings.
     scrape_interval
-        Seconds between two scrapes of the gateways, where a server says nothing else.
+        Seconds between two scrapes of the gateways, where a server does not set its own.
     make
-        Makes a client; for tests.
+        Creates a client; for tests.
     """
 
     def __init__(
@@ -52,24 +51,24 @@ class Sources:
         by_name: dict[str, PrometheusServer] = {"": servers.default} | {one.name: one for one in servers.named}
         self._intervals = {name: server.scrape_interval or scrape_interval for name, server in by_name.items()}
         self._clients: dict[str, PrometheusClient] = {}
-        self._own: dict[str, PrometheusClient] = {}
+        self._slo_clients: dict[str, PrometheusClient] = {}
         for name, server in by_name.items():
             skew = Skew()
             self._clients[name] = _client(name, server, _BLOCK_CONNECTIONS, skew, make)
-            self._own[name] = _client(name, server, _OWN_CONNECTIONS, skew, make)
+            self._slo_clients[name] = _client(name, server, _SLO_CONNECTIONS, skew, make)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All names, with ``""``."""
+        """All names, including ``""``."""
         return tuple(self._clients)
 
     def get(self, name: str) -> PrometheusClient:
         """Return the client for blocks. Raises Unavailable where there is no such server."""
         return _of(self._clients, name)
 
-    def own(self, name: str) -> PrometheusClient:
-        """Return the client for the plans' own queries. Raises Unavailable where there is no such server."""
-        return _of(self._own, name)
+    def for_slos(self, name: str) -> PrometheusClient:
+        """Return the client for custom SLOs. Raises Unavailable where there is no such server."""
+        return _of(self._slo_clients, name)
 
     def allowed(self, namespace: str) -> tuple[str, ...]:
         """Return the names that plans of a namespace may choose."""
@@ -88,7 +87,7 @@ class Sources:
         return {name: client.skew for name, client in self._clients.items()}
 
     async def run(self) -> None:
-        """Compare clocks with all servers that are asked, for ever."""
+        """Compare clocks with all servers that are queried. Never returns."""
         compared = dict.fromkeys(self._clients, -_COMPARE_SECONDS)
         ahead = time.time() - time.monotonic()
         while True:
@@ -101,20 +100,20 @@ class Sources:
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def compare_clocks(self, name: str) -> bool:
-        """Compare clocks with one server if it was asked since the last time; say whether that was done."""
-        client, own = self._clients[name], self._own[name]
-        if not (client.asked or own.asked):
+        """Compare clocks with a server that was queried since the last comparison; return whether that succeeded."""
+        client, slo_client = self._clients[name], self._slo_clients[name]
+        if not (client.asked or slo_client.asked):
             return False
-        own.asked = False
+        slo_client.asked = False
         try:
             await client.compare_clocks()
         except Unavailable:
-            return False  # queries tell of it; once more when the next one was asked
+            return False  # queries report the outage; try again after the next query
         return True
 
     async def close(self) -> None:
         """Close all connections."""
-        await asyncio.gather(*(client.close() for client in (*self._clients.values(), *self._own.values())))
+        await asyncio.gather(*(client.close() for client in (*self._clients.values(), *self._slo_clients.values())))
 
 
 def _client(

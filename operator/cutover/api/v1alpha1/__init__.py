@@ -1,8 +1,7 @@
-"""``cutover.dev/v1alpha1``: what people write in a MigrationPlan and what the operator answers.
+"""The API version ``cutover.dev/v1alpha1``: spec and status of a MigrationPlan, and gate templates.
 
-Field names are the API's contract; every model is immutable. The CRD in ``crds/`` is generated from these models by
-:mod:`cutover.api.crd`, so a rule that the API server can check by itself is stated here once, beside the field it
-concerns.
+Field names are the API's contract; every model is immutable. :mod:`cutover.api.crd` generates the CRDs in ``crds/`` from
+these models, so each validation rule is written once, beside its field.
 """
 
 from cutover.api.durations import format_duration as format_duration

@@ -1,7 +1,7 @@
-"""What a transition may change in a status: names and types of the arguments of ``evolve``, for mypy.
+"""The arguments of ``evolve``: names and types of the status fields that a transition may change, for mypy.
 
-Copies of a model are not validated (a plan is copied several times at each reconcile), so types are all that keeps a
-transition from writing a field that does not exist. A unit test compares each of these with its model.
+Copies of a model are not validated, as a plan is copied several times at each reconcile, so only these types keep a
+transition from writing a field that does not exist. A unit test compares each type with its model.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from cutover.api.v1alpha1.status import (
     Condition,
     CustomSloEvidence,
     EvidenceStatus,
+    GateNumbers,
     GateStatus,
     LedgerEntry,
     Phase,
@@ -30,7 +31,7 @@ from cutover.api.v1alpha1.status import (
 
 
 class BaselineChanges(TypedDict, total=False):
-    """Fields of :class:`BaselineStatus` that are recorded one after the other."""
+    """Fields of :class:`BaselineStatus` that are recorded one after another."""
 
     requests: int
     slow_ms: float | None
@@ -51,6 +52,20 @@ class CheckpointChanges(TypedDict, total=False):
     gaps: int
     evidence: Opaque
     custom_slos: tuple[CustomSloEvidence, ...]
+
+
+class CustomSloChanges(TypedDict, total=False):
+    """Fields of :class:`CustomSloEvidence` that a new step changes."""
+
+    evidence: Opaque
+
+
+class LedgerEntryChanges(TypedDict, total=False):
+    """Fields of :class:`LedgerEntry` that are cut if the ledger is too long."""
+
+    message: str
+    gates: tuple[GateNumbers, ...]
+    queries: tuple[str, ...]
 
 
 class StatusChanges(TypedDict, total=False):

@@ -1,4 +1,4 @@
-"""Gates: what is judged of the two legs, and what is tolerated; see docs/gates.md."""
+"""Gates: what is judged on the two legs, and what is tolerated; see docs/gates.md."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pydantic import Field
 from cutover.api.model import Duration, Model, ObjectName, ShortName
 from cutover.api.rules import Rule, between, matching, once, within
 
-#: Gates of a plan; each may put its queries into every entry of the ledger.
+#: Most gates of a plan, because the queries of each may be in every ledger entry.
 MOST_GATES = 12
 
 
 class ToleranceSpec(Model):
     """EKS may be as bad as ``ratio`` times Heroku plus ``margin``."""
 
-    ratio: float = Field(ge=1.0, le=10.0, description="Factor on Heroku's own fraction.")
+    ratio: float = Field(ge=1.0, le=10.0, description="Factor on Heroku's fraction.")
     margin: Annotated[float, between(1e-6, 0.5, "a fraction of requests, such as 0.001 for 0.1 %")] = Field(
         description="A fraction of requests: 0.001 is 0.1 %."
     )
@@ -77,7 +77,7 @@ Query = Annotated[str, Field(min_length=1, max_length=1024)]
 ScrapeInterval = Annotated[Duration, within("1s", "5m", "30s")]
 
 
-#: Of a ratio in a plan and in a template.
+#: Rule of a ratio, in a plan and in a gate template.
 BAD_OR_GOOD = Rule(
     "exactly one of bad and good must be set; write the query that counts the events that went wrong, or the one that"
     " counts those that went well",
@@ -87,14 +87,16 @@ BAD_OR_GOOD = Rule(
 
 
 class RatioSlo(Model):
-    """A fraction of the team's own events that go wrong on each leg, from counters in Prometheus."""
+    """The fraction of the team's events that go wrong on each leg, from counters in Prometheus."""
 
     RULES = (BAD_OR_GOOD,)
 
     bad: Query | None = Field(
         default=None, description="Counter of the leg's events that went wrong, with {{ leg }} in it."
     )
-    good: Query | None = Field(default=None, description="Counter of those that went well, instead of bad.")
+    good: Query | None = Field(
+        default=None, description="Counter of the leg's events that went well, in place of bad; with {{ leg }} in it."
+    )
     total: Query = Field(description="Counter of all the leg's events, with {{ leg }} in it.")
     tolerate: ToleranceSpec = Field(
         default=ToleranceSpec(ratio=1.25, margin=0.001), description="Evidence that EKS is worse than this is harm."
@@ -109,7 +111,7 @@ class RatioSlo(Model):
 
 
 class BoundSlo(Model):
-    """A value of EKS, or of something shared such as a database, that must stay inside a bound."""
+    """A value of EKS, or of a shared system such as a database, that must stay inside a bound."""
 
     RULES = (
         Rule(
@@ -132,19 +134,19 @@ class BoundSlo(Model):
         default=None,
         ge=1.0,
         le=1000.0,
-        description="Tolerated is so many times what the same query gave before anything moved (95th percentile of the last day).",
+        description="Largest tolerated value, as a multiple of the query's value before the migration (95th percentile of the last day).",
     )
     for_: Annotated[Duration, within("0s", "1h", "2m")] = Field(
         alias="for",
         default=timedelta(minutes=2),
-        description="For how long without a break it must be outside to fail.",
+        description="Time for which the value must be outside without a break to fail.",
     )
     scrape_interval: ScrapeInterval = Field(
         default=timedelta(seconds=30), description="How often Prometheus scrapes what the query reads."
     )
 
 
-#: Name of a parameter of a template.
+#: Name of a parameter of a gate template.
 ParameterName = Annotated[
     str,
     Field(min_length=1, max_length=63),
@@ -153,25 +155,25 @@ ParameterName = Annotated[
 
 
 class TemplateKind(StrEnum):
-    """Kinds of templates of gates."""
+    """Kinds of gate templates."""
 
     GATE_TEMPLATE = "GateTemplate"
     CLUSTER_GATE_TEMPLATE = "ClusterGateTemplate"
 
 
 class Parameter(Model):
-    """A value for one of a template's parameters."""
+    """A value for a parameter of a gate template."""
 
     name: ParameterName = Field(description="Name of the parameter.")
-    value: str = Field(max_length=256, description="Its value, as text.")
+    value: str = Field(max_length=256, description="Value of the parameter, as text.")
 
 
 class TemplateRef(Model):
-    """A template of a gate, and what this plan fills in."""
+    """A reference to a gate template, with values for its parameters."""
 
     kind: TemplateKind = Field(
         default=TemplateKind.CLUSTER_GATE_TEMPLATE,
-        description="GateTemplate: one of the plan's namespace. ClusterGateTemplate: one for all namespaces.",
+        description="GateTemplate: a template in the plan's namespace. ClusterGateTemplate: a template for all namespaces.",
     )
     name: ObjectName = Field(description="Name of the template.")
     parameters: Annotated[
@@ -180,7 +182,7 @@ class TemplateRef(Model):
 
 
 class Mode(StrEnum):
-    """What a gate's verdict leads to."""
+    """Whether a gate's verdict decides."""
 
     ENFORCE = "Enforce"
     OBSERVE = "Observe"
@@ -190,7 +192,7 @@ _KINDS = ("errors", "latency", "ratio", "bound", "template")
 
 
 class Slo(Model):
-    """One thing to judge: exactly one of the alternatives is set."""
+    """One SLO that is judged; exactly one of errors, latency, ratio, bound and template is set."""
 
     RULES = (
         Rule(
@@ -200,7 +202,7 @@ class Slo(Model):
             lambda self: sum(getattr(self, kind) is not None for kind in _KINDS) == 1,
         ),
         Rule(
-            "name: errors, slow and alive are names of the mesh's own metrics; write another one",
+            "name: errors, slow and alive are names of the mesh's metrics; write another one",
             "!(self.name in ['errors', 'slow', 'alive']) || has(self.errors) || has(self.latency)",
             lambda self: (
                 self.name not in ("errors", "slow", "alive")
@@ -213,13 +215,17 @@ class Slo(Model):
     name: ShortName = Field(description="Name of the SLO, unique in the plan.")
     mode: Mode = Field(
         default=Mode.ENFORCE,
-        description="Enforce: the verdict decides. Observe: it is judged, shown and recorded, and moves nothing.",
+        description="Enforce: the verdict decides. Observe: the SLO is judged, shown and recorded, but moves nothing.",
     )
     errors: ErrorsSlo | None = Field(default=None, description="Judge the fraction of requests that fail.")
     latency: LatencySlo | None = Field(default=None, description="Judge the fractions of requests that are slow.")
-    ratio: RatioSlo | None = Field(default=None, description="Compare the legs by counters of your own.")
-    bound: BoundSlo | None = Field(default=None, description="Keep a value of your own inside a bound.")
-    template: TemplateRef | None = Field(default=None, description="A gate that is shared by many plans.")
+    ratio: RatioSlo | None = Field(default=None, description="Custom SLO: compare the legs by the team's counters.")
+    bound: BoundSlo | None = Field(
+        default=None, description="Custom SLO: keep a value of the team's metrics inside a bound."
+    )
+    template: TemplateRef | None = Field(
+        default=None, description="Custom SLO from a gate template, which many plans share."
+    )
 
 
 DEFAULT_SLOS = (Slo(name="errors", errors=ErrorsSlo()), Slo(name="latency", latency=LatencySlo()))
@@ -229,18 +235,20 @@ class Gates(Model):
     """How the two legs are compared; see docs/gates.md."""
 
     false_rollback_rate: Annotated[float, between(0.0001, 0.2, "a probability, such as 0.01")] = Field(
-        default=0.01, description="Chance of a rollback over the whole cutover of a healthy service."
+        default=0.01, description="Largest chance that a healthy service is rolled back during the whole cutover."
     )
     block: Annotated[Duration, within("1s", "60s", "15s")] = Field(
-        default=timedelta(seconds=15), description="Observation interval; at least the gateway's scrape interval."
+        default=timedelta(seconds=15),
+        description="Length of an observation interval; at least the gateway's scrape interval.",
     )
     warm_up: Annotated[Duration, within("0s", "1h", "30s")] = Field(
-        default=timedelta(seconds=30), description="Start of a step that only counts for finding a dead leg."
+        default=timedelta(seconds=30),
+        description="Time at the start of a step in which only a dead leg is looked for.",
     )
     slos: Annotated[tuple[Slo, ...], once("slos: each name may come once; write another name", key="name")] = Field(
-        default=DEFAULT_SLOS, min_length=1, max_length=MOST_GATES, description="What is judged."
+        default=DEFAULT_SLOS, min_length=1, max_length=MOST_GATES, description="SLOs that are judged."
     )
     prometheus: ShortName | None = Field(
         default=None,
-        description="Which of the operator's Prometheus servers has this plan's metrics; its default one if unset.",
+        description="Prometheus server with this plan's metrics, by its name in the operator's settings; by default the default server.",
     )

@@ -1,4 +1,4 @@
-"""MigrationPlan: what people write, and the rules between spec and status."""
+"""The MigrationPlan and its spec, with the validation rules between spec and status."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PLURAL = "migrationplans"
 
 
 class Approval(StrEnum):
-    """Whether moving to a step's weight needs a person."""
+    """Whether a step needs the approval of a person before it begins."""
 
     AUTOMATIC = "Automatic"
     MANUAL = "Manual"
@@ -34,7 +34,7 @@ class OnTimeout(StrEnum):
 
 
 class Step(Model):
-    """A target weight with its hold."""
+    """A weight with its hold."""
 
     RULES = (
         Rule(
@@ -50,7 +50,7 @@ class Step(Model):
         default=timedelta(minutes=10), description="Least time at this weight."
     )
     approval: Approval = Field(
-        default=Approval.AUTOMATIC, description="Manual: a person lets the plan enter this step."
+        default=Approval.AUTOMATIC, description="Manual: the step begins only after a person has approved it."
     )
     timeout: Annotated[Duration, within("1s", "90d", "6h or 1d12h")] | None = Field(
         default=None, description="Longest time at this weight before onTimeout applies."
@@ -64,7 +64,7 @@ DEFAULT_STEPS = tuple(Step(weight=weight) for weight in (10, 25, 50, 100))
 
 
 class Baseline(Model):
-    """Heroku's own record, taken before anything moves."""
+    """Heroku's record, taken before anything moves."""
 
     window: Annotated[Duration, within("1s", "90d", "14d")] = Field(
         default=timedelta(days=14), description="How far the record must reach back."
@@ -74,7 +74,7 @@ class Baseline(Model):
     )
     backtest: bool = Field(
         default=False,
-        description="Replay the gates on Heroku's own traffic before the first step, and show the result.",
+        description="Replay the gates on Heroku's traffic before the first step, and show the result.",
     )
 
 
@@ -128,7 +128,7 @@ class Freeze(Model):
 
     from_: Time = Field(alias="from", description="Start of the freeze, with its zone: 2026-12-20T00:00:00Z.")
     to: Time = Field(description="End of the freeze, with its zone.")
-    reason: str = Field(min_length=1, max_length=256, description="Why, for people.")
+    reason: str = Field(min_length=1, max_length=256, description="Reason of the freeze, for people.")
 
 
 class Schedule(Model):
@@ -137,7 +137,7 @@ class Schedule(Model):
     time_zone: Annotated[
         str,
         Field(min_length=1, max_length=64),
-        # Which zones exist is beyond the API server; the operator reports one that it does not know.
+        # The API server cannot know which zones exist; the operator reports an unknown one.
         matching(
             r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$", "write an IANA time zone, such as Europe/Paris or UTC"
         ),
@@ -151,17 +151,17 @@ class Schedule(Model):
 
 
 class SkippedCheck(Model):
-    """A preflight check that the team takes upon itself."""
+    """A preflight check that the team skips on its responsibility."""
 
     check: ShortName = Field(description="Name of the check, such as cpu-throttling.")
-    reason: str = Field(min_length=1, max_length=256, description="Why it may be left out, for people.")
+    reason: str = Field(min_length=1, max_length=256, description="Why the check may be skipped, for people.")
 
 
 class PreflightSpec(Model):
-    """Which preflight checks are left out, and why."""
+    """The preflight checks that are skipped, and why."""
 
     skip: Annotated[tuple[SkippedCheck, ...], once("skip: write each check once", key="check")] = Field(
-        default=(), max_length=32, description="Checks that are left out."
+        default=(), max_length=32, description="Checks that are skipped."
     )
 
 
@@ -173,7 +173,7 @@ class OnBreach(StrEnum):
 
 
 class OnDelete(StrEnum):
-    """Where traffic rests when the plan is deleted."""
+    """Where the traffic stays when the plan is deleted."""
 
     HEROKU = "Heroku"
     EKS = "EKS"
@@ -216,10 +216,10 @@ class MigrationPlanSpec(Model):
         default=DEFAULT_STEPS,
         min_length=1,
         max_length=20,
-        description="Target weights in rising order, the last of them 100; by default 10, 25, 50 and 100, each held 10m.",
+        description="Weights in rising order, the last of them 100; by default 10, 25, 50 and 100, each held 10m.",
     )
     soak: Annotated[Duration, within("0s", "90d", "24h or 7d")] = Field(
-        default=timedelta(hours=24), description="Last hold at 100 %, with the way back open."
+        default=timedelta(hours=24), description="Last hold at 100 %, in which a rollback is still possible."
     )
     ceiling: int = Field(default=100, ge=0, le=100, description="Weight that is never exceeded.")
     gates: Gates = Gates()
@@ -231,7 +231,7 @@ class MigrationPlanSpec(Model):
         description="What evidence of harm leads to: RollBack, or Hold where there is no way back for the data.",
     )
     on_delete: OnDelete = Field(
-        default=OnDelete.HEROKU, description="Where traffic rests when the plan is deleted; Leave touches nothing."
+        default=OnDelete.HEROKU, description="Where the traffic stays when the plan is deleted; Leave changes nothing."
     )
     suspend: bool = Field(default=False, description="Hold the weight where it is. Rollbacks ignore it.")
     attempt: Annotated[
@@ -248,15 +248,15 @@ _EKS_HAS_NOTHING = (
     " && (!has(self.status.phase) || self.status.phase != 'RollingBack')"
 )
 
-#: A member of a union may be missing from a manifest that is refused for it: reading its fields would be an error beside.
+#: A manifest without the provider is refused by another rule; reading the missing fields would add a second error.
 _ISTIO_BEFORE_AND_AFTER = "has(self.spec.traffic.istio) && has(oldSelf.spec.traffic.istio) && "
 
 
 def _kept(path: str) -> Rule:
     """Return the rule that a field keeps its value while EKS has traffic.
 
-    It stands at the root because the status is visible from there only. An update of the spec cannot change the
-    status: what the rule sees is what the operator wrote.
+    The rule is at the root because only there the status is visible. An update of the spec cannot change the status, so
+    the rule sees what the operator wrote.
     """
     return Rule(
         f"{path}: must not change while EKS has traffic; put it back and change it when the plan is at weight 0, or, with"
@@ -270,20 +270,20 @@ def _kept(path: str) -> Rule:
 def _none_added(name: str) -> Rule:
     """Return the rule that a list of ``traffic.istio`` does not grow once the operator routes the hosts.
 
-    Preflight asks whether a host is free on a gateway, and it is over by then.
+    Only preflight checks whether a host is free on a gateway, and preflight is over by then.
     """
     path = f"spec.traffic.istio.{name}"
     return Rule(
-        f"traffic.istio.{name}: none may be added once the operator routes the hosts, as only preflight asks whether it is"
-        " free; put it back, or delete the plan and write a new one",
-        f"{_ISTIO_BEFORE_AND_AFTER}self.{path}.all(one, one in oldSelf.{path})"
+        f"traffic.istio.{name}: none may be added once the operator routes the hosts, as only preflight checks whether it"
+        " is free; put it back, or delete the plan and write a new one",
+        f"{_ISTIO_BEFORE_AND_AFTER}self.{path}.all(item, item in oldSelf.{path})"
         " || !has(self.status) || !has(self.status.weight)",
         at=f".{path}",
     )
 
 
 def _same(name: str) -> str:
-    """Return the CEL expression that a field of ``traffic.istio``, which may be left out, keeps its value."""
+    """Return the CEL expression that an optional field of ``traffic.istio`` keeps its value."""
     new, old = f"self.spec.traffic.istio.{name}", f"oldSelf.spec.traffic.istio.{name}"
     return f"has({new}) == has({old}) && (!has({new}) || {new} == {old})"
 

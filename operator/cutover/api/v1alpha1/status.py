@@ -1,4 +1,4 @@
-"""What the operator answers in a plan's status."""
+"""The status of a MigrationPlan, which only the operator writes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,20 @@ from cutover.api.opaque import Opaque
 from cutover.api.v1alpha1.gates import Mode
 
 if TYPE_CHECKING:
-    from cutover.api.v1alpha1.changes import BaselineChanges, CheckpointChanges, StatusChanges
+    from cutover.api.v1alpha1.changes import (
+        BaselineChanges,
+        CheckpointChanges,
+        CustomSloChanges,
+        LedgerEntryChanges,
+        StatusChanges,
+    )
 
 #: Decisions kept in ``status.ledger``; the oldest go first.
 LEDGER_LENGTH = 30
 
 
 class Phase(StrEnum):
-    """Where a plan is."""
+    """Phase of a plan."""
 
     PENDING = "Pending"
     PREFLIGHT = "Preflight"
@@ -33,14 +39,14 @@ class Phase(StrEnum):
 
 
 def _round_share(value: float) -> float:
-    return round(value, 1)  # more digits are noise, and make a ragged column
+    return round(value, 1)  # more digits are noise, and make the column ragged
 
 
 class GateKind(StrEnum):
     """What a gate compares."""
 
     COMPARATIVE = "Comparative"
-    """The legs' requests, by the mesh's own metrics."""
+    """The legs' requests, by the mesh's metrics."""
     RATIO = "Ratio"
     """The legs' events, by a custom SLO's counters."""
     BOUND = "Bound"
@@ -68,52 +74,52 @@ class EvidenceStatus:
 
 @dataclass(config=COMPACT, frozen=True, slots=True)
 class LegCounts:
-    """What was counted on one leg."""
+    """Counts of one leg."""
 
     bad: float = Field(description="Requests or events that went wrong.")
-    total: float = Field(description="All of them.")
+    total: float = Field(description="All requests or events.")
 
 
 @dataclass(config=COMPACT, frozen=True, slots=True)
 class GateCounts:
-    """What was counted in the step; for alive, in the last minute."""
+    """Counts of both legs in the step; for alive, in the last minute."""
 
     heroku: LegCounts | None = Field(
         default=None,
-        description="Heroku's; of alive, the good answers that EKS should have given, judged by Heroku's. Absent at 100 %.",
+        description="Heroku's counts; for alive, the good answers expected of EKS by Heroku's counts. Absent at 100 %.",
     )
     eks: LegCounts | None = Field(
-        default=None, description="EKS'; of alive, good answers, those that are missing among them as bad."
+        default=None, description="EKS' counts; for alive, the good answers, with the missing answers as bad."
     )
 
 
 @dataclass(config=COMPACT, frozen=True, slots=True)
 class GateRatios:
-    """Bad ones of all, from 0 to 1; absent where nothing was counted."""
+    """Bad fraction of each leg, from 0 to 1; absent if nothing was counted."""
 
-    heroku: float | None = Field(default=None, description="Heroku's.")
-    eks: float | None = Field(default=None, description="EKS'.")
+    heroku: float | None = Field(default=None, description="Heroku's fraction.")
+    eks: float | None = Field(default=None, description="EKS' fraction.")
     tolerated: float | None = Field(
-        default=None, description="Above this EKS is worse, at 100 %, where there is no control to compare with."
+        default=None, description="At 100 %, without a control: the fraction above which EKS is worse."
     )
 
 
 @dataclass(config=COMPACT, frozen=True, slots=True)
 class ToleranceStatus:
-    """Tolerated are ``ratio`` times Heroku's fraction, plus ``margin``."""
+    """Tolerance: ``ratio`` times Heroku's fraction, plus ``margin``."""
 
     ratio: float = Field(description="Factor on Heroku's fraction.")
-    margin: float = Field(description="Fraction that is added to it.")
+    margin: float = Field(description="Fraction that is added.")
 
 
 @dataclass(config=COMPACT, frozen=True, slots=True)
 class GateLimits:
-    """What is tolerated: of a comparison ``harm`` and ``advance``, of a bound the others."""
+    """Limits of a gate: ``harm`` and ``advance`` for a comparison, the other fields for a bound."""
 
     harm: ToleranceStatus | None = Field(default=None, description="Beyond this EKS is worse.")
     advance: ToleranceStatus | None = Field(
         default=None,
-        description="Within this the next step is safe. The margin is of all traffic: it is divided by the next weight.",
+        description="Within this the next step is safe. The margin is for all traffic: it is divided by the next weight.",
     )
     min: float | None = Field(default=None, description="Smallest value that is tolerated.")
     max: float | None = Field(default=None, description="Largest value that is tolerated.")
@@ -121,48 +127,51 @@ class GateLimits:
         default=None, description="Largest value that is tolerated, in multiples of the baseline."
     )
     for_seconds: float | None = Field(
-        default=None, description="Seconds outside, without a break, that are a failure."
+        default=None, description="Seconds outside without a break after which the bound fails."
     )
 
 
 @dataclass(config=COMPACT, frozen=True, slots=True)
 class GateNumbers:
-    """What a gate says, and on what numbers."""
+    """The verdict of a gate, with its numbers."""
 
     name: str = Field(description="Name of the SLO.")
     verdict: str = Field(
         description="Pass, Fail, Undecided, InsufficientTraffic, NoData, QueryError or Ambiguous; only Fail rolls back."
     )
-    kind: GateKind = Field(default=GateKind.COMPARATIVE, description="What is compared with what.")
-    mode: Mode = Field(default=Mode.ENFORCE, description="Observe: shown only.")
-    counts: GateCounts | None = Field(default=None, description="What was counted.")
-    ratios: GateRatios | None = Field(default=None, description="The bad fractions.")
-    evidence: EvidenceStatus | None = Field(default=None, description="The evidence of a comparison.")
-    limits: GateLimits | None = Field(default=None, description="What is tolerated.")
-    value: float | None = Field(default=None, description="A bound's newest value.")
+    kind: GateKind = Field(default=GateKind.COMPARATIVE, description="What the gate compares.")
+    mode: Mode = Field(default=Mode.ENFORCE, description="Enforce: the verdict decides. Observe: it is only shown.")
+    counts: GateCounts | None = Field(default=None, description="Counts of both legs.")
+    ratios: GateRatios | None = Field(default=None, description="Bad fractions of both legs.")
+    evidence: EvidenceStatus | None = Field(default=None, description="Evidence of a comparison.")
+    limits: GateLimits | None = Field(default=None, description="Limits of the gate.")
+    value: float | None = Field(default=None, description="Newest value of a bound.")
     outside_seconds: float | None = Field(
         default=None,
-        description="For how many seconds it has been outside without a break; absent while it is inside.",
+        description="Seconds for which the value has been outside without a break; absent while it is inside.",
     )
-    baseline: float | None = Field(default=None, description="A bound's value before anything moved, if it is needed.")
+    baseline: float | None = Field(
+        default=None, description="Value of a bound before the migration, if the limits need it."
+    )
 
 
 @dataclass(config=COMPACT, frozen=True, slots=True)
 class GateStatus(GateNumbers):
-    """What a gate says now."""
+    """The current state of a gate."""
 
-    sentence: str = Field(default="", description="The same in words. For people only: programs read the fields.")
+    sentence: str = Field(
+        default="", description="The verdict's numbers as a sentence, for people; programs read the fields."
+    )
     samples: int = Field(
-        default=0, description="Requests or events of both legs that were judged in this step; values of a bound."
+        default=0,
+        description="Requests or events of both legs that were judged in this step; for a bound, its judged values.",
     )
-    queries: tuple[str, ...] = Field(default=(), description="What Prometheus is asked, to look at it yourself.")
-    query_digest: str | None = Field(
-        default=None, description="Another one means that a custom SLO asks other queries."
-    )
+    queries: tuple[str, ...] = Field(default=(), description="PromQL to look at the gate's metrics in Prometheus.")
+    query_digest: str | None = Field(default=None, description="Digest of a custom SLO's queries.")
 
 
 class CheckResult(StrEnum):
-    """What a preflight check says; Failed and Unknown hold the plan."""
+    """Result of a preflight check; Failed and Unknown hold the plan."""
 
     PASSED = "Passed"
     FAILED = "Failed"
@@ -172,52 +181,56 @@ class CheckResult(StrEnum):
 
 
 class CheckStatus(Model):
-    """One preflight check."""
+    """A preflight check and its result."""
 
     check: str = Field(description="Name of the check.")
     result: CheckResult = Field(
-        description="Failed and Unknown hold the plan; Warned is told and holds nothing; Skipped is by preflight.skip."
+        description="Failed and Unknown hold the plan; Warned is shown and holds nothing; Skipped is due to preflight.skip."
     )
     message: str = Field(default="", description="What to do.")
 
 
 class BoundBaseline(Model):
-    """What a bound's query gave before anything moved."""
+    """The value of a bound's query before the migration."""
 
     gate: str = Field(description="Name of the SLO.")
     value: float = Field(description="95th percentile of the last day.")
-    query_digest: str = Field(default="", description="Another one means another query.")
+    query_digest: str = Field(default="", description="Digest of the query.")
 
 
 class BacktestStep(Model):
-    """What a replay predicts for one step."""
+    """Prediction of a backtest for one step."""
 
     weight: int = Field(description="Percent of requests to EKS.")
-    requests: int = Field(description="EKS requests that prove it safe, the median.")
-    seconds: int = Field(description="Time at the weight, the median.")
-    slowest_seconds: int = Field(description="What 9 of 10 stay below.")
+    requests: int = Field(description="EKS requests for a proof of safety, the median.")
+    seconds: int = Field(description="Seconds at the weight, the median.")
+    slowest_seconds: int = Field(description="Seconds at the weight that 9 of 10 runs stay below.")
 
 
 class BacktestStatus(Model):
-    """What the gates would have done with Heroku compared with itself."""
+    """Result of a backtest: what the gates do with Heroku compared with itself."""
 
     runs: int = Field(description="Cutovers that were replayed.")
-    false_rollbacks: int = Field(description="Those that were rolled back, though there was nothing to find.")
-    stuck: int = Field(description="Those that did not get to the end of the record.")
-    seconds: int | None = Field(default=None, description="Time for the whole cutover without the soak, the median.")
-    steps: tuple[BacktestStep, ...] = Field(default=(), description="Each step.")
-    message: str = Field(default="", description="The same in a sentence, or why there is none.")
+    false_rollbacks: int = Field(description="Cutovers that were rolled back although nothing was wrong.")
+    stuck: int = Field(description="Cutovers that were stuck at a step, or reached the end of the record.")
+    seconds: int | None = Field(
+        default=None, description="Seconds for the whole cutover without the soak, the median."
+    )
+    steps: tuple[BacktestStep, ...] = Field(default=(), description="Predictions for each step.")
+    message: str = Field(default="", description="The result in a sentence, or why there is none.")
 
 
 class BaselineStatus(Model):
-    """What was recorded of Heroku before anything moved."""
+    """The record of Heroku before the first step."""
 
     since: Time
     requests: int = 0
     slow_ms: float | None = None
     very_slow_ms: float | None = None
-    bounds: tuple[BoundBaseline, ...] = Field(default=(), description="What the bounds' queries gave.")
-    backtest: BacktestStatus | None = Field(default=None, description="What a replay of the gates predicts.")
+    bounds: tuple[BoundBaseline, ...] = Field(
+        default=(), description="Values of the bounds' queries before the migration."
+    )
+    backtest: BacktestStatus | None = Field(default=None, description="Result of the backtest.")
 
     def evolve(self, **changes: Unpack[BaselineChanges]) -> Self:
         """Return a copy with some fields changed: mypy checks their names and types, and nothing does at run time."""
@@ -234,75 +247,86 @@ class LedgerEntry(Model):
     to_weight: int
     reason: str
     message: str = ""
-    gates: tuple[GateNumbers, ...] = Field(default=(), description="What the gates said at that moment.")
-    queries: tuple[str, ...] = Field(default=(), description="What Prometheus was asked by the custom SLOs.")
+    gates: tuple[GateNumbers, ...] = Field(default=(), description="The gates' numbers at that moment.")
+    queries: tuple[str, ...] = Field(default=(), description="PromQL of the custom SLOs.")
     subject: str | None = Field(
         default=None,
-        description="What the decision is about: the gate that led back, a refused annotation, who edited the route.",
+        description="What the decision is about: the gate that caused a rollback, a refused annotation, or who edited the route.",
     )
+
+    def evolve(self, **changes: Unpack[LedgerEntryChanges]) -> Self:
+        """Return a copy with some fields changed: mypy checks their names and types, and nothing does at run time."""
+        return self.model_copy(update=changes)
 
 
 class CustomSloEvidence(Model):
-    """What a restarted operator needs to go on judging one custom SLO that compares the legs."""
+    """State for a restarted operator to go on judging one custom SLO that compares the legs."""
 
     gate: str = Field(description="Name of the SLO.")
-    query_digest: str = Field(default="", description="Another one means that it was earned with other queries.")
-    limit_digest: str = Field(default="", description="Another one means that it was earned with other limits.")
-    consumed_until: float = Field(description="Unix seconds; end of the last judged block.")
-    gaps: int = Field(default=0, description="Blocks in a row, up to the last one, that could not be judged.")
-    evidence: Opaque = Field(default=Opaque(), description="The judge's state, as JSON for itself.")
+    query_digest: str = Field(default="", description="Digest of the queries that the evidence is from.")
+    limit_digest: str = Field(default="", description="Digest of the limits that the evidence is for.")
+    consumed_until: float = Field(description="Unix seconds of the end of the last consumed block.")
+    gaps: int = Field(default=0, description="Newest blocks in a row that could not be judged.")
+    evidence: Opaque = Field(default=Opaque(), description="The judge's state, as JSON for the operator itself.")
+
+    def evolve(self, **changes: Unpack[CustomSloChanges]) -> Self:
+        """Return a copy with some fields changed: mypy checks their names and types, and nothing does at run time."""
+        return self.model_copy(update=changes)
 
 
 class ResolvedTemplate(Model):
-    """A template as it was when the step began: it stays in force until the next."""
+    """A gate template as it was when the step began; it stays in force until the next step."""
 
     gate: str = Field(description="Name of the SLO.")
-    template: str = Field(description="Kind and name, as ClusterGateTemplate/cpu-throttling.")
-    generation: int = Field(description="The template's generation.")
-    definition: str = Field(description="The gate that came of it, as JSON for the operator itself.")
+    template: str = Field(description="Kind and name, such as ClusterGateTemplate/cpu-throttling.")
+    generation: int = Field(description="Generation of the template.")
+    definition: str = Field(description="The resolved gate, as JSON for the operator itself.")
 
 
 class SpecSnapshot(Model):
-    """What the spec said when it was last looked at, as far as it guards users: no edit of it goes untold."""
+    """Snapshot of the spec fields that protect users; the ledger records every edit of them."""
 
-    generation: int = Field(description="The spec's generation.")
-    ceiling: int = Field(description="Its ceiling.")
-    steps: dict[str, str] = Field(description="Its steps, by their weights.")
-    fields: dict[str, str] = Field(description="Its other fields, by their paths.")
+    generation: int = Field(description="Generation of the spec.")
+    ceiling: int = Field(description="The spec's ceiling.")
+    steps: dict[str, str] = Field(description="The spec's steps, by weight.")
+    fields: dict[str, str] = Field(description="Other fields of the spec, by path.")
 
 
 class ApprovedStep(Model):
-    """A step that may begin because the ceiling that held it back was raised."""
+    """A step that was approved by raising the ceiling that held it back."""
 
-    weight: int = Field(description="Percent of the step.")
-    by: str = Field(description="From what to what the ceiling was raised, and who did it.")
+    weight: int = Field(description="Weight of the step.")
+    by: str = Field(description="The old and the new ceiling, and who raised it.")
 
 
 class Checkpoint(Model):
-    """What a restarted operator needs to go on judging where it was."""
+    """State for a restarted operator to go on judging where it stopped."""
 
     at: float = Field(default=0.0, description="Unix seconds of this checkpoint.")
     weight_since: float = Field(description="Unix seconds at which the current weight was decided.")
     previous_weight: int = Field(
-        default=0, ge=0, le=100, description="Weight before that; seeing the new one means telling them apart."
+        default=0,
+        ge=0,
+        le=100,
+        description="Weight before that. The new weight is observed once it can be told from this one.",
     )
     share_pool: tuple[float, float] = Field(
-        default=(0.0, 0.0), description="Requests to EKS and to both legs, pooled until the weight is seen."
+        default=(0.0, 0.0), description="Requests to EKS and to both legs, pooled until the weight is observed."
     )
     live_at: float | None = Field(
-        default=None, description="Unix seconds; when a probe first saw the current route at the gateway."
+        default=None, description="Unix seconds at which a probe first returned the current route's revision."
     )
     observed_at: float | None = Field(
-        default=None, description="Unix seconds; when the weight was seen at the gateway."
+        default=None, description="Unix seconds at which the weight was observed at the gateway."
     )
-    next_weight: int = Field(default=0, description="Next step's weight, which the evidence of safety is for.")
-    consumed_until: float = Field(default=0.0, description="Unix seconds; end of the last judged block.")
-    gaps: int = Field(default=0, description="Blocks in a row, up to the last one, that could not be judged.")
+    next_weight: int = Field(default=0, description="Weight of the next step, which the evidence of safety is for.")
+    consumed_until: float = Field(default=0.0, description="Unix seconds of the end of the last consumed block.")
+    gaps: int = Field(default=0, description="Newest blocks in a row that could not be judged.")
     evidence: Opaque = Field(
-        default=Opaque(), description="The judge's state, as JSON for itself: people read the gates."
+        default=Opaque(), description="The judge's state, as JSON for the operator itself; people read the gates."
     )
     custom_slos: tuple[CustomSloEvidence, ...] = Field(
-        default=(), description="The same for each custom SLO that compares the legs."
+        default=(), description="State of each custom SLO that compares the legs."
     )
 
     def evolve(self, **changes: Unpack[CheckpointChanges]) -> Self:
@@ -322,10 +346,10 @@ class Condition(Model):
 
 
 class MigrationPlanStatus(Model):
-    """What the operator is doing, why, and on what numbers."""
+    """What the operator is doing, why, and on which numbers."""
 
     observed_generation: int = Field(default=-1, description="Generation of the spec that this status is about.")
-    phase: Phase = Field(default=Phase.PENDING, description="Where the plan is.")
+    phase: Phase = Field(default=Phase.PENDING, description="Phase of the plan.")
     attempt: int = Field(default=0, ge=0, le=10_000, description="The spec's attempt that this status is about.")
     step: str = Field(default="", description="Current step of all steps, such as 2/4.")
     weight: int | None = Field(
@@ -333,30 +357,29 @@ class MigrationPlanStatus(Model):
     )
     share: Share | None = Field(default=None, description="Percent of requests seen on the EKS leg at the gateway.")
     since: Time | None = Field(default=None, description="Start of the current phase or step.")
-    reason: str = Field(default="", description="Why it is there, in one word.")
-    message: str = Field(default="", description="Why it is there, in one sentence with the numbers.")
+    reason: str = Field(default="", description="Reason of the current state, in one word.")
+    message: str = Field(default="", description="Reason of the current state, in one sentence with the numbers.")
     gate: str = Field(default="", description="Short summary of the gates for the table.")
-    gates: tuple[GateStatus, ...] = Field(default=(), description="What each gate says.")
-    evidence: EvidenceStatus | None = Field(default=None, description="What the gates that decide say together.")
-    templates: tuple[ResolvedTemplate, ...] = Field(default=(), description="Templates of gates that are in force.")
-    preflight: tuple[CheckStatus, ...] = Field(default=(), description="What each preflight check says.")
-    baseline: BaselineStatus | None = Field(
-        default=None, description="What was recorded of Heroku before the first step."
-    )
+    gates: tuple[GateStatus, ...] = Field(default=(), description="State of each gate.")
+    evidence: EvidenceStatus | None = Field(default=None, description="Evidence of all enforced comparisons together.")
+    templates: tuple[ResolvedTemplate, ...] = Field(default=(), description="Gate templates that are in force.")
+    preflight: tuple[CheckStatus, ...] = Field(default=(), description="Result of each preflight check.")
+    baseline: BaselineStatus | None = Field(default=None, description="Record of Heroku before the first step.")
     ledger: tuple[LedgerEntry, ...] = Field(default=(), description="The last decisions, oldest first.")
     notified: dict[str, str] | None = Field(
-        default=None, description="The last decision that each receiver of notifications was told."
+        default=None, description="Last decision that was sent to each receiver of notifications."
     )
-    checkpoint: Checkpoint | None = Field(default=None, description="For the operator itself, after a restart.")
+    checkpoint: Checkpoint | None = Field(default=None, description="State for a restarted operator.")
     spec_snapshot: SpecSnapshot | None = Field(
         default=None,
-        description="What the spec said when it was last looked at: what of it is edited is in the ledger.",
+        description="Snapshot of the spec at the last reconcile; the ledger records edits since.",
     )
     approved: ApprovedStep | None = Field(
         default=None, description="Step that was approved by raising the ceiling, in this attempt."
     )
     void: dict[str, str] | None = Field(
-        default=None, description="Annotations that count no more, as they were given before the weight was lowered."
+        default=None,
+        description="Annotations that are void, with their values, as they were given before the weight was lowered.",
     )
     conditions: tuple[Condition, ...] = Field(
         default=(),

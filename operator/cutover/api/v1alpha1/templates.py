@@ -1,4 +1,4 @@
-"""Templates of gates: with parameters, shared by many plans; see docs/gate-library.md."""
+"""Gate templates: gates with parameters that many plans share; see docs/gate-library.md."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cutover.api.problems import problem_text
 from cutover.api.rules import Rule, matching, once
 from cutover.api.v1alpha1.gates import BAD_OR_GOOD, ParameterName, Query
 
-#: What every query may ask for; parameters must have other names.
+#: Placeholders that every query may use; parameters must have other names.
 BUILT_IN_NAMES = ("leg", "service", "namespace", "workload", "app", "plan")
 
 #: Plural names of both kinds in the API.
@@ -47,19 +47,21 @@ DurationText = Annotated[
 class ToleranceTemplate(Model):
     """EKS may be as bad as ``ratio`` times Heroku plus ``margin``."""
 
-    ratio: NumberText = Field(description="Factor on Heroku's own fraction.")
+    ratio: NumberText = Field(description="Factor on Heroku's fraction.")
     margin: NumberText = Field(description="A fraction of events: 0.001 is 0.1 %.")
 
 
 class RatioTemplate(Model):
-    """A fraction of events that go wrong on each leg; as in a plan, with numbers as texts."""
+    """The fraction of events that go wrong on each leg; as in a plan, with numbers as texts."""
 
     RULES = (BAD_OR_GOOD,)
 
     bad: Query | None = Field(
         default=None, description="Counter of the leg's events that went wrong, with {{ leg }} in it."
     )
-    good: Query | None = Field(default=None, description="Counter of those that went well, instead of bad.")
+    good: Query | None = Field(
+        default=None, description="Counter of the leg's events that went well, in place of bad; with {{ leg }} in it."
+    )
     total: Query = Field(description="Counter of all the leg's events, with {{ leg }} in it.")
     tolerate: ToleranceTemplate | None = Field(
         default=None, description="Evidence that EKS is worse than this is harm."
@@ -87,10 +89,10 @@ class BoundTemplate(Model):
     max: NumberText | None = Field(default=None, description="Largest value that is tolerated.")
     min: NumberText | None = Field(default=None, description="Smallest value that is tolerated.")
     times_baseline: NumberText | None = Field(
-        default=None, description="Tolerated is so many times what the query gave before anything moved."
+        default=None, description="Largest tolerated value, as a multiple of the query's value before the migration."
     )
     for_: DurationText | None = Field(
-        alias="for", default=None, description="For how long without a break it must be outside to fail."
+        alias="for", default=None, description="Time for which the value must be outside without a break to fail."
     )
     scrape_interval: DurationText | None = Field(
         default=None, description="How often Prometheus scrapes what the query reads."
@@ -98,7 +100,7 @@ class BoundTemplate(Model):
 
 
 class ParameterType(StrEnum):
-    """What a parameter's value must look like."""
+    """Type of a parameter's value."""
 
     STRING = "String"
     NUMBER = "Number"
@@ -125,7 +127,7 @@ def fits(kind: ParameterType, value: str) -> bool:
 
 
 class ParameterSpec(Model):
-    """A value that a plan fills in."""
+    """A parameter, for which a plan gives a value."""
 
     RULES = (
         Rule(
@@ -143,12 +145,14 @@ class ParameterSpec(Model):
     name: ParameterName = Field(description="Name of the placeholder.")
     type: ParameterType = Field(
         default=ParameterType.STRING,
-        description="String: for the value of a label. Number and Duration: also for the rest of a query, and for limits.",
+        description="String: for values of labels. Number and Duration: also for other parts of a query, and for limits.",
     )
     default: str | None = Field(
-        default=None, max_length=256, description="Value where a plan gives none; needed if unset."
+        default=None,
+        max_length=256,
+        description="Value if a plan gives none; without a default, a plan must give one.",
     )
-    description: str = Field(default="", max_length=512, description="What it is, for people.")
+    description: str = Field(default="", max_length=512, description="Meaning of the parameter, for people.")
 
 
 class GateTemplateSpec(Model):
@@ -163,18 +167,18 @@ class GateTemplateSpec(Model):
     )
 
     description: str = Field(
-        min_length=1, max_length=1024, description="What it finds, and why nothing else shows it."
+        min_length=1, max_length=1024, description="What the gate finds, and why nothing else shows it."
     )
-    runbook: str = Field(default="", max_length=2048, description="What to do when it fires.")
+    runbook: str = Field(default="", max_length=2048, description="What to do when the gate fails.")
     parameters: Annotated[
         tuple[ParameterSpec, ...],
         once("parameters: each name may come once; write another name", key="name"),
         Rule(
-            f"parameters: {', '.join(BUILT_IN_NAMES)} are there anyway; write another name",
+            f"parameters: {', '.join(BUILT_IN_NAMES)} are placeholders already; write another name",
             f"!self.exists(parameter, parameter.name in [{', '.join(repr(name) for name in BUILT_IN_NAMES)}])",
             lambda parameters: not any(parameter.name in BUILT_IN_NAMES for parameter in parameters),
         ),
-    ] = Field(default=(), max_length=16, description="What a plan may fill in.")
+    ] = Field(default=(), max_length=16, description="Parameters, for which a plan gives values.")
     ratio: RatioTemplate | None = Field(default=None, description="Compare the legs by counters.")
     bound: BoundTemplate | None = Field(default=None, description="Keep a value inside a bound.")
 
@@ -199,14 +203,14 @@ class ClusterGateTemplate(Model):
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A template of either kind, as the API server has it.
+    """A gate template of either kind, as the API server has it.
 
     Parameters
     ----------
     generation
-        Of the object; 0 where it has none.
+        Generation of the object; 0 if it has none.
     spec
-        What it says.
+        Spec of the template.
     """
 
     generation: int
@@ -214,7 +218,7 @@ class Template:
 
 
 def from_object(body: Mapping[str, Any]) -> Template | str:
-    """Read a template as it comes from a watch or a list, with or without its kind.
+    """Read a gate template from a watch or a list, with or without its kind.
 
     Returns
     -------

@@ -17,14 +17,14 @@ from cutover.api.rules import Rule, matching, once, within
 
 
 class SecretKeyRef(Model):
-    """A key of a Secret in the plan's own namespace."""
+    """A key of a Secret in the plan's namespace."""
 
     name: str = Field(min_length=1, max_length=253, description="Name of the Secret.")
     key: str = Field(min_length=1, max_length=253, description="Key in the Secret's data.")
 
 
-#: Ends of names that are never public (RFC 6761, 6762 and 8375, ICANN's ``.internal``), a label ``svc``, as Services of
-#: clusters have it, and IPv4 addresses: where the gateways' proxies must not be sent by a plan.
+#: Names to which a plan must not send the gateways' proxies: endings that are never public (RFC 6761, 6762 and 8375,
+#: ICANN's ``.internal``), names with a label ``svc``, as of Services, and IPv4 addresses.
 _NOT_PUBLIC = (
     r"(^|\.)svc(\.|$)|\.[0-9][-a-z0-9]*$"
     r"|\.(arpa|corp|home|internal|intranet|invalid|lan|local|localdomain|localhost|private|test)$"
@@ -44,7 +44,7 @@ class HerokuLeg(Model):
     ] = Field(description="Name of the Heroku app.")
     hostname: Annotated[
         str,
-        Field(min_length=3, max_length=238),  # with the prefix of the leg's own name no more than DNS allows
+        Field(min_length=3, max_length=238),  # together with the prefix of the leg's name within the limit of DNS
         matching(DNS_NAME, "write a DNS name without scheme, port or path, such as acme-pdf-1a2b3c.herokuapp.com"),
         Rule(
             "write a public name, not an address or a name of a cluster, a machine or a private network; such as"
@@ -52,14 +52,14 @@ class HerokuLeg(Model):
             f"!self.matches({json.dumps(_NOT_PUBLIC)})",
             lambda hostname: re.search(_NOT_PUBLIC, hostname) is None,
         ),
-    ] = Field(description="Host name that Heroku's router knows the app by; prefer the *.herokuapp.com name.")
+    ] = Field(description="Host name of the app at Heroku's router; prefer the *.herokuapp.com name.")
     api_key_secret_ref: SecretKeyRef | None = Field(
         default=None, description="Secret that holds a read-only key for Heroku's Platform API."
     )
 
 
 class ServiceRef(Model):
-    """A Service of the plan's namespace and one of its ports."""
+    """A Service in the plan's namespace, and one of its ports."""
 
     name: Annotated[
         str,
@@ -82,12 +82,12 @@ class WorkloadRef(Model):
 class EksLeg(Model):
     """The EKS side of the split."""
 
-    service: ServiceRef = Field(description="Service that takes the requests, with the port for HTTP.")
+    service: ServiceRef = Field(description="Service that receives the requests, with its HTTP port.")
     workload_ref: WorkloadRef = Field(description="Workload behind the Service, in the plan's namespace.")
 
 
 class Ownership(StrEnum):
-    """Who owns the VirtualService that carries the weights."""
+    """Which VirtualService has the weights, and who owns it."""
 
     GENERATE = "Generate"
     DELEGATE = "Delegate"
@@ -103,7 +103,7 @@ class VirtualServiceRef(Model):
 Hosts = Annotated[
     tuple[Annotated[str, Field(min_length=1, max_length=253)], ...],
     Rule(
-        "hosts: a wildcard is not supported, as it may take in hosts of other services; write each host by its name",
+        "hosts: a wildcard is not supported, as it may include hosts of other services; write each host by its name",
         "!self.exists(host, host.contains('*'))",
         lambda hosts: not any("*" in host for host in hosts),
     ),
@@ -144,7 +144,7 @@ class IstioTraffic(Model):
             at=".virtualServiceRef",
         ),
         Rule(
-            "virtualServiceRef: must not be set with ownership Generate, which makes its own; leave it out, or write"
+            "virtualServiceRef: must not be set with ownership Generate, which needs none; leave it out, or write"
             " ownership: Adopt or Delegate",
             "self.ownership != 'Generate' || !has(self.virtualServiceRef)",
             lambda self: self.ownership is not Ownership.GENERATE or self.virtual_service_ref is None,
@@ -156,18 +156,21 @@ class IstioTraffic(Model):
         min_length=1, max_length=16, description="Public host names whose requests are split, without wildcards."
     )
     gateways: Gateways = Field(
-        min_length=1, max_length=8, description="Gateways as namespace/name, or name for one in the plan's namespace."
+        min_length=1,
+        max_length=8,
+        description="Gateways as namespace/name, or as name for a Gateway in the plan's namespace.",
     )
     ownership: Ownership = Field(
         default=Ownership.GENERATE,
-        description="Who owns the VirtualService. Generate: the operator makes its own. Delegate: the one named by"
-        " virtualServiceRef delegates to the operator's. Adopt: the operator takes over the one named.",
+        description="Generate: the operator writes the VirtualService. Delegate: the team's VirtualService in"
+        " virtualServiceRef delegates to the operator's. Adopt: the operator takes over the team's VirtualService.",
     )
     virtual_service_ref: VirtualServiceRef | None = Field(
-        default=None, description="Needed with ownership Delegate or Adopt."
+        default=None, description="The team's VirtualService; needed with ownership Delegate or Adopt."
     )
     timeout: Annotated[Duration, within("1s", "1h", "30s")] = Field(
-        default=timedelta(seconds=30), description="Time-out of a request on either leg; Heroku's own is 30s."
+        default=timedelta(seconds=30),
+        description="Time-out of a request on either leg; that of Heroku's router is 30s.",
     )
     probe_path: Annotated[
         str,
@@ -178,8 +181,8 @@ class IstioTraffic(Model):
         ),
     ] = Field(
         default="/",
-        description="Path that the operator requests of the Heroku leg through the gateway, to prove the way back;"
-        " pick a cheap one.",
+        description="Path of the operator's probes of the Heroku leg through the gateway, which prove that a rollback is"
+        " possible; choose a cheap path.",
     )
 
     def qualified_gateways(self, namespace: str) -> tuple[str, ...]:
@@ -187,8 +190,8 @@ class IstioTraffic(Model):
         return tuple(name if "/" in name else f"{namespace}/{name}" for name in self.gateways)
 
     @property
-    def guarded(self) -> Mapping[str, str]:
-        """What no edit may change untold, by the name that people read in the ledger."""
+    def recorded(self) -> Mapping[str, str]:
+        """Settings whose edits are recorded in the ledger, by the name in the ledger."""
         return {
             "gateways": ", ".join(self.gateways),
             "timeout": format_duration(self.timeout),
@@ -197,9 +200,9 @@ class IstioTraffic(Model):
 
 
 class Traffic(Model):
-    """The provider that moves the traffic: exactly one is set."""
+    """The traffic provider; exactly one is set."""
 
-    # Only a provider's own adapters, dialect and checks read its settings. Everything else asks for what all providers have.
+    # Only a provider's adapter, dialect and checks read its settings. All other code uses what all providers have.
 
     RULES = (
         Rule(
@@ -209,7 +212,7 @@ class Traffic(Model):
         ),
     )
 
-    # The rule above keeps it from being None, which is why its type does not say so while it is the only provider.
+    # The rule above keeps it from being None, so its type does not include None while it is the only provider.
     istio: IstioTraffic = None  # type: ignore[assignment]
 
     @property
@@ -218,6 +221,6 @@ class Traffic(Model):
         return self.istio.hosts
 
     @property
-    def guarded(self) -> Mapping[str, str]:
-        """The provider's settings that no edit may change untold, by the name that people read in the ledger."""
-        return self.istio.guarded
+    def recorded(self) -> Mapping[str, str]:
+        """The provider's settings whose edits are recorded in the ledger, by the name in the ledger."""
+        return self.istio.recorded

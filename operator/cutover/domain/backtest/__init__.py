@@ -1,1 +1,1 @@
-"""Replays of a plan on recorded traffic."""
+"""The backtest: replays of a plan's cutover on recorded traffic."""

@@ -1,26 +1,26 @@
-"""Replaying a plan's cutover on what Heroku did: how often would the gate go back though there is nothing to find?
+"""Replay a plan's cutover on Heroku's recorded traffic, to estimate its false-rollback rate.
 
-Heroku's record is split into two legs that are the same service, and the plan's steps are climbed on them, from many
-random moments, with the operator's own judge (:mod:`cutover.domain.evidence.judge`) and its own way of seeing a weight
-(:mod:`cutover.domain.evidence.share`). Every rollback is a false one. Approvals, windows and the ceiling are taken for granted; a
-run ends when the plan would go to 100 %, where there is no control to compare with.
+Heroku's record is split into two legs of the same service. From many random moments, the plan's steps are climbed on these
+legs with the operator's judge (:mod:`cutover.domain.evidence.judge`) and its confirmation of weights
+(:mod:`cutover.domain.evidence.share`). Every rollback is then a false one. Approvals, windows and the ceiling are assumed to
+permit each step. A run ends when the plan would go to 100 %, where there is no control to compare with.
 
 What the two splits can show, and what not:
 
-- ``instances``: what EKS gets is taken from one gateway (or router dyno) as far as that goes, then from the next, in an
-  order that each run draws anew; Heroku gets the rest. Both legs are of the same seconds. Trouble of one gateway alone
-  (a restart, a node, a slow connection) falls on one leg, as trouble of a leg would. Trouble of a Heroku dyno
-  reaches all gateways and so both legs: such clumps cancel here, and would not between real legs. A gateway that is
-  worse all the time looks like a worse leg, although in a real cutover every gateway splits by the same weights: there
-  the prediction is too dark.
-- ``time``: of two neighbouring blocks one is EKS' and the other Heroku's, drawn anew for each pair. Clumps of errors fall
-  on one leg alone, as they would between real legs. But whatever changes from one block to the next, the drift of the
-  day or the edge of an incident, is then a difference of the legs too, which it would not be in a real cutover: it is
-  pessimistic. What lasts longer than a block lasts half as long, as each pair makes one block.
+- ``instances``: EKS' requests are taken from one gateway (or router dyno) until it has no more, then from the next, in an
+  order that each run draws anew; Heroku gets the rest. Both legs have the same seconds. Trouble of one gateway alone (a
+  restart, a node, a slow connection) falls on one leg, like trouble of a leg. Trouble of a Heroku dyno reaches all
+  gateways and so both legs: such clumps cancel here, but would not between real legs. A gateway that is worse all the
+  time looks like a worse leg, although in a real cutover every gateway splits by the same weights: then the prediction is
+  too pessimistic.
+- ``time``: of two neighbouring blocks one is for EKS and the other for Heroku, drawn anew for each pair. Clumps of errors
+  fall on one leg alone, as they would between real legs. But any change from one block to the next, such as the drift of
+  the day or the edge of an incident, also becomes a difference of the legs, which it is not in a real cutover: this split
+  is pessimistic. An event longer than a block lasts half as long, because each pair makes one block.
 
-In both the requests of a leg are thinned at random to its weight: the number is binomial, and errors and slow requests
-among them are hypergeometric. Thinning alone, each request to a leg by itself, would be no test: it breaks every clump
-into halves that cancel. Neither split knows what EKS is like; a service that behaves there as on Heroku is assumed.
+In both splits the requests of a leg are thinned at random to its weight: the number is binomial, and errors and slow
+requests among them are hypergeometric. Thinning alone, with each request assigned by itself, would be no test: it breaks
+every clump into halves that cancel. Neither split knows EKS; the service is assumed to behave there as on Heroku.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from cutover.domain.evidence.judge import Evidence, GateRules, begin_step, consu
 from cutover.domain.evidence.share import Pool, fits, pool
 from cutover.domain.evidence.tolerances import gate_rules
 
-if TYPE_CHECKING:  # the operator itself has no need of it
+if TYPE_CHECKING:  # numpy is imported only where a replay runs
     import numpy as np
     from numpy.typing import NDArray
 
@@ -47,17 +47,17 @@ if TYPE_CHECKING:  # the operator itself has no need of it
 Split = Literal["instances", "time"]
 Ending = Literal["passed", "rolled back", "undecided", "record ended"]
 
-#: A step that takes longer than its hold and this is stuck, in seconds; its own timeout may be shorter.
+#: Seconds beyond its hold after which a step is stuck; the step's timeout may be shorter.
 PATIENCE_SECONDS = 6 * 3600.0
-#: The record is split by instances where at least this fraction of the requests is not the busiest instance's.
-SECOND_SHARE = 0.2
-#: A block of more requests is an error of whoever counted (and more than can be drawn from).
+#: Fraction of requests outside the busiest instance from which the record is split by instances.
+OTHER_INSTANCES = 0.2
+#: Most requests in a block. More is an error in the counters, and more than can be drawn from.
 MOST_REQUESTS = 10**8
-#: Seconds before a run's beginning from which the judge learns what is normal.
+#: Seconds before a run from which the judge learns what is normal.
 LEARNED_SECONDS = 600.0
-#: With less than this many times the requests that half of the runs need, a step waits for traffic.
+#: A step is short of traffic with less than this many times the requests that half of the runs need.
 SCARCE = 5.0
-#: Chance that the interval of the rate does not contain it.
+#: Chance that the interval of the rate misses the true rate.
 INTERVAL_MISS = 0.05
 
 _FIELDS = 5
@@ -65,16 +65,16 @@ _BATCH = 64  # blocks drawn at a time
 
 
 class NotPossible(Exception):
-    """There is nothing to replay, or not on this record; the text says why and is for people."""
+    """A replay is not possible; the text says why, for people."""
 
 
 class Record:
-    """What Heroku did: counts per gateway instance and block.
+    """Heroku's recorded traffic: counts per gateway instance and block.
 
     Parameters
     ----------
     block_seconds
-        Length of a block.
+        Seconds of a block.
     """
 
     def __init__(self, block_seconds: float) -> None:
@@ -82,49 +82,51 @@ class Record:
         self._parts: list[tuple[NDArray[np.bool_], dict[str, Array]]] = []
 
     def add(self, blocks: Sequence[Block], instances: Mapping[str, Sequence[Block]] | None = None) -> None:
-        """Append what came next.
+        """Append the next blocks.
 
         Parameters
         ----------
         blocks
-            All instances together. Only Heroku's counts are used, and which blocks are usable.
+            Blocks of all instances together. Only Heroku's counts are used, and whether the blocks are usable.
         instances
-            The same blocks of each instance by itself, where they are known; one that is not usable counts as nothing,
-            as that of a gateway that is not there.
+            The same blocks of each instance, if they are known. An unusable block counts as empty, like that of a gateway
+            that does not exist.
         """
         import numpy as np
 
         usable = np.array([block.usable and _plausible(block.heroku) for block in blocks], dtype=bool)
-        self._parts.append((usable, {name: _array(own, usable) for name, own in (instances or {"": blocks}).items()}))
+        self._parts.append(
+            (usable, {name: _array(counted, usable) for name, counted in (instances or {"": blocks}).items()})
+        )
 
     @property
     def blocks(self) -> int:
-        """How many blocks there are."""
+        """Number of blocks."""
         return sum(len(usable) for usable, _ in self._parts)
 
     @property
     def usable(self) -> int:
-        """How many of them can be judged."""
+        """Number of blocks that can be judged."""
         return sum(int(usable.sum()) for usable, _ in self._parts)
 
     @property
     def seconds(self) -> float:
-        """How long it is."""
+        """Length in seconds."""
         return self.blocks * self.block_seconds
 
     @property
     def requests(self) -> int:
-        """How many requests it has."""
+        """Number of requests."""
         return sum(int(counts[:, 0].sum()) for _, instances in self._parts for counts in instances.values())
 
     def trimmed(self) -> Record:
-        """Return it without the time before its first request and after its last."""
+        """Return the record from its first request to its last."""
         usable, counts = self.arrays()
         busy = (counts[:, :, 0].sum(axis=0) > 0).nonzero()[0]
         first, last = (int(busy[0]), int(busy[-1]) + 1) if len(busy) else (0, 0)
         trimmed = Record(self.block_seconds)
-        own = {str(number): each[first:last] for number, each in enumerate(counts)}
-        trimmed._parts.append((usable[first:last], own))
+        instances = {str(number): each[first:last] for number, each in enumerate(counts)}
+        trimmed._parts.append((usable[first:last], instances))
         return trimmed
 
     def arrays(self) -> tuple[NDArray[np.bool_], Array]:
@@ -135,8 +137,8 @@ class Record:
         counts = np.zeros((max(len(names), 1), self.blocks, _FIELDS), dtype=np.int32)
         at = 0
         for usable, instances in self._parts:
-            for name, own in instances.items():
-                counts[names.index(name), at : at + len(usable)] = own
+            for name, part in instances.items():
+                counts[names.index(name), at : at + len(usable)] = part
             at += len(usable)
         return np.concatenate([np.zeros(0, dtype=bool), *(usable for usable, _ in self._parts)]), counts
 
@@ -146,14 +148,14 @@ def _array(blocks: Sequence[Block], usable: NDArray[np.bool_]) -> Array:
 
     counts = np.zeros((len(usable), _FIELDS), dtype=np.int32)
     for number, block in enumerate(blocks):
-        one = block.heroku
-        if usable[number] and block.usable and _plausible(one):
-            counts[number] = (one.requests, one.errors, one.timed, one.slow, one.very_slow)
+        heroku = block.heroku
+        if usable[number] and block.usable and _plausible(heroku):
+            counts[number] = (heroku.requests, heroku.errors, heroku.timed, heroku.slow, heroku.very_slow)
     return counts
 
 
 def _plausible(counts: Counts) -> bool:
-    """Whether the counts are possible at all, as the judge sees it; it also keeps a draw from failing."""
+    """Tell whether counts are possible, by the judge's rules. Impossible counts would make a draw fail."""
     return 0 <= counts.errors <= counts.requests <= MOST_REQUESTS and (
         0 <= counts.very_slow <= counts.slow <= counts.timed <= MOST_REQUESTS
         # A plan may leave out either threshold.
@@ -161,7 +163,7 @@ def _plausible(counts: Counts) -> bool:
     )
 
 
-# --- what comes out --------------------------------------------------------------------------------------------------
+# --- results ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,13 +175,13 @@ class Climb:
     weight
         Percent of requests to EKS.
     ending
-        ``passed`` into the next step, or how the run ended here.
+        ``passed`` if the next step began, else how the run ended.
     seconds
-        At this weight.
+        Seconds at this weight.
     proven_after
-        Seconds from when the weight was seen until it was first proven safe; ``None`` if it never was.
+        Seconds from the confirmation of the weight to the first proof of safety; ``None`` without a proof.
     proven_with
-        EKS requests until then.
+        EKS requests up to the proof.
     """
 
     weight: int
@@ -191,21 +193,22 @@ class Climb:
 
 @dataclass(frozen=True, slots=True)
 class StepForecast:
-    """What is predicted for one step; of the runs that reached it.
+    """The forecast for one step, from the runs that reached it.
 
     Parameters
     ----------
     weight, next_weight
         Percent of requests to EKS.
     requests
-        EKS requests that prove it safe, the median; the least that can, where no run had enough.
+        EKS requests for a proof of safety: the median, or the fewest possible if no run had a proof.
     proven_seconds, slowest_proven_seconds
-        Time from when the weight is seen until it is proven safe: median and what 9 of 10 stay below; infinite where
-        so many were never safe.
+        Seconds from the confirmation of the weight to the proof of safety: the median, and what 9 of 10 runs stay below;
+        infinite if that many runs had no proof.
     seconds, slowest_seconds
-        Time at the weight, the hold included. A run that got stuck counts with the time after which it was given up.
+        Seconds at the weight, the hold included: the median, and what 9 of 10 runs stay below. A stuck run counts until
+        it was given up.
     rolled_back, undecided, record_ended
-        Runs that ended here.
+        Runs that ended at this step.
     """
 
     weight: int
@@ -222,29 +225,29 @@ class StepForecast:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a replay predicts.
+    """The result of a replay.
 
     Parameters
     ----------
     runs, false_rollbacks, stuck
-        Cutovers replayed, those that went back, and those that got nowhere in time or before the record ended.
+        Replayed cutovers, those that were rolled back, and those that were stuck or reached the end of the record.
     low, high
-        95 % interval of the false-rollback rate, by Clopper and Pearson: exact for runs that do not depend on each
-        other. Here they overlap in time: see ``apart``.
+        95 % interval of the false-rollback rate, by Clopper and Pearson. It is exact for independent runs; these runs
+        overlap in time, see ``apart``.
     allowed
         The plan's ``falseRollbackRate``.
     apart
-        How many cutovers fit into the record side by side.
+        How many cutovers fit into the record without overlap.
     seconds
-        Time of the whole cutover without the soak, the median; ``None`` where no run got through.
+        Median seconds of a whole cutover without the soak; ``None`` if no run got through.
     steps
-        Each step that a run reached.
+        The steps that a run reached.
     split, instances
         How the record was split, and how many instances it has.
     record_seconds, rate, unusable
         Length of the record, its requests per second, and the fraction of its blocks that cannot be judged.
     notes
-        What to know of these figures, in sentences.
+        Remarks on these figures, in sentences.
     """
 
     runs: int
@@ -269,7 +272,7 @@ class Forecast:
         return self.low <= self.allowed
 
     def sentence(self) -> str:
-        """Say it in a few sentences."""
+        """Return the forecast in a few sentences."""
         by = f"{self.instances} gateway instances" if self.split == "instances" else "neighbouring blocks"
         said = (
             f"Of {self.runs} cutovers replayed on {span(self.record_seconds)} of Heroku's traffic ({per_second(self.rate)}, "
@@ -284,11 +287,11 @@ class Forecast:
 
     @property
     def rate_seen(self) -> float:
-        """The fraction of runs that went back."""
+        """The fraction of runs that were rolled back."""
         return self.false_rollbacks / self.runs
 
     def status(self) -> BacktestStatus:
-        """Return what a plan's status shows of it."""
+        """Return the forecast for a plan's status."""
         return BacktestStatus(
             runs=self.runs,
             false_rollbacks=self.false_rollbacks,
@@ -308,7 +311,7 @@ class Forecast:
 
 
 def impossible(reason: str) -> BacktestStatus:
-    """Return the status where there is no forecast, and why."""
+    """Return the status for a replay that is not possible."""
     return BacktestStatus(runs=0, false_rollbacks=0, stuck=0, message=f"There is no forecast: {reason}")
 
 
@@ -337,17 +340,17 @@ def backtest(
     Parameters
     ----------
     record
-        What Heroku did. Its latency thresholds are those that the plan will be judged by.
+        Heroku's traffic, counted with the latency thresholds that the plan will be judged by.
     spec
-        The plan's.
+        The plan's spec.
     runs
-        Cutovers to replay.
+        Number of cutovers to replay.
     seed
         The same seed and record give the same forecast.
     split
-        How the record is split; by default by instances where there are two or more with enough traffic, else by time.
+        How the record is split: by default by instances if two or more have enough traffic, else by time.
     on_progress
-        Called after each run with how many are done and how many there will be.
+        Called after each run with the number of runs that are done, and of all runs.
 
     Raises
     ------
@@ -361,7 +364,7 @@ def backtest(
     if runs < 1:
         raise NotPossible("at least one cutover must be replayed")
     if not any(rule.enforced for rule in rules.metrics):
-        raise NotPossible("the plan enforces neither errors nor latency; gates of your own are not replayed")
+        raise NotPossible("the plan enforces neither errors nor latency; custom SLOs are not replayed")
     if not rungs:
         raise NotPossible("the plan has no step below 100 %, so there is nothing to compare with")
     record = record.trimmed()
@@ -393,7 +396,7 @@ def backtest(
 
 
 def least_seconds(spec: MigrationPlanSpec, split: Split = "time") -> float:
-    """Return the seconds of record that one cutover takes at the least: its holds and warm-ups; by time, twice that."""
+    """Return the least seconds of record that one cutover takes: its holds and warm-ups, and twice that if split by time."""
     rungs = _rungs(spec)
     least = sum(rung.hold for rung in rungs) + spec.gates.warm_up.total_seconds() * len(rungs)
     return least * 2 if split == "time" else least
@@ -413,11 +416,11 @@ def _rungs(spec: MigrationPlanSpec) -> list[_Rung]:
 def _divisible(counts: Array) -> bool:
     requests = counts[:, :, 0]
     total = int(requests.sum())
-    return total > 0 and 1 - int(requests.max(axis=0).sum()) / total >= SECOND_SHARE
+    return total > 0 and 1 - int(requests.max(axis=0).sum()) / total >= OTHER_INSTANCES
 
 
 def _check_traffic(rules: GateRules, rungs: Iterable[_Rung], rate: float) -> None:
-    """Refuse what no run could pass: hours of replay would only say so more slowly."""
+    """Raise NotPossible if no run could pass a step, which a replay would find out only after hours."""
     short, needed = "", 0.0
     for rung in rungs:
         least, time = least_requests(rules, rung.next_weight), rung.longest - rules.warm_up_seconds
@@ -445,12 +448,12 @@ def _run(
     start: int,
     split: Split,
 ) -> list[Climb]:
-    """Climb the steps once, by the rules of :meth:`cutover.domain.engine.phases.judging.judge`."""
+    """Climb the steps once, by the rules of :func:`cutover.domain.engine.phases.judging.judge`."""
     position = start
     learned = counts[:, max(0, position - round(LEARNED_SECONDS / length)) : position].sum(axis=(0, 1)).tolist()
     evidence = Evidence.start(Counts(*learned))
     order = rng.permutation(len(counts)).tolist()
-    # A pass that has just set a weight finds it in the next block at the earliest.
+    # A reconcile that has just set a weight can confirm it by the next block at the earliest.
     clock, previous, climbs = 0.0, 0, list[Climb]()
     for rung in rungs:
         weight, next_weight = rung.weight, rung.next_weight
@@ -508,17 +511,17 @@ def legs(
     Parameters
     ----------
     rng
-        Where chance comes from.
+        Source of randomness.
     usable, counts
-        As from :meth:`Record.arrays`.
+        From :meth:`Record.arrays`.
     order
-        Numbers of the instances, in the order in which EKS takes from them.
+        Indices of the instances, in the order in which EKS takes from them.
     position
-        Block of the record to begin with.
+        Index of the first block.
     weight
         Fraction of the requests for EKS.
     split
-        By time, two blocks of the record make one, and all instances must have been added up to a single one.
+        With ``time``, two blocks of the record make one, and the counts must be the sum of all instances.
     """
     import numpy as np
 
@@ -534,7 +537,7 @@ def legs(
             swapped = rng.random(size) < 0.5
             pairs = np.where(swapped[:, None, None], pairs[:, ::-1], pairs)
             part, good = pairs.transpose(1, 0, 2), good[::2] & good[1::2]
-            # Two blocks of the record are one of the run: half of their requests keeps the rate what it was.
+            # Two blocks of the record make one block of the run: half of their requests keeps the rate.
             requests = (requests.reshape(size, 2).sum(axis=1) + rng.integers(0, 2, size)) // 2
         eks = take(rng, part, _first(part[:, :, 0], rng.binomial(requests, weight)))
         rest = part - eks
@@ -547,40 +550,40 @@ def legs(
 
 
 def _first(requests: Array, wanted: Array) -> Array:
-    """Return how many requests to take of each instance: all of the first, then of the next, until there are enough."""
+    """Return how many requests to take from each instance: all of the first, then of the next, until there are enough."""
     before = requests.cumsum(axis=0) - requests
     taken: Array = (wanted - before).clip(0, requests)
     return taken
 
 
 def take(rng: np.random.Generator, counts: Array, requests: Array) -> Array:
-    """Draw so many requests at random, without putting any back.
+    """Draw requests at random, without replacement.
 
     Parameters
     ----------
     rng
-        Where chance comes from.
+        Source of randomness.
     counts
-        What there is; the last axis has the fields of `Counts`.
+        Counts to draw from; the last axis has the fields of `Counts`.
     requests
-        How many to take, at most as many as there are.
+        How many requests to draw, at most as many as there are.
 
     Returns
     -------
     Array
-        Counts of what was taken; the rest is what is left of ``counts``.
+        Counts of the drawn requests.
 
     Notes
     -----
-    The latency histogram may lag the requests by a flush, so that its number is taken in proportion.
+    The latency histogram may lag the requests by a flush, so requests are drawn from it in proportion.
     """
     import numpy as np
 
     of, errors, timed, slow, very_slow = (counts[..., index] for index in range(_FIELDS))
-    share = np.divide(requests, of, out=np.zeros(of.shape), where=of > 0)
-    taken_timed = np.floor(share * timed + rng.random(of.shape)).astype(np.int64).clip(0, timed)
+    fraction = np.divide(requests, of, out=np.zeros(of.shape), where=of > 0)
+    taken_timed = np.floor(fraction * timed + rng.random(of.shape)).astype(np.int64).clip(0, timed)
     taken_slow = rng.hypergeometric(slow, timed - slow, taken_timed)
-    # Very slow requests are among the slow ones, unless only their threshold is judged.
+    # Very slow requests are also slow, unless the plan judges only very slow ones.
     within = np.where(slow > 0, slow, timed)
     among = np.where(slow > 0, taken_slow, taken_timed)
     taken: Array = np.stack(
@@ -642,18 +645,18 @@ def _forecast(
 
 
 def _step(rung: _Rung, rules: GateRules, climbs: Sequence[Climb]) -> StepForecast:
-    # Those that went back, or ran out of record, say nothing of how long the step would have taken.
-    told = [climb for climb in climbs if climb.ending in ("passed", "undecided")] or climbs
-    proofs = [math.inf if climb.proven_after is None else climb.proven_after for climb in told]
-    with_proof = [climb.proven_with for climb in told if climb.proven_after is not None]
+    # Runs that were rolled back or reached the end of the record do not show how long the step takes.
+    timed = [climb for climb in climbs if climb.ending in ("passed", "undecided")] or climbs
+    proofs = [math.inf if climb.proven_after is None else climb.proven_after for climb in timed]
+    with_proof = [climb.proven_with for climb in timed if climb.proven_after is not None]
     return StepForecast(
         weight=rung.weight,
         next_weight=rung.next_weight,
         requests=quantile(with_proof, 0.5) if with_proof else least_requests(rules, rung.next_weight),
         proven_seconds=quantile(proofs, 0.5),
         slowest_proven_seconds=quantile(proofs, 0.9),
-        seconds=quantile([climb.seconds for climb in told], 0.5),
-        slowest_seconds=quantile([climb.seconds for climb in told], 0.9),
+        seconds=quantile([climb.seconds for climb in timed], 0.5),
+        slowest_seconds=quantile([climb.seconds for climb in timed], 0.9),
         rolled_back=sum(climb.ending == "rolled back" for climb in climbs),
         undecided=sum(climb.ending == "undecided" for climb in climbs),
         record_ended=sum(climb.ending == "record ended" for climb in climbs),
@@ -689,8 +692,8 @@ def _notes(
             f"Only about {max(apart, 1):.0f} cutovers fit into the record side by side, so the runs overlap and the "
             "interval is too narrow."
         )
-    if own := [slo.name for slo in spec.gates.slos if slo.errors is None and slo.latency is None]:
-        yield f"Gates of your own are not replayed: {', '.join(own)}."
+    if custom := [slo.name for slo in spec.gates.slos if slo.errors is None and slo.latency is None]:
+        yield f"Custom SLOs are not replayed: {', '.join(custom)}."
 
 
 def _runs(number: int) -> str:
@@ -698,14 +701,14 @@ def _runs(number: int) -> str:
 
 
 def quantile(values: Sequence[float], fraction: float) -> float:
-    """Return the smallest value that at least this fraction of the values does not exceed."""
+    """Return the smallest value that at least ``fraction`` of the values do not exceed."""
     return sorted(values)[max(0, math.ceil(fraction * len(values)) - 1)]
 
 
 def clopper_pearson(events: int, trials: int, miss: float = INTERVAL_MISS) -> tuple[float, float]:
-    """Return the exact interval of a probability of which ``events`` in ``trials`` were seen.
+    """Return the exact confidence interval of a probability, from ``events`` in ``trials``.
 
-    It holds the true value with a probability of at least ``1 - miss``, whatever that is (Clopper and Pearson 1934).
+    It contains the true value with a probability of at least ``1 - miss`` (Clopper and Pearson 1934).
     """
 
     def at_most(count: int, probability: float) -> float:
@@ -728,7 +731,7 @@ def clopper_pearson(events: int, trials: int, miss: float = INTERVAL_MISS) -> tu
     )
 
 
-# --- saying it -------------------------------------------------------------------------------------------------------
+# --- words -----------------------------------------------------------------------------------------------------------
 
 
 def percent(fraction: float) -> str:

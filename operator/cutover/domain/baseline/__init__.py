@@ -1,1 +1,1 @@
-"""What was recorded of Heroku before anything moved."""
+"""The baseline: what is recorded of Heroku before the first step."""

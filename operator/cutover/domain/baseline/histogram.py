@@ -13,7 +13,7 @@ class Histogram:
     Parameters
     ----------
     cumulative
-        Requests not slower than the bound, by bound in milliseconds (``inf`` for all), rising.
+        Requests at or below each bound, by the bound in milliseconds (``inf`` for all requests), rising.
     """
 
     cumulative: Mapping[float, float]

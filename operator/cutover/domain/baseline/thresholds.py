@@ -1,11 +1,11 @@
-"""Choosing the latency thresholds from what Heroku did before anything moved."""
+"""Choose the latency thresholds from Heroku's latency histogram in the baseline."""
 
 from __future__ import annotations
 
 from cutover.api.v1alpha1 import HISTOGRAM_BOUNDS_MS
 from cutover.domain.baseline.histogram import Histogram
 
-#: With fewer requests "at most 0.1 % exceed the bound" would be a guess.
+#: Requests that are enough to know that at most 0.1 % of them exceed a bound.
 LEAST_REQUESTS = 1000
 SLOW_FRACTION = 0.05
 VERY_SLOW_FRACTION = 0.001
@@ -14,12 +14,12 @@ VERY_SLOW_FRACTION = 0.001
 def choose_thresholds(histogram: Histogram) -> tuple[float, float]:
     """Return X1 and X2 in milliseconds: the first bounds that at most 5 % and 0.1 % of the requests exceed.
 
-    X2 is kept above X1: for a service whose requests all fall into one bucket the two would be one question.
+    X2 is kept above X1: if all requests fall into one bucket, the two would be the same bound.
 
     Raises
     ------
     ValueError
-        Where the histogram has none of the mesh's bounds; its text is for people.
+        If the histogram has none of the mesh's bounds; the text is for people.
     """
     bounds = [bound for bound in HISTOGRAM_BOUNDS_MS if bound in histogram.cumulative]
     if not bounds:

@@ -1,1 +1,1 @@
-"""What people ask of the operator by annotations."""
+"""Operator commands: annotations by which people roll back, approve a step or skip a hold."""

@@ -1,9 +1,9 @@
-"""The grammar of the annotations by which people command a plan: read and written here, and nowhere else.
+"""The grammar of operator commands in annotations. Only this module reads and writes it.
 
-A command counts for one attempt, and where it is about a step for the step that it lets begin: ``a1-w25`` is the step at
-25 % of attempt 1. Behind that it may say who asks, and when: ``a1-w25 by jane@example.com at 2027-01-11T10:00:00Z``.
-Where it does not, whoever wrote the annotation is named, as far as the API server knows. Both are what was claimed, not
-what was proven; that is in the API server's audit log.
+A command is for one attempt and, except for a rollback, for the step that it lets begin: ``a1-w25`` is the step at 25 % of
+attempt 1. It may add who asks, and when: ``a1-w25 by jane@example.com at 2027-01-11T10:00:00Z``. Without a name, the field
+manager that wrote the annotation is named, if the API server knows it. Both are claims; the API server's audit log has the
+proof.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from cutover.api.v1alpha1 import GROUP
 from cutover.domain.holds import HoldReason
 from cutover.domain.texts import shorten
 
-#: A command to go back, for one attempt: ``a1``.
+#: Command to roll back, for one attempt: ``a1``.
 ROLLBACK_ANNOTATION = f"{GROUP}/rollback"
-#: Leave to begin a step with manual approval: ``a1-w25``.
+#: Approval of a step with ``approval: Manual``: ``a1-w25``.
 APPROVE_ANNOTATION = f"{GROUP}/approve"
-#: Leave to begin a step in spite of a hold: ``a1-w25/OutsideWindow``.
+#: Command to begin a step in spite of a hold: ``a1-w25/OutsideWindow``.
 SKIP_ANNOTATION = f"{GROUP}/skip-hold"
 ANNOTATIONS = (ROLLBACK_ANNOTATION, APPROVE_ANNOTATION, SKIP_ANNOTATION)
 
-#: Characters of a whole command, of a name in it, and of what is quoted of one that is not understood.
+#: Characters of a whole command, of a name in it, and of the quote of a command that cannot be read.
 LONGEST_COMMAND, LONGEST_NAME, LONGEST_QUOTE = 250, 100, 60
 
 
 class Skippable(StrEnum):
-    """What a person may skip: the calendar's holds, and the least time at a weight. All others are about evidence."""
+    """Holds that a command may skip: the calendar's, and the least time at a weight. All others are about evidence."""
 
     OUTSIDE_WINDOW = HoldReason.OUTSIDE_WINDOW
     FROZEN = HoldReason.FROZEN
@@ -43,50 +43,50 @@ _COMMAND = re.compile(
     r"a(?P<attempt>[0-9]{1,5})(?:-w(?P<weight>[0-9]{1,3})(?:/(?P<holds>[A-Za-z]+(?:,[A-Za-z]+)*))?)?"
     rf"(?: by (?P<name>{_NAME}))?(?: at (?P<at>{_TIME}))?"
 )
-#: What is no part of a name, nor of a text that may be quoted: no markup, no line ends, nothing that is not seen.
+#: Characters that neither a name nor a quote may have: markup, line ends and invisible characters.
 _ODD = re.compile(r"[^\w .@+:/=,#'-]")
 
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """Who wrote a field, by the API server's managed fields.
+    """The field manager that wrote a field.
 
     Parameters
     ----------
     manager
         Field manager, such as ``kubectl-annotate`` or ``kustomize-controller``.
     at
-        When it wrote last, as the API server says it; ``""`` if it does not.
+        When it wrote last, as the API server writes times; ``""`` if unknown.
     """
 
     manager: str
     at: str = ""
 
     def __str__(self) -> str:
-        """Write it as part of a sentence."""
+        """Return the field manager as part of a sentence."""
         return f"by the field manager {quote(self.manager)}" + (f" at {quote(self.at)}" if self.at else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What an annotation says.
+    """An operator command.
 
     Parameters
     ----------
     annotation
-        Its name.
+        Name of the annotation.
     attempt
-        The attempt that it is for.
+        The attempt that the command is for.
     weight
-        Percent of the step that it lets begin; ``None`` where it is about no step.
+        Weight of the step that the command lets begin; ``None`` for a rollback.
     holds
-        What it skips.
+        Holds that the command skips.
     name
-        Who asks, by what was written; ``""`` where nobody is named.
+        Who asks, as written in the annotation; ``""`` if there is no name.
     at
-        When it was asked, by what was written.
+        When it was asked, as written in the annotation.
     writer
-        Who wrote the annotation, by what the API server knows; no part of what was written.
+        The field manager that wrote the annotation; not part of its text.
     """
 
     annotation: str
@@ -99,18 +99,18 @@ class Command:
 
     @property
     def who(self) -> str:
-        """Who asks, and when, as part of a sentence."""
+        """Who asks and when, as part of a sentence: ``by jane@example.com at 2027-01-11T10:00:00Z``."""
         claimed = _time(self.at, "seconds") if self.at is not None else ""
         if self.name:
             at = claimed or (quote(self.writer.at) if self.writer is not None else "")
             return f"by {self.name}" + (f" at {at}" if at else "")
         if self.writer is not None:
             return str(Writer(self.writer.manager, claimed or self.writer.at))
-        return "by nobody who is named" + (f" at {claimed}" if claimed else "")
+        return "by an unknown author" + (f" at {claimed}" if claimed else "")
 
 
 def read(annotation: str, text: str, writer: Writer | None = None) -> Command | None:
-    """Read an annotation; ``None`` where it does not have the form of one."""
+    """Read the command in an annotation; ``None`` if the text is not a command for this annotation."""
     text = text.strip()
     match = _COMMAND.fullmatch(text) if len(text) <= LONGEST_COMMAND else None
     if match is None:
@@ -120,7 +120,7 @@ def read(annotation: str, text: str, writer: Writer | None = None) -> Command | 
     if (
         (step, bool(holds)) != (annotation != ROLLBACK_ANNOTATION, annotation == SKIP_ANNOTATION)
         or len(name) > LONGEST_NAME
-        # A time that is none became a part of the name.
+        # An invalid time was read as part of the name.
         or " at " in name
     ):
         return None
@@ -140,12 +140,12 @@ def read(annotation: str, text: str, writer: Writer | None = None) -> Command | 
 
 
 def write(command: Command) -> str:
-    """Return the annotation's value, which is read as the same command.
+    """Return the annotation's value for a command; :func:`read` returns the same command for it.
 
     Raises
     ------
     ValueError
-        Where no value says that, such as a name with a line end in it.
+        If no value can express the command, such as a name with a line end in it.
     """
     text = f"a{command.attempt}"
     if command.weight is not None:
@@ -173,7 +173,7 @@ def assignment(command: Command) -> str:
 
 
 def rollback(attempt: int) -> Command:
-    """Return the command to go back."""
+    """Return the command to roll back."""
     return Command(ROLLBACK_ANNOTATION, attempt)
 
 
@@ -188,7 +188,7 @@ def skip_hold(attempt: int, weight: int, *holds: Skippable) -> Command:
 
 
 def quote(text: str) -> str:
-    """Return a text of somebody else's as one may show it anywhere: short, one line, no markup."""
+    """Return a foreign text that is safe to show anywhere: short, one line, no markup."""
     return shorten(_ODD.sub("?", text), LONGEST_QUOTE)
 
 

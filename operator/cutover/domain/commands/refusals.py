@@ -1,4 +1,4 @@
-"""Commands that will not be obeyed, and what to write instead."""
+"""Operator commands that are refused, and what to write instead."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from cutover.domain.steps import next_step
 
 _REASONS = {ROLLBACK_ANNOTATION: "Rollback", APPROVE_ANNOTATION: "Approval", SKIP_ANNOTATION: "SkipHold"}
 
-#: Why others cannot be skipped, where there is another way.
+#: What to do about a hold that cannot be skipped.
 _INSTEAD: Mapping[str, str] = {
     HoldReason.AWAITING_APPROVAL: f"approve the step by {APPROVE_ANNOTATION}",
     HoldReason.CEILING: "raise spec.ceiling",
@@ -34,21 +34,21 @@ _INSTEAD: Mapping[str, str] = {
     HoldReason.UNDECIDED: "only evidence moves weight up; mend EKS, or edit the gates in Git",
     HoldReason.STEP_TIMEOUT: "only evidence moves weight up; it goes on once the step has passed",
 }
-_NEVER = "it says that users may be harmed, or that nobody could see it; mend its cause"
+_NEVER = "it means that users may be harmed, or that harm could not be seen; mend its cause"
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A command that is not obeyed.
+    """A refused command.
 
     Parameters
     ----------
     annotation
-        Its name.
+        Name of the annotation.
     value
-        What was read, as it may be shown.
+        Its value, safe to show.
     why
-        Why that cannot be, and what to do.
+        Why it is refused, and what to do.
     """
 
     annotation: str
@@ -62,18 +62,18 @@ class Refusal:
 
     @property
     def subject(self) -> str:
-        """What is refused: the same is told once."""
+        """Annotation and value: the same refusal is recorded once."""
         return f"{self.annotation}={self.value}"
 
     def __str__(self) -> str:
-        """Write it as a sentence."""
+        """Return the refusal as a sentence."""
         return f"{self.annotation} says '{self.value}': {self.why}"
 
 
 def refusals(
     annotations: Mapping[str, str], *, spec: MigrationPlanSpec, status: MigrationPlanStatus
 ) -> Iterator[Refusal]:
-    """Return the commands that will not be obeyed; those of earlier attempts and steps are over, and nothing to tell."""
+    """Return the refused commands. Commands for earlier attempts and steps are over, and are not refused."""
     attempt, weight = status.attempt or spec.attempt, status.weight or 0
     for annotation in ANNOTATIONS:
         text = annotations.get(annotation)
@@ -93,9 +93,9 @@ def refusals(
 
 
 def _right(annotation: str, attempt: int, spec: MigrationPlanSpec, weight: int) -> Command:
-    """Return the command that would be obeyed."""
-    target = next_step(spec, weight)
-    step = target.weight if target else 100
+    """Return the command that would be accepted."""
+    upcoming = next_step(spec, weight)
+    step = upcoming.weight if upcoming else 100
     if annotation == ROLLBACK_ANNOTATION:
         return rollback(attempt)
     if annotation == APPROVE_ANNOTATION:
@@ -104,7 +104,7 @@ def _right(annotation: str, attempt: int, spec: MigrationPlanSpec, weight: int) 
 
 
 def _why_not(command: Command, text: str, right: str, spec: MigrationPlanSpec, status: MigrationPlanStatus) -> str:
-    """Return why a command of this attempt is not obeyed, ``""`` where it is, or is over."""
+    """Return why a command of this attempt is refused; ``""`` if it is accepted, or is over."""
     if unknown := sorted(command.holds - set(Skippable)):
         return _why_not_skipped(unknown[0])
     if command.weight is None or command.weight <= (status.weight or 0):

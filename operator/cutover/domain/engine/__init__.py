@@ -1,1 +1,1 @@
-"""The state machine: what happens to a plan, and in which order it is written."""
+"""The state machine: what happens to a plan, and the order of its writes."""

@@ -1,7 +1,7 @@
-"""What a decision asks for: actions in the order in which they are made, and when to look again.
+"""The result of a decision: actions in their order, events, and when the next reconcile comes.
 
-A decision is executed literally. The order, what an action may wait for and what it needs are decided in
-:mod:`cutover.domain.engine.writes`, and nowhere else.
+A decision is executed literally. Only :mod:`cutover.domain.engine.writes` decides on the order of the actions, what an
+action may wait for and what it needs.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class WriteStatus:
     Parameters
     ----------
     may_wait
-        Whether all there is to write is the evidence since the last checkpoint: nothing waits for that write, so it
-        lets the decisions of other plans go first.
+        Whether the write only stores the evidence since the last checkpoint. Nothing waits for such a write, so the
+        decisions of other plans go first.
     """
 
     may_wait: bool = False
@@ -30,28 +30,28 @@ class WriteStatus:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Write what the route refers to, and not the route: it changes no user's request."""
+    """Write the objects that the route refers to, but not the route: no user's request changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class SetWeight:
-    """Make the routing objects say what was decided.
+    """Write the route that was decided on.
 
     Parameters
     ----------
     split
         What the route says: attempt, weight and the revision that names it.
     over
-        Version of the route that was decided on; any other is a conflict. ``None`` where it is not known.
+        Version of the route that the decision was made on; any other version is a conflict. ``None`` if unknown.
     supersedes
-        Names a raise that may still be on its way to the route and has to fail when it arrives; ``""`` for none.
+        Name of a raise that may still be on its way to the route and must fail when it arrives; ``""`` for none.
     confirm
-        Whether to read first that the plan is still what was decided on: the write raises the weight, and no status
-        is written before it.
+        Whether to read the plan first and stop if it has changed: needed for a raise that no write of the status
+        precedes.
     expires
-        Unix seconds, by the time the plan is judged by, after which the evidence for the write is too old.
+        Unix seconds, by the clock that the plan is judged by, after which the evidence for the write is too old.
     repairs
-        Whether it only puts back what the status has asked for before.
+        Whether the write only restores what the status already asked for.
     """
 
     split: Split
@@ -64,14 +64,14 @@ class SetWeight:
 
 @dataclass(frozen=True, slots=True)
 class Finalize:
-    """Put traffic to rest as the plan is deleted.
+    """Move the traffic of a deleted plan to where it stays.
 
     Parameters
     ----------
     end
-        Where traffic rests.
+        Where the traffic stays.
     route
-        The write that puts it there; ``None`` where the route stays as it is.
+        The write that moves it there; ``None`` if the route stays as it is.
     """
 
     end: OnDelete
@@ -83,19 +83,19 @@ Action = WriteStatus | Prepare | SetWeight | Finalize
 
 @dataclass(frozen=True, slots=True)
 class WakeAfter:
-    """Look again after so many seconds."""
+    """Reconcile again after some seconds."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class WakeAtBlock:
-    """Look again with the plan's next block, whose arrival wakes the plan.
+    """Reconcile again when the plan's next block arrives.
 
     Parameters
     ----------
     at_latest
-        Seconds after which to look without it.
+        Seconds after which to reconcile without it.
     """
 
     at_latest: float
@@ -106,7 +106,7 @@ Wake = WakeAfter | WakeAtBlock
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A transition that people should hear of."""
+    """A Kubernetes Event about a transition."""
 
     kind: Literal["Normal", "Warning"]
     reason: str
@@ -115,16 +115,17 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do now, and what the plan's status is once it is done.
+    """What to do now, and the plan's status once it is done.
 
     Parameters
     ----------
     status
         The new working status.
     actions
-        Executed in order. If an action fails the rest is left, and the next reconcile decides again from the old status.
+        Executed in order. If an action fails, the rest is dropped and the next reconcile decides again from the old
+        status.
     events
-        Told after the actions have succeeded.
+        Sent after the actions have succeeded.
     wake
         When the next reconcile comes if nothing wakes the plan before.
     """

@@ -1,4 +1,4 @@
-"""What all gates of a plan say together: whether EKS is worse, whether the next step is safe, and what people see."""
+"""All gates of a plan together: whether EKS is worse, whether the next step is safe, and what the status shows."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from cutover.api.v1alpha1 import EvidenceStatus, GateKind, GateStatus
-from cutover.domain.evidence import judge as gate
-from cutover.domain.evidence.judge import Judgement, MetricJudgement
-from cutover.domain.evidence.numbers import evidence_of, numbers_of, told
+from cutover.domain.evidence.judge import Judgement, MetricJudgement, RatioJudgement, combine
+from cutover.domain.evidence.numbers import evidence_of, gate_status, numbers_of
 from cutover.domain.evidence.sentences import limits, sentence
 from cutover.domain.holds import Hold, HoldReason
 from cutover.domain.slo.judge import CustomSloJudgement
-from cutover.domain.texts import share_out
+from cutover.domain.texts import shorten_together
 from cutover.domain.verdicts import Verdict
 
-#: Characters of the queries of custom SLOs in the status, together.
+#: Characters of all queries of custom SLOs in the status together.
 LONGEST_QUERIES = 2400
 
 _SILENT = (Verdict.NO_DATA, Verdict.QUERY_ERROR, Verdict.AMBIGUOUS)
@@ -29,80 +28,81 @@ class Assessment:
     Parameters
     ----------
     legs
-        What all comparisons of the legs say, in one test: the mesh's own metrics and the custom SLOs.
-    own
+        One test of all comparisons of the legs: the mesh's metrics and the custom SLOs' ratios.
+    custom_slos
         What each custom SLO says.
     """
 
     legs: Judgement
-    own: tuple[CustomSloJudgement, ...] = ()
+    custom_slos: tuple[CustomSloJudgement, ...] = ()
 
     @property
     def failing_bound(self) -> CustomSloJudgement | None:
-        """A bound that decides, and fails."""
-        return next((one for one in self.own if one.failing_bound), None)
+        """An enforced bound that fails."""
+        return next((slo for slo in self.custom_slos if slo.failing_bound), None)
 
     @property
     def unmet(self) -> tuple[CustomSloJudgement, ...]:
-        """Custom SLOs that decide, and do not let the next step begin."""
-        return tuple(one for one in self.own if one.gate.enforced and one.verdict is not Verdict.PASS)
+        """Enforced custom SLOs that do not pass, and so keep the next step from beginning."""
+        return tuple(slo for slo in self.custom_slos if slo.gate.enforced and slo.verdict is not Verdict.PASS)
 
     @property
     def mute(self) -> CustomSloJudgement | None:
-        """A custom SLO that decides, and has no verdict for want of an answer."""
-        return next((one for one in self.unmet if one.verdict in _SILENT), None)
+        """An enforced custom SLO without a verdict, because its queries gave no usable answer."""
+        return next((slo for slo in self.unmet if slo.verdict in _SILENT), None)
 
     @property
     def safe(self) -> bool:
-        """Whether every gate that decides lets the next step begin."""
+        """Whether every enforced gate lets the next step begin."""
         return self.legs.safe and not self.unmet
 
     def missing(self, now: float, *, started: bool) -> Hold | None:
         """Return the hold for a gate that has had no verdict for too long.
 
-        Before the first step (not ``started``) there is often nothing to see of EKS yet: that holds nothing.
+        Before the first step (not ``started``) EKS often has no data yet, which is no reason to hold.
         """
-        holds = (one.hold(now) for one in self.own if started or one.verdict is not Verdict.NO_DATA)
+        holds = (slo.hold(now) for slo in self.custom_slos if started or slo.verdict is not Verdict.NO_DATA)
         return next((hold for hold in holds if hold is not None), None)
 
     def outside(self) -> Hold | None:
-        """Return the hold for a bound that is exceeded where there is nothing to go back from, or not yet."""
-        for one in self.unmet:
-            if one.judgement is None and one.verdict in (Verdict.FAIL, Verdict.UNDECIDED):
-                message = f"gate {one.gate.name}: {one.sentence}; it goes on once the value is back inside"
+        """Return the hold for an exceeded bound that is no reason to roll back, or not yet."""
+        for slo in self.unmet:
+            if slo.judgement is None and slo.verdict in (Verdict.FAIL, Verdict.UNDECIDED):
+                message = f"gate {slo.gate.name}: {slo.sentence}; it goes on once the value is back inside"
                 return Hold(HoldReason.BOUND_EXCEEDED, message)
         return None
 
     def sentence(self, name: str) -> str:
-        """Return what a gate says of the legs, for people."""
+        """Return the sentence of a gate that compares the legs."""
         return next(
             (sentence(numbers_of(metric, self._kind(name))) for metric in self.legs.metrics if metric.name == name), ""
         )
 
     def _kind(self, name: str) -> GateKind:
-        return GateKind.RATIO if any(one.gate.name == name for one in self.own) else GateKind.COMPARATIVE
+        return GateKind.RATIO if any(slo.gate.name == name for slo in self.custom_slos) else GateKind.COMPARATIVE
 
     def status(self, queries: Mapping[str, str], *, mesh: bool) -> tuple[GateStatus, ...]:
-        """Return the entries of the status.
+        """Return the gates' entries for the status.
 
         Parameters
         ----------
         queries
-            PromQL to look at the mesh's own metrics, by name.
+            Dashboard queries: PromQL for the mesh's metrics, by metric.
         mesh
-            Whether these are judged yet.
+            Whether the mesh's metrics are judged yet.
         """
-        queries_of = iter(share_out([query for one in self.own for query in one.gate.queries], LONGEST_QUERIES))
-        own = {one.gate.name: one.status(tuple(islice(queries_of, len(one.gate.queries)))) for one in self.own}
-        compared = tuple(_entry(metric, queries) for metric in self.legs.metrics if metric.name not in own)
-        return (*(compared if mesh else ()), *own.values())
+        texts = shorten_together([query for slo in self.custom_slos for query in slo.gate.queries], LONGEST_QUERIES)
+        left = iter(texts)
+        custom = {slo.gate.name: slo.status(tuple(islice(left, len(slo.gate.queries)))) for slo in self.custom_slos}
+        compared = tuple(_entry(metric, queries) for metric in self.legs.metrics if metric.name not in custom)
+        return (*(compared if mesh else ()), *custom.values())
 
     def evidence(self) -> EvidenceStatus:
-        """Return the evidence of all together."""
+        """Return the evidence of all comparisons together."""
         return evidence_of(self.legs)
 
     def summary(self, *, observed: bool, at_full: bool) -> str:
-        """Say the same in a word or two, for the table."""
+        """Summarize the gates in a word or two, for the table of ``kubectl get``."""
         legs = self.legs
         if not observed:
             return ""
@@ -124,9 +124,9 @@ class Assessment:
 
 
 def _entry(metric: MetricJudgement, queries: Mapping[str, str]) -> GateStatus:
-    """Return the entry of one of the mesh's own metrics."""
+    """Return the status entry of a metric of the mesh."""
     numbers = numbers_of(metric)
-    return told(
+    return gate_status(
         numbers,
         sentence(numbers),
         samples=round(metric.heroku_total + metric.eks_total),
@@ -135,8 +135,8 @@ def _entry(metric: MetricJudgement, queries: Mapping[str, str]) -> GateStatus:
 
 
 def edits(before: Sequence[GateStatus], after: Sequence[GateStatus]) -> tuple[str, ...]:
-    """Return, in words for the ledger, which gates guard less or otherwise than a moment ago."""
-    now = {one.name: one for one in after}
+    """Return, in words for the ledger, which gates were removed or judge otherwise than before."""
+    now = {gate.name: gate for gate in after}
     said = []
     for old in before:
         new = now.get(old.name)
@@ -145,7 +145,7 @@ def edits(before: Sequence[GateStatus], after: Sequence[GateStatus]) -> tuple[st
             continue
         if old.mode is not new.mode:
             said.append(f"{old.name}: {old.mode} → {new.mode}")
-        if old.limits is not None and new.limits is not None:  # where it is not known what it was, nothing is told
+        if old.limits is not None and new.limits is not None:  # what an unknown limit was cannot be told
             if old.kind is not new.kind:
                 said.append(f"{old.name}: {old.kind} → {new.kind}, {limits(new.kind, new.limits)}")
                 continue
@@ -156,18 +156,17 @@ def edits(before: Sequence[GateStatus], after: Sequence[GateStatus]) -> tuple[st
     return tuple(said)
 
 
-def assess(mesh: Judgement, own: Sequence[CustomSloJudgement]) -> Assessment:
-    """Put together what the mesh's own metrics say and what the custom SLOs say."""
-    ratios = [gate.SideSlo(one.gate.name, one.judgement) for one in own if one.judgement is not None]
-    legs = gate.combine(mesh, ratios)
+def assess(mesh: Judgement, custom_slos: Sequence[CustomSloJudgement]) -> Assessment:
+    """Combine the judgement of the mesh's metrics with those of the custom SLOs."""
+    ratios = [RatioJudgement(slo.gate.name, slo.judgement) for slo in custom_slos if slo.judgement is not None]
+    legs = combine(mesh, ratios)
     by_name = {metric.name: metric for metric in legs.metrics}
-    said = []
-    for one in own:
-        metric = by_name.get(one.gate.name)
-        # In company a ratio has a part of the money only; what it says is that part. Harm that is proven stays so without
-        # new data; what is not proven must not hide that there are none.
-        if metric is not None and (one.verdict not in _SILENT or metric.verdict is Verdict.FAIL):
-            one = replace(one, verdict=metric.verdict, why="")
-        one = replace(one, metric=metric)
-        said.append(one)
-    return Assessment(legs, tuple(said))
+    combined = []
+    for slo in custom_slos:
+        metric = by_name.get(slo.gate.name)
+        # Beside other gates a ratio has only a part of the money, and its verdict is about that part. Proven harm stays
+        # proven without new data; without proven harm, missing data must stay visible.
+        if metric is not None and (slo.verdict not in _SILENT or metric.verdict is Verdict.FAIL):
+            slo = replace(slo, verdict=metric.verdict, why="")
+        combined.append(replace(slo, metric=metric))
+    return Assessment(legs, tuple(combined))

@@ -1,10 +1,10 @@
 """The conditions that kubectl, Flux and Argo CD wait for.
 
-``Ready`` means accepted and under control: the weight that was decided is in force, and it is as people asked for. A
-cutover lasts days and must not hold up whoever applied it, so holds in mid-cutover leave it as it is; their pace is told
-by ``Progressing``, ``Held``, ``Completed`` and ``RolledBack``. ``Reconciling`` means that this is still on its way, and
-``Stalled`` that what was asked for cannot be done: nothing but another commit mends it. One of the three is true at a time,
-so that kstatus has one answer in whatever order it looks. Each carries its ``observedGeneration``, or ``kubectl wait`` hangs.
+``Ready`` means accepted and under control: the weight that was decided on is in force. A cutover lasts days and must not
+block the pipeline that applied the plan, so a hold in mid-cutover does not change ``Ready``; ``Progressing``, ``Held``,
+``Completed`` and ``RolledBack`` tell the pace. ``Reconciling`` means that the weight is not in force yet. ``Stalled`` means
+that the spec asks for what cannot be done, and only another commit mends it. Exactly one of the three is true at a time, so
+that kstatus has one answer in any order. Each has its ``observedGeneration``; without it ``kubectl wait`` hangs.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from datetime import datetime
 from cutover.api.v1alpha1 import Condition, MigrationPlanStatus, Phase
 from cutover.domain.holds import Hold, HoldReason
 
-#: Holds that nothing but another commit ends: a health check fails at once instead of waiting for its timeout. A breach or
-#: a rollback is none: the release that mends the app must not wait for a plan that waits for the release.
+#: Holds that only another commit ends: a health check fails at once instead of waiting for its timeout. A breach or a
+#: rollback is not among them: the release that mends the app must not wait for a plan that waits for the release.
 STALLED = frozenset({HoldReason.INVALID_SPEC, HoldReason.CAPABILITY_MISSING})
-#: Holds in which the gateway does not do what was decided.
+#: Holds in which the gateway does not have the weight that was decided on.
 NOT_IN_FORCE = frozenset({HoldReason.SHARE_NOT_OBSERVED, HoldReason.ROUTE_NOT_WRITTEN})
 
 _AT_REST = (Phase.COMPLETED, Phase.ROLLED_BACK)
@@ -35,10 +35,10 @@ def conditions(
     generation: int,
     now: datetime,
 ) -> tuple[Condition, ...]:
-    """Derive all conditions; those that did not change keep their transition time."""
+    """Derive all conditions. A condition that did not change keeps its transition time."""
     held_for = hold.reason if hold is not None else None
     stalled = held_for in STALLED
-    # A plan that is told not to begin is as people want it: whoever waits for it would wait for ever.
+    # A plan that is suspended before it begins is as its spec wants it. A pipeline must not wait for it.
     beginning = phase in _BEFORE_TAKEOVER and held_for is not HoldReason.SUSPENDED
     reconciling = not stalled and (beginning or phase is Phase.ROLLING_BACK or held_for in NOT_IN_FORCE)
     values: list[tuple[str, bool, str, str]] = [
@@ -67,7 +67,7 @@ def _condition(
     if before is not None and before.status == status:
         since = before.last_transition_time
         if (before.reason, before.message, before.observed_generation) == (reason, message, generation):
-            return before  # most of them, at each pass
+            return before  # the usual case
     return Condition(
         type=kind,
         status=status,

@@ -1,4 +1,4 @@
-"""From new blocks to what the gates say now."""
+"""Ingest new blocks and assess all gates of a plan."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from cutover.api.v1alpha1 import Checkpoint, MigrationPlanStatus, Share
 from cutover.domain.engine.assessment import Assessment, assess
 from cutover.domain.engine.context import Context
 from cutover.domain.engine.moves import begin_checkpoint
-from cutover.domain.evidence import judge as gate
 from cutover.domain.evidence.ingest import ingest, load_evidence, share
+from cutover.domain.evidence.judge import judge
 from cutover.domain.evidence.tolerances import gate_rules
 from cutover.domain.revision import desired_revision
 from cutover.domain.slo.judge import ingest_custom_slos, judge_custom_slos
@@ -15,13 +15,13 @@ from cutover.domain.steps import next_step
 
 
 def consume_blocks(context: Context, status: MigrationPlanStatus) -> Checkpoint:
-    """Return the checkpoint after the blocks that have come: first they show the weight, then they are evidence."""
+    """Return the checkpoint after the new blocks: first they confirm the weight, then they are evidence."""
     weight, next_weight = _weights(context, status)
     can = context.seen.capabilities
     before = status.checkpoint or begin_checkpoint(context, status, previous=0)
     checkpoint = ingest(
         before,
-        # Counts of two observers are no comparison.
+        # Counts of two observers cannot be compared.
         context.seen.samples.blocks if can.common_vantage else (),
         rules=gate_rules(context.spec),
         weight=weight,
@@ -33,7 +33,7 @@ def consume_blocks(context: Context, status: MigrationPlanStatus) -> Checkpoint:
     custom = ingest_custom_slos(
         before,
         context.resolve().gates,
-        context.seen.own,
+        context.seen.slo_readings,
         spec=context.spec,
         weight=weight,
         next_weight=next_weight,
@@ -44,17 +44,17 @@ def consume_blocks(context: Context, status: MigrationPlanStatus) -> Checkpoint:
 
 
 def assess_gates(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint) -> Assessment:
-    """Return what all gates say together, the mesh's and the custom SLOs."""
+    """Judge all gates together: the mesh's metrics and the custom SLOs."""
     weight, next_weight = _weights(context, status)
     rules = gate_rules(context.spec)
-    mesh = gate.judge(load_evidence(checkpoint), rules=rules, weight=weight, next_weight=next_weight)
+    mesh = judge(load_evidence(checkpoint), rules=rules, weight=weight, next_weight=next_weight)
     gates = context.resolve().gates
     asked = {(custom.name, custom.query_digest) for custom in gates}
     recorded = status.baseline.bounds if status.baseline else ()
     custom = judge_custom_slos(
         checkpoint,
         gates,
-        context.seen.own,
+        context.seen.slo_readings,
         spec=context.spec,
         baselines={bound.gate: bound.value for bound in recorded if (bound.gate, bound.query_digest) in asked},
         weight=weight,
@@ -70,16 +70,16 @@ def observed_share(checkpoint: Checkpoint) -> Share | None:
 
 
 def watched_seconds(checkpoint: Checkpoint) -> float:
-    """Return for how many seconds the step's requests were counted.
+    """Return the seconds in which the step's requests were counted.
 
-    A step's hold runs out by these. By the clock, a machine that slept or a Prometheus that was away would end it
+    A step's hold ends by these seconds. By the clock, a machine that slept or an outage of Prometheus would end the hold
     unwatched.
     """
     return load_evidence(checkpoint).total_seconds
 
 
 def _weights(context: Context, status: MigrationPlanStatus) -> tuple[int, int]:
-    """Return the weight, and the one that the evidence of safety is for."""
+    """Return the current weight, and the next weight, which the evidence of safety is for."""
     weight = status.weight or 0
-    target = next_step(context.spec, weight)
-    return weight, target.weight if target else 100
+    upcoming = next_step(context.spec, weight)
+    return weight, upcoming.weight if upcoming else 100

@@ -1,4 +1,4 @@
-"""What a decision is made on: the plan, what was observed, and the time."""
+"""The input of a decision: the plan, the observation and the time."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from cutover.domain.slo.templates import Resolution, custom_slos
 
 
 def resolve(plan: Plan, templates: Mapping[str, Template | str], *, frozen: bool = True) -> Resolution:
-    """Return the plan's custom SLOs, with their templates filled in.
+    """Return the plan's custom SLOs with their gate templates filled in.
 
     Parameters
     ----------
     plan
         The plan.
     templates
-        As they are now, by ``Kind/name``; a text says why one could not be read.
+        Gate templates as they are now, by ``Kind/name``; a text says why a template could not be read.
     frozen
-        Whether the templates in force stay in force: a change of a template waits for the next step.
+        Whether templates that are in force stay in force; a changed template then waits for the next step.
     """
     return custom_slos(
         plan.spec,
@@ -38,7 +38,7 @@ def resolve(plan: Plan, templates: Mapping[str, Template | str], *, frozen: bool
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What every question of a decision is asked about.
+    """The input of every question of a decision.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class Context:
 
     @property
     def spec(self) -> MigrationPlanSpec:
-        """What people ask for."""
+        """The plan's spec."""
         return self.plan.spec
 
     @property
@@ -79,13 +79,13 @@ class Context:
         return resolve(self.plan, self.seen.templates, frozen=frozen)
 
     def wait(self, seconds: float) -> Requeue:
-        """Return when to look again at what is over in so many seconds, but with each block at the latest."""
+        """Return when to reconcile again for something that ends in some seconds: at the next block at the latest."""
         return seconds if seconds < self.block_seconds else NEXT_BLOCK
 
     def waited(self, since: float) -> float:
-        """Return for how many seconds something has been waited for while this process was looking.
+        """Return the seconds that have passed since a time while this process observed the plan.
 
-        Silence from before the process started is no alarm by itself.
+        Silence from before the process started is no reason for an alarm.
         """
         return self.now - max(since, self.seen.since)
 

@@ -1,11 +1,11 @@
-"""The order of the questions that decide why weight moves, and why it does not.
+"""The order of the questions that decide whether the weight moves.
 
-:func:`decide` asks one question after the other and stops at the first that has an answer. It looks at a plan and at
-what was observed, and says what the plan's status becomes and what has to be written. In which order, and under which
-conditions, is decided in :mod:`cutover.domain.engine.writes`.
+:func:`decide` takes a plan and an observation, asks one question after the other and stops at the first answer: what the
+plan's status becomes, and what has to be written. The answers are in :mod:`cutover.domain.engine.phases`, one file for
+each question. The order and the conditions of the writes are in :mod:`cutover.domain.engine.writes`.
 
-Each decision derives its writes from how the world differs from the status, so a crash between two writes heals at the
-next one. The answers are in :mod:`cutover.domain.engine.phases`, one file for each question.
+Each decision derives its writes from the difference between the cluster and the status, so the next reconcile repairs
+what a crash between two writes left.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def decide(plan: Plan, observation: Observation, now: float) -> Decision:
 
 
 def refuse(plan: Plan, now: float, observation: Observation | None = None) -> Decision:
-    """Say in the status that the plan's spec cannot be read (``plan.unreadable``); nothing else can be decided.
+    """Hold a plan whose spec cannot be read (``plan.unreadable``); nothing else can be decided.
 
     Parameters
     ----------
@@ -67,23 +67,23 @@ def refuse(plan: Plan, now: float, observation: Observation | None = None) -> De
     now
         Unix seconds.
     observation
-        What is known without a spec: little more than what is still to be written down.
+        What is known without a spec.
     """
     context = Context(plan, observation or Observation(), now)
     return _conclude(context, held(context, plan.status, Hold(HoldReason.INVALID_SPEC, plan.unreadable)))
 
 
 def not_written(plan: Plan, decision: Decision, problem: str, now: float) -> Decision:
-    """Say in the status that the route of a decision could not be written, whatever was decided: nobody waits unseen.
+    """Hold a plan because the route of a decision could not be written, so that the status shows it.
 
     Parameters
     ----------
     plan
-        The plan as it was before the decision, or after the part of it that succeeded.
+        The plan before the decision, or after the part of the decision that succeeded.
     decision
         The decision whose route could not be written.
     problem
-        Why not, in words for people.
+        Why the write failed, in words for people.
     now
         Unix seconds.
     """
@@ -96,7 +96,7 @@ def not_written(plan: Plan, decision: Decision, problem: str, now: float) -> Dec
 
 
 def _outcome(context: Context) -> Outcome:
-    """Ask people and the world first, then the phase."""
+    """Look at operator commands and at the route first, then at the phase."""
     status = note_refusals(context, note_edits(context, context.plan.status))
     if (attempt := rolled_back_attempt(context, status)) is not None:
         return found_rolled_back(context, status.evolve(attempt=attempt))
@@ -123,9 +123,9 @@ def _outcome(context: Context) -> Outcome:
 
 
 def _with_raised_attempt(context: Context, status: MigrationPlanStatus) -> MigrationPlanStatus:
-    """Take note of an attempt that was raised while there was nothing to try again: it must not start one later."""
+    """Note an attempt that was raised without a rollback before it, so that it does not start a retry later."""
     back = status.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
-    # A route that was not read may be rolled back.
+    # A route that could not be read may be rolled back.
     unread = status.weight is not None and context.seen.traffic is None
     if back or unread or status.attempt == context.spec.attempt:
         return status
@@ -135,7 +135,7 @@ def _with_raised_attempt(context: Context, status: MigrationPlanStatus) -> Migra
 def _invalid(context: Context, status: MigrationPlanStatus) -> Outcome | None:
     """Hold a spec that asks for what cannot be done, in the phases that judge no traffic.
 
-    Traffic on EKS is judged whatever the spec says; there the judging holds.
+    Traffic on EKS is judged even if the spec is invalid; there :func:`cutover.domain.engine.holds.blocked` holds.
     """
     match status.phase:
         case Phase.PENDING | Phase.PREFLIGHT:
@@ -154,7 +154,7 @@ def _invalid(context: Context, status: MigrationPlanStatus) -> Outcome | None:
 
 
 def _conclude(context: Context, outcome: Outcome) -> Decision:
-    """Derive what follows from an outcome: the conditions, the writes and their order."""
+    """Derive the decision from an outcome: the conditions, the writes and their order."""
     plan = context.plan
     outcome = tell_refusals(context, tell_edits(context, outcome))
     status, reason = outcome.status, str(outcome.reason)

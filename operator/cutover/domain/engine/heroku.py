@@ -1,4 +1,4 @@
-"""Whether the Heroku leg can take the traffic back, as far as its probes can say."""
+"""Whether the Heroku leg can take the traffic back, by its probes."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ PROBE_LIFETIME_SECONDS = 60.0
 
 
 def heroku_answers(context: Context) -> bool:
-    """Tell whether Heroku has answered well within the lifetime of a probe."""
+    """Tell whether the newest probe is young enough and healthy."""
     probe = context.seen.probe
     # A probe from the future has an unknown age: the clock was set back.
     return probe is not None and probe.healthy and abs(context.now - probe.at) <= PROBE_LIFETIME_SECONDS
 
 
 def heroku_fails(context: Context) -> bool:
-    """Tell whether the way back is closed.
+    """Tell whether Heroku cannot take the traffic back.
 
-    A single answer that fails is noise of a service that errs: no weight rises on it, but it is no alarm either.
+    A single failed probe is noise: no weight rises on it, but it is no reason for an alarm.
     """
     probe = context.seen.probe
     return probe is not None and not heroku_answers(context) and (probe.healthy or probe.failures > 1)
 
 
 def probe_text(context: Context) -> str:
-    """Say what the newest probe found."""
+    """Describe the newest probe for people."""
     probe = context.seen.probe
     if probe is None:
         return "Heroku has not been asked yet"
@@ -38,5 +38,5 @@ def probe_text(context: Context) -> str:
 
 
 def await_probe(status: MigrationPlanStatus, message: str) -> Outcome:
-    """Wait for the first probe, which comes within a second or so after a restart."""
+    """Wait for the first probe, which comes about a second after a restart."""
     return Outcome(status, "Judging", f"{message}; asking Heroku", requeue=1)

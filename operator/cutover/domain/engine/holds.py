@@ -1,4 +1,4 @@
-"""What keeps a plan where it is, and how a hold is told. A hold never keeps a rollback from happening."""
+"""Holds: what keeps a plan at its weight. No hold ever prevents a rollback."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ SHARE_DEADLINE_SECONDS = 120.0
 
 
 def held(context: Context, status: MigrationPlanStatus, hold: Hold, *, requeue: float = 30.0) -> Outcome:
-    """Stay where the plan is, for a stated reason.
+    """Keep the plan at its weight, and record the hold.
 
     Parameters
     ----------
     requeue
-        Seconds until the next look; a plan that is being judged is looked at with each block.
+        Seconds until the next reconcile; a plan that is judged is reconciled with each block.
     """
     events: tuple[Event, ...] = ()
     if status.reason != hold.reason and hold.reason not in QUIET:
@@ -47,12 +47,12 @@ def held(context: Context, status: MigrationPlanStatus, hold: Hold, *, requeue: 
 
 
 def too_early(context: Context, status: MigrationPlanStatus) -> bool:
-    """Tell whether the phase has just begun, so that what is missing is on its way rather than a hold."""
+    """Tell whether the phase has just begun, so that missing data is not a hold yet."""
     return context.waited(context.in_phase_since(status)) < SHARE_DEADLINE_SECONDS
 
 
 def invalid(context: Context) -> Hold | None:
-    """Hold what cannot be done as asked; traffic on EKS is still judged, and the way back stays open."""
+    """Return the hold for a spec that cannot be carried out. Traffic on EKS is still judged and can still roll back."""
     found: tuple[str, ...]
     if context.plan.unreadable:
         found = (context.plan.unreadable,)
@@ -63,13 +63,13 @@ def invalid(context: Context) -> Hold | None:
 
 
 def incapable(context: Context) -> Hold | None:
-    """Hold for want of what the traffic provider cannot do: without it no weight can be raised on evidence."""
+    """Return the hold for a traffic provider that lacks a capability without which no weight can be raised."""
     missing = missing_capabilities(context.seen.capabilities)
     return Hold(HoldReason.CAPABILITY_MISSING, missing) if missing else None
 
 
 def blind(context: Context, checkpoint: Checkpoint) -> Hold | None:
-    """Hold for want of data: without it nothing moves, in either direction."""
+    """Return the hold for missing data: without data nothing moves, neither up nor down."""
     samples = context.seen.samples
     if samples.error:
         return Hold(HoldReason.PROMETHEUS_UNAVAILABLE, samples.error)
@@ -82,24 +82,24 @@ def blind(context: Context, checkpoint: Checkpoint) -> Hold | None:
 
 
 def late(context: Context, heard: float) -> bool:
-    """Tell whether blocks should have come since then, or cannot come for long, as the clock was set back."""
+    """Tell whether blocks are overdue since ``heard``, or will be missing for long because the clock was set back."""
     return abs(context.now - heard) > 4 * context.block_seconds + 5
 
 
 def blocked(
-    context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint, judgement: Assessment
+    context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint, assessment: Assessment
 ) -> Hold | None:
-    """Return what keeps the plan where it is, whatever the clock and the evidence of safety say."""
+    """Return the hold that comes before the clock and before the evidence of safety."""
     weight = status.weight or 0
     if hold := invalid(context) or incapable(context) or blind(context, checkpoint):
         return hold
     if weight and checkpoint.observed_at is not None:
-        if judgement.legs.both_unhealthy:
+        if assessment.legs.both_unhealthy:
             return Hold(
                 HoldReason.BOTH_LEGS_UNHEALTHY,
                 "both legs fail far more than before: a shared incident; nothing moves",
             )
-        if judgement.legs.heroku_dead:
+        if assessment.legs.heroku_dead:
             return Hold(
                 HoldReason.HEROKU_CANNOT_TAKE_BACK,
                 "Heroku answers far fewer requests than its weight: there is nothing to go back to",
@@ -108,17 +108,17 @@ def blocked(
         return unseen(context, status, checkpoint)
     if heroku_fails(context):
         return Hold(HoldReason.HEROKU_CANNOT_TAKE_BACK, f"{probe_text(context)}: there is nothing to go back to")
-    if missing := judgement.missing(context.now, started=weight > 0):
+    if missing := assessment.missing(context.now, started=weight > 0):
         return missing
-    if weight and weight < 100 and judgement.legs.heroku_silent:
+    if weight and weight < 100 and assessment.legs.heroku_silent:
         return Hold(HoldReason.INSUFFICIENT_TRAFFIC, "the Heroku leg has no requests to compare with")
     return None
 
 
 def unseen(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint) -> Hold | None:
-    """Hold once a weight has not shown at the gateway for too long.
+    """Return the hold for a weight that the gateway has not shown for too long.
 
-    Until then an edit of the route that was put back stays told.
+    Until then the hold for an edit of the route that was put back stays.
     """
     can = context.seen.capabilities
     deadline = max(SHARE_DEADLINE_SECONDS, 8 * context.block_seconds, 2 * can.rollback_seconds)
@@ -142,40 +142,40 @@ def unseen(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint
     )
 
 
-def gatekept(context: Context, status: MigrationPlanStatus, target: Step) -> Hold | None:
-    """Return what people have put between a safe plan and its next step."""
+def policy_hold(context: Context, status: MigrationPlanStatus, upcoming: Step) -> Hold | None:
+    """Return the hold by which people keep a safe plan from its next step: ceiling, approval or calendar."""
     ceiling = context.spec.ceiling
-    if target.weight > ceiling:
-        return Hold(HoldReason.CEILING, f"ready for {target.weight} %; raise spec.ceiling ({ceiling}) to go on")
-    if target.approval is Approval.MANUAL and approval(context, status, target) is None:
-        command = assignment(approve(status.attempt, target.weight))
-        message = f"ready for {target.weight} %; annotate the plan {command}"
+    if upcoming.weight > ceiling:
+        return Hold(HoldReason.CEILING, f"ready for {upcoming.weight} %; raise spec.ceiling ({ceiling}) to go on")
+    if upcoming.approval is Approval.MANUAL and approval(context, status, upcoming) is None:
+        command = assignment(approve(status.attempt, upcoming.weight))
+        message = f"ready for {upcoming.weight} %; annotate the plan {command}"
         told = [str(refusal) for refusal in refused(context, status) if refusal.annotation == APPROVE_ANNOTATION]
         return Hold(HoldReason.AWAITING_APPROVAL, "; ".join((message, *told)))
-    command_to_skip = skip(context, status, target)
+    command_to_skip = skip(context, status, upcoming)
     skipped = command_to_skip.holds if command_to_skip is not None else ()
-    return next((hold for hold in calendar(context, target) if hold.reason not in skipped), None)
+    return next((hold for hold in calendar(context, upcoming) if hold.reason not in skipped), None)
 
 
-def calendar(context: Context, target: Step) -> tuple[Hold, ...]:
-    """Return why the calendar does not let a step begin now."""
+def calendar(context: Context, upcoming: Step) -> tuple[Hold, ...]:
+    """Return the holds of the calendar, freezes and windows, for the next step."""
     plan = context.spec.schedule
     if plan is None:
         return ()
     found = []
     if freeze := schedule.active_freeze(plan, context.time):
-        message = f"ready for {target.weight} %; frozen until {freeze.to:%F %R %Z}: {freeze.reason}"
+        message = f"ready for {upcoming.weight} %; frozen until {freeze.to:%F %R %Z}: {freeze.reason}"
         found.append(Hold(HoldReason.FROZEN, message))
     if not schedule.in_window(plan, context.time):
         opening = schedule.next_opening(plan, context.time)
         until = f"; the next window opens {opening:%a %F %R %Z}" if opening else ""
-        message = f"ready for {target.weight} %, outside the windows{until}"
+        message = f"ready for {upcoming.weight} %, outside the windows{until}"
         found.append(Hold(HoldReason.OUTSIDE_WINDOW, message))
     return tuple(found)
 
 
 def held_raise(context: Context, status: MigrationPlanStatus, before: int) -> Hold | None:
-    """Return what would hold the raise from ``before`` to the status' weight if it were decided now."""
+    """Return the hold that the raise from ``before`` to the status' weight would meet if it were decided now."""
     if hold := invalid(context) or incapable(context):
         return hold
     if context.seen.samples.error:
@@ -184,5 +184,5 @@ def held_raise(context: Context, status: MigrationPlanStatus, before: int) -> Ho
         return Hold(HoldReason.HEROKU_CANNOT_TAKE_BACK, probe_text(context))
     if context.spec.suspend:
         return Hold(HoldReason.SUSPENDED, "spec.suspend is set")
-    target = next_step(context.spec, before)
-    return gatekept(context, status, target) if target is not None else None
+    upcoming = next_step(context.spec, before)
+    return policy_hold(context, status, upcoming) if upcoming is not None else None

@@ -1,7 +1,7 @@
 """Every change of weight or phase, with its line in the ledger and its Event.
 
-Nothing here asks whether a move is right; the phases do. Each function takes the status before the move and returns
-what follows from it.
+Whether a move is right is decided by the phases. Each function takes the status before the move and returns the status
+or the outcome after it.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from cutover.api.v1alpha1 import BaselineStatus, Checkpoint, MigrationPlanStatus
 from cutover.domain.engine.actions import Event
 from cutover.domain.engine.context import Context
 from cutover.domain.engine.outcome import Outcome
-from cutover.domain.evidence import judge as gate
 from cutover.domain.evidence.ingest import keep, load_evidence
+from cutover.domain.evidence.judge import begin_step
 from cutover.domain.journal.ledger import note
 from cutover.domain.preflight.registry import warnings
-from cutover.domain.slo.judge import begin_step
+from cutover.domain.slo.judge import begin_step_of_custom_slos
 
 
 def begin_checkpoint(context: Context, status: MigrationPlanStatus, *, previous: int) -> Checkpoint:
-    """Start to look for a weight at the gateway. Evidence of harm stays; evidence of safety has to be earned again.
+    """Return a checkpoint that waits for a new weight. Evidence of harm stays; evidence of safety is earned anew.
 
     Parameters
     ----------
     previous
-        Percent that the gateway may still have: the new weight is seen once it can be told from this one.
+        Percent that the gateway may still have: the new weight is confirmed once it can be told from this one.
     """
     before = status.checkpoint
     return Checkpoint(
@@ -34,13 +34,13 @@ def begin_checkpoint(context: Context, status: MigrationPlanStatus, *, previous:
         consumed_until=max(
             before.consumed_until if before is not None else context.now, context.now - 2 * context.block_seconds
         ),
-        evidence=keep(gate.begin_step(load_evidence(before))) if before is not None else Opaque(),
-        custom_slos=begin_step(before.custom_slos) if before is not None else (),
+        evidence=keep(begin_step(load_evidence(before))) if before is not None else Opaque(),
+        custom_slos=begin_step_of_custom_slos(before.custom_slos) if before is not None else (),
     )
 
 
 def at_weight(context: Context, status: MigrationPlanStatus, weight: int) -> MigrationPlanStatus:
-    """Ask for a weight, and begin to look for it."""
+    """Ask for a weight, and begin to wait until the gateway shows it."""
     return status.evolve(
         weight=weight,
         since=context.time,
@@ -68,7 +68,7 @@ def take_over(context: Context, status: MigrationPlanStatus) -> Outcome:
 def begin_baseline(
     context: Context, status: MigrationPlanStatus, templates: tuple[ResolvedTemplate, ...]
 ) -> MigrationPlanStatus:
-    """Begin to record Heroku's traffic, with the templates that are in force from now on."""
+    """Begin to record Heroku's traffic, with the gate templates that are in force from now on."""
     return enter(context, status, Phase.BASELINE).evolve(
         baseline=BaselineStatus(since=context.time),
         checkpoint=begin_checkpoint(context, status, previous=0),
@@ -84,7 +84,7 @@ def advance(
     Parameters
     ----------
     events
-        What is told before the move itself.
+        Events that come before that of the move.
     """
     ledger = note(status, "Advance", to=weight, reason="EvidenceOfSafety", message=message, now=context.time)
     moved = at_weight(context, status, weight).evolve(ledger=ledger)
@@ -99,7 +99,7 @@ def lower(
     Parameters
     ----------
     void
-        Annotations that count no more: they were meant for the way up to the weight that is left.
+        Annotations, with their values, that are void from now on: they were given for the weight that is left.
     """
     lowered = enter(context, at_weight(context, status, weight), Phase.SHIFTING).evolve(
         ledger=note(status, "Lower", to=weight, reason="Ceiling", message=message, now=context.time),
@@ -118,7 +118,7 @@ def withdraw(context: Context, status: MigrationPlanStatus, weight: int, message
 
 
 def complete(context: Context, status: MigrationPlanStatus, message: str) -> Outcome:
-    """End the soak: all traffic stays on EKS, and nobody judges it any more."""
+    """End the soak: all traffic stays on EKS, and is not judged any more."""
     ledger = note(status, "Complete", to=100, reason="SoakOver", message=message, now=context.time)
     done = enter(context, status, Phase.COMPLETED).evolve(ledger=ledger)
     return Outcome(done, "Completed", message, events=(Event("Normal", "Completed", message),), requeue=300)
@@ -127,12 +127,12 @@ def complete(context: Context, status: MigrationPlanStatus, message: str) -> Out
 def roll_back(
     context: Context, status: MigrationPlanStatus, reason: str, message: str, *, culprit: str | None = None
 ) -> Outcome:
-    """Send everything back to Heroku. What the gates said stays in the status, as the reason for it.
+    """Send all traffic back to Heroku. The gates stay in the status, as the reason.
 
     Parameters
     ----------
     culprit
-        The gate that leads back, if one does.
+        The gate that caused the rollback, if a gate did.
     """
     text = f"{status.weight or 0} % → 0 %: {message}"
     ledger = note(status, "RollBack", to=0, reason=reason, message=text, subject=culprit, now=context.time)
@@ -143,23 +143,23 @@ def roll_back(
 
 
 def end_rollback(context: Context, status: MigrationPlanStatus, reason: str, cause: str) -> Outcome:
-    """Rest on Heroku.
+    """End the rollback: all traffic is on Heroku.
 
     Parameters
     ----------
     reason, cause
-        What led back, in a word and in a sentence.
+        What caused the rollback, in a word and in a sentence.
     """
     message = f"all traffic is on Heroku; {cause}"
-    # The gates' numbers and queries stay with the line of the ledger that they decided.
-    bare = status.evolve(gates=())
-    ledger = note(bare, "RolledBack", to=0, reason=reason, message=message, now=context.time)
+    # The gates' numbers and queries are in the ledger entry of the rollback.
+    without_gates = status.evolve(gates=())
+    ledger = note(without_gates, "RolledBack", to=0, reason=reason, message=message, now=context.time)
     done = enter(context, status, Phase.ROLLED_BACK).evolve(ledger=ledger)
     return Outcome(done, reason, cause, events=(Event("Normal", "RolledBack", message),))
 
 
 def retry(context: Context, status: MigrationPlanStatus) -> Outcome:
-    """Begin another attempt. Evidence is dropped: what spoke against the last attempt would end this one at once."""
+    """Begin another attempt. Evidence is dropped: the last attempt's would end this one at once."""
     attempt = context.spec.attempt
     message = f"attempt {attempt} starts"
     fresh = status.evolve(

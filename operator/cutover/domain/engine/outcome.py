@@ -1,4 +1,4 @@
-"""What a phase answers: the next status, why, and when to look again."""
+"""The answer of a phase: the next status, the reason, and when the next reconcile comes."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ class _NextBlock(enum.Enum):
     NEXT_BLOCK = enum.auto()
 
 
-#: In place of seconds: there is nothing new to decide on before the plan's next block.
+#: Instead of seconds: before the plan's next block there is nothing new to decide.
 NEXT_BLOCK: Final = _NextBlock.NEXT_BLOCK
 Requeue = float | Literal[_NextBlock.NEXT_BLOCK]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a phase answers: the status, but for what is derived from it, and what is said and done about it.
+    """The answer of a phase: the status without its derived fields, the reason, events and writes.
 
     Parameters
     ----------
     requeue
-        Seconds until the next look, or :data:`NEXT_BLOCK`.
+        Seconds until the next reconcile, or :data:`NEXT_BLOCK`.
     prepare
-        Whether to write what the route refers to.
+        Whether to write the objects that the route refers to.
     route
-        Whether the route is written where it differs.
+        Whether to write the route if it differs from the status.
     """
 
     status: MigrationPlanStatus

@@ -1,4 +1,4 @@
-"""What people ask of a plan by annotations, by the ceiling, and by edits of its spec."""
+"""What people ask of a plan: operator commands in annotations, the ceiling, and edits of its spec."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from cutover.domain.steps import next_step
 
 
 def commanded(context: Context, status: MigrationPlanStatus) -> Outcome | None:
-    """Go back, or down, because a person says so."""
+    """Roll back or lower the weight because an annotation or the ceiling asks for it."""
     if status.phase not in (Phase.SHIFTING, Phase.SOAKING, Phase.COMPLETED):
         return None
     command = _command(context, ROLLBACK_ANNOTATION)
     if command is not None and command.attempt == status.attempt:
-        # At weight 0, too: a person who asks to go back does not want the first step.
+        # At weight 0, too: a rollback command also means that the first step must not begin.
         return roll_back(
             context, status, "Requested", f"asked for by the annotation {ROLLBACK_ANNOTATION} {command.who}"
         )
@@ -47,40 +47,40 @@ def commanded(context: Context, status: MigrationPlanStatus) -> Outcome | None:
     return lower(context, status, ceiling, message, void or None)
 
 
-def approval(context: Context, status: MigrationPlanStatus, target: Step) -> str | None:
-    """Return who has approved a step; ``None`` if nobody has."""
-    if command := _permission(context, APPROVE_ANNOTATION, status, target):
+def approval(context: Context, status: MigrationPlanStatus, upcoming: Step) -> str | None:
+    """Return who approved a step; ``None`` if it has no approval."""
+    if command := _permission(context, APPROVE_ANNOTATION, status, upcoming):
         return command.who
     approved = status.approved
-    return approved.by if approved is not None and approved.weight == target.weight else None
+    return approved.by if approved is not None and approved.weight == upcoming.weight else None
 
 
-def skip(context: Context, status: MigrationPlanStatus, target: Step) -> Command | None:
-    """Return the command that skips holds on the way to a step, if there is one."""
-    return _permission(context, SKIP_ANNOTATION, status, target)
+def skip(context: Context, status: MigrationPlanStatus, upcoming: Step) -> Command | None:
+    """Return the command that skips holds before a step, if there is one."""
+    return _permission(context, SKIP_ANNOTATION, status, upcoming)
 
 
 def refused(context: Context, status: MigrationPlanStatus) -> tuple[Refusal, ...]:
-    """Return the commands that will not be obeyed."""
+    """Return the operator commands that are refused."""
     return tuple(refusals(context.plan.annotations, spec=context.spec, status=status))
 
 
 def _command(context: Context, annotation: str) -> Command | None:
-    """Return what an annotation asks for, if it is there and can be understood."""
+    """Return the command in an annotation; ``None`` if the annotation is missing or cannot be read."""
     text = context.plan.annotations.get(annotation)
     return None if text is None else read(annotation, text, context.plan.writers.get(annotation))
 
 
-def _permission(context: Context, annotation: str, status: MigrationPlanStatus, target: Step) -> Command | None:
-    """Return a person's permission for the step that comes next, if there is one and it still counts."""
+def _permission(context: Context, annotation: str, status: MigrationPlanStatus, upcoming: Step) -> Command | None:
+    """Return the command that permits the next step, if there is one and it is not void."""
     command = _command(context, annotation)
-    if command is None or (command.attempt, command.weight) != (status.attempt, target.weight):
+    if command is None or (command.attempt, command.weight) != (status.attempt, upcoming.weight):
         return None
     return None if (status.void or {}).get(annotation) == context.plan.annotations[annotation] else command
 
 
 def _editor(context: Context) -> str:
-    """Say who edited the spec last, as the end of a sentence."""
+    """Return who edited the spec last, as the end of a sentence."""
     writer = context.plan.writers.get("spec")
     return "" if writer is None else f" {writer}"
 
@@ -89,14 +89,14 @@ def _editor(context: Context) -> str:
 
 
 def note_edits(context: Context, status: MigrationPlanStatus) -> MigrationPlanStatus:
-    """Note what was edited since the spec was last looked at, and what a raised ceiling approves."""
+    """Record edits since the last spec snapshot, and the step that a raised ceiling approves."""
     plan, before = context.plan, status.spec_snapshot
     if status.weight is None or plan.unreadable:
         return status
     if before is not None and before.generation == plan.generation:
         return status
     after = spec_snapshot(plan.spec, plan.generation)
-    # The mesh's gates are in the status once they judge; after a crash in the first step they may be missing.
+    # The mesh's gates are in the status once they are judged; after a crash in the first step they may be missing.
     numbers = status.weight > 0 and any(gate.kind is GateKind.COMPARATIVE for gate in status.gates)
     if before is not None and (text := spec_changes(before, after, gates=not numbers)):
         text = f"edited{_editor(context)}: {text}"
@@ -107,7 +107,7 @@ def note_edits(context: Context, status: MigrationPlanStatus) -> MigrationPlanSt
 
 
 def note_refusals(context: Context, status: MigrationPlanStatus) -> MigrationPlanStatus:
-    """Note commands that are not obeyed, each once."""
+    """Record refused commands in the ledger, each once."""
     told = {entry.subject for entry in status.ledger if entry.decision == "Refuse"}
     for refusal in refused(context, status):
         if refusal.subject not in told:
@@ -119,12 +119,12 @@ def note_refusals(context: Context, status: MigrationPlanStatus) -> MigrationPla
 def note_skips(
     context: Context, status: MigrationPlanStatus, command: Command, skipped: Iterable[tuple[str, str]]
 ) -> tuple[MigrationPlanStatus, tuple[Event, ...]]:
-    """Note the holds that a person's command skips, and tell of them.
+    """Record the holds that a command skips, with an Event for each.
 
     Parameters
     ----------
     command
-        The person's command.
+        The command.
     skipped
         Each hold's reason and message.
     """
@@ -137,7 +137,7 @@ def note_skips(
 
 
 def tell_refusals(context: Context, outcome: Outcome) -> Outcome:
-    """Add an Event for each command that was refused now."""
+    """Add an Event for each command that this reconcile refused."""
     known = {(entry.at, entry.reason) for entry in context.plan.status.ledger if entry.decision == "Refuse"}
     events = tuple(
         Event("Warning", "Refuse", entry.message)
@@ -148,7 +148,7 @@ def tell_refusals(context: Context, outcome: Outcome) -> Outcome:
 
 
 def _approved_by_ceiling(context: Context, status: MigrationPlanStatus, before: int) -> MigrationPlanStatus:
-    """Take a raised ceiling for the approval of the first step that the old one held back: Git is the approval."""
+    """Count a raised ceiling as the approval of the first step that the old one held back: Git is the approval."""
     ceiling = context.spec.ceiling
     held_back = next_step(context.spec, before)
     if before < ceiling and held_back is not None and (status.weight or 0) < held_back.weight <= ceiling:
@@ -168,7 +168,9 @@ def _noted(
     message: str,
     subject: str | None = None,
 ) -> MigrationPlanStatus:
-    """Note what moves no weight, without the gates' numbers: they have no part in it."""
-    bare, weight = status.evolve(gates=()), status.weight or 0
-    ledger = note(bare, decision, to=weight, reason=reason, message=message, subject=subject, now=context.time)
+    """Add a ledger entry for what moves no weight. The gates' numbers are left out, as they did not decide it."""
+    without_gates, weight = status.evolve(gates=()), status.weight or 0
+    ledger = note(
+        without_gates, decision, to=weight, reason=reason, message=message, subject=subject, now=context.time
+    )
     return status.evolve(ledger=ledger)

@@ -1,6 +1,6 @@
-"""What the route in the cluster says against the status.
+"""Differences between the route in the cluster and the status.
 
-It may be rolled back already, not raised yet, or edited by somebody else.
+The route may be rolled back already, not raised yet, or edited by another controller or by a person.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def rolled_back_attempt(context: Context, status: MigrationPlanStatus) -> int | 
     traffic = context.seen.traffic
     if traffic is None or status.phase not in (Phase.SHIFTING, Phase.SOAKING, Phase.COMPLETED):
         return None
-    # That process may have taken note of a raised attempt, too.
+    # That process may also have begun a raised attempt.
     attempts = range(status.attempt, max(status.attempt, context.spec.attempt) + 1)
     return next((attempt for attempt in attempts if traffic.revision == rollback_revision(attempt)), None)
 
 
 def when_written(context: Context) -> Context:
-    """Return the context as it was when the route was written: what came after belongs to another weight."""
+    """Return the context as of the write of the route: later blocks belong to another weight."""
     seen = context.seen
     if seen.traffic is None or seen.traffic.written_at is None:
         return context
@@ -42,20 +42,21 @@ def when_written(context: Context) -> Context:
     def blocks(known: tuple[Block, ...]) -> tuple[Block, ...]:
         return tuple(block for block in known if block.end <= until)
 
-    own = {
+    slo_readings = {
         name: replace(
             reading,
             blocks=blocks(reading.blocks),
             points=tuple(point for point in reading.points if point[0] <= until),
         )
-        for name, reading in seen.own.items()
+        for name, reading in seen.slo_readings.items()
     }
     samples = replace(seen.samples, blocks=blocks(seen.samples.blocks))
-    return replace(context, seen=replace(seen, samples=samples, own=own), now=min(context.now, until))
+    written = replace(seen, samples=samples, slo_readings=slo_readings)
+    return replace(context, seen=written, now=min(context.now, until))
 
 
 def withdrawn(context: Context, status: MigrationPlanStatus) -> Outcome | None:
-    """Take back a raise that never reached the route, once its evidence is old or something holds it by now."""
+    """Withdraw a raise that never reached the route, once its evidence is too old or a hold applies."""
     checkpoint, traffic, weight = status.checkpoint, context.seen.traffic, status.weight or 0
     if checkpoint is None or not raise_in_flight(status, traffic):
         return None
@@ -71,7 +72,7 @@ def withdrawn(context: Context, status: MigrationPlanStatus) -> Outcome | None:
 
 
 def put_back(context: Context, status: MigrationPlanStatus) -> Outcome | None:
-    """Answer somebody else's edit of the weights: it is put back, and the weight has to be seen again."""
+    """Put a foreign edit of the weights back; the gateway then has to show the weight again."""
     traffic = context.seen.traffic
     gone = traffic is not None and traffic.weight is None
     if traffic is None or traffic.current or not (traffic.foreign or gone):
@@ -93,10 +94,9 @@ def put_back(context: Context, status: MigrationPlanStatus) -> Outcome | None:
 
 
 def repaired(context: Context, status: MigrationPlanStatus) -> MigrationPlanStatus:
-    """Note somebody else's edit that left the weights alone: it is put back, and the judging goes on.
+    """Record a foreign edit that left the weights alone: it is put back, and the judging goes on.
 
-    A tool that repeats such an edit must not keep a plan from going back. What was learned of safety meanwhile is
-    dropped.
+    A tool that repeats such an edit must not keep a plan from rolling back. Evidence of safety is dropped.
     """
     traffic, checkpoint = context.seen.traffic, status.checkpoint
     if traffic is None or traffic.current or not traffic.foreign or checkpoint is None:
@@ -113,7 +113,7 @@ def repaired(context: Context, status: MigrationPlanStatus) -> MigrationPlanStat
 
 
 def tell_edits(context: Context, outcome: Outcome) -> Outcome:
-    """Add an Event for an edit that is put back in a phase that need not see the weight again."""
+    """Add an Event for a foreign edit that is put back in a phase that does not wait for the weight."""
     traffic = context.seen.traffic
     known = outcome.reason == HoldReason.DRIFT_DETECTED
     if known or outcome.status.weight is None or traffic is None or traffic.current or not traffic.foreign:

@@ -1,4 +1,4 @@
-"""Whether the calendar lets weight rise. Rollbacks never ask."""
+"""Whether the calendar lets the weight rise. Rollbacks ignore the calendar."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cutover.api.v1alpha1 import Freeze, Schedule, Weekday
 
 _DAYS = tuple(Weekday)
 _MINUTE = timedelta(minutes=1)
-#: A window once a week may lie in the hour that clocks skip.
+#: A weekly window may lie in the hour that clocks skip, so that it opens a week later.
 _DAYS_AHEAD = 15
 
 
@@ -21,14 +21,13 @@ def active_freeze(schedule: Schedule, now: datetime) -> Freeze | None:
 def in_window(schedule: Schedule, now: datetime) -> bool:
     """Tell whether ``now`` lies in a window, by the wall clock of the schedule's time zone.
 
-    A schedule without windows is always open. Comparing wall clocks gives the meaning that people expect on the days
-    on which clocks change: what lies in the hour that is skipped is left out, what lies in the one that comes twice is
-    open twice.
+    A schedule without windows is always open. Comparing wall clocks gives the meaning that people expect when clocks
+    change: a window in the skipped hour does not open, and a window in the repeated hour opens twice.
 
     Raises
     ------
     zoneinfo.ZoneInfoNotFoundError
-        Where the time zone does not exist; :func:`cutover.domain.engine.support.problems` has refused it before.
+        If the time zone does not exist; :func:`cutover.domain.engine.support.problems` refuses it before.
     """
     if not schedule.windows:
         return True
@@ -38,10 +37,10 @@ def in_window(schedule: Schedule, now: datetime) -> bool:
 
 
 def next_opening(schedule: Schedule, now: datetime) -> datetime | None:
-    """Return when a window opens next, by the schedule's time zone, to tell people; freezes are not looked at.
+    """Return when a window opens next, in the schedule's time zone. Freezes are not considered.
 
-    Most often that is the start of a window. Where clocks skip it, or go back into a window that was over, it is the
-    moment at which they change.
+    Usually that is the start of a window. If clocks skip the start, or go back into a window that was over, it is the
+    moment at which clocks change.
     """
     zone = ZoneInfo(schedule.time_zone)
     today = now.astimezone(zone).date()
@@ -52,7 +51,7 @@ def next_opening(schedule: Schedule, now: datetime) -> datetime | None:
             if _DAYS[day.weekday()] in window.days
             for fold in (0, 1)
         )
-        # In UTC: times of one zone are compared by their wall clocks.
+        # In UTC, because Python compares times of one zone by their wall clocks.
         moments = sorted({start.astimezone(UTC) for start in starts} | _clock_change(day, zone))
         for moment in moments:
             if moment > now and in_window(schedule, moment) and not in_window(schedule, moment - _MINUTE):

@@ -1,4 +1,4 @@
-"""What a plan asks for that cannot be done, and what this version does not do yet. Nothing is silently ignored."""
+"""Specs that cannot be carried out, and fields without effect in this version. Nothing is ignored silently."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Iterable, Sequence
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cutover.api.v1alpha1 import MigrationPlanSpec, Mode, RatioSlo
-from cutover.domain.preflight import registry as preflight
+from cutover.domain.preflight.registry import NAMES
 from cutover.domain.slo.custom import CustomSlo
 
 
-def problems(spec: MigrationPlanSpec, own: Iterable[CustomSlo], sources: Sequence[str]) -> tuple[str, ...]:
-    """Return what keeps the plan from starting, each as ``field: what to do``.
+def problems(spec: MigrationPlanSpec, custom_slos: Iterable[CustomSlo], sources: Sequence[str]) -> tuple[str, ...]:
+    """Return the problems that keep the plan from starting, each as ``field: what to do``.
 
     Parameters
     ----------
     spec
-        The plan's.
-    own
-        Its own gates, templates resolved.
+        The plan's spec.
+    custom_slos
+        The plan's custom SLOs, templates resolved.
     sources
         Names of the Prometheus servers that plans of its namespace may choose.
     """
@@ -32,7 +32,7 @@ def problems(spec: MigrationPlanSpec, own: Iterable[CustomSlo], sources: Sequenc
             " settings"
         )
     if not any(slo.mode is Mode.ENFORCE and (slo.errors or slo.latency) for slo in spec.gates.slos) and not any(
-        gate.enforced and isinstance(gate.slo, RatioSlo) for gate in own
+        gate.enforced and isinstance(gate.slo, RatioSlo) for gate in custom_slos
     ):
         found.append(
             "gates.slos: no gate that compares the legs decides, and only such evidence moves weight; add errors: {} or"
@@ -55,13 +55,13 @@ def problems(spec: MigrationPlanSpec, own: Iterable[CustomSlo], sources: Sequenc
 
 
 def not_yet_supported(spec: MigrationPlanSpec) -> tuple[str, ...]:
-    """Return fields that are accepted but do not act in this version, each with what that means."""
+    """Return the fields that are accepted but have no effect in this version, each with what that means."""
     found = ["baseline: only the traffic seen since the takeover is used, neither its window nor its minCoverage"]
     if spec.heroku.api_key_secret_ref is not None:
         found.append("heroku.apiKeySecretRef: Heroku's Platform API is not asked")
     found += [
         f"preflight.skip: there is no check {name!r} in this version"
         for name, _ in Counter(skip.check for skip in spec.preflight.skip).items()
-        if name not in preflight.NAMES
+        if name not in NAMES
     ]
     return tuple(found)

@@ -1,6 +1,6 @@
-"""What a plan's phase needs from the outside world: blocks, probes, custom SLOs, baselines, a backtest.
+"""What to observe in a plan's phase: blocks, probes, custom SLOs, baselines, a backtest.
 
-The loop that observes asks these before it asks anybody else, so that nothing is read that no decision uses.
+The service that observes asks these functions first, so that nothing is read that no decision uses.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cutover.domain.slo.custom import CustomSlo
 
 
 def samples_wanted(status: MigrationPlanStatus) -> bool:
-    """Tell whether a plan's blocks are of use in its phase."""
+    """Tell whether the plan's phase uses blocks."""
     return status.checkpoint is not None and status.phase in (
         Phase.BASELINE,
         Phase.SHIFTING,
@@ -26,12 +26,12 @@ def samples_wanted(status: MigrationPlanStatus) -> bool:
 
 
 def custom_slos_wanted(status: MigrationPlanStatus) -> bool:
-    """Tell whether the queries of custom SLOs are of use in the plan's phase."""
+    """Tell whether the plan's phase uses the queries of custom SLOs."""
     return status.phase in (Phase.PREFLIGHT, Phase.BASELINE, Phase.SHIFTING, Phase.SOAKING)
 
 
 def baselines_wanted(status: MigrationPlanStatus, gates: Iterable[CustomSlo]) -> tuple[str, ...]:
-    """Return the names of the bounds whose value before the migration is still to be recorded."""
+    """Return the names of the bounds whose value before the migration is not recorded yet."""
     if status.phase is not Phase.BASELINE:
         return ()
     known = {(bound.gate, bound.query_digest) for bound in status.baseline.bounds} if status.baseline else set()
@@ -45,7 +45,7 @@ def baselines_wanted(status: MigrationPlanStatus, gates: Iterable[CustomSlo]) ->
 
 
 def backtest_wanted(plan: Plan, now: float) -> bool:
-    """Tell whether it is time for the replay that the plan asks for.
+    """Tell whether it is time for the backtest that the plan asks for.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def backtest_wanted(plan: Plan, now: float) -> bool:
 
 
 def record_seconds(spec: MigrationPlanSpec) -> float:
-    """Return the seconds of Heroku's traffic that a backtest needs, with some to spare."""
+    """Return the seconds of Heroku's traffic that a backtest needs, with a margin."""
     return min(spec.baseline.window.total_seconds(), 1.1 * least_seconds(spec))
 
 

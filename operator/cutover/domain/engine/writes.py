@@ -1,9 +1,9 @@
-"""The master of order and time: what a decision writes, in which order, under which conditions, and when to look again.
+"""Order and time of writes: what a decision writes, in which order, under which conditions, and the next reconcile.
 
-Going up, the status is written first: its resourceVersion is the fence against a second operator. Going down for
-whatever reason, the route is written first and waits on nothing: no status says that a raise is off while that raise may
-still reach the route. A route that could not be written goes first too, until it can: its weight has been in the
-status since the first try.
+When the weight rises, the status is written first: its resourceVersion is the fence against a second operator. When the
+weight falls, for any reason, the route is written first and waits on nothing: no status may say that a raise is off while
+that raise may still reach the route. A route whose write failed also comes first until the write succeeds: its weight has
+been in the status since the first try.
 
 A decision that changes nothing writes nothing; evidence alone is written as a checkpoint, at most once a minute.
 """
@@ -45,18 +45,18 @@ OVERDUE_BLOCKS = 1.5
 
 
 def decision_of(plan: Plan, seen: Observation, outcome: Outcome, status: MigrationPlanStatus, now: float) -> Decision:
-    """Return what has to be written for an outcome, in the order in which it is written.
+    """Return the writes for an outcome, in the order in which they are made.
 
     Parameters
     ----------
     plan
-        The plan before it.
+        The plan before the decision.
     seen
-        What the decision was made on.
+        The observation that the decision was made on.
     outcome
-        Where it leads.
+        The answer of the phase.
     status
-        The status that follows from it.
+        The status that follows.
     now
         Unix seconds.
     """
@@ -74,7 +74,7 @@ def decision_of(plan: Plan, seen: Observation, outcome: Outcome, status: Migrati
     write = (WriteStatus(may_wait=not (changed or routing or outcome.events)),) if stored else ()
     actions = (*routing, *write) if route_first else (*write, *routing)
     if not stored and seen.remember_in is not None and seen.remember_in <= 0:
-        # Last: nothing that was decided waits until it is remembered who was told what.
+        # Last: no decision waits for the record of the notifications that were sent.
         actions = (*actions, WriteStatus())
     return Decision(
         status=status, actions=actions, events=outcome.events, wake=wake(plan, seen, status, outcome.requeue)
@@ -82,11 +82,11 @@ def decision_of(plan: Plan, seen: Observation, outcome: Outcome, status: Migrati
 
 
 def finalize(plan: Plan, end: OnDelete) -> Finalize:
-    """Return the write that puts the traffic of a deleted plan to rest."""
+    """Return the write that moves the traffic of a deleted plan to where it stays."""
     status = plan.status
     match end:
         case OnDelete.HEROKU:
-            # Also where the route seems to be there: a raise may be on its way.
+            # Written even if the route looks right: a raise may be on its way.
             return Finalize(
                 end, SetWeight(desired_split(status, 0), supersedes=raise_called_off(status) if status.weight else "")
             )
@@ -112,18 +112,18 @@ def lowers(before: MigrationPlanStatus, status: MigrationPlanStatus) -> bool:
 def set_weight(
     before: MigrationPlanStatus, status: MigrationPlanStatus, traffic: TrafficState | None, now: float, *, fenced: bool
 ) -> tuple[SetWeight, ...]:
-    """Return the write of the route where the status asks for another one, or where the world has another one.
+    """Return the write of the route if the status asks for a new route, or if the cluster has another one.
 
     Parameters
     ----------
     before, status
         The status before and after the decision.
     traffic
-        The route as it was seen; ``None`` where it could not be read.
+        The route as it was read; ``None`` if it could not be read.
     now
         Unix seconds.
     fenced
-        Whether the status is written before it.
+        Whether the status is written before the route.
     """
     if status.weight is None:
         return ()
@@ -132,7 +132,7 @@ def set_weight(
     if not (asked_anew or differs):
         return ()
     raises = traffic is not None and (traffic.weight or 0) < status.weight
-    # A rolled back route was at its weight before that raise: the raise fails on the route's version.
+    # Not in a rollback: it changes the route's version, and a raise in flight fails on that.
     calls_off = lowers(before, status) and status.phase is not Phase.ROLLING_BACK
     return (
         SetWeight(
@@ -150,7 +150,7 @@ def set_weight(
 
 
 def raise_in_flight(status: MigrationPlanStatus, traffic: TrafficState | None) -> bool:
-    """Tell whether the status asks for a raise that, as far as is known, has not come to the route."""
+    """Tell whether the status asks for a raise that has not reached the route yet, as far as is known."""
     checkpoint = status.checkpoint
     if checkpoint is None or traffic is None or (checkpoint.live_at, checkpoint.observed_at) != (None, None):
         return False
@@ -162,8 +162,8 @@ def raise_in_flight(status: MigrationPlanStatus, traffic: TrafficState | None) -
 def raise_expires(status: MigrationPlanStatus, traffic: TrafficState | None, now: float) -> float:
     """Return the Unix seconds until which a raise of the route may be written.
 
-    The lifetime of a raise that is in flight begins when its weight was decided on. A weight that was at the gateway
-    before is only put back; then it begins with the look at the route that finds it elsewhere.
+    The lifetime of a raise in flight begins when its weight is decided on. A weight that was at the gateway before is only
+    put back; its lifetime begins with the observation that finds the route at another weight.
     """
     in_flight = status.checkpoint is not None and raise_in_flight(status, traffic)
     decided_at = status.checkpoint.weight_since if status.checkpoint is not None and in_flight else now
@@ -178,7 +178,7 @@ def wake(plan: Plan, seen: Observation, status: MigrationPlanStatus, requeue: Re
     else:
         seconds = requeue
     if judged:
-        # Heroku is asked again once a reconcile has seen its last answer, which has to be young at the next block.
+        # The next probe is sent once a reconcile has seen the last one, and has to be young at the next block.
         seconds = min(seconds, PROBE_LIFETIME_SECONDS / 2)
     if seen.remember_in is not None and seen.remember_in > 0:
         seconds = min(seconds, seen.remember_in)
@@ -186,10 +186,10 @@ def wake(plan: Plan, seen: Observation, status: MigrationPlanStatus, requeue: Re
 
 
 def _checkpoint_due(plan: Plan, outcome: Outcome, status: MigrationPlanStatus, now: float) -> bool:
-    """Tell whether there is something to write down, and it is time."""
+    """Tell whether there is something new for a checkpoint, and whether it is time for one."""
     before = plan.status
     learned = samples_wanted(status) and status.checkpoint != before.checkpoint
-    # The same reason to hold may have another cause by now.
+    # The same hold may have another cause now.
     news = learned or (outcome.hold is not None and status.message != before.message)
     return (
         news
@@ -200,15 +200,15 @@ def _checkpoint_due(plan: Plan, outcome: Outcome, status: MigrationPlanStatus, n
 
 
 def _checkpoint_period(plan: Plan, at: float) -> int:
-    """Return which period of checkpoints a time is in. They are due at another moment for each plan.
+    """Return the number of the checkpoint period that a time is in. Each plan's periods begin at another moment.
 
-    Plans that were made together would otherwise all write at the end of the same block.
+    Otherwise plans that were created together would all write at the end of the same block.
     """
     return int((at + crc32(plan.uid.encode())) // CHECKPOINT_SECONDS)
 
 
 def _significant(status: MigrationPlanStatus) -> Iterable[Any]:
-    """Return what makes a write worth it by itself; numbers that move with every block wait for the checkpoint."""
+    """Return the fields whose change is written at once; numbers that change with every block wait for the checkpoint."""
     return (
         status.observed_generation,
         status.phase,
@@ -219,7 +219,7 @@ def _significant(status: MigrationPlanStatus) -> Iterable[Any]:
         status.reason,
         status.checkpoint is None or (status.checkpoint.weight_since, status.checkpoint.observed_at is None),
         tuple(
-            # What a probe says changes with every probe.
+            # The probe's message changes with every probe.
             (check.check, check.result, check.message if check.check != heroku_answers.CHECK.name else "")
             for check in status.preflight
         ),

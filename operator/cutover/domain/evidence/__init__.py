@@ -1,1 +1,1 @@
-"""From counts of both legs to worse, not worse, or cannot tell yet."""
+"""The statistical test: from counts of both legs to worse, safe, or undecided."""

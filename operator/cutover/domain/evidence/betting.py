@@ -1,4 +1,4 @@
-"""How evidence is earned: every block is a bet on each metric, for harm, for safety and for a leg being dead."""
+"""How blocks become evidence: each block is a bet on every metric, for harm, for safety and for a dead leg."""
 
 from __future__ import annotations
 
@@ -12,30 +12,32 @@ from cutover.domain.evidence.rules import CAP_SECONDS, GateRules, MetricRule, To
 from cutover.domain.evidence.wager import BETTER, DEAD, WORSE, Bag, Evidence
 
 POOLED_CAP = 4.0
-"""A pool earns at most this many caps."""
+"""A pool contributes at most this many caps."""
 POOL_SECONDS = 120.0
-"""A thin pool is judged at the latest after this time."""
+"""Seconds after which a thin pool is judged."""
 POOL_REQUESTS = 20.0
-"""A pool with this many requests of the control is judged at once."""
+"""Requests of the control with which a pool is judged at once."""
 
-ALIVE_SHARE = 0.75
-"""A leg is alive when it answers at least this share of what its weight lets expect."""
+ALIVE_FRACTION = 0.75
+"""A leg is alive if it answers at least this fraction of the requests that its weight lets expect."""
 
 SHARED_RATIO, SHARED_CAP = 0.2, 0.25
-"""With more errors than this the control of *alive* is failing itself and says little: a block earns at most this."""
+"""Above this ratio of errors the control of *alive* fails itself and says little: a block then contributes at most this
+cap."""
 
-THIN_REQUESTS, THIN_SHARE = 50.0, 0.8
-"""With fewer EKS requests in 15 s the cap of harm is smaller: there two or three errors, one clump, reach any cap.
+THIN_REQUESTS, THIN_FRACTION = 50.0, 0.8
+"""With fewer EKS requests in 15 s the cap of harm is smaller, because two or three errors, one clump, reach any cap.
 
-So it is without a control, where nothing cancels an incident that Heroku would have had as well."""
+The cap is also smaller without a control, where nothing cancels an incident that Heroku would have had as well."""
 DEAD_RATIO, DEAD_CAP = 0.9, 0.3
-"""Where so much of EKS fails it is dead. Without a control a pool may then contribute so much, of ``ln(1/alpha)``."""
+"""EKS is dead if at least this ratio of its requests fails. Without a control a pool may then contribute this fraction of
+``ln(1/alpha)``."""
 
 SAFETY_FIRST, SAFETY_FLOW = 0.6, 16.0
 """Money of the safety test: most at its first bet in a step; the rest flows in, 0.01 in the first 15 s, then ever more
-slowly. All of it together is 1, and it never runs out: a step may find its quiet minutes after hours."""
+slowly. It adds up to 1 and never runs out, because a step may find its quiet minutes only after hours."""
 LATELY_SECONDS = 600.0
-"""Time constant with which counts fade that have to agree with a proof of safety."""
+"""Time constant with which the counts fade that have to agree with a proof of safety."""
 
 _USUAL = GateRules()
 
@@ -60,7 +62,7 @@ def begin_step(evidence: Evidence) -> Evidence:
 
 
 def learn(evidence: Evidence, block: Block, rules: GateRules = _USUAL) -> Evidence:
-    """Ingest one block from before the first step: what is normal for Heroku. It is evidence of nothing else."""
+    """Ingest one block from before the first step: it only shows what is normal for Heroku."""
     if not block.usable or block.end <= evidence.last_end or not plausible(block.heroku) or not block.heroku.requests:
         return evidence
     return remember(evidence, block, rules=rules, weight=0)._replace(last_end=block.end)
@@ -74,16 +76,16 @@ def consume(
     Parameters
     ----------
     evidence
-        What is known before.
+        The evidence so far.
     block
-        What both legs did. A block that is not later than the last one changes nothing (a replay is harmless), one
-        that began before ``observed_at`` is not judged (it mixes two weights), an unusable one only counts as a gap.
+        Counts of both legs. A block that is not later than the last one changes nothing (a replay is harmless), a block
+        that began before ``observed_at`` is not judged (it mixes two weights), an unusable block only counts as a gap.
     rules
         The plan's rules.
     weight, next_weight
-        Percent of requests to EKS now and after the next advance (100 where there is none).
+        Percent of requests to EKS now and after the next advance (100 if there is no next advance).
     observed_at
-        When the share was observed, unix seconds; the warm-up counts from there.
+        Unix seconds at which the share was observed; the warm-up counts from there.
 
     Raises
     ------
@@ -114,12 +116,12 @@ def consume(
 
 
 def _wager_alive(evidence: Evidence, block: Block, *, rules: GateRules, weight: float) -> Evidence:
-    """Bet that a leg answers less than its weight lets expect, for either leg.
+    """Bet, for each leg, that it answers less than its weight lets expect.
 
-    The exposure is taken from the weight: taken from the requests that were answered, a leg that hangs would show as no
-    traffic. At 100 % no control says how much traffic there is, and a quiet night must not look like an outage, so
-    nothing is bet: there a failing leg shows in *errors*, a hanging one too as soon as the route's time-out turns its
-    requests into 504s.
+    The exposure is taken from the weight. Taken from the answered requests, a hanging leg would look like no traffic. At
+    100 % no control shows how much traffic there is, and a quiet night must not look like an outage, so nothing is bet:
+    there a failing leg shows in *errors*, and so does a hanging leg once the route's time-out turns its requests into
+    504s.
     """
     if weight >= 100 or not rules.legs:
         return evidence
@@ -146,13 +148,13 @@ def _wager_alive(evidence: Evidence, block: Block, *, rules: GateRules, weight: 
 
 
 def _bet_dead(bag: Bag, judged: Counts, control: Counts, odds: float, *, temper: float, rules: GateRules) -> Bag:
-    # Lowering a factor is always fair, so the cap may depend on the block. What failed is final: two full blocks are
-    # enough, so that refused connections are answered within three scrapes of 5 s for most onsets, and for all from 10
-    # EKS requests/s on. Silence may be a pause whose answers still come: it takes three.
+    # Lowering a factor is always fair, so the cap may depend on the block. A failed request is final: two full blocks
+    # are enough, so that refused connections lead to a rollback within three scrapes of 5 s for most onsets, and for all
+    # onsets from 10 EKS requests/s on. Silence may be a pause whose answers still come: it takes three full blocks.
     # Simulated with blocks of 5 s, 30-minute cutovers, 10/25/50 %, bursts, clumps, shared incidents, missed scrapes:
-    # alive rolled back 0 of 900 at 5, 50 and 500 requests/s. Beyond that, one leg failing everything for up to 5 s
-    # every two minutes was taken for dead in 18 of 450 (8 of 60 at 500/s with 1.75 instead of 1.5), pausing for up to
-    # 8 s in 3 of 450 (7 of 120 with 1.5 instead of 1).
+    # alive rolled back 0 of 900 at 5, 50 and 500 requests/s. In harder simulations, a leg that failed all requests for
+    # up to 5 s every two minutes was taken for dead in 18 of 450 (8 of 60 at 500/s with 1.75 instead of 1.5), and a leg
+    # that paused for up to 8 s in 3 of 450 (7 of 120 with 1.5 instead of 1).
     missing = odds * control.successes - judged.successes
     if control.errors > SHARED_RATIO * control.requests:
         cap = SHARED_CAP
@@ -163,33 +165,34 @@ def _bet_dead(bag: Bag, judged: Counts, control: Counts, odds: float, *, temper:
     else:
         cap = rules.failed_cap / 2.0
     factors = tuple(
-        wager.log_factor(psi, judged.successes, control.successes, 0.0, ALIVE_SHARE * odds, 0.0) for psi in DEAD
+        wager.log_factor(psi, judged.successes, control.successes, 0.0, ALIVE_FRACTION * odds, 0.0) for psi in DEAD
     )
-    return wager.bet(bag, factors, cap=cap * rules.way, temper=temper)
+    return wager.bet(bag, factors, cap=cap * rules.harm_nats, temper=temper)
 
 
 def _pay_in(evidence: Evidence, block: Block, rules: GateRules) -> Evidence:
+    """Put fresh money into each metric's bag of the rollback test, by its stake."""
     purse, money = evidence.harm_purse.draw(
         first=evidence.blocks == 0,
         intervals=(block.end - block.start) / CAP_SECONDS,
     )
-    # Shares apply to the money as it is put in. So what a metric has won or lost never changes its worth with the mode
-    # or the number of the others, and a metric that was only observed starts with fresh money when it is enforced.
+    # Stakes apply to money when it is put in. So the money in a metric's bag never depends on the mode or the number of
+    # other metrics, and a metric that was only observed starts with fresh money when it is enforced.
     harm = dict(evidence.harm)
     observed: dict[str, Bag] = {}
     for rule in rules.metrics:
         if rule.enforced:
-            harm[rule.name] = wager.add(bag_of(harm, rule.name, WORSE), money * rules.share(rule))
+            harm[rule.name] = wager.add(bag_of(harm, rule.name, WORSE), money * rules.stake_of(rule))
         else:
             observed[rule.name] = wager.add(bag_of(evidence.observed, rule.name, WORSE), money)
     return evidence._replace(harm=harm, observed=observed, harm_purse=purse)
 
 
 def _ripe(evidence: Evidence, weight: float) -> bool:
-    """Whether the pool is to be judged.
+    """Tell whether the pool is ready to be judged.
 
-    Not before 15 s: a cap per time cuts most where a few errors fall into a short block, so that short blocks would
-    make the judge slower and not faster (2 % errors at 10 %, 50 requests/s: 412 s with blocks of 5 s, 221 s with 15 s).
+    It is never ready before 15 s: a cap per time cuts most if a few errors fall into a short block, so short blocks would
+    make the judge slower, not faster (2 % errors at 10 %, 50 requests/s: 412 s with blocks of 5 s, 221 s with 15 s).
     """
     if evidence.pool_seconds < CAP_SECONDS:
         return False
@@ -200,15 +203,16 @@ def _ripe(evidence: Evidence, weight: float) -> bool:
 def _wager_metrics(
     evidence: Evidence, *, rules: GateRules, weight: float, next_weight: float, trusted: bool
 ) -> Evidence:
-    """Bet the pooled blocks on every metric, for harm and (where trusted) for safety, and empty the pool."""
+    """Bet the pooled blocks on every metric, for harm and (if trusted) for safety, and empty the pool."""
     intervals = evidence.pool_seconds / CAP_SECONDS
-    cap = rules.way * min(intervals, POOLED_CAP)
+    cap = rules.harm_nats * min(intervals, POOLED_CAP)
     eks = evidence.pool[1]
     thin = weight >= 100 or eks.requests < THIN_REQUESTS * intervals
-    harm_cap = cap * rules.harm_cap * (THIN_SHARE if thin else 1.0)
-    # A pool is 15 s at least, longer than a pod takes to restart, so that this is no clump; nor are nine of them an
-    # incident of a minute. Without it a dead leg takes twelve, and *alive*, which is faster, needs a control.
-    dead_cap = rules.way * DEAD_CAP if weight >= 100 and eks.errors >= DEAD_RATIO * eks.requests else 0.0
+    harm_cap = cap * rules.harm_cap * (THIN_FRACTION if thin else 1.0)
+    # A pool is at least 15 s long, longer than a pod's restart, so a pool of failures is no clump; and the nine pools that
+    # this takes are no incident of a minute. Without this cap a dead leg takes twelve pools; *alive*, which is faster,
+    # needs a control.
+    dead_cap = rules.harm_nats * DEAD_CAP if weight >= 100 and eks.errors >= DEAD_RATIO * eks.requests else 0.0
     temper = 2.0 if 50 < weight < 100 else 1.0
     harm, observed = dict(evidence.harm), dict(evidence.observed)
     for rule in rules.metrics:
@@ -226,19 +230,19 @@ def _wager_metrics(
 def _wager_safety(evidence: Evidence, *, rules: GateRules, weight: float, next_weight: float, cap: float) -> Evidence:
     """Bet the pooled blocks on safety, metric by metric.
 
-    Until a metric's wealth has reached ``1/beta`` in this step, its bag is a fair wager whose money is 1 in all. While
-    the leg is outside the margin of that metric all through the step, wealth ever gets there with a chance of at most
-    beta (Ville), and a leg is safe only when all its metrics have. So the bound is spent the first time, and whatever
-    is asked for *afterwards* may follow any rule: it can only take back. What is asked for is that the proof still
-    stands. The same bag goes on to say so, no more as a wager, and it has to be at the limit when the step is left:
+    Until a metric's wealth reaches ``1/beta`` in this step, its bag is a fair wager whose money adds up to 1. If the leg
+    is outside the metric's margin all through the step, the wealth ever reaches ``1/beta`` with a chance of at most beta
+    (Ville), and a leg is safe only if all its metrics have reached it. So the bound is spent the first time. Any rule is
+    allowed *afterwards*, because it can only take the proof back. The rule is that the proof still stands. The same bag
+    shows it, no longer as a wager, and has to be at the limit when the step ends:
 
-    - 15 s take away at most what 15 s can give. A clump on EKS takes everything from a fair wager, and those on Heroku,
-      which belong to the comparison, are capped; so wherever errors come in clumps, the longer the hold the less was
-      left of a proof at its end. A leg that is steadily outside still loses its proof, in a few blocks where traffic
-      is high; bags are clipped at ``1/beta`` so that there is not much to lose first.
-    - That would let clumps of EKS alone pass, of any size. So the counts of about ten minutes, taken together, must
-      speak for safety: at least one of the bets would have won on them. There clumps of both legs cancel. While none
-      would, nothing is gained and losses have no limit.
+    - 15 s take away at most what 15 s can give. In a fair wager a clump on EKS takes everything, while the clumps on
+      Heroku, which belong to the comparison, are capped; so with clumped errors a longer hold would leave less of a
+      proof. A leg that is steadily outside still loses its proof, within a few blocks if traffic is high; bags are
+      clipped at ``1/beta``, so that there is not much to lose first.
+    - That alone would let clumps of any size pass if only EKS has them. So the counts of about ten minutes together must
+      also speak for safety: at least one of the bets would have won on them. Over that time clumps of both legs cancel.
+      While no bet would have won, nothing is gained and losses have no limit.
     """
     intervals = evidence.pool_seconds / CAP_SECONDS
     # 1.0 is the money of an untouched step.
@@ -248,7 +252,7 @@ def _wager_safety(evidence: Evidence, *, rules: GateRules, weight: float, next_w
     lately = (_faded(evidence.lately[0], kept) + evidence.pool[0], _faded(evidence.lately[1], kept) + evidence.pool[1])
     cap *= rules.safety_cap
     safety: dict[str, Bag] = {}
-    # Whoever drops the bags drops the proofs.
+    # An edit that drops the bags also drops the proofs.
     proven = evidence.proven & evidence.safety.keys()
     for rule in rules.metrics:
         bag = wager.add(bag_of(evidence.safety, rule.name, BETTER), evidence.safety_money - left)
@@ -280,7 +284,7 @@ def factors(
     weight: float,
     reach: float,
 ) -> tuple[float, ...] | None:
-    """Log factors of counts (Heroku, EKS), or None when there is nothing to compare with."""
+    """Return the log factors of counts (Heroku, EKS); ``None`` if there is nothing to compare with."""
     bad_a, total_a = counts_of(counts[0], rule.name)
     bad_b, total_b = counts_of(counts[1], rule.name)
     if weight >= 100:

@@ -1,4 +1,4 @@
-"""What the gateway saw of both legs in one interval, as plain counts."""
+"""Blocks: the counts of both legs at the gateway in one interval."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Increments of one leg's counters over one interval.
+    """Increments of one leg's counters in one interval.
 
     Parameters
     ----------
     requests
-        Requests answered (or failed) at the gateway, client aborts left out.
+        Requests that were answered or failed at the gateway, without client aborts.
     errors
-        Those of them that count as errors (5xx; for Heroku also 421 and 495).
+        Requests that count as errors (5xx; for Heroku also 421 and 495).
     timed
-        Requests in the latency histogram. It is the denominator of ``slow`` and ``very_slow`` and may lag
-        ``requests`` by one flush of the proxy's statistics.
+        Requests in the latency histogram: the denominator of ``slow`` and ``very_slow``. It may lag ``requests`` by one
+        flush of the proxy's statistics.
     slow
         Timed requests slower than the plan's first threshold (X1).
     very_slow
@@ -47,18 +47,18 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One interval of both legs, read at the same timestamps.
+    """The counts of both legs in one interval, read at the same timestamps.
 
     Parameters
     ----------
     start, end
-        Unix seconds. Blocks are aligned to the clock (multiples of their length, plus the phase at which the gateways
-        are scraped), so that a replay after a restart sees the same blocks.
+        Unix seconds. Blocks are aligned to the clock (multiples of their length, plus the offset at which the gateways
+        are scraped), so that a replay after a restart gives the same blocks.
     heroku, eks
         The increments of each leg within ``(start, end]``.
     gap
-        Why the block must not be judged (a missed scrape, an inconsistent increment, …), or ``""`` when it is
-        usable. The counts of an unusable block mean nothing.
+        Why the block must not be judged (a missed scrape, an inconsistent increment, …); ``""`` if it is usable. The
+        counts of an unusable block mean nothing.
     """
 
     start: float

@@ -1,4 +1,4 @@
-"""One judgement of several: the mesh's own metrics and the custom SLOs, in one test with one bound."""
+"""Combine the judgements of the mesh's metrics and of custom SLOs into one test with one error bound."""
 
 from __future__ import annotations
 
@@ -8,72 +8,71 @@ from dataclasses import dataclass, replace
 from cutover.domain.evidence.judgement import Judgement, MetricJudgement
 from cutover.domain.verdicts import Verdict
 
-OWN_WEIGHT = 0.2
-"""Share of the rollback money for a custom SLO, where the mesh's gates together have 1."""
+RATIO_STAKE = 0.2
+"""Stake of a custom SLO in the rollback money; the mesh's gates together have 1."""
 
 
 @dataclass(frozen=True, slots=True)
-class SideSlo:
-    """A custom SLO beside the mesh's gates.
+class RatioJudgement:
+    """The judgement of a custom SLO that compares the legs, by itself.
 
     Parameters
     ----------
     name
-        Its name.
+        Name of the SLO.
     judgement
-        What `judge` says of its own evidence, under rules with one metric and the plan's alpha.
-    weight
-        Its share of the rollback money, where the mesh's gates together have 1.
+        What `judge` says of its evidence, under rules with one metric and the plan's alpha.
+    stake
+        Its part of the rollback money; the mesh's gates together have 1.
     """
 
     name: str
     judgement: Judgement
-    weight: float = OWN_WEIGHT
+    stake: float = RATIO_STAKE
 
 
-def combine(main: Judgement, own: Sequence[SideSlo]) -> Judgement:
-    """Make one judgement of the mesh's gates and the custom SLOs: one test, which is wrong with a chance of at most alpha.
+def combine(main: Judgement, ratios: Sequence[RatioJudgement]) -> Judgement:
+    """Combine the mesh's gates and custom SLOs into one test, whose chance of a false rollback is at most alpha.
 
-    Each gate's evidence counts with its share ``w`` of the money, all shares together being 1, and the largest decides:
-    a gate alone rolls back at ``1/(w*alpha)``, which has a chance of at most ``w*alpha`` while it is not worse. These
-    chances add up to alpha whatever the gates have to do with each other, and whenever each is read.
+    Each gate's evidence counts with its part ``w`` of the money; all parts add up to 1, and the largest product decides.
+    So a gate alone rolls back at ``1/(w*alpha)``, which has a chance of at most ``w*alpha`` while the gate is not worse.
+    These chances add up to alpha, however the gates depend on each other and whenever each is read.
 
-    An average of the evidence would be a little faster where several gates see the same harm (by ``ln 2`` with two of
-    the same evidence), and is as valid while all are read up to the same moment. But own queries come late. Then one
-    gate's evidence is from before what another has seen already, it can be caught at a peak that is past, and nothing
-    bounds the average.
+    An average of the evidence would be a little faster if several gates see the same harm (by ``ln 2`` with two gates of
+    equal evidence), and is as valid if all are read up to the same moment. But the queries of custom SLOs come late: one
+    gate's evidence is then older than another's, it can be caught at a peak that is past, and nothing bounds the average.
 
-    The share of a gate that is only observed is kept for it. So a change of its mode, even on the very sight of its
-    evidence, gives nobody money that was lost before.
+    A gate that is only observed keeps its part. So a change of its mode, even one made in view of its evidence, brings
+    no lost money back.
 
     Parameters
     ----------
     main
-        What is said of the mesh's gates.
-    own
-        The custom SLOs, all of the plan's each time: one that is added or dropped while the plan is under way
-        changes the shares, and adds to the bound up to what it has of the money.
+        Judgement of the mesh's gates.
+    ratios
+        Judgements of all custom SLOs of the plan that compare the legs. An SLO that is added or dropped while the plan
+        is under way changes the parts, and adds at most its part to the bound.
 
     Returns
     -------
     Judgement
-        ``harm`` is that of the gate with most; estimates of seconds and ``safe`` are for all, requests needed and
-        samples those of the mesh.
+        ``harm`` is that of the gate with most evidence; estimates of seconds and ``safe`` are for all gates; the requests
+        needed and the samples are the mesh's.
     """
-    if not own:
+    if not ratios:
         return main
-    everything = 1.0 + sum(gate.weight for gate in own)
+    everything = 1.0 + sum(ratio.stake for ratio in ratios)
     limit = main.harm_limit
     metrics = [_scaled(metric, 1.0 / everything, main.harm / everything >= limit) for metric in main.metrics]
     parts = {main.main_metric: main.harm / everything}
     enforced = [main]
-    for gate in own:
-        (metric,) = gate.judgement.metrics
-        share = gate.weight / everything
-        metrics.append(replace(_scaled(metric, share, metric.harm * share >= limit), name=gate.name))
+    for ratio in ratios:
+        (metric,) = ratio.judgement.metrics
+        part = ratio.stake / everything
+        metrics.append(replace(_scaled(metric, part, metric.harm * part >= limit), name=ratio.name))
         if metric.enforced:
-            parts[gate.name] = metric.harm * share
-            enforced.append(gate.judgement)
+            parts[ratio.name] = metric.harm * part
+            enforced.append(ratio.judgement)
     main_metric = max(parts, key=lambda name: parts[name])
     seconds = [judgement.seconds_to_safe for judgement in enforced]
     return replace(
@@ -88,11 +87,11 @@ def combine(main: Judgement, own: Sequence[SideSlo]) -> Judgement:
     )
 
 
-def _scaled(metric: MetricJudgement, share: float, worse: bool) -> MetricJudgement:
-    """Return what is said of a metric whose evidence counts with a share; what failed alone may not be enough then."""
+def _scaled(metric: MetricJudgement, part: float, worse: bool) -> MetricJudgement:
+    """Return the judgement of a metric with its part of the money; what failed alone may not be enough then."""
     if not metric.enforced:
         return metric
     fails = metric.verdict is Verdict.FAIL
     return replace(
-        metric, harm=metric.harm * share, verdict=Verdict.UNDECIDED if fails and not worse else metric.verdict
+        metric, harm=metric.harm * part, verdict=Verdict.UNDECIDED if fails and not worse else metric.verdict
     )

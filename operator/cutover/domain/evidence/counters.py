@@ -1,4 +1,4 @@
-"""Counters of requests and latency buckets as Prometheus gives them, with a dialect's names for the labels."""
+"""Counters of requests and latency buckets as Prometheus returns them; a dialect names the labels."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from msgspec import Struct, convert
 
-#: The code of a request whose client went away before it was answered: it is in neither leg.
+#: Code of a request whose client disconnected before the answer. It counts for neither leg.
 CLIENT_GONE = "0"
 
 
 class CounterLabels(Struct, frozen=True, gc=False, kw_only=True):
-    """The labels of a counter that matter, of some thirty; ``""`` where it has none of that name.
+    """The labels of a counter that the judge needs, of some thirty; ``""`` for a label that is missing.
 
-    A dialect derives from it and says by ``msgspec.field(name=...)`` which label each of the first four is.
+    A dialect derives from this class, and names the label of each of the first four fields by ``msgspec.field(name=...)``.
 
     Parameters
     ----------
     leg
         The name under which a leg's requests are counted.
     namespace
-        Where the process runs that counted.
+        Namespace of the process that counted.
     code
-        HTTP status of the answers, or :data:`CLIENT_GONE`; ``""`` where buckets do not tell.
+        HTTP status of the answers, or :data:`CLIENT_GONE`; ``""`` if a bucket has no such label.
     le
         Upper bound of a latency bucket; ``""`` for a counter of requests.
     """
 
-    #: What people call the product whose metrics these are.
+    #: Name of the product that has these metrics, for people.
     product: ClassVar[str] = "the provider"
 
     leg: str
@@ -44,7 +44,7 @@ class CounterLabels(Struct, frozen=True, gc=False, kw_only=True):
 
     @staticmethod
     def milliseconds(le: str) -> float:
-        """Return the bound that an ``le`` stands for. Raises ValueError."""
+        """Return a bucket's bound in milliseconds, by its ``le``. Raises ValueError."""
         return float(le)
 
 
@@ -52,10 +52,10 @@ L = TypeVar("L", bound=CounterLabels, covariant=True)
 
 
 class Counter(Struct, Generic[L], frozen=True, gc=False):
-    """A counter as Prometheus gives it, with the time in Unix seconds and the value of each sample.
+    """A counter as Prometheus returns it, with the time in Unix seconds and the value of each sample.
 
-    The client decodes answers straight into these, without what the labels do not name. None can be in a reference cycle,
-    so the garbage collector need not look at the tens of thousands of a reconcile (``gc``).
+    The client decodes answers straight into these objects and drops other labels. They are never in a reference cycle, so
+    the garbage collector does not track the tens of thousands in a reconcile (``gc``).
     """
 
     metric: L
@@ -63,6 +63,6 @@ class Counter(Struct, Generic[L], frozen=True, gc=False):
 
     @classmethod
     def of(cls, item: Mapping[str, Any], labels: type[L]) -> Self:
-        """Read one series of a `Result`. Raises KeyError, TypeError, ValueError if it is not of a range selector."""
+        """Read one series of a `Result`. Raises KeyError, TypeError, ValueError if it is not from a range selector."""
         samples = [(float(at), float(value)) for at, value in item["values"]]
         return cls(convert(item["metric"], labels), samples)

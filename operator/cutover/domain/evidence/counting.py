@@ -1,9 +1,9 @@
 """From raw counter samples to blocks, without PromQL's extrapolation.
 
 Prometheus answers the instant query ``metric{...}[W]`` with the samples themselves, each at the time of its scrape.
-What a counter did between two samples belongs to the block in which the later one lies, so that every increment is
-in exactly one block. A block is the same whichever window it was cut from: read live, or again after a restart (see
-:mod:`cutover.domain.evidence.scrapes`). Which metrics and labels they are is a dialect's business.
+The increment between two samples belongs to the block of the later sample, so every increment is in exactly one block. A
+block is the same from whichever window it was cut: read live, or again after a restart (see
+:mod:`cutover.domain.evidence.scrapes`). A dialect knows the names of the metrics and labels.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _labels_of_source = attrgetter("namespace", *SOURCE_LABELS)
 
 
 class Reading(Witnesses):
-    """What one set of range selectors returned: the legs' counters, and when each source was scraped."""
+    """The answers to one set of range selectors: the legs' counters, and when each source was scraped."""
 
     noun = "gateway"
 
@@ -45,7 +45,7 @@ class Reading(Witnesses):
 
     @classmethod
     def of_answers(cls, presence: Result, *answers: Iterable[Counter[CounterLabels]]) -> Self:
-        """Read the answers that belong together.
+        """Read answers that belong together.
 
         Raises
         ------
@@ -59,12 +59,12 @@ class Reading(Witnesses):
         return reading
 
     def add_counters(self, counters: Iterable[Counter[CounterLabels]]) -> None:
-        """Take counters of requests, or of latency buckets.
+        """Add counters of requests, or of latency buckets.
 
         Raises
         ------
         ValueError
-            If one has no samples, or a bound that is not a number.
+            If a counter has no samples, or a bound that is not a number.
         """
         sources: dict[tuple[str, ...], Source] = {}
         noted: dict[Source, tuple[float, ...]] = {}
@@ -72,7 +72,7 @@ class Reading(Witnesses):
             labels = counter.metric
             known_by = _labels_of_source(labels)
             source = sources.get(known_by)
-            if source is None:  # they are few, and of many counters each
+            if source is None:  # sources are few, and have many counters each
                 source = sources[known_by] = source_by(*known_by)
             times, values = zip(*counter.values, strict=True)
             bound = labels.milliseconds(labels.le) if labels.le else None
@@ -87,12 +87,12 @@ class Reading(Witnesses):
                 self._counted.add(source, times)
 
     def add_presence(self, result: Result) -> None:
-        """Take ``up``: it tells that a gateway was scraped which has not served anything yet, or lacks its counters.
+        """Add ``up``, which shows that a gateway was scraped even if it has no counters yet, or lost them.
 
         Raises
         ------
         KeyError, TypeError, ValueError
-            If it is not the result of a range selector.
+            If the result is not from a range selector.
         """
         for item in result:
             labels: Mapping[str, str] = item["metric"]
@@ -105,7 +105,7 @@ class Reading(Witnesses):
 
 
 class _Leg:
-    """What one source counted of one leg in one block."""
+    """Counts of one leg by one source in one block."""
 
     __slots__ = ("errors", "fast", "infinite", "requests", "seen", "timed")
 
@@ -117,7 +117,7 @@ class _Leg:
 
 
 class _Tally(Doubts):
-    """What one source counted in one block."""
+    """Counts of both legs by one source in one block."""
 
     __slots__ = ("legs",)
 
@@ -148,9 +148,9 @@ def cut(
     heroku, eks
         The name under which each leg is counted.
     namespaces
-        Namespaces of the gateways whose view counts.
+        Namespaces of the gateways whose counts are used.
     slow_ms, very_slow_ms
-        Thresholds that are histogram bounds, in milliseconds. Where one is None its count stays 0.
+        Thresholds in milliseconds, which are histogram bounds. Without a threshold its count stays 0.
     start, end
         Unix seconds, a multiple of ``length`` apart.
     length
@@ -161,7 +161,7 @@ def cut(
     Returns
     -------
     list
-        One block after the other, from ``start`` to ``end``, unusable ones with their reason.
+        The blocks from ``start`` to ``end`` without holes; unusable blocks have their reason.
     """
     legs = (reading.of(heroku, namespaces), reading.of(eks, namespaces))
     tallies: list[dict[Source, _Tally]] = [{} for _ in range(round((end - start) / length))]
@@ -179,7 +179,7 @@ def cut(
             source, times = series.source, series.times
             for index in range(bisect_right(times, start), bisect_right(times, end)):
                 tally = tally_of(source, times[index])
-                # A client that went away is in neither leg, but its series still shows that the gateway was scraped.
+                # A client that disconnected counts for neither leg, but its series shows that the gateway was scraped.
                 if series.code != CLIENT_GONE:
                     increment = increment_of(reading, series, index, reach, tally)
                     _count(tally.legs[which], series, increment, thresholds, heroku=which == 0)
@@ -202,11 +202,11 @@ def cumulative(
     reading
         Samples of at least ``(start - reach, end]``.
     leg, namespaces
-        Whose histogram, seen by which gateways.
+        The leg, and the namespaces of the gateways whose counts are used.
     start, end
         Unix seconds.
     reach
-        As for :func:`cut`. Increments that cannot be known are left out: this serves to choose thresholds, not to judge.
+        As for :func:`cut`. Unknown increments are left out: the result serves to choose thresholds, not to judge.
 
     Returns
     -------
@@ -248,7 +248,7 @@ def _count(
 
 
 def _one_per_gateway(sources: Iterable[Source]) -> list[Source]:
-    """Leave out what other replicas or jobs know of the same gateway: it would count requests twice."""
+    """Keep one source of each gateway: other replicas or jobs would count its requests twice."""
     chosen: dict[tuple[str, str], Source] = {}
     for source in sorted(sources):
         chosen.setdefault(source.gateway, source)
@@ -266,7 +266,7 @@ def _block(
     reach: float,
 ) -> Block:
     if not tallies:
-        # Gateways that served the plan a moment ago must still be there; if none did, any will do.
+        # A gateway that served the plan a moment ago must still have samples. If none served it, any scrape is enough.
         serving = any(start - _newest(series, start) < reach for leg in legs for series in leg)
         if serving or not _scraped(reading, namespaces, start, end):
             return Block(start, end, gap="no samples")

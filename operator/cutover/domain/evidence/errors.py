@@ -1,13 +1,13 @@
-"""Which answers are errors: one definition for the gates, the probes, and the queries by which people look."""
+"""Which answers are errors: one definition for gates, probes and dashboard queries."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-#: Answers of Heroku's router about the request's own way, which users see as failures: the TLS name does not fit the Host.
+#: Answers of Heroku's router to a request whose TLS name does not fit its Host. Users see them as failures.
 ROUTING_FAULTS: Mapping[str, str] = {"421": "misdirected request", "495": "certificate error"}
-#: The same in a matcher of PromQL, for both legs. On EKS the app itself may answer 421 or 495: a query counts that, a gate
-#: does not.
+#: The error codes as a PromQL matcher, for both legs. On EKS the app may answer 421 or 495 itself, which a query counts as
+#: an error and a gate does not.
 ERROR_CODES = "|".join(("5..", *ROUTING_FAULTS))
 
 

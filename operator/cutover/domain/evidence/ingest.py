@@ -1,4 +1,4 @@
-"""From new blocks to evidence: which blocks count, and for what."""
+"""Ingest new blocks: which blocks confirm a weight, and which become evidence."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from pydantic_core import from_json, to_json
 
 from cutover.api.opaque import Opaque
 from cutover.api.v1alpha1 import Checkpoint, Share
-from cutover.domain.evidence import judge as gate
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.confirmation import collect, confirmed
-from cutover.domain.evidence.judge import Evidence, GateRules
+from cutover.domain.evidence.judge import Evidence, GateRules, begin_step, consume, learn
 from cutover.domain.evidence.share import Pool
 from cutover.domain.traffic import Capabilities, Probe
 
-#: Blocks in a row that cannot be judged until people are told.
+#: Unusable blocks in a row after which the plan is held.
 GAPS_UNTIL_NO_DATA = 3
 
 
@@ -30,16 +29,16 @@ def ingest(
     revision: str,
     can: Capabilities,
 ) -> Checkpoint:
-    """Consume blocks: first to see the weight at the gateway, from then on as evidence.
+    """Ingest blocks: first to confirm the weight at the gateway, from then on as evidence.
 
-    A block counts only if it lies wholly after the change of weight (for the share) or after the share was observed
-    (as evidence), so that no judgement mixes two steps. What shows that a weight is in force depends on what the provider
-    can do (:mod:`cutover.domain.evidence.confirmation`); nothing does while the gateway says that it has another route.
+    A block counts only if it lies wholly after the change of weight (to confirm it) or after the confirmation (as
+    evidence), so that no judgement mixes two steps. What confirms a weight depends on what the provider can do
+    (:mod:`cutover.domain.evidence.confirmation`). No weight is confirmed while a probe returns another revision.
     """
     evidence = load_evidence(checkpoint)
     if next_weight > checkpoint.next_weight > 0:
-        # The steps were edited: what was safe enough for a small step need not be for a bigger one.
-        evidence = gate.begin_step(evidence)
+        # The steps were edited: evidence that is enough for a small step may not be enough for a bigger one.
+        evidence = begin_step(evidence)
     live_at, elsewhere = checkpoint.live_at, False
     if probe is not None and probe.at >= checkpoint.weight_since:
         if live_at is None and probe.revision == revision:
@@ -49,7 +48,7 @@ def ingest(
     observed_at, consumed_until, gaps = checkpoint.observed_at, checkpoint.consumed_until, checkpoint.gaps
     for block in blocks:
         if block.start < consumed_until:
-            continue  # a part of it was consumed already
+            continue  # a part of the block was consumed already
         consumed_until = block.end
         gaps = 0 if block.usable else gaps + 1
         if block.start < checkpoint.weight_since:
@@ -60,40 +59,38 @@ def ingest(
             if confirmed(can, pooled, block, weight=weight, previous=previous, live_at=live_at) and not elsewhere:
                 observed_at = block.end
         elif weight == 0:
-            evidence = gate.learn(evidence, block, rules)
+            evidence = learn(evidence, block, rules)
         else:
-            evidence = gate.consume(
+            evidence = consume(
                 evidence, block, rules=rules, weight=weight, next_weight=next_weight, observed_at=observed_at
             )
-    return checkpoint.model_copy(
-        update={
-            "live_at": live_at,
-            "observed_at": observed_at,
-            "next_weight": next_weight,
-            "consumed_until": consumed_until,
-            "gaps": gaps,
-            "share_pool": (pooled.eks, pooled.total),
-            "evidence": keep(evidence),
-        }
+    return checkpoint.evolve(
+        live_at=live_at,
+        observed_at=observed_at,
+        next_weight=next_weight,
+        consumed_until=consumed_until,
+        gaps=gaps,
+        share_pool=(pooled.eks, pooled.total),
+        evidence=keep(evidence),
     )
 
 
 def load_evidence(checkpoint: Checkpoint) -> Evidence:
-    """Read the judge's state from a checkpoint.
+    """Return the judge's state in a checkpoint.
 
-    Evidence that cannot be read (somebody edited the status) is started anew: it has to be earned again before
-    anything moves up, and a leg that is worse shows again.
+    Evidence that cannot be read, because the status was edited, begins anew: it has to be earned again before anything
+    moves up, and a leg that is worse shows again.
     """
     return load(checkpoint.evidence)
 
 
 def load(kept: Opaque) -> Evidence:
-    """Return the judge's state; unreadable or empty it is that of the beginning."""
+    """Return the judge's state; the initial state if the text is empty or cannot be read."""
     return kept.value(_read)
 
 
 def keep(evidence: Evidence) -> Opaque:
-    """Return the judge's state for a checkpoint: an object, and one line of text once that is written."""
+    """Return the judge's state for a checkpoint: an object in memory, which is written as one line of text."""
     return Opaque.of(evidence, _write)
 
 
@@ -109,7 +106,7 @@ def _write(evidence: Evidence) -> str:
 
 
 def share(checkpoint: Checkpoint, evidence: Evidence, now: float) -> Share | None:
-    """Return the share seen since the current weight was decided."""
+    """Return the share observed since the current weight was decided on."""
     heroku, eks = evidence.total
     judged = heroku.requests + eks.requests
     percent = 100.0 * eks.requests / judged if judged else Pool(*checkpoint.share_pool).percent

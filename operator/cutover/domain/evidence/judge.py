@@ -1,8 +1,8 @@
 """The judge: compares the two legs of a cutover on live traffic, block by block.
 
-It says of the EKS leg `Verdict.FAIL`, `Verdict.PASS`, or that it cannot tell yet, while being asked after every block,
-and bounds the chance of a false rollback over the whole cutover. It stands alone: plain numbers in, plain numbers out,
-no clock and no I/O. To run it on your own numbers::
+After every block it gives the EKS leg a verdict, such as `Verdict.FAIL`, `Verdict.PASS` or undecided, and it bounds the
+chance of a false rollback over the whole cutover. It depends on nothing else: plain numbers in, plain numbers out, no
+clock and no I/O. To run it on other numbers::
 
     rules = GateRules()
     evidence = begin_step(Evidence.start())
@@ -12,8 +12,8 @@ no clock and no I/O. To run it on your own numbers::
 
 `Evidence` is the whole state. `Evidence.dump` and `Evidence.load` carry it through JSON.
 
-A ratio of a custom SLO (bad events of all events, per leg) is judged by rules with one metric and without *alive*, on
-blocks that hold its counts as requests and errors. `combine` makes one judgement of several.
+The ratio of a custom SLO (bad events of all events, per leg) is judged by rules with one metric and without *alive*, on
+blocks that have its counts as requests and errors. `combine` makes one judgement of several.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from __future__ import annotations
 import math
 
 from cutover.domain.evidence import wager
-from cutover.domain.evidence.betting import ALIVE_SHARE, SAFETY_FIRST, SAFETY_FLOW, begin_step, consume, learn
-from cutover.domain.evidence.combining import SideSlo, combine
+from cutover.domain.evidence.betting import ALIVE_FRACTION, SAFETY_FIRST, SAFETY_FLOW, begin_step, consume, learn
+from cutover.domain.evidence.combining import RatioJudgement, combine
 from cutover.domain.evidence.judgement import Judgement, MetricJudgement
 from cutover.domain.evidence.memory import SICK_REQUESTS, both_unhealthy, recent_sum
 from cutover.domain.evidence.metrics import bag_of, check_weights, counts_of, frozen_limit, ratio
@@ -32,14 +32,14 @@ from cutover.domain.verdicts import Verdict
 
 __all__ = [
     "ALIVE",
-    "ALIVE_SHARE",
+    "ALIVE_FRACTION",
     "DEFAULT_METRICS",
     "Evidence",
     "GateRules",
     "Judgement",
     "MetricJudgement",
     "MetricRule",
-    "SideSlo",
+    "RatioJudgement",
     "Tolerance",
     "begin_step",
     "combine",
@@ -49,22 +49,22 @@ __all__ = [
 ]
 
 RATE_SECONDS = 60.0
-"""So much of a step must have been counted before its traffic can be called too little."""
+"""Seconds of a step that must have been counted before its traffic can be called too little."""
 SILENT_SECONDS, SILENT_EXPECTED = 60.0, 5.0
-"""Heroku is silent after this time without an answer, where so many were to be expected."""
+"""Heroku is silent after this many seconds without an answer, if at least this many answers were expected."""
 HARM_HOLD = 10.0
-"""Nothing advances while the evidence of harm is this large."""
+"""Nothing advances while the evidence of harm is this large or larger."""
 PATIENCE_SECONDS = 600.0
-"""Evidence of safety that takes longer is not on its way."""
+"""Seconds: evidence of safety that takes longer is a reason to hold."""
 
 
 def judge(evidence: Evidence, *, rules: GateRules, weight: float, next_weight: float) -> Judgement:
-    """Return what the evidence says.
+    """Judge the evidence.
 
     Parameters
     ----------
     evidence
-        What is known.
+        The evidence so far.
     rules, weight, next_weight
         As for `consume`.
 
@@ -74,10 +74,10 @@ def judge(evidence: Evidence, *, rules: GateRules, weight: float, next_weight: f
         If a weight is not between 0 and 100.
     """
     check_weights(weight, next_weight)
-    own = {rule.name: own_wealth(evidence, rule, rules) for rule in rules.metrics}
-    parts: dict[str, float] = {rule.name: own[rule.name] for rule in rules.metrics if rule.enforced}
+    wealth = {rule.name: wealth_of(evidence, rule, rules) for rule in rules.metrics}
+    parts: dict[str, float] = {rule.name: wealth[rule.name] for rule in rules.metrics if rule.enforced}
     if rules.legs:
-        parts[ALIVE] = rules.alive_weight * (evidence.alive_purse.total + sum(evidence.alive))
+        parts[ALIVE] = rules.alive_stake * (evidence.alive_purse.total + sum(evidence.alive))
     harm = sum(parts.values())
     worse = harm >= rules.harm_limit
     main_metric = max(parts, key=lambda name: parts[name], default="")
@@ -87,16 +87,16 @@ def judge(evidence: Evidence, *, rules: GateRules, weight: float, next_weight: f
     for rule in rules.metrics:
         safety = evidence.safety_money + sum(bag_of(evidence.safety, rule.name, BETTER))
         wait = _until_safe(evidence, rule, safety, rules=rules, weight=weight, next_weight=next_weight)
-        alone = own[rule.name] >= rules.harm_limit
+        alone = wealth[rule.name] >= rules.harm_limit
         if rule.enforced:
             waits.append(wait)
         if alone if not rule.enforced else worse and (alone or rule.name == main_metric):
             verdict = Verdict.FAIL
-        elif safety >= rules.safety_limit and own[rule.name] < HARM_HOLD:
+        elif safety >= rules.safety_limit and wealth[rule.name] < HARM_HOLD:
             verdict = Verdict.PASS
         else:
             verdict = _unproven(evidence, rule, wait[1], rules=rules, weight=weight, next_weight=next_weight)
-        metrics.append(_metric(evidence, rule, verdict, own[rule.name], safety, rules, weight))
+        metrics.append(_metric(evidence, rule, verdict, wealth[rule.name], safety, rules, weight))
     least_safe = min((metric.safety for metric in metrics if metric.enforced), default=rules.safety_limit)
     requests, seconds = max(wait[0] for wait in waits), max(wait[1] for wait in waits)
 
@@ -133,24 +133,24 @@ def judge(evidence: Evidence, *, rules: GateRules, weight: float, next_weight: f
 def _unproven(
     evidence: Evidence, rule: MetricRule, wait: float, *, rules: GateRules, weight: float, next_weight: float
 ) -> Verdict:
-    """Return whether a metric without a proof waits for evidence or for traffic; ``wait`` is its estimate in seconds."""
+    """Return whether an unproven metric waits for evidence or for traffic; ``wait`` is the estimate in seconds."""
     if evidence.total_seconds < RATE_SECONDS or wait <= PATIENCE_SECONDS:
         return Verdict.UNDECIDED
-    # Where not even twice the requests that the proof takes at least have brought it, more may not either.
+    # If twice the least requests of a proof have not brought it, more requests may not bring it either.
     least = math.log(rules.safety_limit) / _margin(evidence, rule, weight, next_weight)
     total = counts_of(evidence.total[1], rule.name)[1]
     return Verdict.UNDECIDED if total >= 2.0 * least else Verdict.INSUFFICIENT_TRAFFIC
 
 
-def own_wealth(evidence: Evidence, rule: MetricRule, rules: GateRules) -> float:
-    """What a metric adds to the evidence of harm; of one that is only observed, what it would be alone."""
+def wealth_of(evidence: Evidence, rule: MetricRule, rules: GateRules) -> float:
+    """Return what a metric adds to the evidence of harm; for an observed metric, its evidence as if it were alone."""
     if rule.enforced:
-        return rules.share(rule) * evidence.harm_purse.total + sum(bag_of(evidence.harm, rule.name, WORSE))
+        return rules.stake_of(rule) * evidence.harm_purse.total + sum(bag_of(evidence.harm, rule.name, WORSE))
     return evidence.harm_purse.total + sum(bag_of(evidence.observed, rule.name, WORSE))
 
 
 def least_requests(rules: GateRules, next_weight: float) -> float:
-    """Return the EKS requests without which not even a leg without any fault can prove that a step is safe."""
+    """Return the fewest EKS requests with which a faultless leg can prove that a step is safe."""
     return max(
         (math.log(rules.safety_limit) * next_weight / 100.0 / rule.advance.margin for rule in rules.metrics),
         default=0.0,
@@ -158,7 +158,7 @@ def least_requests(rules: GateRules, next_weight: float) -> float:
 
 
 def _margin(evidence: Evidence, rule: MetricRule, weight: float, next_weight: float) -> float:
-    """The margin within which a metric is safe, as a fraction of EKS' requests."""
+    """Return the margin within which a metric is safe, as a fraction of EKS' requests."""
     if weight >= 100:
         return frozen_limit(evidence, rule, rule.advance)
     return rule.advance.margin / (next_weight / 100.0)
@@ -167,18 +167,18 @@ def _margin(evidence: Evidence, rule: MetricRule, weight: float, next_weight: fl
 def _until_safe(
     evidence: Evidence, rule: MetricRule, safety: float, *, rules: GateRules, weight: float, next_weight: float
 ) -> tuple[float, float]:
-    """Estimate the EKS requests and the seconds until a metric is safe, if all goes on as in this step so far."""
+    """Estimate the EKS requests and the seconds until a metric is safe, if the step goes on as so far."""
     if safety >= rules.safety_limit:
         return 0.0, 0.0
     _, total = counts_of(evidence.total[1], rule.name)
     rate = total / evidence.total_seconds if evidence.total_seconds > 0 else 0.0
     margin = _margin(evidence, rule, weight, next_weight)
-    # Not even a leg without any fault can prove it with fewer.
+    # Even a faultless leg needs this many.
     least = max(0.0, math.log(rules.safety_limit) / margin - total)
     growth = _safety_growth(evidence, rule, margin, rules=rules, weight=weight)
     if growth is None or rate <= 0:
         return least, math.inf
-    fastest = rules.safety_cap * rules.way / CAP_SECONDS
+    fastest = rules.safety_cap * rules.harm_nats / CAP_SECONDS
     waits = [
         math.log(max(rules.safety_limit / money, 1.0)) / min(nats * rate, fastest)
         for nats, money in zip(growth, _safety_stake(evidence, rule), strict=True)
@@ -191,13 +191,13 @@ def _until_safe(
 def _safety_growth(
     evidence: Evidence, rule: MetricRule, margin: float, *, rules: GateRules, weight: float
 ) -> tuple[float, ...] | None:
-    """Nats per EKS request by which this step's ratios let the bets on safety grow, None before there are any."""
+    """Return the nats per EKS request by which the bets on safety grow at this step's ratios; ``None`` without counts."""
     control = evidence.reference if weight >= 100 else evidence.total[0]
     bad_a, total_a = counts_of(control, rule.name)
     bad_b, total_b = counts_of(evidence.total[1], rule.name)
     if total_b < 1 or (weight < 100 and total_a < 1):
         return None
-    # A few requests say little of EKS' own ratio. Until there are as many as the proof will take, Heroku's counts too.
+    # A few requests say little about EKS' ratio. Until there are as many as the proof takes, Heroku's ratio counts too.
     known = math.log(rules.safety_limit) / margin
     expected = (bad_b + known * ratio(bad_a, total_a)) / (total_b + known)
     if weight >= 100:
@@ -207,7 +207,7 @@ def _safety_growth(
 
 
 def _safety_stake(evidence: Evidence, rule: MetricRule) -> Bag:
-    """What the bets on safety have to grow from: at least what flows in with the next one."""
+    """Return the money from which the bets on safety grow: at least what flows in with the next bet."""
     money = evidence.safety_money
     fresh = SAFETY_FIRST if money == 1.0 else money - wager.remaining(money, SAFETY_FLOW, 1.0)
     return wager.add(bag_of(evidence.safety, rule.name, BETTER), fresh)
@@ -243,13 +243,13 @@ def _metric(
 
 
 def _judge_alive(evidence: Evidence, harm: float, fails: bool, rules: GateRules, weight: float) -> MetricJudgement:
-    """Judge by the last minute, for the evidence of harm is all that *alive* bets on."""
+    """Judge *alive* by the last minute, because its bets are on harm only."""
     heroku, eks = recent_sum(evidence.recent)
     answered = eks.successes
     expected = eks.requests if weight >= 100 else heroku.successes * weight / (100.0 - weight)
     if fails:
         verdict = Verdict.FAIL
-    elif answered >= SICK_REQUESTS and answered >= ALIVE_SHARE * expected and harm < HARM_HOLD:
+    elif answered >= SICK_REQUESTS and answered >= ALIVE_FRACTION * expected and harm < HARM_HOLD:
         verdict = Verdict.PASS
     else:
         few = max(answered, expected) < SICK_REQUESTS

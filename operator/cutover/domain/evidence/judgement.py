@@ -1,4 +1,4 @@
-"""What the judge says: plain numbers and verdicts. Sentences are made of them elsewhere."""
+"""The judge's results, as plain numbers and verdicts; sentences are made in :mod:`cutover.domain.evidence.sentences`."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from cutover.domain.verdicts import Verdict
 
 @dataclass(frozen=True, slots=True)
 class MetricJudgement:
-    """What is said of one metric.
+    """The judgement of one metric.
 
     Parameters
     ----------
     name
-        A metric's name, ``alive``, or that of a custom SLO.
+        Name of the metric, ``alive``, or the name of a custom SLO.
     verdict
-        ``FAIL`` when the whole judgement is worse and this metric carries most of it or would be enough alone; for a
-        metric that is only observed, when its own evidence would be enough. ``PASS`` when it is within the margin of
-        the next step and little speaks against it.
+        ``FAIL`` if the whole judgement is worse and this metric has most of the evidence or would be enough alone; for
+        an observed metric, if its evidence would be enough alone. ``PASS`` if it is within the margin of the next step
+        and there is little evidence of harm.
     enforced
-        Whether it has a say.
+        Whether its verdict decides.
     harm, harm_limit
-        This metric's part of the evidence of harm; all parts together are the judgement's. Of a metric that is only
-        observed all of its own evidence, which is no part of anything.
+        This metric's part of the evidence of harm; all parts together are the judgement's. For an observed metric, all
+        its evidence, which is no part of the judgement's.
     safety, safety_limit
-        Evidence that it is within the margin of the next step; once it was enough in this step, what is left of it. And
-        what is enough. Both are 0 for ``alive``, which has no such test.
+        Evidence that it is within the margin of the next step, and how much is enough. Once it was enough in this step,
+        what is left of it. Both are 0 for ``alive``, which has no such test.
     heroku_bad, heroku_total, eks_bad, eks_total
-        Counts in this step. For ``alive`` those of the last minute: Heroku's total is what was to be expected of EKS,
-        EKS' bad ones are the answers that are missing of it, and the others are those that came.
+        Counts in this step. For ``alive``, counts of the last minute: Heroku's total is the number of answers expected of
+        EKS, and EKS' bad ones are the missing answers.
     compared
-        Whether there is a control to compare with: at 100 % there is none.
+        Whether there is a control to compare with; at 100 % there is none.
     tolerated
-        Where there is none, the fraction of EKS' requests that is tolerated.
+        Without a control, the tolerated fraction of EKS' requests; else ``None``.
     rule
-        What it was judged by, ``None`` for ``alive``.
+        The rule of the metric; ``None`` for ``alive``.
     """
 
     name: str
@@ -57,32 +57,32 @@ class MetricJudgement:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What the evidence says now.
+    """The judgement of all metrics together.
 
     Parameters
     ----------
     harm, harm_limit
-        Evidence of harm, and what of it rolls back.
+        Evidence of harm, and how much of it rolls back.
     worse
-        Whether it does.
+        Whether the evidence of harm has reached its limit.
     safe
-        Whether every enforced metric's evidence of safety is enough for the next step and nothing speaks against it:
-        evidence of harm below 10, Heroku neither dead nor silent, the legs not both unhealthy. Where no metric is
-        enforced *alive* has to pass instead, if it is judged.
+        Whether every enforced metric has enough evidence of safety for the next step, and nothing speaks against it:
+        evidence of harm below 10, Heroku neither dead nor silent, the legs not both unhealthy. Without an enforced
+        metric, *alive* has to pass, if it is judged.
     safety, safety_limit
-        Evidence of safety of the enforced metric that has least, and what is enough.
+        Least evidence of safety of the enforced metrics, and how much is enough.
     heroku_dead, heroku_wealth
-        Whether Heroku no longer answers while EKS does, and the evidence of that (same limit as harm).
+        Whether Heroku no longer answers while EKS does, and the evidence of that (with the limit of harm).
     heroku_silent
-        Whether Heroku has answered nothing for a minute, though it has weight and EKS is busy.
+        Whether Heroku has answered nothing for a minute although it has weight and EKS is busy.
     both_unhealthy
-        Whether both legs lately fail, or are very slow, far more than Heroku did while it was well.
+        Whether both legs lately fail or are very slow far more often than Heroku did while it was healthy.
     metrics
-        Per metric, then ``alive`` if it is judged, then the custom SLOs.
+        The mesh's metrics, then ``alive`` if it is judged, then the custom SLOs.
     main_metric
-        The metric that carries most of the harm, ``""`` if none has a say.
+        The metric with most evidence of harm; ``""`` if no metric is enforced.
     eks_requests_needed, seconds_to_safe
-        Estimates of what is missing until `safe`; 0 when it is safe, None when it cannot be said.
+        Estimates of what is missing until `safe`: 0 if it is safe, ``None`` if unknown.
     samples
         EKS requests in this step.
     """
@@ -105,7 +105,7 @@ class Judgement:
 
     @property
     def verdict(self) -> Verdict:
-        """What is said as a whole."""
+        """The verdict of all metrics together."""
         if self.worse:
             return Verdict.FAIL
         if self.safe:
@@ -115,5 +115,5 @@ class Judgement:
 
     @property
     def alive(self) -> MetricJudgement | None:
-        """What is said of *alive*, if it is judged."""
+        """The judgement of *alive*; ``None`` if it is not judged."""
         return next((metric for metric in self.metrics if metric.name == ALIVE), None)

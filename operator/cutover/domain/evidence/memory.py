@@ -1,4 +1,4 @@
-"""What the judge remembers of blocks: the step's counts, the recent minute, Heroku's silence, and what is normal."""
+"""The judge's memory of blocks: the step's counts, the last minute, Heroku's silence, and the reference."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from cutover.domain.evidence.rules import GateRules, MetricName
 from cutover.domain.evidence.wager import Evidence, Recent
 
 RECENT_SECONDS, RECENT_BIN_SECONDS = 45.0, 15.0
-"""The recent window, in slots: with a slot that is half over it is a minute at most."""
+"""The recent window and its slots, in seconds: with the current slot it is a minute at most."""
 SICK_RATIO, SICK_FACTOR, SICK_REQUESTS = 0.05, 5.0, 10.0
-"""A leg is unhealthy above this fraction, and this many times the reference, with at least so many requests."""
+"""A leg is unhealthy above this fraction and this many times the reference, with at least this many requests."""
 
 
 def remember(evidence: Evidence, block: Block, *, rules: GateRules, weight: float) -> Evidence:
-    """Count the block for the display, the recent window, Heroku's silence and the reference."""
+    """Add a block to the step's counts, the recent window, Heroku's silence and the reference."""
     heroku, eks, seconds = block.heroku, block.eks, block.end - block.start
     kept, left = _slide(evidence.recent, block)
     reference = evidence.reference
-    # What is normal is taken from what has left the recent window, and only if Heroku was well in it. Taken from each
-    # block as it comes, the first seconds of an incident, too few to show, would make the rest of it normal.
-    # A custom SLO's ratio may be anything while all is well.
+    # The reference grows by slots that have left the recent window, and only if Heroku was healthy in it. Grown by each
+    # new block, the first seconds of an incident, too few to show, would make the rest of the incident look normal.
+    # A custom SLO's ratio can have any value while all is well, so it has no such check.
     if not (rules.legs and _sick(recent_sum((*left, *kept))[0], reference)):
         for slot in left:
             reference += slot.heroku
@@ -46,10 +46,10 @@ def remember(evidence: Evidence, block: Block, *, rules: GateRules, weight: floa
 
 
 def _slide(recent: tuple[Recent, ...], block: Block) -> tuple[tuple[Recent, ...], tuple[Recent, ...]]:
-    """Return the slots of the recent window with one more block, and those that have left it."""
+    """Return the slots of the recent window with one more block, and the slots that have left it."""
     slot = math.floor(block.start / RECENT_BIN_SECONDS)
     heroku, eks = block.heroku, block.eks
-    # Slots and not sums that decay: an incident is out of them for good after at most a minute, whatever its size.
+    # Slots, not decaying sums: an incident of any size has left them after at most a minute.
     horizon = block.end - RECENT_SECONDS
     kept = [r for r in recent if (r.slot + 1) * RECENT_BIN_SECONDS > horizon and r.slot <= slot]
     left = tuple(r for r in recent if (r.slot + 1) * RECENT_BIN_SECONDS <= horizon)
@@ -68,13 +68,13 @@ def recent_sum(recent: Sequence[Recent]) -> tuple[Counts, Counts]:
 
 
 def both_unhealthy(evidence: Evidence) -> bool:
-    """Tell whether both legs lately fail far more than Heroku did while it was well."""
+    """Tell whether both legs lately fail far more often than Heroku did while it was healthy."""
     heroku, eks = recent_sum(evidence.recent)
     return _sick(heroku, evidence.reference) and _sick(eks, evidence.reference)
 
 
 def _sick(recent: Counts, reference: Counts) -> bool:
-    """Whether a leg fails, or is very slow, far more than Heroku did while it was well."""
+    """Tell whether a leg fails or is very slow far more often than Heroku did while it was healthy."""
     names: tuple[MetricName, ...] = ("errors", "verySlow")
     for name in names:
         bad, total = counts_of(recent, name)

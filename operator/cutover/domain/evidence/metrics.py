@@ -1,4 +1,4 @@
-"""Counts of a metric, and whether counts are possible at all."""
+"""The counts of each metric, and checks of counts and weights."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from cutover.domain.evidence.rules import MetricName, MetricRule, Tolerance
 from cutover.domain.evidence.wager import Bag, Evidence
 
 MOST_REQUESTS = 1e12
-"""No leg does more in a block; such a count is an error of whoever counted."""
+"""Most requests of a leg in a block; a larger count is an error in the counters."""
 
 
 def counts_of(counts: Counts, name: MetricName) -> tuple[float, float]:
-    """Bad and all requests of a metric."""
+    """Return the bad and all requests of a metric."""
     match name:
         case "errors":
             return counts.errors, counts.requests
@@ -25,17 +25,17 @@ def counts_of(counts: Counts, name: MetricName) -> tuple[float, float]:
 
 
 def ratio(bad: float, total: float) -> float:
-    """Return the bad fraction; of nothing it is 0."""
+    """Return the bad fraction; 0 without requests."""
     return bad / total if total > 0 else 0.0
 
 
 def bag_of(bags: Mapping[str, Bag], name: str, psis: tuple[float, ...]) -> Bag:
-    """Return a metric's bag, an empty one before its first bet."""
+    """Return a metric's bag; an empty bag before its first bet."""
     return bags.get(name) or wager.empty(len(psis))
 
 
 def plausible(counts: Counts) -> bool:
-    """Whether the counts are possible at all; what is not is never bet on."""
+    """Tell whether counts are possible. Impossible counts are never bet on."""
     numbers = (counts.requests, counts.errors, counts.timed, counts.slow, counts.very_slow)
     return (
         all(0 <= number <= MOST_REQUESTS for number in numbers)
@@ -46,12 +46,12 @@ def plausible(counts: Counts) -> bool:
 
 
 def frozen_limit(evidence: Evidence, rule: MetricRule, tolerance: Tolerance) -> float:
-    """Tolerated fraction without a control: from the reference, but never below the floor."""
+    """Return the tolerated fraction without a control: from the reference, but never below the floor."""
     bad, total = counts_of(evidence.reference, rule.name)
     return max(tolerance.ratio * ratio(bad, total) + tolerance.margin, rule.floor)
 
 
 def check_weights(weight: float, next_weight: float) -> None:
-    """Raise ValueError where a weight is no percentage."""
+    """Raise ValueError if a weight is not a percentage."""
     if not (0 <= weight <= 100 and 0 < next_weight <= 100):
         raise ValueError(f"weights are percentages, not {weight} and then {next_weight}")

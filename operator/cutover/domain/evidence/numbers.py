@@ -1,6 +1,6 @@
-"""What a gate says as numbers, in as many digits as anybody needs: for the status and for the ledger.
+"""The numbers of a gate for the status and the ledger, rounded.
 
-What people read is made from these numbers, see :mod:`cutover.domain.evidence.sentences`.
+Sentences for people are made from these numbers in :mod:`cutover.domain.evidence.sentences`.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ _COUNT_DECIMALS = 3
 
 
 def rounded(value: float, digits: int) -> float:
-    """Return a number with so many significant digits."""
+    """Round a number to some significant digits."""
     return float(f"{value:.{digits}g}")
 
 
 def finite(value: float | None, digits: int = 6) -> float | None:
-    """Return a number as it may stand in JSON, ``None`` for none and for what is no number there."""
+    """Return a rounded number for JSON; ``None`` for ``None``, NaN and infinity."""
     return rounded(value, digits) if value is not None and math.isfinite(value) else None
 
 
 def numbers_of(metric: MetricJudgement, kind: GateKind = GateKind.COMPARATIVE) -> GateNumbers:
-    """Return what is said of a metric as numbers."""
+    """Return the judgement of a metric as numbers."""
     heroku = LegCounts(round(metric.heroku_bad, _COUNT_DECIMALS), round(metric.heroku_total, _COUNT_DECIMALS))
     eks = LegCounts(round(metric.eks_bad, _COUNT_DECIMALS), round(metric.eks_total, _COUNT_DECIMALS))
-    of_heroku = metric.compared and metric.name != ALIVE  # its bad ones are none, whatever Heroku does
+    of_heroku = metric.compared and metric.name != ALIVE  # alive has no ratio for Heroku
     return GateNumbers(
         name=metric.name,
         verdict=metric.verdict,
@@ -60,32 +60,32 @@ def numbers_of(metric: MetricJudgement, kind: GateKind = GateKind.COMPARATIVE) -
     )
 
 
-def evidence_of(said: MetricJudgement | Judgement) -> EvidenceStatus:
-    """Return the evidence of a metric, or of all together."""
-    tested = said.safety_limit > 0
+def evidence_of(judgement: MetricJudgement | Judgement) -> EvidenceStatus:
+    """Return the evidence of one metric, or of all metrics together."""
+    tested = judgement.safety_limit > 0
     return EvidenceStatus(
-        harm=rounded(said.harm, 3),
-        harm_limit=rounded(said.harm_limit, 6),
-        safety=rounded(said.safety, 3) if tested else None,
-        safety_limit=rounded(said.safety_limit, 6) if tested else None,
+        harm=rounded(judgement.harm, 3),
+        harm_limit=rounded(judgement.harm_limit, 6),
+        safety=rounded(judgement.safety, 3) if tested else None,
+        safety_limit=rounded(judgement.safety_limit, 6) if tested else None,
     )
 
 
-# The same few for all plans and for all lines of their ledgers.
+# All plans, and all entries of their ledgers, share a few values.
 @lru_cache(maxsize=1024)
 def limits_of(harm: Tolerance, advance: Tolerance) -> GateLimits:
-    """Return what a comparison tolerates."""
+    """Return the limits of a comparison."""
     return GateLimits(
         harm=ToleranceStatus(harm.ratio, harm.margin), advance=ToleranceStatus(advance.ratio, advance.margin)
     )
 
 
-def bare(gate: GateStatus) -> GateNumbers:
-    """Return the numbers of an entry of the status, without its words."""
+def numbers_only(gate: GateStatus) -> GateNumbers:
+    """Return the numbers of a status entry, without its sentence, samples and queries."""
     return GateNumbers(**_shared(gate))
 
 
-def told(
+def gate_status(
     numbers: GateNumbers,
     sentence: str,
     *,
@@ -93,14 +93,14 @@ def told(
     queries: tuple[str, ...] = (),
     query_digest: str | None = None,
 ) -> GateStatus:
-    """Return the entry of the status for a gate's numbers."""
+    """Return the status entry for a gate's numbers."""
     return GateStatus(
         **_shared(numbers), sentence=sentence, samples=samples, queries=queries, query_digest=query_digest
     )
 
 
 def _shared(gate: GateNumbers) -> dict[str, Any]:
-    return {one.name: getattr(gate, one.name) for one in fields(GateNumbers)}
+    return {field.name: getattr(gate, field.name) for field in fields(GateNumbers)}
 
 
 def _fraction(bad: float, total: float) -> float | None:

@@ -1,4 +1,4 @@
-"""The rules of the judge: what is compared, what is tolerated, and what one moment may contribute."""
+"""The rules of the judge: what is compared, what is tolerated, and how much one moment may contribute."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ ALIVE = "alive"
 """Name of the metric that tells whether a leg answers at all."""
 
 CAP_SECONDS = 15.0
-"""The caps are per this time, whatever the length of a block: clumps of errors last seconds, not blocks."""
+"""Seconds that a cap is for, at any length of a block, because clumps of errors last seconds, not blocks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """What EKS may do worse than Heroku: ``p_eks <= ratio * p_heroku + margin``.
+    """How much worse than Heroku EKS may be: ``p_eks <= ratio * p_heroku + margin``.
 
     Parameters
     ----------
@@ -43,21 +43,21 @@ class MetricRule:
     ----------
     name
         Which counts are judged.
-    weight
-        Share of the rollback money, a fraction. All metrics and alive together have at most 1. The share of a metric
-        that is not enforced goes to those that are, see `GateRules.share`.
+    stake
+        Part of the rollback money, a fraction. All metrics and *alive* together have at most 1. The stake of an observed
+        metric goes to the enforced ones, see `GateRules.stake_of`.
     harm
         Beyond this EKS is worse.
     advance
-        Within this EKS is good enough. The margin is meant for the whole traffic: it is divided by the next weight.
+        Within this EKS is good enough. The margin is for the whole traffic: it is divided by the next weight.
     floor
-        Smallest tolerated fraction where there is no control to compare with.
+        Smallest tolerated fraction without a control.
     enforced
-        Whether it has a say. A metric that is only observed is judged and shown, and moves nothing.
+        Whether the verdict decides. An observed metric is judged and shown, and moves nothing.
     """
 
     name: MetricName
-    weight: float
+    stake: float
     harm: Tolerance
     advance: Tolerance
     floor: float
@@ -80,22 +80,22 @@ class GateRules:
     alpha
         Bound on the chance of a false rollback over the whole cutover.
     beta
-        Bound on the chance that a step which is not within the margins is called safe.
+        Bound on the chance that a step outside the margins is called safe.
     block_seconds
-        Length of a block; only estimates use it (a block itself says how long it is).
+        Seconds of a block; used for estimates only, as a block has its start and end.
     warm_up_seconds
-        For so long after the share was observed only *alive* is judged.
+        Seconds after the share was observed in which only *alive* is judged.
     metrics
         The judged metrics.
-    alive_weight
-        Share of the rollback money for *alive*. With 0 the counts are not taken for the requests of a leg: nothing is
-        said of whether a leg is alive, silent or ill.
+    alive_stake
+        Part of the rollback money for *alive*. With 0 the counts are not the requests of a leg, and it is not judged
+        whether a leg is alive, silent or unhealthy.
     harm_cap, safety_cap
-        What 15 s may contribute to the evidence of harm, or of safety, of a metric, as a share of ``ln(1/alpha)``,
-        which is the way from 1 to the limit. Real errors come in clumps, so no clump may decide alone.
+        How much 15 s may contribute to a metric's evidence of harm, or of safety, as a fraction of ``ln(1/alpha)``, the
+        distance from 1 to the limit. Real errors come in clumps, so no clump may decide alone.
     silent_cap, failed_cap
-        What one block may contribute to *alive*, in the same measure: where the missing answers are silence, and where
-        most of them came as errors.
+        How much one block may contribute to *alive*, as the same fraction: if answers are missing, and if most of the
+        missing answers came as errors.
 
     Raises
     ------
@@ -108,7 +108,7 @@ class GateRules:
     block_seconds: float = 15.0
     warm_up_seconds: float = 30.0
     metrics: tuple[MetricRule, ...] = DEFAULT_METRICS
-    alive_weight: float = 0.2
+    alive_stake: float = 0.2
     harm_cap: float = 1 / 4.5
     safety_cap: float = 1 / 4
     silent_cap: float = 1.0
@@ -122,10 +122,10 @@ class GateRules:
             raise ValueError("blocks and caps need a positive size, the warm-up none below 0")
         if len({rule.name for rule in self.metrics}) != len(self.metrics):
             raise ValueError("a metric can be judged only once")
-        weights = [self.alive_weight, *(rule.weight for rule in self.metrics)]
-        if min(weights) < 0 or sum(weights) > 1 + 1e-9:
+        stakes = [self.alive_stake, *(rule.stake for rule in self.metrics)]
+        if min(stakes) < 0 or sum(stakes) > 1 + 1e-9:
             raise ValueError(
-                f"the metrics' weights and alive's must be at least 0 and at most 1 together, not {weights}"
+                f"the stakes of the metrics and of alive must be at least 0 and at most 1 together, not {stakes}"
             )
 
     @property
@@ -139,18 +139,18 @@ class GateRules:
         return 1.0 / self.beta
 
     @property
-    def way(self) -> float:
-        """From 1 to the limit of harm, in nats: the measure of the caps."""
+    def harm_nats(self) -> float:
+        """The distance from 1 to the limit of harm, in nats: the unit of the caps."""
         return math.log(self.harm_limit)
 
     @property
     def legs(self) -> bool:
-        """Whether the counts are the requests of a leg, so that silence and sickness of a leg can be seen in them."""
-        return self.alive_weight > 0
+        """Whether the counts are the requests of a leg, so that they show a silent or unhealthy leg."""
+        return self.alive_stake > 0
 
-    def share(self, rule: MetricRule) -> float:
-        """Return what a metric has of the rollback money: its weight, and its part of what observed ones leave."""
+    def stake_of(self, rule: MetricRule) -> float:
+        """Return a metric's part of the rollback money: its stake, and its part of the stakes of observed metrics."""
         if not rule.enforced:
             return 0.0
-        enforced = sum(other.weight for other in self.metrics if other.enforced)
-        return rule.weight * sum(other.weight for other in self.metrics) / enforced if enforced else 0.0
+        enforced = sum(other.stake for other in self.metrics if other.enforced)
+        return rule.stake * sum(other.stake for other in self.metrics) / enforced if enforced else 0.0

@@ -1,7 +1,7 @@
-"""Raw samples of counters, who was scraped when, and what a counter did from one scrape to the next.
+"""Raw samples of counters: when each source was scraped, and a counter's increment from one scrape to the next.
 
-Each sample is compared with what was known in the *reach* before it (some scrape intervals) and with nothing else. What
-follows from it is therefore the same whichever window it was read in: live, or again after a restart.
+Each sample is compared only with samples in the *reach* before it (some scrape intervals). The result is therefore the
+same from whichever window it was read: live, or again after a restart.
 
 Format: https://prometheus.io/docs/prometheus/latest/querying/api/#range-vectors
 """
@@ -19,16 +19,16 @@ from msgspec import Struct
 #: ``data.result`` of Prometheus' HTTP API: one mapping with ``metric`` and ``values`` (or ``value``) per series.
 Result = Sequence[Mapping[str, Any]]
 
-#: A scrape may be missed, and may be late; two missed in a row make the next increment unusable.
+#: One scrape may be missed or late; two missed in a row make the next increment unusable.
 REACH_IN_SCRAPES = 2.5
 
-#: In the order of :func:`source_by`: what tells who counted, beside the namespace.
+#: Labels that tell a source, besides the namespace, in the order of :func:`source_by`.
 SOURCE_LABELS = ("pod", "instance", "job", "prometheus_replica", "replica", "__replica__")
 _INF = math.inf
 
 
 class Source(NamedTuple):
-    """Who counted, and by which scrape of it we know.
+    """A process that counts, together with the job and Prometheus replica that scraped it.
 
     Two Prometheus replicas, or two jobs that scrape the same pod, are two sources of one gateway.
     """
@@ -46,7 +46,7 @@ class Source(NamedTuple):
 
 
 class Series(Struct, frozen=True, gc=False):
-    """One counter: of requests with a response code (``bound`` is None), or of a latency bucket in milliseconds."""
+    """One counter: requests with a response code (``bound`` is None), or a latency bucket (``bound`` in milliseconds)."""
 
     source: Source
     code: str
@@ -63,19 +63,19 @@ class Scrapes:
         self._sorted: dict[Source, list[float]] = {}
 
     def add(self, source: Source, times: Iterable[float]) -> None:
-        """Note some times, in any order."""
+        """Add times of scrapes, in any order."""
         self._times.setdefault(source, set()).update(times)
         self._sorted.pop(source, None)
 
     def of(self, source: Source) -> list[float]:
-        """Return a source's times, rising."""
+        """Return the times of a source's scrapes, rising."""
         times = self._sorted.get(source)
         if times is None:
             times = self._sorted[source] = sorted(self._times.get(source, ()))
         return times
 
     def last(self, source: Source, before: float, *, inclusive: bool = False) -> float:
-        """Return a source's newest time before another, or minus infinity."""
+        """Return the time of a source's newest scrape before a time, or minus infinity."""
         times = self.of(source)
         index = bisect_right(times, before) if inclusive else bisect_left(times, before)
         return times[index - 1] if index else -_INF
@@ -85,14 +85,14 @@ class Scrapes:
 
 
 class Witnesses:
-    """When each source was scraped, and whether that brought a counter."""
+    """When each source was scraped, and which scrapes brought a counter."""
 
-    #: What people call a source.
-    noun = "target"
+    #: Name for a source in messages.
+    noun = "scrape target"
 
     def __init__(self) -> None:
         self._seen = Scrapes()  # scrapes that succeeded
-        self._counted = Scrapes()  # those of them that brought a counter
+        self._counted = Scrapes()  # scrapes that brought a counter
 
     def sources(self) -> Iterable[Source]:
         """Return all sources."""
@@ -109,12 +109,12 @@ class Witnesses:
     def born(self, source: Source, at: float, reach: float) -> bool:
         """Tell whether a counter that is new at a time began at 0: its source was scraped shortly before without it.
 
-        ``up`` is not enough: an agent in trouble is up. Some counters must have been there, and not this one.
+        ``up`` does not prove it, as a failing agent is up. The source must have had other counters, and not this one.
         """
         return at - self._counted.last(source, at) < reach
 
     def losses(self, series: Series) -> Sequence[tuple[float, float]]:
-        """Return when a counter was scraped last, and when its source was scraped without it."""
+        """Return pairs of times: the last scrape with a counter, and the next scrape of its source without it."""
         scrapes = self._counted.of(series.source)
         if len(series.times) == len(scrapes):
             return ()
@@ -123,9 +123,9 @@ class Witnesses:
 
 
 class Doubts:
-    """Why one source's increments in one block cannot be known, if so.
+    """Reasons why one source's increments in one block are unknown.
 
-    A process loses all its counters at once. Where some fell and others did not, nobody knows where those began.
+    A process loses all its counters at once. If only some fell, the values from which they began are unknown.
     """
 
     __slots__ = ("continued", "dropped", "gap")
@@ -137,33 +137,33 @@ class Doubts:
 
     @property
     def lost_some(self) -> bool:
-        """Whether some counters fell while others went on."""
+        """Whether some counters fell while others went on rising."""
         return not self.dropped.isdisjoint(self.continued)
 
 
 def source_of(labels: Mapping[str, str], namespace: str) -> Source:
-    """Return who counted, by the labels of a series and the namespace that it is in."""
+    """Return the source of a series, by its labels and its namespace."""
     return source_by(namespace, *(labels.get(name, "") for name in SOURCE_LABELS))
 
 
 def source_by(namespace: str, pod: str, instance: str, job: str, *replicas: str) -> Source:
-    """Return who counted, by the namespace and the values of :data:`SOURCE_LABELS`."""
+    """Return a source by its namespace and the values of :data:`SOURCE_LABELS`."""
     return Source(namespace, pod or instance, next(filter(None, replicas), ""), job, instance)
 
 
 def increment_of(reading: Witnesses, series: Series, index: int, reach: float, doubts: Doubts) -> float:
-    """Return what a counter did up to a sample, and note why that cannot be known.
+    """Return a counter's increment up to a sample; if it is unknown, note why in ``doubts``.
 
     Parameters
     ----------
     reading
-        Scrapes of the series' source.
+        The scrapes of the series' source.
     series, index
-        The counter, and which of its samples.
+        The counter, and the index of the sample.
     reach
         Seconds before the sample in which its predecessor must lie.
     doubts
-        Of the source in the sample's block.
+        The doubts about the source in the sample's block.
     """
     source, times, values = series.source, series.times, series.values
     at, value = times[index], values[index]
@@ -174,7 +174,7 @@ def increment_of(reading: Witnesses, series: Series, index: int, reach: float, d
             return value
         if 0.0 <= before <= value < _INF:
             if reading.last_scrape(source, at) > times[index - 1]:
-                # It began anew, or what relays the counters was in trouble (Istio's agent then answers without them).
+                # The process restarted, or the agent that relays the counters failed (Istio's then answers without them).
                 doubts.gap = f"{reading.noun} {source.pod} was without a counter for a while"
             elif before:
                 doubts.continued.add(at)
@@ -182,7 +182,7 @@ def increment_of(reading: Witnesses, series: Series, index: int, reach: float, d
     elif 0.0 <= value < _INF:
         if reading.born(source, at, reach):
             return value
-        # Its whole life would look like one increment.
+        # The count of its whole life would look like one increment.
         doubts.gap = f"{reading.noun} {source.pod} is new, or was not scraped for {reach:g} s"
         return 0.0
     doubts.gap = f"a counter of {reading.noun} {source.pod} is not a number or negative"

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 
 
 def milliseconds(seconds: float) -> str:
-    """Return a PromQL duration that is not shorter than a time."""
+    """Return a time as a PromQL duration, rounded up to milliseconds."""
     return f"{math.ceil(seconds * 1000)}ms"
 
 
 def matcher(label: str, values: Iterable[str]) -> str:
-    r"""Return the PromQL matcher for a label that has one of some values.
+    r"""Return the PromQL matcher for a label with one of some values.
 
-    Each is escaped as RE2 (as Go's ``regexp.QuoteMeta`` does) and then as a PromQL string, so that no value can
+    Each value is escaped for RE2 (as Go's ``regexp.QuoteMeta`` does) and then as a PromQL string, so that no value can
     end the string or match more than itself. ``matcher("pod", ["a.b"])`` is ``pod=~"a\\.b"``.
     """
     pattern = "|".join(_quote_meta(value) for value in sorted(set(values)))
@@ -24,7 +24,7 @@ def matcher(label: str, values: Iterable[str]) -> str:
 def bounds_matcher(bounds: Iterable[float]) -> str:
     """Return the matcher for the ``le`` of some bounds, in the histogram's own unit, and of all requests (``+Inf``).
 
-    The same bound is written ``3600000`` by Envoy, and ``3.6e+06`` or ``3600000.0`` by Prometheus 3, which normalises it:
+    Envoy writes a bound as ``3600000``; Prometheus 3 normalises it to ``3.6e+06`` or ``3600000.0``:
     https://prometheus.io/docs/prometheus/latest/migration/#le-and-quantile-label-values
     """
     spellings = {"+Inf"}

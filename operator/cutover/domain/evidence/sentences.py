@@ -1,6 +1,6 @@
-"""Sentences about gates, made from their numbers at the very end. Nothing reads them but people.
+"""Sentences about gates, made from their numbers, for people only; programs never parse them.
 
-All wording about a gate's numbers is here, so that the status, the ledger's readers and a notification say the same.
+All wording about a gate's numbers is here, so that the status, the ledger's readers and notifications say the same.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cutover.domain.evidence.rules import ALIVE
 
 
 def sentence(gate: GateNumbers) -> str:
-    """Return what a gate says, with its numbers."""
+    """Return the sentence of a gate, with its numbers."""
     if gate.kind is GateKind.BOUND:
         return _bound(gate)
     said = counted(gate)
@@ -24,7 +24,7 @@ def sentence(gate: GateNumbers) -> str:
 
 
 def counted(gate: GateNumbers) -> str:
-    """Return what a comparison has counted."""
+    """Return the counts of a comparison as a sentence."""
     counts, ratios = gate.counts, gate.ratios
     if counts is None or counts.eks is None or ratios is None:
         return "nothing was counted yet"
@@ -57,7 +57,7 @@ def _bound(gate: GateNumbers) -> str:
 
 
 def tolerated_by_bound(gate: GateNumbers) -> str:
-    """Return what a bound tolerates, with the value before the migration that it is measured by."""
+    """Return the tolerated values of a bound, with the value before the migration if the bound is a multiple of it."""
     limits = gate.limits or GateLimits()
     said = [f"at least {limits.min:.4g}"] if limits.min is not None else []
     said += [f"at most {limits.max:.4g}"] if limits.max is not None else []
@@ -68,17 +68,17 @@ def tolerated_by_bound(gate: GateNumbers) -> str:
 
 
 def times_before(times: float) -> str:
-    """Return a limit that is a multiple of the baseline."""
+    """Return the words for a limit that is a multiple of the baseline."""
     return f"{times:.4g} times the value before the migration"
 
 
 def limits(kind: GateKind, tolerated: GateLimits) -> str:
-    """Return what a gate tolerates, as the ledger tells of an edit."""
+    """Return the limits of a gate in words, for the ledger entry of an edit."""
     match kind:
         case GateKind.COMPARATIVE | GateKind.RATIO:
             harm, safe = (
-                f"{one.ratio:g} p + {100 * one.margin:g} %" if one is not None else "anything"
-                for one in (tolerated.harm, tolerated.advance)
+                f"{tolerance.ratio:g} p + {100 * tolerance.margin:g} %" if tolerance is not None else "anything"
+                for tolerance in (tolerated.harm, tolerated.advance)
             )
             return f"harm above {harm}, safe within {safe}"
         case GateKind.BOUND:
@@ -93,7 +93,7 @@ def limits(kind: GateKind, tolerated: GateLimits) -> str:
 
 
 def factor(wealth: float) -> str:
-    """Return evidence of harm in as many digits as matter."""
+    """Return evidence of harm as text, with few digits."""
     if wealth >= 1000:
         return "over 1,000"
     return f"{wealth:.0f}" if wealth >= 9.95 else f"{wealth:.1f}"

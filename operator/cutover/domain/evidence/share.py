@@ -1,9 +1,9 @@
-"""Whether a new weight is to be seen at the gateway.
+"""Whether the requests at the gateway show a new weight.
 
-Nothing in Istio says that a weight is live, so the requests themselves must: they have to fit the new weight, and they
-have to tell it from the one before. The second is Wald's likelihood ratio for two binomial shares, at 100 to 1, begun
-anew wherever it does not speak for the new weight (Page's CUSUM): what was seen before the change must not outweigh
-what is seen after it.
+Istio has no status that tells whether a weight is live, so the requests must show it: they have to fit the new weight,
+and they have to tell it from the previous one. The second test is Wald's likelihood ratio for two binomial shares, at 100
+to 1. It is restarted wherever it does not speak for the new weight (Page's CUSUM), so that requests before the change
+cannot outweigh requests after it.
 """
 
 from __future__ import annotations
@@ -13,21 +13,22 @@ from dataclasses import dataclass
 
 from cutover.domain.evidence.blocks import Block
 
-#: Odds that the requests must give for the new weight against the one before.
+#: Log odds that the requests must give for the new weight against the previous one.
 _ODDS = math.log(100.0)
-#: A share of 0 or 1 is never exact: requests in flight at the change are counted too. Small enough to tell 1 % from 0.
+#: Least distance of an expected share from 0 and 1, as requests in flight at the change count too; small enough
+#: to tell 1 % from 0.
 _LEAST = 0.002
-#: Distance from the weight that is put up with: standard errors of the share (as of 2 % at the least), and points.
+#: Accepted distance from the weight: standard errors of the share (computed for 2 % at least), plus a fraction.
 _ERRORS, _POINTS, _LEAST_SPREAD = 4.0, 0.03, 0.02
-#: Requests that show an unchanged weight, such as the takeover at 0 %.
+#: Requests that confirm an unchanged weight, such as the takeover at 0 %.
 LEAST_REQUESTS = 20
-#: Chance at which the silence of a leg with weight is no coincidence.
+#: Log of the chance below which the silence of a leg with weight is no coincidence.
 _SILENCE = math.log(1e-4)
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Requests pooled since the weight was decided, or since they began to speak for it."""
+    """Requests since the decision on the weight, or since they began to speak for it."""
 
     eks: float = 0.0
     total: float = 0.0
@@ -39,13 +40,13 @@ class Pool:
 
 
 def pool(before: Pool, block: Block, *, weight: int, previous: int, live: bool = False) -> Pool:
-    """Add a block's requests; start over with it where those before it do not speak for the weight.
+    """Add a block's requests; start over with the block if the earlier requests do not speak for the weight.
 
     Parameters
     ----------
     live
-        Whether the pool so far was seen with the new weight known to be at the gateway: then the silence of EKS is no
-        sign of the previous weight, and is added up.
+        Whether the gateway was known to have the new weight for the whole pool. Silence of EKS then does not come from
+        the previous weight, and is added up.
     """
     if not block.usable:
         return before
@@ -64,7 +65,7 @@ def fits(pooled: Pool, *, weight: int, previous: int) -> bool:
 
 
 def eks_silent(pooled: Pool, *, weight: int) -> bool:
-    """Tell whether so many requests were answered without one from EKS that it cannot be chance."""
+    """Tell whether so many requests were answered, none of them by EKS, that it cannot be chance."""
     return 0 < weight < 100 and pooled.eks == 0 and pooled.total * math.log1p(-weight / 100) <= _SILENCE
 
 

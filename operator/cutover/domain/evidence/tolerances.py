@@ -1,4 +1,4 @@
-"""What a plan's gates mean in the judge's terms."""
+"""The judge's rules for a plan: its gates, tolerances and latency thresholds."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from cutover.domain.evidence.judge import DEFAULT_METRICS, GateRules, MetricRule
 def gate_rules(spec: MigrationPlanSpec) -> GateRules:
     """Return the judge's rules for a plan.
 
-    A plan that leaves a gate out gives its part of the wager to the others, in proportion. Of two of one kind the first
-    is judged: :func:`cutover.domain.engine.support.problems` holds such a plan, but its way back has to stay open.
+    If a plan leaves a gate out, its part of the wager goes to the other gates, in proportion. Of two gates of one kind the
+    first is judged: :func:`cutover.domain.engine.support.problems` holds such a plan, but it must still be able to roll
+    back.
     """
     gates = spec.gates
     errors = next((slo for slo in gates.slos if slo.errors is not None), None)
@@ -29,7 +30,7 @@ def gate_rules(spec: MigrationPlanSpec) -> GateRules:
     )
 
 
-# A pass asks three times, and most plans are alike.
+# A reconcile asks three times, and most plans are alike.
 @lru_cache(maxsize=256)
 def _gate_rules(
     errors: ErrorsSlo | None,
@@ -47,20 +48,20 @@ def _gate_rules(
         chosen.append(replace(by_name["errors"], harm=harm, advance=advance, enforced=enforced))
     if latency_mode is not None:
         chosen += [replace(by_name[name], enforced=latency_mode is Mode.ENFORCE) for name in ("slow", "verySlow")]
-    # Without any, *alive* is all that the mesh's own metrics have to say.
-    scale = sum(rule.weight for rule in DEFAULT_METRICS) / sum(rule.weight for rule in chosen) if chosen else 0.0
+    # Without any of them, *alive* is the only metric of the mesh.
+    scale = sum(rule.stake for rule in DEFAULT_METRICS) / sum(rule.stake for rule in chosen) if chosen else 0.0
     return GateRules(
         alpha=alpha,
         block_seconds=block_seconds,
         warm_up_seconds=warm_up_seconds,
-        metrics=tuple(replace(rule, weight=rule.weight * scale) for rule in chosen),
+        metrics=tuple(replace(rule, stake=rule.stake * scale) for rule in chosen),
     )
 
 
 def thresholds(spec: MigrationPlanSpec, status: MigrationPlanStatus) -> tuple[float | None, float | None]:
-    """Return X1 and X2 in milliseconds: the plan's own, else the baseline's, else ``None`` (not known, or unused).
+    """Return X1 and X2 in milliseconds: the plan's, else the baseline's, else ``None`` (unknown or unused).
 
-    Where the plan names one of the two, the baseline's is kept on its side of it.
+    If the plan names only one of them, the baseline's other one is moved if need be, so that X1 stays below X2.
     """
     latency = next((slo.latency for slo in spec.gates.slos if slo.latency is not None), None)
     if latency is None:
@@ -77,7 +78,7 @@ def thresholds(spec: MigrationPlanSpec, status: MigrationPlanStatus) -> tuple[fl
 
 
 def thresholds_wanted(spec: MigrationPlanSpec) -> bool:
-    """Tell whether the baseline has to choose a threshold."""
+    """Tell whether a latency threshold has to be chosen from the baseline."""
     latency = next((slo.latency for slo in spec.gates.slos if slo.latency is not None), None)
     return latency is not None and None in (latency.slow_ms, latency.very_slow_ms)
 

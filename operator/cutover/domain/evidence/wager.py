@@ -1,8 +1,8 @@
-"""What the judge remembers, and its betting maths: wagers that can only grow when a hypothesis is wrong.
+"""The judge's state and its betting mathematics: wagers that are expected to grow only if a hypothesis is wrong.
 
 A *bag* holds money, split over a few strengths of belief ``psi``. Each block multiplies every part by a factor whose
 expectation is at most one while the hypothesis holds. So the total is a supermartingale, and by Ville's inequality it
-ever reaches ``1/alpha`` with a probability of at most ``alpha``, however often somebody looks.
+ever reaches ``1/alpha`` with a probability of at most ``alpha``, however often it is looked at.
 
 Background: game-theoretic statistics and e-processes (Ramdas, Grünwald, Vovk, Shafer 2023), safe two-sample tests
 (Turner, Ly, Grünwald 2024), Poisson counts in production (Lindon and Malek 2022).
@@ -23,17 +23,17 @@ WORSE = (1.5, 3.0, 10.0, 100.0)
 BETTER = (0.1, 0.25, 0.5, 0.7)
 """Strengths of the bets that EKS is within the margin of the next step."""
 DEAD = (0.02, 0.5)
-"""Strengths of the bets that a leg answers too little: nothing at all, or about a third of what it should."""
+"""Strengths of the bets that a leg answers too little: nothing, or about a third of what it should."""
 
 STEP_MONEY, WATCH_MONEY = 0.4, 0.6
 """All the money of a test: for the beginnings of steps, and for all other time."""
 STEP_LUMP = 0.1
-"""What a step begins with."""
+"""The money with which a step begins."""
 FLOW = WATCH_MONEY * 320.0
 """Sets the flow of the watch money: it begins with 0.6/320 per interval (1/192 where all the money is for watching)."""
 
 VERSION = 3
-"""Of the stored evidence. Since 2 bags of harm hold shares of the money, since 3 a proof of safety is remembered."""
+"""Version of the stored evidence. Since 2 bags of harm hold stakes of the money; since 3 proofs of safety are stored."""
 
 Bag = tuple[float, ...]
 """Money per strength of belief, in the order of the strengths."""
@@ -46,7 +46,7 @@ DUST = 1e-30
 
 
 def log_factor(psi: float, bad_b: float, bad_a: float, total_b: float, c: float, margin: float) -> float:
-    """Log of the betting factor of one block against ``p_b <= rho * p_a + margin`` (``>=`` if ``psi < 1``).
+    """Return the log of the betting factor of one block against ``p_b <= rho * p_a + margin`` (``>=`` if ``psi < 1``).
 
     With ``v = (1 + c) / (1 + psi*c)`` it is ``bad_b*ln(psi*v) + bad_a*ln(v) - total_b*margin*(psi*v - 1)``. For
     Poisson counts its exponential has expectation ``exp(total_b * (p_b - rho*p_a - margin) * (psi*v - 1))``, which is at
@@ -95,14 +95,14 @@ def bet(
         One per part of the bag, from `log_factor`.
     cap
         The most that one block may contribute, in nats. Lowering a factor is always fair, so the cap may depend on
-        anything, even on the block itself.
+        anything, even on the block.
     temper
         Divides the logarithms first; fair for 1 and above (Jensen).
     top
         Each part is clipped here.
     most_lost
-        The most that one block may take away, in nats. Raising a factor is **not** fair: with a limit this is no wager
-        any more, and may only decide whether something that was proven before still stands.
+        The most that one block may take away, in nats. Raising a factor is **not** fair: with a limit this is no longer a
+        wager, and may only decide whether an earlier proof still stands.
     """
     moved = [
         min(top, money * math.exp(max(-most_lost, min(cap, log / temper))))
@@ -113,8 +113,8 @@ def bet(
 
 def add(bag: Bag, money: float) -> Bag:
     """Spread fresh money evenly over the bag."""
-    share = money / len(bag)
-    return tuple([part + share for part in bag])
+    each = money / len(bag)
+    return tuple([part + each for part in bag])
 
 
 def empty(parts: int) -> Bag:
@@ -123,9 +123,9 @@ def empty(parts: int) -> Bag:
 
 
 def remaining(money: float, flow: float, intervals: float) -> float:
-    """Return what remains of money that flows in ever more slowly, and never runs out, after some more intervals.
+    """Return the money that remains after some more intervals, if it is paid out ever more slowly and never runs out.
 
-    Of ``W`` at first there remains ``W*T/(t + T)`` at time ``t``. The reciprocal grows by 1/flow per interval, with
+    Of ``W`` at the start, ``W*T/(t + T)`` remains at time ``t``. The reciprocal grows by 1/flow per interval, with
     ``flow = W*T``, so no clock needs to be stored.
     """
     return money * flow / (flow + money * intervals)
@@ -135,17 +135,17 @@ def remaining(money: float, flow: float, intervals: float) -> float:
 class Purse:
     """Money that is not wagered yet; it is put in over time, so that a late regression is found like an early one.
 
-    A healthy leg soon loses whatever was bet against it. So the power of the test at any moment is what was put in
-    lately. Until time ``t`` the watch money has put in ``W*t/(t + T)``: like a steady ``W/T`` in the beginning, and it
-    never runs out (a soak of a day, an approval that takes the night), at the price of ``2*ln(1 + t/T)`` nats for an
-    onset at ``t``. All that is ever put in is what the purse begins with.
+    Bets against a healthy leg are soon lost, so the power of the test at any moment depends on the money that was put in
+    lately. Until time ``t`` the watch money has put in ``W*t/(t + T)``: like a steady ``W/T`` at first, and it never runs
+    out (a soak of a day, an approval that takes the night), at the price of ``2*ln(1 + t/T)`` nats for an onset at ``t``.
+    All money that is ever put in is in the purse at the start.
 
     Parameters
     ----------
     steps
-        What remains for the beginnings of steps.
+        Money left for the beginnings of steps.
     watch
-        What remains for all other time.
+        Money left for all other time.
     """
 
     steps: float = STEP_MONEY
@@ -153,11 +153,11 @@ class Purse:
 
     @property
     def total(self) -> float:
-        """All that remains."""
+        """All money that is left."""
         return self.steps + self.watch
 
     def draw(self, *, first: bool, intervals: float) -> tuple[Purse, float]:
-        """Take out what is to be wagered with the next block.
+        """Take out the money that is wagered with the next block.
 
         Parameters
         ----------
@@ -183,12 +183,12 @@ _LARGEST = 1e15
 _NOTHING = Counts()
 _UNTOUCHED = Purse()
 _ALIVE_UNTOUCHED = Purse(0.0, STEP_MONEY + WATCH_MONEY)
-"""A dead leg is found with a trickle, so *alive* needs no lump at the beginning of a step."""
+"""Little money is enough to find a dead leg, so *alive* has no lump at the beginning of a step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """What both legs did in one slot of the recent window. ``slow`` is not kept."""
+    """Counts of both legs in one slot of the recent window. ``slow`` is not kept."""
 
     slot: int
     heroku: Counts
@@ -199,41 +199,42 @@ _NO_BAGS: Mapping[str, Bag] = MappingProxyType({})
 
 
 class Evidence(NamedTuple):
-    """Everything that the judge remembers. Immutable; treat the mappings as such.
+    """The judge's whole state. It is immutable; treat the mappings as such.
 
-    A tuple, as each block makes a dozen of them, and a dataclass of so many fields takes seven times as long to replace.
+    It is a tuple because each block makes a dozen of them, and a dataclass with as many fields takes seven times as long
+    to replace.
 
     Parameters
     ----------
     alive, heroku
         Bags of the bets that EKS, or Heroku, is dead.
     harm, safety
-        Bags per metric: of the rollback test, over the whole cutover (in shares of its money), and of the advance test,
-        in this step.
+        Bags per metric: of the rollback test, over the whole cutover (in stakes of its money), and of the advance test, in
+        this step.
     observed
-        Bags of the rollback test of metrics that have no say, each as if it were alone.
+        Bags of the rollback test of observed metrics, each as if it were alone.
     alive_purse, heroku_purse, harm_purse
         Money not yet put in; ``harm_purse`` is shared by all metrics.
     safety_money
         Money of the advance test that is not yet put in, the same for each metric.
     proven
-        Metrics whose bag of the advance test has been at its limit in this step.
+        Metrics whose bag of the advance test has reached its limit in this step.
     lately
         Counts that were judged for safety in this step (Heroku, EKS), fading with age.
     pool
         Thin blocks that wait to be judged together (Heroku, EKS), and their seconds.
     reference
-        Heroku's counts while it was well: what is compared with when there is no control any more.
+        Heroku's counts while it was healthy, for comparison at 100 %, where there is no control.
     recent
         The last minute, in slots.
     total
         This step's counts (Heroku, EKS), and their seconds.
     blocks, empty, gaps
-        This step's usable blocks, those of them without any request, and the unusable ones.
+        This step's usable blocks, the usable blocks without a request, and the unusable blocks.
     silent_seconds, silent_expected
-        For how long Heroku has answered nothing, and what it would have answered at its weight.
+        Seconds in which Heroku has answered nothing, and the answers expected by its weight.
     last_end
-        End of the last block, unix seconds. Blocks that are not later are not counted again.
+        Unix seconds of the end of the last block. Blocks that are not later are not counted again.
     """
 
     alive: Bag = (0.0,) * len(DEAD)
@@ -267,7 +268,7 @@ class Evidence(NamedTuple):
         Parameters
         ----------
         reference
-            Heroku's counts over a time when it was well, e.g. from the baseline.
+            Heroku's counts over a time when it was healthy, such as the baseline.
         """
         return cls(reference=reference or Counts())
 
@@ -348,7 +349,7 @@ class Evidence(NamedTuple):
 
 
 def _short(numbers: Sequence[float], digits: int = 6) -> list[float]:
-    """Round to some significant digits; whole numbers without a point, which JSON writes shorter."""
+    """Round to some significant digits; whole numbers become integers, which JSON writes shorter."""
     most = 10**digits
     return [_rounded(number, digits) if number % 1 or number >= most else int(number) for number in numbers]
 
@@ -363,7 +364,7 @@ def _fields(counts: Counts) -> tuple[float, ...]:
 
 
 def _short_counts(counts: Counts) -> list[float]:
-    # What weeks have counted must not swallow the next block: errors would go on being added, and requests not.
+    # With fewer digits, the counts of weeks would swallow the requests of the next block, but not its errors.
     return _short(_fields(counts), digits=12)
 
 
@@ -380,7 +381,7 @@ def _bags(data: Mapping[str, Any], key: str, parts: int) -> dict[str, Bag]:
 
 
 def _numbers(data: Mapping[str, Any], key: str, count: int) -> tuple[float, ...]:
-    """Read a list of that many finite numbers, none negative."""
+    """Read a list of ``count`` finite numbers, none negative."""
     values = data.get(key)
     if not isinstance(values, list) or len(values) != count:
         raise ValueError(f"stored evidence: {key!r} must be a list of {count} numbers, not {values!r}")

@@ -1,1 +1,1 @@
-"""What is written down of decisions, and who is told."""
+"""The record of decisions: the ledger, the spec snapshot, and the notifications made from them."""

@@ -1,4 +1,4 @@
-"""The bounded list of decisions, each with its numbers."""
+"""The ledger: the bounded list of decisions in the status, each with its numbers."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from datetime import datetime
 from itertools import takewhile
 
 from cutover.api.v1alpha1 import LEDGER_LENGTH, GateKind, LedgerEntry, MigrationPlanStatus
-from cutover.domain.evidence.numbers import bare
+from cutover.domain.evidence.numbers import numbers_only
 from cutover.domain.holds import QUIET, Hold
-from cutover.domain.texts import fitted, share_out, shorten
+from cutover.domain.texts import fitted, shorten, shorten_together
 
-#: Characters of a message, and of what an entry is about.
+#: Characters of a message, and of a subject.
 LONGEST_MESSAGE, LONGEST_SUBJECT = 300, 150
-#: Characters of an entry's queries together, and of the whole ledger, as JSON. With twelve gates, their queries as long
-#: as they may be, the status stays below 40 KiB, without the templates in force; it is written every minute.
+#: Characters of all queries of an entry, and of the whole ledger as JSON. With twelve gates and the longest queries the
+#: status stays below 40 KiB, without the templates in force; it is written every minute.
 LONGEST_QUERIES, LONGEST_LEDGER = 1200, 12_000
-#: What an old message is cut to at last; and what an entry has beside its texts and gates, and what a gate's numbers
-#: take at most, besides its name.
+#: Characters of an old message that was cut, of an entry besides its texts and gates, and of a gate's numbers (at most)
+#: besides its name.
 _SHORT_MESSAGE, _ENTRY, _GATE = 100, 150, 370
 
-
-#: Decisions after which a hold at the same weight is still the same.
+#: Decisions that do not change the weight: a hold before them and the same hold after them are one hold.
 _MOVES_NOTHING = ("Hold", "Repair", "Edit", "Refuse")
 
 
@@ -35,11 +34,10 @@ def note(
     now: datetime,
     subject: str | None = None,
 ) -> tuple[LedgerEntry, ...]:
-    """Return the ledger with one more decision; the numbers are what the gates say at that moment.
+    """Return the ledger with one more decision, with the gates' numbers at that moment.
 
-    Queries that an entry shares with a later one stand in the later one only. Where the ledger grows too long the
-    oldest entries lose first their queries, then the gates' numbers, and at last the end of their messages, which have
-    the numbers that decided.
+    A query is kept only in the latest entry that has it. If the ledger grows too long, the oldest entries lose first
+    their queries, then the gates' numbers, and last the end of their messages, which have the numbers that decided.
     """
     entry = LedgerEntry(
         at=now,
@@ -49,9 +47,9 @@ def note(
         to_weight=to,
         reason=reason,
         message=shorten(message, LONGEST_MESSAGE),
-        gates=tuple(bare(gate) for gate in status.gates),
-        # Those of the mesh's own metrics are the same at any time, and in the status once.
-        queries=share_out(
+        gates=tuple(numbers_only(gate) for gate in status.gates),
+        # The queries of the mesh's metrics never change, and are in the status.
+        queries=shorten_together(
             [
                 f"{gate.name}: {query}"
                 for gate in status.gates
@@ -62,24 +60,34 @@ def note(
         ),
         subject=subject,
     )
-    told = set(entry.queries)
+    repeated = set(entry.queries)
     before = (
-        old.model_copy(update={"queries": tuple(query for query in old.queries if query not in told)})
-        for old in status.ledger
+        old.evolve(queries=tuple(query for query in old.queries if query not in repeated)) for old in status.ledger
     )
     return _fitted([*before, entry][-LEDGER_LENGTH:])
 
 
 def _fitted(entries: list[LedgerEntry]) -> tuple[LedgerEntry, ...]:
-    """Take from the oldest entries what makes the ledger too long; the newest keeps all."""
+    """Cut the oldest entries until the ledger is short enough; the newest entry stays whole."""
     over = sum(_length(entry) for entry in entries) - LONGEST_LEDGER
-    for field in ("queries", "gates", "message"):
+    for cut in (_without_queries, _without_gates, _with_short_message):
         for number, entry in enumerate(entries[:-1]):
             if over > 0:
-                less = shorten(entry.message, _SHORT_MESSAGE) if field == "message" else ()
-                entries[number] = entry.model_copy(update={field: less})
+                entries[number] = cut(entry)
                 over -= _length(entry) - _length(entries[number])
     return tuple(entries)
+
+
+def _without_queries(entry: LedgerEntry) -> LedgerEntry:
+    return entry.evolve(queries=())
+
+
+def _without_gates(entry: LedgerEntry) -> LedgerEntry:
+    return entry.evolve(gates=())
+
+
+def _with_short_message(entry: LedgerEntry) -> LedgerEntry:
+    return entry.evolve(message=shorten(entry.message, _SHORT_MESSAGE))
 
 
 def _length(entry: LedgerEntry) -> int:
@@ -88,9 +96,9 @@ def _length(entry: LedgerEntry) -> int:
 
 
 def note_hold(status: MigrationPlanStatus, hold: Hold, now: datetime) -> tuple[LedgerEntry, ...]:
-    """Return the ledger with a refusal to move, once for each reason and weight.
+    """Return the ledger with a hold, once for each reason and weight.
 
-    Holds come and go; told each time they would push out of the list what moved the weight.
+    Holds come and go; recorded each time, they would push the moves out of the list.
     """
     if hold.reason in QUIET or any(entry.reason == hold.reason for entry in _since_weight_moved(status)):
         return status.ledger
@@ -100,12 +108,12 @@ def note_hold(status: MigrationPlanStatus, hold: Hold, now: datetime) -> tuple[L
 def note_repair(
     status: MigrationPlanStatus, *, reason: str, message: str, subject: str, now: datetime
 ) -> tuple[LedgerEntry, ...]:
-    """Return the ledger with an edit that was put back; of a tool that repeats itself only the first.
+    """Return the ledger with an edit that was put back; if a tool repeats the edit, only the first is recorded.
 
     Parameters
     ----------
     subject
-        Who edited what: the same edit has the same.
+        Who edited what; a repeated edit has the same subject.
     """
     known = fitted(subject, LONGEST_SUBJECT)
     if any((entry.decision, entry.subject) == ("Repair", known) for entry in _since_weight_moved(status)):

@@ -1,8 +1,8 @@
-"""What people are told of a plan: which lines of its ledger, how much they matter, who wants them, and in which words.
+"""Notifications about a plan: their severity, which receivers want them, and their text.
 
-The ledger is the only source: what it has is in ``.status`` before anybody is told, and survives any crash. Which entry
-was told last is remembered there as well, for each receiver; what a crash leaves in doubt is told again, under the same
-identifier. What is still to be sent is in :mod:`cutover.domain.journal.outbox`.
+The ledger is the only source: a decision is in ``.status`` before a notification is sent, and survives any crash. The
+status also has the last entry that was sent to each receiver; what a crash leaves in doubt is sent again, with the same
+identifier. The queue of notices is in :mod:`cutover.domain.journal.outbox`.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Severity(StrEnum):
 
     @property
     def rank(self) -> int:
-        """Place in the order of what matters: the more, the higher."""
+        """Place in the order of severities; a higher rank matters more."""
         return list(Severity).index(self)
 
 
-#: Users may be hurt, and the operator cannot help: there is no way back, or it is not seen to work.
+#: Holds in which users may be harmed and the operator cannot help: it cannot roll back, or cannot confirm a rollback.
 CRITICAL_HOLDS = frozenset(
     {
         HoldReason.BOTH_LEGS_UNHEALTHY,
@@ -45,7 +45,7 @@ CRITICAL_HOLDS = frozenset(
     }
 )
 
-#: Of decisions that are no holds. A rollback is a warning: once it is told, users are safe.
+#: Severities of decisions other than holds. A rollback is a warning: when it is sent, users are safe.
 DECISIONS: Mapping[str, Severity] = {
     "TakeOver": Severity.INFO,
     "Advance": Severity.INFO,
@@ -64,7 +64,7 @@ DECISIONS: Mapping[str, Severity] = {
 
 
 def severity_of(decision: str, reason: str) -> Severity:
-    """Return how much a line of the ledger matters; of one that is not known, that somebody should read it."""
+    """Return the severity of a ledger entry; an unknown decision or reason is a warning."""
     if decision != "Hold":
         return DECISIONS.get(decision, Severity.WARNING)
     if reason in CRITICAL_HOLDS:
@@ -75,7 +75,7 @@ def severity_of(decision: str, reason: str) -> Severity:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A line of a plan's ledger, to be told."""
+    """A ledger entry of a plan that is to be sent."""
 
     uid: str
     namespace: str
@@ -84,34 +84,34 @@ class Notice:
 
     @property
     def severity(self) -> Severity:
-        """How much it matters."""
+        """Severity of the entry."""
         return severity_of(self.entry.decision, self.entry.reason)
 
     @property
     def id(self) -> str:
-        """Return what is the same whenever the same decision is told, and different for all others."""
+        """Identifier of the decision: the same each time it is sent, and different for all other decisions."""
         return f"{self.uid}/{key_of(self.entry)}"
 
 
 def key_of(entry: LedgerEntry) -> str:
-    """Return what a decision is remembered by within its plan.
+    """Return the key of a decision within its plan.
 
-    None of what :mod:`cutover.domain.journal.ledger` may cut later is part of it. Two equal decisions for the same reason within
-    one second are one.
+    It has no field that :mod:`cutover.domain.journal.ledger` may cut later. Two equal decisions for the same reason within
+    one second have the same key.
     """
     return f"a{entry.attempt}/{_time(entry)}/{entry.decision}/{entry.reason}"
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which notices a receiver wants; what is empty stands for all.
+    """Filter: which notices a receiver wants. An empty field stands for all.
 
     Parameters
     ----------
     namespaces
-        Patterns with ``*`` and ``?``.
+        Patterns of namespaces, with ``*`` and ``?``.
     severities
-        Severities.
+        Severities that are wanted.
     reasons
         Patterns of decisions or their reasons, such as ``RollBack`` or ``Awaiting*``.
     """
@@ -121,22 +121,22 @@ class Wanted:
     reasons: tuple[str, ...] = ()
 
     def namespace(self, name: str) -> bool:
-        """Tell whether plans of a namespace concern the receiver at all."""
+        """Tell whether the receiver wants notices about plans of a namespace."""
         return not self.namespaces or any(fnmatchcase(name, pattern) for pattern in self.namespaces)
 
     def entry(self, entry: LedgerEntry) -> bool:
-        """Tell whether a line of such a plan's ledger is wanted."""
+        """Tell whether the receiver wants a ledger entry of such a plan."""
         if self.severities and severity_of(entry.decision, entry.reason) not in self.severities:
             return False
         words = (entry.decision, entry.reason)
-        return not self.reasons or any(fnmatchcase(word, one) for word in words for one in self.reasons)
+        return not self.reasons or any(fnmatchcase(word, pattern) for word in words for pattern in self.reasons)
 
 
 # ------------------------------------------------------------------------------------------------------ how it is written
 
 
-class TemplateError(ValueError):
-    """A template that cannot be filled in; the text says what to do, and quotes nothing of it."""
+class MessageTemplateError(ValueError):
+    """A message template cannot be filled in. The text says what to do, and quotes nothing, as templates may be secret."""
 
 
 _PLACE = re.compile(r"\{\{\s*(\w*)\s*\}\}")
@@ -156,7 +156,7 @@ _VALUES: Mapping[str, Callable[[Notice], str]] = {
     "at": lambda notice: _time(notice.entry),
     "id": lambda notice: notice.id,
 }
-#: What a template may name.
+#: Names of placeholders in a message template.
 PLACEHOLDERS = tuple(_VALUES)
 
 DEFAULT_TEMPLATE = (
@@ -166,21 +166,21 @@ DEFAULT_TEMPLATE = (
 
 
 def check_template(text: str) -> str:
-    """Return the template. Raises TemplateError where it has a placeholder that is not known, or half of one."""
+    """Return a message template. Raises MessageTemplateError if it has an unknown or an incomplete placeholder."""
     if not set(_PLACE.findall(text)) <= set(_VALUES):
-        raise TemplateError(f"it has a placeholder that is not known; there are {', '.join(PLACEHOLDERS)}")
+        raise MessageTemplateError(f"it has a placeholder that is not known; there are {', '.join(PLACEHOLDERS)}")
     if re.search(r"\{\{|\}\}", _PLACE.sub("", text)):
-        raise TemplateError("it has half a placeholder; write {{ name }}")
+        raise MessageTemplateError("it has half a placeholder; write {{ name }}")
     return text
 
 
 def fill(template: str, notice: Notice, escape: Callable[[str], str] = str) -> str:
-    """Fill in a template. Values are put in once, escaped, whatever they look like."""
+    """Fill in a message template. Values are inserted once, escaped; a value that looks like a placeholder stays as it is."""
     return _PLACE.sub(lambda place: escape(_VALUES[place[1]](notice)), template)
 
 
 def _time(entry: LedgerEntry) -> str:
-    """Return when it was decided, in whole seconds, as the API server has it."""
+    """Return the time of a decision in whole seconds, as the API server has it."""
     return entry.at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -1,4 +1,4 @@
-"""What is still to be sent to one receiver of notifications, and when: order, digests, throttling, retries."""
+"""The queue of notices for one receiver: order, digests, throttling and retries."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from enum import StrEnum
 from cutover.api.v1alpha1 import MigrationPlanStatus
 from cutover.domain.journal.notifications import Notice, Severity, Wanted, key_of
 
-#: Notices that wait for one receiver; what is beyond is dropped, and said to be.
+#: Most notices that wait for one receiver. More are dropped, and the next message says how many.
 LONGEST_QUEUE = 500
-#: Notices that one message may stand for.
+#: Most notices in one message.
 LONGEST_DIGEST = 100
-#: Seconds for which a notice is tried: about a night.
+#: Seconds for which sending a notice is tried: about a night.
 PATIENCE_SECONDS = 12 * 3600.0
-#: Seconds until a failed attempt is made again, doubled each time, up to the longest.
+#: Seconds until the first retry, doubled for each further retry, and the longest wait.
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 1.0, 300.0
-#: Seconds for which a receiver's request to be left alone is respected.
+#: Longest time in seconds that a receiver may ask to wait (``Retry-After``).
 LONGEST_REST_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What is sent in one request.
+    """The content of one request.
 
     Parameters
     ----------
     notices
-        In order.
+        The notices, in order.
     lost
-        How many were dropped unsent since the last request that succeeded, by severity.
+        Notices that were dropped unsent since the last successful request, by severity.
     """
 
     notices: tuple[Notice, ...]
@@ -39,7 +39,7 @@ class Batch:
 
 
 class Cause(StrEnum):
-    """Why a notice was not told."""
+    """Why a notice was dropped."""
 
     REFUSED = "refused"
     FULL = "full"
@@ -48,7 +48,7 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """How much a receiver is told at most: so many messages at once, and then one every so many seconds."""
+    """Rate limit of a receiver: ``burst`` messages at once, then one message every ``every`` seconds."""
 
     burst: int = 5
     every: float = 10.0
@@ -56,18 +56,18 @@ class Throttle:
 
 @dataclass(slots=True, eq=False)
 class _Track:
-    """How far a receiver was told of one plan.
+    """Which ledger entries of one plan a receiver has got.
 
     Parameters
     ----------
     told
-        Key of the last entry up to which nothing is open; empty for none.
+        Key of the last entry up to which all is settled; empty for none.
     line
-        Keys after it, in order: of entries that are open, and of the last one that was seen.
+        Later keys, in order: of open entries, and of the last entry that was seen.
     open
-        Those of them that are still to be sent.
+        Keys in ``line`` whose entries are still to be sent.
     owed_since
-        Since when something was told that the plan's status does not remember; ``None`` for nothing.
+        Seconds at which an entry was settled that the plan's status does not have yet; ``None`` if there is none.
     gone
         Whether the plan does not exist any more.
     """
@@ -109,22 +109,22 @@ class _Waiting:
 
 @dataclass(slots=True, eq=False)
 class Outbox:
-    """What is to be sent to one receiver, and when. It knows no clock: ``now`` is any that only goes forward.
+    """The queue of notices for one receiver. It has no clock: ``now`` may come from any monotonic clock.
 
-    All notices are in one line, so that the order of each plan's is kept; one request is under way at a time.
+    All notices are in one queue, which keeps the order of each plan's notices; one request is under way at a time.
 
     Parameters
     ----------
     wanted
-        What the receiver wants.
+        Which notices the receiver wants.
     throttle
-        How much of it at most.
+        Rate limit of the receiver.
     digests
-        Whether one message may stand for many notices. What programs read is paced only.
+        Whether one message may have many notices. Messages for programs are only throttled.
     longest
         Most notices that wait.
     first_retry
-        Seconds until a failed request is made again, for the first time.
+        Seconds until the first retry of a failed request.
 
     Attributes
     ----------
@@ -159,17 +159,17 @@ class Outbox:
     def tell(
         self, uid: str, namespace: str, plan: str, status: MigrationPlanStatus, told: str | None, now: float
     ) -> None:
-        """Take in what a plan's ledger has that was not seen yet.
+        """Ingest the ledger entries of a plan that were not seen yet.
 
         Parameters
         ----------
         uid, namespace, plan
             The plan.
         status
-            Its status as it is stored; what is not stored may still be decided otherwise.
+            The stored status; a decision that is not stored may still change.
         told
-            Key of the entry that was told last, as the status remembers it: ``""`` for none, and ``None`` where this
-            receiver was not there yet; then all of the ledger is history.
+            Key of the last entry that was sent, from the status: ``""`` for none. ``None`` means that the receiver is
+            new; then all entries so far are history.
         now
             Seconds.
         """
@@ -182,7 +182,7 @@ class Outbox:
             if told is None:
                 told = keys[-1] if keys else ""
             track = self._tracks[uid] = _Track(told)
-        # Where the last one has left the ledger, all in it are newer.
+        # If the last entry has left the ledger, all entries in it are newer.
         news = keys[keys.index(track.last) + 1 :] if track.last in entries else keys
         for key in news:
             if key in track.open:
@@ -195,14 +195,14 @@ class Outbox:
             self._drop(self._least(), Cause.FULL, now)
 
     def told(self, uid: str) -> str | None:
-        """Return the key up to which a plan was told; ``None`` where it is none of the receiver's."""
+        """Return the key up to which all entries of a plan are settled; ``None`` if the receiver does not follow the plan."""
         track = self._tracks.get(uid)
         return track.told if track is not None else None
 
     def owed_since(self, uid: str, stored: str | None) -> float | None:
-        """Return since when something was told that the status does not remember; ``None`` for nothing.
+        """Return when an entry was sent that the status does not have yet; ``None`` if there is none.
 
-        What nobody wanted is passed over silently, and remembered with the next write that there is.
+        Entries that the receiver did not want are not counted; they are stored with the next write of the status.
         """
         track = self._tracks.get(uid)
         if track is None:
@@ -212,16 +212,16 @@ class Outbox:
         return track.owed_since
 
     def forget(self, uid: str) -> None:
-        """Let go of a plan that does not exist any more, once all of it is told."""
+        """Forget a deleted plan, once all its notices are sent or dropped."""
         track = self._tracks.get(uid)
         if track is not None:
             track.gone = True
             self._let_go(uid, track)
 
     def next(self, now: float) -> Batch | float | None:
-        """Return what to send now, the seconds to wait, or ``None`` where there is nothing to send.
+        """Return what to send now, or the seconds to wait; ``None`` if there is nothing to send.
 
-        What is returned is under way until :meth:`taken`, :meth:`later` or :meth:`refused` is called.
+        A batch is under way until :meth:`taken`, :meth:`later` or :meth:`refused` is called.
         """
         while self._waiting and now - self._waiting[0].since > PATIENCE_SECONDS:
             self._drop(0, Cause.EXPIRED, now)
@@ -238,32 +238,32 @@ class Outbox:
         self._tokens = max(tokens - 1.0, 0.0)
         many = self.digests and len(self._waiting) > int(tokens + 1e-6)
         self._under_way = min(len(self._waiting), LONGEST_DIGEST) if many else 1
-        return Batch(tuple(one.notice for one in self._waiting[: self._under_way]), dict(self._lost))
+        return Batch(tuple(waiting.notice for waiting in self._waiting[: self._under_way]), dict(self._lost))
 
     def taken(self, batch: Batch, now: float) -> None:
-        """The receiver has it."""
+        """Note that the receiver has accepted the batch."""
         self.sent += self._under_way
         self._lost.subtract(batch.lost)
         self._lost = +self._lost
         self._done(now)
 
     def refused(self, now: float) -> None:
-        """The receiver does not want it, and will not want it later."""
+        """Note that the receiver has refused the batch for good."""
         self.failures += 1
         self.dropped[Cause.REFUSED] += self._under_way
         self._done(now)
 
     def later(self, now: float, jitter: float, rest: float | None = None) -> None:
-        """It failed, and is tried again.
+        """Note that the request failed, and is tried again.
 
         Parameters
         ----------
         now
             Seconds.
         jitter
-            Something random between 0 and 1, or all receivers of an outage would be asked again at the same time.
+            A random number between 0 and 1, so that retries after an outage do not come at the same time.
         rest
-            Seconds for which the receiver wants to be left alone, if it said so.
+            Seconds that the receiver asked to wait, if it did.
         """
         self.failures += 1
         self._failed += 1
@@ -273,8 +273,8 @@ class Outbox:
         self._under_way = 0
 
     def _done(self, now: float) -> None:
-        for one in self._waiting[: self._under_way]:
-            self._settle(one.notice, now)
+        for waiting in self._waiting[: self._under_way]:
+            self._settle(waiting.notice, now)
         del self._waiting[: self._under_way]
         self._under_way, self._failed, self._not_before = 0, 0, None
 
@@ -285,7 +285,7 @@ class Outbox:
         self._settle(notice, now)
 
     def _least(self) -> int:
-        """Return the oldest of those that matter least and are not under way."""
+        """Return the index of the oldest notice of the lowest severity that is not under way."""
         numbers = range(self._under_way, len(self._waiting))
         return min(numbers, key=lambda number: (self._waiting[number].notice.severity.rank, number))
 

@@ -1,6 +1,6 @@
-"""What a plan's spec says that guards its users, as it is kept to compare: no edit of it goes untold.
+"""The spec snapshot: the fields of a spec that protect users, kept so that every edit of them is recorded.
 
-Values are short texts that are compared and shown, and never taken apart.
+Values are short texts that are compared and shown, and never parsed.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from cutover.api.v1alpha1 import Approval, MigrationPlanSpec, Schedule, SpecSnap
 from cutover.domain.journal.ledger import LONGEST_MESSAGE
 from cutover.domain.texts import digest, fitted
 
-#: Its edits are told with the gates' own numbers once there are any: :func:`cutover.domain.engine.assessment.edits`.
+#: Field of the gates. Once gates have numbers, :func:`cutover.domain.engine.assessment.edits` records their edits.
 GATES = "gates.slos"
 
-#: Characters of one text.
+#: Characters of one value.
 _LONGEST = 120
-#: What is left of a line of the ledger for it, beside who edited.
+#: Characters of the changes in a ledger entry, beside the editor.
 _LONGEST_EDIT = LONGEST_MESSAGE - 110
 
 
 def spec_snapshot(spec: MigrationPlanSpec, generation: int) -> SpecSnapshot:
-    """Return what a spec says."""
+    """Return the snapshot of a spec."""
     gates = spec.gates
     fields = {
         "suspend": str(spec.suspend).lower(),
@@ -38,7 +38,7 @@ def spec_snapshot(spec: MigrationPlanSpec, generation: int) -> SpecSnapshot:
         "heroku": f"{spec.heroku.app}, {spec.heroku.hostname}",
         "eks": f"{spec.eks.service.name}:{spec.eks.service.port}, {spec.eks.workload_ref.name}",
         "hosts": ", ".join(spec.traffic.hosts),
-        **spec.traffic.guarded,
+        **spec.traffic.recorded,
     }
     return SpecSnapshot(
         generation=generation,
@@ -49,17 +49,17 @@ def spec_snapshot(spec: MigrationPlanSpec, generation: int) -> SpecSnapshot:
 
 
 def changes(before: SpecSnapshot, after: SpecSnapshot, *, gates: bool) -> str:
-    """Return in words for the ledger what has changed, ``""`` if nothing that guards.
+    """Return the changes between two snapshots in words for the ledger; ``""`` if there are none.
 
     Parameters
     ----------
     before, after
-        What :func:`spec_snapshot` said.
+        Snapshots from :func:`spec_snapshot`.
     gates
-        Whether changes of the gates are told here.
+        Whether to include changes of the gates.
     """
     ceiling = {"ceiling": f"ceiling: {before.ceiling} → {after.ceiling}"} if before.ceiling != after.ceiling else {}
-    # An older version knew fewer fields.
+    # An older version of the operator may have stored fewer fields.
     fields = {
         name: f"{name}: {before.fields[name]} → {new}"
         for name, new in after.fields.items()
@@ -103,5 +103,5 @@ def _schedule(schedule: Schedule | None) -> str:
 
 
 def _digest(values: Sequence[object]) -> str:
-    """Return what differs where the values do, for fields that are too long to be told."""
+    """Return a short hash of values that are too long to show."""
     return digest(repr(values))

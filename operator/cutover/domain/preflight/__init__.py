@@ -1,1 +1,1 @@
-"""Whether a plan may begin."""
+"""Preflight checks: whether a plan may take over its hosts' traffic."""

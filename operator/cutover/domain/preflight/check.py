@@ -1,4 +1,4 @@
-"""What a preflight check is made of. Each check is a file in :mod:`cutover.domain.preflight.checks`."""
+"""The parts of a preflight check. Each check is a file in :mod:`cutover.domain.preflight.checks`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cutover.domain.traffic import Probe
 
 
 class Stage(Enum):
-    """When a check is made."""
+    """When a check runs."""
 
     BEFORE_TAKEOVER = auto()
     #: The operator's route is live, with all traffic on Heroku.
@@ -24,7 +24,7 @@ class Stage(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Objects that a check reads, and with them the right that the operator needs.
+    """Objects that a check reads, and so the RBAC right that the operator needs.
 
     Parameters
     ----------
@@ -33,10 +33,10 @@ class Read:
     names
         Namespace and name of each object; ``None`` for all objects of all namespaces, which are listed.
     keep
-        What is kept of an object; ``None`` for all of it. All checks that list a kind keep the same of it, as one list
-        serves all plans.
+        Returns the part of an object that is kept; ``None`` to keep all of it. All checks that list a kind keep the same
+        part, because one list serves all plans.
     wanted
-        Whether the plan needs it at all.
+        Whether a plan needs the objects.
     """
 
     resource: Resource
@@ -46,26 +46,27 @@ class Read:
 
     @property
     def verb(self) -> str:
-        """The RBAC verb that it needs."""
+        """The RBAC verb that the read needs."""
         return "list" if self.names is None else "get"
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What checks judge.
+    """The facts that checks judge.
 
     Parameters
     ----------
     inventory
-        Kubernetes objects. What a check reads is in it: the registry answers Unknown in its place where it is not.
+        Kubernetes objects, with all that a check reads. If something could not be read, the registry returns Unknown and
+        does not run the check.
     slos
         The plan's custom SLOs, templates resolved.
     readings
-        What became known of them, by name.
+        What was read for each custom SLO, by its name.
     probe
         The newest probe of the Heroku leg.
     revision
-        The route that the takeover has written.
+        Revision of the route that the takeover has written.
     """
 
     inventory: Inventory = field(default_factory=Inventory)
@@ -77,14 +78,14 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check says.
+    """The result of a check.
 
     Parameters
     ----------
     message
-        A sentence that says what to do; ``""`` where there is nothing to do.
+        A sentence that says what to do; ``""`` if there is nothing to do.
     skippable
-        Whether the plan can skip it. Only a guarded check may say no.
+        Whether ``preflight.skip`` can skip the finding. Only a guarded check may set it to False.
     """
 
     result: CheckResult
@@ -96,48 +97,48 @@ PASSED = Finding(CheckResult.PASSED)
 
 
 def judged(problem: str) -> Finding:
-    """Return Failed with a problem, or Passed where there is none."""
+    """Return Failed with a problem, or Passed without one."""
     return Finding(CheckResult.FAILED, problem) if problem else PASSED
 
 
 def refused(problem: str) -> Finding:
-    """Return Failed for what is other teams', which the plan cannot skip."""
+    """Return Failed for a problem that concerns other teams, which the plan cannot skip."""
     return Finding(CheckResult.FAILED, problem, skippable=False)
 
 
 def warned(message: str) -> Finding:
-    """Return Warned: it is told and recorded, and holds nothing."""
+    """Return Warned, which is shown and recorded, and holds nothing."""
     return Finding(CheckResult.WARNED, message)
 
 
 def unknown(why: str) -> Finding:
-    """Return Unknown, which holds."""
+    """Return Unknown, which holds the plan."""
     return Finding(CheckResult.UNKNOWN, why)
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check. A module under ``checks/`` defines it as ``CHECK``, and that is all it takes.
+    """A preflight check. A module under ``checks/`` only has to define it as ``CHECK``.
 
     Parameters
     ----------
     name
-        Name in ``status.preflight`` and for ``preflight.skip``.
+        Name in ``status.preflight`` and in ``preflight.skip``.
     passes_when
-        What has to be so, for the index in the docs: Markdown, with links as from ``docs/``.
+        The condition, for the index in the docs: Markdown, with links as from ``docs/``.
     judge
         A pure function of the plan and the facts.
     reads
-        Objects that it reads, in the order in which they have to be read.
+        Objects that the check reads, in the order in which they must be read.
     applies
-        Whether it is made for a plan, by its spec.
+        Whether the check runs for a plan, by its spec.
     stage
-        When it is made.
+        When the check runs.
     guarded
-        Whether it protects other teams: what it refuses, and what it could not find out, no plan can skip. The operator
-        has more rights than the plan's author, who must not get them by a line of YAML.
+        Whether the check protects other teams. No plan can skip what it refuses or could not find out: the operator has
+        more rights than the plan's author, who must not get these rights by a line of YAML.
     awaited
-        Whether its answer comes by itself a moment after it was asked for. Unknown then holds only after a while.
+        Whether an answer comes by itself soon after the start. Unknown then holds only after a while.
     """
 
     name: str

@@ -1,6 +1,6 @@
 """Write the index of preflight's checks into the docs, from the checks themselves.
 
-``python -m cutover.domain.preflight.docs`` writes it; ``--check`` tells whether it is current.
+``python -m cutover.domain.preflight.docs`` writes the index; with ``--check`` it only tells whether the index is current.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def _reads(check: Check) -> str:
 
 
 def renewed(page: str) -> str:
-    """Return the page with the index as it is now.
+    """Return the page with the current index.
 
     Raises
     ------
     ValueError
-        If the page does not say where the index belongs.
+        If the page has no place for the index.
     """
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -42,7 +42,7 @@ def renewed(page: str) -> str:
 
 
 def main() -> None:
-    """Write the index, or with ``--check`` fail where it is not current."""
+    """Write the index, or with ``--check`` fail if it is not current."""
     page = PAGE.read_text(encoding="utf-8")
     current = renewed(page)
     if "--check" not in sys.argv[1:]:

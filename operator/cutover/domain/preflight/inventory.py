@@ -13,12 +13,12 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class ClusterSettings:
-    """What whoever runs the operator says of the cluster.
+    """What the operator's settings say about the cluster.
 
     Parameters
     ----------
     gateway_namespaces
-        Namespaces whose Gateways plans of other namespaces may use, with ``*`` and ``?``; any if empty.
+        Namespaces whose Gateways may be used by plans of other namespaces, with ``*`` and ``?``; if empty, all.
     cluster_domain
         The cluster's DNS domain.
     """
@@ -29,19 +29,19 @@ class ClusterSettings:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """Raw objects, as far as the checks of a plan have asked for them.
+    """Raw Kubernetes objects that the checks of a plan read.
 
     Parameters
     ----------
     objects
-        Objects that were read by name; ``None`` for one that does not exist.
+        Objects that were read by name; ``None`` if an object does not exist.
     lists
-        All objects of a kind, of all namespaces, projected where their :class:`~cutover.domain.preflight.check.Read`
-        says so.
+        All objects of a kind in all namespaces, reduced to the part that their
+        :class:`~cutover.domain.preflight.check.Read` keeps.
     unread
-        Why a kind was not read, such as a right that the operator was not granted, in words for people.
+        Why a kind could not be read, such as a missing right, in words for people.
     settings
-        What the operator's settings say of the cluster.
+        What the operator's settings say about the cluster.
     """
 
     objects: Mapping[Resource, Mapping[Key, Json | None]] = field(default_factory=dict)
@@ -50,12 +50,12 @@ class Inventory:
     settings: ClusterSettings = ClusterSettings()
 
     def get(self, resource: Resource, namespace: str, name: str) -> Json | None:
-        """Return one object, ``None`` if it does not exist.
+        """Return an object; ``None`` if it does not exist.
 
         Raises
         ------
         KeyError
-            If it was not read: a check declares what it reads.
+            If the object was not read, because the check does not declare it.
         """
         return self.objects[resource][namespace, name]
 
@@ -65,7 +65,7 @@ class Inventory:
         Raises
         ------
         KeyError
-            If they were not read: a check declares what it reads.
+            If the objects were not read, because the check does not declare them.
         """
         return self.lists[resource]
 
@@ -76,7 +76,7 @@ def key_of(body: Json) -> Key:
 
 
 def key_names(body: Json) -> Json:
-    """Leave of a ConfigMap or a Secret the names of its keys: no value is kept, whoever may read it."""
+    """Keep only the names of the keys of a ConfigMap or Secret. No value is kept, even of a ConfigMap."""
     metadata = body["metadata"]
     names = {*(body.get("data") or ()), *(body.get("binaryData") or ())}
     return {"metadata": {"namespace": metadata["namespace"], "name": metadata["name"]}, "keys": sorted(names)}

@@ -1,4 +1,4 @@
-"""All preflight checks: found in their folder, made at their stage, skipped where the plan says so and may."""
+"""The registry of preflight checks: finds them in their folder, runs them at their stage, and applies ``preflight.skip``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cutover.domain.traffic import Probe
 
 
 def _found() -> tuple[Check, ...]:
-    """Return the ``CHECK`` of each module under ``checks/``: by stage, then the general ones before a provider's."""
+    """Return the ``CHECK`` of each module under ``checks/``: by stage, and general checks before a provider's."""
     names = [module.name for module in pkgutil.walk_packages(checks.__path__, f"{checks.__name__}.")]
     modules = [importlib.import_module(name) for name in sorted(names, key=lambda name: (name.count("."), name))]
     found = [module.CHECK for module in modules if hasattr(module, "CHECK")]
@@ -25,12 +25,12 @@ def _found() -> tuple[Check, ...]:
 
 
 CHECKS = _found()
-#: Names that ``preflight.skip`` may have.
+#: Names that ``preflight.skip`` may use.
 NAMES = tuple(check.name for check in CHECKS)
 
 
 def reads(plan: Plan) -> tuple[Read, ...]:
-    """Return what the plan's checks read, each once, in the order in which it has to be read."""
+    """Return the reads of a plan's checks, each once, in the order in which they must be made."""
     wanted = (read for check in CHECKS if check.applies(plan.spec) for read in check.reads if read.wanted(plan))
     return tuple(dict.fromkeys(wanted))
 
@@ -41,26 +41,26 @@ def before_takeover(
     slos: Sequence[CustomSlo] = (),
     readings: Mapping[str, SloReading] | None = None,
 ) -> tuple[CheckStatus, ...]:
-    """Make the checks that come before the takeover.
+    """Run the checks before the takeover.
 
     Parameters
     ----------
     plan
         The plan.
     inventory
-        What was read for :func:`reads`; ``None`` where the API server could not be asked.
+        The objects for :func:`reads`; ``None`` if the API server gave no answer.
     slos
         The plan's custom SLOs, templates resolved.
     readings
-        What became known of them, by name.
+        What was read for each custom SLO, by its name.
     """
-    return _made(Stage.BEFORE_TAKEOVER, plan, inventory, Facts(slos=slos, readings=readings or {}))
+    return _run(Stage.BEFORE_TAKEOVER, plan, inventory, Facts(slos=slos, readings=readings or {}))
 
 
 def after_takeover(
     plan: Plan, inventory: Inventory | None, probe: Probe | None, revision: str
 ) -> tuple[CheckStatus, ...]:
-    """Make the checks that come once the operator's route is written, at weight 0.
+    """Run the checks after the operator's route is written, at weight 0.
 
     Parameters
     ----------
@@ -69,42 +69,42 @@ def after_takeover(
     probe
         The newest probe of the Heroku leg.
     revision
-        The route that was written.
+        Revision of the route that was written.
     """
-    return _made(Stage.AFTER_TAKEOVER, plan, inventory, Facts(probe=probe, revision=revision))
+    return _run(Stage.AFTER_TAKEOVER, plan, inventory, Facts(probe=probe, revision=revision))
 
 
 def passed(statuses: Sequence[CheckStatus]) -> bool:
-    """Tell whether nothing stands in the way."""
+    """Tell whether no check failed or is unknown."""
     return not _open(statuses)
 
 
 def summary(statuses: Sequence[CheckStatus]) -> str:
-    """Say in a sentence what stands in the way."""
+    """Return the messages of checks that failed or are unknown, as a sentence."""
     return "; ".join(f"{status.check}: {status.message}" for status in _open(statuses))
 
 
 def warnings(statuses: Sequence[CheckStatus]) -> str:
-    """Say in a sentence what was warned of; ``""`` if nothing."""
-    return "; ".join(f"{one.check}: {one.message}" for one in statuses if one.result is CheckResult.WARNED)
+    """Return the messages of checks that warned, as a sentence; ``""`` if there are none."""
+    return "; ".join(f"{status.check}: {status.message}" for status in statuses if status.result is CheckResult.WARNED)
 
 
 def awaited(statuses: Sequence[CheckStatus]) -> bool:
-    """Tell whether answers that come by themselves are all that is missing."""
+    """Tell whether only answers are missing that come by themselves."""
     coming = {check.name for check in CHECKS if check.awaited}
-    return all(one.result is CheckResult.UNKNOWN and one.check in coming for one in _open(statuses))
+    return all(status.result is CheckResult.UNKNOWN and status.check in coming for status in _open(statuses))
 
 
 def unanswered(statuses: Sequence[CheckStatus]) -> bool:
-    """Tell whether a check could not be made: that is worth asking again soon, as people need not mend anything."""
-    return any(one.result is CheckResult.UNKNOWN for one in statuses)
+    """Tell whether a check is unknown. It is worth running again soon, as there may be nothing to mend."""
+    return any(status.result is CheckResult.UNKNOWN for status in statuses)
 
 
 def _open(statuses: Sequence[CheckStatus]) -> list[CheckStatus]:
-    return [one for one in statuses if one.result in (CheckResult.FAILED, CheckResult.UNKNOWN)]
+    return [status for status in statuses if status.result in (CheckResult.FAILED, CheckResult.UNKNOWN)]
 
 
-def _made(stage: Stage, plan: Plan, inventory: Inventory | None, facts: Facts) -> tuple[CheckStatus, ...]:
+def _run(stage: Stage, plan: Plan, inventory: Inventory | None, facts: Facts) -> tuple[CheckStatus, ...]:
     return tuple(
         _status(check, plan, _finding(check, plan, inventory, facts))
         for check in CHECKS
@@ -113,11 +113,11 @@ def _made(stage: Stage, plan: Plan, inventory: Inventory | None, facts: Facts) -
 
 
 def _finding(check: Check, plan: Plan, inventory: Inventory | None, facts: Facts) -> Finding:
-    """Ask the check; or answer in its place where what it reads was not read."""
+    """Run a check, or return Unknown if what it reads could not be read."""
     if not check.reads:
         return check.judge(plan, facts)
     if inventory is None:
-        return unknown("the API server could not be asked")
+        return unknown("the API server gave no answer")
     missing = [inventory.unread[read.resource] for read in check.reads if read.resource in inventory.unread]
     if missing:
         return unknown("; ".join(dict.fromkeys(missing)))

@@ -1,1 +1,1 @@
-"""The team's custom SLOs: queries, series, bounds, templates."""
+"""Custom SLOs, on the team's metrics: queries, series, bounds, gate templates and their judge."""

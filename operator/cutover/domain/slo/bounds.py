@@ -1,7 +1,7 @@
 """The verdict of a bound: a value that must not be outside its limits for too long.
 
-Nothing is remembered. All that is judged are the values of the last ``for``, which Prometheus keeps: after a crash the
-same ones are read again.
+A bound has no state. Only the values of the last ``for`` are judged, which Prometheus keeps: after a crash the same values
+are read again.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from cutover.domain.evidence.sentences import times_before
 from cutover.domain.slo.custom import SloReading, differing
 from cutover.domain.verdicts import Verdict
 
-#: A value may be missing; with two in a row nobody knows what was in between.
+#: One value may be missing; with two missing in a row it is unknown what was in between.
 HOLE_IN_SCRAPES = 2.0
-#: Seconds after which a reading says nothing of now, whatever the scrape interval. Plans ask at least every minute.
+#: Seconds after which a reading is too old at any scrape interval. Every query is asked at least once a minute.
 LONGEST_SILENCE = 120.0
 
 Points = tuple[tuple[float, float], ...]
@@ -28,18 +28,18 @@ Points = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True, slots=True)
 class BoundJudgement:
-    """What is said of a bound.
+    """The judgement of a bound.
 
     Parameters
     ----------
     verdict
-        FAIL only where every value of the last ``for`` is outside.
+        FAIL only if every value of the last ``for`` is outside.
     number
-        The newest value, ``None`` without one.
+        The newest value; ``None`` without a value.
     outside_seconds
-        For how long it has been outside without a break; ``None`` while it is inside, or nobody knows.
+        Seconds for which the value has been outside without a break; ``None`` if it is inside or unknown.
     why
-        Why there is no verdict, for people; ``""`` where there is one.
+        Why there is no verdict, for people; ``""`` if there is a verdict.
     """
 
     verdict: Verdict
@@ -49,18 +49,18 @@ class BoundJudgement:
 
 
 def judge(slo: BoundSlo, reading: SloReading, *, baseline: float | None, since: float, now: float) -> BoundJudgement:
-    """Say what a bound's newest values mean.
+    """Judge a bound by its newest values.
 
     Parameters
     ----------
     slo
-        What is tolerated.
+        The bound's limits.
     reading
-        Values and problems.
+        The values that were read, or the problem.
     baseline
-        What the query gave before anything moved, where that was recorded.
+        Value of the query before the migration; ``None`` if it was not recorded.
     since
-        Unix seconds: values from before belong to another weight, and are not judged.
+        Unix seconds. Earlier values belong to another weight, and are not judged.
     now
         Unix seconds.
     """
@@ -96,7 +96,7 @@ def judge(slo: BoundSlo, reading: SloReading, *, baseline: float | None, since: 
 
 
 def _outside(points: Sequence[tuple[float, float]], least: float, most: float, hole: float) -> float | None:
-    """Return for how many seconds all values have been outside, ``None`` if the newest is not."""
+    """Return the seconds for which all values have been outside; ``None`` if the newest value is inside."""
     if least <= points[-1][1] <= most:
         return None
     newest = first = points[-1][0]
@@ -108,7 +108,7 @@ def _outside(points: Sequence[tuple[float, float]], least: float, most: float, h
 
 
 def _limits(slo: BoundSlo, baseline: float | None) -> tuple[float, float]:
-    """Return the smallest and the largest value that are tolerated, as far as they are known."""
+    """Return the smallest and the largest tolerated value, as far as they are known."""
     least = -math.inf if slo.min is None else slo.min
     most = math.inf if slo.max is None else slo.max
     if slo.times_baseline is not None and of_use(baseline):
@@ -117,9 +117,9 @@ def _limits(slo: BoundSlo, baseline: float | None) -> tuple[float, float]:
 
 
 def of_use(baseline: float | None) -> TypeGuard[float]:
-    """Tell whether a bound can be measured by what its query gave before.
+    """Tell whether a baseline can be multiplied into a limit.
 
-    A multiple of nothing tolerates nothing: an idle pod's throttling would roll back with the first request.
+    A multiple of 0 tolerates nothing: with the throttling of an idle pod as baseline, the first request would roll back.
     """
     return baseline is not None and 0 < baseline < math.inf
 
@@ -134,14 +134,14 @@ def _unknown_baseline(slo: BoundSlo, baseline: float | None) -> str:
 
 
 def points_of(result: Result) -> tuple[Points, str]:
-    """Return the values of a range query, and what to say if the newest time has several.
+    """Return the values of a range query, and what is ambiguous if the newest time has several series.
 
-    Times with several series, NaN or an infinite value have no point.
+    Times with several series, NaN or an infinite value are left out.
 
     Raises
     ------
     KeyError, TypeError, ValueError
-        If it is not the answer of ``query_range``.
+        If the result is not the answer of ``query_range``.
     """
     found: dict[float, list[tuple[Mapping[str, str], float]]] = {}
     for item in result:
@@ -157,12 +157,12 @@ def points_of(result: Result) -> tuple[Points, str]:
 
 
 def value_of(result: Result) -> tuple[float | None, str]:
-    """Return the value of an instant query, and what to say if it has several.
+    """Return the value of an instant query, and what is ambiguous if it has several series.
 
     Raises
     ------
     KeyError, TypeError, ValueError
-        If it is not the answer of an instant query for a vector.
+        If the result is not the answer of an instant query for a vector.
     """
     if len(result) > 1:
         labels = [item["metric"] for item in result]
@@ -174,7 +174,7 @@ def value_of(result: Result) -> tuple[float | None, str]:
 
 
 def freshness_query(selectors: Sequence[str]) -> str:
-    """Return the query for the times of the newest samples of some selectors, all in one."""
+    """Return one query for the times of the newest samples of several selectors."""
     return " or ".join(
         f'label_replace(max(timestamp({selector})), "selector", "{number}", "", "")'
         for number, selector in enumerate(selectors)
@@ -182,26 +182,26 @@ def freshness_query(selectors: Sequence[str]) -> str:
 
 
 def stale(result: Result, selectors: Sequence[str], *, now: float, limit: float) -> str:
-    """Return which selector's newest sample is too old, ``""`` if none is.
+    """Return which selector's newest sample is too old; ``""`` if no sample is.
 
-    A selector without any sample is none of them: where it should have one the expression has no value, and where it
-    need not (``errors or vector(0)``) that is no fault.
+    A selector without samples does not count as stale: if it needs samples, the expression has no value anyway, and
+    otherwise (``errors or vector(0)``) it is no fault.
 
     Parameters
     ----------
     result
         Answer to `freshness_query`.
     selectors
-        As given to it.
+        The selectors that `freshness_query` was made for.
     now
-        Unix seconds at which it was asked.
+        Unix seconds of the query.
     limit
-        Seconds.
+        Seconds after which a sample is too old.
 
     Raises
     ------
     KeyError, TypeError, ValueError
-        If it is not the answer.
+        If the result is not the answer to that query.
     """
     for item in result:
         age = now - float(item["value"][1])

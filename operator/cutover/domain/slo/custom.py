@@ -1,4 +1,4 @@
-"""Custom SLOs, on the team's metrics: what is asked of Prometheus, and what came back."""
+"""A custom SLO: its rendered queries for Prometheus, and what was read."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class CustomSlo:
     Parameters
     ----------
     name
-        Of the SLO.
+        Name of the SLO.
     mode
         Whether its verdict decides.
     slo
-        What is tolerated.
+        The SLO's limits and unrendered queries.
     queries
-        Rendered PromQL. Of a ratio: Heroku's bad (or good) events, all of Heroku's, EKS' bad (or good), all of EKS'.
-        Of a bound: its one query.
+        Rendered PromQL. For a ratio: Heroku's bad (or good) events, all Heroku events, EKS' bad (or good) events, all EKS
+        events. For a bound: its query.
     """
 
     name: str
@@ -41,21 +41,21 @@ class CustomSlo:
 
     @property
     def query_digest(self) -> str:
-        """What differs where other queries are asked: what was learned from those is of no use."""
+        """Digest of the queries: with another digest, what was learned is of no use."""
         match self.slo:
             case RatioSlo():
-                return _short_of((self.queries, self.slo.good is None))
+                return _digest_of((self.queries, self.slo.good is None))
             case BoundSlo():
-                return _short_of(self.queries)
+                return _digest_of(self.queries)
 
     @property
     def limit_digest(self) -> str:
-        """What differs where a comparison tolerates something else; ``""`` of a bound."""
-        return _short_of((self.slo.tolerate, self.slo.advance)) if isinstance(self.slo, RatioSlo) else ""
+        """Digest of a ratio's limits; ``""`` for a bound."""
+        return _digest_of((self.slo.tolerate, self.slo.advance)) if isinstance(self.slo, RatioSlo) else ""
 
 
-def _short_of(what: object) -> str:
-    return f"{zlib.crc32(repr(what).encode()):08x}"
+def _digest_of(value: object) -> str:
+    return f"{zlib.crc32(repr(value).encode()):08x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +67,9 @@ class QueryProblem:
     verdict
         NO_DATA, QUERY_ERROR or AMBIGUOUS.
     message
-        For people: what is wrong and what to do.
+        What is wrong and what to do, for people.
     since
-        Unix seconds since when.
+        Unix seconds at which the problem began.
     """
 
     verdict: Verdict
@@ -79,21 +79,21 @@ class QueryProblem:
 
 @dataclass(frozen=True, slots=True)
 class SloReading:
-    """What became known of a custom SLO since the last reconciliation.
+    """What was read for a custom SLO since the last reconcile.
 
     Parameters
     ----------
     asked_at
-        Unix seconds of the newest complete round of its queries, 0 before the first.
+        Unix seconds of the newest complete round of its queries; 0 before the first.
     blocks
-        Of a ratio: new blocks, oldest first. ``Counts.requests`` are all events and ``Counts.errors`` the bad ones.
+        For a ratio: new blocks, oldest first. ``Counts.requests`` has all events and ``Counts.errors`` the bad ones.
     points
-        Of a bound: evaluation times in Unix seconds and values, oldest first, for as far back as its ``for`` asks. A
-        time without a value (no series, stale samples) is missing in it.
+        For a bound: evaluation times in Unix seconds and values, oldest first, back to the start of its ``for``. A time
+        without a value (no series, stale samples) is left out.
     baseline
-        Of a bound with ``timesBaseline``, where it was asked for: the 95th percentile of the last day.
+        For a bound with ``timesBaseline``, if it was asked for: the 95th percentile of the last day.
     problem
-        Why the newest round gave nothing, or ``None``.
+        Why the newest round gave nothing; ``None`` if it did.
     """
 
     asked_at: float = 0.0
@@ -107,10 +107,10 @@ _LONGEST_VALUE = 60
 
 
 def differing(series: Sequence[Mapping[str, str]]) -> str:
-    """Return in which label several series differ, with an example, for people."""
+    """Return the label in which several series differ, with an example, for people."""
     for label in sorted(set().union(*series)):
         values = dict.fromkeys(labels.get(label, "") for labels in series)
         if len(values) > 1:
-            one, other = (shorten(value, _LONGEST_VALUE) for value in list(values)[:2])
-            return f'such as {label}="{one}" and {label}="{other}"'
+            first, second = (shorten(value, _LONGEST_VALUE) for value in list(values)[:2])
+            return f'such as {label}="{first}" and {label}="{second}"'
     return "with the same labels"

@@ -1,4 +1,4 @@
-"""Judging custom SLOs: evidence of each ratio, and what each gate says now."""
+"""The judge of custom SLOs: evidence of each ratio, and the verdict of each gate."""
 
 from __future__ import annotations
 
@@ -16,11 +16,20 @@ from cutover.api.v1alpha1 import (
     MigrationPlanSpec,
 )
 from cutover.api.v1alpha1.gates import BoundSlo, RatioSlo
-from cutover.domain.evidence import judge as gate
 from cutover.domain.evidence.blocks import Counts
 from cutover.domain.evidence.ingest import GAPS_UNTIL_NO_DATA, keep, load
-from cutover.domain.evidence.judge import GateRules, Judgement, MetricJudgement, MetricRule
-from cutover.domain.evidence.numbers import finite, numbers_of, told
+from cutover.domain.evidence.judge import (
+    Evidence,
+    GateRules,
+    Judgement,
+    MetricJudgement,
+    MetricRule,
+    begin_step,
+    consume,
+    judge,
+    learn,
+)
+from cutover.domain.evidence.numbers import finite, gate_status, numbers_of
 from cutover.domain.evidence.sentences import sentence
 from cutover.domain.evidence.tolerances import tolerance
 from cutover.domain.holds import Hold, HoldReason
@@ -31,13 +40,13 @@ from cutover.domain.slo.series import block_length
 from cutover.domain.texts import shorten
 from cutover.domain.verdicts import Verdict
 
-#: Tolerated fraction of a ratio where there is no control to compare with, at least.
+#: Least tolerated fraction of a ratio at 100 %, where there is no control to compare with.
 FLOOR = 0.01
-#: Events of Heroku's from which it is known what is normal for a ratio. Fewer do not tell `FLOOR` from ten times as much.
+#: Heroku events that are enough to know what is normal for a ratio. Fewer cannot tell `FLOOR` from ten times as much.
 LEAST_REFERENCE = 100.0
-#: Characters of a sentence in the status: what Prometheus says of a query has no end.
+#: Characters of a sentence in the status, because Prometheus' error messages can be of any length.
 LONGEST_SENTENCE = 240
-#: Seconds for which a gate may be without a verdict until that is a hold. Until then nothing advances either.
+#: Seconds without a verdict after which a gate holds the plan. Nothing advances before that either.
 GRACE_SECONDS: Mapping[Verdict, float] = {Verdict.NO_DATA: 90.0, Verdict.QUERY_ERROR: 30.0, Verdict.AMBIGUOUS: 0.0}
 _HOLDS = {
     Verdict.NO_DATA: HoldReason.NO_DATA,
@@ -48,30 +57,30 @@ _HOLDS = {
 
 @dataclass(frozen=True, slots=True)
 class CustomSloJudgement:
-    """What is said of a custom SLO.
+    """The judgement of one custom SLO.
 
     Parameters
     ----------
     gate
-        The gate.
+        The custom SLO.
     verdict
-        What it says.
+        Its verdict.
     why
-        Why there is no verdict, for people; ``""`` where the numbers say it.
+        Why there is no verdict, for people; ``""`` if the numbers say it.
     since
-        Unix seconds since when there is no verdict, where it is NO_DATA, QUERY_ERROR or AMBIGUOUS; else 0.
+        Unix seconds since when there is no verdict, if it is NO_DATA, QUERY_ERROR or AMBIGUOUS; else 0.
     judgement
-        The evidence of a ratio, ``None`` of a bound.
+        The judgement of a ratio by itself; ``None`` for a bound.
     metric
-        What of it is said of the ratio; in company its part of the evidence.
+        The ratio's metric; once combined with other gates, with its part of the evidence.
     bound
-        What is said of a bound's values, ``None`` of a ratio.
+        The judgement of a bound's values; ``None`` for a ratio.
     baseline
-        What a bound's query gave before anything moved, if that is known.
+        The value of a bound's query before the migration, if it is known.
     values
-        Values of a bound that were judged.
+        How many values of a bound were judged.
     unseen
-        Percent to EKS that a bound's value is judged for and that is not seen at the gateway yet, else ``None``.
+        The weight, while a bound that would fail waits for the gateway to show this weight; else ``None``.
     """
 
     gate: CustomSlo
@@ -87,12 +96,12 @@ class CustomSloJudgement:
 
     @property
     def failing_bound(self) -> bool:
-        """Whether it is a bound that decides, and fails."""
+        """Whether it is an enforced bound that fails."""
         return self.gate.enforced and isinstance(self.gate.slo, BoundSlo) and self.verdict is Verdict.FAIL
 
     @property
     def numbers(self) -> GateNumbers:
-        """The same as numbers."""
+        """The judgement as numbers."""
         if self.metric is not None:
             metric = replace(self.metric, verdict=self.verdict)
             return numbers_of(metric, GateKind.RATIO)
@@ -111,14 +120,14 @@ class CustomSloJudgement:
 
     @property
     def sentence(self) -> str:
-        """The same for people."""
-        said = self.why or sentence(self.numbers)
-        return said if self.unseen is None else f"{said}; {self.unseen} % is not seen at the gateway yet"
+        """The judgement as a sentence, for people."""
+        text = self.why or sentence(self.numbers)
+        return text if self.unseen is None else f"{text}; {self.unseen} % is not seen at the gateway yet"
 
     def status(self, queries: tuple[str, ...]) -> GateStatus:
-        """Return the same as an entry of the status, with the queries as far as there is room for them."""
+        """Return the entry for the status, with its queries, which the caller has shortened."""
         counted = self.metric.heroku_total + self.metric.eks_total if self.metric is not None else self.values
-        return told(
+        return gate_status(
             self.numbers,
             shorten(self.sentence, LONGEST_SENTENCE),
             samples=round(counted),
@@ -127,7 +136,7 @@ class CustomSloJudgement:
         )
 
     def hold(self, now: float) -> Hold | None:
-        """Return the hold for want of a verdict, once it has been missing for too long."""
+        """Return the hold for a verdict that has been missing for too long."""
         grace = GRACE_SECONDS.get(self.verdict)
         if not self.gate.enforced or grace is None or now - self.since < grace:
             return None
@@ -145,10 +154,10 @@ def bound_limits(slo: BoundSlo) -> GateLimits:
 
 
 def ratio_rules(slo: RatioSlo, spec: MigrationPlanSpec) -> GateRules:
-    """Return the judge's rules for one custom SLO that compares the legs. It has a wager of its own.
+    """Return the judge's rules for one custom SLO that compares the legs. Each such SLO has a separate wager.
 
-    Its mode is none of them: its share of the money is kept for it while it is only observed, so that it goes on with its
-    evidence when it is enforced.
+    The rules do not depend on the mode: while the SLO is only observed, its part of the money is kept for it, so that its
+    evidence counts when it is enforced.
     """
     rule = MetricRule("errors", 1.0, tolerance(slo.tolerate), tolerance(slo.advance), FLOOR)
     return GateRules(
@@ -156,7 +165,7 @@ def ratio_rules(slo: RatioSlo, spec: MigrationPlanSpec) -> GateRules:
         block_seconds=spec.gates.block.total_seconds(),
         warm_up_seconds=spec.gates.warm_up.total_seconds(),
         metrics=(rule,),
-        alive_weight=0.0,
+        alive_stake=0.0,
     )
 
 
@@ -171,35 +180,37 @@ def ingest_custom_slos(
     observed_at: float | None,
     restarted: bool,
 ) -> tuple[CustomSloEvidence, ...]:
-    """Consume the blocks of custom SLOs that compare the legs, as far as they lie after the weight was observed.
+    """Ingest the blocks of custom SLOs that compare the legs, if they lie after the weight was observed.
 
-    Evidence belongs to a gate by its name: a gate that is gone leaves none behind. Of other queries or limits under the
-    same name it begins anew.
+    Evidence belongs to a gate by its name: the evidence of a removed gate is dropped, and a gate with other queries or
+    limits under the same name begins anew.
 
     Parameters
     ----------
     checkpoint
-        What is known before.
+        The evidence so far.
     gates, readings
-        The plan's custom SLOs, and what became known of them.
+        The plan's custom SLOs, and what was read for them, by name.
     weight, next_weight
         Percent of requests to EKS now and after the next advance.
     observed_at
-        Unix seconds at which the weight was seen at the gateway.
+        Unix seconds at which the gateway showed the weight; ``None`` if it has not yet.
     restarted
-        Whether the evidence of safety is to be earned anew, because the next weight was raised.
+        Whether the evidence of safety is earned anew, because the next weight was raised.
     """
-    known = {one.gate: one for one in checkpoint.custom_slos}
+    known = {kept.gate: kept for kept in checkpoint.custom_slos}
     ingested = []
-    for own in gates:
-        if not isinstance(own.slo, RatioSlo):
+    for custom in gates:
+        if not isinstance(custom.slo, RatioSlo):
             continue
-        before = known.get(own.name) or CustomSloEvidence(gate=own.name, consumed_until=checkpoint.consumed_until)
-        blocks = readings[own.name].blocks if own.name in readings else ()
-        evidence, until, gaps = _of_use(before, own), before.consumed_until, before.gaps
+        before = known.get(custom.name) or CustomSloEvidence(
+            gate=custom.name, consumed_until=checkpoint.consumed_until
+        )
+        blocks = readings[custom.name].blocks if custom.name in readings else ()
+        evidence, until, gaps = _of_use(before, custom), before.consumed_until, before.gaps
         if restarted:
-            evidence = gate.begin_step(evidence)
-        rules = ratio_rules(own.slo, spec)
+            evidence = begin_step(evidence)
+        rules = ratio_rules(custom.slo, spec)
         for block in blocks:
             if not until <= block.start < block.end:
                 continue
@@ -207,17 +218,17 @@ def ingest_custom_slos(
             if observed_at is None or block.start < observed_at:
                 continue
             if weight == 0:
-                # Of EKS there is nothing to learn yet, and what cannot be would make the evidence unreadable.
-                evidence = gate.learn(evidence, replace(block, eks=Counts()), rules)
+                # EKS has no weight yet. Its counts are dropped: an impossible count would make the evidence unreadable.
+                evidence = learn(evidence, replace(block, eks=Counts()), rules)
             elif weight < 100 or _reference(evidence) >= LEAST_REFERENCE:
-                evidence = gate.consume(
+                evidence = consume(
                     evidence, block, rules=rules, weight=weight, next_weight=next_weight, observed_at=observed_at
                 )
         ingested.append(
             CustomSloEvidence(
-                gate=own.name,
-                query_digest=own.query_digest,
-                limit_digest=own.limit_digest,
+                gate=custom.name,
+                query_digest=custom.query_digest,
+                limit_digest=custom.limit_digest,
                 consumed_until=until,
                 gaps=gaps,
                 evidence=keep(evidence),
@@ -226,20 +237,20 @@ def ingest_custom_slos(
     return tuple(ingested)
 
 
-def _of_use(before: CustomSloEvidence, own: CustomSlo) -> gate.Evidence:
-    """Return the evidence as far as it is about what is asked and tolerated now: people edit plans at any time."""
+def _of_use(before: CustomSloEvidence, custom: CustomSlo) -> Evidence:
+    """Return the evidence that still applies to the current queries and limits, as plans may be edited at any time."""
     evidence = load(before.evidence)
-    if before.query_digest not in ("", own.query_digest):
-        return gate.Evidence()
-    if before.limit_digest in ("", own.limit_digest):
+    if before.query_digest not in ("", custom.query_digest):
+        return Evidence()
+    if before.limit_digest in ("", custom.limit_digest):
         return evidence
-    # Other limits: what is normal for Heroku stays, and so does what was spent of the money.
-    return gate.begin_step(evidence)._replace(harm={}, observed={})
+    # With other limits, what is normal for Heroku stays, and spent money stays spent.
+    return begin_step(evidence)._replace(harm={}, observed={})
 
 
-def begin_step(own: Iterable[CustomSloEvidence]) -> tuple[CustomSloEvidence, ...]:
-    """Return the evidence with which a new step starts."""
-    return tuple(one.model_copy(update={"evidence": keep(gate.begin_step(load(one.evidence)))}) for one in own)
+def begin_step_of_custom_slos(kept: Iterable[CustomSloEvidence]) -> tuple[CustomSloEvidence, ...]:
+    """Return the evidence of all custom SLOs with which a new step starts."""
+    return tuple(slo.evolve(evidence=keep(begin_step(load(slo.evidence)))) for slo in kept)
 
 
 def judge_custom_slos(
@@ -253,34 +264,36 @@ def judge_custom_slos(
     next_weight: int,
     now: float,
 ) -> tuple[CustomSloJudgement, ...]:
-    """Say what each of custom SLOs says now.
+    """Judge each custom SLO.
 
     Parameters
     ----------
     checkpoint
-        With the evidence up to now.
+        The checkpoint with the evidence so far.
     baselines
-        What bounds' queries gave before anything moved, by gate.
+        The values of bounds' queries before the migration, by gate.
     now
         Unix seconds.
     """
-    known = {one.gate: one for one in checkpoint.custom_slos}
-    said = []
-    for own in gates:
-        reading = readings.get(own.name, SloReading())
-        match own.slo:
+    known = {kept.gate: kept for kept in checkpoint.custom_slos}
+    judgements = []
+    for custom in gates:
+        reading = readings.get(custom.name, SloReading())
+        match custom.slo:
             case BoundSlo():
-                said.append(_judge_bound(own, own.slo, reading, checkpoint, baselines.get(own.name), weight, now))
+                judgements.append(
+                    _judge_bound(custom, custom.slo, reading, checkpoint, baselines.get(custom.name), weight, now)
+                )
             case RatioSlo():
-                evidence = known.get(own.name)
-                one = _judge_ratio(own, own.slo, reading, evidence, spec, weight, next_weight, now)
+                evidence = known.get(custom.name)
+                judged = _judge_ratio(custom, custom.slo, reading, evidence, spec, weight, next_weight, now)
                 started = checkpoint.observed_at or checkpoint.weight_since
-                said.append(replace(one, since=max(one.since, started)) if one.since else one)
-    return tuple(said)
+                judgements.append(replace(judged, since=max(judged.since, started)) if judged.since else judged)
+    return tuple(judgements)
 
 
 def _judge_bound(
-    own: CustomSlo,
+    custom: CustomSlo,
     slo: BoundSlo,
     reading: SloReading,
     checkpoint: Checkpoint,
@@ -292,7 +305,7 @@ def _judge_bound(
     judged = bounds.judge(slo, reading, baseline=baseline, since=since if weight else 0.0, now=now)
     unseen = weight and checkpoint.observed_at is None and judged.verdict is Verdict.FAIL
     return CustomSloJudgement(
-        gate=own,
+        gate=custom,
         verdict=Verdict.UNDECIDED if unseen else judged.verdict,
         why=judged.why,
         since=max(reading.problem.since, since) if reading.problem else since,
@@ -304,7 +317,7 @@ def _judge_bound(
 
 
 def _judge_ratio(
-    own: CustomSlo,
+    custom: CustomSlo,
     slo: RatioSlo,
     reading: SloReading,
     evidence: CustomSloEvidence | None,
@@ -313,15 +326,15 @@ def _judge_ratio(
     next_weight: int,
     now: float,
 ) -> CustomSloJudgement:
-    judgement = gate.judge(
+    judgement = judge(
         load(evidence.evidence if evidence else Opaque()),
         rules=ratio_rules(slo, spec),
         weight=weight,
         next_weight=next_weight,
     )
-    metric = replace(judgement.metrics[0], name=own.name, enforced=own.enforced)
+    metric = replace(judgement.metrics[0], name=custom.name, enforced=custom.enforced)
     judgement = replace(judgement, metrics=(metric,))
-    said = CustomSloJudgement(gate=own, verdict=metric.verdict, judgement=judgement, metric=metric)
+    said = CustomSloJudgement(gate=custom, verdict=metric.verdict, judgement=judgement, metric=metric)
     problem = reading.problem or _silence(slo, evidence, reading, spec, now)
     if problem is None and weight == 100:
         problem = _incomparable(load(evidence.evidence if evidence else Opaque()))
@@ -330,18 +343,18 @@ def _judge_ratio(
     return replace(said, verdict=problem.verdict, why=problem.message, since=problem.since)
 
 
-def _reference(evidence: gate.Evidence) -> float:
-    """Return how many events of Heroku's are known."""
+def _reference(evidence: Evidence) -> float:
+    """Return the number of Heroku events that are known."""
     return evidence.reference.requests + sum(slot.heroku.requests for slot in evidence.recent)
 
 
-def _incomparable(evidence: gate.Evidence) -> QueryProblem | None:
-    """Return that at full weight there is nothing to compare with: the gate was added late, or hardly saw Heroku."""
+def _incomparable(evidence: Evidence) -> QueryProblem | None:
+    """Return the problem that at 100 % there is nothing to compare with: too few Heroku events were counted before."""
     seen = _reference(evidence)
     if seen >= LEAST_REFERENCE:
         return None
     message = (
-        f"only {seen:,.0f} events of Heroku's are known, {LEAST_REFERENCE:.0f} are needed, and at 100 % no more will come;"
+        f"only {seen:,.0f} Heroku events are known, {LEAST_REFERENCE:.0f} are needed, and at 100 % no more will come;"
         " set mode: Observe, or lower spec.ceiling to compare the legs again"
     )
     return QueryProblem(Verdict.NO_DATA, message, 0.0)
@@ -350,7 +363,7 @@ def _incomparable(evidence: gate.Evidence) -> QueryProblem | None:
 def _silence(
     slo: RatioSlo, evidence: CustomSloEvidence | None, reading: SloReading, spec: MigrationPlanSpec, now: float
 ) -> QueryProblem | None:
-    """Return that no blocks come, or none that can be judged."""
+    """Return the problem that no blocks come, or none that can be judged."""
     if evidence is None:
         return None
     length = block_length(int(spec.gates.block.total_seconds()), slo.scrape_interval.total_seconds())

@@ -1,4 +1,4 @@
-"""Queries with placeholders, filled in so that no value can change what a query asks; and what a query is made of."""
+"""PromQL with placeholders: fill in values so that none can change what a query asks, and parse queries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from promql_parser import Expr, MatchOp, VectorSelector
 
 from cutover.api.v1alpha1.templates import BUILT_IN_NAMES as BUILT_IN_NAMES
 
-#: What Prometheus takes for a token; ``hole`` is a placeholder.
+#: A token of PromQL; ``hole`` is a placeholder.
 _TOKEN = re.compile(
     r"""
       (?P<comment> \# [^\n\r]* )
@@ -25,18 +25,18 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-#: The same inside of a string; without escapes where it stands between backticks.
+#: A piece of a string; between backticks there are no escapes.
 _HOLE = r"\{\{\s*(?P<name>[A-Za-z][A-Za-z0-9]*)\s*\}\}|(?P<broken>\{\{[^{}\n]{0,40})|(?P<text>%s.)"
 _RAW_PIECE = re.compile(_HOLE % "", re.DOTALL)
 _PIECE = re.compile(_HOLE % r"\\x[0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\U[0-9a-fA-F]{8}|\\[0-7]{3}|\\.|", re.DOTALL)
 
-#: What may stand outside of strings.
+#: A value that may stand outside of strings: a number or a duration.
 _SCALAR = re.compile(r"-?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|-?(?:[0-9]+(?:ms|[smhdwy]))+")
 
-#: Characters that mean something to RE2, which Prometheus matches with.
+#: Characters with a meaning in RE2, Prometheus' regular expressions.
 _META = re.compile(r"[\\.+*?()|\[\]{}^$]")
 
-#: A regular expression after which a character stands for itself: no class, quotation, flag or repetition is open.
+#: A beginning of a regular expression after which a character is literal: no class, quotation, flag or repetition is open.
 _PLAIN_PLACE = re.compile(
     r"""(?:
       \\ [^Q]
@@ -55,7 +55,7 @@ _SIGNS = ((MatchOp.Equal, "="), (MatchOp.NotEqual, "!="), (MatchOp.Re, "=~"), (M
 
 
 class PlaceholderError(ValueError):
-    """A placeholder that cannot be filled in; the message says what to do."""
+    """A placeholder cannot be filled in; the message says what to do."""
 
 
 def placeholders(query: str) -> frozenset[str]:
@@ -64,7 +64,7 @@ def placeholders(query: str) -> frozenset[str]:
     Raises
     ------
     PlaceholderError
-        Where something that begins like a placeholder is none.
+        If a text begins like a placeholder but is none.
     """
     names: set[str] = set()
     for token in _TOKEN.finditer(query):
@@ -80,20 +80,20 @@ def placeholders(query: str) -> frozenset[str]:
 def render(query: str, values: Mapping[str, str]) -> str:
     """Fill in a query's placeholders.
 
-    In the value of a label a value stands for exactly itself, whatever is in it: it is escaped for the string that it
-    stands in, and for a regular expression where it is part of one. Elsewhere only numbers and durations may stand.
+    In a label's value, any value is literal: it is escaped for its string, and for a regular expression if it is part of
+    one. Elsewhere only numbers and durations are allowed.
 
     Parameters
     ----------
     query
         PromQL with placeholders such as ``{{ namespace }}``.
     values
-        The values by their names.
+        The values, by the names of the placeholders.
 
     Raises
     ------
     PlaceholderError
-        Where a name is unknown, or a placeholder stands where its value could be taken for something else.
+        If a name is unknown, or if a placeholder stands where its value could change the query.
     """
     if unknown := sorted(placeholders(query) - values.keys()):
         raise PlaceholderError(f"{{{{ {unknown[0]} }}}} is not known; write one of {', '.join(sorted(values))}")
@@ -126,7 +126,7 @@ def render(query: str, values: Mapping[str, str]) -> str:
 
 
 def _joins(token: re.Match[str], brackets: int) -> bool:
-    """Return whether a token would grow together with a number beside it."""
+    """Return whether a token would merge with a number beside it."""
     return bool(token["word"] or token["name"]) or (token[0] == ":" and not brackets)
 
 
@@ -166,7 +166,7 @@ def _fill_string(string: str, before: str, values: Mapping[str, str]) -> str:
 
 
 def _meaning(text: str, quote: str) -> str:
-    """Return what a piece of a string stands for."""
+    """Return a piece of a string with its escape resolved."""
     if quote == "`" or text[0] != "\\":
         return text
     kind, digits = text[1], text[2:]
@@ -186,7 +186,7 @@ def _escape(value: str, quote: str) -> str:
 @lru_cache(maxsize=1024)
 def _parse(query: str) -> Expr | str:
     """Return the expression, or what is wrong with it."""
-    # The parser wrongly looks for escapes between backticks.
+    # The parser wrongly resolves escapes between backticks.
     plain = [
         _quoted(token[0][1:-1]) if token["string"] and token[0][0] == "`" else token[0]
         for token in _TOKEN.finditer(query)
@@ -196,32 +196,32 @@ def _parse(query: str) -> Expr | str:
     except ValueError as error:
         return " ".join(str(error).split())
     except BaseException as error:
-        # A panic of the parser, over `offset 1e999` for one, is no Exception. It has no type that could be named.
+        # A panic of the parser, such as on `offset 1e999`, is no Exception, and its type cannot be imported.
         if type(error).__module__ != "pyo3_runtime":
             raise
         return f"the parser gave up: {' '.join(str(error).split())}"
 
 
 def problem(query: str) -> str:
-    """Return what is wrong with a query, empty if nothing is.
+    """Return what is wrong with a query; ``""`` if nothing is.
 
-    It is a hint: Prometheus itself may know more functions, or fewer.
+    It is a hint only: Prometheus may have more functions than the parser, or fewer.
     """
     parsed = _parse(query)
     return parsed if isinstance(parsed, str) else ""
 
 
 def is_counter_selector(query: str) -> bool:
-    """Return whether a query names series and nothing else, so that their raw samples can be read."""
+    """Return whether a query is a plain selector, so that the raw samples of its series can be read."""
     parsed = _parse(query)
     return isinstance(parsed, VectorSelector) and parsed.offset is None and parsed.at is None
 
 
 @lru_cache(maxsize=1024)
 def selectors(query: str) -> tuple[str, ...]:
-    """Return the distinct series that an expression reads, as PromQL, without ``offset`` and ``@``.
+    """Return the distinct selectors in an expression, without ``offset`` and ``@``.
 
-    Empty where the query cannot be parsed.
+    The result is empty if the query cannot be parsed.
     """
     parsed = _parse(query)
     found: dict[str, None] = {}

@@ -1,19 +1,20 @@
-"""From what the queries of a custom SLO answered to blocks.
+"""Blocks of a custom SLO's ratio, from the answers to its queries.
 
-A query that is a plain counter selector is read as raw samples and counted as the gateways' counters are (see
-:mod:`cutover.domain.evidence.counting`): every increment between two samples is in the block of the later one, and nothing that lies
-further back than the *reach* before a sample has a say. Any other expression is evaluated at the blocks' ends, and what
-it rose by in between is the count; what a restart does to a sum cannot be known then, and such a block is not judged.
+A plain counter selector is read as raw samples and counted like the gateways' counters (see
+:mod:`cutover.domain.evidence.counting`): every increment between two samples is in the block of the later sample, and only
+samples within the *reach* before a sample matter. Any other expression is evaluated at the blocks' ends, and its rise in
+between is the count; the effect of a restart on a sum is unknown then, and such a block is not judged.
 
-Where this differs from the gateways' counters, it is because any process may count here:
+The differences from the gateways' counters are there because any process may count here:
 
-- A leg's targets are its own. A leg whose targets were there a moment ago and have no sample makes a block unusable.
-- A counter that is new counts from 0 also where only ``up`` shows that its target was scraped before: a pod that has
-  served nothing yet has no counter at all. But not where the target had counters within `MEMORY_SECONDS`: what relays
-  them was in trouble then, and a lifetime would come back as one increment.
-- Of several jobs or Prometheus replicas that tell of one pod, one tells all the time, and not whichever has a sample.
-  Where it missed a scrape that another one made, or another one takes over, the block is not judged: their samples lie
-  at different times, and a change between them would double what lies in between, or lose it.
+- Each leg has its own scrape targets. If a leg's scrape targets had samples a moment ago and have none now, the block is
+  unusable.
+- A new counter counts from 0 even if only ``up`` shows that its scrape target was scraped before, because a pod that has
+  served nothing yet has no counter. The exception is a scrape target that had counters within `MEMORY_SECONDS`: then the
+  relay of the counters failed, and the count of a lifetime would come back as one increment.
+- If several jobs or Prometheus replicas scrape one pod, one source is used all the time, not whichever has a sample. If it
+  missed a scrape that another source made, or another source takes over, the block is not judged: their samples have
+  different times, and a switch between them would double or lose the increment in between.
 """
 
 from __future__ import annotations
@@ -37,49 +38,47 @@ from cutover.domain.evidence.scrapes import (
 from cutover.domain.evidence.selectors import matcher
 from cutover.domain.slo.custom import differing
 
-#: A target that had counters within so many seconds does not begin to count when they come back.
+#: Seconds within which counters that come back at a scrape target are not new.
 MEMORY_SECONDS = 3600.0
-#: An expression that is back within so many blocks at what it fell from has not counted that much.
+#: Blocks within which an expression that fell and is back at its old value has only recovered.
 LEAD_BLOCKS = 4
-#: Prometheus finds up to 256 alternatives of a matcher by index.
+#: Prometheus looks up to 256 alternatives of a matcher up by index; this stays below.
 _MOST_INSTANCES = 200
 _LEGS = ("Heroku", "EKS")
 _INF = math.inf
 
-
 #: Labels and values of the series that an expression has at one time.
 Values = list[tuple[Mapping[str, str], float]]
 
-
-#: Namespace and pod of what counts.
+#: Namespace and pod of a process that counts.
 Process = tuple[str, str]
 
 
 class Count(NamedTuple):
-    """What one query counted in one block, or why that is not known."""
+    """The count of one query in one block, or why it is unknown."""
 
     value: float
     gap: str = ""
 
 
 def block_length(block_seconds: int, scrape_interval: float) -> int:
-    """Return the length of a ratio's blocks in seconds: whole blocks of the plan, and at least a scrape interval."""
+    """Return the seconds of a ratio's block: a multiple of the plan's block, and at least a scrape interval."""
     return math.ceil(scrape_interval / block_seconds) * block_seconds
 
 
 def query_names(*, good: bool) -> tuple[str, str, str, str]:
-    """Return what people call the four queries of a ratio, in the order of ``CustomSlo.queries``."""
+    """Return the names of a ratio's four queries for messages, in the order of ``CustomSlo.queries``."""
     events = "good" if good else "bad"
     return f"{events} of Heroku", "total of Heroku", f"{events} of EKS", "total of EKS"
 
 
 class SeriesReading(Witnesses):
-    """What the plain selectors among a ratio's four queries returned, and when their targets were scraped.
+    """The answers to the plain selectors among a ratio's four queries, and when their sources were scraped.
 
     Attributes
     ----------
     unproven
-        Whether a counter is new at a target of which only ``up`` is known: `add_past` tells more.
+        Whether there is a new counter at a scrape target of which only ``up`` is known; `add_past` decides it.
     """
 
     def __init__(self) -> None:
@@ -90,12 +89,12 @@ class SeriesReading(Witnesses):
         self._past: Scrapes | None = None
 
     def add_selector(self, query: int, result: Result) -> None:
-        """Take the samples of one query (its index).
+        """Add the samples of one query, by its index.
 
         Raises
         ------
         KeyError, TypeError, ValueError
-            If it is not the result of a range selector.
+            If the result is not from a range selector.
         """
         series = self._series.setdefault(query, [])
         counted = self._counted_by.setdefault(query, Scrapes())
@@ -108,7 +107,7 @@ class SeriesReading(Witnesses):
             self._seen.add(source, times)
 
     def presence_query(self) -> str:
-        """Return the selector of ``up`` for all targets, ``""`` where they are not known by job and instance."""
+        """Return the selector of ``up`` for all scrape targets; ``""`` if none has both job and instance."""
         targets = [source for source in self._seen if source.job and source.instance]
         if not targets:
             return ""
@@ -119,12 +118,12 @@ class SeriesReading(Witnesses):
         return "up{" + ",".join(matchers) + "}"
 
     def add_presence(self, result: Result) -> None:
-        """Take ``up``, after the counters. Its other labels need not be theirs: a metric may have a pod of its own.
+        """Add ``up``, after the counters. It is matched by job and instance only, as a metric may have other pod labels.
 
         Raises
         ------
         KeyError, TypeError, ValueError
-            If it is not the result of a range selector.
+            If the result is not from a range selector.
         """
         sources: dict[tuple[str, ...], list[Source]] = {}
         for source in self._seen:
@@ -135,12 +134,12 @@ class SeriesReading(Witnesses):
                 self._seen.add(source, scrapes)
 
     def add_past(self, results: Iterable[Result]) -> None:
-        """Take what the selectors gave in the `MEMORY_SECONDS` before.
+        """Add the answers of the selectors for the `MEMORY_SECONDS` before.
 
         Raises
         ------
         KeyError, TypeError, ValueError
-            If it is not the result of range selectors.
+            If a result is not from a range selector.
         """
         self._past = Scrapes()
         self.unproven = False
@@ -172,16 +171,16 @@ class SeriesReading(Witnesses):
         return found
 
     def last_count(self, query: int, source: Source, at: float) -> float:
-        """Return the time of the source's newest sample for a query that is not after a time, or minus infinity."""
+        """Return the time of a source's newest sample for a query up to a time, or minus infinity."""
         return self._counted_by[query].last(source, at, inclusive=True)
 
     def newest(self, at: float) -> dict[Source, float]:
-        """Return the time of each source's newest sample that is not after a time."""
+        """Return the time of each source's newest sample up to a time."""
         return {source: self._counted.last(source, at, inclusive=True) for source in self._counted}
 
 
 class _Tally(Doubts):
-    """What one source counted in one block, by query."""
+    """Counts of one source in one block, by query."""
 
     __slots__ = ("counts",)
 
@@ -191,7 +190,7 @@ class _Tally(Doubts):
 
 
 def count(reading: SeriesReading, *, start: float, end: float, length: int, reach: float) -> dict[int, list[Count]]:
-    """Count what plain selectors counted.
+    """Count the increments of plain selectors.
 
     Parameters
     ----------
@@ -207,7 +206,7 @@ def count(reading: SeriesReading, *, start: float, end: float, length: int, reac
     Returns
     -------
     dict
-        By query, one count for each block. That a leg has no samples is said of its total.
+        One count for each block, by query. If a leg has no samples, the count of its total says so.
     """
     blocks = round((end - start) / length)
     tallies: list[dict[Source, _Tally]] = [{} for _ in range(blocks)]
@@ -252,58 +251,60 @@ def _of_block(
 ) -> Count:
     value = 0.0
     for process, sources in processes[query].items():
-        before, after = (_teller(reading, query, processes, process, at, reach) for at in (start, end))
+        before, after = (_used_source(reading, query, processes, process, at, reach) for at in (start, end))
         source = after or before
         if source is None:
             continue
         if before not in (None, source):
-            return Count(0.0, f"another job or Prometheus tells of target {source.pod} than before")
+            return Count(0.0, f"{reading.noun} {source.pod} was scraped by another job or Prometheus before")
         tally = tallies.get(source)
         if tally is None:
-            # Another one's samples are none of ours, but they show that there was something to see.
+            # Samples of another source are not counted, but they show that this source missed something.
             if any(reading.last_count(query, other, end) > start for other in sources):
-                return Count(0.0, f"target {source.pod} was not scraped by job {source.job}, but by another one")
+                return Count(
+                    0.0, f"{reading.noun} {source.pod} was not scraped by job {source.job}, but by another one"
+                )
             continue
         if tally.gap:
             return Count(0.0, tally.gap)
-        # What has no instance is not one process: its parts begin anew one by one.
+        # Without an instance it is not one process: its parts restart one by one.
         if tally.lost_some and source.pod:
-            return Count(0.0, f"target {source.pod} lost some of its counters")
+            return Count(0.0, f"{reading.noun} {source.pod} lost some of its counters")
         value += tally.counts.get(query, 0.0)
     return Count(value)
 
 
-def _teller(
+def _used_source(
     reading: SeriesReading, query: int, processes: _Processes, process: Process, at: float, reach: float
 ) -> Source | None:
-    """Return which of a process' sources tells of it: the first that has told within reach.
+    """Return the source that is used for a process: the first with a sample within reach.
 
-    The one that tells of the total tells of the leg's other query too, though it may not have that counter yet: else the
-    first failure ever would be as one source saw it, and all the events as another. Unless that query is answered by
-    targets of its own.
+    The source of the leg's total is used for the leg's other query too, even if it does not have that counter yet.
+    Otherwise the first failure would be counted by one source, and all events by another. The exception is a query that
+    other scrape targets answer.
     """
 
-    def telling(number: int, source: Source) -> bool:
+    def recent(number: int, source: Source) -> bool:
         return at - reading.last_count(number, source, at) < reach
 
-    told = next((source for source in processes[query][process] if telling(query, source)), None)
+    first = next((source for source in processes[query][process] if recent(query, source)), None)
     total = query | 1
-    if total in processes and (told is None or telling(total, told)):
+    if total in processes and (first is None or recent(total, first)):
         of_total = processes[total].get(process, ())
-        return next((source for source in of_total if telling(total, source)), told)
-    return told
+        return next((source for source in of_total if recent(total, source)), first)
+    return first
 
 
 def _silent(reading: SeriesReading, processes: _Processes, start: float, end: float, reach: float) -> list[int]:
-    """Return the queries of totals whose leg should have samples in a block, and has none.
+    """Return the queries of totals whose leg should have samples in a block, but has none.
 
-    A leg that never served, or whose pods ended a while ago, is empty, which is no reason not to judge; but only if the
-    other one shows that Prometheus scrapes at all.
+    A leg that never served, or whose pods ended a while ago, is empty. Such a block is judged if the other leg shows that
+    Prometheus scrapes.
     """
     serving, heard = [False, False], [True, True]
     for leg, query in enumerate((1, 3)):
         if query not in processes:
-            continue  # an expression, which has a value or not
+            continue  # an expression, whose missing value is found elsewhere
         heard[leg] = False
         for sources in processes[query].values():
             for source in sources:
@@ -319,7 +320,7 @@ def _silent(reading: SeriesReading, processes: _Processes, start: float, end: fl
 
 
 def rise(result: Result, *, start: float, end: float, length: int) -> list[Count]:
-    """Count what an expression rose by between the blocks' ends.
+    """Count the rise of an expression between the blocks' ends.
 
     Parameters
     ----------
@@ -329,7 +330,7 @@ def rise(result: Result, *, start: float, end: float, length: int) -> list[Count
     Raises
     ------
     KeyError, TypeError, ValueError
-        If it is not one.
+        If the result is not such an answer.
     """
     values = _values(result, start - LEAD_BLOCKS * length, end, length)
     return [
@@ -339,12 +340,12 @@ def rise(result: Result, *, start: float, end: float, length: int) -> list[Count
 
 
 def values_at(result: Result, at: float) -> Values:
-    """Return the series of a range query that have a value at one of its times.
+    """Return the series of a range query that have a value at a time.
 
     Raises
     ------
     KeyError, TypeError, ValueError
-        If it is not the answer of ``query_range``.
+        If the result is not the answer of ``query_range``.
     """
     return [
         (item["metric"], float(text))
@@ -379,7 +380,7 @@ def _rise(lead: Sequence[Values], before: Values, after: Values) -> Count:
         return Count(
             0.0, f"it fell from {first:.10g} to {last:.10g}; a plain counter selector would survive a restart"
         )
-    # What a sum lost with a scrape that failed comes back with the next one.
+    # What a sum lost by a failed scrape comes back with the next scrape.
     if any(first < value <= last for found in lead for _, value in found):
         return Count(
             0.0, f"it fell, and is back at {last:.10g}; a plain counter selector would survive a missed scrape"
@@ -388,19 +389,19 @@ def _rise(lead: Sequence[Values], before: Values, after: Values) -> Count:
 
 
 def ambiguity(found: Values) -> str:
-    """Return what to say of several series where one is expected."""
+    """Return the message for several series where one is expected."""
     return f"it has {len(found)} series where one is expected, {differing([labels for labels, _ in found])}"
 
 
 def blocks_of(columns: Sequence[Sequence[Count]], *, good: bool, start: float, length: int) -> list[Block]:
-    """Put the counts of the four queries together.
+    """Combine the counts of the four queries into blocks.
 
     Parameters
     ----------
     columns
-        One for each query, in the order of ``CustomSlo.queries``.
+        Counts of each query, in the order of ``CustomSlo.queries``.
     good
-        Whether the first query of each leg counts the events that went well.
+        Whether the first query of each leg counts good events.
     start
         Unix seconds at which the first block begins.
     length
@@ -410,7 +411,7 @@ def blocks_of(columns: Sequence[Sequence[Count]], *, good: bool, start: float, l
     blocks = []
     for number, counts in enumerate(zip(*columns, strict=True)):
         opens, closes = start + number * length, start + (number + 1) * length
-        gap = next((f"{name}: {one.gap}" for name, one in zip(names, counts, strict=True) if one.gap), "")
+        gap = next((f"{name}: {count.gap}" for name, count in zip(names, counts, strict=True) if count.gap), "")
         if not gap:
             gap = next(
                 (
@@ -432,5 +433,5 @@ def blocks_of(columns: Sequence[Sequence[Count]], *, good: bool, start: float, l
 
 
 def _source(labels: Mapping[str, str]) -> Source:
-    # One Thanos may have the same pod names of two clusters.
+    # A Thanos may have equal pod names from two clusters.
     return source_of(labels, "/".join(filter(None, (labels.get("cluster"), labels.get("namespace")))))

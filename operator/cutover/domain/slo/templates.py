@@ -1,7 +1,7 @@
-"""A plan's custom SLOs: templates filled in, placeholders replaced, and everything wrong with them in words.
+"""Resolve a plan's custom SLOs: fill in gate templates, replace placeholders, and describe all problems.
 
-A template that is in force stays so until the next step, whatever becomes of it meanwhile: the caller keeps what was
-resolved (``status.templates``) and hands it in again as ``frozen``.
+A gate template in force stays in force until the next step, even if it is changed or deleted meanwhile: the caller keeps
+the resolved templates (``status.templates``) and passes them again as ``frozen``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cutover.api.v1alpha1.templates import GateTemplateSpec, Template, fits
 from cutover.domain.slo.custom import CustomSlo
 from cutover.domain.slo.promql import PlaceholderError, placeholders, render
 
-#: Characters of a query when it is filled in. It goes into the status and into every entry of the ledger.
+#: Characters of a rendered query, which is written to the status and to entries of the ledger.
 LONGEST_QUERY = 2048
 
 _ONE_PLACEHOLDER = re.compile(r"\{\{ *([A-Za-z0-9]+) *\}\}")
@@ -32,16 +32,16 @@ _HEROKU, _EKS = "heroku", "eks"
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What became of the plan's custom SLOs.
+    """The plan's custom SLOs, resolved.
 
     Parameters
     ----------
     gates
-        Those that can be judged, in the plan's order.
+        The SLOs that can be judged, in the plan's order.
     problems
-        Why others cannot, each with its field and what to do.
+        Why the other SLOs cannot be judged, each with its field and what to do.
     resolved
-        Templates in force, for the status.
+        The gate templates in force, for the status.
     """
 
     gates: tuple[CustomSlo, ...] = ()
@@ -63,16 +63,16 @@ def custom_slos(
     Parameters
     ----------
     spec
-        The plan's.
+        The plan's spec.
     plan_name, namespace
         The plan's metadata.
     frozen
-        Templates as they were when the step began. One that the plan still refers to in the same way is used as it was.
+        Gate templates as they were when the step began. They are used if the plan still refers to them in the same way.
     kept
-        What a gate that is only observed falls back on: it holds nothing for want of its template.
+        Gate templates that an observed gate falls back on, because a missing template of such a gate holds nothing.
     templates
-        Templates as they are now, by ``ClusterGateTemplate/name`` or ``GateTemplate/name``; a text is why one could not
-        be read.
+        Gate templates as they are now, by ``ClusterGateTemplate/name`` or ``GateTemplate/name``; a text says why a
+        template could not be read.
     """
     slos = tuple(slo for slo in spec.gates.slos if slo.ratio or slo.bound or slo.template)
     if not slos:
@@ -89,13 +89,13 @@ def custom_slos(
 
 
 def changes(frozen: tuple[ResolvedTemplate, ...], resolved: tuple[ResolvedTemplate, ...]) -> tuple[str, ...]:
-    """Return, in words for the ledger, which gates are others than before because of their templates."""
-    before = {one.gate: one for one in frozen}
+    """Return, in words for the ledger, which gates have changed because of their templates."""
+    before = {template.gate: template for template in frozen}
     said = []
     for now in resolved:
         old = before.get(now.gate)
         if old is None or (old.template, old.definition) == (now.template, now.definition):
-            continue  # a new gate is an edit of the plan; of a description nothing follows
+            continue  # a new gate is an edit of the plan; a new description changes nothing
         if old.template != now.template:
             said.append(f"{now.gate}: {old.template} → {now.template} generation {now.generation}")
         elif old.generation == now.generation:
@@ -117,7 +117,7 @@ def _resolve(
     kept: tuple[ResolvedTemplate, ...],
     templates: tuple[tuple[str, Template | str], ...],
 ) -> Resolution:
-    """Do the work of :func:`custom_slos`; at nearly every pass of a plan all of it is as it was."""
+    """Do the work of :func:`custom_slos`. At nearly every reconcile the arguments are the same."""
     gates: list[CustomSlo] = []
     problems: list[str] = []
     resolved: list[ResolvedTemplate] = []
@@ -139,7 +139,7 @@ def _resolve(
 
 
 class _ProblemError(Exception):
-    """Why a gate cannot be judged; each argument is a field and what to do."""
+    """A gate cannot be judged; each argument is a field and what to do."""
 
 
 # ---------------------------------------------------------------------------------------------------- templates
@@ -147,13 +147,13 @@ class _ProblemError(Exception):
 
 def _in_force(gate: str, reference: TemplateRef, frozen: tuple[ResolvedTemplate, ...]) -> ResolvedTemplate | None:
     """Return the gate's template as it was when the step began, if the plan still refers to it in the same way."""
-    for one in frozen:
-        if (one.gate, one.template) == (gate, _key(reference)):
+    for template in frozen:
+        if (template.gate, template.template) == (gate, _key(reference)):
             try:
-                given, _ = _read(one.definition)
+                given, _ = _read(template.definition)
             except (ValueError, TypeError, KeyError):
                 return None  # another version of the operator wrote it
-            return one if given == _given(reference.parameters) else None
+            return template if given == _given(reference.parameters) else None
     return None
 
 
@@ -179,10 +179,10 @@ def _newest(gate: str, reference: TemplateRef, templates: Mapping[str, Template 
                 "parameters": _given(reference.parameters),
                 "spec": wire
                 | {
-                    # For people only, and needed by the model; the rest of what a template says stays.
+                    # Fields for people, which the model requires: a change of them is no change of the gate.
                     "description": "-",
                     "runbook": "",
-                    "parameters": [one | {"description": ""} for one in wire["parameters"]],
+                    "parameters": [parameter | {"description": ""} for parameter in wire["parameters"]],
                 },
             }
             text = json.dumps(definition, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
@@ -195,7 +195,7 @@ def _newest(gate: str, reference: TemplateRef, templates: Mapping[str, Template 
 
 
 def _given(parameters: tuple[Parameter, ...]) -> dict[str, str]:
-    return {one.name: one.value for one in parameters}
+    return {parameter.name: parameter.value for parameter in parameters}
 
 
 def _read(definition: str) -> tuple[dict[str, str], GateTemplateSpec]:
@@ -204,11 +204,12 @@ def _read(definition: str) -> tuple[dict[str, str], GateTemplateSpec]:
 
 
 def _filled(origin: ResolvedTemplate) -> tuple[RatioSlo | BoundSlo, dict[str, str]]:
-    """Return the template's gate with its limits filled in, and the values that its queries want."""
+    """Return the template's gate with its limits filled in, and the values for its queries."""
     given, spec = _read(origin.definition)
-    declared = {one.name: one for one in spec.parameters}
+    declared = {parameter.name: parameter for parameter in spec.parameters}
     known = ", ".join(declared) or "nothing: it has no parameters"
-    values = {name: one.default for name, one in declared.items() if one.default is not None} | given
+    defaults = {name: parameter.default for name, parameter in declared.items() if parameter.default is not None}
+    values = defaults | given
     wrong = [
         f"parameters[{name}]: there is none of that name; write {known}" for name in given if name not in declared
     ]
@@ -222,13 +223,13 @@ def _filled(origin: ResolvedTemplate) -> tuple[RatioSlo | BoundSlo, dict[str, st
         raise _ProblemError(*wrong)
     if spec.ratio is not None:
         return _model("ratio", spec.ratio.to_wire(), values), values
-    assert spec.bound is not None, "a rule of the template's says so"
+    assert spec.bound is not None, "the template has either a ratio or a bound"
     return _model("bound", spec.bound.to_wire(), values), values
 
 
 _EXAMPLES = {"Number": 'a number in quotes, such as "0.25"', "Duration": "a duration, such as 2m", "String": "a text"}
 
-#: Texts of a template that are numbers in a plan.
+#: Fields that are texts in a gate template and numbers in a plan.
 _NUMBERS = ("max", "min", "timesBaseline", "ratio", "margin")
 _DURATIONS = ("for", "scrapeInterval")
 
@@ -242,20 +243,20 @@ def _model(field: str, texts: Mapping[str, Any], values: Mapping[str, str]) -> R
 
 
 def _limits(field: str, texts: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
-    """Return the wire form of a gate in a plan: placeholders of limits replaced, numbers as numbers."""
+    """Return a gate as a plan has it: placeholders in limits replaced, numbers as numbers."""
     out: dict[str, Any] = {}
     for key, text in texts.items():
         if isinstance(text, dict):
             out[key] = _limits(f"{field}.{key}", text, values)
         elif key in _NUMBERS or key in _DURATIONS:
-            filled = _one(f"{field}.{key}", text, values)
+            filled = _filled_text(f"{field}.{key}", text, values)
             out[key] = _number(f"{field}.{key}", filled) if key in _NUMBERS else filled
         else:
             out[key] = text
     return out
 
 
-def _one(field: str, text: str, values: Mapping[str, str]) -> str:
+def _filled_text(field: str, text: str, values: Mapping[str, str]) -> str:
     placeholder = _ONE_PLACEHOLDER.fullmatch(text)
     if placeholder is None:
         return text

@@ -1,4 +1,4 @@
-"""Istio's metrics: which selectors to ask for, and which of their labels mean what.
+"""Istio's counters: the selectors to query, and the meaning of their labels.
 
 Both legs are counted by the ingress gateways (``reporter="source"``), by destination.
 
@@ -18,7 +18,7 @@ from cutover.adapters.traffic.istio.names import eks_service, gateway_namespaces
 from cutover.domain.evidence.counters import CounterLabels
 from cutover.domain.evidence.selectors import bounds_matcher, matcher
 from cutover.domain.plan import Plan
-from cutover.ports import Subscription
+from cutover.ports.block_feed import BlockSubscription
 
 REQUESTS, LATENCIES = "istio_requests_total", "istio_request_duration_milliseconds_bucket"
 
@@ -35,7 +35,7 @@ class IstioLabels(CounterLabels, frozen=True, gc=False, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class IstioDialect:
-    """:class:`cutover.ports.Dialect` of Istio's standard metrics.
+    """:class:`cutover.ports.block_feed.Dialect` of Istio's standard metrics.
 
     Parameters
     ----------
@@ -46,9 +46,9 @@ class IstioDialect:
     cluster_domain: str = "cluster.local"
     labels: type[CounterLabels] = IstioLabels
 
-    def subscription(self, plan: Plan) -> Subscription:
-        """Say where a plan's requests are counted; without thresholds, and from the beginning."""
-        return Subscription(
+    def subscription(self, plan: Plan) -> BlockSubscription:
+        """Return where a plan's requests are counted; without thresholds, and with ``since`` 0."""
+        return BlockSubscription(
             heroku=heroku_service(plan),
             eks=eks_service(plan, self.cluster_domain),
             observers=gateway_namespaces(plan),
@@ -68,7 +68,7 @@ class IstioDialect:
         selector = _selector(REQUESTS, matcher("source_workload_namespace", observers))
         return f"max by (instance, pod) (timestamp({selector}))"
 
-    def counters(self, subscriptions: Sequence[Subscription], legs: Iterable[str]) -> tuple[str, str]:
+    def counters(self, subscriptions: Sequence[BlockSubscription], legs: Iterable[str]) -> tuple[str, str]:
         """Return the selectors of requests, and of the latency buckets that matter."""
         common = (
             matcher("source_workload_namespace", {name for one in subscriptions for name in one.observers}),
@@ -77,7 +77,7 @@ class IstioDialect:
         bounds = {bound for one in subscriptions for bound in (one.slow_ms, one.very_slow_ms) if bound is not None}
         return _selector(REQUESTS, *common), _selector(LATENCIES, *common, bounds_matcher(bounds))
 
-    def heroku_latencies(self, subscription: Subscription) -> str:
+    def heroku_latencies(self, subscription: BlockSubscription) -> str:
         """Return the selector of all latency buckets of a Heroku leg."""
         return _selector(
             LATENCIES,
@@ -86,8 +86,8 @@ class IstioDialect:
             'response_code!="0"',
         )
 
-    def dashboard_queries(self, subscription: Subscription) -> Mapping[str, str]:
-        """Return PromQL by which people can look at a plan's metrics, by name of the metric."""
+    def dashboard_queries(self, subscription: BlockSubscription) -> Mapping[str, str]:
+        """Return PromQL for dashboards, by name of the metric."""
         return dashboard_queries(
             heroku=subscription.heroku,
             eks=subscription.eks,

@@ -1,6 +1,6 @@
-"""PromQL by which people can look at the mesh's own metrics themselves, in Prometheus or Grafana.
+"""Dashboard queries: PromQL that shows the mesh's metrics in Prometheus or Grafana.
 
-Nothing is decided by these: they extrapolate, while the gates count raw samples (:mod:`cutover.domain.evidence.counting`).
+The operator decides nothing by them: they extrapolate, while the gates count raw samples (:mod:`cutover.domain.evidence.counting`).
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def dashboard_queries(
     heroku, eks
         ``destination_service`` of each leg.
     namespaces
-        Of the ingress gateways.
+        Namespaces of the ingress gateways.
     slow_ms, very_slow_ms
-        Thresholds in milliseconds; a metric without one has no query.
+        Thresholds in milliseconds; a metric without a threshold has no query.
     """
     legs = ",".join(
         (

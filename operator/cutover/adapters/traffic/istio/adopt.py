@@ -1,10 +1,10 @@
-"""Somebody else's VirtualService, for the ownership ``Adopt``: how its routes are taken over and given back.
+"""Changes the team's VirtualService for the ownership ``Adopt``: adopts its routes, and restores them.
 
-All of it is pure: objects in, objects out. What has to be so before is for preflight's checks.
+The functions are pure: objects in, objects out. Preflight checks the preconditions.
 
-``Adopt`` works on the live object, not on a copy of it: a route of the plan is recognised by its destinations, and only
-what the split needs is put into it. Whatever others change elsewhere stays, and the result of adopting what is adopted
-already is the same again, so that *current* means: adopting it changes nothing.
+``Adopt`` works on the live object, not on a copy: a plan's routes are recognised by their destinations, and only the
+fields that the split needs are changed. Other changes of the team stay. Adopting an adopted object changes nothing, and
+so *current* means that adopting changes nothing.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from cutover.domain.preflight.checks.istio.route_writers import FLUX
 from cutover.domain.resources import Json
 from cutover.domain.revision import HEADER
 
-#: What the operator writes in an adopted route; comes back from the original.
+#: The fields that the operator writes in an adopted route, and restores from the original.
 _TOUCHED = ("route", "headers", "timeout", "retries", "rewrite")
 
-#: Put on an adopted VirtualService. Flux reads it from the live object: it neither applies nor prunes one that has it.
+#: Annotations of an adopted VirtualService. Flux reads them from the live object, and neither applies nor prunes it then.
 HANDS_OFF: Mapping[str, str] = {f"{FLUX}/reconcile": "disabled"}
 
 # ------------------------------------------------------------------------------------------------------------ the legs
 
 
 def live_weight(spec: Mapping[str, Any], plan: Plan) -> int | None:
-    """Return the percent of the plan's requests that go to EKS; ``None`` where its routes do not agree, or are gone."""
+    """Return the percent of the plan's requests that go to EKS; ``None`` where its routes differ or are missing."""
     shares = {legs.eks_percent for _, _, legs in plans_routes(spec, plan)}
     return shares.pop() if len(shares) == 1 else None
 
@@ -49,7 +49,7 @@ def eks_at_most(spec: Mapping[str, Any], plan: Plan) -> int:
 
 
 def live_revision(spec: Mapping[str, Any], plan: Plan) -> str:
-    """Return the revision that all of the plan's routes stamp on responses; ``""`` if they do not agree."""
+    """Return the revision that all of the plan's routes stamp on responses; ``""`` if they differ."""
     stamps = {_response_set(route).get(HEADER, "") for _, route, _ in plans_routes(spec, plan)}
     return str(stamps.pop()) if len(stamps) == 1 else ""
 
@@ -64,16 +64,16 @@ def _response_set(route: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is put into adopted routes.
+    """The parts that adoption puts into routes.
 
     Parameters
     ----------
     heroku, eks
-        Destinations of the legs, with headers; their weight is worked out.
+        Destinations of the legs, with headers and without weights.
     probe
-        The route of the operator's probes, the first of all.
+        The route of the operator's probes, which comes first.
     defaults
-        What a route gets that says nothing of its own about it: time-out and retries.
+        Time-out and retries of a route that does not set them itself.
     """
 
     heroku: Json
@@ -84,18 +84,18 @@ class Shape:
 
 
 def adopt(spec: Json, plan: Plan, weight: int, shape: Shape, kept: Sequence[Json]) -> tuple[Json, list[Json]]:
-    """Return the spec with the plan's routes at a weight, and those routes as they were.
+    """Return the spec with the plan's routes at a weight, and the original routes.
 
-    Never raises for what others have made of the object meanwhile: the way back must not depend on it.
+    Never raises, whatever others changed in the object meanwhile: a rollback must not depend on it.
 
     Parameters
     ----------
     spec
-        Of the VirtualService, adopted already or not.
+        Spec of the VirtualService, adopted already or not.
     weight
-        Percent of the legs' requests to EKS; other destinations keep their part of the whole.
+        Percent of the legs' requests to EKS; other destinations keep their part of all requests.
     kept
-        Original routes from the adoption before.
+        Original routes of the previous adoption.
     """
     originals, known = list[Json](), {_identity(route): route for route in kept}
     routes = [route for route in spec.get("http") or () if not is_probe(route)]
@@ -103,7 +103,7 @@ def adopt(spec: Json, plan: Plan, weight: int, shape: Shape, kept: Sequence[Json
         original = known.get(_identity(route)) if is_adopted(legs) else route
         if original is not None:
             originals.append(original)
-        # All weights of the route are ours: how much goes elsewhere is as it was, whatever was edited since.
+        # All weights of the route are the operator's: other destinations keep their original part, whatever was edited since.
         before = legs_of(original, plan) if original is not None else None
         if before is None or len(before.others) != len(legs.others):
             before = legs
@@ -112,9 +112,9 @@ def adopt(spec: Json, plan: Plan, weight: int, shape: Shape, kept: Sequence[Json
 
 
 def restore(spec: Json, plan: Plan, kept: Sequence[Json]) -> Json:
-    """Return the spec with the plan's routes as they were, and all else as it is.
+    """Return the spec with the plan's original routes, and everything else unchanged.
 
-    A route whose name or match was edited meanwhile is not recognised, and stays as it is.
+    A route whose name or match was edited meanwhile is not recognised and stays unchanged.
     """
     known = {_identity(route): route for route in kept}
     routes = [route for route in spec.get("http") or () if not is_probe(route)]
@@ -131,17 +131,17 @@ def _identity(route: Mapping[str, Any]) -> str:
 
 
 def _adopted(route: Json, legs: Legs, before: Legs, plan: Plan, weight: int, shape: Shape) -> Json:
-    # In units in which all weights are whole, at every step the same for third destinations: with a tenth elsewhere,
+    # In a unit that makes all weights whole, and those of third destinations equal at every step: with a tenth elsewhere,
     # 25 % are 9*75 to Heroku, 9*25 to EKS and 100 elsewhere.
     total, others = before.total or 100, [100 * before.weights[index] for index in before.others]
     unit = gcd(total, *others)
-    # A subset or a spelling of the team's for the EKS leg stays; Heroku's is another name of ours.
+    # The team's subset or spelling of the EKS leg stays; Heroku's leg gets the operator's own name.
     theirs = {"destination": legs.destinations[legs.eks[0]]["destination"]} if legs.eks else {}
     heroku = _leg(legs, legs.heroku, shape.heroku, total // unit * (100 - weight))
     eks = _leg(legs, legs.eks, {**shape.eks, **theirs}, total // unit * weight)
     destinations = list[Json]()
     for index, there in enumerate(legs.destinations):
-        # A leg that is missing comes beside the other one.
+        # A missing leg is inserted beside the other one.
         if index in legs.heroku[:1]:
             destinations += [heroku] if legs.eks else [heroku, eks]
         elif index in legs.eks[:1]:
@@ -153,7 +153,7 @@ def _adopted(route: Json, legs: Legs, before: Legs, plan: Plan, weight: int, sha
     stamp = {"response": {"set": {HEADER: shape.revision}}}
     result["headers"] = _merged_headers(_without_host(route.get("headers") or {}, plan), stamp)
     if (route.get("rewrite") or {}).get("authority", "").lower() == plan.spec.heroku.hostname.lower():
-        # Heroku's Host is the Heroku destination's business: the EKS leg gets the public one.
+        # Only the Heroku destination sets Heroku's Host: the EKS leg gets the public host.
         rest = {name: value for name, value in route["rewrite"].items() if name != "authority"}
         result.pop("rewrite")
         if rest:
@@ -168,7 +168,7 @@ def _leg(legs: Legs, where: Sequence[int], wanted: Json, weight: int) -> Json:
 
 
 def _merged_headers(theirs: Json, ours: Json) -> Json:
-    """Set our headers in theirs. Names of headers have no case: a spelling of theirs would be a second value."""
+    """Set our headers in theirs. Header names are case-insensitive: another spelling would be a second value."""
     merged = dict(theirs)
     for direction, operations in ours.items():
         there = dict(merged.get(direction) or {})

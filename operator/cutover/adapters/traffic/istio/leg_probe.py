@@ -1,4 +1,4 @@
-"""Requests through the ingress gateway: the way back to Heroku, tried out as a user's request would go."""
+"""Probes the Heroku leg through the ingress gateway, on the way that users' requests take after a rollback."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ from cutover.domain.preflight.checks.istio.servers import serves
 from cutover.domain.resources import SERVICES, Json
 from cutover.domain.revision import HEADER
 from cutover.domain.traffic import Probe
-from cutover.ports import Conflict, Gone, Unavailable
+from cutover.ports.errors import Conflict, Gone, Unavailable
 
-#: Seconds that a probe may take to connect, and to get an answer; twice that in all.
+#: Seconds that a probe may take to connect, and to get an answer; twice that in total.
 TIMEOUT = 5.0
 
-#: Seconds for which a gateway's address is used without looking it up again.
+#: Seconds for which a gateway's address is cached.
 ADDRESS_LIFETIME = 300.0
 
-#: Seconds after which a connection serves no more probes: to make it is half of what a probe costs, so others may have it,
-#: too. It leads to one of the gateway's proxies, and new routes hold for old connections. But a proxy that is about to end,
-#: or that istiod does not reach, is not to speak for all of them for longer.
+#: Seconds for which a connection is reused. Opening a connection is half of a probe's cost, so that probes of several plans
+#: share it, and new routes apply to old connections. But a connection leads to one proxy of the gateway, and a proxy that is
+#: about to end, or that istiod does not reach, must not stand for all proxies for longer.
 KEPT = 2.0
 
-#: Bytes of an error page that are looked at.
+#: Bytes of an error page that are read.
 EXCERPT = 16_384
-#: Characters of an answer's header that are shown: what answers may be anything.
+#: Characters of an answer's header that are shown: any program may have sent it.
 SHOWN = 120
 
-#: What Heroku's router says for a Host that it knows no app of; the page's text, and the address of the page it frames.
+#: How Heroku's router answers for a Host without an app: the page's text, and the address of the page in its frame.
 NO_SUCH_APP = ("no such app", "no-such-app")
 
-#: Of connections to either kind of address.
+#: Settings of connections to both kinds of addresses.
 _CONNECTOR: Mapping[str, Any] = {
-    # The certificate is for the public host and may be of any CA; nothing secret is sent, and what answers is believed for
-    # its revision header only.
+    # The certificate is for the public host and may be of any CA. The request has no secret, and only the revision header
+    # of the answer is used as proof.
     "ssl": False,
-    # There is one probe of a plan at a time. Legs that hang must not keep others waiting.
+    # Each plan has one probe at a time. Legs that hang must not delay the probes of others.
     "limit": 0,
 }
 
@@ -61,7 +61,7 @@ class _Address:
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Connections that are used for a moment only, however often: aiohttp itself limits how long they are idle."""
+    """Limits the age of connections; aiohttp itself limits only their idle time."""
 
     def __init__(self, resolver: AbstractResolver | None) -> None:
         super().__init__(**_CONNECTOR, keepalive_timeout=KEPT, resolver=resolver)
@@ -83,18 +83,19 @@ class _Connector(aiohttp.TCPConnector):
 
 
 class HttpLegProbe:
-    """:class:`cutover.ports.LegProbe` over HTTP.
+    """:class:`cutover.ports.leg_probe.LegProbe` over HTTP.
 
     Parameters
     ----------
     cluster
-        Where gateways and their Services are looked up.
+        The API server, for Gateways and their Services.
     urls
-        Addresses that need no looking up, by the gateway's ``namespace/name``: such as
-        ``{"istio-ingress/public": "http://127.0.0.1:18080"}``. They are the operator's own settings, and may be anywhere.
+        Known addresses by the gateway's ``namespace/name``, such as ``{"istio-ingress/public": "http://127.0.0.1:18080"}``.
+        They come from the operator's settings, and may be anywhere.
     resolver
-        Finds addresses; for tests. By default those of Gateways' Services may not be of this machine or of the link: who
-        may write a Gateway and a Service would otherwise have the operator ask itself, or the metadata service.
+        Resolves names; for tests. By default the address of a Gateway's Service may not be on this machine or its link:
+        otherwise the author of a Gateway and a Service could direct requests to the operator itself, or to the metadata
+        service.
     now
         Returns Unix seconds.
     """
@@ -111,7 +112,7 @@ class HttpLegProbe:
         self._urls = dict(urls or {})
         self._found: dict[tuple[str, str], _Address] = {}
         self._now = now
-        # The address of the one comes of a plan, that of the other of the settings.
+        # Addresses for the first session follow from plans, and those for the second from the settings.
         self._checked = _session(_Connector(resolver or CheckedResolver()))
         self._trusted = _session(_Connector(resolver))
 
@@ -121,9 +122,9 @@ class HttpLegProbe:
         await self._trusted.close()
 
     async def probe(self, plan: Plan) -> Probe:
-        """Ask the Heroku leg through the gateway. Never raises: a failure is an unhealthy probe.
+        """Send one request to the Heroku leg through the gateway. Never raises: a failure is an unhealthy probe.
 
-        Where the gateway itself breaks off before it answers, it is asked once more, as browsers do.
+        Where the gateway closes the connection before it answers, the request is repeated once, as browsers do.
         """
         istio = plan.spec.traffic.istio
         gateway, host = istio.qualified_gateways(plan.namespace)[0], istio.hosts[0]
@@ -137,7 +138,7 @@ class HttpLegProbe:
             async with session.get(
                 f"{url}{istio.probe_path}",
                 headers={"Host": host},
-                # Connections are shared by those who name the same, as TLS is for one host.
+                # Only probes with the same name share a connection, as TLS is for one host.
                 server_hostname=host if url.startswith("https:") else None,
                 allow_redirects=False,
             ) as response:
@@ -149,11 +150,11 @@ class HttpLegProbe:
             self._found.pop((gateway, host), None)
             return Probe(started, "", healthy=False, detail=f"{url}: {_reason(error)}")
         healthy, detail = judge(response.status, response.headers, body)
-        # When it was asked, not when it answered: a route that changed in between is not proven by it.
+        # The time of the request, not of the answer: the probe does not prove a route that changed in between.
         return Probe(started, response.headers.get(HEADER, "")[:SHOWN], healthy, detail)
 
     async def _url(self, gateway: str, host: str) -> str:
-        """Return where a gateway takes requests for the host. Raises Gone, Unavailable."""
+        """Return the URL of a gateway for the host. Raises Conflict, Gone, Unavailable."""
         if gateway in self._urls:
             return self._urls[gateway]
         known = self._found.get((gateway, host))
@@ -168,7 +169,7 @@ class HttpLegProbe:
 def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=connector,
-        # What one host's app asks to remember is nothing to another's.
+        # Cookies of one host's app must not reach another's.
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=2 * TIMEOUT, sock_connect=TIMEOUT, sock_read=TIMEOUT),
         auto_decompress=False,
@@ -186,24 +187,24 @@ async def _excerpt(response: aiohttp.ClientResponse) -> str:
 
 
 def _reason(error: Exception) -> str:
-    # Its own text names the address once more, and its settings.
+    # The error's own text repeats the address and its settings.
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     return str(cause) or type(cause).__name__
 
 
 def judge(status: int, headers: Mapping[str, str], body: str) -> tuple[bool, str]:
-    """Say whether Heroku answered as an app does, and what came back, for people.
+    """Return whether an app on Heroku answered, and the answer in words.
 
     Parameters
     ----------
     headers
-        Of the answer, with case-insensitive keys.
+        The answer's headers, with case-insensitive keys.
     body
         The start of an error page; ``""`` for other answers.
     """
     answer = f"HTTP {status}"
     if headers.get(LEG_HEADER) != PROBE_VALUE:
-        # The gateway itself, or somebody else's route.
+        # The gateway itself answered, or another route.
         return False, f"{answer}, not by way of the plan's route"
     if fault := ROUTING_FAULTS.get(str(status)):
         return False, f"{answer} ({fault}): Heroku's router does not take this host name"
@@ -211,7 +212,7 @@ def judge(status: int, headers: Mapping[str, str], body: str) -> tuple[bool, str
         return False, f"{answer} (no such app): Heroku knows no app by this host name"
     if is_error(str(status), heroku=True):
         code = headers.get("x-heroku-error", "")[:SHOWN]
-        # Heroku keeps its error codes to its logs; Envoy's own answers are one line of text.
+        # Heroku shows its error codes in its logs only; Envoy's own answers are one line of text.
         plain = headers.get("content-type", "").startswith("text/plain")
         reason = code or (body.strip().splitlines() or [""])[0][:SHOWN] if code or plain else ""
         return False, f"{answer} ({reason})" if reason else answer
@@ -224,13 +225,13 @@ def address(namespace: str, gateway: Json, services: list[Json], host: str) -> s
     Parameters
     ----------
     namespace
-        The Gateway's and its Service's.
+        Namespace of the Gateway and its Service.
     gateway
         Spec of the Gateway.
     services
         All Services of the namespace.
     host
-        Public host that is asked for.
+        Public host of the request.
 
     Raises
     ------
@@ -241,7 +242,7 @@ def address(namespace: str, gateway: Json, services: list[Json], host: str) -> s
     names = sorted(
         service["metadata"]["name"]
         for service in services
-        # An ExternalName is a CNAME to whatever its owner likes; its selector means nothing.
+        # An ExternalName is a CNAME to a name of its owner's choice; its selector has no effect.
         if (spec := service.get("spec") or {}).get("type") != "ExternalName"
         and (chosen := spec.get("selector"))
         and selector.items() <= chosen.items()
@@ -252,9 +253,9 @@ def address(namespace: str, gateway: Json, services: list[Json], host: str) -> s
             f"no Service in namespace {namespace} selects the gateway's proxies ({wanted}): give the operator the "
             "gateway's URL in its settings"
         )
-    # Which namespaces it is open to is preflight's question.
+    # Preflight checks which namespaces the servers are open to.
     servers = [server for server in gateway.get("servers") or () if serves(server, host)]
-    # A server that redirects to HTTPS answers by itself.
+    # A server that redirects to HTTPS does not reach a leg.
     plain = [s for s in servers if _protocol(s) in ("HTTP", "HTTP2") and not _tls(s).get("httpsRedirect")]
     secure = [s for s in servers if _protocol(s) == "HTTPS" and _tls(s).get("mode") != "PASSTHROUGH"]
     for scheme, found in (("http", plain), ("https", secure)):

@@ -1,4 +1,4 @@
-"""A plan's objects in Istio, as the API server has them: what is known of them, and how they are read."""
+"""A plan's objects in Istio as the API server has them: the cache of watch events, and how weights are read."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from cutover.domain.managed_fields import owners
 from cutover.domain.marks import FIELD_MANAGER, PLAN_LABEL
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks.istio.kinds import DESTINATION_RULES, SERVICE_ENTRIES, VIRTUAL_SERVICES
-from cutover.domain.preflight.checks.istio.names import OWN_PREFIXES
+from cutover.domain.preflight.checks.istio.names import OPERATOR_PREFIXES
 from cutover.domain.resources import Json, Resource
 from cutover.domain.revision import HEADER
 
-#: Kinds of our objects.
+#: Kinds of the operator's routing objects.
 ROUTING_KINDS = frozenset({VIRTUAL_SERVICES, SERVICE_ENTRIES, DESTINATION_RULES})
-#: The same, by the name that watch events carry.
+#: The same, by the kind in watch events.
 RESOURCES: Mapping[str, Resource] = {resource.kind: resource for resource in ROUTING_KINDS}
 
 Key = tuple[str, str, str]
 
 
 def key_of(body: Mapping[str, Any]) -> Key:
-    """Return what an object is known by."""
+    """Return an object's key in the cache."""
     return body["kind"], body["metadata"]["namespace"], body["metadata"]["name"]
 
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """One of our objects as the API server has it.
+    """One of the operator's objects as the API server has it.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class Live:
     version
         Its resourceVersion.
     text
-        The object without its managed fields, as JSON: a quarter of the memory, and it is seldom looked into.
+        The object without its managed fields, as JSON: it takes a quarter of the memory, and is seldom read.
     managers
         Field managers other than the operator that own a part of its spec.
     written_at
@@ -57,25 +57,25 @@ class Live:
 
     @property
     def body(self) -> Json:
-        """The object without its managed fields, made anew each time."""
+        """The object without its managed fields, parsed at each access."""
         body: Json = json.loads(self.text)
         return body
 
 
 def foreign_managers(body: Mapping[str, Any], *path: str) -> tuple[str, ...]:
-    """Return who besides the operator owns a field of an object, such as ``"spec"``, the latest first."""
+    """Return the other field managers that own a field of an object, such as ``"spec"``; the latest first."""
     found = (owner.manager for owner in owners(body["metadata"], *path))
     return tuple(dict.fromkeys(manager for manager in found if manager != FIELD_MANAGER))
 
 
 def _written_at(body: Mapping[str, Any]) -> float | None:
-    """Return when the operator wrote an object last."""
+    """Return when the operator last wrote an object."""
     times = [owner.time for owner in owners(body["metadata"]) if owner.manager == FIELD_MANAGER and owner.time]
     return datetime.fromisoformat(times[0]).timestamp() if times else None
 
 
 def split_weight(body: Mapping[str, Any], plan: Plan, cluster_domain: str = "cluster.local") -> int | None:
-    """Return the percent of requests that a VirtualService sends to EKS; ``None`` if it is not of our shape."""
+    """Return the percent of requests that a VirtualService sends to EKS; ``None`` if its routes have another shape."""
     try:
         (split,) = (route for route in body["spec"]["http"] if route.get("name") == SPLIT_ROUTE)
         weights = {leg["destination"]["host"]: leg.get("weight", 0) for leg in split["route"]}
@@ -95,7 +95,7 @@ def split_weight(body: Mapping[str, Any], plan: Plan, cluster_domain: str = "clu
 
 
 def not_on_heroku(body: Mapping[str, Any]) -> int:
-    """Return the percent of requests that a route of any plan sends elsewhere than to Heroku; 100 if it is not known."""
+    """Return the percent of requests that a route of any plan does not send to Heroku; 100 if that is not known."""
     try:
         (split,) = (route for route in body["spec"]["http"] if route.get("name") == SPLIT_ROUTE)
         legs = ((leg["headers"]["response"]["set"][LEG_HEADER], leg.get("weight", 0)) for leg in split["route"])
@@ -106,7 +106,7 @@ def not_on_heroku(body: Mapping[str, Any]) -> int:
 
 
 def _newer(version: str, than: str) -> bool:
-    # Versions count up, as numbers, within one kind; whatever does not is taken as news.
+    # Versions are rising numbers within one kind; others count as newer.
     return int(version) > int(than) if version.isdecimal() and than.isdecimal() else version != than
 
 
@@ -121,21 +121,21 @@ def stamped_revision(body: Mapping[str, Any]) -> str:
 
 def named_by_us(name: str) -> bool:
     """Tell whether an object of this name is of the operator's making."""
-    return name.startswith(OWN_PREFIXES)
+    return name.startswith(OPERATOR_PREFIXES)
 
 
 class RouteCache:
-    """Our routing objects of all plans, as watch events and our own writes have them.
+    """The routing objects of all plans, from watch events and the operator's own writes.
 
-    Handlers feed it with :meth:`observe_event`. They must not filter by label: the edit that takes our label off is
-    one to be seen. What is not in it is read from the API server, so that nothing depends on the watch but speed.
+    Handlers feed it with :meth:`observe_event`. They must not filter by label: the cache has to see the edit that removes the
+    operator's label. Objects that are not in it are read from the API server, so that only speed depends on the watch.
     """
 
     def __init__(self) -> None:
         self._live: dict[Key, Live] = {}
 
     def observe_event(self, kind: str | None, body: Mapping[str, Any]) -> bool:
-        """Take in one watch event; return whether it was news about an object of ours.
+        """Ingest one watch event; return whether it changed an object of the operator.
 
         Parameters
         ----------
@@ -159,7 +159,7 @@ class RouteCache:
         return True
 
     def put(self, body: Mapping[str, Any]) -> Live:
-        """Take in what the API server has just answered, unless a newer version is known; return the newer one."""
+        """Store the API server's answer, unless a newer version is known; return the newer version."""
         key = key_of(body)
         known = self._live.get(key)
         if known is not None and _newer(known.version, body["metadata"]["resourceVersion"]):
@@ -167,22 +167,22 @@ class RouteCache:
         return self._store(key, body)
 
     def get(self, body: Mapping[str, Any]) -> Live | None:
-        """Return what is known of the object with this kind, namespace and name."""
+        """Return the cached object with this kind, namespace and name."""
         return self._live.get(key_of(body))
 
     def holds(self, live: Live) -> bool:
-        """Tell whether this is still what is known of an object."""
+        """Tell whether this is still the cached version of the object."""
         return self._live.get(live.key) is live
 
     def drop(self, body: Mapping[str, Any]) -> None:
-        """Forget an object, so that it is read again."""
+        """Drop an object, so that it is read again."""
         self._live.pop(key_of(body), None)
 
     def _store(self, key: Key, body: Mapping[str, Any]) -> Live:
-        # Managed fields are half of an object and only their owners' names are used.
+        # Managed fields are half of an object, and only their owners' names are used.
         metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
         kept = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": metadata, "spec": body.get("spec")}
-        # Of somebody else's object the routes are ours at most.
+        # Of an adopted object the operator owns only routes.
         managers = foreign_managers(body, "spec") if named_by_us(key[2]) else foreign_managers(body, "spec", "http")
         text = json.dumps(kept, separators=(",", ":"))
         live = self._live[key] = Live(key, metadata["resourceVersion"], text, managers, _written_at(body))

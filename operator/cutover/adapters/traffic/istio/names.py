@@ -1,4 +1,4 @@
-"""What the mesh calls a plan's legs: hosts of the ServiceEntry and names in the gateways' metrics."""
+"""Names of a plan's legs in the mesh: hosts of the ServiceEntry, and names in the gateways' metrics."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def eks_service(plan: Plan, cluster_domain: str = "cluster.local") -> str:
 
 
 def probe_service(plan: Plan) -> str:
-    """Return the mesh's name for the Heroku leg as the operator's probes use it.
+    """Return the mesh's name of the Heroku leg for the operator's probes.
 
-    It is another name for the same endpoint, so that probes do not count among the users' requests: in the metrics
-    that the gates compare, a probe every few seconds would be most of Heroku's traffic when its share is small.
+    It is a second name of the same endpoint, so that probes do not count as users' requests: in the metrics that the gates
+    compare, a probe every few seconds would be most of Heroku's traffic when Heroku's share is small.
     """
     return probe_host(plan.spec.heroku.hostname)
 

@@ -1,4 +1,4 @@
-"""The split in Istio: compares a plan's objects with those of the API server, and writes what differs."""
+"""The traffic provider for Istio: compares a plan's objects with the API server's, and writes what differs."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ from cutover.domain.preflight.checks.istio.original import (
 from cutover.domain.resources import Json
 from cutover.domain.revision import Split
 from cutover.domain.traffic import Capabilities, TrafficState
-from cutover.ports import Conflict, Gone, Unavailable
+from cutover.ports.errors import Conflict, Gone, Unavailable
 
-#: Annotation that names the last raise that was called off before it came to the route.
+#: Annotation with the last raise that was cancelled before it reached the route.
 CALLED_OFF_ANNOTATION = "cutover.dev/called-off"
 
-#: Where only the names of the objects matter, or what the route refers to, which is the same at every split.
+#: A split for uses that need only the objects' names, or what the route refers to, which does not depend on the split.
 _ANY = Split(attempt=0, weight=0)
 
-#: The gateways count both legs, request by request, and stamp what they answer. A rollback is one write and one push.
+#: The gateways count both legs' requests and stamp their answers. A rollback is one write and one push.
 CAPABILITIES = Capabilities(
     provider="Istio",
     confirms_share=True,
@@ -57,7 +57,7 @@ CAPABILITIES = Capabilities(
 
 @dataclass(frozen=True, slots=True)
 class _Comparison:
-    """What the objects of a plan were compared with, and how they were."""
+    """The result of a comparison of a plan's objects, with its inputs."""
 
     spec: MigrationPlanSpec
     uid: str
@@ -66,7 +66,7 @@ class _Comparison:
     state: TrafficState
 
     def holds(self, plan: Plan, split: Split, cache: RouteCache) -> bool:
-        """Tell whether nothing has changed since."""
+        """Tell whether the inputs are unchanged."""
         return (
             plan.spec is self.spec
             and plan.uid == self.uid
@@ -77,16 +77,16 @@ class _Comparison:
 
 @dataclass(slots=True)
 class IstioTraffic:
-    """:class:`cutover.ports.Traffic` with Istio.
+    """:class:`cutover.ports.traffic.Traffic` with Istio.
 
     Parameters
     ----------
     cluster
         The API server.
     cache
-        Kept by the watches.
+        Fed by the watches.
     development
-        Where the Heroku leg is in a development stack; ``None`` in production.
+        The stand-in for Heroku in a development stack; ``None`` in production.
     cluster_domain
         The cluster's DNS domain.
     """
@@ -95,10 +95,10 @@ class IstioTraffic:
     cache: RouteCache = field(default_factory=RouteCache)
     development: DevelopmentHeroku | None = None
     cluster_domain: str = "cluster.local"
-    # What the API server made of a spec of ours, where that is not the same: an admission webhook or a later version of
-    # Istio's CRDs may fill in fields. Without it every pass would find a difference and write again.
+    # By object, the spec that was sent and the spec that the API server stored, where they differ: an admission webhook or a
+    # later version of Istio's CRDs may fill in fields. Otherwise every reconcile would find a difference and write again.
     _answers: dict[Key, tuple[Json, Json]] = field(default_factory=dict, init=False)
-    # By plan. Nearly every pass compares the same objects with the same plan again.
+    # By plan. Nearly every reconcile compares the same objects with the same plan again.
     _compared: dict[str, _Comparison] = field(default_factory=dict, init=False)
 
     @property
@@ -107,10 +107,10 @@ class IstioTraffic:
         return CAPABILITIES
 
     async def get(self, plan: Plan, wanted: Split | None, *, fresh: bool = False) -> TrafficState:
-        """Compare the routing objects with what the plan asks for.
+        """Compare the routing objects with the split that is wanted.
 
-        Where nothing is asked for, whatever there is counts as current; its weight is then what does not go to Heroku,
-        be it another plan's Service. Served from the watch cache unless ``fresh``. Raises Unavailable.
+        Where no split is wanted, every route counts as current; its weight is then the percent that does not go to Heroku,
+        but possibly to another plan's Service. The answer comes from the watch cache unless ``fresh``. Raises Unavailable.
         """
         if not fresh and (known := self._compared.get(plan.key)) is not None:
             if wanted is not None and known.holds(plan, wanted, self.cache):
@@ -120,43 +120,43 @@ class IstioTraffic:
         bodies = self._render(plan, split)
         if wanted is None:
             bodies = bodies[-1:]
-        # One after the other: nearly always all are in the cache, and a task for each would cost more than the pass.
+        # One after the other: nearly always all are in the cache, and a task for each would cost more than the reconcile.
         live = [await self._live(body, fresh=fresh) for body in bodies]
         route = live[-1]
         bodies[-1] = self._complete(plan, split, bodies[-1], route)
-        strayed = [one for one, body in zip(live, bodies, strict=True) if not self._matches(one, body)]
-        present = [one for one in strayed or live if one is not None]
+        drifted = [one for one, body in zip(live, bodies, strict=True) if not self._matches(one, body)]
+        present = [one for one in drifted or live if one is not None]
         seen = None if route is None else self._weight(route, plan, takeover=wanted is None)
         state = TrafficState(
             weight=seen,
             revision="" if route is None else self._revision(route, plan),
-            # An adopted VirtualService may have lost all routes of the plan; then there is nothing to complete in it.
-            current=wanted is None or not (strayed or seen is None),
-            # Of those that are not as they should be, if any: others may own a part of the rest in all harmony.
+            # An adopted VirtualService may have lost all routes of the plan: then there is no weight to compare.
+            current=wanted is None or not (drifted or seen is None),
+            # Only of drifted objects, if there are any: other managers may own fields of current objects legitimately.
             foreign=tuple(dict.fromkeys(manager for one in present for manager in one.managers)),
             written_at=None if route is None else route.written_at,
             version="" if route is None else route.version,
             in_the_way=_in_the_way(plan, seen) if wanted is None and seen else "",
         )
-        # What is missing, or the team's own, is looked at each time.
+        # Missing objects and the team's VirtualService are compared each time.
         if wanted is not None and not adopts(plan) and None not in live:
             self._compared[plan.key] = _Comparison(plan.spec, plan.uid, wanted, live, state)
         return state
 
     async def prepare(self, plan: Plan) -> None:
-        """Make what the route refers to, before the takeover; write only what differs. Raises Conflict, Unavailable."""
+        """Write what the route refers to, before the takeover; write only what differs. Raises Conflict, Unavailable."""
         for body in self._render(plan, _ANY)[:-1]:
             await self._write(body, await self._live(body))
 
     async def set(self, plan: Plan, write: SetWeight) -> None:
-        """Make the routing objects say what was decided; write only what differs. Raises Conflict, Unavailable.
+        """Write the decided split into the routing objects; write only what differs. Raises Conflict, Unavailable.
 
-        See :meth:`cutover.ports.Traffic.set`.
+        See :meth:`cutover.ports.traffic.Traffic.set`.
         """
         *supports, route = self._render(plan, write.split)
         known = await self._live(route)
         if write.over is not None and write.over != ("" if known is None else known.version):
-            # A process that has been asleep knows from the watch what another one wrote meanwhile, and would write over it.
+            # A process that slept has another process' newer route from the watch, and would overwrite it.
             raise Conflict(f"VirtualService {plan.namespace}/{route['metadata']['name']} is not what was decided on")
         takeover = known is None
         if adopts(plan):
@@ -168,22 +168,22 @@ class IstioTraffic:
                 where = f"VirtualService {plan.namespace}/{route['metadata']['name']}"
                 raise Unavailable(f"{where}: none of its http routes goes to a leg of the plan any more; put one back")
         if write.supersedes and self._matches(known, route):
-            # Its resourceVersion has to change, which it does not by a write that changes nothing.
+            # The resourceVersion has to change, and a write without a change would keep it.
             route["metadata"]["annotations"][CALLED_OFF_ANNOTATION] = write.supersedes
         if not takeover:
-            # The weights first: a rollback waits on nothing.
+            # The weights first: a rollback waits for nothing.
             await self._write(route, known)
         for body in supports:
             await self._write(body, await self._live(body))
         if takeover:
-            # A route comes after what it refers to.
+            # The route comes after what it refers to.
             await self._write(route, known)
 
     async def finalize(self, plan: Plan, rest: Finalize) -> None:
-        """Put traffic to rest as was decided, as the plan is deleted. Raises Conflict, Unavailable.
+        """Leave traffic where the decision says, as the plan is deleted. Raises Conflict, Unavailable.
 
-        The objects stay and go on serving: without a VirtualService the host would answer 404. Where the plan never took
-        the host over there is nothing to do, and nothing holds its deletion up.
+        The objects stay in place: without a VirtualService the host would answer 404. Where the plan never took over the
+        host there is nothing to do, and the deletion does not wait.
         """
         self._compared.pop(plan.key, None)
         try:
@@ -193,7 +193,7 @@ class IstioTraffic:
         if known is None:
             return
         if adopts(plan):
-            await self._let_go(plan, rest, known)
+            await self._release(plan, rest, known)
             return
         if is_ours(known.body["metadata"]) and rest.route is not None:
             await self.set(plan, rest.route)
@@ -212,7 +212,7 @@ class IstioTraffic:
     # ------------------------------------------------------------------------------------------------------- Adopt
 
     def _complete(self, plan: Plan, split: Split, wanted: Json, live: Live | None) -> Json:
-        """Return what an adopted VirtualService should be, as it is now; any other is complete."""
+        """Return the wanted object, with the spec of an adopted VirtualService derived from the live object."""
         if not adopts(plan) or live is None:
             return wanted
         metadata = live.body["metadata"]
@@ -225,25 +225,25 @@ class IstioTraffic:
             shape(plan, split, self.cluster_domain),
             noted.get("routes", ()),
         )
-        before = noted["annotations"] if noted else _those(annotations, istio_adopt.HANDS_OFF)
+        before = noted["annotations"] if noted else _selected(annotations, istio_adopt.HANDS_OFF)
         original = note_original(routes, before)
         if noted and len(original.encode()) > ORIGINAL_LIMIT:
-            # Somebody has made it larger meanwhile. The weights matter more than what comes after them.
+            # The team's routes grew meanwhile. The weights matter more than a later restoration.
             original = annotations[ORIGINAL_ANNOTATION]
         ours = {**wanted["metadata"]["annotations"], ORIGINAL_ANNOTATION: original}
         return {**wanted, "metadata": {**wanted["metadata"], "annotations": ours}, "spec": spec}
 
-    async def _let_go(self, plan: Plan, rest: Finalize, live: Live) -> None:
-        """Put an adopted VirtualService to rest. Raises Conflict, Unavailable."""
+    async def _release(self, plan: Plan, rest: Finalize, live: Live) -> None:
+        """Return an adopted VirtualService to the team. Raises Conflict, Unavailable."""
         metadata = live.body["metadata"]
         annotations, spec = dict(metadata.get("annotations") or {}), live.body["spec"] or {}
-        # Without the annotation somebody has taken it off, or this plan has never come so far.
+        # Without the annotation: a person removed it, or this plan never adopted the object.
         if annotations.get(PLAN_UID_ANNOTATION, plan.uid if plan.status.weight is not None else "") != plan.uid:
             return
         labels = {name: value for name, value in (metadata.get("labels") or {}).items() if name != PLAN_LABEL}
         if rest.route is not None and rest.end is OnDelete.HEROKU:
             noted = read_original(annotations)
-            # First to 0, where a route is not recognised and stays.
+            # First to 0: a route that is not recognised keeps this weight.
             spec, _ = istio_adopt.adopt(spec, plan, 0, shape(plan, rest.route.split, self.cluster_domain), ())
             spec = istio_adopt.restore(spec, plan, noted.get("routes", ()))
             ours = ORIGINAL_ANNOTATION, PLAN_UID_ANNOTATION, CALLED_OFF_ANNOTATION
@@ -253,7 +253,7 @@ class IstioTraffic:
         elif rest.route is not None:
             split = rest.route.split
             spec = self._complete(plan, split, self._render(plan, split)[-1], live)["spec"]
-        # Without the label, so that who deletes the operator's own objects by it does not delete the team's.
+        # Without the label, so that deleting the operator's objects by label does not delete the team's.
         body = {**live.body, "metadata": {**metadata, "labels": labels, "annotations": annotations}, "spec": spec}
         self.cache.drop(body)
         try:
@@ -269,7 +269,7 @@ class IstioTraffic:
     async def _live(self, wanted: Json, *, fresh: bool = False) -> Live | None:
         known = None if fresh else self.cache.get(wanted)
         metadata = wanted["metadata"]
-        # The watch tells of what has the label only; the team's own may not have it yet.
+        # The watch delivers labelled objects only; the team's may not have the label yet.
         if known is not None and (
             named_by_us(metadata["name"]) or PLAN_LABEL in (known.body["metadata"].get("labels") or {})
         ):
@@ -306,9 +306,9 @@ class IstioTraffic:
                 stored = await self.cluster.replace(resource, _merged(live.body, wanted))
         except Gone as error:
             self.cache.drop(wanted)
-            raise Conflict(f"{error}; it was there a moment ago") from error
+            raise Conflict(f"{error}; it existed a moment ago") from error
         except (Conflict, Unavailable):
-            # After a time-out nobody knows whether the write was made: the next look is a fresh one.
+            # After a time-out it is unknown whether the write was made: the next read goes to the API server.
             self.cache.drop(wanted)
             raise
         self.cache.put(stored)
@@ -319,9 +319,9 @@ class IstioTraffic:
 
 
 def _takes_over(plan: Plan, live: Live | None) -> bool:
-    """Tell whether the team's VirtualService is adopted by this write: then it has to be fit for it.
+    """Tell whether this write adopts the team's VirtualService, which then has to be adoptable.
 
-    Later it is no question: whatever others have made of it, and of our annotations, the way back is open.
+    Later writes do not ask: whatever others changed in it and in the annotations, a rollback stays possible.
     """
     if live is None:
         return True
@@ -330,7 +330,7 @@ def _takes_over(plan: Plan, live: Live | None) -> bool:
 
 
 def _in_the_way(plan: Plan, percent: int) -> str:
-    """Say what sends requests elsewhere before the takeover, and what to do about it."""
+    """Return what sends requests elsewhere before the takeover, and what to do about it."""
     if (reference := plan.spec.traffic.istio.virtual_service_ref) is not None and adopts(plan):
         return (
             f"VirtualService {reference.name} sends {percent} % to EKS already, and the takeover would send it all to "
@@ -342,17 +342,17 @@ def _in_the_way(plan: Plan, percent: int) -> str:
     )
 
 
-def _those(annotations: Mapping[str, str], names: Iterable[str]) -> Json:
+def _selected(annotations: Mapping[str, str], names: Iterable[str]) -> Json:
     return {name: annotations[name] for name in names if name in annotations}
 
 
 def _merged(live: Json, wanted: Json) -> Json:
-    """Return the live object with our spec, labels and annotations; what others added to its metadata stays.
+    """Return the live object with our spec, labels and annotations; other metadata stays.
 
     Raises
     ------
     Unavailable
-        Where the object is somebody else's.
+        Where the object is not the operator's.
     """
     metadata, ours = live["metadata"], wanted["metadata"]
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}

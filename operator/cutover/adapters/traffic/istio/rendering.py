@@ -1,14 +1,14 @@
-"""A plan's objects in Istio, as they should be. All of it is pure.
+"""Renders a plan's objects in Istio. All functions are pure.
 
-What they look like depends on the plan's spec and on the split that was decided; on nothing else. The VirtualService
-carries the weights. With ownership ``Generate`` and ``Delegate`` it is ours; ``Delegate``'s has neither hosts nor
-gateways, as the team's own delegates to it. With ``Adopt`` it is the team's, in which the plan's routes are ours, see
+The objects depend only on the plan's spec and on the decided split. The VirtualService carries the weights. With the
+ownerships ``Generate`` and ``Delegate`` it is the operator's; with ``Delegate`` it has neither hosts nor gateways, as the
+team's VirtualService delegates to it. With ``Adopt`` it is the team's, and the operator owns the plan's routes in it, see
 :mod:`cutover.adapters.traffic.istio.adopt`.
 
 The objects carry **no owner references**. Garbage collection would delete a route while users' requests need it: at
-once when the plan is deleted in the foreground (as Argo CD prunes), before the operator's finalizer has put traffic to
-rest, and whenever somebody removes that finalizer or the CRD. A route that is gone is an outage of the host. They
-belong to the plan by label and by the annotation with its UID, and outlive it; docs say how to remove them.
+once when the plan is deleted in the foreground (as Argo CD prunes), before the operator's finalizer has left traffic where
+it has to stay, and when a person removes that finalizer or the CRD. A missing route is an outage of the host. The objects
+belong to the plan by label and by the annotation with its UID, and outlive it; the docs say how to remove them.
 """
 
 from __future__ import annotations
@@ -25,52 +25,51 @@ from cutover.domain.preflight.checks.istio.names import qualified_gateways, rout
 from cutover.domain.resources import Json, Resource
 from cutover.domain.revision import HEADER, Split
 
-#: Request header, and its value, that the first route pins to the Heroku leg: the operator's probes.
+#: Request header and value of the operator's probes, which the first route sends to the Heroku leg.
 PROBE_HEADER = "x-cutover-probe"
 PROBE_VALUE = "heroku"
 
-#: Response header that names the leg which answered; for people and load generators.
+#: Response header with the leg that answered, for people and load generators.
 LEG_HEADER = "x-cutover-leg"
 
-#: Names of the two routes.
+#: Names of the operator's two routes.
 PROBE_ROUTE = "heroku-probe"
 SPLIT_ROUTE = "split"
 
-#: The port that the ServiceEntry has inside the mesh; TLS starts in the gateway's proxy.
+#: Port of the ServiceEntry inside the mesh; TLS starts in the gateway's proxy.
 HEROKU_PORT = 80
 HEROKU_TLS_PORT = 443
 
-#: Idle connections to Heroku's router end before the router ends them after 55 s: a request that is sent on a
-#: connection just closed by the other side fails.
+#: Idle time-out of connections to Heroku's router, which closes them after 55 s: a request on a connection that the router
+#: has just closed fails.
 HEROKU_IDLE_TIMEOUT = "30s"
 
-#: Deployment tools leave alone what is marked so. Helm needs nothing: it looks at the objects of its own releases only.
+#: Marks that keep deployment tools from changing the objects. Helm needs none: it manages its own releases only.
 _ANNOTATIONS = {
     "kustomize.toolkit.fluxcd.io/reconcile": "disabled",
     "argocd.argoproj.io/compare-options": "IgnoreExtraneous",
     "argocd.argoproj.io/sync-options": "Prune=false",
 }
 
-#: Retries, on either leg: none. The mesh's default repeats a refused connection twice, so that of an EKS leg with a
-#: third of its Pods dead the gate would see a ninth of the failures. Without retries one request of a user is one
-#: attempt, one count in istio_requests_total and one answer, alike on both legs. It has to be written: a route that
-#: says nothing has the mesh's default.
+#: Retries on both legs: none. The mesh's default repeats a refused connection twice: of an EKS leg with a third of its Pods
+#: dead, the gate would see a ninth of the failures. Without retries a user's request is one attempt, one count in
+#: istio_requests_total and one answer, equally on both legs. The field has to be set: otherwise the mesh's default applies.
 RETRIES = 0
 
 
 @dataclass(frozen=True, slots=True)
 class DevelopmentHeroku:
-    """Where the Heroku leg really is in a development stack. Never set in production.
+    """The stand-in for Heroku in a development stack. Never set in production.
 
     Parameters
     ----------
     address
-        IP address that stands in for every Heroku app.
+        IP address of the stand-in for every Heroku app.
     port
-        Port that answers with TLS there.
+        Its port, with TLS.
     ca_certificates
-        Path *in the gateway's proxy* of the CA that signed its certificate; it needs Istio's own agent beside the
-        proxy. ``None``: the certificate is not verified.
+        Path *in the gateway's proxy* of the CA of its certificate; this needs Istio's agent beside the proxy. ``None``: the
+        certificate is not verified.
     """
 
     address: str
@@ -87,24 +86,24 @@ def render(
 ) -> list[Json]:
     """Return the plan's objects, in the order in which they are created.
 
-    An adopted VirtualService has no spec yet: it depends on the live one.
+    An adopted VirtualService has no spec yet: the spec depends on the live object.
 
     Parameters
     ----------
     split
-        What the route says.
+        The split in the route.
     """
     return [
         _service_entry(plan, development),
         _destination_rule(plan, route_name(plan), heroku_service(plan), development),
-        # Its prefix keeps it apart from the objects of any plan, whatever that is called.
+        # The prefix keeps its name different from those of all plans' objects.
         _destination_rule(plan, f"probe-{route_name(plan)}", probe_service(plan), development),
         _adopted(plan) if adopts(plan) else _virtual_service(plan, split, cluster_domain),
     ]
 
 
 def adopts(plan: Plan) -> bool:
-    """Tell whether the weights are in a VirtualService of the team's."""
+    """Tell whether the plan adopts the team's VirtualService."""
     return plan.spec.traffic.istio.ownership is Ownership.ADOPT
 
 
@@ -126,7 +125,7 @@ def _virtual_service(plan: Plan, split: Split, cluster_domain: str) -> Json:
     istio = plan.spec.traffic.istio
     users = {
         "name": SPLIT_ROUTE,
-        # Both are listed at every weight, so that a step changes two numbers and the revision, and nothing else.
+        # Both legs are listed at every weight, so that a step changes only two numbers and the revision.
         "route": [
             _heroku_destination(plan, heroku_service(plan), 100 - split.weight),
             {**_eks_destination(plan, cluster_domain), "weight": split.weight},
@@ -135,7 +134,7 @@ def _virtual_service(plan: Plan, split: Split, cluster_domain: str) -> Json:
     }
     reach: Json = {"hosts": list(istio.hosts), "gateways": list(qualified_gateways(plan))}
     if istio.ownership is Ownership.DELEGATE:
-        # One that has hosts is no delegate. It has to be visible where the root is, whatever the mesh's default.
+        # A delegate must have no hosts. It has to be visible to the root VirtualService, whatever the mesh's default.
         reach = {"exportTo": ["."]}
     spec = {**reach, "http": [_probe_route(plan, split), users]}
     return _object(VIRTUAL_SERVICES, plan, route_name(plan), spec)
@@ -144,7 +143,7 @@ def _virtual_service(plan: Plan, split: Split, cluster_domain: str) -> Json:
 def _adopted(plan: Plan) -> Json:
     reference = plan.spec.traffic.istio.virtual_service_ref
     body = _object(VIRTUAL_SERVICES, plan, reference.name if reference else "", {})
-    # Who manages it is not ours to say.
+    # The team's tools set the managed-by label.
     body["metadata"]["labels"] = {PLAN_LABEL: plan.name}
     body["metadata"]["annotations"] = {**istio_adopt.HANDS_OFF, PLAN_UID_ANNOTATION: plan.uid}
     return body
@@ -172,9 +171,9 @@ def _probe_route(plan: Plan, split: Split) -> Json:
 
 
 def _treatment(plan: Plan, split: Split) -> Json:
-    """Return what both routes do alike."""
+    """Return the fields that both routes share."""
     return {
-        # Envoy also sets it on the answers that it makes itself, such as 503 and 504.
+        # Envoy also sets it on its own answers, such as 503 and 504.
         "headers": {"response": {"set": {HEADER: split.revision}}},
         "timeout": f"{int(plan.spec.traffic.istio.timeout.total_seconds())}s",
         "retries": {"attempts": RETRIES},
@@ -216,7 +215,7 @@ def _service_entry(plan: Plan, development: DevelopmentHeroku | None) -> Json:
 
 def _destination_rule(plan: Plan, name: str, host: str, development: DevelopmentHeroku | None) -> Json:
     hostname = plan.spec.heroku.hostname
-    # Both are needed: with an SNI of its own and no names, the proxy would accept any certificate of a public CA.
+    # Both fields are needed: with an SNI and no names, the proxy would accept any certificate of a public CA.
     tls: Json = {"mode": "SIMPLE", "sni": hostname, "subjectAltNames": [hostname]}
     if development is not None and development.ca_certificates is not None:
         tls["caCertificates"] = development.ca_certificates
@@ -229,6 +228,6 @@ def _destination_rule(plan: Plan, name: str, host: str, development: Development
 
 
 def _export_to(plan: Plan) -> list[str]:
-    """Return who may see the Heroku leg: the plan's namespace and the gateways'."""
+    """Return the namespaces to which the Heroku leg is visible: the plan's and the gateways'."""
     namespaces = {gateway.split("/", 1)[0] for gateway in qualified_gateways(plan)}
     return [".", *sorted(namespaces - {plan.namespace})]

@@ -1,1 +1,1 @@
-"""One file for each question that a phase answers."""
+"""The phases of a plan: one file for each question that a phase answers."""

@@ -1,6 +1,6 @@
-"""Whether there is something to compare EKS with.
+"""The Baseline phase: whether Heroku's record is enough to compare EKS with.
 
-Heroku's own traffic is recorded at the gateway, at weight 0.
+Heroku's traffic is recorded at the gateway, at weight 0.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cutover.domain.holds import Hold, HoldReason
 
 
 def baseline(context: Context, status: MigrationPlanStatus) -> Outcome:
-    """See the takeover at the gateway, then record what the gates need to know of Heroku, then begin to shift."""
+    """Confirm the takeover at the gateway, record what the gates need of Heroku, then begin to shift."""
     checkpoint = consume_blocks(context, status)
     status = status.evolve(checkpoint=checkpoint, share=observed_share(checkpoint))
     if hold := blind(context, checkpoint):
@@ -41,7 +41,7 @@ def baseline(context: Context, status: MigrationPlanStatus) -> Outcome:
 
 
 def _unseen(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint) -> Outcome:
-    """Wait for the hosts' requests to come through the gateway."""
+    """Wait until the hosts' requests come through the gateway."""
     pooled = Pool(*checkpoint.share_pool)
     message = (
         f"{pooled.total:.0f} requests of {context.hosts} seen at the gateway since the takeover; "
@@ -76,7 +76,7 @@ def _record_thresholds(
 def _too_few(
     context: Context, status: MigrationPlanStatus, recorded: BaselineStatus, histogram: Histogram
 ) -> Outcome | None:
-    """Wait for more requests; a latency gate that is only observed holds nothing, and makes do with a few."""
+    """Wait for more requests. A latency gate that is only observed holds nothing, and goes on with few requests."""
     elapsed = max(context.now - recorded.since.timestamp(), 1.0)
     left = (LEAST_REQUESTS - histogram.total) * elapsed / max(histogram.total, 1.0)
     message = (
@@ -94,17 +94,17 @@ def _too_few(
 def _record_bounds(
     context: Context, status: MigrationPlanStatus, recorded: BaselineStatus
 ) -> BaselineStatus | Outcome:
-    """Record the value before the migration of each bound that is a multiple of it."""
+    """Record the value before the migration for each bound with ``timesBaseline``."""
     gates = {gate.name: gate for gate in context.resolve().gates}
     for name in baselines_wanted(status.evolve(baseline=recorded), gates.values()):
-        reading = context.seen.own.get(name)
+        reading = context.seen.slo_readings.get(name)
         if reading is None or reading.baseline is None:
             why = reading.problem.message if reading is not None and reading.problem else "not asked yet"
             message = f"gate {name}: its value before the migration is not known: {why}"
             if too_early(context, status):
                 return _recording(status.evolve(baseline=recorded), message)
             if not gates[name].enforced:
-                continue  # it goes without a verdict
+                continue  # the gate stays without a verdict
             return held(context, status.evolve(baseline=recorded), Hold(HoldReason.NO_DATA, message))
         value = float(f"{reading.baseline:.6g}")
         others = (bound for bound in recorded.bounds if bound.gate != name)
@@ -117,14 +117,14 @@ def _record_bounds(
 def _record_backtest(
     context: Context, status: MigrationPlanStatus, recorded: BaselineStatus
 ) -> BaselineStatus | Outcome:
-    """Record what a replay of the gates on Heroku's own traffic predicts, where the plan asks for it."""
+    """Record what a replay of the gates on Heroku's traffic predicts, if the plan asks for it."""
     if not context.spec.baseline.backtest or recorded.backtest is not None:
         return recorded
     left = recorded.since.timestamp() + record_seconds(context.spec) - context.now
     if left > 0:
         return _recording(status, f"recording Heroku's traffic for the backtest for another {span(left)}")
     if context.seen.backtest is None:
-        message = "replaying the gates on Heroku's own traffic (baseline.backtest)"
+        message = "replaying the gates on Heroku's traffic (baseline.backtest)"
         return Outcome(status, "Backtesting", message, requeue=NEXT_BLOCK)
     return recorded.evolve(backtest=context.seen.backtest)
 

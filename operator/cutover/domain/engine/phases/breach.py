@@ -1,4 +1,4 @@
-"""Whether going back is a rescue where there is evidence of harm."""
+"""Evidence of harm: whether to roll back, or to hold because a rollback would not help."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from cutover.domain.engine.outcome import Outcome
 from cutover.domain.holds import Hold, HoldReason
 
 
-def breach(context: Context, status: MigrationPlanStatus, judgement: Assessment) -> Outcome:
-    """Go back, unless Heroku is no rescue or the plan says to hold."""
-    legs, bound = judgement.legs, judgement.failing_bound
+def breach(context: Context, status: MigrationPlanStatus, assessment: Assessment) -> Outcome:
+    """Roll back, unless Heroku is unhealthy too or the plan says to hold."""
+    legs, bound = assessment.legs, assessment.failing_bound
     if legs.worse:
         culprit = legs.main_metric
-        reason, detail = "EvidenceOfHarm", f"EKS is worse ({culprit}): {judgement.sentence(culprit)}"
+        reason, detail = "EvidenceOfHarm", f"EKS is worse ({culprit}): {assessment.sentence(culprit)}"
         without_control = status.weight == 100 or legs.heroku_silent
     else:
         assert bound is not None, "a breach is a leg that is worse, or a bound that fails"
         culprit = bound.gate.name
         reason, detail = HoldReason.BOUND_EXCEEDED, f"gate {culprit}: {bound.sentence}"
-        without_control = True  # a bound says nothing of Heroku
+        without_control = True  # a bound does not measure Heroku
     if legs.heroku_dead:
         return _no_rescue(
             context, status, f"{detail}; Heroku answers far fewer requests than its weight: mend one of them"

@@ -1,4 +1,4 @@
-"""Whether EKS is worse, whether it is safe to go on, or whether it is time to wait, while traffic is shifted."""
+"""The Shifting and Soaking phases: whether to roll back, to move up, or to wait."""
 
 from __future__ import annotations
 
@@ -21,74 +21,74 @@ from cutover.domain.engine.assessment import Assessment, edits
 from cutover.domain.engine.consume import assess_gates, consume_blocks, observed_share, watched_seconds
 from cutover.domain.engine.context import Context
 from cutover.domain.engine.heroku import await_probe, heroku_answers, probe_text
-from cutover.domain.engine.holds import blocked, calendar, gatekept, held, late
+from cutover.domain.engine.holds import blocked, calendar, held, late, policy_hold
 from cutover.domain.engine.outcome import NEXT_BLOCK, Outcome
 from cutover.domain.engine.people import approval, note_skips, skip
 from cutover.domain.engine.phases.breach import breach
 from cutover.domain.engine.phases.soak import soak
 from cutover.domain.engine.route import put_back, repaired, withdrawn
 from cutover.domain.engine.templates import await_templates, put_in_force, unchanged_while_reading
-from cutover.domain.evidence import judge as gate
+from cutover.domain.evidence.judge import HARM_HOLD, PATIENCE_SECONDS
 from cutover.domain.holds import Hold, HoldReason
 from cutover.domain.journal.ledger import note
 from cutover.domain.steps import current_step, next_step
 from cutover.domain.verdicts import Verdict
 
-#: Holds that a step's timeout may end: the plan waits for evidence or for people, not for data or for Heroku.
+#: Holds that a step's timeout may end. In them the plan waits for evidence, not for data or for Heroku.
 TIMED_HOLDS = frozenset({HoldReason.INSUFFICIENT_TRAFFIC, HoldReason.SHARE_NOT_OBSERVED, HoldReason.DRIFT_DETECTED})
-#: Gates that a message tells of; the status has an entry for each.
+#: Most gates in a message; the status has an entry for each gate.
 MOST_TOLD = 3
 
 
 def judge(context: Context, status: MigrationPlanStatus) -> Outcome:
-    """Judge the newest blocks: go back on harm, move up on evidence of safety, hold otherwise."""
+    """Judge the newest blocks: roll back on harm, move up on evidence of safety, hold otherwise."""
     if answer := withdrawn(context, status) or put_back(context, status):
         return answer
     status = repaired(context, status)
     checkpoint = consume_blocks(context, status)
-    judgement = assess_gates(context, status, checkpoint)
+    assessment = assess_gates(context, status, checkpoint)
     reading = unchanged_while_reading(context, status)
-    status = _with_verdicts(context, status, checkpoint, judgement, complete=reading is None)
+    status = _with_verdicts(context, status, checkpoint, assessment, complete=reading is None)
     weight, observed = status.weight or 0, checkpoint.observed_at is not None
-    if weight and observed and (judgement.legs.worse or judgement.failing_bound):
-        return breach(context, status, judgement)
+    if weight and observed and (assessment.legs.worse or assessment.failing_bound):
+        return breach(context, status, assessment)
     if reading is not None:
-        # Gates whose templates are not read yet stay in the status: they would seem to be removed.
+        # Gates whose templates are not read yet stay in the status, or they would look removed.
         return replace(reading, status=status.evolve(gates=reading.status.gates))
-    hold = blocked(context, status, checkpoint, judgement)
+    hold = blocked(context, status, checkpoint, assessment)
     if hold is not None and hold.reason not in TIMED_HOLDS:
         return held(context, status, hold)
     if late(context, max(checkpoint.consumed_until, checkpoint.weight_since)):
-        # The clock says that the hold is over, or the timeout; what happened meanwhile is not known yet.
+        # By the clock the hold or the timeout may be over, but what happened meanwhile is not known yet.
         return Outcome(status, "CatchingUp", "reading what happened since the last checkpoint", requeue=1)
-    # A step that has passed does not time out, however long people keep it from the next one. Nor does a step that lacks
-    # data, or has a bound that is outside for a moment: that passes, or becomes a failure or a hold of its own.
-    passed = hold is None and observed and (judgement.legs.safe or weight == 100)
-    if not passed and judgement.mute is None and (ended := _timed_out(context, status, hold)):
+    # A step that has passed does not time out, however long people keep the plan from the next step. Nor does a step that
+    # lacks data or has a bound outside for a moment: either ends by itself, or becomes a failure or another hold.
+    passed = hold is None and observed and (assessment.legs.safe or weight == 100)
+    if not passed and assessment.mute is None and (ended := _timed_out(context, status, hold)):
         return ended
     if hold is not None:
         return held(context, status, hold)
     if not observed:
         return Outcome(status, "AwaitingShare", f"waiting for {weight} % to be seen at the gateway", requeue=1)
     if weight == 100:
-        return soak(context, status, checkpoint, judgement)
-    return _advance(context, status, checkpoint, judgement)
+        return soak(context, status, checkpoint, assessment)
+    return _advance(context, status, checkpoint, assessment)
 
 
 def _with_verdicts(
-    context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint, judgement: Assessment, *, complete: bool
+    context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint, assessment: Assessment, *, complete: bool
 ) -> MigrationPlanStatus:
-    """Return the status with what the gates say, and a line in the ledger for gates that were edited.
+    """Return the status with the gates' verdicts, and a ledger entry for gates that were edited.
 
     Parameters
     ----------
     complete
-        Whether all templates are known, so that a missing gate is an edit.
+        Whether all gate templates are known. Only then is a missing gate an edit.
     """
     weight, observed = status.weight or 0, checkpoint.observed_at is not None
-    gates = judgement.status(context.seen.queries, mesh=weight > 0)
+    gates = assessment.status(context.seen.queries, mesh=weight > 0)
     if weight and complete and (edited := edits(status.gates, gates)):
-        # No gate is weakened without a line.
+        # No gate is weakened without a ledger entry.
         text = "; ".join(edited)
         ledger = note(status, "Gates", to=weight, reason="PlanEdited", message=text, now=context.time)
         status = status.evolve(ledger=ledger)
@@ -97,13 +97,13 @@ def _with_verdicts(
         share=observed_share(checkpoint),
         templates=context.resolve().resolved,
         gates=gates,
-        gate=judgement.summary(observed=observed, at_full=weight == 100) if weight else "",
-        evidence=judgement.evidence() if weight else None,
+        gate=assessment.summary(observed=observed, at_full=weight == 100) if weight else "",
+        evidence=assessment.evidence() if weight else None,
     )
 
 
 def _timed_out(context: Context, status: MigrationPlanStatus, hold: Hold | None) -> Outcome | None:
-    """End a step that has not passed in its time, as the plan says."""
+    """End a step that has not passed within its timeout, as ``onTimeout`` says."""
     step = current_step(context.spec, status.weight or 0)
     if status.phase is not Phase.SHIFTING or step is None or step.timeout is None:
         return None
@@ -115,7 +115,7 @@ def _timed_out(context: Context, status: MigrationPlanStatus, hold: Hold | None)
     if step.on_timeout is OnTimeout.HOLD:
         how = f"annotate the plan {assignment(rollback(status.attempt))} to go back"
         return held(context, status, Hold(HoldReason.STEP_TIMEOUT, f"{message}; it goes on once it has; {how}"))
-    # A timeout is no emergency: it does not go back to a leg that does not answer.
+    # A timeout is no emergency: it does not roll back to a leg that gives no answer.
     if context.seen.probe is None:
         return await_probe(status, message)
     if not heroku_answers(context):
@@ -124,18 +124,18 @@ def _timed_out(context: Context, status: MigrationPlanStatus, hold: Hold | None)
     return moves.roll_back(context, status, HoldReason.STEP_TIMEOUT, message)
 
 
-def _advance(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint, judgement: Assessment) -> Outcome:
-    """Move to the next step if its time has come, the evidence allows it and nobody holds it."""
+def _advance(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint, assessment: Assessment) -> Outcome:
+    """Move to the next step if the hold is over, the evidence allows it and no other hold applies."""
     spec, weight = context.spec, status.weight or 0
-    target = next_step(spec, weight)
-    if target is None:  # the API server wants the last step to be 100, and 100 soaks
+    upcoming = next_step(spec, weight)
+    if upcoming is None:  # the API server requires a last step of 100, and 100 soaks
         message = "steps: the last step must have weight 100"
         return held(context, status, Hold(HoldReason.INVALID_SPEC, message))
-    step, command = current_step(spec, weight), skip(context, status, target)
+    step, command = current_step(spec, weight), skip(context, status, upcoming)
     left = step.hold.total_seconds() - watched_seconds(checkpoint) if step and weight else 0.0
-    evidence = _evidence_text(judgement) if weight else "Heroku's baseline is recorded"
+    evidence = _evidence_text(assessment) if weight else "Heroku's baseline is recorded"
     skipped: list[tuple[str, str]] = []
-    if left > 0 and judgement.safe and command is not None and Skippable.HOLD_TIME in command.holds:
+    if left > 0 and assessment.safe and command is not None and Skippable.HOLD_TIME in command.holds:
         skipped.append((Skippable.HOLD_TIME, f"{weight} % for another {span(left)}"))
         left = 0.0
     if spec.suspend:
@@ -144,62 +144,64 @@ def _advance(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoi
     if left > 0:
         message = f"{weight} % for another {span(left)}; {evidence}"
         return Outcome(status, "Judging", message, requeue=context.wait(left))
-    if weight and not judgement.safe:
-        return _not_safe(context, status, judgement, f"the hold at {weight} % is over; {evidence}")
-    if not weight and (outside := judgement.outside()):
+    if weight and not assessment.safe:
+        return _not_safe(context, status, assessment, f"the hold at {weight} % is over; {evidence}")
+    if not weight and (outside := assessment.outside()):
         return held(context, status, outside)
-    if waiting := _not_clear(context, status, target, evidence):
+    if waiting := _not_clear(context, status, upcoming, evidence):
         return waiting
     newest = context.resolve(frozen=False)
     if newest.problems:
-        message = f"ready for {target.weight} %; {'; '.join(newest.problems)}"
+        message = f"ready for {upcoming.weight} %; {'; '.join(newest.problems)}"
         return await_templates(context, status) or held(context, status, Hold(HoldReason.INVALID_SPEC, message))
-    message = f"{weight} % → {target.weight} %: {evidence}"
-    if target.approval is Approval.MANUAL:
-        message += f"; approved {approval(context, status, target)}"
+    message = f"{weight} % → {upcoming.weight} %: {evidence}"
+    if upcoming.approval is Approval.MANUAL:
+        message += f"; approved {approval(context, status, upcoming)}"
     told: tuple[Event, ...] = ()
     if command is not None:
-        skipped += [(hold.reason, hold.message) for hold in calendar(context, target) if hold.reason in command.holds]
+        skipped += [
+            (hold.reason, hold.message) for hold in calendar(context, upcoming) if hold.reason in command.holds
+        ]
         status, told = note_skips(context, status, command, skipped)
     status = put_in_force(context, status, newest)
-    return moves.advance(context, status, target.weight, message, told)
+    return moves.advance(context, status, upcoming.weight, message, told)
 
 
-def _not_safe(context: Context, status: MigrationPlanStatus, judgement: Assessment, message: str) -> Outcome:
-    """Tell whether evidence is on its way, needs more traffic, or does not come although there is traffic."""
-    legs, left = judgement.legs, judgement.legs.seconds_to_safe
-    # A bound that alone is not met takes a moment, or becomes a failure.
-    if legs.safe or (left is not None and left <= gate.PATIENCE_SECONDS):
+def _not_safe(context: Context, status: MigrationPlanStatus, assessment: Assessment, message: str) -> Outcome:
+    """Wait for evidence if it comes soon; otherwise hold for more traffic, or because traffic does not bring it."""
+    legs, left = assessment.legs, assessment.legs.seconds_to_safe
+    # A bound that is the only gate not met soon passes or fails.
+    if legs.safe or (left is not None and left <= PATIENCE_SECONDS):
         return Outcome(status, "AwaitingEvidence", message, requeue=NEXT_BLOCK)
     thin = legs.verdict is Verdict.INSUFFICIENT_TRAFFIC
     return held(context, status, Hold(HoldReason.INSUFFICIENT_TRAFFIC if thin else HoldReason.UNDECIDED, message))
 
 
-def _not_clear(context: Context, status: MigrationPlanStatus, target: Step, evidence: str) -> Outcome | None:
-    """Wait where the way back or the route is not known to be in order, or people keep a step that is safe."""
-    ready, traffic = f"ready for {target.weight} %", context.seen.traffic
+def _not_clear(context: Context, status: MigrationPlanStatus, upcoming: Step, evidence: str) -> Outcome | None:
+    """Wait if Heroku or the route is not known to be in order, or if people keep a safe plan from its next step."""
+    ready, traffic = f"ready for {upcoming.weight} %", context.seen.traffic
     if not heroku_answers(context):
         return await_probe(status, f"{ready}; {evidence}")
-    if traffic is None:  # somebody may have changed it, and it could not be written either
+    if traffic is None:  # it may have been edited, and could not be written either
         detail = "; ".join(("the route cannot be read", *context.seen.errors))
         return Outcome(status, "Judging", f"{ready}; {detail}", requeue=2)
     if not traffic.current:
         detail = f"the route is being written anew at {status.weight or 0} % first"
         return Outcome(status, "Judging", f"{ready}; {detail}", requeue=1)
-    hold = gatekept(context, status, target)
+    hold = policy_hold(context, status, upcoming)
     return held(context, status, hold) if hold is not None else None
 
 
-def _evidence_text(judgement: Assessment) -> str:
-    """Say how much evidence there is, how much is needed, and what else does not let the next step begin."""
-    legs = judgement.legs
-    if judgement.safe:
+def _evidence_text(assessment: Assessment) -> str:
+    """Return the evidence, what is needed, and which gates keep the next step from beginning."""
+    legs = assessment.legs
+    if assessment.safe:
         return f"every gate is within its margin; evidence of harm {legs.harm:.2g} of {legs.harm_limit:.0f}"
     text = f"evidence of safety {legs.safety:.2g} of {legs.safety_limit:.0f}"
-    if legs.harm >= gate.HARM_HOLD:
+    if legs.harm >= HARM_HOLD:
         text += f", evidence of harm {legs.harm:.0f} of {legs.harm_limit:.0f}"
     if legs.seconds_to_safe:
         text += f", about {span(legs.seconds_to_safe)} at this traffic"
-    unmet = [f"gate {custom.gate.name}: {custom.sentence}" for custom in judgement.unmet]
+    unmet = [f"gate {custom.gate.name}: {custom.sentence}" for custom in assessment.unmet]
     more = [f"{len(unmet) - MOST_TOLD} more gates do not pass"] if len(unmet) > MOST_TOLD else []
     return "; ".join((text, *unmet[:MOST_TOLD], *more))

@@ -1,4 +1,4 @@
-"""What begins a plan anew that is at rest, on EKS or on Heroku, and where the traffic of a deleted plan stays."""
+"""The Completed and RolledBack phases: how another attempt begins, and where the traffic of a deleted plan stays."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from cutover.domain.plan import Plan
 
 
 def completed(status: MigrationPlanStatus) -> Outcome:
-    """Rest on EKS."""
+    """Stay on EKS."""
     return Outcome(status, "Completed", "all traffic is on EKS and the soak is over", requeue=300)
 
 
 def rolled_back(context: Context, status: MigrationPlanStatus) -> Outcome:
-    """Rest on Heroku, and keep telling why, until another attempt is asked for."""
+    """Stay on Heroku, with the reason in the status, until ``spec.attempt`` is raised."""
     if context.spec.attempt > status.attempt:
         return retry(context, status)
     reason, cause = last_rollback(status)
@@ -25,7 +25,7 @@ def rolled_back(context: Context, status: MigrationPlanStatus) -> Outcome:
 
 
 def last_rollback(status: MigrationPlanStatus) -> tuple[str, str]:
-    """Return reason and message of what led back last."""
+    """Return the reason and the message of the last rollback."""
     told = ((entry.reason, entry.message) for entry in reversed(status.ledger) if entry.decision == "RollBack")
     return next(told, (str(Phase.ROLLED_BACK), ""))
 
@@ -43,11 +43,11 @@ def put_to_rest(plan: Plan) -> Decision:
 
 
 def _resting_place(plan: Plan) -> OnDelete:
-    """Return where a deleted plan's traffic rests: as declared, but on EKS only if evidence has put all of it there."""
+    """Return where a deleted plan's traffic stays: as declared, but on EKS only if evidence has moved all of it there."""
     status, declared = plan.status, plan.spec.on_delete
     if declared is not OnDelete.EKS or status.weight == 100:
         return declared
-    # What was never taken over may be the route of an earlier plan, and rests where that plan left it. Nothing goes back
-    # by itself where the plan says that there is no way back for the data.
+    # A route that this plan never took over may belong to an earlier plan, and stays as that plan left it. With onBreach
+    # Hold there is no way back for the data, so the traffic does not go back by itself.
     stays = status.weight is None or plan.spec.on_breach is OnBreach.HOLD
     return OnDelete.LEAVE if stays else OnDelete.HEROKU

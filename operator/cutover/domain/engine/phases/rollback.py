@@ -1,4 +1,4 @@
-"""Whether all traffic is back on Heroku, and what led back where the process that decided it has died."""
+"""The RollingBack phase: whether all traffic is on Heroku, and the cause of a rollback that only the route shows."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from cutover.domain.evidence.confirmation import back_on_heroku
 from cutover.domain.holds import Hold, HoldReason
 from cutover.domain.revision import rollback_revision
 
-#: Seconds after a start for which a rollback that is in the route already may wait for what led to it.
+#: Seconds after a start in which a rollback that is already in the route may wait for its cause.
 CAUSE_SECONDS = 30.0
 
 
 def rolling_back(context: Context, status: MigrationPlanStatus) -> Outcome:
-    """Wait until the gateway shows the rollback, by the revision of an answer or by the share."""
+    """Wait until the gateway confirms the rollback, by the revision of an answer or by the share."""
     checkpoint = consume_blocks(context, status)
     status = status.evolve(checkpoint=checkpoint, share=observed_share(checkpoint))
     probe, (reason, cause) = context.seen.probe, last_rollback(status)
@@ -39,14 +39,14 @@ def rolling_back(context: Context, status: MigrationPlanStatus) -> Outcome:
 
 
 def found_rolled_back(context: Context, status: MigrationPlanStatus) -> Outcome:
-    """Write down a rollback that is in the route already, and what led to it where that can still be seen.
+    """Record a rollback that is already in the route, with its cause if the cause can still be found.
 
     Parameters
     ----------
     status
-        Of the attempt that was rolled back.
+        The status, in the attempt that was rolled back.
     """
-    # Most often it can: it was a person's command, or the evidence.
+    # Usually it can be found: a command, or the evidence up to the write.
     again = commanded(context, status)
     if again is None and status.phase is not Phase.COMPLETED:
         again = judge(when_written(context), status)
@@ -55,7 +55,7 @@ def found_rolled_back(context: Context, status: MigrationPlanStatus) -> Outcome:
     samples = context.seen.samples
     young = 0 <= context.now - context.seen.since < CAUSE_SECONDS
     if not samples.blocks and not samples.error and young and status.phase is not Phase.COMPLETED:
-        # The first blocks are read after the first look, and the traffic is where it has to be.
+        # The first blocks arrive after the first reconcile, and the traffic is already on Heroku.
         message = "the route is rolled back; reading what led to it"
         return Outcome(context.plan.status, "CatchingUp", message, requeue=1, route=False)
     return roll_back(context, status, "Resumed", "the route was rolled back before it could be written down")

@@ -1,4 +1,4 @@
-"""Whether the soak is over. All traffic is on EKS, and the way back is still open."""
+"""The soak: the last hold at 100 %, with a rollback still possible."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from cutover.domain.engine.context import Context
 from cutover.domain.engine.holds import held
 from cutover.domain.engine.moves import complete, enter
 from cutover.domain.engine.outcome import NEXT_BLOCK, Outcome
-from cutover.domain.evidence import judge as gate
+from cutover.domain.evidence.judge import ALIVE_FRACTION, HARM_HOLD
 from cutover.domain.evidence.numbers import numbers_of
 from cutover.domain.evidence.sentences import counted
 from cutover.domain.holds import Hold, HoldReason
 from cutover.domain.steps import current_step
 
 
-def soak(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint, judgement: Assessment) -> Outcome:
-    """Hold at 100 % for the time of the soak, and end it only where nothing is suspected."""
+def soak(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint, assessment: Assessment) -> Outcome:
+    """Hold at 100 % for the time of the soak, and end it only if no harm is suspected."""
     spec = context.spec
     if status.phase is Phase.SHIFTING:
         status = enter(context, status, Phase.SOAKING)
@@ -30,9 +30,9 @@ def soak(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint, 
     if left > 0:
         message = f"all traffic on EKS; soaking for another {span(left)}"
         return Outcome(status, "Soaking", message, requeue=context.wait(left))
-    if hold := _suspicion(judgement) or judgement.outside():
+    if hold := _suspicion(assessment) or assessment.outside():
         return held(context, status, hold)
-    if mute := judgement.mute:
+    if mute := assessment.mute:
         message = f"the soak is over, but gate {mute.gate.name} has no verdict: {mute.sentence}"
         return Outcome(status, "Soaking", message, requeue=NEXT_BLOCK)
     if spec.suspend:
@@ -41,12 +41,12 @@ def soak(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint, 
     return complete(context, status, f"all traffic is on EKS and the soak of {format_duration(length)} is over")
 
 
-def _suspicion(judgement: Assessment) -> Hold | None:
-    """Hold while harm is suspected: the end of the soak ends the judging, too."""
-    legs = judgement.legs
-    assert legs.alive is not None, "every plan is judged by it"
-    missing = legs.alive.eks_bad > (1 - gate.ALIVE_SHARE) * legs.alive.eks_total
-    if legs.harm < gate.HARM_HOLD and not missing:
+def _suspicion(assessment: Assessment) -> Hold | None:
+    """Return the hold for suspected harm: the end of the soak also ends the judging."""
+    legs = assessment.legs
+    assert legs.alive is not None, "every plan is judged by alive"
+    missing = legs.alive.eks_bad > (1 - ALIVE_FRACTION) * legs.alive.eks_total
+    if legs.harm < HARM_HOLD and not missing:
         return None
     message = (
         f"the soak is over, but not with evidence of harm {legs.harm:.0f} of {legs.harm_limit:.0f}; "

@@ -1,1 +1,1 @@
-"""One file a check: a module here, or in a provider's folder, that defines ``CHECK`` is one."""
+"""The preflight checks: each module here or in a provider's folder that defines ``CHECK`` is a check."""

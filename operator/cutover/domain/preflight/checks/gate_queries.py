@@ -1,4 +1,4 @@
-"""The queries of the plan's custom SLOs, each asked once before anything moves."""
+"""Check ``gate-queries``: Prometheus understands the queries of the plan's custom SLOs before anything moves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cutover.domain.verdicts import Verdict
 
 
 def judge(plan: Plan, facts: Facts) -> Finding:  # noqa: ARG001
-    """Look for queries that Prometheus does not understand, or answers with several series."""
+    """Find queries that Prometheus refuses, or answers with several series."""
     waiting, wrong = [], []
     for slo in facts.slos:
         reading = facts.readings.get(slo.name, SloReading())
@@ -28,8 +28,7 @@ def _applies(spec: MigrationPlanSpec) -> bool:
 
 CHECK = Check(
     name="gate-queries",
-    passes_when="Prometheus understands every query of the plan's custom SLOs; that there is nothing to see yet is no"
-    " failure",
+    passes_when="Prometheus understands every query of the plan's custom SLOs; a query without data yet passes",
     applies=_applies,
     judge=judge,
     awaited=True,

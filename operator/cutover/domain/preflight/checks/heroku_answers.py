@@ -1,4 +1,4 @@
-"""The way back: whether Heroku answers through the gateway, on the route that the takeover wrote."""
+"""Check ``heroku-answers``: Heroku answers through the gateway, on the route that the takeover wrote."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from cutover.domain.preflight.check import Check, Facts, Finding, Stage, judged,
 
 
 def judge(plan: Plan, facts: Facts) -> Finding:  # noqa: ARG001
-    """Judge the newest probe, if it went by way of the new route."""
+    """Judge the newest probe, if it was answered on the new route."""
     probe = facts.probe
     if probe is None:
         return unknown("not asked yet")

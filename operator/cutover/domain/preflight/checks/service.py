@@ -1,4 +1,4 @@
-"""The target Service."""
+"""Check ``service``: the target Service exists and has the port."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cutover.domain.resources import SERVICES
 
 
 def judge(plan: Plan, facts: Facts) -> Finding:
-    """Look for the Service and its port."""
+    """Find the Service and its port."""
     wanted = plan.spec.eks.service
     service = facts.inventory.get(SERVICES, plan.namespace, wanted.name)
     if service is None:

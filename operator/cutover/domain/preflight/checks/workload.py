@@ -1,4 +1,4 @@
-"""The workload behind the target Service."""
+"""Check ``workload``: the target workload has all its replicas available."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cutover.domain.resources import DEPLOYMENTS
 
 
 def judge(plan: Plan, facts: Facts) -> Finding:
-    """Compare the replicas that are available with those that the workload wants."""
+    """Compare the available replicas with the desired ones."""
     reference = plan.spec.eks.workload_ref
     what = f"{reference.kind} {reference.name}"
     workload = facts.inventory.get(DEPLOYMENTS, plan.namespace, reference.name)

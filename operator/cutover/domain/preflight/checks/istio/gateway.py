@@ -1,4 +1,4 @@
-"""The plan's Gateways: whether they exist, and whether the plan may use them for its hosts."""
+"""Check ``gateway``: the plan's Gateways exist, and the plan may use them for its hosts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ THE_PLANS_GATEWAYS = Read(GATEWAYS, names=gateway_keys)
 
 
 def judge(plan: Plan, facts: Facts) -> Finding:
-    """Refuse gateways that are not for the plan's namespace; then look for those that are missing."""
+    """Refuse gateways that are closed to the plan's namespace; then find missing gateways."""
     names = qualified_gateways(plan)
     present = present_gateways(plan, facts.inventory)
     problem = closed(names, plan.namespace, facts.inventory.settings.gateway_namespaces)
@@ -34,7 +34,7 @@ def present_gateways(plan: Plan, inventory: Inventory) -> dict[str, Json]:
 
 
 def closed(gateways: Iterable[str], namespace: str, allowed: Sequence[str]) -> str:
-    """Say which of the gateways the operator's settings close to plans of a namespace; ``""`` if none.
+    """Return the problem with gateways that the operator's settings close to plans of a namespace; ``""`` if none.
 
     Parameters
     ----------
@@ -51,14 +51,14 @@ def closed(gateways: Iterable[str], namespace: str, allowed: Sequence[str]) -> s
 
 
 def unserved_hosts(plan: Plan, gateways: Mapping[str, Mapping[str, Any]]) -> str:
-    """Say for which of its hosts no gateway of the plan has a server that is open to its namespace; ``""`` if none.
+    """Return the problem with hosts that no server of the plan's gateways takes from its namespace; ``""`` if none.
 
-    Istio would not bind the route there, and answer 404.
+    Istio would not bind the route there, and would answer 404.
 
     Parameters
     ----------
     gateways
-        The plan's Gateways that exist, by ``namespace/name``. Of one that has no servers at all nothing is said.
+        The plan's Gateways that exist, by ``namespace/name``. If none has an HTTP server, there is no problem.
     """
     missing = [
         host
@@ -75,8 +75,9 @@ def unserved_hosts(plan: Plan, gateways: Mapping[str, Mapping[str, Any]]) -> str
 
 CHECK = Check(
     name="gateway",
-    passes_when="each Gateway exists, is [open to the namespace](security.md#what-a-plan-may-reach) by the operator's"
-    " settings, and takes the hosts from it; neither of the two can be skipped",
+    passes_when="each Gateway exists, the operator's settings [open it to the namespace]"
+    "(security.md#what-a-plan-may-reach), and a server of it takes the hosts from the namespace; the last two cannot be"
+    " skipped",
     reads=(THE_PLANS_GATEWAYS,),
     applies=uses_istio,
     judge=judge,

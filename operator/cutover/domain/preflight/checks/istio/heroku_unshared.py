@@ -1,4 +1,4 @@
-"""The app's host name: whether it is the plan's alone in the mesh, and not a name of the cluster."""
+"""Check ``heroku-unshared``: only this plan uses the app's host name in the mesh, and it is no name of the cluster."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from cutover.domain.resources import Json
 
 
 def judge(plan: Plan, facts: Facts) -> Finding:
-    """Refuse names of the cluster and of other namespaces; then look for another plan with the same app."""
+    """Refuse names of the cluster and of other namespaces; then find another plan with the same app."""
     inventory, hostname = facts.inventory, plan.spec.heroku.hostname
     entries = claiming(plan, inventory.all(SERVICE_ENTRIES), inventory.all(VIRTUAL_SERVICES))
-    # With Delegate and Adopt the leg has a name of its own, so that the team may have an entry for the host name.
+    # With Delegate and Adopt the leg has a separate name, so that the team may have a ServiceEntry for the host name.
     names = (*((hostname,) if generates(plan.spec) else ()), probe_host(hostname))
     problem = internal_name(hostname, inventory.settings.cluster_domain) or others_names(plan, names, entries)
     if problem:
@@ -34,9 +34,9 @@ def judge(plan: Plan, facts: Facts) -> Finding:
 
 
 def internal_name(hostname: str, cluster_domain: str) -> str:
-    """Say that a name is one of the cluster's own; ``""`` if not.
+    """Return the problem with a name in the cluster's domain; ``""`` if it is not in it.
 
-    What is never a public name is refused by the API already; the cluster's domain is known here only.
+    The API already refuses names that are never public; only this check knows the cluster's domain.
     """
     domain = cluster_domain.lower().strip(".")
     if hostname == domain or hostname.endswith(f".{domain}"):
@@ -45,10 +45,10 @@ def internal_name(hostname: str, cluster_domain: str) -> str:
 
 
 def others_names(plan: Plan, names: Iterable[str], entries: Iterable[Json]) -> str:
-    """Say which names that the plan gives to the Heroku leg ServiceEntries of other namespaces have; ``""`` if none.
+    """Return the problem with Heroku leg names that a ServiceEntry of another namespace has; ``""`` if none.
 
-    The mesh would take both for the same: which endpoints and TLS settings win depends on their age, and in the metrics
-    their requests could not be told apart.
+    The mesh would merge the two: their age decides whose endpoints and TLS settings win, and metrics could not tell their
+    requests apart.
 
     Parameters
     ----------
@@ -71,9 +71,9 @@ def others_names(plan: Plan, names: Iterable[str], entries: Iterable[Json]) -> s
 
 
 def claiming(plan: Plan, entries: Iterable[Json], virtual_services: Iterable[Json]) -> list[Json]:
-    """Leave out the ServiceEntries that the operator made for plans of the namespace that have no route.
+    """Leave out ServiceEntries that the operator wrote for plans of the namespace that have no route.
 
-    Those of two plans that were made together may be there before it is clear which of them takes over.
+    Two plans that were created together may both have ServiceEntries before it is clear which of them takes over.
     """
 
     def owner(item: Json) -> tuple[str, str | None]:
@@ -89,19 +89,19 @@ def claiming(plan: Plan, entries: Iterable[Json], virtual_services: Iterable[Jso
 
 
 def heroku_shared_with(plan: Plan, entries: Sequence[Json]) -> str:
-    """Find another plan, as ``namespace/name``, whose ServiceEntry has the plan's Heroku host name."""
+    """Return another plan, as ``namespace/name``, whose ServiceEntry has the plan's Heroku host name; ``""`` if none."""
     others = (
         f"{item['metadata']['namespace']}/{item['metadata']['name'].removeprefix(ROUTE_PREFIX)}"
         for item in entries
         if key_of(item) != (plan.namespace, route_name(plan))
-        # Each has the name for probes; that of the leg depends on the ownership.
+        # Every plan's ServiceEntry has the name for probes; the leg's name depends on the ownership.
         and probe_host(plan.spec.heroku.hostname) in (item.get("spec", {}).get("hosts") or ())
     )
     return min(others, default="")
 
 
 def asked_app(plan: Plan, before: Iterable[Json]) -> str:
-    """Return a plan with the same Heroku host name whose turn is before this one's, as ``namespace/name``."""
+    """Return an earlier plan, as ``namespace/name``, with the same Heroku host name; ``""`` if none."""
     return min(
         (
             f"{other['metadata']['namespace']}/{other['metadata']['name']}"
@@ -114,10 +114,10 @@ def asked_app(plan: Plan, before: Iterable[Json]) -> str:
 
 CHECK = Check(
     name="heroku-unshared",
-    passes_when="no other plan routes, or as one made earlier and not suspended is to route, to the same Heroku host name,"
-    " as their requests could not be told apart. That no ServiceEntry of another namespace has it, and that it is not in"
-    " the cluster's domain, cannot be skipped",
-    # The plans first: one that is past preflight by then has its route.
+    passes_when="no other plan routes to the same Heroku host name, and no earlier plan that is not suspended waits to, as"
+    " their requests could not be told apart. No ServiceEntry of another namespace has the name, and it is not in the"
+    " cluster's domain; these two cannot be skipped",
+    # The plans first: a plan that finishes preflight meanwhile has its route when the routes are read.
     reads=(OTHER_PLANS, ALL_VIRTUAL_SERVICES, Read(SERVICE_ENTRIES)),
     applies=uses_istio,
     judge=judge,

@@ -1,8 +1,8 @@
-"""The plan's hosts: whether they are routed already, or promised to another plan.
+"""Check ``host-unclaimed``: no other VirtualService or earlier plan has the plan's hosts.
 
-Whoever may write a MigrationPlan has the operator's hands, and these may write VirtualServices in every namespace. So what
-Istio leaves to the good will of those who write VirtualServices is asked here, before anything is written, and no plan can
-skip it. What concerns the plan's own namespace only can be skipped.
+The author of a MigrationPlan acts with the operator's rights, and the operator may write VirtualServices in every
+namespace. Istio does not prevent two VirtualServices from claiming a host, so this check does, before anything is written.
+A plan can skip only findings in its namespace.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ ALL_VIRTUAL_SERVICES = Read(VIRTUAL_SERVICES)
 
 
 def judge(plan: Plan, facts: Facts) -> Finding:
-    """Refuse hosts of other namespaces and of earlier plans; then look for routes in the plan's own namespace."""
+    """Refuse hosts of other namespaces and of earlier plans; then find routes in the plan's namespace."""
     inventory = facts.inventory
     gateways, virtual_services = present_gateways(plan, inventory), inventory.all(VIRTUAL_SERVICES)
     problem = others_hosts(plan, virtual_services, gateways)
-    # A plan that works with a route of the team's waits for no other: that route has the hosts already.
+    # A plan that works with the team's route waits for no other plan: that route already has the hosts.
     if not problem and generates(plan.spec):
         allowed = inventory.settings.gateway_namespaces
         problem = asked_hosts(plan, plans_before(plan, inventory), gateways, allowed)
@@ -53,17 +53,17 @@ def others_hosts(
     virtual_services: Iterable[Json],
     gateways: Mapping[str, Mapping[str, Any]],
 ) -> str:
-    """Say which hosts of the plan VirtualServices of other namespaces route on one of its gateways; ``""`` if none.
+    """Return the problem with hosts that VirtualServices of other namespaces route on the plan's gateways; ``""`` if none.
 
-    A VirtualService that routes the host itself has it. One that routes a wildcard has what the wildcard includes, as the
-    plan's more specific route would take it away, with three exceptions: ``*`` is for what nobody else has; a wildcard in
-    a gateway's own namespace belongs to whoever runs the gateway, who shares it with others; and a server that names the
-    plan's namespace, as in ``shop/pdf.example.com``, gives it the host.
+    A VirtualService claims the hosts that it names. It also claims the hosts of a wildcard, because the plan's more
+    specific route would take them away, with three exceptions: ``*`` is a catch-all; a wildcard in the gateway's namespace
+    belongs to the team that runs the gateway and shares it; and a server that names the plan's namespace, as in
+    ``shop/pdf.example.com``, gives it the host.
 
     Parameters
     ----------
     virtual_services
-        Of all namespaces.
+        VirtualServices of all namespaces.
     gateways
         The plan's Gateways that exist, by ``namespace/name``.
     """
@@ -90,7 +90,7 @@ def others_hosts(
 
 
 def _given(plan: Plan, host: str, gateways: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Tell whether a gateway's server gives the host to the plan's namespace by name."""
+    """Tell whether a server of a gateway names the plan's namespace for the host."""
     return any(
         f"{plan.namespace}/{host}" in (server.get("hosts") or ())
         for body in gateways.values()
@@ -104,14 +104,14 @@ def asked_hosts(
     gateways: Mapping[str, Mapping[str, Any]],
     allowed: Sequence[str],
 ) -> str:
-    """Say which hosts of the plan another plan is to have, whose turn is before it; ``""`` if none.
+    """Return the problem with hosts that an earlier plan asks for; ``""`` if none.
 
-    A plan that may not have a host on a gateway blocks no other plan there.
+    A plan that may not use a host on a gateway blocks no other plan there.
 
     Parameters
     ----------
     before
-        Plans that may take over before this one, as :func:`~cutover.domain.preflight.checks.istio.turns.turn_of` has them.
+        Plans that may take over before this one, from :func:`~cutover.domain.preflight.checks.istio.turns.turn_of`.
     gateways
         The plan's Gateways that exist, by ``namespace/name``.
     allowed
@@ -134,11 +134,10 @@ def asked_hosts(
 
 
 def claimed_hosts(plan: Plan, virtual_services: Iterable[Json]) -> dict[str, str]:
-    """Find the plan's hosts that somebody else's VirtualService routes on one of the plan's gateways.
+    """Return the plan's hosts that another VirtualService routes on the plan's gateways, each with that VirtualService.
 
-    The one that the plan works with, by its ``virtualServiceRef``, claims nothing.
-    Only equal hosts count: where one is a wildcard the more specific host wins, so that neither takes anything from
-    the other.
+    The VirtualService of the plan's ``virtualServiceRef`` claims nothing. Only equal hosts count: of a host and a wildcard
+    Istio uses the more specific one, so neither takes anything from the other.
     """
     hosts = {host.lower() for host in plan.spec.traffic.istio.hosts}
     gateways = set(qualified_gateways(plan))
@@ -150,7 +149,7 @@ def claimed_hosts(plan: Plan, virtual_services: Iterable[Json]) -> dict[str, str
         if (namespace, name) == root_key(plan):
             continue
         spec = item.get("spec", {})
-        # Without gateways it is for sidecars only, as is the reserved gateway "mesh", which matches no name here.
+        # Without gateways it is for sidecars only, and so is the reserved gateway "mesh", which matches no name here.
         if gateways.intersection(qualified(gateway, namespace) for gateway in spec.get("gateways") or ()):
             for host in hosts.intersection(host.lower() for host in spec.get("hosts") or ()):
                 claimed.setdefault(host, f"{namespace}/{name}")
@@ -159,10 +158,10 @@ def claimed_hosts(plan: Plan, virtual_services: Iterable[Json]) -> dict[str, str
 
 CHECK = Check(
     name="host-unclaimed",
-    passes_when="no other VirtualService routes one of the hosts on one of the gateways; of another namespace no wildcard"
-    " either; and no plan that was made earlier, and is not suspended, is to do so with a route of its own. What is of"
-    " another namespace, and another plan's turn, cannot be skipped",
-    # The plans first: one that is past preflight by then has its route.
+    passes_when="no other VirtualService routes one of the hosts on one of the gateways, and no wildcard in another"
+    " namespace includes one; no earlier plan that is not suspended waits to route one. Findings in other namespaces and"
+    " about earlier plans cannot be skipped",
+    # The plans first: a plan that finishes preflight meanwhile has its route when the routes are read.
     reads=(THE_PLANS_GATEWAYS, OTHER_PLANS, ALL_VIRTUAL_SERVICES),
     applies=uses_istio,
     judge=judge,

@@ -1,4 +1,4 @@
-"""Names of a plan's objects and legs in Istio."""
+"""Names of a plan's objects and of its legs in Istio."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import Key
 
 ROUTE_PREFIX = "cutover-"
-#: What names that the operator gives to objects begin with.
-OWN_PREFIXES = (ROUTE_PREFIX, f"probe-{ROUTE_PREFIX}")
-#: What the mesh's names for the Heroku leg begin with: for users, and for the operator's probes.
+#: Prefixes of the names of objects that the operator writes.
+OPERATOR_PREFIXES = (ROUTE_PREFIX, f"probe-{ROUTE_PREFIX}")
+#: Prefixes of the mesh's names for the Heroku leg: for users, and for the operator's probes.
 LEG_PREFIX, PROBE_PREFIX = "cutover-heroku.", "cutover-probe."
 #: Request headers that set the Host.
 HOST_HEADERS = ("host", ":authority")
 
 
 def qualified(gateway: str, namespace: str) -> str:
-    """Return a Gateway's ``namespace/name``, as an object of a namespace names it."""
+    """Return a Gateway as ``namespace/name``, by its name in an object of a namespace."""
     return gateway if "/" in gateway else f"{namespace}/{gateway}"
 
 
@@ -39,31 +39,31 @@ def uses_istio(spec: MigrationPlanSpec) -> bool:
 
 
 def owned_by(ownership: Ownership) -> Callable[[MigrationPlanSpec], bool]:
-    """Return what tells whether a plan has that ownership in Istio."""
+    """Return a predicate for specs with that ownership in Istio."""
     return lambda spec: uses_istio(spec) and spec.traffic.istio.ownership is ownership
 
 
 def generates(spec: MigrationPlanSpec) -> bool:
-    """Tell whether the operator makes the hosts' route of its own."""
+    """Tell whether the plan has ownership ``Generate``: the operator writes the hosts' VirtualService."""
     return spec.traffic.istio.ownership is Ownership.GENERATE
 
 
 def route_name(plan: Plan) -> str:
-    """Return the name of the plan's own VirtualService, ServiceEntry and DestinationRule."""
+    """Return the name of the VirtualService, ServiceEntry and DestinationRule that the operator writes for a plan."""
     return f"{ROUTE_PREFIX}{plan.name}"
 
 
 def root_key(plan: Plan) -> Key | None:
-    """Return namespace and name of the team's own VirtualService that the plan works with, if there is one."""
+    """Return namespace and name of the team's VirtualService in ``virtualServiceRef``; ``None`` without one."""
     reference = plan.spec.traffic.istio.virtual_service_ref
     return (plan.namespace, reference.name) if reference is not None else None
 
 
 def leg_host(hostname: str) -> str:
-    """Return the mesh's name for the Heroku leg beside a VirtualService of the team's.
+    """Return the mesh's name for the Heroku leg with ownership ``Delegate`` and ``Adopt``.
 
-    The team may have a ServiceEntry and a DestinationRule of its own for the host name. Two of a name would be merged,
-    and whose TLS settings win depends on their age.
+    The team may have a ServiceEntry and a DestinationRule for the host name. The mesh would merge two objects with the
+    same host name, and their age would decide whose TLS settings win.
     """
     return f"{LEG_PREFIX}{hostname}"
 

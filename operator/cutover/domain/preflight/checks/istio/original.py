@@ -1,4 +1,4 @@
-"""The routes of an adopted VirtualService as they were: an annotation, for the way back."""
+"""The original routes of an adopted VirtualService, kept in an annotation to restore them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 from cutover.domain.resources import Json
 
-#: Annotation of an adopted VirtualService with its routes as they were, and what else was changed.
+#: Annotation of an adopted VirtualService with its original routes and annotations.
 ORIGINAL_ANNOTATION = "cutover.dev/original"
 
-#: Bytes of that annotation: the API server takes 256 KiB of annotations in all, and others need some of them.
+#: Most bytes of that annotation: the API server accepts 256 KiB of annotations in all, and others need some of it.
 ORIGINAL_LIMIT = 128 * 1024
 
 
 def read_original(annotations: Mapping[str, str]) -> Json:
-    """Return what was noted at the adoption: ``routes``, and ``annotations`` that had another value; empty if nothing.
+    """Return ``routes`` and changed ``annotations`` as they were at the adoption; an empty dict if there are none.
 
-    People may have edited it. What is no route is left out: the way back must not depend on it.
+    The annotation may have been edited. Invalid routes are left out, because a rollback must not depend on them.
     """
     try:
         noted = json.loads(annotations.get(ORIGINAL_ANNOTATION, "{}"))
@@ -34,24 +34,24 @@ def read_original(annotations: Mapping[str, str]) -> Json:
 
 
 def _is_route(value: Any) -> bool:
-    """Tell whether it has the types of Istio's CRD, as far as they are relied on here."""
+    """Tell whether a value has the types of a route in Istio's CRD, as far as the operator relies on them."""
     destinations = value.get("route") if isinstance(value, dict) else None
     return isinstance(destinations, list) and all(
-        isinstance(one, dict)
-        and isinstance(one.get("destination"), dict)
-        and isinstance(one.get("weight", 0), int)
-        and one.get("weight", 0) >= 0
-        for one in destinations
+        isinstance(item, dict)
+        and isinstance(item.get("destination"), dict)
+        and isinstance(item.get("weight", 0), int)
+        and item.get("weight", 0) >= 0
+        for item in destinations
     )
 
 
 def note_original(routes: Sequence[Json], annotations: Mapping[str, str]) -> str:
-    """Return the annotation's value.
+    """Return the annotation's value for original routes and annotations.
 
     Parameters
     ----------
     annotations
-        Those of ``HANDS_OFF`` that were there already, with their values.
+        Annotations of ``HANDS_OFF`` that already existed, with their values.
     """
     return json.dumps(
         {"annotations": dict(annotations), "routes": list(routes)}, separators=(",", ":"), sort_keys=True

@@ -1,4 +1,4 @@
-"""With ownership ``Adopt``: whether the routes of the team's VirtualService can be taken over."""
+"""Check ``route-adoptable``: with ownership ``Adopt``, the routes of the team's VirtualService can be taken over."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from cutover.domain.resources import Json
 
 
 def judge(plan: Plan, facts: Facts) -> Finding:
-    """Look at the team's VirtualService."""
+    """Judge the team's VirtualService."""
     return judged(problem(plan, team_route(plan, facts.inventory)))
 
 
 def problem(plan: Plan, root: Json | None) -> str:
-    """Say what keeps the operator from taking over the routes; ``""`` if nothing.
+    """Return why the operator cannot take over the routes; ``""`` if it can.
 
     Parameters
     ----------
     root
-        The team's VirtualService, ``None`` where it does not exist.
+        The team's VirtualService; ``None`` if it does not exist.
     """
     return problem_of(
         plan,
         root,
-        absent=", or let the operator make its own with ownership: Generate",
+        absent=", or let the operator write one with ownership: Generate",
         further=lambda root: _adoption_problems(root, plan),
     )
 
@@ -61,7 +61,7 @@ def _adoption_problems(root: Mapping[str, Any], plan: Plan) -> Iterator[str]:
         if not mine and any(legs.weights[leg] for leg in legs.eks):
             yield (
                 f"{where} sends requests to Service {service.name} already, which the takeover would send to {hostname}; "
-                "give that destination weight 0 first, or a Service of its own"
+                "give that destination weight 0 first, or another Service"
             )
         for leg in legs.eks:
             port = (legs.destinations[leg]["destination"].get("port") or {}).get("number", service.port)
@@ -74,7 +74,7 @@ def _adoption_problems(root: Mapping[str, Any], plan: Plan) -> Iterator[str]:
 
 
 def _host_problems(route: Mapping[str, Any], legs: Legs, hostname: str) -> Iterator[str]:
-    """Look at a Host that is set for all destinations of a route: Heroku needs its own, EKS the public one."""
+    """Find a Host header that is set for all destinations: Heroku needs the app's host name, EKS the public one."""
     authority = (route.get("rewrite") or {}).get("authority")
     request = (route.get("headers") or {}).get("request") or {}
     setting = {name: value for part in ("set", "add") for name, value in (request.get(part) or {}).items()}

@@ -1,4 +1,4 @@
-"""With ownership ``Delegate``: whether the team's VirtualService delegates to the operator's."""
+"""Check ``route-delegates``: with ownership ``Delegate``, the team's VirtualService delegates to the operator's."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from cutover.domain.resources import Json
 
 
 def judge(plan: Plan, facts: Facts) -> Finding:
-    """Look at the team's VirtualService."""
+    """Judge the team's VirtualService."""
     return judged(problem(plan, team_route(plan, facts.inventory)))
 
 
 def problem(plan: Plan, root: Json | None) -> str:
-    """Say what keeps the operator's VirtualService from getting the requests; ``""`` if nothing.
+    """Return why the operator's VirtualService would not get the requests; ``""`` if it would.
 
     Parameters
     ----------
     root
-        The team's VirtualService, ``None`` where it does not exist.
+        The team's VirtualService; ``None`` if it does not exist.
     """
     line = f"- delegate: {{name: {route_name(plan)}, namespace: {plan.namespace}}}"
     hosts, gateways = ", ".join(plan.spec.traffic.istio.hosts), ", ".join(qualified_gateways(plan))
@@ -56,7 +56,7 @@ def _delegate_problems(spec: Mapping[str, Any], plan: Plan, line: str) -> Iterat
         yield f"a route without match comes before the one that delegates, so that no request arrives there; {first}"
     for route in found:
         if route.get("headers"):
-            yield "headers beside delegate do not act, as Istio takes the delegate's own; move them to the app"
+            yield "headers beside delegate have no effect, as Istio uses the delegate's headers; move them to the app"
         if (route.get("rewrite") or {}).get("authority"):
             yield "rewrite.authority beside delegate would give the EKS leg a foreign Host; take it out"
     path = plan.spec.traffic.istio.probe_path
@@ -68,7 +68,7 @@ def _delegate_problems(spec: Mapping[str, Any], plan: Plan, line: str) -> Iterat
 
 
 def _reaches(route: Mapping[str, Any], path: str) -> bool:
-    """Tell whether a plain GET of a path matches; what cannot be known from here counts as no."""
+    """Tell whether a plain GET of a path matches a route. A match that cannot be evaluated here counts as no."""
     return not route.get("match") or any(
         set(match) <= {"uri", "name", "gateways", "statPrefix"} and _uri_matches(match.get("uri") or {}, path)
         for match in route["match"]

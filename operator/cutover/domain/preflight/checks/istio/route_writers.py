@@ -1,7 +1,7 @@
-"""With ownership ``Adopt``: whether another controller would put the routes' weights back.
+"""Check ``route-writers``: with ownership ``Adopt``, no other controller would put the routes' weights back.
 
-``spec.http`` is one field to the API server, so that two writers cannot each own a part of it. People with kubectl are no
-controllers: what they edit of the weights is put back, once.
+``spec.http`` is one field to the API server, so two writers cannot each own a part of it. People with kubectl are no
+controllers: an edit of theirs happens once, and the operator puts it back.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from cutover.domain.preflight.checks.istio.host_unclaimed import ALL_VIRTUAL_SER
 from cutover.domain.preflight.checks.istio.names import owned_by
 from cutover.domain.preflight.checks.istio.team_route import team_route
 
-#: What Flux's annotations begin with.
+#: Prefix of Flux's annotations.
 FLUX = "kustomize.toolkit.fluxcd.io"
 _ARGO_TRACKING = "argocd.argoproj.io/tracking-id"
 
 
 def judge(plan: Plan, facts: Facts) -> Finding:
-    """Look for owners of the routes in the team's VirtualService."""
+    """Find the controllers that own the routes of the team's VirtualService."""
     root = team_route(plan, facts.inventory)
     return judged(problem(root) if root is not None else "")
 
 
 def problem(root: Mapping[str, Any]) -> str:
-    """Say which controllers write the routes of a VirtualService and would put its weights back; ``""`` if none."""
+    """Return the controllers that write a VirtualService's routes, each with what to do; ``""`` if there are none."""
     metadata = root["metadata"]
     name, annotations = metadata["name"], metadata.get("annotations") or {}
     marks = {**(metadata.get("labels") or {}), **annotations}

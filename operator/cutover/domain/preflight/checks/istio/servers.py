@@ -1,4 +1,4 @@
-"""Which hosts a Gateway's servers take, and from which namespaces."""
+"""The hosts that a Gateway's servers take, and from which namespaces."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-#: Protocols of a Gateway's servers that VirtualServices' HTTP routes are for.
+#: Protocols of servers that serve the HTTP routes of VirtualServices.
 _HTTP = frozenset({"HTTP", "HTTP2", "HTTPS", "GRPC", "GRPC-WEB"})
 
 
 def covers(pattern: str, host: str) -> bool:
-    """Tell whether a host of Istio's, which may begin with ``*``, is or includes a name."""
+    """Tell whether a host in an Istio object, which may begin with ``*``, is or includes a host name."""
     pattern, host = pattern.lower(), host.lower()
     return host.endswith(pattern[1:]) if pattern.startswith("*") else pattern == host
 
@@ -22,9 +22,9 @@ def serves(server: Mapping[str, Any], host: str, namespace: str | None = None, *
     Parameters
     ----------
     namespace
-        That of the VirtualService; ``None`` for any.
+        Namespace of the VirtualService; ``None`` for any.
     of
-        The Gateway's own namespace, which ``.`` stands for.
+        The Gateway's namespace, which ``.`` stands for.
     """
     for entry in server.get("hosts") or ():
         open_to, _, name = entry.rpartition("/")
@@ -41,20 +41,20 @@ def takes(gateway: str, body: Mapping[str, Any], host: str, namespace: str) -> b
 
 
 def http_servers(gateway: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the servers of a Gateway that HTTP routes are for."""
+    """Return the servers of a Gateway that serve HTTP routes."""
     servers = (gateway.get("spec") or {}).get("servers") or ()
     return [server for server in servers if str((server.get("port") or {}).get("protocol", "")).upper() in _HTTP]
 
 
 def closed_gateways(gateways: Iterable[str], namespace: str, allowed: Sequence[str]) -> list[str]:
-    """Return those of the gateways that the operator's settings close to plans of a namespace.
+    """Return the gateways that the operator's settings close to plans of a namespace.
 
     Parameters
     ----------
     gateways
         As ``namespace/name``.
     allowed
-        Namespaces whose Gateways plans of other namespaces may use, with ``*`` and ``?``; any if empty.
+        Namespaces whose Gateways may be used by plans of other namespaces, with ``*`` and ``?``; if empty, all.
     """
     owners = {gateway: gateway.split("/", 1)[0] for gateway in gateways}
     return [

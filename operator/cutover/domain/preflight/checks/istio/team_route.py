@@ -1,4 +1,4 @@
-"""The team's own VirtualService, for the ownerships ``Delegate`` and ``Adopt``: what holds for both."""
+"""The team's VirtualService: what the ownerships ``Delegate`` and ``Adopt`` both require of it."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from typing import Any
 
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES
-from cutover.domain.preflight.checks.istio.names import OWN_PREFIXES, qualified, qualified_gateways, root_key
+from cutover.domain.preflight.checks.istio.names import OPERATOR_PREFIXES, qualified, qualified_gateways, root_key
 from cutover.domain.preflight.inventory import Inventory, key_of
 from cutover.domain.resources import Json
 
 
 def team_route(plan: Plan, inventory: Inventory) -> Json | None:
-    """Return the VirtualService of the plan's ``virtualServiceRef``, ``None`` where it does not exist."""
+    """Return the VirtualService of the plan's ``virtualServiceRef``; ``None`` if it does not exist."""
     return next((item for item in inventory.all(VIRTUAL_SERVICES) if key_of(item) == root_key(plan)), None)
 
 
 def problem_of(plan: Plan, root: Json | None, *, absent: str, further: Callable[[Json], Iterator[str]]) -> str:
-    """Say what keeps the plan from working with the team's VirtualService; ``""`` if nothing.
+    """Return why the plan cannot work with the team's VirtualService; ``""`` if it can.
 
     Parameters
     ----------
     root
-        The VirtualService, ``None`` where it does not exist.
+        The VirtualService; ``None`` if it does not exist.
     absent
-        How it is to be created, where it does not exist: what follows "create it".
+        How to create a missing VirtualService: the words after "create it".
     further
-        Says what else is wrong, by ownership.
+        Yields further problems, by ownership.
     """
     key = root_key(plan)
     if key is None:
         return "write the name of the VirtualService in traffic.istio.virtualServiceRef"
     namespace, name = key
-    if name.startswith(OWN_PREFIXES):
+    if name.startswith(OPERATOR_PREFIXES):
         return (
-            f"virtualServiceRef {name}: names that begin with cutover- are for the operator's own objects; rename the"
+            f"virtualServiceRef {name}: names that begin with cutover- are for the operator's objects; rename the"
             " team's"
         )
     if root is None:
@@ -45,7 +45,7 @@ def problem_of(plan: Plan, root: Json | None, *, absent: str, further: Callable[
 
 
 def _reach_problems(spec: Mapping[str, Any], plan: Plan) -> Iterator[str]:
-    """Compare what the VirtualService is for with the plan: other requests would be moved with the plan's."""
+    """Compare the VirtualService's hosts and gateways with the plan's, as it would move requests of others too."""
     gateways = qualified_gateways(plan)
     hosts, wanted = {host.lower() for host in spec.get("hosts") or ()}, set(plan.spec.traffic.istio.hosts)
     if missing := sorted(wanted - hosts):

@@ -1,4 +1,4 @@
-"""Whose turn it is where several plans that have not taken over yet ask for the same."""
+"""The order of plans that ask for the same hosts or app and have not taken over yet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cutover.domain.resources import PLANS, Json
 
 
 def turn_of(body: Json) -> Json:
-    """Leave of a plan what says whose turn it is, and for what; a thousand whole ones are some 10 MiB."""
+    """Keep only the part of a plan that decides the order; a thousand whole plans are some 10 MiB."""
     metadata, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
     istio = (spec.get("traffic") or {}).get("istio") or {}
     return {
@@ -23,7 +23,7 @@ def turn_of(body: Json) -> Json:
         "phase": status.get("phase") or Phase.PENDING,
         "suspended": bool(spec.get("suspend")),
         "hostname": (spec.get("heroku") or {}).get("hostname"),
-        # With somebody else's route it takes no host.
+        # A plan that works with the team's route claims no hosts.
         "hosts": () if istio.get("virtualServiceRef") else istio.get("hosts") or (),
         "gateways": [qualified(name, metadata["namespace"]) for name in istio.get("gateways") or ()],
     }
@@ -33,31 +33,31 @@ def _waits(plan: Plan) -> bool:
     return plan.status.weight is None
 
 
-#: A plan that has taken over waits for no other.
+#: A plan that has taken over waits for no other plan.
 OTHER_PLANS = Read(PLANS, keep=turn_of, wanted=_waits)
 
 
 def plans_before(plan: Plan, inventory: Inventory) -> list[Json]:
-    """Return the plans, as :func:`turn_of` has them, whose turn is before this plan's."""
+    """Return the plans, from :func:`turn_of`, that come before this plan; none if this plan has taken over."""
     return before_in_turn(plan, inventory.all(PLANS)) if _waits(plan) else []
 
 
 def before_in_turn(plan: Plan, plans: Sequence[Json]) -> list[Json]:
-    """Return those of the plans, as :func:`turn_of` has them, that may take over before this one does.
+    """Return the plans, from :func:`turn_of`, that may take over before this plan.
 
-    They are those in preflight that were made earlier; of two that were made in the same second the first by name, as
-    with Istio's routes. A suspended plan does not begin.
+    These are earlier plans that are in preflight and not suspended. Of two plans created in the same second, the first by
+    name is earlier, as with Istio's routes.
     """
 
     def turn(item: Json) -> tuple[str, str, str]:
         metadata = item["metadata"]
         return metadata["creationTimestamp"], metadata["name"], metadata["namespace"]
 
-    own = next((turn(item) for item in plans if key_of(item) == (plan.namespace, plan.name)), ("", "", ""))
+    this = next((turn(item) for item in plans if key_of(item) == (plan.namespace, plan.name)), ("", "", ""))
     return [
         item
         for item in plans
-        if turn(item) < own
+        if turn(item) < this
         and item["phase"] in (Phase.PENDING, Phase.PREFLIGHT)
         and not item["suspended"]
         and item["metadata"]["deletionTimestamp"] is None
