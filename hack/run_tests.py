@@ -65,7 +65,9 @@ STAGES: tuple[tuple[Run, ...], ...] = (
         Run("apiserver", ("tests/apiserver",), _workers(2, "loadfile")),
     ),
     (
-        Run("scenarios", ("tests/e2e/test_cutover.py", "tests/e2e/test_own_gates.py", "tests/e2e/test_ownership.py")),
+        Run(
+            "scenarios", ("tests/e2e/test_cutover.py", "tests/e2e/test_custom_slos.py", "tests/e2e/test_ownership.py")
+        ),
         Run("prometheus and demoapps", ("tests/prometheus", "tests/demoapps")),
     ),
     (Run("disturbed stacks", _DISTURBING, _workers(4, "load")),),

@@ -19,7 +19,7 @@ from cutover.domain.engine.decide import decide
 from cutover.domain.holds import ALARMING, QUIET, HoldReason
 from cutover.domain.preflight.registry import NAMES
 
-#: All but the one that comes of an action that failed: tests/unit/test_reconciler.py.
+#: All but the one that comes of an action that failed: tests/unit/test_plan_loop.py.
 HOLDS = [reason for reason in HoldReason if reason is not HoldReason.ROUTE_NOT_WRITTEN]
 
 
