@@ -1,4 +1,4 @@
-"""What docs/architecture.md shows of the code, made from the code: the picture of its rooms and the list of its modules.
+"""Generates the picture of the rooms and the list of modules in docs/architecture.md from the code.
 
 ``python -m rooms`` rewrites both; with ``--check`` it says whether they are current, and changes nothing.
 """
@@ -113,7 +113,7 @@ def sizes() -> str:
 
 
 def page(text: str) -> str:
-    """Return the page with its generated parts made anew."""
+    """Return the page with new generated parts."""
     for name, content in (("rooms", picture(rooms())), ("modules", modules())):
         begin, end = f"<!-- generated: {name} -->", f"<!-- end: {name} -->"
         before, _, rest = text.partition(begin)

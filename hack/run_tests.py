@@ -1,4 +1,4 @@
-"""Runs the layers of the tests as several runs of pytest: those that wait beside each other, those that compute apart.
+"""Runs the layers of the tests as several runs of pytest: waiting layers beside each other, computing layers apart.
 
 ``make test`` calls it. Stages follow each other; the runs of a stage go beside each other. What a run prints is kept
 and shown whole if it fails. At the end come the time of each layer, and pytest's closing line for all runs together.
@@ -100,11 +100,13 @@ class _Started:
     def __init__(self, run: Run, options: Sequence[str], folder: Path) -> None:
         self.name = run.name
         stem = run.name.replace(" ", "-")
-        self._log, self._timings = folder / f"{stem}.log", folder / f"{stem}.jsonl"
-        command = _command(run, [*options, "--timings", str(self._timings)])
+        self._log, timings = folder / f"{stem}.log", folder / f"{stem}.jsonl"
+        self._written = budgets.Written(timings)
+        command = _command(run, [*options, "--timings", str(timings)])
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self._told: set[str] = set()
+        self._looked_at = 0
 
     @property
     def ended(self) -> bool:
@@ -118,12 +120,14 @@ class _Started:
     def text(self) -> str:
         return self._log.read_text(encoding="utf-8", errors="replace")
 
-    def timings(self) -> list[budgets.Timing]:
-        return budgets.read(self._timings)
+    def timings(self) -> Sequence[budgets.Timing]:
+        return self._written.timings()
 
     def new_failures(self) -> Iterator[str]:
         """Yield tests that have failed since this was asked last."""
-        for timing in self.timings():
+        timings = self.timings()
+        new, self._looked_at = timings[self._looked_at :], len(timings)
+        for timing in new:
             if timing.outcome == "failed" and timing.test not in self._told:
                 self._told.add(timing.test)
                 yield timing.test

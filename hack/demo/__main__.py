@@ -56,7 +56,7 @@ def main() -> int:
     state = options.state.absolute()
     if try_lock(state.with_name(f"{state.name}.lock")) is None:
         return _fail(f"a demo is running in {state} already; wait for it, or name another folder with --state")
-    # In a file nobody minds long lines, while cut-off tables would be a pity.
+    # Long lines are fine in a file, and tables must not be cut off.
     screen = Screen(Console(highlight=False, width=None if sys.stdout.isatty() else LOG_COLUMNS))
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -174,7 +174,7 @@ def _deadline(seconds: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Stop in good order whoever presses Ctrl-C again; if that hangs, end: the children end with their parent."""
+    """On a second Ctrl-C, stop in good order; if that hangs, exit: the children end with their parent."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""The picture of the demo: what was wanted, what users' own record shows, and who was harmed."""
+"""The picture of the demo: desired weights, shares in the load's own record, and harmed users."""
 
 from __future__ import annotations
 

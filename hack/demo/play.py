@@ -1,4 +1,4 @@
-"""Runs the demo: applies the plans, turns the knobs when their time has come, watches until all have ended."""
+"""Runs the demo: applies the plans, turns the knobs at their times, and watches until all plans have ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The three services of the demo, and what befalls them."""
+"""The three services of the demo, and the faults that hit them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees of the demo while it runs: a live table, or plain lines where there is no terminal."""
+"""The display of the running demo: a live table, or plain lines without a terminal."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def _bar(share: float | None) -> Text:
     if share is None:
         return Text("-", style="dim")
     full = round(_BAR * share / 100)
-    # Orange and blue can be told apart by everybody; they are EKS and Heroku in the picture too.
+    # Orange and blue differ for colour-blind people, too; the picture uses them for EKS and Heroku as well.
     return Text.assemble(("━" * full, "dark_orange3"), ("━" * (_BAR - full), "steel_blue"), f" {share:5.1f} %")
 
 

@@ -1,4 +1,4 @@
-"""What became of a plan: from its status as people get it, and from the load's own record."""
+"""The outcome of a plan, from its status and from the load's own record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo's last words: where each plan went, and what its users had of it."""
+"""The demo's summary: where each plan ended, and how its users fared."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 
 
 class ChildError(RuntimeError):
-    """A demo process that did not start, has gone, or refused what it was told."""
+    """A demo process did not start, has ended, or refused a command."""
 
 
 class Child:

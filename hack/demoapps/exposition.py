@@ -1,4 +1,4 @@
-"""What the demo apps tell Prometheus of themselves."""
+"""The metrics of the demo apps for Prometheus."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ def _page(error: RouterError, app: DemoApp | None) -> web.Response:
     if app is not None:
         headers["x-app"] = app.name
     if error.code:
-        # Heroku tells the code in its log only; here tests want to see it.
+        # Heroku shows the code in its log only; tests need it here.
         headers["x-heroku-error"] = error.code
     title = error.description if error.status == 404 else "Application error"
     return web.Response(

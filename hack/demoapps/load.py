@@ -53,7 +53,7 @@ class Target:
     rate
         Mean arrivals per second; 0 is a pause.
     path
-        Path that is asked for.
+        Path of the requests.
     url
         Base URL in place of the gateway's, to reach a leg without the mesh.
 
@@ -402,7 +402,7 @@ class Load:
         self._port = self._child.start()["control_port"]
 
     def stop(self) -> None:
-        """Stop sending. The record can still be asked."""
+        """Stop sending. The record can still be queried."""
         self._child.stop(timeout_s=self._config.drain_s + 10)
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""The load's own record of every request, and questions to it."""
+"""The load's own record of every request, and queries on it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Record:
     host
         Host header it carried.
     leg
-        Leg that answered, ``"none"`` if nobody says.
+        Leg that answered, ``"none"`` if the answer does not name it.
     revision
         Value of `x-cutover-revision` in the answer, or empty.
     status
@@ -81,14 +81,14 @@ class Tally:
     failed
         How many of them got no proper answer (see `Record.failed`).
     slow
-        How many were answered properly, but in more than the limit asked for.
+        Number of proper answers that took longer than the limit.
     statuses
         Number of requests by status code; 0 is no answer.
     reasons
         Number of unanswered requests by reason.
     quantiles
         Latency in seconds by quantile, of answered requests (1.0 the slowest).
-        Those that nobody answered are in `failed`, not here.
+        Requests without an answer are in `failed`, not here.
 
     """
 
@@ -123,7 +123,7 @@ class Summary:
     total
         All requests that say anything about the service.
     legs
-        The same by leg; ``"none"`` where nobody says who answered.
+        The same by leg; ``"none"`` where the answer does not name it.
     revisions
         Number of requests by `x-cutover-revision`.
     shed

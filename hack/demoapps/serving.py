@@ -1,4 +1,4 @@
-"""What both demo legs are made of: a listener, an app with knobs, an admin port."""
+"""The parts of both demo legs: a listener, an app with knobs, an admin port."""
 
 from __future__ import annotations
 
@@ -347,7 +347,7 @@ async def until_told_to_stop(*, lifeline: bool) -> None:
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
-    """Run a demo process; what keeps it from starting is told in one line."""
+    """Run a demo process; print the reason in one line where it cannot start."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         # Hung requests hold a descriptor each.

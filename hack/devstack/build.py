@@ -1,7 +1,7 @@
 """Builds the Go programs of the stack once, into a cache keyed by what they are built from.
 
 Parts of one Go module are built one after the other, as they share most packages; modules are built beside each
-other, so that one's downloads and links fill the cores that another leaves idle.
+other, so that downloads and links of one build use the cores that another leaves idle.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _KUBERNETES = "1.36.3"
 _ISTIO_API = "1.31.1"
 _ISTIO = "1.31"
 _PROMETHEUS = "3.13.0"
-# Nobody debugs these programs: debug information costs a tenth of the compiler's time, and -s -w drops it anyway.
+# These programs are not debugged: debug information costs a tenth of the compiler's time, and -s -w drops it anyway.
 _COMPILER_FLAGS = ("-gcflags=all=-dwarf=false",)
 # A build that says nothing for longer than this looks hung.
 _HEARTBEAT_SECONDS = 30.0

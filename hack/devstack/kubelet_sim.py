@@ -1,4 +1,4 @@
-"""Stands in for kubelets: says of every pod that it runs and is ready, so that Deployments are available.
+"""Stands in for kubelets: reports every pod as running and ready, so that Deployments become available.
 
 A pod whose label or annotation ``devstack.cutover.dev/ready`` is ``"false"`` stays unready, also when
 it is set later. Pods get no IP address, so Services have no endpoints from them: what answers for

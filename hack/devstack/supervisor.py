@@ -159,7 +159,7 @@ class _Supervisor:
                 for child in self._children.values():
                     child.poll()
         finally:
-            # Whoever wanted an orderly stop has asked for it before.
+            # An orderly stop would have come as a command before.
             for child in self._children.values():
                 child.kill()
             for child in self._children.values():

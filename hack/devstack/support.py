@@ -1,4 +1,4 @@
-"""What every part of the development stack needs: its error, its cache, and small file helpers."""
+"""Shared by all parts of the development stack: its error, its cache, and small file helpers."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def cache_root() -> Path:
 
 
 def free_port() -> int:
-    """Return a port of the loopback that nobody listens on, and keep it for this process.
+    """Return a free port of the loopback, and reserve it for this process.
 
     It is below the range from which the kernel takes ports for outgoing connections, and locked against other
-    processes that choose one: nobody takes it between this choice and its use, nor while its user restarts.
+    processes that choose one: no other process takes it between this choice and its use, nor while its user restarts.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def free_port() -> int:
 
 
 def is_free(port: int) -> bool:
-    """Tell whether nobody listens on a port of the loopback.
+    """Tell whether no process listens on a port of the loopback.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def try_lock(path: Path) -> int | None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock, waiting for whoever has it.
+    """Hold an exclusive lock, after waiting for its holder.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Starts everything, hands out what a test or a demo turns and reads, and stops everything."""
+"""Starts and stops a whole cutover environment, and gives tests and the demo its handles."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class Environment:
         Parameters
         ----------
         name
-            Tells it from the others.
+            Its name among several.
         """
         return OperatorProcess(self.stack, name, self._operator_settings)
 

@@ -1,4 +1,4 @@
-"""A proxy that asks for a bearer token, before a Prometheus that knows none, and that can be told to misbehave.
+"""A proxy before a Prometheus without authentication that requires a bearer token, and misbehaves on command.
 
 Run as ``python -m sandbox.guard --upstream http://127.0.0.1:9090 --token-file token``; from Python use `Guard`.
 """
@@ -19,7 +19,7 @@ from aiohttp import web
 from demoapps.child import Child, call
 from demoapps.serving import add_process_options, announce, json_object, run, serve_admin, until_told_to_stop
 
-#: What can be told, and what it is while all is well.
+#: The commands, with their values while all is well.
 _WELL: dict[str, object] = {"status": 0, "delay_s": 0.0, "cut": False}
 
 
@@ -33,7 +33,7 @@ class _Proxy:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         body = await request.read()
-        # Read anew each time: a token is changed by writing its file.
+        # Read at each request: tests change the token by writing its file.
         token = self._token_file.read_text().strip()
         given = request.headers.get("Authorization", "")
         if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
@@ -51,7 +51,7 @@ class _Proxy:
             ) as answer:
                 text, status, kind = await answer.read(), answer.status, answer.headers.get("Content-Type", "")
         except aiohttp.ClientError:
-            # Whoever asks sees what it would see without us: no answer.
+            # The client gets no answer, as it would without the proxy.
             return self._cut(request)
         if not now["cut"]:
             return web.Response(status=status, headers={"Content-Type": kind}, body=text)
@@ -151,7 +151,7 @@ class Guard:
         return float(call(self._admin_port, "/behaviour", behaviour)["at"])
 
     def requests(self) -> dict[str, int]:
-        """Return how many requests it let pass, and how many it refused for their token."""
+        """Return the numbers of forwarded requests, and of requests that were refused for their token."""
         counts: dict[str, Any] = call(self._admin_port, "/status")
         return counts
 
@@ -160,7 +160,7 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m sandbox.guard", description=__doc__)
     parser.add_argument("--upstream", required=True, help="URL of the Prometheus behind it")
-    parser.add_argument("--token-file", type=Path, required=True, help="the token that is asked for")
+    parser.add_argument("--token-file", type=Path, required=True, help="the required token")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--admin-port", type=int, default=0)
     add_process_options(parser)

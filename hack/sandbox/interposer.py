@@ -1,4 +1,4 @@
-"""A proxy between a client and the API server that can be told to misbehave, as networks and API servers do.
+"""A proxy between a client and the API server that misbehaves on command, like networks and API servers.
 
 The client speaks plain HTTP to it, on loopback, with its own credentials; it speaks TLS to the API server. Watches
 stream through. Run as ``python -m sandbox.interposer --kubeconfig admin.kubeconfig``; from Python use `Interposer`.
@@ -82,7 +82,7 @@ class Seen:
     at
         When it came, in unix seconds.
     method, path
-        What was asked, with the query.
+        Path of the request, with the query.
     status
         What the client was answered; `UNANSWERED` if it was not, or not yet.
     """
@@ -195,7 +195,7 @@ class _Proxy:
                 await stream.write_eof()
                 return stream
         except (aiohttp.ClientError, ConnectionError):
-            # Whoever asks sees what it would see without us: no answer.
+            # The client gets no answer, as it would without the proxy.
             if request.transport is not None:
                 request.transport.abort()
             raise asyncio.CancelledError from None
@@ -280,7 +280,7 @@ class Interposer:
     kubeconfig
         Says where the API server is.
     name
-        Tells it from others in the same folder.
+        Its name among several in the same folder.
     """
 
     def __init__(self, state_dir: Path, kubeconfig: Path, *, name: str = "interposer") -> None:

@@ -1,4 +1,4 @@
-"""The objects that a platform team would have in its cluster, and the plans that it would commit."""
+"""The objects of a platform team in its cluster, and the plans that it commits."""
 
 from __future__ import annotations
 

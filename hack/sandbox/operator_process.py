@@ -1,4 +1,4 @@
-"""The operator as a process of its own; of several beside each other, one."""
+"""The operator as a process of its own; several may run beside each other."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class OperatorProcess:
     stack
         What it runs beside, and ends with.
     name
-        Tells it from others, also in its log's name.
+        Its name among several, also in its log's name.
     settings
         Returns its settings, by the name of the environment variable.
 

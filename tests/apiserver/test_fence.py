@@ -154,16 +154,16 @@ class Process:
         self.traffic.cache.observe_event("MODIFIED", await self.route())
 
     async def make(self, move: Move) -> float | None:
-        """Make one pass that decides this."""
+        """Reconcile once with this decision."""
         MOVE.set(move)
         return await self.loop.reconcile()
 
     def start(self, move: Move) -> asyncio.Task[float | None]:
-        """Begin such a pass."""
+        """Begin such a reconcile."""
         return asyncio.create_task(self.make(move))
 
     async def start_held(self, move: Move, line: Interposer) -> asyncio.Task[float | None]:
-        """Begin such a pass, and return when the line holds its write of the route."""
+        """Begin such a reconcile, and return when the line holds its write of the route."""
         line.inject(Fault("hold", methods=("PUT",), path="/virtualservices/"))
         begun = self.start(move)
         while not await asyncio.to_thread(line.held):

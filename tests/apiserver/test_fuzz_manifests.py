@@ -2,7 +2,7 @@
 
 Manifests are made of the CRD's own schema, so that each has most of the form and something odd: values at the bounds, of
 another type, far too long, of other scripts, or fields that nobody knows. What the API server takes, pydantic must take and
-the state machine must live with for some passes: with a status that says why it is where it is, never with an exception.
+the state machine must live with for some reconciles: with a status that says why it is where it is, never with an exception.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ _seen_statuses = {"accepted": 0, "refused": 0, "unreadable": 0}
 
 
 def live_with(plan: Plan) -> None:
-    """Make passes: in a world that is well, and in one where nothing can be asked."""
+    """Reconcile: in a world that is well, and in one where nothing can be asked."""
     world = World(spec=plan.spec)
     world.run(40)
     for status in (plan.status, world.stored, world.stored.model_copy(update={"phase": Phase.SOAKING, "weight": 100})):

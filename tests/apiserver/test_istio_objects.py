@@ -52,7 +52,7 @@ async def test_objects_are_made_once_and_then_kept_by_one_write(
     for weight in (10, 10, 25, 25):
         await traffic.set(plan, weight)
     assert (cluster.requests["create"], cluster.requests["update"]) == (4, 2)
-    # The cache was enough: only the first pass looked.
+    # The cache was enough: only the first reconcile looked.
     assert cluster.requests["get"] == 4
     assert await traffic.get(plan, 25, fresh=True) == TrafficState(weight=25, revision="a1-w25", current=True)
 

@@ -264,7 +264,7 @@ def test_operators_take_over_from_each_other(start: Callable[[], Process], kubec
     # Who waits ends when it is told to.
     fourth = start()
     _until("the fourth waits", lambda: fourth.leading == 0)
-    assert fourth.ended(signal.SIGTERM, 3) == 0
+    assert fourth.ended(signal.SIGTERM) == 0
     assert [line for one in (first, second, third, fourth) for line in one.lines() if "exception" in line] == []
     print(f"handed over after {handed:.1f} s, taken over after {taken:.1f} s")
 

@@ -112,7 +112,7 @@ def shards(plans: None, operator_kubeconfig: Path, namespace: str, tmp_path: Pat
 def test_each_plan_has_one_operator_and_a_label_moves_it(shards: dict[str, Shard], kubectl: Any) -> None:
     a, b = shards["a"], shards["b"]
     _until("each looks after its own", lambda: (a.plans, b.plans) == ({"pdf", "mail"}, {"search"}))
-    # They are counted after their first pass, which writes the timestamps above as it goes.
+    # They are counted after their first reconcile, which writes the timestamps above as it goes.
     _until("and counts them", lambda: (a.counted, b.counted) == (2, 1))
 
     def route(name: str, path: str) -> str:

@@ -32,7 +32,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-import cutover.services.sampler
+import cutover.services.reading
 from cutover.adapters.dialects.istio.counters import IstioDialect
 from cutover.adapters.prometheus.client import PrometheusClient
 from cutover.domain.evidence.blocks import Block
@@ -207,7 +207,7 @@ async def measure(url: str, plans: int, ticks: int) -> Cost:
     """Serve so many plans for so many ticks, after two to warm up. Raises AssertionError where a block is wrong."""
     client, cutting = PrometheusClient(url), Stopwatch()
     setattr(Reading, "add_counters", cutting.timed(Reading.add_counters))  # noqa: B010
-    setattr(cutover.services.sampler, "cut", cutting.timed(cutover.services.sampler.cut))  # noqa: B010
+    setattr(cutover.services.reading, "cut", cutting.timed(cutover.services.reading.cut))  # noqa: B010
     targets: dict[str, BlockSubscription] = {}
     late: list[float] = []
     blocks: list[Block] = []

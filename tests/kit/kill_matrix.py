@@ -395,7 +395,7 @@ class KillableWorld(World):
             return
         since = checkpoint.observed_at
         if since is None and self.stopped:
-            # The first pass after a long sleep has all to read, and may see a weight and leave it.
+            # The first reconcile after a long sleep has all to read, and may see a weight and leave it.
             since = checkpoint.weight_since
         self.expect(since is not None, f"{before.weight} % were not seen")
         seen = sum(

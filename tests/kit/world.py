@@ -279,7 +279,7 @@ class World:
         return SloReading(self.now, self.pending_own[name])
 
     def reconcile(self) -> float:
-        """Make one pass; return the seconds until the next."""
+        """Reconcile once; return the seconds until the next."""
         plan, seen = self.plan(), self.observe()
         decision = decide(plan, seen, self.now + self.ahead)
         if self.on_decision is not None:
@@ -406,7 +406,7 @@ class World:
     # -------------------------------------------------------------------------------------------------- running it
 
     def step(self) -> None:
-        """One pass, and the time until the next."""
+        """Reconcile once, and return the time until the next."""
         wait = self.reconcile()
         self.pass_time(min(max(wait, 0.2), self.spec.gates.block.total_seconds()))
 
@@ -588,7 +588,7 @@ def check(world: World, plan: Plan, seen: Observation, decision: Decision) -> No
         if isinstance(action, SetWeight):
             assert action.split.weight == new
             live = world.route.weight if world.route is not None and world.route.weight is not None else 0
-            # The route rises only to what was decided with reason, in this pass or in an earlier one.
+            # The route rises only to what was decided with reason, in this reconcile or an earlier one.
             assert action.split.weight <= max(live, old) or new > old
     if after.phase is Phase.ROLLING_BACK and before.phase is not Phase.ROLLING_BACK:
         assert new == 0

@@ -186,7 +186,7 @@ async def test_the_next_operator_goes_on_where_the_last_one_was(world: KopfRig, 
 async def _quiet(world: KopfRig, name: str = "pdf") -> tuple[int, int]:
     """Wait until neither reconciles nor writes have come for a while; return how many there were.
 
-    At rest the next pass comes after minutes.
+    At rest the next reconcile comes after minutes.
     """
     seen, since = (-1, -1), 0.0
     while time.monotonic() < since + 0.3 or seen == (-1, -1):

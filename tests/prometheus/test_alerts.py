@@ -52,7 +52,7 @@ class Loop:
 
     @property
     def last_reconciled(self) -> float:
-        """Seconds of the last pass."""
+        """Unix seconds of the last reconcile."""
         return time.time() - self.behind
 
 
@@ -175,7 +175,9 @@ def loops() -> dict[str, Loop]:
         name = f"gate-{mode}-{verdict}".lower()
         gate = GateStatus(name="cpu", mode=mode, verdict=verdict)
         found[name] = loop(name, Phase.SHIFTING, 25, gate=gate)
-    found["resting"] = replace(loop("resting", Phase.COMPLETED, 100), behind=290)  # a pass every 5 minutes is enough
+    found["resting"] = replace(
+        loop("resting", Phase.COMPLETED, 100), behind=290
+    )  # a reconcile every 5 minutes is enough
     found |= {name: one for name, (one, _) in STATES.items()}
     for reason in HoldReason:
         for weight in (25, 0):

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from tests.kit.budgets import BUDGETS, Timing, outcomes, read, report
+from tests.kit.budgets import BUDGETS, Timing, Written, outcomes, report
 
 import run_tests
 
@@ -55,10 +55,13 @@ def test_layers_are_as_long_as_from_their_first_test_to_their_last() -> None:
 
 def test_a_line_that_is_being_written_is_not_read_yet(tmp_path: Path) -> None:
     path = tmp_path / "timings"
-    assert read(path) == []
+    written = Written(path)
+    assert written.timings() == []
     line = json.dumps(asdict(timing()))
     path.write_text(f"{line}\n{line[:-9]}")
-    assert read(path) == [timing()]
+    assert written.timings() == [timing()]
+    path.write_text(f"{line}\n{line}\n")
+    assert written.timings() == [timing(), timing()]
 
 
 def test_every_layer_is_run_and_has_a_budget() -> None:

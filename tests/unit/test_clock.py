@@ -38,7 +38,7 @@ SEED = int(os.environ.get("KILL_MATRIX_SEED", "1"))
 #: Moments of each scenario for each disturbance.
 MOMENTS = 3
 HOUR = 3600.0
-#: Seconds of the world's time in which any scenario is at its end; and by which it may come earlier or later: passes begin
+#: Seconds of the world's time in which any scenario is at its end; and by which it may come earlier or later: reconciles begin
 #: at other times, blocks are judged a block later, and a clock is compared again.
 LONGEST, SLACK = 900.0, 15.0
 #: Seconds until a weight that was taken back is asked for again.
@@ -287,7 +287,7 @@ async def test_scrapes_that_move_are_found_after_the_clock_was_set_back() -> Non
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[Observation]:
-    """What passes see; nothing is decided."""
+    """What reconciles see; nothing is decided."""
     passes: list[Observation] = []
 
     def decided(plan: Plan, observation: Observation, now: float) -> Decision:

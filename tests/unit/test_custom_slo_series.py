@@ -220,8 +220,8 @@ def test_same_process_known_twice_counts_once(labels: dict[str, str]) -> None:
     assert [block.eks.requests for block in found[:4]] == [10, 13, 14, 13]
     assert [number for number, block in enumerate(found) if block.gap] == [4, 5, 9]
     assert "not scraped by job" in found[4].gap
-    assert "than before" in found[5].gap
-    assert "than before" in found[9].gap
+    assert "another job or Prometheus before" in found[5].gap
+    assert "another job or Prometheus before" in found[9].gap
     assert [block.eks.requests for block in found[6:9]] == [13, 13, 13]
     assert found[11].eks.requests == 13
 

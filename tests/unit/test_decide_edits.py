@@ -278,7 +278,7 @@ CASES: dict[str, Case | None] = {
         (("Edit", "eks: pdf:80, pdf → pdf:80, pdf-2"),),
     ),
     # At weight 0: see below.
-    "`heroku`, `eks.service` at weight 0; a host or gateway less": None,
+    "`heroku`, `eks.service` at weight 0; a host or gateway removed": None,
 }
 
 

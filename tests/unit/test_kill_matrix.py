@@ -42,7 +42,7 @@ PAIRS = 20 if FULL else 1
 SOON, LATE = 1.0, 45.0
 #: Seconds of the world's time in which any scenario is at its end.
 LONGEST = 900.0
-#: Seconds by which a kill may delay an end, besides the absence: passes begin at other times than they would have, blocks
+#: Seconds by which a kill may delay an end, besides the absence: reconciles begin at other times than they would have, blocks
 #: are judged a block later, and a write is tried again.
 SLACK = 10.0
 #: And besides that where somebody edits the route: the edit falls into another part of a block, and the weight, which has to be

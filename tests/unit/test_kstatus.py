@@ -69,7 +69,7 @@ def test_each_phase(make: Callable[[], World], phase: Phase, expected: str) -> N
 
 
 def test_all_phases_are_there() -> None:
-    """Pending is left within the first pass, unless something holds the plan there: see the holds."""
+    """Pending is left within the first reconcile, unless something holds the plan there: see the holds."""
     assert {phase for _, phase, _ in PHASE_CASES.values()} == set(Phase) - {Phase.PENDING}
 
 

@@ -111,7 +111,7 @@ async def test_a_decision_is_one_line_with_what_people_look_for() -> None:
     assert len(decisions) > 1
     assert {"plan", "attempt", "phase", "step", "weight", "reason", "message"} <= decisions[0].keys()
     assert (decisions[0]["plan"], decisions[0]["attempt"]) == ("docs/pdf", 1)
-    # Transitions, not passes: no two lines say the same.
+    # Transitions, not reconciles: no two lines say the same.
     said = [(line["phase"], line["weight"], line["reason"]) for line in decisions]
     assert all(before != after for before, after in pairwise(said))
 

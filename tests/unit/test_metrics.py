@@ -205,7 +205,7 @@ def test_what_is_told_is_documented_and_what_is_documented_is_told() -> None:
     }
     in_trouble = Running(plan("pdf", **status), failing_since=NOW, rollback_waits_since=NOW)
     told = {(name, *sorted(dict(labels))) for name, labels in scrape([in_trouble])}
-    # What each pass counts is kept by the library itself.
+    # What each reconcile counts is kept by the library itself.
     own = prometheus_client.CollectorRegistry()
     for metric in (metrics.RECONCILES, metrics.RECONCILED_PLANS, metrics.DECISION_DELAY, metrics.JUDGING_DELAY):
         own.register(metric)

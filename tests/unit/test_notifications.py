@@ -309,7 +309,7 @@ class OutboxRig:
         return Outbox(self.wanted, Throttle(2, 5.0), digests=self.digests)
 
     def plan(self, name: str) -> None:
-        """Make the plan's first pass, which is a write without a decision."""
+        """Make the plan's first reconcile, which is a write without a decision."""
         if name not in self.stored:
             self.ledgers[name] = []
             self.stored[name] = ([], None)
@@ -819,7 +819,7 @@ def test_every_placeholder_is_documented() -> None:
 
 
 def test_every_severity_is_documented() -> None:
-    said = {row[0].strip("`"): set(re.findall("`(.+?)`", row[1])) for row in _cells("What is told")}
+    said = {row[0].strip("`"): set(re.findall("`(.+?)`", row[1])) for row in _cells("What is sent")}
     assert set(said) == set(Severity)
     assert said["critical"] == CRITICAL_HOLDS
     assert said["warning"] == {one for one, severity in DECISIONS.items() if severity is Severity.WARNING}

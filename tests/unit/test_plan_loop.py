@@ -116,7 +116,7 @@ def quiet(plan: Plan, status: MigrationPlanStatus) -> tuple[Any, Any, Any]:
 
 
 def checkpointed(plan: Plan, status: MigrationPlanStatus) -> tuple[Any, Any, Any]:
-    """Write at every pass."""
+    """Write at every reconcile."""
     return status, (WriteStatus(),), ()
 
 
@@ -134,8 +134,8 @@ def events() -> Iterator[list[Any]]:
         yield captured
 
 
-async def passes(loop: PlanLoop, world: LoopRig, *, most: int = 10) -> list[float]:
-    """Make passes until one of them succeeds; return how long each wanted to wait."""
+async def reconciles(loop: PlanLoop, world: LoopRig, *, most: int = 10) -> list[float]:
+    """Reconcile until it succeeds; return how long each wanted to wait."""
     delays = []
     for _ in range(most):
         ended, world.now = loop.last_reconciled, world.now + 0.01
@@ -144,7 +144,7 @@ async def passes(loop: PlanLoop, world: LoopRig, *, most: int = 10) -> list[floa
         delays.append(delay)
         if loop.last_reconciled != ended:
             return delays
-    raise AssertionError(f"no pass ended well: {world.done}")
+    raise AssertionError(f"no reconcile succeeded: {world.done}")
 
 
 # ------------------------------------------------------------------------------------------------------- write order
@@ -180,11 +180,11 @@ async def test_what_fails_is_done_again_and_nothing_is_counted_twice(
     loop = world.loop()
     world.run(2 * BLOCK)
     world.fail(what, Unavailable("HTTP 500"), Unavailable("timed out"), after=made)
-    delays = await passes(loop, world)
+    delays = await reconciles(loop, world)
     assert all(delay <= reconciler.RETRY_SECONDS for delay in delays[:-1])
     world.run(BLOCK)
     script(checkpointed)
-    await passes(loop, world)
+    await reconciles(loop, world)
     assert requests_in(world.stored) == 30
     assert world.stored.weight == world.weight
     # Told once, however often it was tried.
@@ -595,10 +595,10 @@ async def test_an_outage_of_the_api_server_does_not_fill_the_memory(script: Call
         world.run(BLOCK)
         await loop.reconcile()
     assert len(loop._working._unanswered) <= UNANSWERED_WRITES
-    await passes(loop, world)
+    await reconciles(loop, world)
     script(checkpointed)
     world.run(BLOCK)
-    await passes(loop, world)
+    await reconciles(loop, world)
     assert requests_in(world.stored) == sum(block.requests for block in world.blocks)
 
 
@@ -711,7 +711,7 @@ async def test_the_next_probe_waits_for_no_pass(
 
 
 async def test_who_waits_for_a_block_is_woken_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise half of all passes would come a moment before the block, for nothing."""
+    """Otherwise half of all reconciles would come a moment before the block, for nothing."""
     world = LoopRig()
     wanted = {"status": world.stored, "requeue": NEXT_BLOCK}
     monkeypatch.setattr(reconciler, "decide", lambda plan, seen, now: concluded(plan, seen, now, **wanted))
@@ -802,7 +802,7 @@ async def test_a_block_is_noted_as_judged_once_whatever_becomes_of_the_write(scr
     before = counted_so_far()
     world.run(BLOCK)
     world.fail("status", Unavailable("away"), Unavailable("away"))
-    assert len(await passes(loop, world)) == 3
+    assert len(await reconciles(loop, world)) == 3
     assert counted_so_far() - before == 1
 
 
@@ -1074,7 +1074,7 @@ async def test_own_gates_are_asked_by_what_was_consumed_and_forgotten_at_rest() 
 
 
 async def test_decisions_are_by_prometheus_own_clock() -> None:
-    """Whatever is compared with the times of blocks: the pass itself, probes, and when this process began."""
+    """Whatever is compared with the times of blocks: the reconcile itself, probes, and when this process began."""
     seen: list[Observation] = []
 
     def decided(plan: Plan, observation: Observation, now: float) -> Decision:
@@ -1129,7 +1129,7 @@ async def test_a_prometheus_that_the_namespace_may_not_choose_is_not_asked() -> 
 
 
 async def test_before_the_takeover_blocks_are_wanted_from_one_point_on() -> None:
-    """Otherwise the first block would move on with every pass, and never come."""
+    """Otherwise the first block would move on with every reconcile, and never come."""
     w = LoopRig(spec=OWN_SPEC, status=MigrationPlanStatus(phase=Phase.PREFLIGHT, attempt=1))
     loop = w.loop()
     wanted = set()
@@ -1156,7 +1156,7 @@ def told(world: LoopRig) -> list[str]:
 
 
 def noting(decision: str, *actions: Action) -> Script:
-    """Take the decision in every pass that follows a successful one, and write it into the ledger."""
+    """Take the decision in every reconcile that follows a successful one, and write it into the ledger."""
 
     def decide(plan: Plan, status: MigrationPlanStatus) -> tuple[Any, Any, Any]:
         number = len(status.ledger)

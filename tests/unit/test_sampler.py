@@ -17,7 +17,8 @@ from cutover.adapters.dialects.istio.counters import IstioDialect
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.observation import Samples
 from cutover.ports.errors import Unavailable
-from cutover.services.sampler import OLDEST_BLOCK, best_phase
+from cutover.services.reading import best_phase
+from cutover.services.sampler import OLDEST_BLOCK
 from cutover.services.samplers import Samplers
 
 
@@ -228,7 +229,7 @@ async def test_plan_that_goes_back_gets_the_same_blocks_again(world: SamplerRig)
     world.sampler.watch("ns/0", world.target(0, START + 4 * LENGTH))
     assert world.sampler.take("ns/0").blocks == first[4:]
     assert not world.tsdb.queries
-    # And a conflict at the very first pass, where since has not changed at all.
+    # And a conflict at the very first reconcile, where since has not changed at all.
     world.sampler.watch("ns/0", world.target(0, START + 4 * LENGTH))
     assert world.sampler.take("ns/0").blocks == first[4:]
 

@@ -150,7 +150,7 @@ def test_one_gate_that_is_wrong_leaves_the_others() -> None:
         ({}, "description: Field required"),
         ({"spec": None}, "description: Field required"),
         ({"spec": {"description": "-"}}, "it is not valid: exactly one of ratio and bound must be set"),
-        ({"spec": {**PLAIN, "parameters": [{"name": "leg"}]}}, "leg, service, namespace, workload, app, plan are there anyway"),
+        ({"spec": {**PLAIN, "parameters": [{"name": "leg"}]}}, "leg, service, namespace, workload, app, plan are placeholders already"),
         ({"spec": {**PLAIN, "parameters": [{"name": "a", "type": "Number", "default": "x"}]}}, "parameters[0]: default: must be of the parameter's type"),
         ({"spec": {**PLAIN, "bound": {"query": "a", "max": 1}}}, "bound.max: Input should be a valid string"),
     ],

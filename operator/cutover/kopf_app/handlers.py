@@ -50,7 +50,7 @@ def register(registry: kopf.OperatorRegistry, operator: Operator) -> None:
             await loop.run(lambda: bool(stopped))
         finally:
             if operator.loops.get(uid) is loop and not body.metadata.deletion_timestamp:
-                operator.let_go(uid, body)
+                operator.forget(uid, body)
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry, id="changed")
     async def changed(type: str | None, uid: str, body: kopf.Body, event: kopf.RawEvent, **_: Any) -> None:  # noqa: A002

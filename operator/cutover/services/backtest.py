@@ -25,7 +25,8 @@ from cutover.domain.plan import Plan
 from cutover.ports.block_feed import BlockSubscription, Dialect
 from cutover.ports.errors import Unavailable
 from cutover.ports.prometheus import Prometheus, unavailable_if_malformed
-from cutover.services.sampler import LONGEST_REPLAY, Sampler, best_phase, blocks_of, heroku_samples
+from cutover.services.reading import LONGEST_REPLAY, best_phase, blocks_of, heroku_samples
+from cutover.services.sampler import Sampler
 
 #: Seconds of history that are read at once, at least. Where Prometheus does not answer, the span is halved down to this.
 SHORTEST_READ = 300.0

@@ -44,7 +44,7 @@ class Operator:
             self._uids[_key(body)] = uid
         return self.loops[uid]
 
-    def let_go(self, uid: str, body: Mapping[str, Any]) -> PlanLoop | None:
+    def forget(self, uid: str, body: Mapping[str, Any]) -> PlanLoop | None:
         """Forget a plan's loop and return it, if there is any."""
         if self._uids.get(_key(body)) == uid:
             del self._uids[_key(body)]
@@ -52,7 +52,7 @@ class Operator:
 
     def end(self, uid: str, body: Mapping[str, Any]) -> None:
         """End the loop of a plan that does not exist any more."""
-        if (loop := self.let_go(uid, body)) is not None:
+        if (loop := self.forget(uid, body)) is not None:
             loop.end()
         self._ports.notifier.forget(uid)  # the loop may have ended by itself already
 

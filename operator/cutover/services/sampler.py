@@ -13,16 +13,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypeVar
 
 from cutover.domain.baseline.histogram import Histogram
-from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.counters import Counter, CounterLabels
-from cutover.domain.evidence.counting import Reading, cumulative, cut
+from cutover.domain.evidence.counting import Reading, cumulative
 from cutover.domain.evidence.scrapes import REACH_IN_SCRAPES, Result, Source, source_of
 from cutover.domain.evidence.selectors import milliseconds
 from cutover.domain.observation import Samples
@@ -30,6 +27,8 @@ from cutover.ports.block_feed import BlockSubscription, Dialect
 from cutover.ports.clock import Clock
 from cutover.ports.errors import Unavailable
 from cutover.ports.prometheus import Prometheus, unavailable_if_malformed
+from cutover.services.block_queue import BlockQueue
+from cutover.services.reading import LONGEST_REPLAY, SCRAPE_JITTER, best_phase, blocks_of, range_selector
 
 _logger = logging.getLogger(__name__)
 
@@ -38,20 +37,15 @@ DESTINATIONS_PER_QUERY = 200
 #: Prometheus evaluates the next destinations while the previous ones are cut; more would only take memory.
 _CHUNKS_AT_ONCE = 3
 #: Limits of one query, which bound its answer: a long time for few destinations, or a short time for many.
-LONGEST_REPLAY, _SHORTEST_REPLAY = 3600.0, 300.0
-_DESTINATION_SECONDS = 60_000.0
+_SHORTEST_REPLAY, _DESTINATION_SECONDS = 300.0, 60_000.0
 #: Older blocks are not delivered: there would be thousands, and no checkpoint is that old.
 OLDEST_BLOCK = 24 * 3600.0
-#: Seconds of blocks that are kept after delivery, for a plan that was reloaded after a conflict.
-_KEPT_SECONDS = 120.0
 #: Undelivered blocks after which no more are read for a plan.
 _MOST_WAITING = 1000
 _RETRY_SECONDS = 5.0
 #: Seconds until the times of the gateways' scrapes are read again, and the shift that is ignored.
 _PHASE_SECONDS = 600.0
 _SAME_PHASE = 0.25
-#: Seconds by which a scrape may start late.
-_SCRAPE_JITTER = 0.05
 #: Fraction of a scrape interval after which the sampler checks again for an awaited scrape.
 _LOOK_AGAIN = 0.05
 _LONGEST_SLEEP = 60.0
@@ -62,56 +56,6 @@ _EXACT_HISTOGRAM = 900.0
 _LONGEST_HISTOGRAM = 24 * 3600.0
 
 _T = TypeVar("_T")
-
-
-@dataclass(slots=True, eq=False)
-class _Feed:
-    """The blocks of one plan, and how far they were read and delivered.
-
-    Parameters
-    ----------
-    subscription
-        The plan's newest subscription.
-    taken
-        End of the last delivered block, or start of the first wanted block.
-    fetched
-        End of the last block that was read.
-    blocks
-        The last delivered blocks, for a plan that seeks back, and then the undelivered ones.
-    not_before
-        Unix seconds of the operator's clock before which Prometheus is not queried again.
-    span
-        Longest time, in seconds, that one query covers. Halved where there is no answer: an hour of many gateways may be
-        more than Prometheus returns, however often it is queried.
-    """
-
-    subscription: BlockSubscription
-    taken: float
-    fetched: float
-    blocks: deque[Block] = field(default_factory=deque)
-    error: str = ""
-    not_before: float = 0.0
-    span: float = LONGEST_REPLAY
-
-    def waiting(self) -> int:
-        """Return the number of undelivered blocks."""
-        return round((self.fetched - self.taken) / self.subscription.block_seconds)
-
-    def seek(self, position: float, *, again: bool) -> None:
-        """Continue after another block; with ``again``, read it again where it is not kept."""
-        if self.blocks and self.blocks[0].start <= position <= self.fetched:
-            self.taken = position
-        elif again:
-            self.blocks.clear()
-            self.taken = self.fetched = position
-
-    def hand_out(self) -> tuple[Block, ...]:
-        """Return the undelivered blocks, and keep some for a plan that seeks back."""
-        blocks = tuple(block for block in self.blocks if block.end > self.taken)
-        self.taken = self.fetched
-        while len(self.blocks) * self.subscription.block_seconds > _KEPT_SECONDS:
-            self.blocks.popleft()
-        return blocks
 
 
 class Sampler:
@@ -175,7 +119,7 @@ class Sampler:
         self._reach = REACH_IN_SCRAPES * scrape_interval
         self._look_again = _LOOK_AGAIN * scrape_interval
         self._plans_per_query = max(1, destinations_per_query // 2)
-        self._feeds: dict[str, _Feed] = {}
+        self._feeds: dict[str, BlockQueue] = {}
         self._changed = asyncio.Event()
         self._gateways: dict[int, frozenset[Source]] = {}  # with counters when blocks of a length were read last
         self._awaited = 0.0  # end of the block that was postponed last
@@ -207,12 +151,12 @@ class Sampler:
         position = since if self._phase is None else self._first_after(since, length)
         feed = self._feeds.get(key)
         if feed is None or _legs(feed.subscription) != _legs(subscription):
-            self._feeds[key] = _Feed(subscription, position, position)
+            self._feeds[key] = BlockQueue(subscription, position, position)
             self._changed.set()
             return
         changed = feed.subscription.since != subscription.since
         feed.subscription = subscription
-        if position != feed.taken:
+        if position != feed.delivered:
             # A plan that never consumes must not cause its blocks to be read again and again.
             feed.seek(position, again=changed)
             self._changed.set()
@@ -231,7 +175,7 @@ class Sampler:
         feed = self._feeds.get(key)
         if feed is None:
             return Samples()
-        return Samples(feed.hand_out(), feed.error)
+        return Samples(feed.deliver(), feed.error)
 
     async def histogram(self, subscription: BlockSubscription) -> Histogram:
         """Return Heroku's latency histogram since ``subscription.since``, of at most the last 24 hours.
@@ -301,7 +245,7 @@ class Sampler:
             now = self.now()
         if self._phase is None:
             return
-        groups: dict[tuple[int, float], dict[str, _Feed]] = {}
+        groups: dict[tuple[int, float], dict[str, BlockQueue]] = {}
         for key, feed in self._feeds.items():
             if self._readable_at(feed) <= now:
                 groups.setdefault((feed.subscription.block_seconds, feed.fetched), {})[key] = feed
@@ -371,11 +315,15 @@ class Sampler:
         for feed in self._feeds.values():
             # Blocks that are not read yet get the new boundaries.
             feed.blocks.clear()
-            feed.taken = feed.fetched = self._first_after(feed.taken, feed.subscription.block_seconds)
+            feed.delivered = feed.fetched = self._first_after(feed.delivered, feed.subscription.block_seconds)
 
     def _continued(self, phase: float) -> float:
         """Return the phase of the blocks that were consumed before a restart, if it still fits the scrapes."""
-        known = (feed.taken % self._scrape_interval for feed in self._feeds.values() if (feed.taken * 4).is_integer())
+        known = (
+            feed.delivered % self._scrape_interval
+            for feed in self._feeds.values()
+            if (feed.delivered * 4).is_integer()
+        )
         return next((one for one in known if self._apart(one, phase) <= _SAME_PHASE), phase)
 
     def _apart(self, one: float, other: float) -> float:
@@ -383,7 +331,7 @@ class Sampler:
         distance = abs(one - other) % self._scrape_interval
         return min(distance, self._scrape_interval - distance)
 
-    def _readable_at(self, feed: _Feed) -> float:
+    def _readable_at(self, feed: BlockQueue) -> float:
         """Return when the next block of a plan can be read, by Prometheus' clock."""
         not_before = feed.not_before if self._pauses(feed) else 0.0
         if self._phase is None:
@@ -393,7 +341,7 @@ class Sampler:
         settled = feed.fetched + feed.subscription.block_seconds + max(self.settle, self._patience)
         return max(settled, not_before + self._skew)
 
-    def _pauses(self, feed: _Feed) -> bool:
+    def _pauses(self, feed: BlockQueue) -> bool:
         """Tell whether a plan pauses after a failure. A longer wait comes from a clock that was set back, and is no pause."""
         return 0 < feed.not_before - self._clock.now() <= 2 * max(_RETRY_SECONDS, self._look_again)
 
@@ -407,7 +355,7 @@ class Sampler:
         latest = self.now() + _LONGEST_SLEEP
         return min([latest, *(self._readable_at(feed) for feed in self._feeds.values())])
 
-    async def _serve(self, length: int, start: float, due: float, feeds: dict[str, _Feed]) -> None:
+    async def _serve(self, length: int, start: float, due: float, feeds: dict[str, BlockQueue]) -> None:
         """Read the same blocks for several plans, in chunks of destinations."""
         chunks = []
         for chunk in _chunks(feeds, self._plans_per_query):
@@ -431,7 +379,7 @@ class Sampler:
         gateways: set[Source] = set()
         slots = asyncio.Semaphore(_CHUNKS_AT_ONCE)
 
-        async def serve(chunk: dict[str, _Feed], end: float) -> None:
+        async def serve(chunk: dict[str, BlockQueue], end: float) -> None:
             async with slots:
                 try:
                     gateways.update(await self._serve_chunk(length, start, end, chunk, presence))
@@ -443,7 +391,7 @@ class Sampler:
             self._gateways[length] = frozenset(gateways)
 
     async def _serve_chunk(
-        self, length: int, start: float, end: float, feeds: dict[str, _Feed], presence: Result
+        self, length: int, start: float, end: float, feeds: dict[str, BlockQueue], presence: Result
     ) -> Iterable[Source]:
         """Read the blocks of some plans; return the gateways with counters. Raises Unavailable."""
         # A subscription that changes while Prometheus evaluates takes effect with the next read.
@@ -488,7 +436,7 @@ class Sampler:
                 times = [sample[0] for sample in item["values"]]  # failed scrapes have a sample, too
                 interval = min((later - at for at, later in pairwise(times)), default=self._scrape_interval)
                 due = times[-1] + interval
-                if due - _SCRAPE_JITTER <= end:
+                if due - SCRAPE_JITTER <= end:
                     deadlines.append(due + interval + self.settle)
         if any(now < deadline for deadline in deadlines):
             self.waits += 1
@@ -501,7 +449,7 @@ class Sampler:
             self._patience = min(now - end - self._look_again, self._scrape_interval)
         return False
 
-    def _failed(self, feeds: dict[str, _Feed], text: str) -> None:
+    def _failed(self, feeds: dict[str, BlockQueue], text: str) -> None:
         for key, feed in feeds.items():
             if self._feeds.get(key) is not feed:
                 continue
@@ -513,11 +461,13 @@ class Sampler:
                 self._on_samples(key)
 
     async def _presence(self, namespaces: Sequence[str], window: float, at: float) -> Result:
-        return await self._answer(self._prometheus.query(_range(self._dialect.presence(namespaces), window), at))
+        return await self._answer(
+            self._prometheus.query(range_selector(self._dialect.presence(namespaces), window), at)
+        )
 
     async def _counters(self, selector: str, window: float, at: float) -> Sequence[Counter[CounterLabels]]:
         labels = self._dialect.labels
-        return await self._answer(self._prometheus.counters(_range(selector, window), at, labels))
+        return await self._answer(self._prometheus.counters(range_selector(selector, window), at, labels))
 
     async def _answer(self, answer: Awaitable[_T]) -> _T:
         self.queries += 1
@@ -530,99 +480,12 @@ class Sampler:
         return result
 
 
-def best_phase(scrapes: Sequence[float], interval: float) -> float | None:
-    """Return the best phase: seconds after a multiple of the scrape interval at which blocks end; ``None`` without a scrape.
-
-    Parameters
-    ----------
-    scrapes
-        Unix seconds of one scrape of each gateway.
-    interval
-        Seconds between two scrapes of a gateway.
-
-    Notes
-    -----
-    Blocks end just after the last scrape of the closest group, before the longest time without a scrape. The phase is in
-    quarters of a second, which floating point adds exactly, and leaves a little room for a scrape that starts late.
-    """
-    offsets = sorted(at % interval for at in scrapes)
-    if not offsets:
-        return None
-    gaps = [
-        (following - offset) % interval for offset, following in zip(offsets, offsets[1:] + offsets[:1], strict=True)
-    ]
-    last = offsets[max(range(len(offsets)), key=lambda i: gaps[i] or interval)]
-    return math.ceil((last + _SCRAPE_JITTER) * 4) / 4 % interval
-
-
-async def heroku_samples(
-    prometheus: Prometheus,
-    dialect: Dialect,
-    subscription: BlockSubscription,
-    *,
-    start: float,
-    end: float,
-    reach: float,
-) -> tuple[Result, Sequence[Counter[CounterLabels]]]:
-    """Return the raw samples of a plan's Heroku leg, for a time that may be long ago.
-
-    Parameters
-    ----------
-    prometheus, dialect
-        The server to query, and what to query.
-    subscription
-        The leg; its thresholds must be known if they matter.
-    start, end
-        Unix seconds, at most an hour apart.
-    reach
-        Seconds before ``start`` from which samples are wanted, too.
-
-    Returns
-    -------
-    tuple
-        Raw samples: for :meth:`Reading.add_presence`, and for :meth:`Reading.add_counters`.
-
-    Raises
-    ------
-    Unavailable
-        If Prometheus does not answer.
-    """
-    window = end - start + reach
-    presence = await prometheus.query(_range(dialect.presence(subscription.observers), window), end)
-    counters = list[Counter[CounterLabels]]()
-    for selector in dialect.counters([subscription], [subscription.heroku]):
-        counters += await prometheus.counters(_range(selector, window), end, dialect.labels)
-    return presence, counters
-
-
-def blocks_of(
-    reading: Reading, subscription: BlockSubscription, *, start: float, end: float, length: int, reach: float
-) -> list[Block]:
-    """Cut the blocks of one plan; the times as for :func:`cutover.domain.evidence.counting.cut`."""
-    return cut(
-        reading,
-        heroku=subscription.heroku,
-        eks=subscription.eks,
-        namespaces=subscription.observers,
-        slow_ms=subscription.slow_ms,
-        very_slow_ms=subscription.very_slow_ms,
-        start=start,
-        end=end,
-        length=length,
-        reach=reach,
-    )
-
-
 def _legs(subscription: BlockSubscription) -> tuple[object, ...]:
     """Return what a plan cannot change without starting over."""
     return subscription.heroku, subscription.eks, subscription.observers, subscription.block_seconds
 
 
-def _chunks(feeds: dict[str, _Feed], size: int) -> Iterator[dict[str, _Feed]]:
+def _chunks(feeds: dict[str, BlockQueue], size: int) -> Iterator[dict[str, BlockQueue]]:
     keys = sorted(feeds)  # the same queries each time, for Prometheus' caches
     for first in range(0, len(keys), size):
         yield {key: feeds[key] for key in keys[first : first + size]}
-
-
-def _range(selector: str, window: float) -> str:
-    return f"{selector}[{milliseconds(window)}]"

@@ -11,29 +11,28 @@ import asyncio
 import logging
 import math
 import zlib
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from cutover.api.v1alpha1.gates import BoundSlo, RatioSlo
-from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.scrapes import REACH_IN_SCRAPES, Result, Source
 from cutover.domain.evidence.selectors import milliseconds
 from cutover.domain.slo import bounds
 from cutover.domain.slo import series as slo_series
-from cutover.domain.slo.custom import CustomSlo, QueryProblem, SloReading
+from cutover.domain.slo.custom import QueryProblem, SloReading
 from cutover.domain.slo.promql import is_counter_selector, selectors
 from cutover.domain.verdicts import Verdict
 from cutover.ports.clock import Clock
 from cutover.ports.errors import PartialAnswer, QueryRefused, Unavailable
 from cutover.ports.prometheus import Prometheus
 from cutover.ports.slo_feed import SloSubscription
+from cutover.services.reading import LONGEST_REPLAY
+from cutover.services.slo_state import Edge, PlanState, SloState, same_queries
 
 _logger = logging.getLogger(__name__)
 
-#: Longest time that one query covers, in seconds, and what it shrinks to without an answer.
-LONGEST_REPLAY, _SHORTEST_REPLAY = 3600.0, 300.0
+#: What the longest time of one query, in seconds, shrinks to without an answer.
+_SHORTEST_REPLAY = 300.0
 #: Older blocks are not delivered: no checkpoint is that old.
 OLDEST_BLOCK = 24 * 3600.0
 #: Seconds until a refused query is repeated unchanged.
@@ -48,8 +47,6 @@ _SLOW_PART = 1 / 3
 _QUICK_SECONDS = 5.0
 #: Seconds after which a query is aborted, in case that its client does not abort it.
 _LONGEST_QUERY = 60.0
-#: Blocks that are kept after delivery, for a plan that was reloaded after a conflict.
-_KEPT = 24
 #: Undelivered blocks after which no more are read for a plan.
 _MOST_WAITING = 1000
 #: Shortest and longest sleep between two checks of what is due; the longest because the clock may have been set.
@@ -57,114 +54,6 @@ _GRAIN, _LONGEST_SLEEP = 0.1, 60.0
 #: A round that begins so many seconds after it was due is late.
 _LATE_SECONDS = 1.0
 _NOT_UNDERSTOOD = "Prometheus' answer is not understood: it is not that of a vector of numbers"
-
-
-@dataclass(slots=True, eq=False)
-class _Gate:
-    """What is known of one custom SLO.
-
-    Parameters
-    ----------
-    custom
-        The custom SLO.
-    settle
-        Seconds from the end of a block until it can be read. Doubled where a sample became visible too late.
-    asked_at, points, baseline, problem
-        As in `SloReading`.
-    evaluated
-        Unix seconds of a bound's newest evaluation.
-    taken, fetched
-        Ends of the last delivered block and of the last block that was read; ``None`` before the first is wanted.
-    blocks
-        The last delivered blocks, for a plan that seeks back, and then the undelivered ones.
-    not_before
-        Unix seconds before which it is not queried.
-    span
-        Longest time, in seconds, that one query covers.
-    edge
-        The newest samples at the end of the last block when it was read.
-    """
-
-    custom: CustomSlo
-    settle: float
-    asked_at: float = 0.0
-    points: bounds.Points = ()
-    baseline: float | None = None
-    problem: QueryProblem | None = None
-    evaluated: float = 0.0
-    taken: float | None = None
-    fetched: float | None = None
-    blocks: deque[Block] = field(default_factory=deque)
-    not_before: float = 0.0
-    span: float = LONGEST_REPLAY
-    edge: _Edge | None = None
-
-    @property
-    def interval(self) -> float:
-        """Seconds between two scrapes of the metrics that it reads."""
-        return self.custom.slo.scrape_interval.total_seconds()
-
-    def seek(self, position: float, *, again: bool) -> None:
-        """Continue after another block; with ``again``, read it again where it is not kept."""
-        if self.taken is None or self.fetched is None:
-            self.taken = self.fetched = position
-        elif position != self.taken:
-            if self.blocks and self.blocks[0].start <= position <= self.fetched:
-                self.taken = position
-            elif again:
-                self.blocks.clear()
-                self.taken = self.fetched = position
-
-    def hand_out(self) -> tuple[Block, ...]:
-        """Return the undelivered blocks, and keep some for a plan that seeks back."""
-        if self.taken is None:
-            return ()
-        taken = self.taken
-        blocks = tuple(block for block in self.blocks if block.end > taken)
-        self.taken = self.fetched
-        while len(self.blocks) > _KEPT:
-            self.blocks.popleft()
-        return blocks
-
-
-@dataclass(slots=True, eq=False)
-class _Plan:
-    """One plan's custom SLOs, and when they are queried.
-
-    Parameters
-    ----------
-    subscription
-        The newest subscription.
-    gates
-        By name.
-    due
-        Unix seconds of the next round, by the operator's clock.
-    round
-        The round that is under way.
-    asking
-        Name of the SLO that the round queries now.
-    skipped
-        Consecutive rounds that were skipped because the previous round was under way.
-    spent
-        Seconds that the round's queries took, without waiting for a slot.
-    slow
-        Whether its queries take long.
-    urgent
-        Whether there is an SLO that was never queried.
-    began_for
-        When the current round was due; ``None`` after its first query.
-    """
-
-    subscription: SloSubscription
-    gates: dict[str, _Gate] = field(default_factory=dict)
-    due: float = 0.0
-    round: asyncio.Task[None] | None = None
-    asking: str = ""
-    skipped: int = 0
-    spent: float = 0.0
-    slow: bool = False
-    urgent: bool = False
-    began_for: float | None = None
 
 
 class PrometheusSloFeed:
@@ -215,7 +104,7 @@ class PrometheusSloFeed:
         self._settle = settle
         slow = min(_SLOW_TURNS, concurrency // 2)
         self._turns, self._slow_turns = asyncio.Semaphore(concurrency - slow), asyncio.Semaphore(slow)
-        self._plans: dict[str, _Plan] = {}
+        self._plans: dict[str, PlanState] = {}
         self._changed = asyncio.Event()
 
     def watch(self, key: str, subscription: SloSubscription) -> None:
@@ -228,16 +117,16 @@ class PrometheusSloFeed:
         before = plan.subscription if plan is not None else None
         if plan is None or plan.subscription.source != subscription.source:
             self.forget(key)
-            plan = self._plans[key] = _Plan(subscription)
+            plan = self._plans[key] = PlanState(subscription)
         plan.subscription = subscription
         if before is None or before.gates != subscription.gates or before.source != subscription.source:
             known, plan.gates = plan.gates, {}
             for slo in subscription.gates:
                 gate = known.get(slo.name)
-                if gate is not None and _same(gate.custom, slo):
+                if gate is not None and same_queries(gate.custom, slo):
                     gate.custom = slo
                 else:
-                    gate = _Gate(slo, self._settle)
+                    gate = SloState(slo, self._settle)
                     # At once: after a restart, or because the author of a new query waits for its result.
                     plan.due, plan.urgent = self._clock.now(), True
                     self._changed.set()
@@ -265,7 +154,7 @@ class PrometheusSloFeed:
         if plan is None:
             return {}
         return {
-            name: SloReading(gate.asked_at, gate.hand_out(), gate.points, gate.baseline, gate.problem)
+            name: SloReading(gate.asked_at, gate.deliver(), gate.points, gate.baseline, gate.problem)
             for name, gate in plan.gates.items()
         }
 
@@ -304,7 +193,7 @@ class PrometheusSloFeed:
             started.append(plan.round)
         return started
 
-    def _skip(self, key: str, plan: _Plan) -> None:
+    def _skip(self, key: str, plan: PlanState) -> None:
         self.rounds_skipped += 1
         plan.skipped += 1
         gate = plan.gates.get(plan.asking)
@@ -318,7 +207,7 @@ class PrometheusSloFeed:
         phase = self._settle + length / 2 * (zlib.crc32(key.encode()) % 1024) / 1024 - self._skew(subscription.source)
         return (math.floor((now - phase) / length) + 1) * length + phase
 
-    async def _round(self, key: str, plan: _Plan) -> None:
+    async def _round(self, key: str, plan: PlanState) -> None:
         """Query all SLOs of a plan that are due, one after the other."""
         began, plan.spent = self._clock.now(), 0.0
         news = more = False
@@ -341,7 +230,7 @@ class PrometheusSloFeed:
         if news:
             self._on_news(key)
 
-    async def _ask_for(self, plan: _Plan, gate: _Gate, now: float) -> bool:
+    async def _ask_for(self, plan: PlanState, gate: SloState, now: float) -> bool:
         """Query one SLO; return whether more of its blocks can be read at once."""
         asked = self._clock.now()
         more = False
@@ -366,19 +255,19 @@ class PrometheusSloFeed:
             _note(gate, Verdict.NO_DATA, _NOT_UNDERSTOOD, now)
         return more
 
-    def _due(self, plan: _Plan, gate: _Gate, now: float) -> bool:
+    def _due(self, plan: PlanState, gate: SloState, now: float) -> bool:
         if now < gate.not_before:
             return False
         if isinstance(gate.custom.slo, BoundSlo):
             return True  # its evaluation times decide what is new
-        if gate.fetched is None or gate.taken is None:
+        if gate.fetched is None or gate.delivered is None:
             return False
         length = slo_series.block_length(plan.subscription.block_seconds, gate.interval)
-        if (gate.fetched - gate.taken) / length >= _MOST_WAITING:
+        if (gate.fetched - gate.delivered) / length >= _MOST_WAITING:
             return False
         return gate.fetched + length + gate.settle <= now
 
-    async def _ask_for_values(self, plan: _Plan, gate: _Gate, slo: BoundSlo, now: float) -> None:
+    async def _ask_for_values(self, plan: PlanState, gate: SloState, slo: BoundSlo, now: float) -> None:
         (query,) = gate.custom.queries
         step, subscription = gate.interval, plan.subscription
         end = _floor(now - self._settle, step)
@@ -409,7 +298,7 @@ class PrometheusSloFeed:
                 else:
                     _note(gate, Verdict.NO_DATA, "the query gave no value in the last day", now)
 
-    async def _ask_for_blocks(self, plan: _Plan, gate: _Gate, slo: RatioSlo, now: float) -> bool:
+    async def _ask_for_blocks(self, plan: PlanState, gate: SloState, slo: RatioSlo, now: float) -> bool:
         length = slo_series.block_length(plan.subscription.block_seconds, gate.interval)
         start = gate.fetched
         if start is None:
@@ -444,7 +333,7 @@ class PrometheusSloFeed:
         if gate.fetched != start:
             return True  # the plan sought back meanwhile
         self._watch_for_late_samples(gate, start, opened)
-        gate.edge = _Edge(end, gate.settle, newest)
+        gate.edge = Edge(end, gate.settle, newest)
         in_order = [columns[number] for number in range(len(names))]
         gate.blocks.extend(slo_series.blocks_of(in_order, good=slo.good is not None, start=start, length=length))
         gate.fetched, gate.asked_at = end, now
@@ -461,7 +350,7 @@ class PrometheusSloFeed:
             gate.problem = None
         return end < due
 
-    async def _stale(self, plan: _Plan, gate: _Gate, queries: Sequence[str], at: float) -> str:
+    async def _stale(self, plan: PlanState, gate: SloState, queries: Sequence[str], at: float) -> str:
         """Return which sample of the expressions is too old; ``""`` if none is."""
         read = list(dict.fromkeys(selector for query in queries for selector in selectors(query)))
         if not read:
@@ -471,7 +360,7 @@ class PrometheusSloFeed:
 
     async def _read(
         self,
-        plan: _Plan,
+        plan: PlanState,
         plain: Mapping[int, str],
         names: Sequence[str],
         span: _Span,
@@ -496,7 +385,7 @@ class PrometheusSloFeed:
             columns |= slo_series.count(reading, **span._asdict())
         return reading
 
-    def _watch_for_late_samples(self, gate: _Gate, start: float, opened: Mapping[Source | int, float]) -> None:
+    def _watch_for_late_samples(self, gate: SloState, start: float, opened: Mapping[Source | int, float]) -> None:
         """Double ``settle`` where the samples at the end of the last block have changed since it was read."""
         edge = gate.edge
         if edge is None or edge.end != start:
@@ -516,13 +405,13 @@ class PrometheusSloFeed:
         """Return Unix seconds by a Prometheus server's clock, as well as it is known."""
         return self._clock.now() + self._skew(source)
 
-    async def _query(self, plan: _Plan, promql: str, at: float) -> Result:
+    async def _query(self, plan: PlanState, promql: str, at: float) -> Result:
         return await self._ask(plan, lambda prometheus: prometheus.query(promql, at))
 
-    async def _query_range(self, plan: _Plan, promql: str, start: float, end: float, step: float) -> Result:
+    async def _query_range(self, plan: PlanState, promql: str, start: float, end: float, step: float) -> Result:
         return await self._ask(plan, lambda prometheus: prometheus.query_range(promql, start, end, step))
 
-    async def _ask(self, plan: _Plan, call: Callable[[Prometheus], Awaitable[Result]]) -> Result:
+    async def _ask(self, plan: PlanState, call: Callable[[Prometheus], Awaitable[Result]]) -> Result:
         """Make a query when a slot is free. Raises QueryRefused, PartialAnswer, Unavailable."""
         if not plan.slow:
             try:
@@ -536,7 +425,9 @@ class PrometheusSloFeed:
             except TimeoutError:
                 raise Unavailable(f"Prometheus did not answer within {_LONGEST_QUERY:g} s") from None
 
-    async def _answer(self, plan: _Plan, call: Callable[[Prometheus], Awaitable[Result]], seconds: float) -> Result:
+    async def _answer(
+        self, plan: PlanState, call: Callable[[Prometheus], Awaitable[Result]], seconds: float
+    ) -> Result:
         began = self._clock.now()
         if plan.began_for is not None:
             self.rounds_late += began - plan.began_for > _LATE_SECONDS
@@ -561,14 +452,6 @@ class _Span(NamedTuple):
     reach: float
 
 
-class _Edge(NamedTuple):
-    """The end of the last block as it was read: the newest sample of each source, or the value of a query."""
-
-    end: float
-    settle: float
-    newest: Mapping[Source | int, float]
-
-
 class _Named:
     """Puts the name of a query before Prometheus' refusal."""
 
@@ -583,30 +466,19 @@ class _Named:
             raise QueryRefused(f"{self._name}: {error}") from error
 
 
-def _same(one: CustomSlo, other: CustomSlo) -> bool:
-    """Tell whether the readings of an SLO are valid for its new version."""
-    if one.queries != other.queries or one.slo.scrape_interval != other.slo.scrape_interval:
-        return False
-    match one.slo, other.slo:
-        case RatioSlo(), RatioSlo():
-            return (one.slo.good is None) == (other.slo.good is None)
-        case _:
-            return isinstance(one.slo, BoundSlo) and isinstance(other.slo, BoundSlo)
-
-
-def _note(gate: _Gate, verdict: Verdict, message: str, now: float) -> None:
+def _note(gate: SloState, verdict: Verdict, message: str, now: float) -> None:
     known = gate.problem
     gate.problem = QueryProblem(verdict, message, known.since if known and known.verdict is verdict else now)
 
 
-def _too_slow(plan: _Plan) -> str:
+def _too_slow(plan: PlanState) -> str:
     return (
         f"Prometheus does not answer its queries within the {plan.subscription.block_seconds} s between two rounds,"
         f" {plan.skipped} of which were skipped; make them cheaper, with a recording rule for instance"
     )
 
 
-def _baseline_wanted(plan: _Plan, gate: _Gate) -> bool:
+def _baseline_wanted(plan: PlanState, gate: SloState) -> bool:
     return gate.custom.name in plan.subscription.baselines and gate.baseline is None
 
 
