@@ -298,7 +298,7 @@ def test_table(api: Any, kubectl: Any, namespace: str) -> None:
 
 def test_explain(kubectl: Any) -> None:
     spec = kubectl("explain", "mplan.spec")
-    for words in ("One service's migration", "-required-", "Target weights in rising order", "Raise it to try again"):
+    for words in ("One service's migration", "-required-", "Weights in rising order", "Raise it to try again"):
         assert words in " ".join(spec.split())
     assert "enum: RollBack, Hold" in spec
     steps = kubectl("explain", "mplan.spec.steps")
