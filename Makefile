@@ -60,8 +60,9 @@ format: $(VENV)/.ready  ## Rewrite the sources in the project's style
 crds: $(VENV)/.ready  ## Generate the CRD from the models
 	@$(PYTHON) -m cutover.api.crd
 
-docs: $(VENV)/.ready  ## Generate the index of preflight's checks from the checks
+docs: $(VENV)/.ready  ## Generate what the docs show of the code: the checks, the rooms, the modules
 	@$(PYTHON) -m cutover.domain.preflight.docs
+	@$(PYTHON) -m rooms
 
 stack-up: stack-build  ## Start the development stack in the background
 	@$(PYTHON) -m devstack up --state "$(STATE)"

@@ -53,7 +53,7 @@ class Zone:
 
 @dataclass
 class PlayedProvider:
-    """:class:`cutover.ports.traffic.Traffic` with a record for a plan's first host.
+    """:class:`cutover.ports.traffic.TrafficProvider` with a record for a plan's first host.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ from cutover.domain.plan import Plan
 from cutover.domain.revision import desired_split, raise_called_off, revision, rollback_revision
 from cutover.domain.traffic import TrafficState
 from cutover.ports.errors import Conflict
-from cutover.ports.traffic import Traffic
+from cutover.ports.traffic import TrafficProvider
 
 _DECIDED_AT = 1_799_661_600.0
 
@@ -36,7 +36,7 @@ class ProviderRig(Protocol):
     plan: Plan
     restores_deleted: bool
 
-    def process(self) -> Traffic:
+    def process(self) -> TrafficProvider:
         """Return the provider in a new process, which knows nothing yet."""
 
     async def edit_weight(self, percent: int) -> None:
@@ -59,19 +59,19 @@ def at(plan: Plan, weight: int | None, phase: Phase = Phase.SHIFTING, attempt: i
     return replace(plan, status=status)
 
 
-async def read(provider: Traffic, plan: Plan, *, fresh: bool = True) -> TrafficState:
+async def read(provider: TrafficProvider, plan: Plan, *, fresh: bool = True) -> TrafficState:
     """Compare the route with what the plan's status asks for."""
     wanted = None if plan.status.weight is None else desired_split(plan.status)
     return await provider.get(plan, wanted, fresh=fresh)
 
 
-async def write(provider: Traffic, plan: Plan, *, seen: str | None = None, supersedes: str = "") -> None:
+async def write(provider: TrafficProvider, plan: Plan, *, seen: str | None = None, supersedes: str = "") -> None:
     """Write the route that the plan's status asks for."""
     assert plan.status.weight is not None
     await provider.set(plan, SetWeight(desired_split(plan.status), over=seen, supersedes=supersedes))
 
 
-async def at_rest(provider: Traffic, plan: Plan) -> int | None:
+async def at_rest(provider: TrafficProvider, plan: Plan) -> int | None:
     """Return the percent that goes elsewhere than to Heroku, whoever's the route is."""
     return (await provider.get(plan, None, fresh=True)).weight
 
@@ -80,7 +80,7 @@ class ProviderContract:
     """The tests; a subclass has a fixture ``rig``."""
 
     @pytest.fixture
-    async def taken(self, rig: ProviderRig) -> Traffic:
+    async def taken(self, rig: ProviderRig) -> TrafficProvider:
         """The provider after the takeover."""
         provider = rig.process()
         plan = at(rig.plan, 0, Phase.PREFLIGHT)
@@ -117,7 +117,7 @@ class ProviderContract:
         assert await rig.others() == others
 
     async def test_a_route_that_is_there_already_is_told_before_the_takeover(
-        self, rig: ProviderRig, taken: Traffic
+        self, rig: ProviderRig, taken: TrafficProvider
     ) -> None:
         await write(taken, at(rig.plan, 25))
         anew = replace(rig.plan, uid=rig.plan.uid[::-1])
@@ -127,7 +127,7 @@ class ProviderContract:
 
     # ---------------------------------------------------------------------------------------------------------- weights
 
-    async def test_a_weight_is_written_and_read(self, rig: ProviderRig, taken: Traffic) -> None:
+    async def test_a_weight_is_written_and_read(self, rig: ProviderRig, taken: TrafficProvider) -> None:
         for weight in (0, 10, 25, 100, 0):
             plan = at(rig.plan, weight)
             await write(taken, plan)
@@ -136,12 +136,14 @@ class ProviderContract:
                 assert (state.weight, state.current, state.foreign) == (weight, True, ())
                 assert state.revision == (revision(1, weight) if provider.capabilities.stamps_revision else "")
 
-    async def test_another_weight_is_not_current(self, rig: ProviderRig, taken: Traffic) -> None:
+    async def test_another_weight_is_not_current(self, rig: ProviderRig, taken: TrafficProvider) -> None:
         await write(taken, at(rig.plan, 10))
         state = await read(taken, at(rig.plan, 25), fresh=False)
         assert (state.weight, state.current) == (10, False)
 
-    async def test_what_is_written_already_is_not_written_again(self, rig: ProviderRig, taken: Traffic) -> None:
+    async def test_what_is_written_already_is_not_written_again(
+        self, rig: ProviderRig, taken: TrafficProvider
+    ) -> None:
         plan = at(rig.plan, 10)
         await write(taken, plan)
         versions = await rig.versions()
@@ -149,7 +151,7 @@ class ProviderContract:
         await write(rig.process(), plan)
         assert await rig.versions() == versions
 
-    async def test_a_rollback_has_a_revision_of_its_own(self, rig: ProviderRig, taken: Traffic) -> None:
+    async def test_a_rollback_has_a_revision_of_its_own(self, rig: ProviderRig, taken: TrafficProvider) -> None:
         await write(taken, at(rig.plan, 25))
         plan = at(rig.plan, 0, Phase.ROLLING_BACK)
         await write(taken, plan)
@@ -159,7 +161,9 @@ class ProviderContract:
 
     # ------------------------------------------------------------------------------------------------------- the fences
 
-    async def test_a_route_is_written_over_the_one_that_was_decided_on(self, rig: ProviderRig, taken: Traffic) -> None:
+    async def test_a_route_is_written_over_the_one_that_was_decided_on(
+        self, rig: ProviderRig, taken: TrafficProvider
+    ) -> None:
         plan = at(rig.plan, 10)
         version = (await read(taken, plan)).version
         await write(taken, plan, seen=version)
@@ -171,7 +175,9 @@ class ProviderContract:
         state = await read(taken, plan)
         assert (state.weight, state.current) == (10, True)
 
-    async def test_a_raise_that_is_called_off_fails_when_it_comes(self, rig: ProviderRig, taken: Traffic) -> None:
+    async def test_a_raise_that_is_called_off_fails_when_it_comes(
+        self, rig: ProviderRig, taken: TrafficProvider
+    ) -> None:
         await write(taken, at(rig.plan, 10))
         raising = at(rig.plan, 25)
         version = (await read(taken, raising)).version
@@ -185,7 +191,7 @@ class ProviderContract:
 
     # -------------------------------------------------------------------------------------------------- somebody's edits
 
-    async def test_an_edit_is_seen_and_put_back(self, rig: ProviderRig, taken: Traffic) -> None:
+    async def test_an_edit_is_seen_and_put_back(self, rig: ProviderRig, taken: TrafficProvider) -> None:
         plan = at(rig.plan, 25)
         await write(taken, plan)
         await rig.edit_weight(60)
@@ -197,7 +203,7 @@ class ProviderContract:
         assert (state.weight, state.current) == (25, True)
 
     async def test_a_write_over_an_edit_that_was_not_seen_is_a_conflict(
-        self, rig: ProviderRig, taken: Traffic
+        self, rig: ProviderRig, taken: TrafficProvider
     ) -> None:
         plan = at(rig.plan, 25)
         await write(taken, plan)
@@ -207,7 +213,7 @@ class ProviderContract:
             await write(taken, at(rig.plan, 50), seen=version)
         assert (await read(taken, plan)).weight == 60
 
-    async def test_a_route_that_is_gone_is_seen_and_made_again(self, rig: ProviderRig, taken: Traffic) -> None:
+    async def test_a_route_that_is_gone_is_seen_and_made_again(self, rig: ProviderRig, taken: TrafficProvider) -> None:
         plan = at(rig.plan, 25)
         await write(taken, plan)
         await rig.delete_route()
@@ -222,7 +228,7 @@ class ProviderContract:
 
     @pytest.mark.parametrize(("end", "rests"), [(OnDelete.HEROKU, 0), (OnDelete.EKS, 100), (OnDelete.LEAVE, 50)])
     async def test_the_end_puts_traffic_to_rest(
-        self, rig: ProviderRig, taken: Traffic, end: OnDelete, rests: int
+        self, rig: ProviderRig, taken: TrafficProvider, end: OnDelete, rests: int
     ) -> None:
         plan, others = at(rig.plan, 50), await rig.others()
         await write(taken, plan)
@@ -231,7 +237,7 @@ class ProviderContract:
             assert await at_rest(provider, plan) == rests
         assert await rig.others() == others
 
-    async def test_the_end_of_a_raise_that_is_on_its_way(self, rig: ProviderRig, taken: Traffic) -> None:
+    async def test_the_end_of_a_raise_that_is_on_its_way(self, rig: ProviderRig, taken: TrafficProvider) -> None:
         raising = at(rig.plan, 10)
         version = (await read(taken, raising)).version
         late = rig.process()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 import structlog
 
+from cutover.ports.errors import Unavailable
 from cutover.services import background
 from cutover.services.background import BackgroundFact, Fact
 
@@ -122,6 +123,17 @@ async def test_a_failure_says_why_keeps_the_last_answer_and_is_tried_again_ever_
     fact.keep(desk.ask, 0.0)
     await turns()
     assert (fact.fact.problem, fact.fact.failures) == ("", 0)
+    fact.stop()
+
+
+async def test_an_outage_is_told_in_its_own_words_and_is_no_fault() -> None:
+    desk = Desk(answers=[Unavailable("the API does not answer")])
+    fact = desk.fact()
+    with structlog.testing.capture_logs() as lines:
+        fact.keep(desk.ask, 10.0)
+        await turns()
+    assert (fact.fact.problem, fact.fact.failures) == ("the API does not answer", 1)
+    assert lines == []
     fact.stop()
 
 

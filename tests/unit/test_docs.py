@@ -217,6 +217,14 @@ def test_phases_are_told() -> None:
 # ------------------------------------------------------------------------------------------------------ the architecture
 
 
+def test_where_to_add_something_names_what_is_there() -> None:
+    package = ROOT / "operator" / "cutover"
+    text = section(ARCHITECTURE, "## Where do I add …") + section(ARCHITECTURE, "## From an error to weight 0")
+    paths = {path for path in re.findall(r"`([\w./<>-]+/(?:[\w<>]+\.py)?|[\w./<>]+\.py)`", text) if "<" not in path}
+    assert len(paths) > 20
+    assert {path for path in paths if not ((package / path).exists() or (ROOT / path).exists())} == set()
+
+
 def test_the_map_has_every_module() -> None:
     package = ROOT / "operator" / "cutover"
     modules = {str(path.relative_to(package)) for path in package.rglob("*.py") if path.name != "__init__.py"}

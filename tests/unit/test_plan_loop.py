@@ -40,8 +40,8 @@ from cutover.domain.engine.actions import (
     WakeAfter,
     WriteStatus,
 )
-from cutover.domain.engine.heroku import PROBE_LIFETIME_SECONDS
 from cutover.domain.engine.outcome import NEXT_BLOCK, Outcome, Requeue
+from cutover.domain.engine.way_back import PROBE_LIFETIME_SECONDS
 from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.ingest import load
 from cutover.domain.journal.notifications import key_of

@@ -17,7 +17,7 @@ from cutover.ports.leg_probe import LegProbe
 from cutover.ports.notifier import Notifier
 from cutover.ports.plans import Plans
 from cutover.ports.slo_feed import SloFeed
-from cutover.ports.traffic import Traffic
+from cutover.ports.traffic import TrafficProvider
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Ports:
     """
 
     plans: Plans
-    traffic: Traffic
+    traffic: TrafficProvider
     inventories: Inventories
     leg_probe: LegProbe
     block_feed: BlockFeed

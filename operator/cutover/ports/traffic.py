@@ -10,7 +10,7 @@ from cutover.domain.revision import Split
 from cutover.domain.traffic import Capabilities, TrafficState
 
 
-class Traffic(Protocol):
+class TrafficProvider(Protocol):
     """The provider that splits the host's requests between the legs."""
 
     @property

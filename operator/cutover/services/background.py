@@ -15,6 +15,8 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
+from cutover.ports.errors import Unavailable
+
 log = structlog.get_logger("cutover")
 
 T = TypeVar("T")
@@ -100,7 +102,8 @@ class BackgroundFact(Generic[T]):
         Parameters
         ----------
         ask
-            Makes the request; an exception is a bug, and is logged.
+            Makes the request. Unavailable is an outage: its text becomes the fact's problem. Any other exception is a
+            bug, and is logged too.
         lifetime
             Seconds until an answer is stale.
         """
@@ -149,10 +152,12 @@ class BackgroundFact(Generic[T]):
     async def _answer(self, ask: Callable[[], Coroutine[Any, Any, T]], asked_at: float) -> None:
         try:
             value = await ask()
+        except Unavailable as outage:
+            self._failed(str(outage))
+            return
         except Exception as fault:
             log.exception("background fact failed", fact=self._name)
-            self._fact = replace(self._fact, problem=repr(fault), failures=self._fact.failures + 1)
-            self._news()
+            self._failed(repr(fault))
             return
         if self._now() - asked_at > self._patience:
             return
@@ -160,6 +165,10 @@ class BackgroundFact(Generic[T]):
         self._fact = Fact(value, asked_at)
         if self._is_news(before, value):
             self._news()
+
+    def _failed(self, problem: str) -> None:
+        self._fact = replace(self._fact, problem=problem, failures=self._fact.failures + 1)
+        self._news()
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:

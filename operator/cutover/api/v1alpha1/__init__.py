@@ -76,7 +76,7 @@ from cutover.api.v1alpha1.traffic import EksLeg as EksLeg
 from cutover.api.v1alpha1.traffic import Gateways as Gateways
 from cutover.api.v1alpha1.traffic import HerokuLeg as HerokuLeg
 from cutover.api.v1alpha1.traffic import Hosts as Hosts
-from cutover.api.v1alpha1.traffic import IstioTraffic as IstioTraffic
+from cutover.api.v1alpha1.traffic import IstioSettings as IstioSettings
 from cutover.api.v1alpha1.traffic import Ownership as Ownership
 from cutover.api.v1alpha1.traffic import SecretKeyRef as SecretKeyRef
 from cutover.api.v1alpha1.traffic import ServiceRef as ServiceRef

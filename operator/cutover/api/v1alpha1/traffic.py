@@ -132,7 +132,7 @@ Gateways = Annotated[
 ]
 
 
-class IstioTraffic(Model):
+class IstioSettings(Model):
     """How the host's traffic is split in Istio."""
 
     RULES = (
@@ -213,7 +213,7 @@ class Traffic(Model):
     )
 
     # The rule above keeps it from being None, so its type does not include None while it is the only provider.
-    istio: IstioTraffic = None  # type: ignore[assignment]
+    istio: IstioSettings = None  # type: ignore[assignment]
 
     @property
     def hosts(self) -> tuple[str, ...]:

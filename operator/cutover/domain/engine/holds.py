@@ -11,11 +11,11 @@ from cutover.domain.engine import schedule
 from cutover.domain.engine.actions import Event
 from cutover.domain.engine.assessment import Assessment
 from cutover.domain.engine.context import Context
-from cutover.domain.engine.heroku import heroku_fails, probe_text
 from cutover.domain.engine.outcome import Outcome
 from cutover.domain.engine.people import approval, refused, skip
 from cutover.domain.engine.support import problems
 from cutover.domain.engine.wanted import samples_wanted
+from cutover.domain.engine.way_back import heroku_fails, probe_text
 from cutover.domain.evidence.confirmation import missing_capabilities
 from cutover.domain.evidence.ingest import GAPS_UNTIL_NO_DATA
 from cutover.domain.evidence.share import LEAST_REQUESTS as LEAST_SHARE_REQUESTS

@@ -27,9 +27,9 @@ from cutover.domain.engine.actions import (
     WakeAtBlock,
     WriteStatus,
 )
-from cutover.domain.engine.heroku import PROBE_LIFETIME_SECONDS
 from cutover.domain.engine.outcome import NEXT_BLOCK, Outcome, Requeue
 from cutover.domain.engine.wanted import samples_wanted
+from cutover.domain.engine.way_back import PROBE_LIFETIME_SECONDS
 from cutover.domain.observation import Observation
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks import heroku_answers

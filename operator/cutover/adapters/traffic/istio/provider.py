@@ -77,7 +77,7 @@ class _Comparison:
 
 @dataclass(slots=True)
 class IstioTraffic:
-    """:class:`cutover.ports.traffic.Traffic` with Istio.
+    """:class:`cutover.ports.traffic.TrafficProvider` with Istio.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ class IstioTraffic:
     async def set(self, plan: Plan, write: SetWeight) -> None:
         """Write the decided split into the routing objects; write only what differs. Raises Conflict, Unavailable.
 
-        See :meth:`cutover.ports.traffic.Traffic.set`.
+        See :meth:`cutover.ports.traffic.TrafficProvider.set`.
         """
         *supports, route = self._render(plan, write.split)
         known = await self._live(route)

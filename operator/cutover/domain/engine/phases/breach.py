@@ -6,10 +6,10 @@ from cutover.api.v1alpha1 import MigrationPlanStatus, OnBreach
 from cutover.domain.commands.annotations import assignment, rollback
 from cutover.domain.engine.assessment import Assessment
 from cutover.domain.engine.context import Context
-from cutover.domain.engine.heroku import await_probe, heroku_answers, probe_text
 from cutover.domain.engine.holds import held
 from cutover.domain.engine.moves import roll_back
 from cutover.domain.engine.outcome import Outcome
+from cutover.domain.engine.way_back import await_probe, heroku_answers, probe_text
 from cutover.domain.holds import Hold, HoldReason
 
 

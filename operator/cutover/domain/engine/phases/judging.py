@@ -20,7 +20,6 @@ from cutover.domain.engine.actions import Event
 from cutover.domain.engine.assessment import Assessment, edits
 from cutover.domain.engine.consume import assess_gates, consume_blocks, observed_share, watched_seconds
 from cutover.domain.engine.context import Context
-from cutover.domain.engine.heroku import await_probe, heroku_answers, probe_text
 from cutover.domain.engine.holds import blocked, calendar, held, late, policy_hold
 from cutover.domain.engine.outcome import NEXT_BLOCK, Outcome
 from cutover.domain.engine.people import approval, note_skips, skip
@@ -28,6 +27,7 @@ from cutover.domain.engine.phases.breach import breach
 from cutover.domain.engine.phases.soak import soak
 from cutover.domain.engine.route import put_back, repaired, withdrawn
 from cutover.domain.engine.templates import await_templates, put_in_force, unchanged_while_reading
+from cutover.domain.engine.way_back import await_probe, heroku_answers, probe_text
 from cutover.domain.evidence.judge import HARM_HOLD, PATIENCE_SECONDS
 from cutover.domain.holds import Hold, HoldReason
 from cutover.domain.journal.ledger import note
