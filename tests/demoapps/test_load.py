@@ -210,9 +210,10 @@ def test_the_heroku_leg_through_tls(apps: DemoApps, tmp_path: Path) -> None:
 def test_many_targets_keep_to_themselves(apps: DemoApps, tmp_path: Path) -> None:
     apps.knobs("eks", "images").set(hang=True)
     images = Target("images.example.com", 80, "/status/204?x=1", f"http://127.0.0.1:{apps.eks_ports['images']}")
-    with eks_load(apps, tmp_path, 80, timeout_s=0.4, max_in_flight=5) as load:
+    # What hangs has 64 requests in flight; a healthy target would have to stall for half a second to have 40.
+    with eks_load(apps, tmp_path, 80, timeout_s=0.8, max_in_flight=40) as load:
         load.put(images)
-        time.sleep(0.8)
+        time.sleep(1.2)
     pdf, sick = load.summary(PDF), load.summary(images.host)
     both = load.summary()
     assert pdf.total.failed == pdf.shed == 0
