@@ -70,7 +70,8 @@ class WorkingStatus:
         self._ports = ports
         self.plan: Plan | None = None
         self.version = ""
-        self.stored = MigrationPlanStatus()
+        self._stored = MigrationPlanStatus()
+        self._sent: MigrationPlanStatus | None = None
         self.pending: tuple[Block, ...] = ()
         self.pending_custom: dict[str, tuple[Block, ...]] = {}
         self.untold: list[Event] = []
@@ -79,6 +80,25 @@ class WorkingStatus:
         # Statuses that were sent without an answer, as the API server would store them, to recognise them in the watch.
         self._unanswered: deque[tuple[MigrationPlanStatus, Decision]] = deque(maxlen=UNANSWERED_WRITES)
         self._prepared: tuple[float, object] | None = None
+
+    @property
+    def stored(self) -> MigrationPlanStatus:
+        """The status as the API server has it, equal to what the watch delivers.
+
+        After a write of this loop it is made when somebody asks: that takes longer than most decisions, and few ask.
+        """
+        if self._sent is not None:
+            self._stored, self._sent = self._as_stored(self._sent), None
+        return self._stored
+
+    @stored.setter
+    def stored(self, status: MigrationPlanStatus) -> None:
+        self._stored, self._sent = status, None
+
+    @property
+    def notified(self) -> Mapping[str, str]:
+        """What the stored status remembers of delivered notifications, by receiver."""
+        return (self._sent or self._stored).notified or {}
 
     # ------------------------------------------------------------------------------------------------ what others wrote
 
@@ -108,7 +128,7 @@ class WorkingStatus:
         self.plan, self.version = plan, version
         if self.stored is not known:
             # Only of what is stored: other decisions may still change.
-            self._ports.notifier.tell(replace(plan, status=self.stored), self.stored.notified or {})
+            self._ports.notifier.tell(replace(plan, status=self.stored), self.notified)
 
     def _understood(self, body: Mapping[str, Any]) -> Plan:
         """Return the plan, with the last readable version of a part that cannot be read. Raises StatusUnreadable."""
@@ -165,7 +185,7 @@ class WorkingStatus:
             await self._send(self.plan, self._to_send(self.plan, told.status))
         self.unwritten = True
         self.plan = replace(self.plan, status=told.status)
-        self._ports.notifier.tell(self.plan, self.stored.notified or {})
+        self._ports.notifier.tell(self.plan, self.notified)
         self.untold += told.events  # posted after the next actions
 
     async def confirm(self, plan: Plan) -> None:
@@ -183,7 +203,7 @@ class WorkingStatus:
         self.plan, self.pending, self.pending_custom = decided, (), {}
         self._unanswered.clear()
         self._log(plan, decision)
-        self._ports.notifier.tell(decided, self.stored.notified or {})
+        self._ports.notifier.tell(decided, self.notified)
         self.untold += decision.events
 
     def note_prepared(self, plan: Plan) -> None:
@@ -199,14 +219,14 @@ class WorkingStatus:
 
     def remember_in(self, plan: Plan) -> float | None:
         """Return the seconds until delivered notifications are worth a write; ``None`` where the status has all of them."""
-        return self._ports.notifier.overdue(plan.uid, self.stored.notified or {})
+        return self._ports.notifier.overdue(plan.uid, self.notified)
 
     def _to_send(self, plan: Plan, status: MigrationPlanStatus) -> MigrationPlanStatus:
         return status.evolve(notified=dict(self._ports.notifier.told(plan.uid)) or None)
 
     async def _send(self, plan: Plan, sent: MigrationPlanStatus) -> None:
         self.version = await self._ports.plans.write_status(plan, sent, self.version)
-        self.stored = self._as_stored(sent)
+        self._sent = sent
 
     @staticmethod
     def _as_stored(sent: MigrationPlanStatus) -> MigrationPlanStatus:
