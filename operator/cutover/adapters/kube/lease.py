@@ -170,7 +170,7 @@ class Election:
         finally:
             renewing.cancel()
 
-    def _read(self, lease: V1Lease) -> None:
+    def _read(self, lease: V1Lease, wall: float) -> None:
         holder = lease.spec and lease.spec.holder_identity
         if self.leading and holder != self._identity:
             # The library would go on trying, and leading, until the deadline.
@@ -181,7 +181,8 @@ class Election:
         if version != self._version:
             self._version, self._changed = version, now
         # With the wall clock, setting it back by an hour would delay a takeover by an hour, and setting it forward would skip the wait.
-        self._library.observed_time_milliseconds = int((time.time() - (now - self._changed)) * 1000)
+        # The library compares with the wall clock before the request: a clock that is set meanwhile must not end the wait.
+        self._library.observed_time_milliseconds = int((wall - (now - self._changed)) * 1000)
 
     def _compare(self, holder: str) -> None:
         """Warn once where the holder manages other plans: then no process manages the plans of this one."""
@@ -235,7 +236,7 @@ class _Requests:
         name: str,
         namespace: str,
         limit: float,
-        read: Callable[[V1Lease], None],
+        read: Callable[[V1Lease, float], None],
         written: Callable[[V1Lease, float], None],
     ) -> None:
         self._leases = leases
@@ -246,8 +247,9 @@ class _Requests:
         self.problem = ""
 
     async def read_namespaced_lease(self, name: str, namespace: str) -> V1Lease:
+        wall = time.time()
         lease = await self._request("get", self._leases.read_namespaced_lease(name, namespace))
-        self._read(lease)
+        self._read(lease, wall)
         return lease
 
     # The lock also passes pretty=True, which the library's own client refuses.
