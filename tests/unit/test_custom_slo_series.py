@@ -384,7 +384,10 @@ def test_blocks_are_the_truth(history: tuple[FakePrometheus, dict[int, Counts], 
             assert Counts() in (heroku[number], eks[number])
         else:
             assert restarts, block.gap
-            assert re.search("target .*(lost some of its counters|was without a counter for a while)", block.gap)
+            assert re.search(
+                "target .*(lost some of its counters|was without a counter for a while|is new, or was not scraped for)",
+                block.gap,
+            )
 
 
 @settings(max_examples=60, deadline=None)
