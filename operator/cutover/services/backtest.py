@@ -144,7 +144,7 @@ async def read_thresholds(
         except ValueError as problem:
             raise NotPossible(str(problem)) from problem
         chosen = BaselineStatus(since=datetime.fromtimestamp(end, UTC), slow_ms=slow, very_slow_ms=very_slow)
-        status = status.model_copy(update={"baseline": chosen})
+        status = status.evolve(baseline=chosen)
     slow_ms, very_slow_ms = thresholds(plan.spec, status)
     return replace(subscription, slow_ms=slow_ms, very_slow_ms=very_slow_ms)
 

@@ -116,7 +116,7 @@ async def _in_a_process(command: Sequence[str], manifest: bytes) -> BacktestStat
 def _manifest(plan: Plan) -> bytes:
     status: dict[str, Any] = {}
     if plan.status.baseline is not None:  # its thresholds
-        status = {"baseline": plan.status.baseline.model_copy(update={"backtest": None}).to_wire()}
+        status = {"baseline": plan.status.baseline.evolve(backtest=None).to_wire()}
     body = {
         "apiVersion": f"{GROUP}/{VERSION}",
         "kind": KIND,
