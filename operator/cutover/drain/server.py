@@ -1,0 +1,293 @@
+"""Takes the requests of Logplex over HTTP, and answers as Logplex wants.
+
+Its client waits 5 s for an answer, knows no chunked ones, and drops a frame for ever where it gets a 4xx other than 429. After
+a 5xx it tries twice more, at once, and drops it then. So there is no answer that asks it to wait; what cannot be taken now is
+left in the socket. What it may never take is refused before its body is read, and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Self
+
+import structlog
+from aiohttp import web
+
+from cutover.drain.access import AccessFile
+from cutover.drain.faults import place_of
+from cutover.drain.frames import Frame, Record, Refusal
+
+#: Bytes of a body; Logplex sends about 100 KiB.
+LARGEST_BODY = 1024 * 1024
+#: Bytes of all bodies that are read at a time. Where they are slow to come, many of the usual size have room.
+MOST_BYTES = 8 * LARGEST_BODY
+#: Connections; each node of Logplex has a few.
+MOST_CONNECTIONS = 512
+#: Seconds for the first request's header, and for a body.
+HEADER_SECONDS, BODY_SECONDS = 10.0, 10.0
+#: Seconds without a request after which a connection is closed. Logplex closes its own after 144.
+IDLE_SECONDS = 300.0
+#: Seconds that requests may take to end once the port is closed.
+END_SECONDS = 10.0
+#: Seconds between two looks at the file, and between two lines of the log about refusals of one reason.
+LOOK_SECONDS, TELL_SECONDS = 2.0, 60.0
+CONTENT_TYPE = "application/logplex-1"
+
+#: Statuses of refusals. 4xx has Logplex drop the frame, as it will never be taken; after 5xx it sends the frame again.
+_UNAUTHORIZED, _FORBIDDEN, _NOT_ALLOWED, _TOO_LARGE, _UNSUPPORTED, _FAULT, _UNAVAILABLE = (
+    401,
+    403,
+    405,
+    413,
+    415,
+    500,
+    503,
+)
+
+log = structlog.get_logger("cutover.drain")
+
+
+class Refused(Exception):
+    """A request is refused with a status."""
+
+    def __init__(self, status: int, reason: Refusal) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class Receiver:
+    """Answers requests.
+
+    Parameters
+    ----------
+    file
+        Credentials and apps.
+    record
+        Where frames are counted.
+    on_configuration
+        Called with whether the file is as it was read last, when it has changed.
+    """
+
+    def __init__(self, file: AccessFile, record: Record, on_configuration: Callable[[bool], None]) -> None:
+        self._file = file
+        self._record = record
+        self._on_configuration = on_configuration
+        self._room = _Room(MOST_BYTES)
+        self._looked = self._now()
+        self._told: dict[Refusal, float] = {}
+        #: Whether connections are closed after their answer.
+        self.leaving = False
+        self._count_apps()
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+    def _count_apps(self) -> None:
+        for app in self._file.access.apps:
+            self._record.of(app)  # its metrics begin at 0
+
+    def _look(self) -> None:
+        if self._now() - self._looked < LOOK_SECONDS:
+            return
+        self._looked = self._now()
+        if self._file.refresh():
+            if problem := self._file.problem:
+                log.error("the file of credentials is wrong, and the one before holds", problem=problem)
+            else:
+                log.info("the file of credentials was read again")
+            self._count_apps()
+            self._on_configuration(not self._file.problem)
+
+    async def answer(self, request: web.BaseRequest) -> web.Response:
+        """Answer a request."""
+        self._look()
+        app = self._file.access.app_of(request.headers.get("Logplex-Drain-Token", ""))
+        count = _number(request.headers.get("Logplex-Msg-Count", ""))
+        try:
+            self._admit(request, app)
+            async with self._room.held(request.content_length or LARGEST_BODY):
+                body = await _body(request)
+        except Refused as refused:
+            # Without a whole body, Logplex sends the frame again.
+            self._record.refuse(app, refused.reason, 0 if refused.reason is Refusal.INCOMPLETE else count)
+            self._tell(refused.reason, app)
+            response = web.Response(status=refused.status)
+            if refused.status == _UNAUTHORIZED:
+                response.headers["WWW-Authenticate"] = 'Basic realm="drain"'
+            response.force_close()  # what is left of the body is not read
+            return response
+        self._record.take(app, Frame(request.headers.get("Logplex-Frame-Id", "")[:64], count, body))
+        response = web.Response(status=200)
+        if self.leaving:
+            response.force_close()
+        return response
+
+    def _admit(self, request: web.BaseRequest, app: str) -> None:
+        """Raise Refused where the body need not be read."""
+        headers = request.headers
+        if not self._file.access.allows(headers.get("Authorization", ""), request.path):
+            raise Refused(_UNAUTHORIZED, Refusal.CREDENTIALS)
+        if request.method != "POST":
+            raise Refused(_NOT_ALLOWED, Refusal.CONTENT)
+        if request.content_type != CONTENT_TYPE or "Content-Encoding" in headers:
+            raise Refused(_UNSUPPORTED, Refusal.CONTENT)
+        if not app:
+            raise Refused(_FORBIDDEN, Refusal.DRAIN_TOKEN)
+        if (request.content_length or 0) > LARGEST_BODY:
+            raise Refused(_TOO_LARGE, Refusal.TOO_LARGE)
+
+    def _tell(self, reason: Refusal, app: str) -> None:
+        """Log a refusal, with nothing that the sender wrote."""
+        if self._now() - self._told.get(reason, float("-inf")) >= TELL_SECONDS:
+            self._told[reason] = self._now()
+            log.warning("a request was refused, as maybe others for this reason", reason=str(reason), app=app)
+
+
+class _Room:
+    """Room for bytes, which those who find none wait for."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self._freed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def held(self, size: int) -> AsyncIterator[None]:
+        """Hold room for so many bytes while the context is open."""
+        async with self._freed:
+            await self._freed.wait_for(lambda: self._left >= size)
+            self._left -= size
+        try:
+            yield
+        finally:
+            async with self._freed:
+                self._left += size
+                self._freed.notify_all()
+
+
+def _number(text: str) -> int | None:
+    return int(text) if len(text) < 10 and text.isascii() and text.isdigit() else None
+
+
+async def _body(request: web.BaseRequest) -> bytes:
+    """Read the body. Raises Refused."""
+    parts, size = list[bytes](), 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.content.iter_any():
+                size += len(part)
+                if size > LARGEST_BODY:
+                    raise Refused(_TOO_LARGE, Refusal.TOO_LARGE)
+                parts.append(part)
+    except (TimeoutError, web.RequestPayloadError, ConnectionError):
+        raise Refused(_UNAVAILABLE, Refusal.INCOMPLETE) from None
+    if request.transport is None:
+        # It is gone, and will send the frame again, maybe to another replica.
+        raise Refused(_UNAVAILABLE, Refusal.INCOMPLETE)
+    return b"".join(parts)
+
+
+class Port:
+    """The port that Logplex connects to.
+
+    Parameters
+    ----------
+    receiver
+        Answers the requests.
+    """
+
+    def __init__(self, receiver: Receiver) -> None:
+        # Its log quotes headers that it cannot read.
+        quiet = logging.getLogger("cutover.drain.http")
+        quiet.setLevel(logging.CRITICAL)
+        self._receiver = receiver
+        self._fresh: dict[web.RequestHandler, asyncio.TimerHandle] = {}  # without a request yet
+        self._busy: set[web.RequestHandler] = set()
+        self._idle = asyncio.Event()
+        self._http = web.Server(
+            self._answer,
+            logger=quiet,
+            access_log=None,  # paths may have a token
+            keepalive_timeout=IDLE_SECONDS,
+            lingering_time=2.0,
+            auto_decompress=False,
+            read_bufsize=2**14,
+        )
+        self._listening: asyncio.Server | None = None
+
+    async def open(self, address: str, port: int) -> Self:
+        """Listen. Raises OSError where the port is in use."""
+        loop = asyncio.get_running_loop()
+        self._listening = await loop.create_server(self._connected, address, port, backlog=1024)
+        return self
+
+    def _connected(self) -> asyncio.Protocol:
+        if len(self._http.connections) >= MOST_CONNECTIONS:
+            # Whoever says nothing makes room.
+            oldest = next(iter(self._fresh), None)
+            if oldest is None:
+                return _Closing()
+            self._close_fresh(oldest)
+        connection = self._http()
+        self._fresh[connection] = asyncio.get_running_loop().call_later(HEADER_SECONDS, self._close_fresh, connection)
+        return connection
+
+    def _close_fresh(self, connection: web.RequestHandler) -> None:
+        timer = self._fresh.pop(connection, None)
+        if timer is not None:
+            timer.cancel()
+            connection.force_close()
+
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
+        timer = self._fresh.pop(request.protocol, None)
+        if timer is not None:
+            timer.cancel()
+        self._busy.add(request.protocol)
+        self._idle.clear()
+        try:
+            return await self._receiver.answer(request)
+        except Exception as error:  # noqa: BLE001
+            # The library would answer the same, and tell nobody.
+            log.error("a request cannot be answered", fault=place_of(error))  # noqa: TRY400
+            return web.Response(status=_FAULT)
+        finally:
+            self._busy.discard(request.protocol)
+            if not self._busy:
+                self._idle.set()
+
+    async def close(self, leave_seconds: float) -> None:
+        """Take no more requests, and return when the last one is answered.
+
+        Parameters
+        ----------
+        leave_seconds
+            For so long connections are still accepted, and each is closed after an answer: those who choose the replica
+            have not heard yet that it leaves. Then the port refuses connections, which costs Logplex no try.
+        """
+        self._receiver.leaving = True
+        await asyncio.sleep(leave_seconds)
+        if self._listening is not None:
+            self._listening.close()
+        # The library would read no more of a body, either.
+        for connection in self._http.connections:
+            if connection not in self._busy:
+                connection.close()
+        if self._busy:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), END_SECONDS)
+        self._http.pre_shutdown()
+        await self._http.shutdown(1.0)
+
+
+class _Closing(asyncio.Protocol):
+    """Closes its connection at once."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Close it."""
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()
