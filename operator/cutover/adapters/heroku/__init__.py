@@ -1,0 +1,1 @@
+"""Heroku's Platform API (https://devcenter.heroku.com/articles/platform-api-reference)."""

@@ -1,0 +1,261 @@
+"""The client of Heroku's Platform API: GETs only, with a budget for each key.
+
+An account has 4,500 requests, of which some 75 come back each minute, for all that is done with it: people and pipelines
+use the same. So answers are asked for again by ETag, and the client stops before the account is used up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+from urllib.parse import quote, urlsplit
+
+import httpx
+import msgspec
+
+from cutover.adapters.heroku import models
+from cutover.domain.heroku import Certificate, Domain, HerokuApp, Process
+from cutover.ports.errors import Unavailable
+
+API = "https://api.heroku.com"
+#: Requests of an account that are left for others.
+LEFT_FOR_OTHERS = 500
+#: Seconds without a request after 429, doubled each time; Heroku names none.
+FIRST_PAUSE, LONGEST_PAUSE = 30.0, 900.0
+#: Seconds for a connection, and for an answer.
+CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 15.0
+#: Bytes of an answer that are read, pages of a list, and answers that are kept for their ETag.
+LARGEST_ANSWER, MOST_PAGES, MOST_KEPT = 2_000_000, 20, 1000
+#: Requests at the same time, of all plans.
+CONCURRENT = 4
+
+_T = TypeVar("_T")
+
+
+class Hidden(Exception):
+    """The key may not see this part of the app."""
+
+
+@dataclass(slots=True)
+class _Budget:
+    """When an account's requests may go on.
+
+    Parameters
+    ----------
+    resume_at
+        Monotonic seconds until which nothing is asked.
+    pause
+        Seconds of the last pause.
+    """
+
+    resume_at: float = 0.0
+    pause: float = 0.0
+
+
+class HerokuClient:
+    """Asks Heroku about apps.
+
+    Parameters
+    ----------
+    url
+        Base URL of the API; another one in tests.
+    transport
+        For tests.
+    now
+        Returns monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        url: str = API,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = httpx.AsyncClient(
+            base_url=url,
+            transport=transport,
+            headers={"Accept": "application/vnd.heroku+json; version=3", "User-Agent": "cutover-operator"},
+            timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
+            follow_redirects=False,
+        )
+        self._now = now
+        self._budgets: dict[str, _Budget] = {}
+        self._kept: OrderedDict[tuple[str, str, str], tuple[str, bytes, str]] = OrderedDict()
+        self._slots = asyncio.Semaphore(CONCURRENT)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def app(self, name: str, key: str) -> HerokuApp:
+        """Return an app, as far as a key may see it.
+
+        Parameters
+        ----------
+        name
+            The app's name.
+        key
+            An API key or an OAuth token; the scope ``read`` is enough.
+
+        Raises
+        ------
+        Unavailable
+            Where Heroku gives no answer, or takes the key or the name for unknown.
+        """
+        path = f"/apps/{quote(name, safe='')}"
+        try:
+            app = (await self._get(key, path, models.App))[0]
+        except Hidden:
+            raise Unavailable(f"the key may not see the app {name}, or there is no such app") from None
+        formation = await self._list(key, f"{path}/formation", models.FormationEntry)
+        domains = await self._list(key, f"{path}/domains", models.DomainEntry)
+        endpoints = await self._list(key, f"{path}/sni-endpoints", models.SniEndpoint)
+        addons = await self._list(key, f"{path}/addons", models.Addon)
+        features = await self._list(key, f"{path}/features", models.Feature)
+        return HerokuApp(
+            name=app.name,
+            maintenance=app.maintenance,
+            own_hostname=(urlsplit(app.web_url or "").hostname or ""),
+            processes=_seen(formation, _process),
+            domains=_seen([one for one in domains if one.hostname] if domains is not None else None, _domain),
+            certificates=_seen(
+                [one for one in endpoints if _has_end(one)] if endpoints is not None else None, _certificate
+            ),
+            addons=_seen(addons, lambda one: one.addon_service.name),
+            features=frozenset(one.name for one in features if one.enabled) if features is not None else None,
+        )
+
+    async def _list(self, key: str, path: str, kind: type[_T]) -> list[_T] | None:
+        """Return all of a list; ``None`` where the key may not see it."""
+        found: list[_T] = []
+        following = ""
+        for _ in range(MOST_PAGES):
+            try:
+                page, following = await self._get(key, path, list[kind], following)  # type: ignore[valid-type]
+            except Hidden:
+                return None
+            found += page
+            if not following:
+                return found
+        raise Unavailable(f"Heroku's list {_last(path)} has more than {MOST_PAGES} pages")
+
+    async def _get(self, key: str, path: str, kind: type[_T], page: str = "") -> tuple[_T, str]:
+        """Return an answer, and where the next page begins; ``""`` at the end. Raises Hidden, Unavailable."""
+        account = hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
+        kept = self._kept.get((account, path, page))
+        headers = {"Authorization": f"Bearer {key}"}
+        if kept is not None:
+            headers["If-None-Match"] = kept[0]
+        if page:
+            headers["Range"] = page
+        async with self._slots:
+            self._check(account)
+            status, answered, body = await self._ask(path, headers)
+        self._note(account, status, answered)
+        if status == 304 and kept is not None:
+            self._kept.move_to_end((account, path, page))
+            _, body, following = kept
+        elif status in (200, 206):
+            following = answered.get("Next-Range", "") if status == 206 else ""
+            if tag := answered.get("ETag"):
+                self._keep((account, path, page), (tag, body, following))
+        else:
+            raise _refusal(status, body, path)
+        try:
+            return msgspec.json.decode(body, type=kind), following
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise Unavailable(f"Heroku's answer for {_last(path)} is not as its API is documented") from None
+
+    async def _ask(self, path: str, headers: dict[str, str]) -> tuple[int, httpx.Headers, bytes]:
+        body = b""
+        try:
+            async with self._client.stream("GET", path, headers=headers) as answer:
+                async for part in answer.aiter_bytes():
+                    body += part
+                    if len(body) > LARGEST_ANSWER:
+                        raise Unavailable(f"Heroku's answer for {_last(path)} is larger than {LARGEST_ANSWER} bytes")
+        except httpx.TimeoutException:
+            raise Unavailable(f"Heroku's API gave no answer within {ANSWER_SECONDS:g} s") from None
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            # The error's own text may have the request, and so the key.
+            raise Unavailable(f"Heroku's API cannot be reached: {type(error).__name__}") from None
+        return answer.status_code, answer.headers, body
+
+    def _check(self, account: str) -> None:
+        """Raise Unavailable where the account has no request left for us."""
+        budget = self._budgets.setdefault(account, _Budget())
+        if (left := budget.resume_at - self._now()) > 0:
+            raise Unavailable(f"the account's requests to Heroku's API are used up; asked again in {left:.0f} s")
+
+    def _note(self, account: str, status: int, headers: httpx.Headers) -> None:
+        """Take over what an answer says of the account's requests."""
+        budget = self._budgets.setdefault(account, _Budget())
+        remaining = headers.get("RateLimit-Remaining", "")
+        short = remaining.isdecimal() and len(remaining) < 10 and int(remaining) < LEFT_FOR_OTHERS
+        if status == 429 or short:
+            budget.pause = min(max(2 * budget.pause, FIRST_PAUSE), LONGEST_PAUSE)
+            budget.resume_at = self._now() + budget.pause
+        elif status < 400:
+            budget.pause = 0.0
+
+    def _keep(self, of: tuple[str, str, str], answer: tuple[str, bytes, str]) -> None:
+        self._kept[of] = answer
+        self._kept.move_to_end(of)
+        while len(self._kept) > MOST_KEPT:
+            self._kept.popitem(last=False)
+
+
+def _refusal(status: int, body: bytes, path: str) -> Exception:
+    """Return the error for an answer that is no success."""
+    try:
+        problem = msgspec.json.decode(body, type=models.Problem).id
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        problem = ""  # a proxy's page
+    match status:
+        case 401:
+            return Unavailable("Heroku does not accept the API key: it is wrong, or was revoked")
+        case 402:
+            return Unavailable("Heroku refuses the API key: its account is delinquent")
+        case 403 | 404:
+            return Hidden(path)
+        case 429:
+            return Unavailable("the account's requests to Heroku's API are used up")
+        case _:
+            known = f" ({problem})" if problem.isidentifier() and len(problem) < 40 else ""
+            return Unavailable(f"Heroku's API answered HTTP {status}{known} for {_last(path)}")
+
+
+def _last(path: str) -> str:
+    return path.rsplit("/", 1)[-1]
+
+
+_S = TypeVar("_S")
+
+
+def _seen(entries: list[_T] | None, read: Callable[[_T], _S]) -> tuple[_S, ...] | None:
+    return tuple(map(read, entries)) if entries is not None else None
+
+
+def _process(entry: models.FormationEntry) -> Process:
+    size = entry.dyno_size.name if entry.dyno_size is not None else entry.size
+    return Process(entry.type, entry.quantity, size or "")
+
+
+def _domain(entry: models.DomainEntry) -> Domain:
+    return Domain((entry.hostname or "").lower(), (entry.cname or "").lower(), entry.acm_status or "")
+
+
+def _has_end(endpoint: models.SniEndpoint) -> bool:
+    return endpoint.ssl_cert is not None and endpoint.ssl_cert.expires_at is not None
+
+
+def _certificate(endpoint: models.SniEndpoint) -> Certificate:
+    assert endpoint.ssl_cert is not None, "see _has_end"
+    assert endpoint.ssl_cert.expires_at is not None, "see _has_end"
+    return Certificate(tuple(name.lower() for name in endpoint.domains), endpoint.ssl_cert.expires_at)

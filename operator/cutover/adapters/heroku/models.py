@@ -1,0 +1,72 @@
+"""The parts of Heroku's answers that are read. All else is dropped while it is parsed, secrets in URLs among it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from msgspec import Struct
+
+
+class Named(Struct, frozen=True):
+    """An object of which only the name counts."""
+
+    name: str = ""
+
+
+class App(Struct, frozen=True):
+    """``GET /apps/{app}``."""
+
+    name: str
+    maintenance: bool = False
+    web_url: str | None = None
+
+
+class FormationEntry(Struct, frozen=True):
+    """One of ``GET /apps/{app}/formation``."""
+
+    type: str
+    quantity: int = 0
+    #: Under version 3 ``size`` is a text; newer answers have ``dyno_size``.
+    size: str | None = None
+    dyno_size: Named | None = None
+
+
+class DomainEntry(Struct, frozen=True):
+    """One of ``GET /apps/{app}/domains``."""
+
+    hostname: str | None = None
+    kind: str = ""
+    cname: str | None = None
+    acm_status: str | None = None
+
+
+class Certificate(Struct, frozen=True):
+    """The certificate of an SNI endpoint."""
+
+    expires_at: datetime | None = None
+
+
+class SniEndpoint(Struct, frozen=True):
+    """One of ``GET /apps/{app}/sni-endpoints``."""
+
+    domains: tuple[str, ...] = ()
+    ssl_cert: Certificate | None = None
+
+
+class Addon(Struct, frozen=True):
+    """One of ``GET /apps/{app}/addons``."""
+
+    addon_service: Named = Named()
+
+
+class Feature(Struct, frozen=True):
+    """One of ``GET /apps/{app}/features``."""
+
+    name: str = ""
+    enabled: bool = False
+
+
+class Problem(Struct, frozen=True):
+    """The body of an error. Its message is not read: it may quote the request."""
+
+    id: str = ""

@@ -1,0 +1,109 @@
+"""What Heroku's Platform API says about a plan's app, reduced to what decisions and checks need. No secret is part of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process type of the app's formation.
+
+    Parameters
+    ----------
+    kind
+        Its name in the Procfile, such as ``web``.
+    quantity
+        How many dynos it has.
+    size
+        Their size, such as ``Standard-1X``.
+    """
+
+    kind: str
+    quantity: int
+    size: str
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """A host name that Heroku's router takes for the app.
+
+    Parameters
+    ----------
+    hostname
+        The name that users ask for.
+    target
+        The name that its DNS points to; ``""`` for the app's own ``herokuapp.com`` name.
+    certificate
+        State of Heroku's managed certificate, such as ``cert issued`` or ``failing``; ``""`` without one.
+    """
+
+    hostname: str
+    target: str = ""
+    certificate: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A TLS certificate that Heroku's router has for the app.
+
+    Parameters
+    ----------
+    domains
+        The names that it serves.
+    expires
+        When it ends.
+    """
+
+    domains: tuple[str, ...]
+    expires: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class HerokuApp:
+    """An app, as far as the key may see it.
+
+    Parameters
+    ----------
+    name
+        The app's name.
+    maintenance
+        Whether maintenance mode is on, in which the router answers 503.
+    own_hostname
+        Host name of the app's own URL; ``""`` where the API gives none.
+    processes, domains, certificates
+        What it has; ``None`` where the key may not see it.
+    addons
+        Names of the add-on services, such as ``scheduler``; ``None`` where the key may not see them.
+    features
+        Names of features that are on, such as ``http-session-affinity``; ``None`` where the key may not see them.
+    """
+
+    name: str
+    maintenance: bool
+    own_hostname: str
+    processes: tuple[Process, ...] | None = None
+    domains: tuple[Domain, ...] | None = None
+    certificates: tuple[Certificate, ...] | None = None
+    addons: tuple[str, ...] | None = None
+    features: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HerokuReading:
+    """The newest answer of Heroku's API about a plan's app.
+
+    Parameters
+    ----------
+    app
+        The app; ``None`` before the first answer.
+    problem
+        Why there is no answer, or no newer one; ``""`` if there is none.
+    at
+        Unix seconds of the answer.
+    """
+
+    app: HerokuApp | None = None
+    problem: str = ""
+    at: float = 0.0

@@ -1,0 +1,39 @@
+"""Audit ``connections``: how many connections to its database the service can open, beside Heroku's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cutover.domain.preflight.audit import audit
+from cutover.domain.preflight.parallel import pool, processes
+from cutover.domain.preflight.workload import Workload
+
+#: ``max_connections`` of PostgreSQL unless it is set.
+POSTGRES_DEFAULT = 100
+_POOLERS = ("pgbouncer", "pgcat", "pgpool")
+
+
+def find(workload: Workload) -> Iterator[str]:
+    """Find more connections than a database takes by default."""
+    app = workload.app
+    if app is None or any(name in one.name for one in workload.containers for name in _POOLERS):
+        return
+    size = pool(app)
+    if size is None:
+        return
+    each = size * (processes(app) or 1)
+    most = each * workload.most_replicas
+    if most <= POSTGRES_DEFAULT:
+        return
+    yield (
+        f"{workload.most_replicas} replicas with {each} connections each open up to {most}, a rollout more, and Heroku's dynos"
+        f" keep theirs while both run (PostgreSQL allows {POSTGRES_DEFAULT} unless it is set): count them against the"
+        " database's limit, or put PgBouncer between"
+    )
+
+
+CHECK = audit(
+    "connections",
+    "pools times replicas, as far as the manifest names them, are not more than PostgreSQL's default of 100 connections",
+    find,
+)

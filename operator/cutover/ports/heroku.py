@@ -1,0 +1,24 @@
+"""Heroku's Platform API."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from cutover.domain.heroku import HerokuApp
+from cutover.domain.plan import Plan
+
+
+class HerokuApi(Protocol):
+    """Reads what Heroku says about a plan's app. It only reads."""
+
+    def has_key(self, plan: Plan) -> bool:
+        """Tell whether there is a key for the plan: it names one, or the operator has one for its namespace."""
+
+    async def app(self, plan: Plan) -> HerokuApp:
+        """Return the plan's app.
+
+        Raises
+        ------
+        Unavailable
+            Where Heroku gives no answer, or the key cannot be read or used. The text is for people and quotes no key.
+        """

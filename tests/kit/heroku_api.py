@@ -1,0 +1,142 @@
+"""Heroku's Platform API, played: the shapes of its answers, its pages, its errors and its budget, over real HTTP."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+#: A key that may see everything of the app, and one of the scope ``identity``, which may see nothing.
+KEY, BLIND_KEY = "HRKU-played-key", "HRKU-played-blind-key"
+#: What no answer of the client's may ever quote.
+SECRETS = ("logs.example.com/secret-drain", "postgres://u:secret-password@db", KEY, BLIND_KEY)
+
+
+def app_answers() -> dict[str, Any]:
+    """Return the answers about an app that is in service, by the path after ``/apps/acme-pdf``."""
+    return {
+        "": {
+            "id": "01234567-89ab-cdef-0123-456789abcdef",
+            "name": "acme-pdf",
+            "maintenance": False,
+            "generation": {"id": "1", "name": "cedar"},
+            "web_url": "https://acme-pdf-1a2b3c4d5e6f.herokuapp.com/",
+            "stack": {"name": "heroku-24"},
+            "database_url": SECRETS[1],
+        },
+        "/formation": [
+            {
+                "type": "web",
+                "quantity": 2,
+                "size": "Standard-1X",
+                "dyno_size": {"name": "Standard-1X"},
+                "command": "puma",
+            },
+            {"type": "worker", "quantity": 0, "size": "Standard-1X"},
+        ],
+        "/domains": [
+            {"hostname": "acme-pdf-1a2b3c4d5e6f.herokuapp.com", "kind": "heroku", "cname": None, "acm_status": None},
+            {
+                "hostname": "pdf.example.com",
+                "kind": "custom",
+                "cname": "quiet-moon-1234.herokudns.com",
+                "acm_status": "cert issued",
+            },
+        ],
+        "/sni-endpoints": [
+            {"name": "x", "domains": ["pdf.example.com"], "ssl_cert": {"expires_at": "2027-02-10T08:00:00Z"}}
+        ],
+        "/addons": [
+            {"addon_service": {"name": "heroku-postgresql"}, "config_vars": ["DATABASE_URL"], "web_url": SECRETS[0]}
+        ],
+        "/features": [{"name": "preboot", "enabled": True}, {"name": "http-session-affinity", "enabled": False}],
+    }
+
+
+class PlayedHerokuApi:
+    """Answers until it is stopped.
+
+    Attributes
+    ----------
+    url
+        Base URL.
+    answers
+        By the path after ``/apps/acme-pdf``. A number is the status of an error, a text a page that is no JSON.
+    hidden
+        Paths that the key may not see.
+    page
+        Entries of a list in one answer.
+    remaining
+        Requests that are left of the account; ``None`` to say nothing of them.
+    requests
+        Path and headers of each request.
+    """
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Any] = app_answers()
+        self.hidden: set[str] = set()
+        self.page = 200
+        self.remaining: int | None = 4000
+        self.requests: list[tuple[str, Mapping[str, str]]] = []
+        played = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                played.requests.append((self.path, dict(self.headers)))
+                status, headers, body = played._answer(self.path, self.headers)
+                self.send_response(status)
+                if played.remaining is not None:
+                    self.send_header("RateLimit-Remaining", str(played.remaining))
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    def stop(self) -> None:
+        """Close the port."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _answer(self, path: str, headers: Mapping[str, str]) -> tuple[int, dict[str, str], bytes]:
+        if headers.get("Accept") != "application/vnd.heroku+json; version=3":
+            return _error(406, "not_acceptable")
+        key = headers.get("Authorization", "").removeprefix("Bearer ")
+        if key not in (KEY, BLIND_KEY):
+            return _error(401, "unauthorized")
+        part = path.removeprefix("/apps/acme-pdf")
+        found = self.answers.get(part, 404)
+        if part in self.hidden or key == BLIND_KEY:
+            return _error(403, "forbidden")
+        if isinstance(found, int):
+            return _error(found, "not_found" if found == 404 else "rate_limit" if found == 429 else "server_error")
+        if isinstance(found, str):
+            return 503, {"Content-Type": "text/html"}, found.encode()
+        more: dict[str, str] = {}
+        status = 200
+        if isinstance(found, list):
+            start = int(headers.get("Range", "id 0").rpartition(" ")[2])
+            if start + self.page < len(found):
+                status, more = 206, {"Next-Range": f"id {start + self.page}"}
+            found = found[start : start + self.page]
+        body = json.dumps(found).encode()
+        tag = f'"{abs(hash(body))}"'
+        if headers.get("If-None-Match") == tag:
+            return 304, {"ETag": tag}, b""
+        return status, {"ETag": tag, **more}, body
+
+
+def _error(status: int, name: str) -> tuple[int, dict[str, str], bytes]:
+    body = {"id": name, "message": f"no {SECRETS[1]} for {KEY}", "url": "https://devcenter.heroku.com"}
+    return status, {"Content-Type": "application/json"}, json.dumps(body).encode()

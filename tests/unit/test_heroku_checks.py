@@ -1,0 +1,136 @@
+"""The checks of what Heroku's API says: each finding, and that nothing is held where Heroku does not answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from tests.kit.target import READY
+from tests.kit.world import plan_spec
+
+from cutover.api.v1alpha1 import CheckStatus
+from cutover.domain.heroku import Certificate, Domain, HerokuApp, HerokuReading, Process
+from cutover.domain.plan import Plan
+from cutover.domain.preflight import registry
+
+NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
+#: The app of the plain plan, with nothing to find.
+APP = HerokuApp(
+    name="acme-pdf",
+    maintenance=False,
+    own_hostname="acme-pdf-1a2b3c.herokuapp.com",
+    processes=(Process("web", 2, "Standard-1X"), Process("worker", 0, "Standard-1X"), Process("release", 1, "Basic")),
+    domains=(
+        Domain("acme-pdf-1a2b3c.herokuapp.com"),
+        Domain("pdf.example.com", "quiet-moon-1234.herokudns.com", "cert issued"),
+    ),
+    certificates=(Certificate(("pdf.example.com",), NOW + timedelta(days=60)),),
+    addons=("heroku-postgresql",),
+    features=frozenset(),
+)
+
+
+def plan(**heroku: Any) -> Plan:
+    given = {"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com", **heroku}
+    return Plan("shop", "pdf", "1", 1, plan_spec(heroku=given))
+
+
+def found(asked: Plan, reading: HerokuReading | None) -> dict[str, CheckStatus]:
+    """Return what Heroku's API makes preflight say more."""
+    inventory = READY.inventory(asked)
+    usual = {one.check for one in registry.before_takeover(asked, inventory)}
+    statuses = registry.before_takeover(asked, inventory, heroku=reading)
+    return {one.check: one for one in statuses if one.check not in usual}
+
+
+def reading(**changes: Any) -> HerokuReading:
+    return HerokuReading(replace(APP, **changes), at=NOW.timestamp())
+
+
+def test_without_a_key_and_without_a_finding_nothing_is_said() -> None:
+    assert found(plan(), None) == {}
+    assert found(plan(), reading()) == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "check", "result", "says"),
+    [
+        ({"maintenance": True}, "heroku-app", "Failed", "heroku maintenance:off"),
+        (
+            {"processes": (Process("web", 0, "Basic"),)},
+            "heroku-app",
+            "Failed",
+            "has no web dyno: heroku ps:scale web=1",
+        ),
+        ({"domains": None, "processes": None}, "heroku-app", "Warned", "may not see the app's domains and dynos"),
+        (
+            {"processes": (*(APP.processes or ()), Process("worker", 3, "Basic"))},
+            "heroku-processes",
+            "Warned",
+            "worker (3) of acme-pdf run on",
+        ),
+        ({"addons": ("scheduler",)}, "heroku-processes", "Warned", "add-on scheduler of acme-pdf starts jobs"),
+        (
+            {"certificates": (Certificate(("pdf.example.com",), NOW + timedelta(days=10)),)},
+            "heroku-certificate",
+            "Warned",
+            "ends on 2026-12-10: until then DNS can send users back",
+        ),
+        (
+            {"domains": (*(APP.domains or ())[:1], Domain("pdf.example.com", "x.herokudns.com", "failing"))},
+            "heroku-certificate",
+            "Warned",
+            "ends on 2027-01-29 and is not being renewed",
+        ),
+        ({"features": frozenset({"http-session-affinity"})}, "heroku-sessions", "Warned", "keep sessions in a store"),
+        (
+            {"processes": (Process("web", 1, "Performance-M"),)},
+            "dyno-memory",
+            "Warned",
+            "ended above 512 MiB, and a Performance-M dyno has 2560 MiB",
+        ),
+    ],
+)
+def test_what_is_found(changes: dict[str, Any], check: str, result: str, says: str) -> None:
+    told = found(plan(), reading(**changes))
+    assert {name: str(one.result) for name, one in told.items()} == {check: result}
+    assert says in told[check].message
+
+
+@pytest.mark.parametrize(
+    ("hostname", "domains", "fits"),
+    [
+        ("quiet-moon-1234.herokudns.com", APP.domains, True),
+        ("acme-pdf.herokuapp.com", APP.domains, False),
+        ("api.acme.example.com", (Domain("*.acme.example.com", "x.herokudns.com"),), True),
+        ("acme.example.com", (Domain("*.acme.example.com", "x.herokudns.com"),), False),
+    ],
+)
+def test_the_host_name_has_to_be_the_apps(hostname: str, domains: tuple[Domain, ...], fits: bool) -> None:
+    told = found(plan(hostname=hostname), reading(domains=domains, own_hostname=""))
+    assert ("heroku-app" in told) is not fits
+    if not fits:
+        assert told["heroku-app"].result == "Failed"
+        assert "correct heroku.hostname or heroku.app" in told["heroku-app"].message
+
+
+def test_with_the_public_name_each_host_has_to_be_a_custom_domain() -> None:
+    public = plan(hostname="quiet-moon-1234.herokudns.com", hostHeader="Public")
+    assert found(public, reading()) == {}
+    other = (Domain("orders.example.com", "quiet-moon-1234.herokudns.com"),)
+    assert "heroku domains:add pdf.example.com" in found(public, reading(domains=other))["heroku-app"].message
+
+
+def test_an_api_that_is_away_holds_nothing() -> None:
+    waits = found(plan(), HerokuReading())
+    assert {str(one.result) for one in waits.values()} == {"Unknown"}
+    coming = registry.awaited(tuple(waits.values()))
+    assert coming
+    told = found(plan(), HerokuReading(problem="Heroku does not accept the API key: it is wrong, or was revoked"))
+    assert list(told) == ["heroku-app"]
+    assert registry.passed(tuple(told.values()))
+    assert "does not accept the API key" in told["heroku-app"].message
+    # What was known before an outage stays known.
+    assert found(plan(), replace(reading(), problem="away")) == {}
