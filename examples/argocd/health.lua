@@ -10,9 +10,10 @@ local waits = {
   Suspended = true, AwaitingApproval = true, OutsideWindow = true, Frozen = true, Ceiling = true,
 }
 local alarms = {
-  InvalidSpec = true, Breach = true, StepTimeout = true, QueryError = true, Ambiguous = true,
+  InvalidSpec = true, Breach = true, StepTimeout = true, AnswersDiffer = true, SessionsNotShared = true,
+  QueryError = true, Ambiguous = true,
   PrometheusUnavailable = true, BoundExceeded = true, ShareNotObserved = true, RouteNotWritten = true,
-  BothLegsUnhealthy = true, HerokuCannotTakeBack = true,
+  BothLegsUnhealthy = true, HarmUnconfirmed = true, EksProbesFail = true, HerokuCannotTakeBack = true,
 }
 
 local status = obj.status or {}

@@ -30,6 +30,11 @@ class _ControlPlane(Stack):
     def process_names(self) -> tuple[str, ...]:
         return ("etcd", "kube-apiserver")
 
+    def _command(self, name: str) -> tuple[list[str | Path], dict[str, str]]:
+        command, environment = super()._command(name)
+        # As in a cluster: the chart has a priority level.
+        return [part for part in command if part != "--enable-priority-and-fairness=false"], environment
+
     def _start_all(self, programs: Programs) -> None:
         for name in self.process_names:
             self._spawn(name)
@@ -94,7 +99,7 @@ def api(stack: Stack) -> Iterator[Api]:
     api = Api(stack)
     kubectl = Kubectl(api, "default")
     kubectl("apply", "--server-side", "-f", str(CRDS))
-    kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRDS))
+    stack.wait_established("-f", str(CRDS))
     yield api
     api.client.close()
 
@@ -103,7 +108,7 @@ def api(stack: Stack) -> Iterator[Api]:
 def istio_crds(stack: Stack, api: Api) -> None:
     """Istio's CRDs, for tests that write routing objects."""
     stack.apply(stack.programs.istio_crds.read_text(encoding="utf-8"))
-    stack.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    stack.wait_established("crd", "--all")
 
 
 _numbers = count(1)

@@ -50,7 +50,7 @@ def _template_crds(stack: Stack, api: Any) -> None:
     for kind in crd.KINDS:
         file = str(ROOT / "crds" / kind.file)
         stack.kubectl("apply", "--server-side", "-f", file)
-        stack.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", file)
+        stack.wait_established("-f", file)
 
 
 @pytest.mark.parametrize("kind", crd.KINDS, ids=lambda kind: kind.name)
@@ -292,7 +292,7 @@ def test_table(api: Any, kubectl: Any, namespace: str) -> None:
     api.call("PUT", f"{PLANS.format(namespace)}/pdf/status", plan | {"status": STATUS})
     head, row = kubectl("get", "mplan").splitlines()
     assert head.split() == HEAD
-    assert row.split()[:-1] == ["pdf", "Shifting", "2/4", "25", "24.9", "7", "of", "20", "AwaitingEvidence"]
+    assert row.split()[:-2] == ["pdf", "Shifting", "2/4", "10→25", "24.9", "64", "%", "Undecided"]
     assert STATUS["message"] in kubectl("get", "mplan", "-o", "wide")
 
 
@@ -305,7 +305,7 @@ def test_explain(kubectl: Any) -> None:
     assert "Percent of requests sent to EKS during the step." in steps
 
 
-HEAD = ["NAME", "PHASE", "STEP", "DESIRED", "OBSERVED", "GATE", "REASON", "AGE"]
+HEAD = ["NAME", "PHASE", "STEP", "EKS", "SEEN", "PROOF", "HELD", "SINCE", "AGE"]
 STATUS: dict[str, Any] = {
     "observedGeneration": 1,
     "phase": "Shifting",
@@ -316,7 +316,9 @@ STATUS: dict[str, Any] = {
     "since": "2026-11-21T09:58:00Z",
     "reason": "AwaitingEvidence",
     "message": "errors: evidence of safety 7 of 20, about 6 min at this traffic",
-    "gate": "7 of 20",
+    "eks": "10→25",
+    "held": {"reason": "Undecided", "since": "2026-11-21T09:59:00Z"},
+    "gate": "64 %",
     "gates": [
         {
             "name": "errors",

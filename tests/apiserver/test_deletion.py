@@ -12,7 +12,7 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from tests.kit.builders import plan_body_of
+from tests.kit.waiting import until
 
 from cutover import main
 from cutover.adapters.traffic.istio.live import ROUTING_KINDS
@@ -67,7 +68,7 @@ class ControlPlane(Stack):
         """Apply the operator's CRDs and wait until they are served."""
         folder = str(ROOT / "crds")
         self.kubectl("apply", "--server-side", "--force-conflicts", "-f", folder)
-        self.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", folder)
+        self.wait_established("-f", folder)
 
 
 class Cluster:
@@ -169,13 +170,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with ControlPlane(tmp_path_factory.mktemp("deletion")) as stack:
         stack.install_crds()
         stack.apply(stack.programs.istio_crds.read_text(encoding="utf-8"))
-        stack.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        stack.wait_established("crd", "--all")
         stack.apply(operator_rights(chart_rules()))
         kubeconfig = stack.service_account_kubeconfig(OPERATOR_NAMESPACE, OPERATOR_ACCOUNT)
         settings = {
             "CUTOVER_KUBECONFIG": str(kubeconfig),
             "CUTOVER_PROMETHEUS_URL": "http://127.0.0.1:9",
-            "CUTOVER_SCRAPE_INTERVAL": "15",
         }
         yield Cluster(stack, OperatorProcess(stack, "operator", lambda: settings))
 
@@ -191,14 +191,6 @@ def shifted_status(weight: int, *, worse: bool) -> MigrationPlanStatus:
     )
 
 
-def until(what: str, condition: Callable[[], bool], seconds: float = 90) -> float:
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < seconds, f"not within {seconds:g} s: {what}"
-        time.sleep(0.2)
-    return time.monotonic() - started
-
-
 class Case(NamedTuple):
     """Where a plan is, what it declares, and where it rests."""
 
@@ -208,6 +200,7 @@ class Case(NamedTuple):
 
 
 CASES = {
+    "rest": Case(50, "Rest", 0),
     "heroku": Case(50, "Heroku", 0),
     "leave": Case(50, "Leave", 50),
     "eks": Case(100, "EKS", 100),

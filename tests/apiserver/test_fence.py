@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 from tests.kit import builders
+from tests.kit.alike import AlikeAnswers
 from tests.kit.played_provider import PlayedDialect
-from tests.kit.routing import AskedTraffic
+from tests.kit.routing import RecordedTraffic
 
 from cutover.adapters.clocks import SystemClock
 from cutover.adapters.kube.client import Cluster
@@ -25,7 +26,8 @@ from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.traffic.istio.live import split_weight, stamped_revision
-from cutover.adapters.traffic.istio.provider import CALLED_OFF_ANNOTATION, IstioTraffic
+from cutover.adapters.traffic.istio.provider import IstioTraffic
+from cutover.adapters.traffic.istio.whole import CALLED_OFF_ANNOTATION
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanStatus, OnDelete, Phase
 from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.engine import writes
@@ -38,7 +40,7 @@ from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES
 from cutover.domain.resources import PLANS, Json
 from cutover.domain.revision import raise_called_off
 from cutover.domain.slo.custom import SloReading
-from cutover.domain.traffic import Probe
+from cutover.domain.traffic import Leg, Probe
 from cutover.ports.all import Ports
 from cutover.ports.block_feed import BlockSubscription
 from cutover.ports.slo_feed import SloSubscription
@@ -90,7 +92,7 @@ class Silent:
     async def histogram(self, target: BlockSubscription) -> Histogram:
         return Histogram({})
 
-    async def probe(self, plan: Plan) -> Probe:
+    async def probe(self, plan: Plan, leg: Leg, path: str) -> Probe:
         return Probe(time.time(), "", healthy=True, detail="HTTP 200")
 
 
@@ -133,6 +135,7 @@ class Process:
             traffic=self.traffic,
             inventories=KubernetesInventories(self.cluster),
             leg_probe=Silent(),
+            answers=AlikeAnswers(),
             block_feed=Blocks(),
             slo_feed=Readings(),
             clock=SystemClock(),
@@ -387,7 +390,7 @@ async def test_a_teams_own_route_comes_back_without_the_mark(cluster: Cluster, k
     }
     kubectl("create", "-f", "-", stdin=json.dumps(team))
     before = await cluster.get(VIRTUAL_SERVICES, kubectl.namespace, "pdf")
-    traffic = AskedTraffic(cluster)
+    traffic = RecordedTraffic(cluster)
     at = MigrationPlanStatus(phase=Phase.PREFLIGHT, attempt=1, weight=0)
     await traffic.set(replace(adopting, status=at), 0)
     asked = replace(adopting, status=at.model_copy(update={"phase": Phase.SHIFTING, "weight": 10}))

@@ -1,4 +1,4 @@
-"""Flux and kubectl with plans on the real API server: kubectl wait, health checks in CEL, ownership of annotations."""
+"""Plans on the real API server as kubectl and Flux' health checks see them: kubectl wait, and CEL."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from tests.kit.builders import plan_body_of
+from tests.kit.waiting import until
 from tests.kit.world import DEAD, World, plan_spec
 
 from cutover.adapters.kube.client import Cluster
@@ -50,13 +51,6 @@ class Waiting:
         """Let it come to its end, which is a good one."""
         said, _ = self.process.communicate(timeout=30)
         assert (self.process.returncode, "condition met" in said) == (0, True), said
-
-
-def until(what: str, condition: Callable[[], bool], seconds: float = 90) -> None:
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < seconds, f"not within {seconds:g} s: {what}"
-        time.sleep(0.2)
 
 
 # --------------------------------------------------------------------------------------------------------- kubectl wait
@@ -121,7 +115,6 @@ def operator(stack: Stack, operator_kubeconfig: Path, namespace: str) -> Iterato
     settings = {
         "CUTOVER_KUBECONFIG": str(operator_kubeconfig),
         "CUTOVER_PROMETHEUS_URL": "http://127.0.0.1:9",
-        "CUTOVER_SCRAPE_INTERVAL": "15",
         "CUTOVER_NAMESPACES": namespace,
     }
     process = OperatorProcess(stack, f"operator-{namespace}", lambda: settings)
@@ -235,60 +228,3 @@ def test_the_health_check_that_fails_for_a_rollback(api: Any, kubectl: Any, name
         Phase.ROLLED_BACK: "Failed",
         "stalled": "Failed",
     }
-
-
-# --------------------------------------------------------------------------------------------------- what Flux undoes
-
-
-class Flux:
-    """kustomize-controller with one plan in Git: takes over what kubectl wrote, then applies with force (fluxcd/pkg/ssa)."""
-
-    def __init__(self, api: Any, plan: Json) -> None:
-        self.api, self.plan = api, plan
-        self.path = PLANS.format(plan["metadata"]["namespace"]) + f"/{plan['metadata']['name']}"
-
-    def reconcile(self) -> Json:
-        """Do one round; return the plan."""
-        code, live = self.api.call("GET", self.path)
-        if code == 200:
-            entries = live["metadata"]["managedFields"]
-            for entry in entries:
-                if entry["manager"].startswith(("kubectl", "before-first-apply")) and "subresource" not in entry:
-                    entry |= {"manager": "kustomize-controller", "operation": "Apply"}
-            patch = [{"op": "replace", "path": "/metadata/managedFields", "value": entries}]
-            self._patch("application/json-patch+json", patch)
-        return self._patch(
-            "application/apply-patch+yaml", self.plan, fieldManager="kustomize-controller", force="true"
-        )
-
-    def _patch(self, content_type: str, body: Any, **parameters: str) -> Json:
-        answer = self.api.client.patch(
-            self.path, params=parameters, content=json.dumps(body), headers={"Content-Type": content_type}
-        )
-        assert answer.status_code in (200, 201), answer.text
-        found: Json = answer.json()
-        return found
-
-
-async def test_flux_undoes_annotations_of_kubectl_and_leaves_others(
-    api: Any, cluster: Cluster, kubectl: Any, namespace: str
-) -> None:
-    flux = Flux(api, plan_body_of(namespace, ceiling=10))
-    flux.reconcile()
-    # The operator's own writes are nobody else's: a finalizer, and the status.
-    plans, w = KubernetesPlans(cluster), World(spec=plan_spec()).until_judging(10)
-    plan, version = await plans.read(namespace, "pdf")
-    await plans.write_status(plan, w.stored, version)
-    kubectl("annotate", "mplan", "pdf", "cutover.dev/approve=a1-w25")
-    assert "annotations" not in flux.reconcile()["metadata"], "gone at the next interval"
-    kubectl("annotate", "mplan", "pdf", "--field-manager=approval", "cutover.dev/approve=a1-w25")
-    for _ in range(2):
-        found = flux.reconcile()
-        assert found["metadata"]["annotations"] == {"cutover.dev/approve": "a1-w25"}
-        assert (found["status"]["weight"], found["metadata"]["generation"]) == (10, 1)
-    # An edit of the spec by hand is put back; one in Git is what counts.
-    kubectl("patch", "mplan", "pdf", "--type=merge", "--patch", '{"spec": {"ceiling": 100}}')
-    assert flux.reconcile()["spec"]["ceiling"] == 10
-    flux.plan = plan_body_of(namespace, ceiling=25)
-    found = flux.reconcile()
-    assert (found["spec"]["ceiling"], found["status"]["weight"]) == (25, 10)

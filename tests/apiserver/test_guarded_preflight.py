@@ -128,6 +128,10 @@ async def test_a_plan_takes_nothing_of_another_team(
     wild = await failed(traffic_istio_hosts=[f"a.wild.{namespace}.example.com"])
     assert "theirs" not in wild
     assert f"(*.wild.{namespace}.example.com)" in wild["host-unclaimed"]
+    wider = f"*.{namespace}.example.com"
+    over = await failed(traffic_istio_hosts=[wider], traffic_probe={"host": f"a.{namespace}.example.com"})
+    assert f"{wider} by VirtualService {theirs}/" in over["host-unclaimed"]
+    assert f"have {namespace}/{wider} written into the Gateway's hosts" in over["host-unclaimed"]
     closed = await failed(settings=("istio-*",), traffic_istio_hosts=[hosts[0]])
     assert "CUTOVER_GATEWAY_NAMESPACES" in closed["gateway"]
     unserved = await failed(traffic_istio_hosts=["else.example.org"])

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.kit.provider_contract import ProviderContract
+from tests.kit.provider_contract import TrialContract
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio.provider import IstioTraffic
@@ -86,6 +86,12 @@ class IstioRig:
     async def versions(self) -> Any:
         return sorted(body["metadata"]["resourceVersion"] for body in await self._objects())
 
+    async def teams(self) -> Any:
+        if self.name == "cutover-pdf":
+            return None
+        body = await self.cluster.get(VIRTUAL_SERVICES, self.plan.namespace, self.name)
+        return body["metadata"].get("labels") or {}, body["metadata"].get("annotations") or {}, body["spec"]
+
     async def others(self) -> Any:
         return [
             body
@@ -96,7 +102,7 @@ class IstioRig:
 
 
 @pytest.mark.usefixtures("istio_crds")
-class TestIstio(ProviderContract):
+class TestIstio(TrialContract):
     @pytest.fixture(params=Ownership)
     def rig(self, cluster: Cluster, api: Any, namespace: str, request: pytest.FixtureRequest) -> IstioRig:
         return IstioRig(cluster, api, namespace, request.param)

@@ -85,8 +85,8 @@ async def test_an_edit_names_its_maker_and_is_put_back(
         "virtualservice",
         "cutover-pdf",
         "--type=json",
-        '--patch=[{"op": "replace", "path": "/spec/http/1/route/0/weight", "value": 40},'
-        ' {"op": "replace", "path": "/spec/http/1/route/1/weight", "value": 60}]',
+        '--patch=[{"op": "replace", "path": "/spec/http/2/route/0/weight", "value": 40},'
+        ' {"op": "replace", "path": "/spec/http/2/route/1/weight", "value": 60}]',
         "--field-manager=kubectl-edit",
     )
     assert traffic.cache.observe_event("MODIFIED", await read(cluster, plan))

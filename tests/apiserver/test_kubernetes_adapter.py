@@ -155,7 +155,7 @@ async def test_a_target_that_is_not_there(cluster: Cluster, plan: Plan) -> None:
     found = await failed(cluster, plan)
     assert found["service"].startswith("Service pdf does not exist")
     assert found["workload"].startswith("Deployment pdf does not exist")
-    assert found["gateway"].startswith(f"Gateway ingress/public, {plan.namespace}/local does not exist")
+    assert found["gateway"].startswith("Gateway ingress/public of another namespace does not exist")
 
 
 async def test_a_target_is_read_as_it_is(cluster: Cluster, stack: Stack, plan: Plan) -> None:
@@ -200,7 +200,7 @@ async def test_a_target_is_read_as_it_is(cluster: Cluster, stack: Stack, plan: P
     found = await failed(cluster, plan)
     assert "service" not in found
     assert found["workload"] == "Deployment pdf has 0 of 3 replicas available; see its events"
-    assert found["gateway"].startswith("Gateway ingress/public does not exist")
+    assert found["gateway"].startswith("Gateway ingress/public of another namespace does not exist")
     assert f"pdf.example.com by VirtualService {namespace}/older" in found["host-unclaimed"]
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.kit.builders import plan_body_of
+from tests.kit.chart import lease_rights
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.lease import Election, LeaseLost, Timing
@@ -31,7 +32,7 @@ from devstack.api import KubeApi
 from devstack.stack import Stack
 from devstack.support import StackError, free_port
 from sandbox.interposer import Interposer
-from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, chart_lease_rights
+from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE
 
 ROOT = Path(__file__).parents[2]
 #: Shorter than in production, and long enough for a busy machine.
@@ -44,7 +45,7 @@ PATH = f"/apis/coordination.k8s.io/v1/namespaces/{OPERATOR_NAMESPACE}/leases/{OP
 @pytest.fixture
 def lease(stack: Stack, operator_kubeconfig: Path, api: Any) -> str:
     """No Lease yet, and the rights to make it."""
-    stack.apply(chart_lease_rights())
+    stack.apply(lease_rights())
     api.call("DELETE", PATH)
     return LEASE
 

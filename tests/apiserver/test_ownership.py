@@ -23,17 +23,18 @@ import httpx
 import pytest
 import yaml
 from tests.kit import builders
-from tests.kit.routing import AskedTraffic
+from tests.kit.routing import AskedTraffic, RecordedTraffic
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.traffic.istio.adopt import live_weight
 from cutover.adapters.traffic.istio.live import split_weight
 from cutover.adapters.traffic.istio.rendering import adopts
-from cutover.api.v1alpha1 import MigrationPlanStatus, OnDelete, Phase
+from cutover.api.v1alpha1 import MigrationPlanStatus, OnDelete, Phase, RouteRecord
 from cutover.domain.plan import Plan
 from cutover.domain.preflight import registry
 from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES
+from cutover.domain.preflight.checks.istio.legs import is_probe
 from cutover.domain.resources import Json
 from cutover.ports.errors import Conflict, Unavailable
 
@@ -264,7 +265,7 @@ async def facts(cluster: Cluster, plan: Plan) -> dict[str, str]:
 
 @pytest.fixture
 def traffic(cluster: Cluster) -> AskedTraffic:
-    return AskedTraffic(cluster)
+    return RecordedTraffic(cluster)
 
 
 # ------------------------------------------------------------------------------------------------------------ Generate
@@ -289,6 +290,39 @@ async def test_generate_beside_a_stale_copy_in_git(
         assert weights(await watch.seen(live), plan) == list(STEPS)
     assert writers.applied == 0
     assert live["metadata"]["labels"]["round"].startswith("r")
+
+
+async def test_a_route_that_kubectl_replaced_is_rolled_back_and_put_to_rest(
+    traffic: AskedTraffic, writers: Writers, namespace: str
+) -> None:
+    """``kubectl replace``, as Argo CD's ``Replace=true``, leaves no label and no annotation but those of its file."""
+    plan = make_plan(namespace, "Generate")
+
+    def written(phase: Phase, weight: int) -> Plan:
+        decided = at(plan, phase, weight)
+        record = RouteRecord(name="VirtualService cutover-pdf")
+        return replace(decided, status=decided.status.evolve(route=record))
+
+    def strip() -> None:
+        live = writers.read("cutover-pdf")
+        bare = {**live, "metadata": {"name": "cutover-pdf"}}
+        writers.kubectl("replace", "-f", "-", stdin=json.dumps(bare))
+        assert not {"labels", "annotations"} & set(writers.read("cutover-pdf")["metadata"])
+
+    await traffic.set(at(plan, Phase.PREFLIGHT, 0), 0)
+    await traffic.set(written(Phase.SHIFTING, 50), 50)
+    strip()
+    state = await traffic.get(written(Phase.SHIFTING, 50), 50, fresh=True)
+    assert (state.weight, state.current) == (50, False)
+    # An object that was never the plan's is refused, however much it looks like the plan's.
+    with pytest.raises(Unavailable, match="is not the operator's"):
+        await traffic.set(at(plan, Phase.ROLLING_BACK, 0), 0)
+    await traffic.set(written(Phase.ROLLING_BACK, 0), 0)
+    assert split_weight(writers.read("cutover-pdf"), plan) == 0
+    await traffic.set(written(Phase.SHIFTING, 50), 50)
+    strip()
+    await traffic.finalize(written(Phase.SHIFTING, 50), OnDelete.HEROKU)
+    assert split_weight(writers.read("cutover-pdf"), plan) == 0
 
 
 # ------------------------------------------------------------------------------------------------------------ Delegate
@@ -345,7 +379,7 @@ async def test_a_root_without_the_delegate_is_told_the_line(
 def check_adopted(versions: list[Json]) -> None:
     """See that nothing of the team's was ever touched beside the plan's own part."""
     for body in versions:
-        http = [route for route in body["spec"]["http"] if route.get("name") != "heroku-probe"]
+        http = [route for route in body["spec"]["http"] if not is_probe(route)]
         static, api, rest = http
         assert {**static, "corsPolicy": STATIC["corsPolicy"]} == STATIC
         assert {name: api[name] for name in ("name", "match", "mirror", "retries")} == {
@@ -469,13 +503,13 @@ async def test_an_editor_left_open_brings_an_old_weight_which_is_put_back(
     await traffic.set(at(plan, Phase.PREFLIGHT, 0), 0)
     opened = writers.read("pdf")["spec"]["http"]
     await traffic.set(plan, 50)
-    opened[1]["timeout"] = "4s"
+    opened[2]["timeout"] = "4s"
     writers.kubectl("patch", "vs", "pdf", "--type=merge", "--field-manager=kubectl-edit", "-p", json.dumps({"spec": {"http": opened}}))  # fmt: skip
     state = await traffic.get(plan, 50, fresh=True)
     assert (state.weight, state.current, state.foreign) == (0, False, ("kubectl-edit",))
     await keep(traffic, plan, 50, 2)
     live = writers.read("pdf")
-    assert (live_weight(live["spec"], plan), live["spec"]["http"][1]["timeout"]) == (50, "4s")
+    assert (live_weight(live["spec"], plan), live["spec"]["http"][2]["timeout"]) == (50, "4s")
 
 
 @pytest.mark.parametrize(("end", "weight"), [(OnDelete.EKS, 100), (OnDelete.LEAVE, 50), (OnDelete.HEROKU, 0)], ids=str)

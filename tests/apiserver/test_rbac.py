@@ -25,6 +25,7 @@ import pytest
 import structlog
 import yaml
 from tests.kit import builders
+from tests.kit.chart import lease_rights
 from tests.kit.routing import AskedTraffic
 
 from cutover.adapters.kube.client import Cluster
@@ -35,12 +36,13 @@ from cutover.adapters.traffic.istio.leg_probe import HttpLegProbe
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
 from cutover.domain.plan import Plan
 from cutover.domain.resources import PLANS
+from cutover.domain.traffic import Leg
 from cutover.kopf_app.configuration import kopf_settings
 from cutover.kopf_app.handlers import register
 from cutover.ports.errors import Conflict, Gone, Unavailable
 from cutover.services.operator import Operator
 from devstack.stack import Stack
-from sandbox.manifests import chart_lease_rights, chart_rules
+from sandbox.manifests import chart_rules
 
 pytestmark = pytest.mark.usefixtures("istio_crds")
 
@@ -82,7 +84,7 @@ def single(rules: list[dict[str, Any]]) -> dict[Right, dict[str, Any]]:
 
 
 GRANTED = single(chart_rules())
-LEASE_ROLE, _ = chart_lease_rights()
+LEASE_ROLE, _ = lease_rights()
 LEASE_GRANTED = single(LEASE_ROLE["rules"])
 
 
@@ -120,7 +122,10 @@ def target(name: str) -> dict[str, Any]:
     eks = {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf"}}
     # An account's name is longer than Heroku lets the name of an app be.
     heroku = {"app": "acme-pdf", "hostname": f"{name}.herokuapp.com"}
-    return builders.plan_body(name, NAMESPACE, istio={"gateways": ["public"]}, eks=eks, heroku=heroku)
+    down = {"action": "Forward"}
+    return builders.plan_body(
+        name, NAMESPACE, istio={"gateways": ["public"]}, eks=eks, heroku=heroku, onHerokuDown=down
+    )
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +197,7 @@ async def work(kubeconfig: Path, name: str) -> str:
     async with trying():
         # Another name of the app changes all of its objects.
         await traffic.set(replace(plan, spec=spec, status=status.model_copy(update={"weight": 10})), 10)
-    said.append((await gateway.probe(plan)).detail)
+    said.append((await gateway.probe(plan, Leg.HEROKU, "/")).detail)
     await plans.event(plan, "Normal", "Test", "a test")
     await gateway.close()
     await cluster.close()

@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from tests.kit.chart import lease_rights
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.ports.errors import Gone
 from devstack.support import free_port
 from sandbox import manifests
-from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, chart_lease_rights
+from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE
 
 ROOT = Path(__file__).parents[2]
 SHARD = "cutover.dev/shard"
@@ -147,7 +148,7 @@ def test_a_lease_is_for_the_operators_of_one_shard(
     stack: Any, operator_kubeconfig: Path, namespace: str, tmp_path: Path, api: Any
 ) -> None:
     """Of two with the same plans one acts. One with other plans would wait for ever, and says so."""
-    stack.apply(chart_lease_rights())
+    stack.apply(lease_rights())
     lease, others = f"{OPERATOR_NAMESPACE}/{OPERATOR_ACCOUNT}", "no process reconciles the plans of this one"
     # Of another test, whose operator looked after other plans.
     api.call("DELETE", f"/apis/coordination.k8s.io/v1/namespaces/{OPERATOR_NAMESPACE}/leases/{OPERATOR_ACCOUNT}")
