@@ -19,9 +19,9 @@ from sandbox.environment import Environment
 
 from .playing import Scenario, set_rate
 
-#: Scenarios at once, with five hundred requests a second; the next begins when one has ended. They need two thirds of a
-#: core, and no more than one can be counted on.
-_AT_ONCE = 10
+#: Scenarios at once, with three hundred requests a second; the next begins when one has ended. With ten, requests wait on
+#: two cores.
+_AT_ONCE = 6
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -80,6 +80,10 @@ def environment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 def running(request: pytest.FixtureRequest, environment: Environment) -> Iterator[dict[str, Future[None]]]:
     """All side-by-side scenarios, started."""
     scenarios = scenarios_of(request)
+    if scenarios and "PYTEST_XDIST_WORKER" in os.environ:
+        raise pytest.UsageError(
+            "scenarios: run them without -n, as each worker would play all of them on a stack of its own"
+        )
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
         yield {service: pool.submit(scenario, environment) for service, scenario in scenarios.items()}
 

@@ -7,10 +7,10 @@ import time
 
 from sandbox import manifests
 from sandbox.environment import Environment
-from sandbox.manifests import NAMESPACE
+from sandbox.manifests import NAMESPACE, Json
 
 from .observing import at_weight, plan, rescue, within_sampling_bounds
-from .playing import RATE, rolled_back, scenario, start
+from .playing import RATE, decisions, rolled_back, scenario, start
 
 SCRAPE = 5.0
 #: Seconds from a scrape until the gateway has a route that was decided on it; where an onset falls just after a scrape, it
@@ -40,6 +40,8 @@ def test_a_healthy_service_is_moved(environment: Environment) -> None:
         assert within_sampling_bounds(answered.count("eks"), len(answered), weight), (weight, len(answered))
     moved = [record for record in records if record.revision or record.at > status["checkpoint"]["weightSince"]]
     assert [record for record in moved if record.failed and record.judged] == []
+    environment.stack.kubectl("-n", NAMESPACE, "delete", "migrationplan", "healthy", "--timeout=30s")
+    assert environment.routed_weight("healthy") == 100, "it rests where evidence has put it"
 
 
 @scenario("errors", minutes=4)
@@ -95,6 +97,38 @@ def test_a_hung_leg_is_left_within_four_scrapes(environment: Environment) -> Non
     assert found.seconds <= 4 * SCRAPE + REACTION
 
 
+@scenario("signed-out", minutes=1.25)
+def test_users_who_are_signed_out_are_left_within_three_scrapes(environment: Environment) -> None:
+    """EKS answers 401 to everybody at 10 %: no error, and fast."""
+    status = _other_answers(environment, "signed-out", 401, rate=2 * RATE)
+    assert status["answers"]["eks"]["401"] > 0
+    assert "401" not in status["answers"]["heroku"]
+
+
+@scenario("moved", "missing", minutes=2.5)
+def test_users_who_are_sent_away_are_brought_back(environment: Environment) -> None:
+    """EKS answers 302 to everybody, and after that, in another cutover, 404."""
+    _other_answers(environment, "moved", 302)
+    _other_answers(environment, "missing", 404)
+
+
+def _other_answers(environment: Environment, service: str, code: int, rate: float = RATE) -> Json:
+    """Let EKS answer everybody with a code at 10 %, and return the status after the rollback."""
+    start(environment, plan(service, steps=[{"weight": 10, "hold": "10m"}, {"weight": 100}]), rate=rate)
+    at_weight(environment, service, 10)
+    time.sleep(3 * SCRAPE)
+    onset = environment.knobs("eks", service).set(status=code)
+    status = rolled_back(environment, service, 60)
+    found = rescue(environment, service, onset)
+    print(f"{code} to everybody at 10 %:", found)
+    (entry,) = decisions(status, "RollBack")
+    assert (entry["reason"], entry["subject"]) == ("EvidenceOfHarm", "alive")
+    assert f"EKS {code} " in entry["message"]
+    if rate > RATE:
+        assert found.seconds <= 3 * SCRAPE + REACTION
+    return status
+
+
 @scenario("shared", minutes=4.5)
 def test_a_shared_incident_holds(environment: Environment) -> None:
     """Both legs fail alike: held, no rollback, goes on when it is over."""
@@ -138,9 +172,9 @@ def test_an_edit_of_the_weights_is_put_back(environment: Environment) -> None:
 
 
 @scenario("leaving", minutes=3)
-def test_deletion_at_50_percent_rests_where_declared(environment: Environment) -> None:
-    """The plan is deleted at 50 %: traffic ends on Heroku, and no request fails."""
-    start(environment, plan("leaving", onDelete="Heroku"))
+def test_deletion_at_50_percent_rests_on_heroku(environment: Environment) -> None:
+    """The plan is deleted at 50 %, which no evidence has put on EKS for good: traffic ends on Heroku, no request fails."""
+    start(environment, plan("leaving"))
     at_weight(environment, "leaving", 50)
     since = time.time()
     environment.stack.kubectl("-n", NAMESPACE, "delete", "migrationplan", "leaving", "--timeout=30s")
@@ -168,3 +202,39 @@ def test_a_dead_heroku_is_no_rescue(environment: Environment) -> None:
     assert environment.routed_weight("stranded") == 50
     alarms = [e for e in environment.events("stranded") if e["type"] == "Warning"]
     assert any(e["reason"] == "HerokuCannotTakeBack" for e in alarms)
+
+
+#: At 100 % with scrapes of 5 s: a dead leg is left within this time, where probes of both legs tell it from an incident of both.
+FULL_SECONDS = 20.0
+
+
+def soaking(environment: Environment, service: str) -> None:
+    """Bring a service to 100 %, and let it be there until its pace is known."""
+    start(environment, plan(service, steps=[{"weight": 50, "hold": "5s"}, {"weight": 100}], soak="30m"))
+    at_weight(environment, service, 100)
+    time.sleep(150)
+
+
+@scenario("refusedfull", minutes=5)
+def test_refused_connections_at_100_percent_are_left_in_time(environment: Environment) -> None:
+    """EKS refuses connections at 100 %, where no other leg has users."""
+    soaking(environment, "refusedfull")
+    onset = environment.knobs("eks", "refusedfull").set(refuse=True)
+    status = rolled_back(environment, "refusedfull", 60)
+    found = rescue(environment, "refusedfull", onset)
+    print("refused at 100 %:", found)
+    assert "pairs of probes" in next(entry["message"] for entry in decisions(status, "RollBack"))
+    assert found.seconds <= FULL_SECONDS
+
+
+@scenario("hungfull", minutes=5.25)
+def test_a_hung_leg_at_100_percent_is_left_in_time(environment: Environment) -> None:
+    """EKS answers nothing at 100 %: nothing is counted before the route's time-out of 30 s."""
+    soaking(environment, "hungfull")
+    onset = environment.knobs("eks", "hungfull").set(hang=True)
+    status = rolled_back(environment, "hungfull", 60)
+    environment.knobs("eks", "hungfull").set(hang=False)
+    found = rescue(environment, "hungfull", onset, slow_s=5.0)
+    print("hung at 100 %:", found)
+    assert "pairs of probes" in next(entry["message"] for entry in decisions(status, "RollBack"))
+    assert found.seconds <= FULL_SECONDS

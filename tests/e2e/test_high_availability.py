@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.kit.chart import lease_rights
 
 from cutover.adapters.kube.lease import TIMING
 from cutover.kopf_app.handlers import START_SPREAD
@@ -20,7 +21,7 @@ from sandbox.interposer import Fault, Interposer
 from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE
 from sandbox.operator_process import OperatorProcess
 
-from .observing import at_weight, judged_until, plan, rescue, within_sampling_bounds
+from .observing import UNHURRIED, at_weight, judged_until, plan, rescue, within_sampling_bounds
 from .playing import decisions, path, start
 
 LEASE = f"{OPERATOR_NAMESPACE}/{OPERATOR_ACCOUNT}"
@@ -54,7 +55,7 @@ def pair(alone: Environment, tmp_path: Path) -> Iterator[tuple[Candidate, Candid
     """Two operators instead of one; the first acts."""
     environment = alone
     environment.stop_operator(signal.SIGTERM)
-    environment.stack.apply(manifests.chart_lease_rights())
+    environment.stack.apply(lease_rights())
     account = environment.stack.service_account_kubeconfig(OPERATOR_NAMESPACE, OPERATOR_ACCOUNT)
     candidates: list[Candidate] = []
     with ExitStack() as stack:
@@ -85,7 +86,7 @@ def test_another_one_goes_on_where_the_first_has_ended(alone: Environment, pair:
     """Killed at 10 %; frozen between the status and the route of 25 %, to wake up after the other has rolled back."""
     environment, (first, second) = alone, pair
     steps = [{"weight": 10, "hold": "75s"}, {"weight": 25, "hold": "10m"}, {"weight": 100}]
-    start(environment, plan("heir", steps=steps))
+    start(environment, plan("heir", UNHURRIED, steps=steps))
 
     at_weight(environment, "heir", 10)
     time.sleep(10)

@@ -13,18 +13,20 @@ from devstack.api import fetch
 from sandbox.environment import Environment
 from sandbox.manifests import Json
 
-from .observing import at_weight, judged_until, plan, rescue
+from .forwarding import FORWARD, ask, served, way_back_opens, without_way_back
+from .observing import UNHURRIED, at_weight, judged_until, plan, rescue
 from .playing import RATE, decisions, path, start
 
 
 @pytest.mark.uses("survivor", minutes=4)
+@pytest.mark.timeout(900)  # each wait has an end of its own
 def test_a_cutover_outlives_prometheus_operator_and_api_server(alone: Environment) -> None:
     """Prometheus stopped at 10 %, the operator killed at 25 %, the API server away for 30 s at 50 %."""
     environment, load = alone, alone.load
     assert load is not None
     # What takes longer than its hold at 10 % and 25 % is the outage and the ceiling.
     steps = [{"weight": weight, "hold": hold} for weight, hold in ((10, "20s"), (25, "20s"), (50, "40s"), (100, "5s"))]
-    start(environment, plan("survivor", steps=steps, ceiling=25, soak="5s"), rate=2 * RATE)
+    start(environment, plan("survivor", UNHURRIED, steps=steps, ceiling=25, soak="5s"), rate=2 * RATE)
 
     at_weight(environment, "survivor", 10)
     environment.stack.stop_process("prometheus")
@@ -95,6 +97,7 @@ def test_a_rollback_outlives_the_operator(alone: Environment) -> None:
 
 
 @pytest.mark.uses("keeper", minutes=5)
+@pytest.mark.timeout(900)  # each wait has an end of its own
 def test_a_cutover_outlives_a_gateway_and_the_data_of_prometheus(alone: Environment) -> None:
     """At 10 % one of two gateways ends and Prometheus is restarted, at 50 % it loses its data.
 
@@ -102,8 +105,8 @@ def test_a_cutover_outlives_a_gateway_and_the_data_of_prometheus(alone: Environm
     """
     environment, load = alone, alone.load
     assert load is not None
-    steps = [{"weight": weight, "hold": hold} for weight, hold in ((10, "75s"), (50, "60s"), (100, "5s"))]
-    start(environment, plan("keeper", steps=steps, soak="5s"), rate=2 * RATE)
+    steps = [{"weight": weight, "hold": hold} for weight, hold in ((10, "100s"), (50, "60s"), (100, "5s"))]
+    start(environment, plan("keeper", UNHURRIED, steps=steps, soak="5s"), rate=2 * RATE)
 
     environment.stack.start_process("envoy-1")
     at_weight(environment, "keeper", 10)
@@ -180,6 +183,31 @@ def test_a_wrong_token_for_prometheus_holds(alone: Environment, tmp_path: Path) 
                 assert wrong not in text, where
         finally:
             environment.restart_operator()
+
+
+@pytest.mark.uses("castaway", minutes=2)
+def test_a_person_sends_all_users_to_eks_while_heroku_refuses(alone: Environment) -> None:
+    """Heroku's router refuses connections as a whole; a command from before that, when Heroku answered, does not count."""
+    environment, service = alone, "castaway"
+    start(environment, plan(service, steps=[{"weight": 25, "hold": "10m"}, {"weight": 100, "hold": "5s"}], soak="20s"))
+    at_weight(environment, service, 25)
+    time.sleep(15)
+    ask(environment, service)
+    environment.until("refused", lambda: bool(decisions(environment.status(service), "Refuse")), 60)
+    environment.apps.refuse_heroku(refuse=True)
+    try:
+        environment.until_status(service, 60, reason="HerokuCannotTakeBack")
+        time.sleep(15)
+        assert environment.routed_weight(service) == 25
+        environment.patch(service, {"metadata": {"annotations": {FORWARD: None}}})
+        time.sleep(2)
+        asked = ask(environment, service)
+        print(f"{service}: users on EKS {served(environment, service, asked) - asked:.1f} s after the word")
+        without_way_back(environment, service)
+    finally:
+        environment.apps.refuse_heroku(refuse=False)
+    way_back_opens(environment, service)
+    environment.until_status(service, 120, phase="Completed")
 
 
 def _until_both_gateways_serve(environment: Environment, service: str) -> None:

@@ -8,44 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
-from tests.kit.routing import rendered
-
-from cutover.adapters.traffic.istio.rendering import DevelopmentHeroku
-from cutover.domain.plan import Plan
 from sandbox import manifests
 from sandbox.environment import Environment
 from sandbox.manifests import NAMESPACE, Json
 
 from .observing import NAMED, at_weight, within_sampling_bounds
 from .playing import RATE, path, scenario, set_rate
+from .team_routes import in_own, own_heroku, to_delegate, to_heroku, virtual_service
 
 STEPS = [{"weight": weight, "hold": "10s"} for weight in (25, 100)]
 DISABLED = {"kustomize.toolkit.fluxcd.io/reconcile": "disabled"}
-
-
-def own_heroku(environment: Environment, service: str) -> list[Json]:
-    """Return what a team has already to reach its app on Heroku: the same host name, in objects of its own."""
-    plan = Plan.from_object(
-        {**manifests.plan(service), "metadata": {"name": service, "namespace": NAMESPACE, "uid": ""}}
-    )
-    entry, rule, *_ = rendered(plan, 0, development=DevelopmentHeroku("127.0.0.1", environment.apps.heroku_port))
-    entry["spec"]["hosts"] = [manifests.heroku_hostname(service)]
-    for body in (entry, rule):
-        body["metadata"] = {"name": f"team-{service}", "namespace": NAMESPACE}
-    return [entry, rule]
-
-
-def virtual_service(service: str, *routes: Json, annotations: Json | None = None) -> Json:
-    return {
-        "apiVersion": "networking.istio.io/v1",
-        "kind": "VirtualService",
-        "metadata": {"name": f"team-{service}", "namespace": NAMESPACE, "annotations": annotations or {}},
-        "spec": {
-            "hosts": [manifests.public_host(service)],
-            "gateways": ["istio-ingress/public"],
-            "http": list(routes),
-        },
-    }
 
 
 def read(environment: Environment, service: str) -> Json:
@@ -73,23 +45,9 @@ def every_second(write: Callable[[], None]) -> Iterator[None]:
         thread.join()
 
 
-def in_own(service: str, ownership: str, **overrides: object) -> Json:
+def plan(service: str, ownership: str) -> Json:
     """Return a plan that works with the team's VirtualService."""
-    istio = {
-        "hosts": [manifests.public_host(service)],
-        "gateways": ["istio-ingress/public"],
-        "ownership": ownership,
-        "virtualServiceRef": {"name": f"team-{service}"},
-    }
-    return manifests.plan(service, gates=NAMED, steps=STEPS, soak="10s", traffic={"istio": istio}, **overrides)
-
-
-def to_heroku(service: str) -> Json:
-    hostname = manifests.heroku_hostname(service)
-    return {
-        "destination": {"host": hostname, "port": {"number": 80}},
-        "headers": {"request": {"set": {"host": hostname}}},
-    }
+    return manifests.plan(service, gates=NAMED, steps=STEPS, soak="10s", traffic=in_own(service, ownership))
 
 
 @scenario("delegate", minutes=2.75)
@@ -98,14 +56,14 @@ def test_a_root_in_git_that_delegates(environment: Environment) -> None:
     plain = virtual_service("delegate", {"route": [to_heroku("delegate")]})
     root = virtual_service(
         "delegate",
-        {"delegate": {"name": "cutover-delegate", "namespace": NAMESPACE}},
+        to_delegate("delegate"),
         {"route": [to_heroku("delegate")]},
     )
     environment.stack.apply([*own_heroku(environment, "delegate"), plain], field_manager="kustomize-controller")
     set_rate(environment, "delegate", RATE)
     time.sleep(5)
     started = time.time()
-    environment.apply(in_own("delegate", "Delegate"))
+    environment.apply(plan("delegate", "Delegate"))
     environment.until_status("delegate", 30, reason="PreflightFailed")
     message = environment.status("delegate")["message"]
     assert f"- delegate: {{name: cutover-delegate, namespace: {NAMESPACE}}}" in message
@@ -137,9 +95,11 @@ def test_a_virtual_service_that_is_adopted_and_given_back(environment: Environme
             environment.stack.apply([root], field_manager="kustomize-controller")
 
     with every_second(flux):
-        environment.apply(in_own("adopt", "Adopt"))
+        environment.apply(plan("adopt", "Adopt"))
         at_weight(environment, "adopt", 25, 120)
-        assert read(environment, "adopt")["spec"]["http"][1] == other
+        routes = read(environment, "adopt")["spec"]["http"]
+        assert [route["name"] for route in routes[:2]] == ["heroku-probe", "eks-probe"]
+        assert routes[2] == other
         environment.stack.kubectl("-n", NAMESPACE, "annotate", "mplan", "adopt", "cutover.dev/rollback=a1")
         environment.until_status("adopt", 60, phase="RolledBack")
         environment.stack.kubectl("-n", NAMESPACE, "delete", "mplan", "adopt", "--timeout=30s")

@@ -24,7 +24,7 @@ from sandbox.environment import Environment
 from sandbox.interposer import Fault, Interposer, Mode, Seen
 from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE
 
-from .observing import at_weight, failed, plan, rescue, told
+from .observing import UNHURRIED, at_weight, failed, plan, rescue, told
 from .playing import RATE, decisions, path, start
 
 FULL = os.environ.get("OUTAGES") == "full"
@@ -168,6 +168,7 @@ CHOSEN = os.environ.get("OUTAGE", "")
 
 
 @pytest.mark.uses("weathered", minutes=4.25)
+@pytest.mark.timeout(900)  # each wait has an end of its own
 def test_a_cutover_outlives_whatever_goes_away(line: Line) -> None:
     """Nothing moves that should not, and the path is that of a cutover in peace."""
     environment, service = line.environment, "weathered"
@@ -179,7 +180,7 @@ def test_a_cutover_outlives_whatever_goes_away(line: Line) -> None:
     steps = [
         {"weight": weight, "hold": f"{hold:.0f}s"} for weight, hold in zip((*weights, 100), (*holds, 5), strict=True)
     ]
-    start(environment, plan(service, steps=steps), rate=2 * RATE)
+    start(environment, plan(service, UNHURRIED, steps=steps), rate=2 * RATE)
     harmed: list[tuple[float, float]] = []
     ends: list[tuple[str, float]] = []
     for weight, part in zip(weights, parts, strict=True):
@@ -285,7 +286,8 @@ def test_a_rollback_goes_first_when_the_way_is_there_again(line: Line) -> None:
         print(f"{service}: route written {written - back:.2f} s after it was back", flush=True)
         _until_rolled_back(environment, service, onset)
         print(" ", _requests(line.interposer.seen(back), back), flush=True)
-        assert _waits(environment, service) == 0
+        # The status says RolledBack before the reconcile that wrote it has ended.
+        environment.until("no rollback waits", lambda service=service: _waits(environment, service) == 0, 10)
 
     line.interposer.inject(Fault("delay", seconds=5.0))
     onset = _fails(environment, "slow-api")

@@ -7,19 +7,22 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from cutover.api.v1alpha1 import CheckResult, MigrationPlanSpec
+from cutover.domain.alike.findings import PathAnswers
+from cutover.domain.heroku import HerokuReading
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import Inventory, Key
 from cutover.domain.resources import Json, Resource
 from cutover.domain.slo.custom import CustomSlo, SloReading
-from cutover.domain.traffic import Probe
+from cutover.domain.traffic import Leg, Probe
 
 
 class Stage(Enum):
     """When a check runs."""
 
     BEFORE_TAKEOVER = auto()
-    #: The operator's route is live, with all traffic on Heroku.
-    AFTER_TAKEOVER = auto()
+    #: The probes of both legs have a route at the gateway, and users go as they went before. Asked again once users have
+    #: the route too, with all of them on Heroku.
+    TRIAL = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +66,26 @@ class Facts:
         The plan's custom SLOs, templates resolved.
     readings
         What was read for each custom SLO, by its name.
-    probe
-        The newest probe of the Heroku leg.
+    probes
+        The newest probe of each leg that was asked.
+    asks_eks
+        Whether the traffic provider can ask EKS.
     revision
-        Revision of the route that the takeover has written.
+        Revision of the route that the probes should meet.
+    heroku
+        What Heroku's API says about the app; ``None`` without a key for it.
+    answers
+        The answers that users get now, and those of both legs; ``None`` if they were not asked for yet.
     """
 
     inventory: Inventory = field(default_factory=Inventory)
     slos: Sequence[CustomSlo] = ()
     readings: Mapping[str, SloReading] = field(default_factory=dict)
-    probe: Probe | None = None
+    probes: Mapping[Leg, Probe] = field(default_factory=dict)
+    asks_eks: bool = False
     revision: str = ""
+    heroku: HerokuReading | None = None
+    answers: Sequence[PathAnswers] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +151,11 @@ class Check:
         more rights than the plan's author, who must not get these rights by a line of YAML.
     awaited
         Whether an answer comes by itself soon after the start. Unknown then holds only after a while.
+    advisory
+        Whether the check only advises, as audits do. What could not be read is a warning and holds nothing. The status
+        leaves the check out where it passes: there are many audits, and each plan stores its status.
+    volatile
+        Whether its message changes from one probe to the next. Such a change alone is not written.
     """
 
     name: str
@@ -149,3 +166,5 @@ class Check:
     stage: Stage = Stage.BEFORE_TAKEOVER
     guarded: bool = False
     awaited: bool = False
+    advisory: bool = False
+    volatile: bool = False

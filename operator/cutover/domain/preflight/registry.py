@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from cutover.api.v1alpha1 import CheckResult, CheckStatus
+from cutover.domain.alike.findings import PathAnswers
+from cutover.domain.heroku import HerokuReading
 from cutover.domain.plan import Plan
 from cutover.domain.preflight import checks
-from cutover.domain.preflight.check import Check, Facts, Finding, Read, Stage, unknown
+from cutover.domain.preflight.check import PASSED, Check, Facts, Finding, Read, Stage, unknown, warned
 from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.slo.custom import CustomSlo, SloReading
-from cutover.domain.traffic import Probe
+from cutover.domain.traffic import Leg, Probe
 
 
 def _found() -> tuple[Check, ...]:
@@ -25,8 +27,14 @@ def _found() -> tuple[Check, ...]:
 
 
 CHECKS = _found()
+#: Finds who else sends requests to the plan's legs, also after preflight.
+_NEIGHBOURS = next(check for check in CHECKS if check.name == "service-unshared")
+#: Characters of warnings that are told whole at the takeover.
+LONGEST_WARNING = 400
 #: Names that ``preflight.skip`` may use.
 NAMES = tuple(check.name for check in CHECKS)
+#: Names of the checks whose messages change with every probe.
+PROBED = frozenset(check.name for check in CHECKS if check.volatile)
 
 
 def reads(plan: Plan) -> tuple[Read, ...]:
@@ -40,6 +48,7 @@ def before_takeover(
     inventory: Inventory | None,
     slos: Sequence[CustomSlo] = (),
     readings: Mapping[str, SloReading] | None = None,
+    heroku: HerokuReading | None = None,
 ) -> tuple[CheckStatus, ...]:
     """Run the checks before the takeover.
 
@@ -53,25 +62,60 @@ def before_takeover(
         The plan's custom SLOs, templates resolved.
     readings
         What was read for each custom SLO, by its name.
+    heroku
+        What Heroku's API says about the app; ``None`` without a key for it.
     """
-    return _run(Stage.BEFORE_TAKEOVER, plan, inventory, Facts(slos=slos, readings=readings or {}))
+    return _run(Stage.BEFORE_TAKEOVER, plan, inventory, Facts(slos=slos, readings=readings or {}, heroku=heroku))
 
 
-def after_takeover(
-    plan: Plan, inventory: Inventory | None, probe: Probe | None, revision: str
+def in_trial(
+    plan: Plan,
+    inventory: Inventory | None,
+    probes: Mapping[Leg, Probe | None],
+    *,
+    asks_eks: bool,
+    revision: str,
+    answers: Sequence[PathAnswers] | None,
 ) -> tuple[CheckStatus, ...]:
-    """Run the checks after the operator's route is written, at weight 0.
+    """Run the checks that need the probes' route, in the trial or at weight 0.
 
     Parameters
     ----------
     plan, inventory
         As for :func:`before_takeover`.
-    probe
-        The newest probe of the Heroku leg.
+    probes
+        The newest probes of the legs; ``None`` for a leg that was not asked yet.
+    asks_eks
+        Whether the traffic provider can ask EKS.
     revision
-        Revision of the route that was written.
+        Revision of the route that the probes should meet.
+    answers
+        The answers that users get now, and those of both legs; ``None`` if they were not asked for yet.
     """
-    return _run(Stage.AFTER_TAKEOVER, plan, inventory, Facts(probe=probe, revision=revision))
+    asked = {leg: probe for leg, probe in probes.items() if probe is not None}
+    facts = Facts(probes=asked, asks_eks=asks_eks, revision=revision, answers=answers)
+    return _run(Stage.TRIAL, plan, inventory, facts)
+
+
+def neighbour_reads(plan: Plan) -> tuple[Read, ...]:
+    """Return what has to be read to find who else sends requests to the plan's legs."""
+    return _NEIGHBOURS.reads if _NEIGHBOURS.applies(plan.spec) else ()
+
+
+def neighbours(plan: Plan, inventory: Inventory | None) -> str:
+    """Return who else sends requests to the plan's legs, and what to do; ``""`` if nobody is known to.
+
+    Parameters
+    ----------
+    plan
+        The plan.
+    inventory
+        The objects for :func:`neighbour_reads`; ``None`` while they are not read.
+    """
+    if inventory is None or not neighbour_reads(plan):
+        return ""
+    finding = _finding(_NEIGHBOURS, plan, inventory, Facts())
+    return finding.message if finding.result is CheckResult.FAILED else ""
 
 
 def passed(statuses: Sequence[CheckStatus]) -> bool:
@@ -81,12 +125,22 @@ def passed(statuses: Sequence[CheckStatus]) -> bool:
 
 def summary(statuses: Sequence[CheckStatus]) -> str:
     """Return the messages of checks that failed or are unknown, as a sentence."""
-    return "; ".join(f"{status.check}: {status.message}" for status in _open(statuses))
+    by_message: dict[str, list[str]] = {}
+    for status in _open(statuses):
+        by_message.setdefault(status.message, []).append(status.check)
+    return "; ".join(f"{', '.join(names)}: {message}" for message, names in by_message.items())
 
 
 def warnings(statuses: Sequence[CheckStatus]) -> str:
-    """Return the messages of checks that warned, as a sentence; ``""`` if there are none."""
-    return "; ".join(f"{status.check}: {status.message}" for status in statuses if status.result is CheckResult.WARNED)
+    """Return the messages of checks that warned, as a sentence; ``""`` if there are none.
+
+    Where they are too long for an Event or a line of the ledger, only the checks are named.
+    """
+    found = [status for status in statuses if status.result is CheckResult.WARNED]
+    told = "; ".join(f"{status.check}: {status.message}" for status in found)
+    if len(told) <= LONGEST_WARNING:
+        return told
+    return f"{', '.join(status.check for status in found)}; status.preflight has what to do"
 
 
 def awaited(statuses: Sequence[CheckStatus]) -> bool:
@@ -105,11 +159,12 @@ def _open(statuses: Sequence[CheckStatus]) -> list[CheckStatus]:
 
 
 def _run(stage: Stage, plan: Plan, inventory: Inventory | None, facts: Facts) -> tuple[CheckStatus, ...]:
-    return tuple(
-        _status(check, plan, _finding(check, plan, inventory, facts))
+    found = (
+        (check, _status(check, plan, _finding(check, plan, inventory, facts)))
         for check in CHECKS
         if check.stage is stage and check.applies(plan.spec)
     )
+    return tuple(one for check, one in found if not (check.advisory and one.result is CheckResult.PASSED))
 
 
 def _finding(check: Check, plan: Plan, inventory: Inventory | None, facts: Facts) -> Finding:
@@ -117,10 +172,11 @@ def _finding(check: Check, plan: Plan, inventory: Inventory | None, facts: Facts
     if not check.reads:
         return check.judge(plan, facts)
     if inventory is None:
-        return unknown("the API server gave no answer")
+        return PASSED if check.advisory else unknown("the API server gave no answer")
     missing = [inventory.unread[read.resource] for read in check.reads if read.resource in inventory.unread]
     if missing:
-        return unknown("; ".join(dict.fromkeys(missing)))
+        why = "; ".join(dict.fromkeys(missing))
+        return warned(f"not looked at: {why}") if check.advisory else unknown(why)
     return check.judge(plan, replace(facts, inventory=inventory))
 
 

@@ -10,20 +10,22 @@ so *current* means that adopting changes nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd
 from typing import Any
 
+from cutover.adapters.traffic.istio.pinned import Pinned, drawn, is_ours, pinned
 from cutover.domain.plan import Plan
-from cutover.domain.preflight.checks.istio.legs import Legs, is_adopted, is_probe, legs_of, plans_routes
-from cutover.domain.preflight.checks.istio.names import HOST_HEADERS
+from cutover.domain.preflight.checks.istio.legs import Legs, is_adopted, is_operators, legs_of, plans_routes
+from cutover.domain.preflight.checks.istio.names import HOST_HEADERS, LEG_HEADER, PREVIEW_ROUTE
 from cutover.domain.preflight.checks.istio.route_writers import FLUX
 from cutover.domain.resources import Json
-from cutover.domain.revision import HEADER
+from cutover.domain.revision import HEADER, Split
+from cutover.domain.traffic import Leg
 
 #: The fields that the operator writes in an adopted route, and restores from the original.
-_TOUCHED = ("route", "headers", "timeout", "retries", "rewrite")
+_TOUCHED = ("route", "headers", "retries", "rewrite")
 
 #: Annotations of an adopted VirtualService. Flux reads them from the live object, and neither applies nor prunes it then.
 HANDS_OFF: Mapping[str, str] = {f"{FLUX}/reconcile": "disabled"}
@@ -69,22 +71,29 @@ class Shape:
     Parameters
     ----------
     heroku, eks
-        Destinations of the legs, with headers and without weights.
-    probe
-        The route of the operator's probes, which comes first.
-    defaults
-        Time-out and retries of a route that does not set them itself.
+        Destinations of the legs, with headers.
+    preview
+        Destination of testers' requests.
+    probes
+        The routes of the operator's probes of Heroku and of EKS, which come first.
+    keeps_host
+        Whether requests reach Heroku by the name that users ask for, so that no destination on Heroku may set another.
+    retries
+        Retries of a route that does not say how many: otherwise the mesh's default applies. Time-outs are not added, as a
+        team's route without them lets answers take as long as they take.
     """
 
     heroku: Json
     eks: Json
-    probe: Json
+    preview: Json
+    probes: tuple[Json, Json]
     revision: str
-    defaults: Json
+    retries: Json
+    keeps_host: bool = False
 
 
-def adopt(spec: Json, plan: Plan, weight: int, shape: Shape, kept: Sequence[Json]) -> tuple[Json, list[Json]]:
-    """Return the spec with the plan's routes at a weight, and the original routes.
+def adopt(spec: Json, plan: Plan, split: Split, shape: Shape, kept: Sequence[Json]) -> tuple[Json, list[Json]]:
+    """Return the spec with the plan's routes at a split, and the original routes.
 
     Never raises, whatever others changed in the object meanwhile: a rollback must not depend on it.
 
@@ -92,23 +101,46 @@ def adopt(spec: Json, plan: Plan, weight: int, shape: Shape, kept: Sequence[Json
     ----------
     spec
         Spec of the VirtualService, adopted already or not.
-    weight
-        Percent of the legs' requests to EKS; other destinations keep their part of all requests.
+    split
+        How the legs' requests are split; other destinations keep their part of all requests.
     kept
         Original routes of the previous adoption.
     """
-    originals, known = list[Json](), {_identity(route): route for route in kept}
-    routes = [route for route in spec.get("http") or () if not is_probe(route)]
+    originals, known = list[Json](), _Kept(kept)
+    routes = [route for route in spec.get("http") or () if not is_operators(route)]
+    undrawn = dict[int, list[Json]]()
     for index, route, legs in list(plans_routes({"http": routes}, plan)):
-        original = known.get(_identity(route)) if is_adopted(legs) else route
+        original = known.next_of(route) if is_adopted(legs) else route
         if original is not None:
             originals.append(original)
         # All weights of the route are the operator's: other destinations keep their original part, whatever was edited since.
         before = legs_of(original, plan) if original is not None else None
         if before is None or len(before.others) != len(legs.others):
             before = legs
-        routes[index] = _adopted(route, legs, before, plan, weight, shape)
-    return {**spec, "http": [shape.probe, *routes]}, originals
+        ours = _destinations(legs, shape)
+        routes[index] = _adopted(route, legs, before, plan, shape, drawn(ours, plan, split))
+        undrawn[index] = [
+            {
+                **_adopted(route, legs, before, plan, shape, _on_one(one, ours, shape)),
+                "name": one.name,
+                "match": matches,
+            }
+            for one in pinned(plan, split)
+            if (matches := one.of(route.get("match")))
+        ]
+    heroku, eks = shape.probes
+    all_of_them = [one for index, route in enumerate(routes) for one in (*undrawn.get(index, ()), route)]
+    return {**spec, "http": [heroku, as_users(eks, routes, plan), *all_of_them]}, originals
+
+
+def as_users(probe: Json, routes: Sequence[Json], plan: Plan) -> Json:
+    """Return the route of EKS' probes with the users' own destination, such as the team's subset, if it is known."""
+    (destination,) = probe["route"]
+    for _, _, legs in plans_routes({"http": routes}, plan):
+        if legs.eks:
+            theirs = legs.destinations[legs.eks[0]]["destination"]
+            return {**probe, "route": [{**destination, "destination": theirs}]}
+    return probe
 
 
 def restore(spec: Json, plan: Plan, kept: Sequence[Json]) -> Json:
@@ -116,40 +148,54 @@ def restore(spec: Json, plan: Plan, kept: Sequence[Json]) -> Json:
 
     A route whose name or match was edited meanwhile is not recognised and stays unchanged.
     """
-    known = {_identity(route): route for route in kept}
-    routes = [route for route in spec.get("http") or () if not is_probe(route)]
+    known = _Kept(kept)
+    routes = [route for route in spec.get("http") or () if not is_operators(route)]
     for index, route, legs in list(plans_routes({"http": routes}, plan)):
-        original = known.get(_identity(route))
-        if original is not None and is_adopted(legs):
+        original = known.next_of(route) if is_adopted(legs) else None
+        if original is not None:
             rest = {name: value for name, value in route.items() if name not in _TOUCHED}
             routes[index] = rest | {name: original[name] for name in _TOUCHED if name in original}
     return {**spec, "http": routes}
 
 
-def _identity(route: Mapping[str, Any]) -> str:
-    return json.dumps([route.get("name"), route.get("match")], sort_keys=True)
+class _Kept:
+    """Original routes by name and match; of several with the same, each is found once, in their order."""
+
+    def __init__(self, kept: Sequence[Json]) -> None:
+        self._routes: dict[str, list[Json]] = {}
+        for route in kept:
+            self._routes.setdefault(self._identity(route), []).append(route)
+
+    def next_of(self, route: Mapping[str, Any]) -> Json | None:
+        there = self._routes.get(self._identity(route))
+        return there.pop(0) if there else None
+
+    @staticmethod
+    def _identity(route: Mapping[str, Any]) -> str:
+        return json.dumps([route.get("name"), route.get("match")], sort_keys=True)
 
 
-def _adopted(route: Json, legs: Legs, before: Legs, plan: Plan, weight: int, shape: Shape) -> Json:
+def _adopted(
+    route: Json, legs: Legs, before: Legs, plan: Plan, shape: Shape, parts: Mapping[Leg, Sequence[Json]]
+) -> Json:
     # In a unit that makes all weights whole, and those of third destinations equal at every step: with a tenth elsewhere,
     # 25 % are 9*75 to Heroku, 9*25 to EKS and 100 elsewhere.
     total, others = before.total or 100, [100 * before.weights[index] for index in before.others]
     unit = gcd(total, *others)
-    # The team's subset or spelling of the EKS leg stays; Heroku's leg gets the operator's own name.
-    theirs = {"destination": legs.destinations[legs.eks[0]]["destination"]} if legs.eks else {}
-    heroku = _leg(legs, legs.heroku, shape.heroku, total // unit * (100 - weight))
-    eks = _leg(legs, legs.eks, {**shape.eks, **theirs}, total // unit * weight)
+    heroku, eks = (
+        [{**part, "weight": total // unit * part["weight"]} for part in parts[leg]] for leg in (Leg.HEROKU, Leg.EKS)
+    )
     destinations = list[Json]()
     for index, there in enumerate(legs.destinations):
         # A missing leg is inserted beside the other one.
         if index in legs.heroku[:1]:
-            destinations += [heroku] if legs.eks else [heroku, eks]
+            destinations += heroku if legs.eks else [*heroku, *eks]
         elif index in legs.eks[:1]:
-            destinations += [eks] if legs.heroku else [heroku, eks]
+            destinations += eks if legs.heroku else [*heroku, *eks]
         elif index in legs.others:
             share = others.pop(0) // unit
             destinations.append({**there, "weight": share} if share or there.get("weight") else there)
-    result = {**shape.defaults, **route, "route": destinations}
+    result = {"retries": shape.retries, **route, "route": destinations}
     stamp = {"response": {"set": {HEADER: shape.revision}}}
     result["headers"] = _merged_headers(_without_host(route.get("headers") or {}, plan), stamp)
     if (route.get("rewrite") or {}).get("authority", "").lower() == plan.spec.heroku.hostname.lower():
@@ -161,10 +207,37 @@ def _adopted(route: Json, legs: Legs, before: Legs, plan: Plan, weight: int, sha
     return result
 
 
-def _leg(legs: Legs, where: Sequence[int], wanted: Json, weight: int) -> Json:
+def _destinations(legs: Legs, shape: Shape) -> dict[Leg, Json]:
+    """Return a route's destinations for both legs, without weights.
+
+    The team's subset or spelling of the EKS leg stays; Heroku's leg gets the operator's own name. Where the team wrote no
+    port, it is the plan's: Istio would take the listener's own if the Service has several.
+    """
+    theirs = legs.destinations[legs.eks[0]]["destination"] if legs.eks else {}
+    wanted = {**shape.eks, "destination": {**shape.eks["destination"], **theirs}}
+    return {
+        Leg.HEROKU: _leg(legs, legs.heroku, shape.heroku, keeps_host=shape.keeps_host),
+        Leg.EKS: _leg(legs, legs.eks, wanted),
+    }
+
+
+def _on_one(pinned: Pinned, ours: Mapping[Leg, Json], shape: Shape) -> dict[Leg, list[Json]]:
+    """Return the destinations of requests that all go to one leg. The other one is listed too, so that they can be told."""
+    parts = {leg: [{**there, "weight": 100 if leg is pinned.leg else 0}] for leg, there in ours.items()}
+    if pinned.name == PREVIEW_ROUTE:
+        parts[Leg.EKS][0]["destination"] = shape.preview["destination"]
+    return parts
+
+
+def _leg(legs: Legs, where: Sequence[int], wanted: Json, *, keeps_host: bool = False) -> Json:
     there = legs.destinations[where[0]] if where else {}
-    headers = _merged_headers(there.get("headers") or {}, wanted["headers"])
-    return {**there, "destination": wanted["destination"], "headers": headers, "weight": weight}
+    # They may be there from before they were switched off.
+    theirs = _without(there.get("headers") or {}, "response", lambda name, _: name == LEG_HEADER)
+    theirs = _without(theirs, "response", is_ours, operation="add")
+    if keeps_host:
+        theirs = _without(theirs, "request", lambda name, _: name in HOST_HEADERS)
+    headers = _merged_headers(theirs, wanted["headers"])
+    return {**there, "destination": wanted["destination"], "headers": headers}
 
 
 def _merged_headers(theirs: Json, ours: Json) -> Json:
@@ -180,13 +253,19 @@ def _merged_headers(theirs: Json, ours: Json) -> Json:
 
 
 def _without_host(headers: Json, plan: Plan) -> Json:
-    wanted = (headers.get("request") or {}).get("set") or {}
+    """Return a route's headers without Heroku's Host, which only the Heroku destination sets."""
     hostname = plan.spec.heroku.hostname.lower()
-    kept = {n: v for n, v in wanted.items() if n.lower() not in HOST_HEADERS or str(v).lower() != hostname}
+    return _without(headers, "request", lambda name, value: name in HOST_HEADERS and value.lower() == hostname)
+
+
+def _without(headers: Json, direction: str, dropped: Callable[[str, str], bool], *, operation: str = "set") -> Json:
+    """Return headers without some that are set (or added), by their name in lower case and their value."""
+    wanted = (headers.get(direction) or {}).get(operation) or {}
+    kept = {name: value for name, value in wanted.items() if not dropped(name.lower(), str(value))}
     if kept == wanted:
         return headers
-    request = {name: value for name, value in headers["request"].items() if name != "set"}
+    operations = {name: value for name, value in headers[direction].items() if name != operation}
     if kept:
-        request["set"] = kept
-    rest = {name: value for name, value in headers.items() if name != "request"}
-    return {**rest, "request": request} if request else rest
+        operations[operation] = kept
+    rest = {name: value for name, value in headers.items() if name != direction}
+    return {**rest, direction: operations} if operations else rest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cutover.api.v1alpha1 import Ownership
 from cutover.domain.plan import Plan
-from cutover.domain.preflight.checks.istio.names import leg_host, probe_host
+from cutover.domain.preflight.checks.istio.names import PREVIEW_PREFIX, leg_host, probe_host
 
 
 def heroku_service(plan: Plan) -> str:
@@ -25,6 +25,14 @@ def probe_service(plan: Plan) -> str:
     compare, a probe every few seconds would be most of Heroku's traffic when Heroku's share is small.
     """
     return probe_host(plan.spec.heroku.hostname)
+
+
+def preview_service(plan: Plan, cluster_domain: str = "cluster.local") -> str:
+    """Return the mesh's name of the EKS leg for testers: another name of the same Pods, so that they do not count as users.
+
+    It is inside the Service's own domain, so that DestinationRules for a whole namespace or cluster mean it too.
+    """
+    return f"{PREVIEW_PREFIX}{eks_service(plan, cluster_domain)}"
 
 
 def gateway_namespaces(plan: Plan) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cutover.adapters.kube.answers import NotServed
@@ -14,31 +13,34 @@ from cutover.adapters.traffic.istio.live import (
     Live,
     RouteCache,
     key_of,
-    named_by_us,
     not_on_heroku,
     split_weight,
     stamped_revision,
 )
-from cutover.adapters.traffic.istio.rendering import DevelopmentHeroku, adopts, render, shape
-from cutover.api.v1alpha1 import MigrationPlanSpec, OnDelete, Phase
-from cutover.domain.engine.actions import Finalize, SetWeight
-from cutover.domain.marks import FIELD_MANAGER, MANAGED_BY_LABEL, PLAN_LABEL, PLAN_UID_ANNOTATION, is_ours
+from cutover.adapters.traffic.istio.previews import Previews
+from cutover.adapters.traffic.istio.recorded import name_of, originals_of, wrote
+from cutover.adapters.traffic.istio.rendering import DevelopmentHeroku, adopts, probe_routes, render
+from cutover.adapters.traffic.istio.trial import ended_spec, trial_revision, trial_spec, users_have_it
+from cutover.adapters.traffic.istio.whole import (
+    CALLED_OFF_ANNOTATION,
+    completed,
+    merged,
+    restored,
+    takes_over,
+    without_label,
+)
+from cutover.api.v1alpha1 import MigrationPlanSpec, OnDelete, Ownership
+from cutover.domain.engine.actions import EndTrial, Finalize, GiveBack, SetWeight, Try
+from cutover.domain.marks import PLAN_UID_ANNOTATION, is_ours
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks.istio import route_adoptable
 from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES
-from cutover.domain.preflight.checks.istio.original import (
-    ORIGINAL_ANNOTATION,
-    ORIGINAL_LIMIT,
-    note_original,
-    read_original,
-)
+from cutover.domain.preflight.checks.istio.names import route_name
+from cutover.domain.preflight.checks.istio.preview_pods import PreviewPods
 from cutover.domain.resources import Json
-from cutover.domain.revision import Split
+from cutover.domain.revision import Split, Trial
 from cutover.domain.traffic import Capabilities, TrafficState
 from cutover.ports.errors import Conflict, Gone, Unavailable
-
-#: Annotation with the last raise that was cancelled before it reached the route.
-CALLED_OFF_ANNOTATION = "cutover.dev/called-off"
 
 #: A split for uses that need only the objects' names, or what the route refers to, which does not depend on the split.
 _ANY = Split(attempt=0, weight=0)
@@ -50,6 +52,8 @@ CAPABILITIES = Capabilities(
     stamps_revision=True,
     common_vantage=True,
     probes_leg=True,
+    probes_eks=True,
+    tries=True,
     rollback_seconds=2.0,
     where_to_look="istiod and the gateway's proxies",
 )
@@ -61,16 +65,18 @@ class _Comparison:
 
     spec: MigrationPlanSpec
     uid: str
-    split: Split
+    wanted: Split | Trial
+    preview: PreviewPods | None
     live: list[Live | None]
     state: TrafficState
 
-    def holds(self, plan: Plan, split: Split, cache: RouteCache) -> bool:
+    def holds(self, plan: Plan, wanted: Split | Trial, preview: PreviewPods | None, cache: RouteCache) -> bool:
         """Tell whether the inputs are unchanged."""
         return (
             plan.spec is self.spec
             and plan.uid == self.uid
-            and split == self.split
+            and wanted == self.wanted
+            and preview == self.preview
             and all(one is not None and cache.holds(one) for one in self.live)
         )
 
@@ -100,70 +106,136 @@ class IstioTraffic:
     _answers: dict[Key, tuple[Json, Json]] = field(default_factory=dict, init=False)
     # By plan. Nearly every reconcile compares the same objects with the same plan again.
     _compared: dict[str, _Comparison] = field(default_factory=dict, init=False)
+    _previews: Previews = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._previews = Previews(self.cluster)
 
     @property
     def capabilities(self) -> Capabilities:
         """What Istio can do."""
         return CAPABILITIES
 
-    async def get(self, plan: Plan, wanted: Split | None, *, fresh: bool = False) -> TrafficState:
-        """Compare the routing objects with the split that is wanted.
+    async def get(self, plan: Plan, wanted: Split | Trial | None, *, fresh: bool = False) -> TrafficState:
+        """Compare the routing objects with the split, or the trial, that is wanted.
 
-        Where no split is wanted, every route counts as current; its weight is then the percent that does not go to Heroku,
-        but possibly to another plan's Service. The answer comes from the watch cache unless ``fresh``. Raises Unavailable.
+        Where no split is wanted, the weight is the percent that does not go to Heroku, but possibly to another plan's
+        Service; where nothing is wanted, every route counts as current. The answer comes from the watch cache unless
+        ``fresh``. Raises Unavailable.
         """
+        preview = self._previews.of(plan) if wanted is not None else None
         if not fresh and (known := self._compared.get(plan.key)) is not None:
-            if wanted is not None and known.holds(plan, wanted, self.cache):
+            if wanted is not None and known.holds(plan, wanted, preview, self.cache):
                 return known.state
             del self._compared[plan.key]
-        split = wanted or _ANY
-        bodies = self._render(plan, split)
+        before = not isinstance(wanted, Split)
+        bodies = self._render(plan, wanted or _ANY, preview)
         if wanted is None:
             bodies = bodies[-1:]
         # One after the other: nearly always all are in the cache, and a task for each would cost more than the reconcile.
         live = [await self._live(body, fresh=fresh) for body in bodies]
         route = live[-1]
-        bodies[-1] = self._complete(plan, split, bodies[-1], route)
+        # Before the takeover too: the digests of the originals are recorded before these are written.
+        taken = completed(plan, wanted if isinstance(wanted, Split) else _ANY, bodies[-1], route, self.cluster_domain)
+        originals = originals_of(plan, taken, route)
+        bodies[-1] = self._tried(plan, wanted, bodies[-1], route) if isinstance(wanted, Trial) else taken
         drifted = [one for one, body in zip(live, bodies, strict=True) if not self._matches(one, body)]
         present = [one for one in drifted or live if one is not None]
-        seen = None if route is None else self._weight(route, plan, takeover=wanted is None)
+        seen = None if route is None else self._weight(route, plan, takeover=before)
+        stamped = "" if route is None else self._revision(route, plan)
+        tried = trial_revision(route.body["spec"] or {}, plan) if route is not None and (before or not stamped) else ""
         state = TrafficState(
             weight=seen,
-            revision="" if route is None else self._revision(route, plan),
+            revision=tried or stamped,
             # An adopted VirtualService may have lost all routes of the plan: then there is no weight to compare.
-            current=wanted is None or not (drifted or seen is None),
+            current=wanted is None or not (drifted or (seen is None and not before)),
             # Only of drifted objects, if there are any: other managers may own fields of current objects legitimately.
             foreign=tuple(dict.fromkeys(manager for one in present for manager in one.managers)),
             written_at=None if route is None else route.written_at,
             version="" if route is None else route.version,
-            in_the_way=_in_the_way(plan, seen) if wanted is None and seen else "",
+            name=name_of(bodies[-1]),
+            originals=originals,
+            trial=before and tried != "",
+            gives_back=before and self._gives_back(plan, route),
+            in_the_way=_in_the_way(plan, seen) if before and seen else "",
         )
-        # Missing objects and the team's VirtualService are compared each time.
-        if wanted is not None and not adopts(plan) and None not in live:
-            self._compared[plan.key] = _Comparison(plan.spec, plan.uid, wanted, live, state)
+        # Missing and unwatched objects and the team's VirtualService are compared each time.
+        if wanted is not None and not adopts(plan) and all(one is not None and one.watched for one in live):
+            self._compared[plan.key] = _Comparison(plan.spec, plan.uid, wanted, preview, live, state)
         return state
 
     async def prepare(self, plan: Plan) -> None:
         """Write what the route refers to, before the takeover; write only what differs. Raises Conflict, Unavailable."""
-        for body in self._render(plan, _ANY)[:-1]:
-            await self._write(body, await self._live(body))
+        await self._previews.read(plan)
+        for body in self._render(plan, _ANY, self._previews.of(plan))[:-1]:
+            await self._write(body, await self._live(body), plan)
+
+    async def try_out(self, plan: Plan, write: Try) -> None:
+        """Give the probes of both legs a route, without a change for any user. Raises Conflict, Unavailable.
+
+        See :meth:`cutover.ports.traffic.TrafficProvider.try_out`.
+        """
+        *supports, route = self._render(plan, write.trial, self._previews.of(plan))
+        known = await self._live(route)
+        self._expect(write.over, known, route)
+        if adopts(plan) and (problem := route_adoptable.problem(plan, None if known is None else known.body)):
+            raise Unavailable(f"not tried: {problem}")
+        for body in supports:
+            await self._write(body, await self._live(body), plan)
+        await self._write(self._tried(plan, write.trial, route, known), known, plan)
+
+    async def give_back(self, plan: Plan, write: GiveBack) -> None:
+        """Give users the routes back that they had before the takeover. Raises Conflict, Unavailable.
+
+        See :meth:`cutover.ports.traffic.TrafficProvider.give_back`.
+        """
+        route = self._render(plan, write.trial)[-1]
+        known = await self._live(route)
+        self._expect(write.over, known, route)
+        if known is None:
+            return
+        probes = probe_routes(plan, write.trial.revision, self.cluster_domain)
+        # A delegate without users' routes leaves their requests to the route behind the one that delegates.
+        body = (
+            restored(plan, known, self.cluster_domain)
+            if adopts(plan)
+            else {**known.body, "spec": {**route["spec"], "http": []}}
+        )
+        spec = trial_spec(body["spec"], body["spec"], plan, probes)
+        self.cache.drop(body)
+        try:
+            await self.cluster.replace(VIRTUAL_SERVICES, {**body, "spec": spec})
+        except Gone as error:
+            raise Conflict(f"{error}; it existed a moment ago") from error
+
+    async def end_trial(self, plan: Plan, end: EndTrial) -> None:
+        """Take the probes' route away, if there is one and users have none. Raises Conflict, Unavailable."""
+        kind, _, name = end.name.partition(" ")
+        if kind != VIRTUAL_SERVICES.kind:
+            return
+        try:
+            known = await self._live(
+                {"kind": kind, "metadata": {"namespace": plan.namespace, "name": name}}, fresh=True
+            )
+        except NotServed:
+            return
+        if known is not None:
+            await self._end_trial(plan, known)
 
     async def set(self, plan: Plan, write: SetWeight) -> None:
         """Write the decided split into the routing objects; write only what differs. Raises Conflict, Unavailable.
 
         See :meth:`cutover.ports.traffic.TrafficProvider.set`.
         """
-        *supports, route = self._render(plan, write.split)
+        route = self._render(plan, write.split)[-1]
         known = await self._live(route)
-        if write.over is not None and write.over != ("" if known is None else known.version):
-            # A process that slept has another process' newer route from the watch, and would overwrite it.
-            raise Conflict(f"VirtualService {plan.namespace}/{route['metadata']['name']} is not what was decided on")
+        self._expect(write.over, known, route)
         takeover = known is None
         if adopts(plan):
-            takeover = _takes_over(plan, known)
+            takeover = takes_over(plan, route, known)
             if takeover and (problem := route_adoptable.problem(plan, None if known is None else known.body)):
                 raise Unavailable(f"not taken over: {problem}")
-            route = self._complete(plan, write.split, route, known)
+            route = completed(plan, write.split, route, known, self.cluster_domain)
             if istio_adopt.live_weight(route["spec"], plan) is None:
                 where = f"VirtualService {plan.namespace}/{route['metadata']['name']}"
                 raise Unavailable(f"{where}: none of its http routes goes to a leg of the plan any more; put one back")
@@ -172,89 +244,109 @@ class IstioTraffic:
             route["metadata"]["annotations"][CALLED_OFF_ANNOTATION] = write.supersedes
         if not takeover:
             # The weights first: a rollback waits for nothing.
-            await self._write(route, known)
-        for body in supports:
-            await self._write(body, await self._live(body))
+            await self._write(route, known, plan)
+        for body in self._render(plan, write.split, self._previews.of(plan))[:-1]:
+            await self._write(body, await self._live(body), plan)
         if takeover:
             # The route comes after what it refers to.
-            await self._write(route, known)
+            await self._write(route, known, plan)
 
     async def finalize(self, plan: Plan, rest: Finalize) -> None:
         """Leave traffic where the decision says, as the plan is deleted. Raises Conflict, Unavailable.
 
         The objects stay in place: without a VirtualService the host would answer 404. Where the plan never took over the
-        host there is nothing to do, and the deletion does not wait.
+        host there is nothing to do, and the deletion does not wait. The route of an earlier plan of this name stays as
+        that plan left it.
         """
         self._compared.pop(plan.key, None)
+        self._previews.forget(plan)
+        wanted = self._render(plan, _ANY)[-1]
         try:
-            known = await self._live(self._render(plan, _ANY)[-1], fresh=True)
+            known = await self._live(wanted, fresh=True)
         except NotServed:
             return
-        if known is None:
+        if known is None or await self._end_trial(plan, known):
             return
         if adopts(plan):
             await self._release(plan, rest, known)
             return
-        if is_ours(known.body["metadata"]) and rest.route is not None:
+        metadata = known.body["metadata"]
+        uid = (metadata.get("annotations") or {}).get(PLAN_UID_ANNOTATION, plan.uid)
+        took_over = plan.status.weight is not None or uid == plan.uid
+        if rest.route is not None and (wrote(plan, wanted) or (is_ours(metadata) and took_over)):
             await self.set(plan, rest.route)
 
     def _weight(self, route: Live, plan: Plan, *, takeover: bool) -> int | None:
+        spec = route.body["spec"] or {}
         if adopts(plan):
-            spec = route.body["spec"] or {}
             return istio_adopt.eks_at_most(spec, plan) if takeover else istio_adopt.live_weight(spec, plan)
-        return not_on_heroku(route.body) if takeover else split_weight(route.body, plan, self.cluster_domain)
+        if not users_have_it(spec, plan, teams=False):
+            return None
+        return not_on_heroku(route.body, plan) if takeover else split_weight(route.body, plan, self.cluster_domain)
 
     def _revision(self, route: Live, plan: Plan) -> str:
         return (
             istio_adopt.live_revision(route.body["spec"] or {}, plan) if adopts(plan) else stamped_revision(route.body)
         )
 
-    # ------------------------------------------------------------------------------------------------------- Adopt
+    @staticmethod
+    def _expect(version: str | None, known: Live | None, route: Json) -> None:
+        """Raise Conflict if the route has another version than the one that was decided on."""
+        if version is not None and version != ("" if known is None else known.version):
+            # A process that slept has another process' newer route from the watch, and would overwrite it.
+            metadata = route["metadata"]
+            raise Conflict(f"VirtualService {metadata['namespace']}/{metadata['name']} is not what was decided on")
 
-    def _complete(self, plan: Plan, split: Split, wanted: Json, live: Live | None) -> Json:
-        """Return the wanted object, with the spec of an adopted VirtualService derived from the live object."""
-        if not adopts(plan) or live is None:
-            return wanted
-        metadata = live.body["metadata"]
-        annotations = metadata.get("annotations") or {}
-        noted = read_original(annotations)
-        spec, routes = istio_adopt.adopt(
-            live.body["spec"] or {},
-            plan,
-            split.weight,
-            shape(plan, split, self.cluster_domain),
-            noted.get("routes", ()),
-        )
-        before = noted["annotations"] if noted else _selected(annotations, istio_adopt.HANDS_OFF)
-        original = note_original(routes, before)
-        if noted and len(original.encode()) > ORIGINAL_LIMIT:
-            # The team's routes grew meanwhile. The weights matter more than a later restoration.
-            original = annotations[ORIGINAL_ANNOTATION]
-        ours = {**wanted["metadata"]["annotations"], ORIGINAL_ANNOTATION: original}
-        return {**wanted, "metadata": {**wanted["metadata"], "annotations": ours}, "spec": spec}
+    @staticmethod
+    def _gives_back(plan: Plan, route: Live | None) -> bool:
+        """Tell whether users have a route of the team's, which can come back after a takeover."""
+        ours = route is not None and users_have_it(route.body["spec"] or {}, plan, teams=adopts(plan))
+        return plan.spec.traffic.istio.ownership is not Ownership.GENERATE and not ours
+
+    # ------------------------------------------------------------------------------------------------------- the trial
+
+    def _tried(self, plan: Plan, trial: Trial, wanted: Json, live: Live | None) -> Json:
+        """Return the wanted object of a trial, with the routes that are there already."""
+        there = (live.body["spec"] or {}) if live is not None else {}
+        probes = probe_routes(plan, trial.revision, self.cluster_domain)
+        body = {**wanted, "spec": trial_spec(wanted["spec"], there, plan, probes)}
+        # Nothing else of the team's object changes.
+        return {**body, "metadata": {**wanted["metadata"], "labels": {}, "annotations": {}}} if adopts(plan) else body
+
+    async def _end_trial(self, plan: Plan, live: Live) -> bool:
+        """Take the probes' route away if users have none; tell whether the object had no other route of the plan's."""
+        body = live.body
+        spec, metadata = body["spec"] or {}, body["metadata"]
+        teams = metadata["name"] != route_name(plan)
+        if not teams and not is_ours(metadata):
+            return False
+        adopted = teams and (metadata.get("annotations") or {}).get(PLAN_UID_ANNOTATION) == plan.uid
+        if adopted or wrote(plan, body) or users_have_it(spec, plan, teams=teams):
+            return False
+        if trial_revision(spec, plan):
+            ended = ended_spec(spec, plan, self.cluster_domain, teams=teams)
+            self.cache.drop(body)
+            await self.cluster.replace(VIRTUAL_SERVICES, {**body, "spec": ended})
+        return True
+
+    # ------------------------------------------------------------------------------------------------------- Adopt
 
     async def _release(self, plan: Plan, rest: Finalize, live: Live) -> None:
         """Return an adopted VirtualService to the team. Raises Conflict, Unavailable."""
         metadata = live.body["metadata"]
         annotations, spec = dict(metadata.get("annotations") or {}), live.body["spec"] or {}
         # Without the annotation: a person removed it, or this plan never adopted the object.
-        if annotations.get(PLAN_UID_ANNOTATION, plan.uid if plan.status.weight is not None else "") != plan.uid:
+        owner = annotations.get(PLAN_UID_ANNOTATION, plan.uid if plan.status.weight is not None else "")
+        if owner != plan.uid and not wrote(plan, live.body):
             return
-        labels = {name: value for name, value in (metadata.get("labels") or {}).items() if name != PLAN_LABEL}
         if rest.route is not None and rest.end is OnDelete.HEROKU:
-            noted = read_original(annotations)
-            # First to 0: a route that is not recognised keeps this weight.
-            spec, _ = istio_adopt.adopt(spec, plan, 0, shape(plan, rest.route.split, self.cluster_domain), ())
-            spec = istio_adopt.restore(spec, plan, noted.get("routes", ()))
-            ours = ORIGINAL_ANNOTATION, PLAN_UID_ANNOTATION, CALLED_OFF_ANNOTATION
-            for name in (*istio_adopt.HANDS_OFF, *ours):
-                annotations.pop(name, None)
-            annotations |= noted.get("annotations", {})
-        elif rest.route is not None:
-            split = rest.route.split
-            spec = self._complete(plan, split, self._render(plan, split)[-1], live)["spec"]
-        # Without the label, so that deleting the operator's objects by label does not delete the team's.
-        body = {**live.body, "metadata": {**metadata, "labels": labels, "annotations": annotations}, "spec": spec}
+            body = restored(plan, live, self.cluster_domain)
+        else:
+            if rest.route is not None:
+                split = rest.route.split
+                spec = completed(plan, split, self._render(plan, split)[-1], live, self.cluster_domain)["spec"]
+            metadata = {**metadata, "labels": without_label(metadata), "annotations": annotations}
+            body = {**live.body, "metadata": metadata, "spec": spec}
         self.cache.drop(body)
         try:
             await self.cluster.replace(VIRTUAL_SERVICES, body)
@@ -263,16 +355,14 @@ class IstioTraffic:
 
     # -------------------------------------------------------------------------------------------------- one object
 
-    def _render(self, plan: Plan, split: Split) -> list[Json]:
-        return render(plan, split, development=self.development, cluster_domain=self.cluster_domain)
+    def _render(self, plan: Plan, route: Split | Trial, preview: PreviewPods | None = None) -> list[Json]:
+        return render(plan, route, development=self.development, cluster_domain=self.cluster_domain, preview=preview)
 
     async def _live(self, wanted: Json, *, fresh: bool = False) -> Live | None:
         known = None if fresh else self.cache.get(wanted)
         metadata = wanted["metadata"]
-        # The watch delivers labelled objects only; the team's may not have the label yet.
-        if known is not None and (
-            named_by_us(metadata["name"]) or PLAN_LABEL in (known.body["metadata"].get("labels") or {})
-        ):
+        # The watch delivers labelled objects only. The team's may not have the label yet, and somebody may have removed it.
+        if known is not None and known.watched:
             return known
         try:
             body = await self.cluster.get(RESOURCES[wanted["kind"]], metadata["namespace"], metadata["name"])
@@ -295,7 +385,7 @@ class IstioTraffic:
         spec = live.body["spec"]
         return bool(spec == wanted["spec"] or (asked == wanted["spec"] and answered == spec))
 
-    async def _write(self, wanted: Json, live: Live | None) -> None:
+    async def _write(self, wanted: Json, live: Live | None, plan: Plan) -> None:
         if self._matches(live, wanted):
             return
         resource = RESOURCES[wanted["kind"]]
@@ -303,7 +393,7 @@ class IstioTraffic:
             if live is None:
                 stored = await self.cluster.create(resource, wanted)
             else:
-                stored = await self.cluster.replace(resource, _merged(live.body, wanted))
+                stored = await self.cluster.replace(resource, merged(live.body, wanted, plan))
         except Gone as error:
             self.cache.drop(wanted)
             raise Conflict(f"{error}; it existed a moment ago") from error
@@ -318,17 +408,6 @@ class IstioTraffic:
             self._answers.pop(key_of(wanted), None)
 
 
-def _takes_over(plan: Plan, live: Live | None) -> bool:
-    """Tell whether this write adopts the team's VirtualService, which then has to be adoptable.
-
-    Later writes do not ask: whatever others changed in it and in the annotations, a rollback stays possible.
-    """
-    if live is None:
-        return True
-    owner = (live.body["metadata"].get("annotations") or {}).get(PLAN_UID_ANNOTATION)
-    return owner != plan.uid and plan.status.phase in (Phase.PENDING, Phase.PREFLIGHT)
-
-
 def _in_the_way(plan: Plan, percent: int) -> str:
     """Return what sends requests elsewhere before the takeover, and what to do about it."""
     if (reference := plan.spec.traffic.istio.virtual_service_ref) is not None and adopts(plan):
@@ -340,32 +419,3 @@ def _in_the_way(plan: Plan, percent: int) -> str:
         f"a route of an earlier plan sends {percent} % elsewhere, and the takeover would send it all to Heroku; delete "
         "that VirtualService first if this is what you want"
     )
-
-
-def _selected(annotations: Mapping[str, str], names: Iterable[str]) -> Json:
-    return {name: annotations[name] for name in names if name in annotations}
-
-
-def _merged(live: Json, wanted: Json) -> Json:
-    """Return the live object with our spec, labels and annotations; other metadata stays.
-
-    Raises
-    ------
-    Unavailable
-        Where the object is not the operator's.
-    """
-    metadata, ours = live["metadata"], wanted["metadata"]
-    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
-    if named_by_us(metadata["name"]) and not is_ours(metadata):
-        raise Unavailable(
-            f"{live['kind']} {metadata['namespace']}/{metadata['name']} exists and is not the operator's: delete or "
-            f"rename it, or hand it over with the label {MANAGED_BY_LABEL}={FIELD_MANAGER}"
-        )
-    return {
-        **wanted,
-        "metadata": {
-            **metadata,
-            "labels": {**labels, **ours["labels"]},
-            "annotations": {**annotations, **ours["annotations"]},
-        },
-    }

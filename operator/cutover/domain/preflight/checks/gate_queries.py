@@ -23,7 +23,7 @@ def judge(plan: Plan, facts: Facts) -> Finding:  # noqa: ARG001
 
 
 def _applies(spec: MigrationPlanSpec) -> bool:
-    return any(slo.errors is None and slo.latency is None for slo in spec.gates.slos)
+    return any(slo.custom for slo in spec.gates.slos)
 
 
 CHECK = Check(

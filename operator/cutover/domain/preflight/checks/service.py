@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from cutover.domain.plan import Plan
-from cutover.domain.preflight.check import Check, Facts, Finding, Read, judged
+from cutover.domain.preflight.check import Check, Facts, Finding, judged
+from cutover.domain.preflight.workload import SERVICE
 from cutover.domain.resources import SERVICES
 
 
@@ -23,6 +24,6 @@ def judge(plan: Plan, facts: Facts) -> Finding:
 CHECK = Check(
     name="service",
     passes_when="the Service exists and has the port",
-    reads=(Read(SERVICES, names=lambda plan: [(plan.namespace, plan.spec.eks.service.name)]),),
+    reads=(SERVICE,),
     judge=judge,
 )

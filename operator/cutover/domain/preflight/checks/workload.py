@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from cutover.domain.plan import Plan
-from cutover.domain.preflight.check import Check, Facts, Finding, Read, judged
+from cutover.domain.preflight.check import Check, Facts, Finding, judged
+from cutover.domain.preflight.workload import DEPLOYMENT
 from cutover.domain.resources import DEPLOYMENTS
 
 
@@ -26,6 +27,6 @@ def judge(plan: Plan, facts: Facts) -> Finding:
 CHECK = Check(
     name="workload",
     passes_when="the Deployment exists, wants at least one replica and has all it wants",
-    reads=(Read(DEPLOYMENTS, names=lambda plan: [(plan.namespace, plan.spec.eks.workload_ref.name)]),),
+    reads=(DEPLOYMENT,),
     judge=judge,
 )

@@ -7,14 +7,15 @@ A plan can skip only findings in its namespace.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
 
+from cutover.api.hosts import covers
 from cutover.domain.marks import is_ours
 from cutover.domain.plan import Plan
-from cutover.domain.preflight.check import Check, Facts, Finding, Read, judged, refused
-from cutover.domain.preflight.checks.istio.gateway import THE_PLANS_GATEWAYS, present_gateways
-from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES
+from cutover.domain.preflight.check import PASSED, Check, Facts, Finding, judged, refused, warned
+from cutover.domain.preflight.checks.istio.kinds import GATEWAYS, VIRTUAL_SERVICES
+from cutover.domain.preflight.checks.istio.listed import ALL_VIRTUAL_SERVICES
 from cutover.domain.preflight.checks.istio.names import (
     generates,
     qualified,
@@ -23,85 +24,147 @@ from cutover.domain.preflight.checks.istio.names import (
     route_name,
     uses_istio,
 )
-from cutover.domain.preflight.checks.istio.servers import closed_gateways, covers, takes
+from cutover.domain.preflight.checks.istio.proxies import ALL_GATEWAYS, Proxies
+from cutover.domain.preflight.checks.istio.servers import closed_gateways, takes
 from cutover.domain.preflight.checks.istio.turns import OTHER_PLANS, plans_before
 from cutover.domain.preflight.inventory import key_of
 from cutover.domain.resources import Json
-
-ALL_VIRTUAL_SERVICES = Read(VIRTUAL_SERVICES)
 
 
 def judge(plan: Plan, facts: Facts) -> Finding:
     """Refuse hosts of other namespaces and of earlier plans; then find routes in the plan's namespace."""
     inventory = facts.inventory
-    gateways, virtual_services = present_gateways(plan, inventory), inventory.all(VIRTUAL_SERVICES)
-    problem = others_hosts(plan, virtual_services, gateways)
-    # A plan that works with the team's route waits for no other plan: that route already has the hosts.
-    if not problem and generates(plan.spec):
-        allowed = inventory.settings.gateway_namespaces
-        problem = asked_hosts(plan, plans_before(plan, inventory), gateways, allowed)
+    proxies, virtual_services = Proxies.of(inventory.all(GATEWAYS)), inventory.all(VIRTUAL_SERVICES)
+    claims = _told(claimed_hosts(plan, virtual_services, proxies))
+    narrower = _told(narrower_hosts(plan, virtual_services, proxies))
+    if not generates(plan.spec):
+        # The team's route has the hosts already, and nothing is taken from others: a host's paths may be of several teams.
+        return _noted(_shared(claims), _staying(narrower))
+    allowed = inventory.settings.gateway_namespaces
+    problem = others_hosts(plan, virtual_services, proxies) or asked_hosts(
+        plan, plans_before(plan, inventory), proxies, allowed
+    )
     if problem:
         return refused(problem)
-    claims = [
-        f"{host} by VirtualService {owner}" for host, owner in sorted(claimed_hosts(plan, virtual_services).items())
-    ]
-    return judged(f"already routed: {', '.join(claims)}; take the host out of it first" if claims else "")
+    if claims:
+        return judged(f"already routed: {claims}; take the host out of it first")
+    return _noted(_staying(narrower))
+
+
+#: Most hosts that a message names.
+_MOST_HOSTS = 5
+
+
+def _told(owners: Mapping[str, str]) -> str:
+    """Return hosts with the VirtualServices that route them, for a message."""
+    found = [f"{host} by VirtualService {owner}" for host, owner in sorted(owners.items())]
+    more = [f"and {len(found) - _MOST_HOSTS} more"] if len(found) > _MOST_HOSTS else []
+    return ", ".join([*found[:_MOST_HOSTS], *more])
+
+
+def _noted(*notes: str) -> Finding:
+    found = "; ".join(filter(None, notes))
+    return warned(found) if found else PASSED
+
+
+def _shared(claims: str) -> str:
+    """Tell of the other VirtualServices of a host, whose order with the team's is Istio's: the older one comes first."""
+    if not claims:
+        return ""
+    return (
+        f"routed by others too: {claims}; only requests that meet the plan's VirtualService move and are compared. See that"
+        " no older one has its paths, write one of these into traffic.probe.paths, and skip this check"
+    )
+
+
+def _staying(claims: str) -> str:
+    """Tell of names that the plan's wildcards include and that have routes of their own, which Istio prefers."""
+    if not claims:
+        return ""
+    return (
+        f"with routes of their own: {claims}; requests for these stay where they are and are not compared. Take the routes"
+        " out if they are to move with the plan, or skip this check"
+    )
 
 
 def others_hosts(
     plan: Plan,
     virtual_services: Iterable[Json],
-    gateways: Mapping[str, Mapping[str, Any]],
+    proxies: Proxies,
 ) -> str:
     """Return the problem with hosts that VirtualServices of other namespaces route on the plan's gateways; ``""`` if none.
 
     A VirtualService claims the hosts that it names. It also claims the hosts of a wildcard, because the plan's more
     specific route would take them away, with three exceptions: ``*`` is a catch-all; a wildcard in the gateway's namespace
     belongs to the team that runs the gateway and shares it; and a server that names the plan's namespace, as in
-    ``shop/pdf.example.com``, gives it the host.
+    ``shop/pdf.example.com``, gives it the host. The last two ask the very Gateway that both have. What another Gateway on
+    the same proxies says, such as one of the plan's own namespace, is no permission.
+
+    A wildcard of the plan that includes another namespace's host takes nothing that this one's route gets, and yet it would
+    get its requests at another port, or once that route is gone. It is free where the plan's namespace runs the Gateway, or
+    where the Gateway names it, as in ``shop/*.shop.example.com``.
 
     Parameters
     ----------
     virtual_services
         VirtualServices of all namespaces.
-    gateways
-        The plan's Gateways that exist, by ``namespace/name``.
+    proxies
+        Gateways of all namespaces.
     """
-    named = set(qualified_gateways(plan))
+    named = qualified_gateways(plan)
     taken: dict[str, str] = {}
     for item in virtual_services:
         namespace, spec = item["metadata"]["namespace"], item.get("spec") or {}
         if namespace == plan.namespace:
             continue
-        common = {qualified(name, namespace) for name in spec.get("gateways") or ()} & named
-        for pattern in spec.get("hosts") or () if common else ():
-            shared = pattern == "*" or any(name.split("/", 1)[0] == namespace for name in common)
-            for host in plan.spec.traffic.istio.hosts:
-                wildcard = pattern.startswith("*")
-                if covers(pattern, host) and not (wildcard and (shared or _given(plan, host, gateways))):
-                    taken.setdefault(host, f"{namespace}/{item['metadata']['name']} ({pattern})")
+        for gateway in {qualified(name, namespace) for name in spec.get("gateways") or ()}:
+            if not proxies.shared_with(gateway, named):
+                continue
+            for pattern in spec.get("hosts") or ():
+                for host in plan.spec.traffic.istio.hosts:
+                    if _overlap(pattern, host) and not _yields(pattern, host, plan, namespace, gateway, proxies):
+                        taken.setdefault(host, f"{namespace}/{item['metadata']['name']} ({pattern})")
     if not taken:
         return ""
     claims = ", ".join(f"{host} by VirtualService {owner}" for host, owner in sorted(taken.items()))
     return (
-        f"routed from another namespace: {claims}; have the host taken out of it first, or, of a wildcard, have"
-        f" {plan.namespace}/{min(taken)} written into the Gateway's hosts"
+        f"routed from another namespace: {claims}; have the host taken out of it first, or, where one of the two is a"
+        f" wildcard, have {plan.namespace}/{min(taken)} written into the Gateway's hosts"
     )
 
 
-def _given(plan: Plan, host: str, gateways: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Tell whether a server of a gateway names the plan's namespace for the host."""
-    return any(
-        f"{plan.namespace}/{host}" in (server.get("hosts") or ())
-        for body in gateways.values()
-        for server in (body.get("spec") or {}).get("servers") or ()
-    )
+def _overlap(one: str, another: str) -> bool:
+    """Tell whether two hosts, which may be wildcards, have a name in common."""
+    return covers(one, another) or covers(another, one)
+
+
+def _yields(pattern: str, host: str, plan: Plan, namespace: str, gateway: str, proxies: Proxies) -> bool:
+    """Tell whether a host of another namespace on a gateway leaves one that it overlaps with to the plan.
+
+    Parameters
+    ----------
+    pattern, namespace
+        The other's host, and its namespace.
+    host
+        The plan's.
+    """
+    if pattern.lower() == host:
+        return False
+    body = proxies.gateways.get(gateway, {})
+    if pattern == "*" or gateway not in qualified_gateways(plan):
+        return pattern == "*"
+    runs_it = gateway.split("/", 1)[0]
+    wider = covers(pattern, host)
+    if runs_it == (namespace if wider else plan.namespace) and takes(gateway, body, host, plan.namespace):
+        return True
+    servers = (body.get("spec") or {}).get("servers") or ()
+    return any(f"{plan.namespace}/{host}" in (server.get("hosts") or ()) for server in servers)
 
 
 def asked_hosts(
     plan: Plan,
     before: Iterable[Json],
-    gateways: Mapping[str, Mapping[str, Any]],
+    proxies: Proxies,
     allowed: Sequence[str],
 ) -> str:
     """Return the problem with hosts that an earlier plan asks for; ``""`` if none.
@@ -112,36 +175,58 @@ def asked_hosts(
     ----------
     before
         Plans that may take over before this one, from :func:`~cutover.domain.preflight.checks.istio.turns.turn_of`.
-    gateways
-        The plan's Gateways that exist, by ``namespace/name``.
+    proxies
+        Gateways of all namespaces.
     allowed
         As for :func:`~cutover.domain.preflight.checks.istio.servers.closed_gateways`.
     """
     for other in before:
         namespace = other["metadata"]["namespace"]
         common = {
-            name: body
-            for name, body in gateways.items()
-            if name in other["gateways"] and not closed_gateways([name], namespace, allowed)
+            name: proxies.gateways[name]
+            for name in other["gateways"]
+            if name in proxies.gateways
+            and proxies.shared_with(name, qualified_gateways(plan))
+            and not closed_gateways([name], namespace, allowed)
         }
-        for host in plan.spec.traffic.istio.hosts:
-            if host in other["hosts"] and any(takes(name, body, host, namespace) for name, body in common.items()):
+        for host, asked in product(plan.spec.traffic.istio.hosts, other["hosts"]):
+            # In a namespace of their own, a wildcard and a name that it includes may be two plans.
+            if not (asked == host if namespace == plan.namespace else _overlap(asked, host)):
+                continue
+            if any(
+                takes(name, body, asked, namespace) and not _yields(asked, host, plan, namespace, name, proxies)
+                for name, body in common.items()
+            ):
                 return (
-                    f"MigrationPlan {namespace}/{other['metadata']['name']}, which was made before, is to route {host};"
-                    " take the host out of one of them, or delete one"
+                    f"MigrationPlan {namespace}/{other['metadata']['name']}, which was made before, is to route {asked};"
+                    f" take {host} out of this one or {asked} out of that one, or delete one"
                 )
     return ""
 
 
-def claimed_hosts(plan: Plan, virtual_services: Iterable[Json]) -> dict[str, str]:
+def claimed_hosts(plan: Plan, virtual_services: Iterable[Json], proxies: Proxies) -> dict[str, str]:
     """Return the plan's hosts that another VirtualService routes on the plan's gateways, each with that VirtualService.
 
     The VirtualService of the plan's ``virtualServiceRef`` claims nothing. Only equal hosts count: of a host and a wildcard
     Istio uses the more specific one, so neither takes anything from the other.
     """
-    hosts = {host.lower() for host in plan.spec.traffic.istio.hosts}
-    gateways = set(qualified_gateways(plan))
-    claimed: dict[str, str] = {}
+    hosts = set(plan.spec.traffic.istio.hosts)
+    return {host: owner for host, owner in _routed_beside(plan, virtual_services, proxies) if host in hosts}
+
+
+def narrower_hosts(plan: Plan, virtual_services: Iterable[Json], proxies: Proxies) -> dict[str, str]:
+    """Return the hosts that a wildcard of the plan includes and that another VirtualService routes on its gateways."""
+    hosts = set(plan.spec.traffic.istio.hosts)
+    return {
+        host: owner
+        for host, owner in _routed_beside(plan, virtual_services, proxies)
+        if host not in hosts and any(covers(wildcard, host) for wildcard in hosts)
+    }
+
+
+def _routed_beside(plan: Plan, virtual_services: Iterable[Json], proxies: Proxies) -> Iterator[tuple[str, str]]:
+    """Yield each host that a VirtualService beside the plan's and the team's routes on the plan's gateways."""
+    gateways = qualified_gateways(plan)
     for item in virtual_services:
         namespace, name = key_of(item)
         if (namespace, name) == (plan.namespace, route_name(plan)) and is_ours(item["metadata"]):
@@ -150,19 +235,18 @@ def claimed_hosts(plan: Plan, virtual_services: Iterable[Json]) -> dict[str, str
             continue
         spec = item.get("spec", {})
         # Without gateways it is for sidecars only, and so is the reserved gateway "mesh", which matches no name here.
-        if gateways.intersection(qualified(gateway, namespace) for gateway in spec.get("gateways") or ()):
-            for host in hosts.intersection(host.lower() for host in spec.get("hosts") or ()):
-                claimed.setdefault(host, f"{namespace}/{name}")
-    return claimed
+        if any(proxies.shared_with(qualified(name, namespace), gateways) for name in spec.get("gateways") or ()):
+            yield from ((host.lower(), f"{namespace}/{name}") for host in spec.get("hosts") or ())
 
 
 CHECK = Check(
     name="host-unclaimed",
-    passes_when="no other VirtualService routes one of the hosts on one of the gateways, and no wildcard in another"
-    " namespace includes one; no earlier plan that is not suspended waits to route one. Findings in other namespaces and"
-    " about earlier plans cannot be skipped",
+    passes_when="with ownership `Generate`: no other VirtualService routes one of the hosts on one of the gateways, or on another Gateway of the same"
+    " proxies, and no host of another namespace includes one or is included in one; no earlier plan that is not suspended waits to route one. Findings in other namespaces and"
+    " about earlier plans cannot be skipped. It warns of hosts with routes of their own that a wildcard of the plan includes, and, with the other"
+    " ownerships, of [other VirtualServices of the host](ownership.md#a-part-of-a-host)",
     # The plans first: a plan that finishes preflight meanwhile has its route when the routes are read.
-    reads=(THE_PLANS_GATEWAYS, OTHER_PLANS, ALL_VIRTUAL_SERVICES),
+    reads=(OTHER_PLANS, ALL_VIRTUAL_SERVICES, ALL_GATEWAYS),
     applies=uses_istio,
     judge=judge,
     guarded=True,

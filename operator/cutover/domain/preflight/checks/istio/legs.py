@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cutover.domain.plan import Plan
-from cutover.domain.preflight.checks.istio.names import LEG_PREFIX, PROBE_PREFIX
+from cutover.domain.preflight.checks.istio.names import (
+    LEG_PREFIX,
+    PINNED_ROUTES,
+    PREVIEW_PREFIX,
+    PROBE_HEADER,
+    PROBE_PREFIX,
+)
 from cutover.domain.resources import Json
 
 
@@ -63,10 +70,19 @@ def legs_of(route: Mapping[str, Any], plan: Plan) -> Legs | None:
 
 
 def is_probe(route: Mapping[str, Any]) -> bool:
-    """Tell whether a route is that of the operator's probes."""
-    return any(
+    """Tell whether a route is for the operator's probes of one of the legs."""
+    return any(PROBE_HEADER in (match.get("headers") or {}) for match in route.get("match") or ()) or any(
         str((item.get("destination") or {}).get("host", "")).startswith(PROBE_PREFIX)
         for item in route.get("route") or ()
+    )
+
+
+def is_operators(route: Mapping[str, Any]) -> bool:
+    """Tell whether a whole route is the operator's: for its probes, or for requests that are not drawn."""
+    hosts = (str((item.get("destination") or {}).get("host", "")) for item in route.get("route") or ())
+    # Of a team's own route of such a name no destination has a name of the operator's.
+    return is_probe(route) or (
+        route.get("name") in PINNED_ROUTES and any(host.startswith((LEG_PREFIX, PREVIEW_PREFIX)) for host in hosts)
     )
 
 
@@ -81,6 +97,37 @@ def is_adopted(legs: Legs) -> bool:
 def plans_routes(spec: Mapping[str, Any], plan: Plan) -> Iterator[tuple[int, Json, Legs]]:
     """Yield the routes of a VirtualService that go to a leg of the plan, each with its index."""
     for index, route in enumerate(spec.get("http") or ()):
-        legs = None if is_probe(route) else legs_of(route, plan)
+        legs = None if is_operators(route) else legs_of(route, plan)
         if legs is not None:
             yield index, route, legs
+
+
+def shadowed(routes: Sequence[Mapping[str, Any]]) -> dict[int, list[int]]:
+    """Return the routes that no request reaches, each with the earlier routes that together match all of its requests.
+
+    Only equal conditions and routes for all requests count. A route that delegates hides none, as its delegate may match
+    fewer, or not exist.
+    """
+    first: dict[str, int] = {}
+    hidden = dict[int, list[int]]()
+    for number, route in enumerate(routes):
+        conditions = _conditions(route)
+        found = [first.get(condition, first.get(_ALL)) for condition in conditions]
+        if None not in found:
+            hidden[number] = sorted({one for one in found if one is not None})
+        if not route.get("delegate"):
+            for condition in conditions:
+                first.setdefault(condition, number)
+    return hidden
+
+
+def _conditions(route: Mapping[str, Any]) -> list[str]:
+    """Return each of a route's matches in one spelling, without the fields that match nothing."""
+    matches: Sequence[Mapping[str, Any]] = route.get("match") or ({},)
+    kept = [{name: value for name, value in one.items() if name not in ("name", "statPrefix")} for one in matches]
+    found = [json.dumps(one, sort_keys=True) for one in kept]
+    return [_ALL if one in _ANY_PATH else one for one in found]
+
+
+#: The condition of a match for all requests, and the other ways to write it.
+_ALL, _ANY_PATH = "{}", tuple(json.dumps({"uri": uri}) for uri in ({"prefix": "/"}, {"regex": ".*"}))

@@ -10,16 +10,36 @@ from cutover.domain.preflight.inventory import Key
 
 ROUTE_PREFIX = "cutover-"
 #: Prefixes of the names of objects that the operator writes.
-OPERATOR_PREFIXES = (ROUTE_PREFIX, f"probe-{ROUTE_PREFIX}")
+OPERATOR_PREFIXES = (ROUTE_PREFIX, f"probe-{ROUTE_PREFIX}", f"preview-{ROUTE_PREFIX}")
 #: Prefixes of the mesh's names for the Heroku leg: for users, and for the operator's probes.
 LEG_PREFIX, PROBE_PREFIX = "cutover-heroku.", "cutover-probe."
+#: Prefix of the mesh's name for the EKS leg for testers.
+PREVIEW_PREFIX = "cutover-preview."
+#: Names of the operator's routes for requests that are not drawn: testers', and those of users who were.
+PREVIEW_ROUTE, ON_EKS_ROUTE, ON_HEROKU_ROUTE = PINNED_ROUTES = (
+    "cutover-preview",
+    "cutover-on-eks",
+    "cutover-on-heroku",
+)
+#: Request header of the operator's probes, by which their routes know them.
+PROBE_HEADER = "x-cutover-probe"
+#: Response header with the leg that answered: for probes, and for people and load generators unless it is switched off.
+LEG_HEADER = "x-cutover-leg"
 #: Request headers that set the Host.
 HOST_HEADERS = ("host", ":authority")
 
 
 def qualified(gateway: str, namespace: str) -> str:
-    """Return a Gateway as ``namespace/name``, by its name in an object of a namespace."""
-    return gateway if "/" in gateway else f"{namespace}/{gateway}"
+    """Return a Gateway as ``namespace/name``, by its name in a VirtualService of a namespace.
+
+    Istio knows five spellings: ``name``, ``namespace/name``, ``./name``, ``name.namespace`` and
+    ``name.namespace.svc.cluster.local``.
+    """
+    owner, slash, name = gateway.partition("/")
+    if slash:
+        return f"{namespace}/{name}" if owner == "." else gateway
+    name, dot, rest = gateway.partition(".")
+    return f"{rest.split('.', 1)[0]}/{name}" if dot else f"{namespace}/{name}"
 
 
 def qualified_gateways(plan: Plan) -> tuple[str, ...]:
@@ -56,7 +76,7 @@ def route_name(plan: Plan) -> str:
 def root_key(plan: Plan) -> Key | None:
     """Return namespace and name of the team's VirtualService in ``virtualServiceRef``; ``None`` without one."""
     reference = plan.spec.traffic.istio.virtual_service_ref
-    return (plan.namespace, reference.name) if reference is not None else None
+    return (reference.namespace or plan.namespace, reference.name) if reference is not None else None
 
 
 def leg_host(hostname: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,14 +15,41 @@ ORIGINAL_ANNOTATION = "cutover.dev/original"
 #: Most bytes of that annotation: the API server accepts 256 KiB of annotations in all, and others need some of it.
 ORIGINAL_LIMIT = 128 * 1024
 
+#: Hexadecimal digits of the annotation's digest, which nobody may be able to forge.
+_DIGEST = 32
 
-def read_original(annotations: Mapping[str, str]) -> Json:
+
+def original_digest(text: str) -> str:
+    """Return the digest by which the status recognises the annotation's value."""
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGEST]
+
+
+def is_recorded(annotations: Mapping[str, str], recorded: Sequence[str]) -> bool:
+    """Tell whether the annotation has a value that the operator wrote.
+
+    Parameters
+    ----------
+    recorded
+        Digests in ``status.route.originals``.
+    """
+    return ORIGINAL_ANNOTATION in annotations and original_digest(annotations[ORIGINAL_ANNOTATION]) in recorded
+
+
+def read_original(annotations: Mapping[str, str], recorded: Sequence[str]) -> Json:
     """Return ``routes`` and changed ``annotations`` as they were at the adoption; an empty dict if there are none.
 
-    The annotation may have been edited. Invalid routes are left out, because a rollback must not depend on them.
+    Whoever may edit the object may edit the annotation. A value that the operator did not write is ignored: otherwise
+    the operator would write anybody's routes with its own rights.
+
+    Parameters
+    ----------
+    recorded
+        Digests in ``status.route.originals``.
     """
+    if not is_recorded(annotations, recorded):
+        return {}
     try:
-        noted = json.loads(annotations.get(ORIGINAL_ANNOTATION, "{}"))
+        noted = json.loads(annotations[ORIGINAL_ANNOTATION])
     except ValueError:
         return {}
     if not isinstance(noted, dict) or not noted:

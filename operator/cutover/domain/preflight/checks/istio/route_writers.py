@@ -14,9 +14,8 @@ from cutover.domain.managed_fields import owners
 from cutover.domain.marks import FIELD_MANAGER
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.check import Check, Facts, Finding, judged
-from cutover.domain.preflight.checks.istio.host_unclaimed import ALL_VIRTUAL_SERVICES
 from cutover.domain.preflight.checks.istio.names import owned_by
-from cutover.domain.preflight.checks.istio.team_route import team_route
+from cutover.domain.preflight.checks.istio.team_route import THE_TEAMS_ROUTE, team_route
 
 #: Prefix of Flux's annotations.
 FLUX = "kustomize.toolkit.fluxcd.io"
@@ -75,6 +74,6 @@ CHECK = Check(
     passes_when="with ownership `Adopt`: no other controller writes that VirtualService's routes, or"
     " [was told not to](ownership.md#who-else-writes)",
     applies=owned_by(Ownership.ADOPT),
-    reads=(ALL_VIRTUAL_SERVICES,),
+    reads=(THE_TEAMS_ROUTE,),
     judge=judge,
 )

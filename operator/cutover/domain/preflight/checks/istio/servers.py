@@ -6,14 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+from cutover.api.hosts import covers
+
 #: Protocols of servers that serve the HTTP routes of VirtualServices.
 _HTTP = frozenset({"HTTP", "HTTP2", "HTTPS", "GRPC", "GRPC-WEB"})
-
-
-def covers(pattern: str, host: str) -> bool:
-    """Tell whether a host in an Istio object, which may begin with ``*``, is or includes a host name."""
-    pattern, host = pattern.lower(), host.lower()
-    return host.endswith(pattern[1:]) if pattern.startswith("*") else pattern == host
 
 
 def serves(server: Mapping[str, Any], host: str, namespace: str | None = None, *, of: str = "") -> bool:
@@ -21,6 +17,8 @@ def serves(server: Mapping[str, Any], host: str, namespace: str | None = None, *
 
     Parameters
     ----------
+    host
+        A name, or a wildcard, all of whose names have to be taken.
     namespace
         Namespace of the VirtualService; ``None`` for any.
     of
@@ -35,6 +33,12 @@ def serves(server: Mapping[str, Any], host: str, namespace: str | None = None, *
     return False
 
 
+def touches(server: Mapping[str, Any], host: str) -> bool:
+    """Tell whether a Gateway's server takes requests for any name that a host, which may be a wildcard, includes."""
+    names = (entry.rpartition("/")[2] for entry in server.get("hosts") or ())
+    return any(covers(name, host) or covers(host, name) for name in names)
+
+
 def takes(gateway: str, body: Mapping[str, Any], host: str, namespace: str) -> bool:
     """Tell whether a Gateway, ``namespace/name``, has an HTTP server that takes a host from a namespace."""
     return any(serves(server, host, namespace, of=gateway.split("/", 1)[0]) for server in http_servers(body))
@@ -42,8 +46,28 @@ def takes(gateway: str, body: Mapping[str, Any], host: str, namespace: str) -> b
 
 def http_servers(gateway: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the servers of a Gateway that serve HTTP routes."""
-    servers = (gateway.get("spec") or {}).get("servers") or ()
-    return [server for server in servers if str((server.get("port") or {}).get("protocol", "")).upper() in _HTTP]
+    return [server for server in _servers(gateway) if _protocol(server) in _HTTP and not _passes_through(server)]
+
+
+def unopened_servers(gateway: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the servers of a Gateway that route TLS connections by their SNI, without a look into them."""
+    return [server for server in _servers(gateway) if _protocol(server) == "TLS" or _passes_through(server)]
+
+
+def _servers(gateway: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [server for server in (gateway.get("spec") or {}).get("servers") or () if isinstance(server, Mapping)]
+
+
+def _protocol(server: Mapping[str, Any]) -> str:
+    return str((server.get("port") or {}).get("protocol", "")).upper()
+
+
+def _passes_through(server: Mapping[str, Any]) -> bool:
+    # With this mode Istio reads no HTTP, even where the port's protocol is HTTPS.
+    return _protocol(server) in ("HTTPS", "TLS") and (server.get("tls") or {}).get("mode") in (
+        "PASSTHROUGH",
+        "AUTO_PASSTHROUGH",
+    )
 
 
 def closed_gateways(gateways: Iterable[str], namespace: str, allowed: Sequence[str]) -> list[str]:

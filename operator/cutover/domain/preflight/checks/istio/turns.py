@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from cutover.api.v1alpha1 import Phase
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.check import Read
-from cutover.domain.preflight.checks.istio.names import qualified
 from cutover.domain.preflight.inventory import Inventory, key_of
 from cutover.domain.resources import PLANS, Json
 
@@ -25,7 +24,9 @@ def turn_of(body: Json) -> Json:
         "hostname": (spec.get("heroku") or {}).get("hostname"),
         # A plan that works with the team's route claims no hosts.
         "hosts": () if istio.get("virtualServiceRef") else istio.get("hosts") or (),
-        "gateways": [qualified(name, metadata["namespace"]) for name in istio.get("gateways") or ()],
+        "gateways": [
+            name if "/" in name else f"{metadata['namespace']}/{name}" for name in istio.get("gateways") or ()
+        ],
     }
 
 
