@@ -8,7 +8,7 @@ export PYTHONPATH := operator:hack
 export CUTOVER_CACHE := $(CACHE)
 STATE ?= $(CACHE)/stacks/default
 
-.PHONY: help demo demo-stop test test-long test-unit test-kmock test-demoapps test-prometheus test-apiserver test-e2e lint format stack-build stack-up stack-down status logs crds docs lock bench bench-gates bench-sampler bench-scale
+.PHONY: help demo demo-stop try try-break try-heal try-stop test test-build test-long test-unit test-kmock test-demoapps test-prometheus test-apiserver test-e2e lint format stack-build stack-up stack-down status logs crds docs lock bench bench-full bench-gates bench-answers bench-users bench-sampler bench-scale bench-drain image image-push image-sign kind
 
 help:  ## What can be done here
 	@grep -hE '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -26,22 +26,31 @@ venv: $(VENV)/.ready  ## Install the locked Python packages
 stack-build: $(VENV)/.ready  ## Build the real programs of the stack, once
 	@$(PYTHON) -m devstack build
 
-demo: stack-build  ## Three cutovers under load on a real stack (KEEP=1 leaves it running)
+demo: stack-build  ## Four cutovers under load on a real stack (KEEP=1 leaves it running)
 	@$(PYTHON) -m demo $(if $(KEEP),--keep)
 
 demo-stop: $(VENV)/.ready  ## Stop what make demo KEEP=1 left running
 	@$(PYTHON) -m demo --stop
 
-test: stack-build  ## All tests
+try: stack-build  ## A stack with users and one plan to play with; it says what to type
+	@$(PYTHON) -m demo.playground
+
+try-break try-heal try-stop: $(VENV)/.ready  ## Break its app on EKS; make it well again; stop everything
+	@$(PYTHON) -m demo.playground --$(@:try-%=%)
+
+test-build: $(VENV)/.ready  # the stack, and what only the tests need
+	@$(PYTHON) -m devstack build --tests
+
+test: test-build  ## All tests
 	@$(PYTHON) -m run_tests $(ARGS)
 
 test-unit test-kmock: $(VENV)/.ready  ## One layer of the tests
 	@$(PYTHON) -m run_tests --layer $(@:test-%=%) $(ARGS)
 
-test-demoapps test-prometheus test-apiserver test-e2e: stack-build
+test-demoapps test-prometheus test-apiserver test-e2e: test-build
 	@$(PYTHON) -m run_tests --layer $(@:test-%=%) $(ARGS)
 
-test-long: stack-build  ## What takes too long for all days; before a release
+test-long: test-build  ## What takes too long for all days; before a release
 	@$(PYTHON) -m run_tests --long $(ARGS)
 
 lint: $(VENV)/.ready  ## Style, types, import layers, generated files
@@ -50,6 +59,7 @@ lint: $(VENV)/.ready  ## Style, types, import layers, generated files
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports --no-cache
 	@$(PYTHON) -m cutover.api.crd --check
+	@$(PYTHON) -m chart_values --check
 	@$(PYTHON) -m rooms --check
 	@$(PYTHON) -m cutover.domain.preflight.docs --check
 
@@ -57,8 +67,9 @@ format: $(VENV)/.ready  ## Rewrite the sources in the project's style
 	@$(VENV)/bin/ruff check --fix-only .
 	@$(VENV)/bin/ruff format .
 
-crds: $(VENV)/.ready  ## Generate the CRD from the models
+crds: $(VENV)/.ready  ## Generate the CRDs and the schema of the chart's values from the models
 	@$(PYTHON) -m cutover.api.crd
+	@$(PYTHON) -m chart_values
 
 docs: $(VENV)/.ready  ## Generate what the docs show of the code: the checks, the rooms, the modules
 	@$(PYTHON) -m cutover.domain.preflight.docs
@@ -79,11 +90,44 @@ bench: stack-build  ## What quiet plans cost
 bench-gates: $(VENV)/.ready  ## The gate beside other rules, simulated
 	@$(PYTHON) tests/bench/gates.py $(ARGS)
 
+bench-full: $(VENV)/.ready  ## Days at 100 %, and how soon a dead leg is left there, simulated
+	@$(PYTHON) tests/bench/full.py $(ARGS)
+
+bench-answers: $(VENV)/.ready  ## The gate and the mix of answers, simulated
+	@$(PYTHON) tests/bench/gates_answers.py $(ARGS)
+
+bench-users: $(VENV)/.ready  ## The gate where users are drawn and not requests, simulated
+	@$(PYTHON) tests/bench/gates_users.py $(ARGS)
+
 bench-scale: stack-build  ## What a thousand plans cost
 	@$(PYTHON) tests/bench/scale.py $(ARGS)
 
 bench-sampler: stack-build  ## What the shared queries for blocks cost
 	@$(PYTHON) tests/bench/sampler.py $(ARGS)
+
+bench-drain: $(VENV)/.ready  ## Lines a second of the drain, beside a naive parser
+	@PYTHONPATH=$(PYTHONPATH):. $(PYTHON) tests/bench/drain.py $(ARGS)
+
+# As the commit has it, so that the same commit gives the same image.
+IMAGE ?= cutover
+TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+IMAGE_BUILD = SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) docker buildx build --tag $(IMAGE):$(TAG) \
+	--build-arg VERSION=$(TAG) --build-arg REVISION=$$(git rev-parse HEAD) \
+	$(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE))
+
+image:  ## Build the operator's image; needs Docker
+	$(IMAGE_BUILD) --load .
+
+image-push:  ## Build it for amd64 and arm64, and push it to IMAGE with its SBOM and provenance
+	@mkdir -p out
+	$(IMAGE_BUILD) --platform linux/amd64,linux/arm64 --sbom=true --provenance=mode=max \
+		--output type=image,push=true,rewrite-timestamp=true --metadata-file out/image.json .
+
+kind:  ## A cluster of kind with Istio, Prometheus and the chart; needs Docker, kind, kubectl and Helm
+	hack/kind/up.sh
+
+image-sign:  ## Sign what was pushed, by its digest; needs cosign
+	cosign sign --yes "$(IMAGE)@$$(sed -n 's/.*"containerimage.digest": "\([^"]*\)".*/\1/p' out/image.json)"
 
 lock: $(VENV)/.ready  ## Renew the lock files from pyproject.toml
 	@$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements.lock

@@ -55,7 +55,29 @@ def _workers(count: int, distribution: str) -> tuple[str, ...]:
 
 
 #: One test at a time on a stack.
-_DISTURBING = ("tests/e2e/test_high_availability.py", "tests/e2e/test_outages.py", "tests/e2e/test_weathering.py")
+_DISTURBING = (
+    "tests/e2e/test_high_availability.py",
+    "tests/e2e/test_outages.py",
+    "tests/e2e/test_weathering.py",
+)
+#: Several at a time on one stack; what needs that stack for itself comes after them.
+_SCENARIOS = (
+    "tests/e2e/test_cohorts.py",
+    "tests/e2e/test_cutover.py",
+    "tests/e2e/test_custom_slos.py",
+    "tests/e2e/test_flux.py",
+    "tests/e2e/test_forward.py",
+    "tests/e2e/test_ownership.py",
+    "tests/e2e/test_long_requests.py",
+    "tests/e2e/test_takeover.py",
+    "tests/e2e/test_team_routes.py",
+    "tests/e2e/test_unnoticed.py",
+    "tests/e2e/test_visibility.py",
+    "tests/e2e/test_what_apps_see.py",
+    "tests/e2e/test_drain.py",
+    "tests/e2e/test_answers_alike.py",
+    "tests/e2e/test_behind_a_load_balancer.py",
+)
 #: By stage. The first fills both cores: its tests compute, or start programs and wait for what these say. The scenarios of the
 #: second have reaction times to meet, and need two thirds of a core; what runs beside them waits most of the time. In the
 #: third each worker has a stack of its own, for one cutover at a time.
@@ -65,9 +87,7 @@ STAGES: tuple[tuple[Run, ...], ...] = (
         Run("apiserver", ("tests/apiserver",), _workers(2, "loadfile")),
     ),
     (
-        Run(
-            "scenarios", ("tests/e2e/test_cutover.py", "tests/e2e/test_custom_slos.py", "tests/e2e/test_ownership.py")
-        ),
+        Run("scenarios", _SCENARIOS),
         Run("prometheus and demoapps", ("tests/prometheus", "tests/demoapps")),
     ),
     (Run("disturbed stacks", _DISTURBING, _workers(4, "load")),),
@@ -85,6 +105,7 @@ LONG_STAGES: tuple[tuple[Run, ...], ...] = (
     ),
     (Run("properties", ("tests/unit",), ("-m", "hypothesis", *_workers(2, "worksteal"), *_HOURS)),),
     (Run("weathering", ("tests/e2e/test_weathering.py",), _HOURS),),
+    (Run("long requests", ("tests/e2e/test_unnoticed.py",), _HOURS),),
 )
 #: What makes those tests long.
 _LONG_ENVIRONMENT = {"KILL_MATRIX": "full", "OUTAGES": "full", "HYPOTHESIS": "long"}

@@ -1,1 +1,1 @@
-"""Three cutovers under load on a real stack: one healthy, two that come back by themselves."""
+"""Four cutovers under load on a real stack: one healthy, three that come back by themselves."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -15,12 +13,12 @@ from pathlib import Path
 from rich.console import Console
 
 from demo import picture, summary
+from demo.keeping import clear, stop_kept
 from demo.play import Play
 from demo.scenarios import SCENARIOS
 from demo.screen import Screen
 from demoapps.child import ChildError
 from devstack.build import ensure_programs
-from devstack.stack import Stack
 from devstack.support import StackError, cache_root, try_lock
 from sandbox.environment import Environment, Timeout
 from sandbox.manifests import NAMESPACE, public_host
@@ -51,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Run the demo and return the exit status: 0 only when all three plans ended as they should."""
+    """Run the demo and return the exit status: 0 only when all four plans ended as they should."""
     options = _parser().parse_args()
     state = options.state.absolute()
     if try_lock(state.with_name(f"{state.name}.lock")) is None:
@@ -61,10 +59,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         ensure_programs()
-        _stop_kept(state, screen)
+        stop_kept(state, screen.say)
         if options.stop:
             return 0
-        _clear(state)
+        clear(state)
         with _deadline(DEADLINE_SECONDS):
             return _run(state, options.out.absolute(), screen, keep=options.keep)
     except KeyboardInterrupt:
@@ -127,25 +125,6 @@ def _where_to_look(state: Path) -> str:
         f"  every request of users   {state / 'load' / 'load.jsonl'}\n"
         "  with --keep (make demo KEEP=1) the stack stays up for a look around"
     )
-
-
-def _stop_kept(state: Path, screen: Screen) -> None:
-    """Stop what a demo with ``--keep`` has left running."""
-    with contextlib.suppress(StackError):
-        Stack.attach(state / "stack", log=lambda text: screen.say(f"{text} what an earlier demo has left")).stop()
-    for ready in ("heroku-sim", "eks-app"):
-        with contextlib.suppress(OSError, ValueError):
-            pid = int(json.loads((state / "apps" / f"{ready}.json").read_text())["pid"])
-            # The number may belong to another program by now.
-            if str(state).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
-                os.kill(pid, signal.SIGTERM)
-
-
-def _clear(state: Path) -> None:
-    """Remove what an earlier demo has left on disk: its plans would be at their end already."""
-    if state.exists() and any(state.iterdir()) and not (state / "stack").is_dir():
-        raise StackError(f"{state} is not a demo's folder; name another one with --state")
-    shutil.rmtree(state, ignore_errors=True)
 
 
 def _fail(problem: str, status: int = 1) -> int:

@@ -43,13 +43,13 @@ def draw(
         The file.
     """
     figure = Figure(figsize=(13, 3.3 * len(stories) + 1.2), dpi=130, layout="constrained")
-    figure.suptitle("Three cutovers, as the load generator recorded them", fontsize=16, fontweight="bold")
+    figure.suptitle("Four cutovers, as the load generator recorded them", fontsize=16, fontweight="bold")
     panels = figure.subplots(2 * len(stories), 1, sharex=True, height_ratios=[2, 1] * len(stories))
     for story, weights, harm in zip(stories, panels[::2], panels[1::2], strict=True):
         service = story.scenario.service
         _draw_weights(weights, story, records[service], start, end)
         _draw_harm(harm, records[service], start, end)
-        _mark(weights, harm, story, rollbacks[service], start)
+        _mark(weights, harm, story, rollbacks[service], start, end - start)
         weights.set_title(
             _title(story, records[service], rollbacks[service]), loc="left", fontsize=13, fontweight="bold"
         )
@@ -122,7 +122,7 @@ def _draw_harm(axes: Axes, records: Sequence[Record], start: float, end: float) 
     axes.set_ylabel("% failed\nor slow", fontsize=11)
 
 
-def _mark(weights: Axes, harm: Axes, story: Story, back: Rollback | None, start: float) -> None:
+def _mark(weights: Axes, harm: Axes, story: Story, back: Rollback | None, start: float, seconds: float) -> None:
     if story.onset is None:
         return
     for axes in (weights, harm):
@@ -130,9 +130,12 @@ def _mark(weights: Axes, harm: Axes, story: Story, back: Rollback | None, start:
         if back is not None:
             axes.axvline(back.zero - start, color=_BACK, linewidth=1.8)
             axes.axvspan(story.onset - start, back.zero - start, color=_EKS, alpha=0.07, linewidth=0)
-    _note(weights, story.onset - start, 96, "fault begins", _EKS, "left")
+    # A rollback soon after the onset leaves no room for words between the two lines.
+    near = back is not None and back.zero - story.onset < 0.15 * seconds
+    _note(weights, story.onset - start, 96, "fault begins", _EKS, "right" if near else "left")
     if back is not None:
-        _note(weights, back.zero - start, 76, f"0 % at the gateway, {back.seconds:.0f} s later", _BACK, "right")
+        words = f"0 % at the gateway, {back.seconds:.0f} s later"
+        _note(weights, back.zero - start, 76, words, _BACK, "left" if back.zero - start < 0.5 * seconds else "right")
 
 
 def _note(axes: Axes, x: float, y: float, text: str, colour: str, side: str) -> None:

@@ -1,4 +1,4 @@
-"""The three services of the demo, and the faults that hit them."""
+"""The four services of the demo, and the faults that hit them."""
 
 from __future__ import annotations
 
@@ -65,4 +65,5 @@ SCENARIOS = (
         "search",
         Fault(50, {"slow_ratio": 0.02, "slow_ms": 8000.0}, "EKS slows 2 % by 8 s, from weight 50 on"),
     ),
+    Scenario("account", Fault(10, {"status": 401}, "EKS knows no session (401), from weight 10 on")),
 )

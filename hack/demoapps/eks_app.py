@@ -25,6 +25,7 @@ from .serving import (
     add_process_options,
     admin_app,
     announce,
+    body_of,
     counted,
     json_object,
     run,
@@ -107,9 +108,11 @@ class Service:
         self.container = Container(namespace, f"{name}-0", name)
         self.listener = Listener(self._handle, bind, port, keepalive_s=KEEPALIVE_SECONDS)
 
-    async def _handle(self, request: web.BaseRequest) -> web.Response:
-        seen_proto = request.headers.get("x-forwarded-proto")
-        return await counted(self.app, request, self.app.answer(request, seen_proto=seen_proto))
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        return await counted(self.app, request, self._answer(request))
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        return await self.app.answer(request, request.headers, await body_of(request))
 
     async def turn(self, changes: Mapping[str, object]) -> None:
         """Turn knobs, with the listener and the counters following."""

@@ -26,13 +26,14 @@ from .serving import (
     add_process_options,
     admin_app,
     announce,
+    body_of,
     counted,
     json_object,
     run,
     serve_admin,
     until_told_to_stop,
 )
-from .tls import SniObject, is_shared, server_context
+from .tls import SniObject, is_shared, names_of, server_context
 
 #: Heroku's router gives an app so long for its first byte (seconds).
 H12_SECONDS = 30.0
@@ -58,6 +59,7 @@ H11 = RouterError("H11", 503, "Service Unavailable", "Backlog too deep")
 H12 = RouterError("H12", 503, "Service Unavailable", "Request timeout")
 H31 = RouterError("H31", 421, "Misdirected Request", "Misdirected request")
 H80 = RouterError("H80", 503, "Service Unavailable", "Maintenance mode")
+H99 = RouterError("H99", 503, "Service Unavailable", "Platform error")
 NO_SUCH_APP = RouterError("", 404, "Not Found", "No such app")
 CERTIFICATE = RouterError("", 495, "Certificate Error", "Host does not fit the certificate")
 
@@ -68,7 +70,8 @@ class Router:
     Parameters
     ----------
     apps
-        Hostnames of each app, by the app's name.
+        Hostnames of each app, by the app's name; ``*.example.com`` is a wildcard
+        domain.
     h12_s
         Time an app has for its first byte, in seconds.
     h11_limit
@@ -96,13 +99,14 @@ class Router:
         self._h12_s = h12_s
         self._h11_limit = h11_limit
 
-    async def handle(self, request: web.BaseRequest) -> web.Response:
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Route one request."""
         began = time.monotonic()
         host = request.headers.get("host", "").rsplit(":", 1)[0].rstrip(".").lower()
         request_id = request.headers.get("x-request-id") or str(uuid.uuid4())
-        app = self.hostnames.get(host)
+        app = self._app_of(host)
         misrouted = self._misrouted(host, _sni(request))
+        response: web.StreamResponse
         if misrouted is not None or app is None:
             response = _page(misrouted or NO_SUCH_APP, None)
         else:
@@ -114,14 +118,17 @@ class Router:
             _log_error(code, request, request_id, response, time.monotonic() - began)
         return response
 
+    def _app_of(self, host: str) -> DemoApp | None:
+        return next((self.hostnames[name] for name in names_of(host) if name in self.hostnames), None)
+
     def _misrouted(self, host: str, sni: str | None) -> RouterError | None:
         """Judge whether a request may come by the connection that it came by."""
         if host == sni:
             return None
-        if sni in self.hostnames and not is_shared(sni):
+        if sni is not None and self._app_of(sni) is not None and not is_shared(sni):
             # The connection carries a custom domain's own certificate.
             return CERTIFICATE
-        if host not in self.hostnames:
+        if self._app_of(host) is None:
             return NO_SUCH_APP
         if sni is None and is_shared(host):
             # Without SNI one gets the shared certificate, which covers it.
@@ -130,19 +137,39 @@ class Router:
         # is not, so that a gateway which mixes its connections up is noticed.
         return H31
 
-    async def _forward(self, app: DemoApp, request: web.BaseRequest) -> web.Response:
+    async def _forward(self, app: DemoApp, request: web.BaseRequest) -> web.StreamResponse:
+        if app.knobs.platform_error:
+            return _page(H99, app)
         if app.knobs.maintenance:
             return _page(H80, app)
         if app.knobs.down:
             return _page(H10, app)
         if app.in_flight > self._h11_limit:
             return _page(H11, app)
+        # The time begins when the whole request has been sent to the app (https://devcenter.heroku.com/articles/request-timeout).
+        body = await body_of(request)
         try:
             async with asyncio.timeout(self._h12_s):
-                # Whatever the gateway said, the app hears of the last hop only.
-                return await app.answer(request, seen_proto="https")
+                return await app.answer(request, _as_forwarded(request), body)
         except TimeoutError:
             return _page(H12, app)
+
+
+def _as_forwarded(request: web.BaseRequest) -> Mapping[str, str]:
+    """Return the headers that the app gets from Heroku's router.
+
+    The address that has connected to the router is appended to those that the
+    request brings; of scheme and port the app hears those of the last hop
+    only (https://devcenter.heroku.com/articles/http-routing#heroku-headers).
+    """
+    came_by = request.headers.getall("x-forwarded-for", [])
+    return {name.lower(): value for name, value in request.headers.items()} | {
+        "x-forwarded-for": ", ".join([*came_by, request.remote or ""]),
+        "x-forwarded-proto": "https",
+        "x-forwarded-port": "443",
+        "x-request-start": str(int(time.time() * 1000)),
+        "via": "1.1 heroku-router",
+    }
 
 
 def _sni(request: web.BaseRequest) -> str | None:
@@ -170,10 +197,12 @@ def _page(error: RouterError, app: DemoApp | None) -> web.Response:
     )
 
 
-_DESCRIPTIONS = {error.code: error.description for error in (H10, H11, H12, H31, H80)}
+_DESCRIPTIONS = {error.code: error.description for error in (H10, H11, H12, H31, H80, H99)}
 
 
-def _log_error(code: str, request: web.BaseRequest, request_id: str, response: web.Response, took_s: float) -> None:
+def _log_error(
+    code: str, request: web.BaseRequest, request_id: str, response: web.StreamResponse, took_s: float
+) -> None:
     """Print a router line as Heroku's log has it."""
     print(
         f'at=error code={code} desc="{_DESCRIPTIONS[code]}" method={request.method} '

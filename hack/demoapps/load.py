@@ -28,7 +28,7 @@ from aiohttp import web
 from yarl import URL
 
 from .child import Child, call
-from .records import Record, RecordLog, Summary
+from .records import Record, RecordLog, Summary, digest_of
 from .serving import (
     add_process_options,
     announce,
@@ -251,7 +251,7 @@ class Generator:
 
     async def _send(self, stream: _Stream, due: float) -> None:
         sent = self._loop.time()
-        leg, revision, status, reason = "none", "", 0, ""
+        leg, revision, status, reason, got = "none", "", 0, "", ""
         host = stream.target.host
         headers = {"Host": host, "User-Agent": "demoapps-load"}
         if self._dice.random() < self._config.new_connection_ratio:
@@ -266,8 +266,9 @@ class Generator:
                 answer = response.headers
                 leg = answer.get("x-leg") or answer.get("x-cutover-leg") or "none"
                 revision = answer.get("x-cutover-revision", "")
-                await response.read()
+                body = await response.read()
                 status = response.status
+                got = digest_of(status, answer.items(), body)
         except TimeoutError:
             reason = "timeout"
         except asyncio.CancelledError:
@@ -278,7 +279,7 @@ class Generator:
             reason = "disconnected"
         except aiohttp.ClientError as error:
             reason = type(error).__name__
-        self._write(stream, due, sent, leg=leg, revision=revision, status=status, reason=reason)
+        self._write(stream, due, sent, leg=leg, revision=revision, status=status, reason=reason, answer=got)
 
     def _write(
         self,
@@ -290,6 +291,7 @@ class Generator:
         revision: str = "",
         status: int = 0,
         reason: str = "",
+        answer: str = "",
     ) -> None:
         now = self._loop.time()
         stream.completed += 1
@@ -302,6 +304,7 @@ class Generator:
             reason=reason,
             latency=round(now - due, 6),
             sent_latency=round(now - sent, 6),
+            answer=answer,
         )
         self._lines.append(record.to_json())
 
@@ -357,6 +360,8 @@ class Load:
         Stem of the files, where several loads share a directory.
     timeout_s, max_in_flight, drain_s, ca_file, seed, new_connection_ratio
         As in `Config`.
+    outlive_parent
+        Leave it running when this process ends without `stop`.
 
     """
 
@@ -373,6 +378,7 @@ class Load:
         ca_file: Path | None = None,
         seed: int | None = None,
         new_connection_ratio: float = 0.0,
+        outlive_parent: bool = False,
     ) -> None:
         self._config = Config(
             gateway=gateway,
@@ -392,6 +398,7 @@ class Load:
             ["--config", str(self._config_file), "--record", str(self.log.path)],
             state_dir=state_dir,
             name=name,
+            outlive_parent=outlive_parent,
         )
 
     def start(self) -> None:

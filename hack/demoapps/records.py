@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import threading
@@ -16,6 +17,23 @@ from pathlib import Path
 #: never sent, as too many were in flight, and `stopped` ones were given up
 #: because the load ended.
 NOT_JUDGED = ("shed", "stopped")
+
+#: Headers of an answer, by the start of their names, that differ from one
+#: request to the next, or say who answered and which way it came.
+_INCIDENTAL = (
+    "connection",
+    "date",
+    "keep-alive",
+    "server",
+    "transfer-encoding",
+    "via",
+    "x-app",
+    "x-cutover-",
+    "x-envoy-",
+    "x-leg",
+    "x-request-id",
+    "x-seen-",
+)
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
 
@@ -43,6 +61,9 @@ class Record:
         Seconds from when it was *due* to the last byte, or to giving up.
     sent_latency
         The same from when it was really sent.
+    answer
+        What its user got, as a digest of status, headers and body (see
+        `digest_of`); empty if there was no whole answer.
 
     """
 
@@ -54,6 +75,7 @@ class Record:
     reason: str
     latency: float
     sent_latency: float
+    answer: str = ""
 
     @property
     def judged(self) -> bool:
@@ -68,6 +90,20 @@ class Record:
     def to_json(self) -> str:
         """Return the line that stands for it in a record file."""
         return json.dumps(asdict(self), separators=(",", ":"))
+
+
+def digest_of(status: int, headers: Iterable[tuple[str, str]], body: bytes) -> str:
+    """Return a digest of what the user of a request got, by which equal answers of both legs are known.
+
+    Parameters
+    ----------
+    headers
+        The answer's headers; those that cannot be equal are left out.
+
+    """
+    told = sorted(f"{name.lower()}: {value}" for name, value in headers if not name.lower().startswith(_INCIDENTAL))
+    text = "\n".join([str(status), *told, hashlib.sha256(body).hexdigest()])
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,12 +287,12 @@ class _Columns:
         self._latency = array("d")
         self._sent_latency = array("d")
         self._status = array("H")
-        self._words = array("H")
-        self._known: dict[tuple[str, str, str], int] = {}
+        self._words = array("I")
+        self._known: dict[tuple[str, str, str, str], int] = {}
         self._longest = 0.0
 
     def add(self, record: Record) -> None:
-        words = (record.leg, record.revision, record.reason)
+        words = (record.leg, record.revision, record.reason, record.answer)
         self._at.append(record.at)
         # Written in the order of their ends; rounding must not spoil it.
         end = record.at + record.latency
@@ -273,7 +309,7 @@ class _Columns:
         last = bisect_right(self._end, until + self._longest + 0.001)
         for index in range(first, last):
             if since <= self._at[index] < until:
-                leg, revision, reason = known[self._words[index]]
+                leg, revision, reason, answer = known[self._words[index]]
                 yield Record(
                     at=self._at[index],
                     host=self._host,
@@ -283,6 +319,7 @@ class _Columns:
                     reason=reason,
                     latency=self._latency[index],
                     sent_latency=self._sent_latency[index],
+                    answer=answer,
                 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 import os
 import random
@@ -20,7 +21,10 @@ from typing import Any
 
 from aiohttp import web
 
+from .contents import echo, special
 from .knobs import KNOB_NAMES, KnobError, Knobs, Leg
+from .particular import particular
+from .throttling import Throttle, asking_address
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -134,6 +138,7 @@ class DemoApp:
         self._awake = asyncio.Event()
         self._awake.set()
         self._hung: dict[asyncio.Task[Any], None] = {}
+        self._throttle = Throttle()
         self._body = json.dumps({"leg": leg, "app": name}).encode() + b"\n"
 
     def turn(self, changes: Mapping[str, object]) -> Knobs:
@@ -152,20 +157,28 @@ class DemoApp:
             self._awake.set()
         return self.knobs
 
-    async def answer(self, request: web.BaseRequest, *, seen_proto: str | None) -> web.Response:
+    async def answer(self, request: web.BaseRequest, seen: Mapping[str, str], body: bytes) -> web.StreamResponse:
         """Answer a request as the knobs have it.
+
+        Some paths ask for more: `/status/<code>` for that status,
+        `/after/<seconds>` for an answer that begins late, `/seen` for the
+        request's headers, `/socket` for a WebSocket, and some for contents
+        that are the same on both legs (see `contents.special`).
 
         Parameters
         ----------
         request
-            The request; the path `/status/<code>` asks for that status.
-        seen_proto
-            Value of `x-forwarded-proto` as it has reached the app.
+            The request.
+        seen
+            Its headers as they have reached the app.
+        body
+            Its body.
 
         """
-        if request.body_exists:
-            await request.read()
         knobs = self.knobs
+        asked, _, number = request.path.strip("/").partition("/")
+        if asked == "after" and number.isdecimal():
+            await asyncio.sleep(int(number))
         delay_ms = knobs.latency_ms * self._dice.uniform(0.8, 1.2)
         if self._dice.random() < knobs.slow_ratio:
             delay_ms += knobs.slow_ms
@@ -174,22 +187,32 @@ class DemoApp:
         if not self._awake.is_set():
             await self._hang()
         status = 500 if self._dice.random() < knobs.error_ratio else knobs.status
-        code = request.path.removeprefix("/status/")
-        if code != request.path and code.isdecimal() and 200 <= int(code) <= 599:
-            status = int(code)
+        if asked == "status" and number.isdecimal() and 200 <= int(number) <= 599:
+            status = int(number)
         failed = self._dice.random() < knobs.failed_checkout_ratio or status >= 500
         self.checkouts["failed" if failed else "ok"] += 1
-        headers = {
-            "content-type": "application/json",
-            "x-leg": self.leg,
-            "x-app": self.name,
-            "x-seen-host": request.headers.get("host", ""),
-        }
-        if forwarded_host := request.headers.get("x-forwarded-host"):
+        about = {"x-leg": self.leg, "x-app": self.name, "x-seen-host": seen.get("host", "")}
+        if status == 200 and (response := particular(request.path, seen, knobs, about)) is not None:
+            return response
+        headers = {"content-type": "application/json", **about}
+        if forwarded_host := seen.get("x-forwarded-host"):
             headers["x-seen-forwarded-host"] = forwarded_host
-        if seen_proto:
-            headers["x-seen-forwarded-proto"] = seen_proto
-        return web.Response(status=status, headers=headers, body=self._body)
+        if forwarded_proto := seen.get("x-forwarded-proto"):
+            headers["x-seen-forwarded-proto"] = forwarded_proto
+        if body:
+            headers["x-seen-body"] = hashlib.sha256(body).hexdigest()
+        if self._throttle.refuses(
+            asking_address(seen.get("x-forwarded-for", ""), knobs.trusted_proxies), knobs.requests_per_address
+        ):
+            return web.Response(status=429, headers=headers | {"retry-after": "1"}, body=b'{"error": "slow down"}\n')
+        if asked == "socket" and status < 300:
+            return await echo(request, headers)
+        if (response := special(request, headers, status)) is not None:
+            return response
+        answer = self._body
+        if asked == "seen":
+            answer = json.dumps({name.lower(): value for name, value in seen.items()}).encode()
+        return web.Response(status=status, headers=headers, body=answer)
 
     async def _hang(self) -> None:
         """Wait until the app is awake again; then the request is answered, late."""
@@ -217,7 +240,14 @@ class DemoApp:
         }
 
 
-async def counted(app: DemoApp, request: web.BaseRequest, response: Awaitable[web.Response]) -> web.Response:
+async def body_of(request: web.BaseRequest) -> bytes:
+    """Read the body of a request: unlike `request.read()`, of any size."""
+    return await request.content.read() if request.body_exists else b""
+
+
+async def counted(
+    app: DemoApp, request: web.BaseRequest, response: Awaitable[web.StreamResponse]
+) -> web.StreamResponse:
     """Await a response and count it for its app; cut the connection if there is none."""
     app.in_flight += 1
     try:

@@ -47,11 +47,17 @@ def server_context(cert_dir: Path, hostnames: Iterable[str]) -> ssl.SSLContext:
     def choose(connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
         if isinstance(connection, SniObject) and name is not None:
             connection.sni = name.lower()
-            connection.context = own.get(connection.sni, shared)
+            connection.context = next((own[known] for known in names_of(connection.sni) if known in own), shared)
 
     shared.sslobject_class = SniObject
     shared.sni_callback = choose
     return shared
+
+
+def names_of(hostname: str) -> list[str]:
+    """Return a name and the wildcard domains that include it, the most specific first."""
+    labels = hostname.split(".")
+    return [hostname, *(".".join(["*", *labels[index:]]) for index in range(1, len(labels) - 1))]
 
 
 def is_shared(hostname: str) -> bool:
@@ -83,7 +89,7 @@ def _authority(cert_dir: Path) -> tuple[PrivateKey, x509.Certificate]:
 def _issue(cert_dir: Path, stem: str, hostname: str, ca_key: PrivateKey, ca: x509.Certificate) -> Path:
     key = new_key()
     cert = issue(hostname, [x509.DNSName(hostname)], key, authority=ca, authority_key=ca_key, lifetime=_LIFETIME)
-    chain = cert_dir / f"{stem}.pem"
+    chain = cert_dir / f"{stem.replace('*', '_')}.pem"
     _write_private(chain, key_pem(key) + certificate_pem(cert))
     return chain
 

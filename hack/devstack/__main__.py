@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from devstack.build import ensure_programs
+from devstack.build import build_for_tests, ensure_programs
 from devstack.stack import Stack
 from devstack.support import StackError, cache_root, tail
 
@@ -16,7 +16,8 @@ from devstack.support import StackError, cache_root, tail
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="devstack", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("build", help="build what the cache lacks")
+    build = commands.add_parser("build", help="build what the cache lacks")
+    build.add_argument("--tests", action="store_true", help="and what only the tests need")
     up = commands.add_parser("up", help="start a stack in the background")
     up.add_argument("--scrape-interval", type=float, default=5.0, metavar="SECONDS")
     up.add_argument("--gateways", type=int, default=1, metavar="N", help="proxies of the ingress gateway")
@@ -128,7 +129,7 @@ def main() -> int:
     try:
         match options.command:
             case "build":
-                ensure_programs()
+                build_for_tests() if options.tests else ensure_programs()
                 return 0
             case "up":
                 return _up(options)

@@ -129,7 +129,7 @@ class KubeApi:
                 return self._ask(kept, path)
         host = urllib.parse.urlsplit(self._url).netloc
         try:
-            return self._ask(http.client.HTTPSConnection(host, timeout=5.0, context=self._context), path)
+            return self._ask(http.client.HTTPSConnection(host, timeout=30.0, context=self._context), path)
         except http.client.HTTPException as error:
             raise ConnectionError(f"GET {path}: {error!r}") from error
 

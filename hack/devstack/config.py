@@ -201,8 +201,9 @@ def prometheus(scrape_seconds: float, admin_ports: list[int], targets: Path) -> 
                         "target_label": "__name__",
                         "replacement": "istio_request_duration_milliseconds_$1",
                     },
-                    # Envoy's own labels for the same, cut at the first dot.
-                    {"regex": "envoy_.*", "action": "labeldrop"},
+                    # Envoy's own labels for the same, which Istio's counters do not have: some are cut at the first dot, and
+                    # `cluster_name` would tell destinations apart as if they were Kubernetes clusters.
+                    {"regex": "envoy_.*|cluster_name", "action": "labeldrop"},
                     *(
                         {"target_label": label, "replacement": value}
                         for label, value in (

@@ -281,7 +281,7 @@ class Stack:
             self._log("installing Istio's CRDs")
             self.apply([_namespace(name) for name in (config.ISTIO_NAMESPACE, config.INGRESS_NAMESPACE)])
             self.apply(programs.istio_crds.read_text())
-            self.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+            self.wait_established("crd", "--all")
             write_atomically(record, str(programs.istio_crds))
         self._log("starting istiod and the gateway")
         self._spawn("istiod")
@@ -360,6 +360,19 @@ class Stack:
             As for `start_process`.
         """
         self._terminate([self._known(name)])
+
+    def configure_mesh(self, **settings: Any) -> None:
+        """Restart istiod with further settings of the mesh, and without those of the last time.
+
+        Parameters
+        ----------
+        settings
+            Fields of Istio's mesh configuration.
+        """
+        content = config.mesh(self.ports["istiod-grpc"]) | settings
+        write_atomically(self.state_dir / "mesh.yaml", yaml.safe_dump(content, sort_keys=False))
+        self.stop_process("istiod")
+        self.start_process("istiod")
 
     def restart_prometheus(self, *, keep_data: bool = True, away_seconds: float = 0.0) -> None:
         """Restart Prometheus and wait until it answers.
@@ -455,6 +468,33 @@ class Stack:
         if done.returncode:
             raise StackError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout
+
+    def wait_established(self, *what: str, seconds: float = 60.0) -> None:
+        """Wait until CRDs are served.
+
+        Parameters
+        ----------
+        what
+            Which: names, or a file, as kubectl takes them.
+        seconds
+            Longest time to wait.
+
+        Raises
+        ------
+        StackError
+            When they are not served in time.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                self.kubectl("wait", "--for=condition=Established", *what, f"--timeout={seconds:.0f}s")
+            except StackError as error:
+                # kubectl gives up at once on an object whose status has no conditions yet.
+                if "accessor error" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+            else:
+                return
 
     def apply(self, manifests: str | Iterable[Mapping[str, Any]], *, field_manager: str = "devstack") -> None:
         """Apply objects server-side, taking over fields that another manager has.

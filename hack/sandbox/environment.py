@@ -70,7 +70,7 @@ class Environment:
         )
         self.apps = DemoApps(
             self.state_dir / "apps",
-            {f"acme-{name}": [manifests.heroku_hostname(name)] for name in services},
+            {f"acme-{name}": manifests.domains(name) for name in services},
             services,
             namespace=NAMESPACE,
             metrics_names={f"acme-{name}": name for name in services},
@@ -124,7 +124,7 @@ class Environment:
             objects += manifests.target(service, self.apps.eks_ports[service])
         self.stack.apply(objects)
         names = [f"crd/{crd['metadata']['name']}" for crd in crds]
-        self.stack.kubectl("wait", "--for=condition=Established", *names, "--timeout=30s")
+        self.stack.wait_established(*names)
 
     # ------------------------------------------------------------------------------------------------- the operator
 
@@ -154,7 +154,6 @@ class Environment:
         return {
             "CUTOVER_KUBECONFIG": str(account),
             "CUTOVER_PROMETHEUS_URL": self.stack.prometheus_url,
-            "CUTOVER_SCRAPE_INTERVAL": str(self.stack.scrape_interval_seconds),
             # A scrape of this one small gateway is stored within milliseconds.
             "CUTOVER_SETTLE": "0.25",
             "CUTOVER_GATEWAY_URLS": json.dumps({"istio-ingress/public": self.stack.gateway_url}),
@@ -199,7 +198,7 @@ class Environment:
         """Return the knobs of one leg of a service."""
         return self.apps.knobs("eks", service) if leg == "eks" else self.apps.knobs("heroku", f"acme-{service}")
 
-    def start_load(self, rates: Mapping[str, float], *, timeout_s: float = 35.0) -> Load:
+    def start_load(self, rates: Mapping[str, float], *, timeout_s: float = 35.0, outlive_parent: bool = False) -> Load:
         """Start users' requests, per second and service."""
         targets = [Target(manifests.public_host(name), rate) for name, rate in rates.items()]
         self.load = Load(
@@ -207,8 +206,11 @@ class Environment:
             self.stack.gateway_url,
             targets,
             timeout_s=timeout_s,
+            # For users who still come by Heroku's own address.
+            ca_file=self.apps.ca_file,
             # Two gateways on one port share connections, not requests.
             new_connection_ratio=0.1 if self.stack.gateways > 1 else 0.0,
+            outlive_parent=outlive_parent,
         )
         self.load.start()
         return self.load

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,11 @@ def public_host(service: str) -> str:
     return f"{service}.example.com"
 
 
+def domains(service: str) -> list[str]:
+    """Return the names that a service's app has at Heroku's router: its own, the users', and one for each tenant."""
+    return [heroku_hostname(service), public_host(service), f"*.{public_host(service)}"]
+
+
 def target(service: str, port: int) -> list[Json]:
     """Return a service's Deployment and Service, with what answers for its pods on loopback.
 
@@ -46,9 +50,26 @@ def target(service: str, port: int) -> list[Json]:
                 "selector": {"matchLabels": pods},
                 "template": {
                     "metadata": {"labels": pods},
-                    "spec": {"containers": [{"name": "app", "image": f"{service}:1"}]},
+                    "spec": {
+                        "terminationGracePeriodSeconds": 45,
+                        "containers": [
+                            {
+                                "name": "app",
+                                "image": f"{service}:1",
+                                "resources": {"requests": {"cpu": "250m", "memory": "256Mi"}},
+                                "readinessProbe": {"httpGet": {"path": "/healthz", "port": 80}},
+                                "lifecycle": {"preStop": {"exec": {"command": ["sleep", "10"]}}},
+                            }
+                        ],
+                    },
                 },
             },
+        },
+        {
+            "apiVersion": "policy/v1",
+            "kind": "PodDisruptionBudget",
+            "metadata": {"name": service, "namespace": NAMESPACE},
+            "spec": {"selector": {"matchLabels": pods}, "maxUnavailable": 1},
         },
         {
             "apiVersion": "v1",
@@ -93,19 +114,20 @@ def plan(service: str, **overrides: Any) -> Json:
 
 
 def chart_rules() -> list[Json]:
-    """Return the rules that the chart grants."""
+    """Return all rules that the chart grants, where the operator manages all namespaces."""
+    return chart_reads() + chart_writes()
+
+
+def chart_reads() -> list[Json]:
+    """Return what the chart lets the operator read, in all namespaces."""
     rules: list[Json] = yaml.safe_load((ROOT / "charts" / "cutover" / "files" / "clusterrole.yaml").read_text())
     return rules
 
 
-def chart_lease_rights() -> list[Json]:
-    """Return the Role and its binding that the chart has for the election, for a release by the account's name."""
-    text = (ROOT / "charts" / "cutover" / "templates" / "lease.yaml").read_text()
-    text = re.sub(r"^\{\{.*\}\}$", "", text, flags=re.MULTILINE)
-    text = re.sub(r"\{\{- include .*\}\}", "{}", text)
-    text = text.replace("{{ .Release.Namespace }}", OPERATOR_NAMESPACE)
-    text = re.sub(r"\{\{ include [^}]*\}\}", OPERATOR_ACCOUNT, text)
-    return [item for item in yaml.safe_load_all(text) if item["kind"] in ("Role", "RoleBinding")]
+def chart_writes() -> list[Json]:
+    """Return what the chart lets the operator write, in the namespaces that it manages."""
+    rules: list[Json] = yaml.safe_load((ROOT / "charts" / "cutover" / "files" / "writes.yaml").read_text())
+    return rules
 
 
 def operator_rights(rules: list[Json]) -> list[Json]:

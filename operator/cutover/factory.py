@@ -11,12 +11,15 @@ from typing import Any
 
 from cutover.adapters.clocks import SystemClock
 from cutover.adapters.dialects.istio.counters import IstioDialect
+from cutover.adapters.heroku.client import HerokuClient
+from cutover.adapters.heroku.keys import KeyedHerokuApi
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.adapters.kube.templates import TemplateCache
 from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.prometheus.sources import Sources
+from cutover.adapters.traffic.istio.answers import HttpAnswers
 from cutover.adapters.traffic.istio.leg_probe import HttpLegProbe
 from cutover.adapters.traffic.istio.live import RouteCache
 from cutover.adapters.traffic.istio.provider import IstioTraffic
@@ -26,8 +29,10 @@ from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import ClusterSettings
 from cutover.metrics import OperatorCollector
 from cutover.ports.all import Ports
+from cutover.ports.answers import Answers
 from cutover.ports.block_feed import BlockFeed, BlockSubscription
 from cutover.ports.clock import Clock
+from cutover.ports.heroku import HerokuApi
 from cutover.ports.leg_probe import LegProbe
 from cutover.ports.notifier import Notifier
 from cutover.ports.slo_feed import SloFeed
@@ -86,10 +91,16 @@ async def wired(
     async with AsyncExitStack() as stack:
         cluster = await Cluster.connect(settings.kubeconfig, may_write=leading)
         stack.push_async_callback(cluster.close)
-        sources = Sources(servers, settings.scrape_interval)
+        sources = Sources(servers)
         stack.push_async_callback(sources.close)
-        leg_probe = HttpLegProbe(cluster, settings.gateway_urls)
+        gateways = {name: gateway.url for name, gateway in settings.gateway_urls.items()}
+        proxied = [name for name, gateway in settings.gateway_urls.items() if gateway.proxy_protocol]
+        leg_probe = HttpLegProbe(cluster, gateways, proxied=proxied)
         stack.push_async_callback(leg_probe.close)
+        heroku = HerokuClient(settings.heroku_api_url)
+        stack.push_async_callback(heroku.close)
+        answers = HttpAnswers(cluster, gateways, proxied=proxied)
+        stack.push_async_callback(answers.close)
         notifier = HttpNotifier(receivers)
         stack.push_async_callback(notifier.close)
 
@@ -99,7 +110,6 @@ async def wired(
             IstioDialect(settings.cluster_domain),
             clock,
             on_samples=waker,
-            scrape_intervals={name: sources.scrape_interval(name) for name in sources.names},
             settle=settings.settle,
         )
         slo_feed = PrometheusSloFeed(sources.for_slos, clock, on_news=waker)
@@ -107,12 +117,14 @@ async def wired(
             settings,
             cluster,
             leg_probe,
+            answers,
             samplers,
             slo_feed,
             clock,
             sources=sources.allowed,
             backtest=Backtests().forecast,
             notifier=notifier,
+            heroku=KeyedHerokuApi(heroku, cluster, settings.heroku_key_files),
         )
         collector = OperatorCollector(
             operator.loops.values,
@@ -148,6 +160,7 @@ def assemble(
     settings: Settings,
     cluster: Cluster,
     leg_probe: LegProbe,
+    answers: Answers,
     block_feed: BlockFeed,
     slo_feed: SloFeed,
     clock: Clock,
@@ -155,6 +168,7 @@ def assemble(
     sources: Callable[[str], tuple[str, ...]],
     backtest: Callable[[Plan, BlockSubscription], Coroutine[Any, Any, BacktestStatus]],
     notifier: Notifier,
+    heroku: HerokuApi | None = None,
 ) -> Operator:
     """Build the operator on top of the feeds and adapters."""
     routes, templates = RouteCache(), TemplateCache()
@@ -166,6 +180,7 @@ def assemble(
             cluster, ClusterSettings(settings.gateway_namespaces, settings.cluster_domain)
         ),
         leg_probe=leg_probe,
+        answers=answers,
         block_feed=block_feed,
         slo_feed=slo_feed,
         clock=clock,
@@ -175,6 +190,7 @@ def assemble(
         backtest=backtest,
         slots=asyncio.Semaphore(CONCURRENT_RECONCILES),
         notifier=notifier,
+        heroku=heroku,
     )
     return Operator(ports, routes, templates)
 

@@ -16,8 +16,8 @@ import structlog
 
 from cutover.adapters.kube.lease import Election, LeaseLost
 from cutover.factory import wired
-from cutover.kopf_app.health import answering_health
 from cutover.kopf_app.running import OtherKindsError, look_after
+from cutover.listening import MetricsPage, Page, alive, listening
 from cutover.logs import configure_logging
 from cutover.services.supervision import ServiceFailed
 from cutover.settings import (
@@ -51,9 +51,12 @@ async def run(settings: Settings, servers: PrometheusServers, receivers: tuple[R
         election = await _connect_election(settings, stack)
         leading: Callable[[], bool] = (lambda: election.leading) if election else (lambda: True)
         parts = await stack.enter_async_context(wired(settings, servers, receivers, leading))
-        if settings.metrics_port:
-            prometheus_client.REGISTRY.register(parts.collector)
-            prometheus_client.start_http_server(settings.metrics_port, settings.listen_address)
+        prometheus_client.REGISTRY.register(parts.collector)
+        pages: dict[tuple[int, str], Page] = {
+            (settings.health_port, "/healthz"): alive,
+            (settings.metrics_port, "/metrics"): MetricsPage(),
+        }
+        await stack.enter_async_context(listening(settings.listen_address, pages))
 
         async def act() -> None:
             async with parts.at_work():
@@ -79,19 +82,12 @@ async def elected(settings: Settings, election: Election, act: Callable[[], Coro
     all tasks of its loop as its own; a process that has ended writes nothing, leaves nothing behind and cannot hang. All
     state is in the plans' status and in Prometheus. Kubernetes starts the process again.
     """
-    async with AsyncExitStack() as health:
-        await health.enter_async_context(answering_health(settings))
-
-        async def lead() -> None:
-            await health.aclose()  # Kopf answers at the same port
-            await act()
-
-        try:
-            await election.run(lead)
-        except LeaseLost as lost:
-            problem = str(lost)
-            log.critical("lease lost: this process ends", lease=settings.lease, problem=problem, code=EXIT_LEASE_LOST)
-            os._exit(EXIT_LEASE_LOST)
+    try:
+        await election.run(act)
+    except LeaseLost as lost:
+        problem = str(lost)
+        log.critical("lease lost: this process ends", lease=settings.lease, problem=problem, code=EXIT_LEASE_LOST)
+        os._exit(EXIT_LEASE_LOST)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from cutover.api.deferred import outline
 from cutover.domain.plan import Plan
 
 RECONCILES = Counter("cutover_reconciles", "Reconciles, of one plan each.")
@@ -71,6 +72,10 @@ class Queries(Protocol):
     @property
     def errors(self) -> int:
         """Queries that failed."""
+
+    @property
+    def refused(self) -> int:
+        """Counters that named gateways and were of other scrape targets, each time they were seen."""
 
     @property
     def last_success(self) -> float:
@@ -201,7 +206,11 @@ class OperatorCollector(Collector):
         yield _gauge(
             "cutover_verdict",
             "1 for the gate's verdict.",
-            (((*key, one.name, one.mode, one.verdict), 1.0) for key, status, _ in told for one in status.gates),
+            (
+                ((*key, one.name, one.mode, one.verdict), 1.0)
+                for key, status, _ in told
+                for one in outline(status.gates)
+            ),
             *("gate", "mode", "verdict"),
         )
         yield _gauge(
@@ -246,6 +255,11 @@ class OperatorCollector(Collector):
         )
         yield CounterMetricFamily(
             "cutover_prometheus_errors", "Queries to Prometheus that failed.", value=self._prometheus.errors
+        )
+        yield CounterMetricFamily(
+            "cutover_refused_counters",
+            "Counters that named the gateways of plans and were of other scrape targets, each time they were seen.",
+            value=self._prometheus.refused,
         )
         yield GaugeMetricFamily(
             "cutover_prometheus_last_success_timestamp_seconds",

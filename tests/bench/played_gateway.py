@@ -22,7 +22,8 @@ import yaml
 from aiohttp import web
 from measuring import mesh_labels
 
-from cutover.adapters.traffic.istio.rendering import LEG_HEADER, PROBE_VALUE, SPLIT_ROUTE
+from cutover.adapters.traffic.istio.rendering import SPLIT_ROUTE
+from cutover.domain.preflight.checks.istio.names import LEG_HEADER, PROBE_HEADER
 from cutover.domain.revision import HEADER
 from sandbox import manifests
 
@@ -118,7 +119,10 @@ class PlayedTraffic:
         if played is None:
             return
         self.advance()
-        split = next(route for route in body["spec"]["http"] if route["name"] == SPLIT_ROUTE)
+        split = next((route for route in body["spec"]["http"] if route["name"] == SPLIT_ROUTE), None)
+        if split is None:  # a trial: the probes' routes alone
+            played.revision = body["spec"]["http"][0]["headers"]["response"]["set"][HEADER]
+            return
         weight = sum(
             leg.get("weight", 0) for leg in split["route"] if leg["destination"]["host"].endswith("cluster.local")
         )
@@ -182,7 +186,8 @@ async def play(config: dict[str, Any], plans: int, rate: float, control: int, po
         played = world.hosts.get(request.host)
         if played is None or not played.revision:
             return web.Response(status=404)
-        return web.Response(text="ok", headers={HEADER: played.revision, LEG_HEADER: PROBE_VALUE})
+        leg = request.headers[PROBE_HEADER].partition("-")[0]
+        return web.Response(text="ok", headers={HEADER: played.revision, LEG_HEADER: leg})
 
     async def break_legs(request: web.Request) -> web.Response:
         world.advance()

@@ -224,7 +224,7 @@ async def measure(url: str, plans: int, ticks: int) -> Cost:
             targets[key] = replace(targets[key], since=taken.blocks[-1].end)
             sampler.watch(key, targets[key])
 
-    sampler = Sampler(client, IstioDialect(), _Clock(), on_samples=deliver, scrape_interval=INTERVAL)
+    sampler = Sampler(client, IstioDialect(), _Clock(), on_samples=deliver)
     for plan in range(plans):
         key = f"team-{plan % 20}/service-{plan}"
         targets[key] = BlockSubscription(*legs(plan), (NAMESPACE,), 250.0, 1000.0, INTERVAL, time.time())

@@ -82,7 +82,7 @@ class ScaleStack(AuditedStack):
         self.apply(programs.istio_crds.read_text())
         self.apply([yaml.safe_load(path.read_text()) for path in sorted((ROOT / "crds").glob("*.yaml"))])
         self.apply(manifests.operator_rights(manifests.chart_rules()))
-        self.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        self.wait_established("crd", "--all")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,6 @@ class Bench:
             "PYTHONPATH": str(ROOT / "operator"),
             "CUTOVER_KUBECONFIG": str(self._account),
             "CUTOVER_PROMETHEUS_URL": self.stack.prometheus_url,
-            "CUTOVER_SCRAPE_INTERVAL": str(INTERVAL),
             "CUTOVER_SETTLE": str(SETTLE),
             "CUTOVER_GATEWAY_URLS": json.dumps({f"{INGRESS}/public": f"http://127.0.0.1:{self._control}"}),
             "CUTOVER_DEVELOPMENT_HEROKU": json.dumps(["127.0.0.1", 9]),

@@ -18,7 +18,7 @@ def apps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoApps]:
     started = DemoApps(
         tmp_path_factory.mktemp("demoapps"),
         heroku_apps={
-            "pdf": ["acme-pdf-1a2b3c.herokuapp.com", "pdf.acme.example"],
+            "pdf": ["acme-pdf-1a2b3c.herokuapp.com", "pdf.acme.example", "*.pdf.acme.example"],
             "images": ["acme-images-4d5e6f.herokuapp.com", "images.acme.example"],
         },
         eks_services=["pdf", "images"],

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import http.client
+import json
 import os
 import re
 import signal
@@ -18,7 +20,7 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from demoapps import serving
+from demoapps import contents, serving
 from demoapps.apps import DemoApps
 from demoapps.child import Child, ChildError, call
 from demoapps.knobs import Knobs, Leg
@@ -32,18 +34,23 @@ def over_tls(
     apps: DemoApps, sni: str | None, host: str, headers: dict[str, str] | None = None
 ) -> http.client.HTTPResponse:
     """Ask the Heroku leg, with the server name and the Host as they are given."""
+    return _over_tls(apps, sni, host, headers or {}, "/")[0]
+
+
+def _over_tls(
+    apps: DemoApps, sni: str | None, host: str, headers: dict[str, str], path: str
+) -> tuple[http.client.HTTPResponse, bytes]:
     context = ssl.create_default_context(cafile=str(apps.ca_file))
     if sni is None:
         context.check_hostname = False
     raw = socket.create_connection(("127.0.0.1", apps.heroku_port), timeout=5)
     with context.wrap_socket(raw, server_hostname=sni) as connection:
-        lines = {"Host": host, "Connection": "close", **(headers or {})}
+        lines = {"Host": host, "Connection": "close", **headers}
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        connection.sendall(f"GET / HTTP/1.1\r\n{head}\r\n".encode())
+        connection.sendall(f"GET {path} HTTP/1.1\r\n{head}\r\n".encode())
         response = http.client.HTTPResponse(connection)
         response.begin()
-        response.read()
-        return response
+        return response, response.read()
 
 
 def metrics(admin_port: int) -> str:
@@ -91,6 +98,8 @@ def test_a_request_id_is_kept(apps: DemoApps) -> None:
     [
         pytest.param(PDF, f"{PDF}:443", 200, id="port-in-host"),
         pytest.param("pdf.acme.example", "pdf.acme.example", 200, id="custom-domain"),
+        pytest.param("a.pdf.acme.example", "a.pdf.acme.example", 200, id="wildcard-domain"),
+        pytest.param("a.pdf.acme.example", "b.pdf.acme.example", 495, id="two-names-of-a-wildcard-domain"),
         pytest.param(None, PDF, 200, id="no-sni-shared-certificate"),
         pytest.param(PDF, "pdf.example.com", 404, id="host-not-rewritten"),
         pytest.param("nobody.herokuapp.com", "nobody.herokuapp.com", 404, id="no-such-app"),
@@ -111,7 +120,7 @@ def test_each_name_has_a_certificate_of_our_authority(apps: DemoApps) -> None:
         over_tls(apps, "unknown.example", "unknown.example")
 
 
-@pytest.mark.parametrize(("knob", "code"), [("down", "H10"), ("maintenance", "H80")])
+@pytest.mark.parametrize(("knob", "code"), [("down", "H10"), ("maintenance", "H80"), ("platform_error", "H99")])
 def test_the_router_answers_for_an_app_that_is_away(apps: DemoApps, knob: str, code: str) -> None:
     call(apps.heroku_admin_port, "/knobs/pdf", {knob: True})
     response = over_tls(apps, PDF, PDF)
@@ -144,6 +153,42 @@ def test_eks_services_say_what_they_saw(apps: DemoApps) -> None:
     assert response.getheader("x-seen-host") == "images.example.com"
     assert response.getheader("x-seen-forwarded-proto") == "https"
     assert plain(apps, "images", "/status/418").status == 418
+
+
+def read(apps: DemoApps, path: str, body: bytes = b"") -> tuple[http.client.HTTPResponse, bytes]:
+    """Send a request to the EKS leg and read its whole answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", apps.eks_ports["pdf"], timeout=5)
+    try:
+        connection.request("POST" if body else "GET", path, body, {"host": "pdf.example.com", "x-a": "b"})
+        response = connection.getresponse()
+        return response, response.read()
+    finally:
+        connection.close()
+
+
+def test_answers_can_last_and_begin_late(apps: DemoApps) -> None:
+    response, body = read(apps, "/stream/1")
+    assert (response.status, response.getheader("x-leg")) == (200, "eks")
+    assert body == contents.streamed(1)
+    assert body.count(b"data: ") == 3
+    began = time.monotonic()
+    assert read(apps, "/after/1")[0].status == 200
+    assert time.monotonic() - began >= 1
+
+
+def test_what_reached_an_app_can_be_seen(apps: DemoApps) -> None:
+    _, body = read(apps, "/seen")
+    seen = json.loads(body)
+    assert (seen["host"], seen["x-a"]) == ("pdf.example.com", "b")
+    sent = bytes(range(256)) * 1000
+    assert read(apps, "/", sent)[0].getheader("x-seen-body") == hashlib.sha256(sent).hexdigest()
+
+
+def test_herokus_router_adds_the_address_that_came_to_it(apps: DemoApps) -> None:
+    seen = json.loads(_over_tls(apps, PDF, PDF, {"x-forwarded-for": "198.51.100.7"}, "/seen")[1])
+    assert seen["x-forwarded-for"] == "198.51.100.7, 127.0.0.1"
+    assert (seen["x-forwarded-proto"], seen["x-forwarded-port"]) == ("https", "443")
+    assert seen["x-request-start"].isdecimal()
 
 
 async def test_refusing_cuts_idle_and_busy_connections_and_keeps_the_port(apps: DemoApps) -> None:
@@ -287,7 +332,7 @@ async def test_a_hung_app_keeps_a_bounded_number_of_requests(monkeypatch: pytest
     app = serving.DemoApp("pdf", "eks")
     app.turn({"hang": True, "latency_ms": 0})
     request = make_mocked_request("GET", "/")
-    first, *others = [asyncio.create_task(app.answer(request, seen_proto=None)) for _ in range(3)]
+    first, *others = [asyncio.create_task(app.answer(request, {}, b"")) for _ in range(3)]
     await asyncio.sleep(0.05)
     assert first.cancelled(), "the oldest goes"
     app.turn({"hang": False})

@@ -8,15 +8,17 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from demoapps.apps import DemoApps
 from demoapps.load import Config, Load, Target
-from demoapps.records import Record, RecordLog
+from demoapps.records import Record, RecordLog, digest_of
 
 PDF = "pdf.example.com"
 HEROKU = "acme-pdf-1a2b3c.herokuapp.com"
@@ -178,33 +180,37 @@ def test_a_hang_times_out_counts_from_due_and_sheds_honestly(apps: DemoApps, tmp
 def test_the_heroku_leg_through_tls(apps: DemoApps, tmp_path: Path) -> None:
     knobs = apps.knobs("heroku", "pdf")
     with heroku_load(apps, tmp_path, 100) as load:
-        time.sleep(0.22)
-        down = knobs.set(down=True)
-        time.sleep(0.22)
-        hung = knobs.set(down=False, hang=True)
-        time.sleep(0.22)
-        woken = knobs.set(hang=False)
-        refused = apps.refuse_heroku(refuse=True)
-        time.sleep(0.22)
-        back = apps.refuse_heroku(refuse=False)
-        time.sleep(0.22)
-        load.settle(back + 0.15)
-        spans = [
-            load.summary(HEROKU, since, until)
-            for since, until in [
-                (0, down - 0.05),
-                (down + 0.01, hung - 0.02),
-                (hung + 0.01, woken - 0.01),
-                (refused + 0.02, back - 0.02),
-                (back + 0.02, math.inf),
-            ]
+        changes: list[Callable[[], float]] = [
+            lambda: knobs.set(down=True),
+            lambda: knobs.set(down=False, hang=True),
+            lambda: knobs.set(hang=False),
+            lambda: apps.refuse_heroku(refuse=True),
+            lambda: apps.refuse_heroku(refuse=False),
         ]
-    well, h10, waited, gone, again = (span.total for span in spans)
-    assert set(spans[0].legs) == {"heroku"}
-    assert set(well.statuses) == set(again.statuses) == {200}
-    assert set(h10.statuses) == {503}
-    assert waited.requests > 0
-    assert set(gone.reasons) == {"connect"}
+        # From when a change was made, until just before the next.
+        spans, since = [], 0.0
+        for change in changes:
+            time.sleep(0.22)
+            spans.append((since, time.time()))
+            since = change()
+        time.sleep(0.22)
+        load.settle(since + 0.15)
+        records = load.records(HEROKU)
+    # Those under way at a change may be answered by what came before it, or after.
+    well, down, _, woken, refused, again = (
+        [record for record in records if since <= record.at and record.at + record.latency <= until]
+        for since, until in [*spans, (since, math.inf)]
+    )
+    assert {record.leg for record in well} == {"heroku"}
+    for healthy in (well, woken, again):
+        assert {record.status for record in healthy} == {200}
+    assert {record.status for record in down} == {503}
+    hung = [record for record in records if spans[2][0] <= record.at < spans[2][1] - 0.1]
+    assert hung
+    assert all(record.at + record.latency > spans[2][1] for record in hung)
+    # A request may be written to an open connection before its client sees that it was cut.
+    assert {record.reason for record in refused} <= {"connect", "disconnected"}
+    assert {record.reason for record in refused if record.at >= spans[4][0] + 0.05} == {"connect"}
 
 
 def test_many_targets_keep_to_themselves(apps: DemoApps, tmp_path: Path) -> None:
@@ -244,3 +250,37 @@ def test_leg_and_revision_are_read_from_the_route_too(apps: DemoApps, tmp_path: 
 def test_a_bad_rate_is_refused(apps: DemoApps, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a rate is a number from 0 up"):
         Config.from_json('{"gateway": "http://x", "targets": [{"host": "a", "rate": -1}]}')
+
+
+def test_equal_answers_of_both_legs_are_known_as_equal(apps: DemoApps, tmp_path: Path) -> None:
+    def answers(load: Load, host: str, path: str) -> set[str]:
+        load.put(Target(host, 100, path))
+        time.sleep(0.3)
+        load.settle(load.set_rate(host, 0))
+        return {record.answer for record in load.records(host)}
+
+    with eks_load(apps, tmp_path / "eks", 0) as eks, heroku_load(apps, tmp_path / "heroku", 0) as heroku:
+        one = answers(eks, PDF, "/article/1")
+        assert len(one) == 1
+        assert answers(heroku, HEROKU, "/article/1") == one
+        assert len(answers(eks, PDF, "/article/2") | one) == 2
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        ({}, True),
+        ({"status": 302}, False),
+        ({"body": b"another"}, False),
+        ({"headers": [("Set-Cookie", "a=1"), ("Set-Cookie", "b=3")]}, False),
+        ({"headers": [("set-cookie", "b=2"), ("set-cookie", "a=1")]}, True),
+        (
+            {"headers": [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("Date", "today"), ("X-Cutover-Leg", "eks")]},
+            True,
+        ),
+        ({"headers": [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("Location", "/")]}, False),
+    ],
+)
+def test_what_makes_two_answers_different(other: dict[str, Any], same: bool) -> None:
+    answer = {"status": 200, "headers": [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")], "body": b"page"}
+    assert (digest_of(**answer) == digest_of(**answer | other)) is same  # type: ignore[arg-type]

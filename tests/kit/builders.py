@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus
@@ -81,3 +82,9 @@ def plan(
         spec=MigrationPlanSpec.model_validate(spec_fields(name, istio=istio, **spec)),
         status=known,
     )
+
+
+def with_traffic(plan: Plan, **fields: Any) -> Plan:
+    """Return a plan with further fields of ``traffic``, by the API's own names."""
+    spec = plan.spec.model_dump(by_alias=True, mode="json", exclude_none=True)
+    return replace(plan, spec=MigrationPlanSpec.model_validate(spec | {"traffic": spec["traffic"] | fields}))

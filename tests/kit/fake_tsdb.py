@@ -43,7 +43,9 @@ class FakePrometheus:
         self.queries.append((promql, at))
         if self.down:
             raise Unavailable(self.down)
-        if increase := re.fullmatch(r"sum by \(le\) \(increase\((.*)\)\)", promql):
+        if promql.startswith("topk("):
+            return self._foreign_counters(promql, at)
+        if increase := re.fullmatch(r"sum by \(le\) \(increase\((.*)\) and on \(.*\) max_over_time\(up.*\)\)", promql):
             return self._increase(increase[1], at)
         if stamped := re.fullmatch(r"max by \(instance, pod\) \(timestamp\((.*)\)\)", promql):
             return self._newest(stamped[1], at)
@@ -62,18 +64,32 @@ class FakePrometheus:
     async def query_range(self, promql: str, start: float, end: float, step: float) -> list[dict[str, Any]]:
         raise AssertionError("blocks are cut from samples")
 
+    def _foreign_counters(self, promql: str, at: float) -> list[dict[str, Any]]:
+        parsed = re.fullmatch(r"topk\(5, count by \((.*)\) \((.*)\)\)", promql)
+        assert parsed, promql
+        names = parsed[1].split(", ")
+        found = Counter(
+            tuple(item["metric"].get(name, "") for name in names) for item in self.select(f"{parsed[2]}[300000ms]", at)
+        )
+        return [
+            {"metric": dict(zip(names, key, strict=True)), "value": [at, str(number)]} for key, number in found.items()
+        ]
+
     def _newest(self, selector: str, at: float) -> list[dict[str, Any]]:
-        newest: dict[str, float] = {}
+        newest: dict[tuple[str, str], float] = {}
         for item in self.select(f"{selector}[300000ms]", at):
-            pod = item["metric"]["pod"]
-            newest[pod] = max(newest.get(pod, 0.0), item["values"][-1][0])
-        return [{"metric": {"pod": pod}, "value": [at, str(value)]} for pod, value in newest.items()]
+            target = item["metric"]["pod"], item["metric"]["instance"]
+            newest[target] = max(newest.get(target, 0.0), item["values"][-1][0])
+        return [
+            {"metric": {"pod": pod, "instance": instance}, "value": [at, str(value)]}
+            for (pod, instance), value in newest.items()
+        ]
 
     def select(self, selector: str, at: float) -> list[dict[str, Any]]:
         parsed = re.fullmatch(r"(\w+)\{(.*)\}\[(\d+)ms\]", selector, re.DOTALL)
         assert parsed, selector
         name, matchers, window = parsed[1], parsed[2], int(parsed[3]) / 1000
-        wanted = [(m[1], m[2], unquote(m[3])) for m in re.finditer(r'(\w+)(=~|!=|=)("(?:[^"\\]|\\.)*")', matchers)]
+        wanted = [(m[1], m[2], unquote(m[3])) for m in re.finditer(r'(\w+)(=~|!~|!=|=)("(?:[^"\\]|\\.)*")', matchers)]
         result = []
         for frozen, samples in self.samples.items():
             labels = dict(frozen)
@@ -105,6 +121,8 @@ def _matches(value: str, operator: str, pattern: str) -> bool:
             return value == pattern
         case "!=":
             return value != pattern
+        case "!~":
+            return re.fullmatch(pattern, value) is None
         case _:
             return re.fullmatch(pattern, value) is not None
 

@@ -24,6 +24,8 @@ class Traffic:
     errors: float = 0.001
     slow: float = 0.04
     very_slow: float = 0.001
+    refused: float = 0.0
+    redirected: float = 0.0
     bursts: float = 0.0
     """Standard deviation of the rate of a second, as a fraction of the rate; it hits both legs."""
     clumps: float = 0.0
@@ -47,6 +49,8 @@ class Regression:
     onset: float = 0.0
     errors: float = 0.0
     very_slow: float = 0.0
+    refused: float = 0.0
+    redirected: float = 0.0
     fault: Fault = "none"
 
 
@@ -74,6 +78,7 @@ def blocks_of(
     for leg, requests in enumerate((arrivals - requests_b, requests_b)):
         errors = np.full(seconds, traffic.errors)
         very = np.full(seconds, traffic.very_slow)
+        refused, redirected = np.full(seconds, traffic.refused), np.full(seconds, traffic.redirected)
         answered = np.ones(seconds)
         for mode, heroku_span, eks_span in incidents:
             lo, hi = eks_span if leg else heroku_span
@@ -91,6 +96,9 @@ def blocks_of(
         if leg:
             errors = np.maximum(errors, bad * regression.errors)
             very = np.maximum(very, bad * regression.very_slow)
+            # A request that would have been refused or redirected anyway stays so.
+            refused += (1 - refused) * bad * regression.refused
+            redirected += (1 - redirected) * bad * regression.redirected
             if regression.fault == "refuse":
                 errors = np.maximum(errors, bad)
             if regression.fault == "hang":
@@ -102,7 +110,9 @@ def blocks_of(
         e = rng.binomial(n, errors)
         v = rng.binomial(n, very)
         s = np.minimum(n, v + rng.binomial(n, traffic.slow - traffic.very_slow))
-        legs.append((n, e, n, s, v))
+        f = rng.binomial(n - e, refused)
+        d = rng.binomial(n - e - f, redirected)
+        legs.append((n, e, n, s, v, f, d))
     lost = rng.random(seconds) < traffic.gaps
     made = []
     for lo in range(0, seconds - block + 1, block):

@@ -47,6 +47,22 @@ def loses_orders(world: KillableWorld) -> None:
     world.wrong["checkout"] = (0.01, 0.3)
 
 
+def heroku_dies(world: KillableWorld) -> None:
+    world.heroku = Leg(errors=1.0)
+
+
+def forward(world: KillableWorld) -> None:
+    world.annotate(forward="a1")
+
+
+def eks_recovers(world: KillableWorld) -> None:
+    world.eks = Leg()
+
+
+def heroku_recovers(world: KillableWorld) -> None:
+    world.heroku = Leg()
+
+
 def roll_back(world: KillableWorld) -> None:
     world.annotate(rollback="a1")
 
@@ -63,6 +79,15 @@ SCENARIOS = (
         happenings=(
             Happening(at_gateway(50), 8, roll_back),
             Happening(revision_at_gateway("a1-rollback"), 0, lambda world: world.annotate(rollback="")),
+        ),
+    ),
+    Scenario(
+        "Heroku dies, all users sent to EKS",
+        Phase.COMPLETED,
+        happenings=(
+            Happening(at_gateway(25), 8, heroku_dies),
+            Happening(at_gateway(25), 40, forward),
+            Happening(at_gateway(100), 30, heroku_recovers),
         ),
     ),
     Scenario(
@@ -90,6 +115,44 @@ SCENARIOS = (
         happenings=(
             Happening(at_gateway(50), 8, lambda world: world.edit(ceiling=25)),
             Happening(at_gateway(25), 60, lambda world: world.edit(ceiling=100)),
+        ),
+    ),
+    Scenario(
+        "tried in vain at first",
+        Phase.COMPLETED,
+        happenings=(
+            Happening(lambda world: world.live is None, 0, dies),
+            Happening(revision_at_gateway("a1-trial"), 20, eks_recovers),
+        ),
+    ),
+    Scenario(
+        "tried, suspended and deleted",
+        None,
+        happenings=(
+            Happening(lambda world: world.live is None, 0, dies),
+            Happening(revision_at_gateway("a1-trial"), 40, lambda world: world.edit(suspend=True)),
+            Happening(revision_at_gateway("ended"), 8, lambda world: world.edit(suspend=False)),
+            Happening(revision_at_gateway("a1-trial"), 8, lambda world: world.delete()),
+        ),
+    ),
+    Scenario(
+        "takeover undone, and tried again",
+        Phase.COMPLETED,
+        attempt=2,
+        spec={
+            "traffic": {
+                "istio": {
+                    "hosts": ["pdf.example.com"],
+                    "gateways": ["istio-ingress/public"],
+                    "ownership": "Delegate",
+                    "virtualServiceRef": {"name": "pdf"},
+                }
+            }
+        },
+        happenings=(
+            Happening(revision_at_gateway("a1-w0"), 0, heroku_dies),
+            Happening(revision_at_gateway("a1-given-back"), 8, heroku_recovers),
+            Happening(lambda world: world.stored.failed_takeover == 1, 8, lambda world: world.edit(attempt=2)),
         ),
     ),
     Scenario("deleted at 25 %", None, happenings=(Happening(at_gateway(25), 8, lambda world: world.delete()),)),

@@ -10,23 +10,25 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.kit.alike import AlikeAnswers
 from tests.kit.builders import NAMESPACE, plan_body
 from tests.kit.fake_api import DEPLOYMENTS, GATEWAYS, PLANS, SERVICES, VIRTUAL_SERVICES, FakeApi, Json
+from tests.kit.target import OPEN_SERVER
 
 from cutover import factory
 from cutover.adapters.clocks import SystemClock
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.notify.notifier import HttpNotifier
-from cutover.adapters.traffic.istio.live import split_weight, stamped_revision
+from cutover.adapters.traffic.istio.live import split_weight
 from cutover.adapters.traffic.istio.rendering import render
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanStatus
 from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.observation import Samples
 from cutover.domain.plan import Plan
-from cutover.domain.revision import desired_split
+from cutover.domain.revision import HEADER, desired_split
 from cutover.domain.slo.custom import SloReading
-from cutover.domain.traffic import Probe
+from cutover.domain.traffic import Leg, Probe
 from cutover.kopf_app.running import serve
 from cutover.ports.block_feed import BlockSubscription
 from cutover.ports.slo_feed import SloSubscription
@@ -91,9 +93,11 @@ class FakeLegProbe:
 
     api: FakeApi
 
-    async def probe(self, plan: Plan) -> Probe:
+    async def probe(self, plan: Plan, leg: Leg, path: str) -> Probe:
         route = self.api.raw(VIRTUAL_SERVICES, plan.namespace, f"cutover-{plan.name}")
-        return Probe(time.time(), stamped_revision(route) if route else "", healthy=True, detail="HTTP 200")
+        # The probes' routes come first; in a trial there are no others.
+        revision = route["spec"]["http"][0]["headers"]["response"]["set"][HEADER] if route else ""
+        return Probe(time.time(), revision, healthy=True, detail="HTTP 200", status=200)
 
 
 @dataclass
@@ -158,6 +162,7 @@ class KopfRig:
                 self.settings,
                 cluster,
                 FakeLegProbe(self.api),
+                AlikeAnswers(),
                 self.block_feed,
                 self.slo_feed,
                 SystemClock(),
@@ -201,9 +206,10 @@ def shifting(weight: int = 25) -> Json:
     now = time.time()
     checkpoint = {"at": now, "weightSince": now - 60, "observedAt": now - 50, "consumedUntil": now}
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now - 60))
+    moved = {"attempt": 1, "decision": "Advance", "fromWeight": 10, "reason": "EvidenceOfSafety"}
     return MigrationPlanStatus.model_validate(
         {"observedGeneration": 1, "phase": "Shifting", "attempt": 1, "weight": weight, "since": stamp}
-        | {"step": "2/4", "checkpoint": checkpoint}
+        | {"step": "2/4", "checkpoint": checkpoint, "ledger": [{**moved, "at": stamp, "toWeight": weight}]}
     ).to_wire()
 
 
@@ -216,7 +222,7 @@ async def make_target(api: FakeApi, name: str) -> None:
     await api.write(SERVICES, named(name, {"ports": [{"port": 80}]}))
     deployment = named(name, {"replicas": 2})
     await api.write(DEPLOYMENTS, {**deployment, "status": {"availableReplicas": 2}})
-    gateway = named("public", {"selector": {"istio": "ingress"}, "servers": []}, "istio-ingress")
+    gateway = named("public", {"selector": {"istio": "ingress"}, "servers": [OPEN_SERVER]}, "istio-ingress")
     await api.write(GATEWAYS, gateway)
 
 

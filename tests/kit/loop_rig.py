@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.kit.alike import AlikeAnswers
 from tests.kit.builders import spec_fields
 from tests.kit.custom_slos import ERRORS
 from tests.kit.played_provider import PlayedDialect
@@ -22,12 +23,13 @@ from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.observation import Samples
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import Inventory
-from cutover.domain.revision import Split
+from cutover.domain.revision import Split, Trial
 from cutover.domain.slo.custom import SloReading
-from cutover.domain.traffic import Capabilities, Probe, TrafficState
+from cutover.domain.traffic import Capabilities, Leg, Probe, TrafficState
 from cutover.ports.all import Ports
 from cutover.ports.block_feed import BlockSubscription
 from cutover.ports.errors import Conflict, Unavailable
+from cutover.ports.heroku import HerokuApi
 from cutover.ports.slo_feed import SloSubscription
 from cutover.services.plan_loop import PlanLoop
 
@@ -74,6 +76,9 @@ class LoopRig:
     replays: int = 0
     probing: Callable[[], Awaitable[None]] | None = None
     probes: int = 0
+    #: HTTP status of the probes' answers by way of the plan's route; 0: not by way of it.
+    answered_with: int = 0
+    heroku: HerokuApi | None = None
     notifier: HttpNotifier = field(default_factory=lambda: HttpNotifier(()))
     #: What the watch has delivered last.
     watch: dict[str, Any] = field(default_factory=dict)
@@ -112,6 +117,7 @@ class LoopRig:
             traffic=self,
             inventories=self,
             leg_probe=self,
+            answers=AlikeAnswers(),
             block_feed=FakeBlockFeed(self),
             slo_feed=FakeSloFeed(self),
             clock=FakeClock(self),
@@ -120,6 +126,7 @@ class LoopRig:
             sources=lambda namespace: (),
             backtest=self.replay,
             slots=asyncio.Semaphore(8),
+            heroku=self.heroku,
             notifier=self.notifier,
         )
         return PlanLoop(ports, lambda: self.watch)
@@ -163,10 +170,10 @@ class LoopRig:
     async def event(self, plan: Plan, kind: str, reason: str, message: str) -> None:
         self.done.append(f"event {reason}")
 
-    async def get(self, plan: Plan, wanted: Split | None, *, fresh: bool = False) -> TrafficState:
+    async def get(self, plan: Plan, wanted: Split | Trial | None, *, fresh: bool = False) -> TrafficState:
         if error := self._failing("get"):
             raise error
-        asked = None if wanted is None else (wanted.weight, wanted.revision)
+        asked = (wanted.weight, wanted.revision) if isinstance(wanted, Split) else None
         return TrafficState(self.weight, self.revision, current=asked == (self.weight, self.revision))
 
     async def prepare(self, plan: Plan) -> None:
@@ -185,14 +192,14 @@ class LoopRig:
         if error := self._failing("finalize"):
             raise error
 
-    async def inventory(self, plan: Plan) -> Inventory:
+    async def inventory(self, plan: Plan, reads: Any = None) -> Inventory:
         raise Unavailable("not asked in these tests")
 
-    async def probe(self, plan: Plan) -> Probe:
+    async def probe(self, plan: Plan, leg: Leg, path: str) -> Probe:
         self.probes += 1
         if self.probing is not None:
             await self.probing()
-        return Probe(self.now, self.revision, healthy=True, detail="HTTP 200")
+        return Probe(self.now, self.revision, healthy=True, detail="HTTP 200", status=self.answered_with)
 
 
 @dataclass

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from cutover.domain.engine.actions import Finalize, SetWeight
 from cutover.domain.evidence.counters import CounterLabels
+from cutover.domain.evidence.lengths import in_force
 from cutover.domain.plan import Plan
-from cutover.domain.revision import Split
+from cutover.domain.revision import Split, Trial
 from cutover.domain.traffic import Capabilities, TrafficState
 from cutover.ports.block_feed import BlockSubscription
 from cutover.ports.errors import Conflict, Unavailable
@@ -66,7 +67,8 @@ class PlayedProvider:
     zone: Zone = field(default_factory=Zone)
     capabilities: Capabilities = DNS
 
-    async def get(self, plan: Plan, wanted: Split | None, *, fresh: bool = False) -> TrafficState:
+    async def get(self, plan: Plan, wanted: Split | Trial | None, *, fresh: bool = False) -> TrafficState:
+        assert not isinstance(wanted, Trial), "it has no trials"
         record = self._record(plan)
         if record is None:
             return TrafficState(None, "", current=wanted is None)
@@ -118,7 +120,7 @@ class PlayedDialect:
     labels: type[CounterLabels] = CounterLabels
 
     def subscription(self, plan: Plan) -> BlockSubscription:
-        block, source = int(plan.spec.gates.block.total_seconds()), plan.spec.gates.prometheus or ""
+        block, source = in_force(plan.spec, plan.status).seconds, plan.spec.gates.prometheus or ""
         return BlockSubscription("heroku", "eks", ("istio-ingress",), None, None, block, 0.0, source)
 
     def dashboard_queries(self, subscription: BlockSubscription) -> Mapping[str, str]:
@@ -132,6 +134,9 @@ class PlayedDialect:
 
     def counters(self, subscriptions: Sequence[BlockSubscription], legs: Iterable[str]) -> Sequence[str]:
         raise AssertionError("nobody asks")
+
+    def losses(self, subscription: BlockSubscription) -> str | None:
+        return None
 
     def heroku_latencies(self, subscription: BlockSubscription) -> str:
         raise AssertionError("nobody asks")

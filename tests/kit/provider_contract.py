@@ -10,11 +10,11 @@ from typing import Any, Protocol
 
 import pytest
 
-from cutover.api.v1alpha1 import Checkpoint, MigrationPlanStatus, OnDelete, Phase
+from cutover.api.v1alpha1 import Checkpoint, MigrationPlanStatus, OnDelete, Phase, RouteRecord
 from cutover.domain.engine import writes
-from cutover.domain.engine.actions import SetWeight
+from cutover.domain.engine.actions import EndTrial, GiveBack, RestingPlace, SetWeight, Try
 from cutover.domain.plan import Plan
-from cutover.domain.revision import desired_split, raise_called_off, revision, rollback_revision
+from cutover.domain.revision import Trial, desired_split, raise_called_off, revision, rollback_revision
 from cutover.domain.traffic import TrafficState
 from cutover.ports.errors import Conflict
 from cutover.ports.traffic import TrafficProvider
@@ -50,6 +50,9 @@ class ProviderRig(Protocol):
 
     async def others(self) -> Any:
         """Return all that belongs to others, as it is."""
+
+    async def teams(self) -> Any:
+        """Return what the team has written of the route: labels, annotations and spec; ``None`` if it is no team's."""
 
 
 def at(plan: Plan, weight: int | None, phase: Phase = Phase.SHIFTING, attempt: int = 1) -> Plan:
@@ -95,6 +98,7 @@ class ProviderContract:
         assert can == rig.process().capabilities
         assert can.provider not in ("", "unknown")
         assert can.rollback_seconds > 0
+        assert can.probes_leg or not can.probes_eks, "a pair has both legs"
         if can.confirms_share:
             assert can.common_vantage, "a share is the part of one total"
 
@@ -228,7 +232,7 @@ class ProviderContract:
 
     @pytest.mark.parametrize(("end", "rests"), [(OnDelete.HEROKU, 0), (OnDelete.EKS, 100), (OnDelete.LEAVE, 50)])
     async def test_the_end_puts_traffic_to_rest(
-        self, rig: ProviderRig, taken: TrafficProvider, end: OnDelete, rests: int
+        self, rig: ProviderRig, taken: TrafficProvider, end: RestingPlace, rests: int
     ) -> None:
         plan, others = at(rig.plan, 50), await rig.others()
         await write(taken, plan)
@@ -246,9 +250,9 @@ class ProviderContract:
             await write(late, raising, seen=version)
         assert await at_rest(taken, raising) == 0
 
-    @pytest.mark.parametrize("end", OnDelete)
+    @pytest.mark.parametrize("end", [OnDelete.HEROKU, OnDelete.EKS, OnDelete.LEAVE])
     async def test_the_end_of_a_plan_that_took_nothing_over_touches_nothing(
-        self, rig: ProviderRig, end: OnDelete
+        self, rig: ProviderRig, end: RestingPlace
     ) -> None:
         versions, others = await rig.versions(), await rig.others()
         plan = at(rig.plan, None, Phase.PREFLIGHT)
@@ -268,3 +272,160 @@ class ProviderContract:
         back = at(rig.plan, 0, Phase.ROLLED_BACK)
         await provider.finalize(back, writes.finalize(back, OnDelete.HEROKU))
         assert await rig.others() == others
+
+
+class TrialContract(ProviderContract):
+    """The tests for providers that give the probes a route before users have one."""
+
+    @pytest.fixture
+    async def tried(self, rig: ProviderRig) -> TrafficProvider:
+        """The provider in a trial."""
+        provider = rig.process()
+        plan = at(rig.plan, None, Phase.PREFLIGHT)
+        await provider.prepare(plan)
+        await try_out(provider, plan)
+        return provider
+
+    def test_it_says_that_it_can_try(self, rig: ProviderRig) -> None:
+        can = rig.process().capabilities
+        assert can.tries
+        assert can.stamps_revision, "the answer to a probe says which route it met"
+        assert can.probes_leg
+        assert can.probes_eks
+
+    async def test_a_trial_changes_nothing_for_users(self, rig: ProviderRig) -> None:
+        provider, plan = rig.process(), at(rig.plan, None, Phase.PREFLIGHT)
+        others, teams = await rig.others(), await rig.teams()
+        state = await provider.get(plan, Trial(1), fresh=True)
+        assert (state.trial, state.current, state.weight or 0) == (False, False, 0)
+        await try_out(provider, plan)
+        for process in (provider, rig.process()):
+            for wanted in (Trial(1), None):
+                state = await process.get(plan, wanted, fresh=True)
+                assert (state.trial, state.current, state.revision) == (True, True, "a1-trial")
+                assert not state.weight
+                assert not state.in_the_way
+        assert await rig.others() == others
+        if teams is not None:
+            labels, annotations, spec = await rig.teams()
+            assert (labels, annotations, {**spec, "http": spec["http"][2:]}) == teams
+
+    async def test_a_trial_is_written_once(self, rig: ProviderRig, tried: TrafficProvider) -> None:
+        versions, plan = await rig.versions(), at(rig.plan, None, Phase.PREFLIGHT)
+        await try_out(tried, plan)
+        await try_out(rig.process(), plan)
+        assert await rig.versions() == versions
+
+    async def test_another_attempt_has_a_trial_of_its_own(self, rig: ProviderRig, tried: TrafficProvider) -> None:
+        plan = at(rig.plan, None, Phase.PREFLIGHT, attempt=2)
+        assert not (await tried.get(plan, Trial(2))).current
+        await try_out(tried, plan)
+        state = await rig.process().get(plan, Trial(2), fresh=True)
+        assert (state.current, state.revision) == (True, "a2-trial")
+
+    async def test_a_trial_that_comes_late_changes_nothing(self, rig: ProviderRig, tried: TrafficProvider) -> None:
+        before = at(rig.plan, None, Phase.PREFLIGHT)
+        version = (await tried.get(before, Trial(1))).version
+        taken = at(rig.plan, 0, Phase.PREFLIGHT)
+        await write(tried, taken, seen=version)
+        for over in ("", version):
+            with pytest.raises(Conflict):
+                await rig.process().try_out(before, Try(Trial(1), over=over))
+        state = await read(tried, taken)
+        assert (state.weight, state.revision, state.trial) == (0, "a1-w0", False)
+
+    @pytest.mark.parametrize("end", [None, OnDelete.HEROKU, OnDelete.EKS, OnDelete.LEAVE])
+    async def test_after_a_trial_all_is_as_before(self, rig: ProviderRig, end: RestingPlace | None) -> None:
+        others, teams, plan = await rig.others(), await rig.teams(), at(rig.plan, None, Phase.PREFLIGHT)
+        first = rig.process()
+        await try_out(first, plan)
+        name = (await first.get(plan, Trial(1))).name
+        versions = None
+        for provider in (first, rig.process()):
+            if end is None:
+                await provider.end_trial(plan, EndTrial(name))
+            else:
+                await provider.finalize(plan, writes.finalize(plan, end))
+            state = await provider.get(plan, None, fresh=True)
+            assert (state.trial, state.revision, state.weight or 0) == (False, "", 0)
+            assert await rig.teams() == teams
+            assert await rig.others() == others
+            assert versions in (None, await rig.versions()), "there was nothing left to do"
+            versions = await rig.versions()
+        await try_out(first, plan)
+        assert (await first.get(plan, Trial(1), fresh=True)).current
+
+    async def test_the_end_of_a_takeover_that_was_not_written_is_that_of_a_trial(
+        self, rig: ProviderRig, tried: TrafficProvider
+    ) -> None:
+        plan = at(rig.plan, 0, Phase.PREFLIGHT)
+        await tried.finalize(plan, writes.finalize(plan, OnDelete.HEROKU))
+        state = await tried.get(at(rig.plan, None, Phase.PREFLIGHT), None, fresh=True)
+        assert (state.trial, state.weight or 0) == (False, 0)
+
+    async def test_users_get_the_routes_back_that_they_had(self, rig: ProviderRig, tried: TrafficProvider) -> None:
+        before, others = at(rig.plan, None, Phase.PREFLIGHT), await rig.others()
+        state = await tried.get(before, Trial(1))
+        if not state.gives_back:
+            assert await rig.teams() is None, "nobody else served these users"
+            return
+        taken = at(rig.plan, 0, Phase.PREFLIGHT)
+        taken = replace(taken, status=taken.status.evolve(route=RouteRecord(originals=state.originals)))
+        await write(tried, taken, seen=state.version)
+        version = (await read(tried, taken)).version
+        back = Trial(1, given_back=True)
+        with pytest.raises(Conflict):
+            await rig.process().give_back(taken, GiveBack(back, over=state.version))
+        await rig.process().give_back(taken, GiveBack(back, over=version))
+        for plan, wanted in ((taken, desired_split(taken.status)), (before, back)):
+            seen = await rig.process().get(plan, wanted, fresh=True)
+            assert (seen.revision, seen.current) == (back.revision, wanted is back)
+        with pytest.raises(Conflict):
+            await write(rig.process(), taken, seen=version)
+        assert await rig.others() == others
+        await rig.process().end_trial(before, EndTrial(state.name))
+        teams = await rig.teams()
+        again = rig.process()
+        await try_out(again, before)
+        await again.end_trial(before, EndTrial(state.name))
+        assert await rig.teams() == teams
+
+    async def test_the_team_s_object_is_given_back_as_it_was(self, rig: ProviderRig) -> None:
+        teams, provider, before = await rig.teams(), rig.process(), at(rig.plan, None, Phase.PREFLIGHT)
+        state = await provider.get(before, Trial(1))
+        taken = at(rig.plan, 0, Phase.PREFLIGHT)
+        taken = replace(taken, status=taken.status.evolve(route=RouteRecord(originals=state.originals)))
+        await write(provider, taken)
+        version = (await read(provider, taken)).version
+        if state.gives_back:
+            await provider.give_back(taken, GiveBack(Trial(1, given_back=True), over=version))
+            await provider.end_trial(before, EndTrial(state.name))
+        assert await rig.teams() == teams
+
+    async def test_a_trial_that_users_have_overtaken_does_not_end(
+        self, rig: ProviderRig, tried: TrafficProvider
+    ) -> None:
+        plan = at(rig.plan, 10)
+        await write(tried, at(rig.plan, 0, Phase.PREFLIGHT))
+        await write(tried, plan)
+        state = await read(tried, plan)
+        await rig.process().end_trial(plan, EndTrial(state.name))
+        assert await read(tried, plan) == state
+
+    async def test_users_of_an_earlier_plan_keep_their_route_in_a_trial(
+        self, rig: ProviderRig, taken: TrafficProvider
+    ) -> None:
+        anew = at(replace(rig.plan, uid=rig.plan.uid[::-1]), None, Phase.PREFLIGHT)
+        provider = rig.process()
+        await try_out(provider, anew)
+        state = await provider.get(anew, Trial(1), fresh=True)
+        assert (state.trial, state.current, state.weight) == (True, True, 0)
+        await provider.finalize(anew, writes.finalize(anew, OnDelete.LEAVE))
+        assert (await read(rig.process(), at(rig.plan, 0, Phase.PREFLIGHT))).weight == 0
+
+
+async def try_out(provider: TrafficProvider, plan: Plan) -> None:
+    """Give the probes a route, over the one that is there."""
+    trial = Trial(plan.status.attempt)
+    state = await provider.get(plan, trial, fresh=True)
+    await provider.try_out(plan, Try(trial, over=state.version))

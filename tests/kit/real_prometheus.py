@@ -18,8 +18,9 @@ from devstack.support import free_port
 class RealPrometheus:
     """A Prometheus process whose data can be thrown away."""
 
-    def __init__(self, folder: Path, jobs: list[dict[str, Any]]) -> None:
+    def __init__(self, folder: Path, jobs: list[dict[str, Any]], *flags: str) -> None:
         self._folder = folder
+        self._flags = flags
         self._process: subprocess.Popen[bytes] | None = None
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
@@ -33,6 +34,7 @@ class RealPrometheus:
                     f"--config.file={self._folder / 'prometheus.yaml'}",
                     f"--storage.tsdb.path={self._folder / 'data'}",
                     f"--web.listen-address=127.0.0.1:{self._port}",
+                    *self._flags,
                 ],
                 stdout=log,
                 stderr=log,

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from tests.kit import builders
 from tests.kit.builders import GATEWAY, HEROKU_HOST, PUBLIC_HOST
 
+from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio.provider import IstioTraffic
 from cutover.adapters.traffic.istio.rendering import render
-from cutover.api.v1alpha1 import OnDelete
+from cutover.api.v1alpha1 import OnDelete, RouteRecord
 from cutover.domain.engine import writes
 from cutover.domain.engine.actions import Finalize, SetWeight
 from cutover.domain.plan import Plan
 from cutover.domain.resources import Json, Resource
-from cutover.domain.revision import Split, desired_split
+from cutover.domain.revision import Split, Trial, desired_split
 from cutover.domain.traffic import TrafficState
 from cutover.ports.errors import Conflict, Gone, Unavailable
 
@@ -99,7 +101,7 @@ class FakeCluster:
 class AskedTraffic(IstioTraffic):
     """The Istio provider, asked for a weight as decisions ask for it: in the attempt and phase of the plan's status."""
 
-    async def get(self, plan: Plan, wanted: Split | int | None, *, fresh: bool = False) -> TrafficState:
+    async def get(self, plan: Plan, wanted: Split | Trial | int | None, *, fresh: bool = False) -> TrafficState:
         return await super().get(
             plan, desired_split(plan.status, wanted) if isinstance(wanted, int) else wanted, fresh=fresh
         )
@@ -111,6 +113,37 @@ class AskedTraffic(IstioTraffic):
 
     async def finalize(self, plan: Plan, rest: Finalize | OnDelete) -> None:
         await super().finalize(plan, writes.finalize(plan, rest) if isinstance(rest, OnDelete) else rest)
+
+
+class RecordedTraffic(AskedTraffic):
+    """The same for plans whose status records what decisions record: the route, and digests before they are written.
+
+    Parameters
+    ----------
+    recorded
+        Digests; shared by the providers of several processes.
+    """
+
+    def __init__(self, cluster: Cluster, recorded: list[str] | None = None) -> None:
+        super().__init__(cluster)
+        self.recorded = [] if recorded is None else recorded
+
+    async def get(self, plan: Plan, wanted: Split | Trial | int | None, *, fresh: bool = False) -> TrafficState:
+        state = await super().get(self.known(plan), wanted, fresh=fresh)
+        self.recorded[:] = state.originals
+        return state
+
+    async def set(self, plan: Plan, write: SetWeight | int, *, supersedes: str = "") -> None:
+        await self.get(plan, write if isinstance(write, int) else write.split)
+        await super().set(self.known(plan), write, supersedes=supersedes)
+
+    async def finalize(self, plan: Plan, rest: Finalize | OnDelete) -> None:
+        await super().finalize(self.known(plan), rest)
+
+    def known(self, plan: Plan) -> Plan:
+        name = plan.status.route.name if plan.status.route is not None else ""
+        record = RouteRecord(name=name, originals=tuple(self.recorded))
+        return replace(plan, status=plan.status.evolve(route=record))
 
 
 def rendered(plan: Plan, weight: int, **options: Any) -> list[Json]:

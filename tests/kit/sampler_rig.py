@@ -11,6 +11,7 @@ from tests.kit.manual_clock import ManualClock
 
 from cutover.adapters.dialects.istio.counters import IstioDialect
 from cutover.ports.block_feed import BlockSubscription
+from cutover.services.rhythm import Rhythms
 from cutover.services.sampler import Sampler
 
 LENGTH = 15
@@ -18,12 +19,12 @@ TARGET = BlockSubscription(HEROKU, EKS, (NAMESPACE,), 250.0, 1000.0, LENGTH, STA
 
 
 class SamplerRig:
-    """Traffic on a gateway, a scrape every 15 s, and a sampler that is asked as often as it wants."""
+    """Traffic on a gateway, a scrape every 15 s by default, and a sampler that is asked as often as it wants."""
 
     def __init__(
         self, plans: int = 1, scrape_interval: float = 15.0, offset: float = 5.0, phase: float | None = 0.0
     ) -> None:
-        self.phase = phase
+        self.rhythms = None if phase is None else Rhythms({NAMESPACE: scrape_interval}, {scrape_interval: phase})
         self.clock, self.tsdb, self.gateway = ManualClock(), FakePrometheus(), Gateway("gw-0")
         self.woken: list[str] = []
         self.sampler = self.fresh()
@@ -35,7 +36,9 @@ class SamplerRig:
         self.run_to(START)
 
     def fresh(self) -> Sampler:
-        self.sampler = Sampler(self.tsdb, IstioDialect(), self.clock, on_samples=self.woken.append, phase=self.phase)
+        self.sampler = Sampler(
+            self.tsdb, IstioDialect(), self.clock, on_samples=self.woken.append, rhythms=self.rhythms
+        )
         return self.sampler
 
     def set_clock(self, behind: float) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from tests.kit.custom_slos import BOUND, gates_of
 from tests.kit.target import READY
-from tests.kit.world import DEAD, Leg, Route, World, check, plan_spec
+from tests.kit.world import DEAD, HEALTHY, Leg, Route, World, check, plan_spec
 
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
 from cutover.domain.holds import HoldReason
@@ -23,14 +23,25 @@ def checked_world(rate: float = 50.0, **fields: Any) -> World:
     return World(spec=plan_spec(**fields), rate=rate, on_decision=check)
 
 
+_PLAYED: dict[str, World] = {}
+
+
+def judging_world(weight: int, **fields: Any) -> World:
+    """Return a checked world that has been seen at a weight: played once for each plan, as many tests begin there."""
+    key = f"{weight} {fields}"
+    if key not in _PLAYED:
+        _PLAYED[key] = checked_world(**fields).until_judging(weight)
+    return _PLAYED[key].copy()
+
+
 def _invalid() -> World:
-    w = checked_world().until_judging(10)
+    w = judging_world(10)
     w.edit(schedule={"timeZone": "Europe/Atlantis"})
     return w
 
 
 def _incapable() -> World:
-    w = checked_world().until_judging(10)
+    w = judging_world(10)
     w.capabilities = replace(w.capabilities, probes_leg=False)
     return w
 
@@ -57,64 +68,106 @@ def _frozen() -> World:
 
 
 def _insufficient() -> World:
-    w = checked_world().until_judging(10)
+    w = judging_world(10)
     w.rate = 0.1
+    return w
+
+
+def _asked() -> World:
+    gates = {**gates_of(), "insufficientTraffic": "AskPeople"}
+    w = judging_world(10, gates=gates)
+    w.rate = 0.3
     return w
 
 
 def _undecided() -> World:
     # Above the margin of an advance, and too little to be called harm.
     errors = {"tolerate": {"ratio": 1.25, "margin": 0.02}, "advance": {"ratio": 1.0, "margin": 0.0005}}
-    w = checked_world(gates={**gates_of(), "slos": [{"name": "errors", "errors": errors}]}).until_judging(10)
+    w = judging_world(10, gates={**gates_of(), "slos": [{"name": "errors", "errors": errors}]})
     w.eks = Leg(errors=0.01)
     return w
 
 
 def _no_data() -> World:
-    w = checked_world().until_judging(10)
+    w = judging_world(10)
     w.scrapes_lost = True
     return w
 
 
 def _prometheus() -> World:
-    w = checked_world().until_judging(10)
+    w = judging_world(10)
     w.prometheus_up = False
     return w
 
 
 def _unseen() -> World:
-    w = checked_world().until_judging(10)
+    w = judging_world(10)
     w.istiod_up = False
     return w
 
 
 def _both() -> World:
-    w = checked_world().until_judging(50)
+    w = judging_world(50)
     w.heroku = w.eks = Leg(errors=0.5)
     return w
 
 
 def _heroku() -> World:
-    w = checked_world().until_judging(50)
+    w = judging_world(50)
     w.heroku = DEAD
     return w
 
 
+def _unconfirmed() -> World:
+    w = judging_world(100, soak="1h")
+    w.eks, w.eks_to_probes = Leg(errors=0.2), HEALTHY
+    return w
+
+
+def _only_probes() -> World:
+    w = checked_world().until_phase(Phase.BASELINE)
+    w.eks_to_probes = DEAD
+    return w
+
+
 def _drift() -> World:
-    w = checked_world().until_judging(25)
+    w = judging_world(25)
     w.set_route(Route(75, "a1-w25", ("kubectl-edit",)))
     return w
 
 
+def _unequal() -> World:
+    w = judging_world(10)
+    w.heroku = Leg(refused=0.12)
+    return w
+
+
+def _unshared() -> World:
+    steps = [{"weight": weight, "hold": "2m"} for weight in (50, 100)]
+    w = checked_world(steps=steps, ceiling=0).until_reason("Ceiling").run(60)
+    w.edit(ceiling=100)
+    w.until_judging(50)
+    w.unshared = 0.2
+    return w
+
+
+def _undone() -> World:
+    w = checked_world()
+    w.gives_back = True
+    w.until(lambda status: status.weight == 0)
+    w.heroku = DEAD
+    return w
+
+
 def _breach() -> World:
-    w = checked_world(onBreach="Hold").until_judging(25)
+    w = judging_world(25, onBreach="Hold")
     w.eks = DEAD
     return w
 
 
 def _timeout() -> World:
     steps = [{"weight": 10, "hold": "10s", "timeout": "2m"}, {"weight": 100}]
-    w = checked_world(steps=steps).until_judging(10)
+    w = judging_world(10, steps=steps)
     w.rate = 1.0
     return w
 
@@ -146,8 +199,10 @@ HOLD_CASES = {
     HoldReason.INVALID_SPEC: HoldCase(_invalid, ("schedule.timeZone", "use an IANA name"), 10),
     HoldReason.CAPABILITY_MISSING: HoldCase(_incapable, ("provider (Istio)", "the way back cannot be tried"), 10),
     HoldReason.PREFLIGHT_FAILED: HoldCase(_preflight, ("workload", "1 of 2 replicas", "see its events"), None),
+    HoldReason.TAKEOVER_FAILED: HoldCase(_undone, ("3 probes", "as they went before", "raise spec.attempt"), None),
     HoldReason.SUSPENDED: HoldCase(lambda: checked_world(suspend=True), ("spec.suspend", "set it to false"), None),
     HoldReason.AWAITING_APPROVAL: HoldCase(_approval, ("annotate the plan cutover.dev/approve=a1-w25",), 10),
+    HoldReason.AWAITING_DECISION: HoldCase(_asked, ("annotate the plan cutover.dev/proceed=a1-w25",), 10),
     HoldReason.OUTSIDE_WINDOW: HoldCase(_window, ("the next window opens Mon 2027-01-11 14:00 CET",), 0),
     HoldReason.FROZEN: HoldCase(_frozen, ("frozen until 2027-02-01 00:00 UTC: winter sale",), 0),
     HoldReason.CEILING: HoldCase(lambda: checked_world(ceiling=25), ("ready for 50 %; raise spec.ceiling (25)",), 25),
@@ -164,8 +219,29 @@ HOLD_CASES = {
         _unseen, ("EKS is seen with 10.0 %", "route is a1-w10 (wanted: a1-w25)", "see istiod"), 25
     ),
     HoldReason.BOTH_LEGS_UNHEALTHY: HoldCase(_both, ("both legs",), 50),
+    HoldReason.HARM_UNCONFIRMED: HoldCase(
+        _unconfirmed,
+        ("EKS is worse (", "the probes do not confirm it", "annotate the plan cutover.dev/rollback=a1"),
+        100,
+    ),
+    HoldReason.EKS_PROBES_FAIL: HoldCase(
+        _only_probes, ("EKS answered", "worse than Heroku", "EKS: HTTP 503", "the first step waits"), 0
+    ),
     HoldReason.HEROKU_CANNOT_TAKE_BACK: HoldCase(_heroku, ("nothing to go back to",), 50),
     HoldReason.DRIFT_DETECTED: HoldCase(_drift, ("edited by kubectl-edit (75 % to EKS); put back to 25 %",), 25),
+    HoldReason.ANSWERS_DIFFER: HoldCase(
+        _unequal,
+        (
+            "EKS refuses fewer requests than Heroku: Heroku answers 200 ",
+            ", 401 ",
+            "; EKS 200 99.9 %, 500 0.1 %; ",
+            "cutover.dev/skip-hold=a1-w25/AnswersDiffer",
+        ),
+        10,
+    ),
+    HoldReason.SESSIONS_NOT_SHARED: HoldCase(
+        _unshared, ("did not accept the other's sessions", "cutover.dev/skip-hold=a1-w100/SessionsNotShared"), 50
+    ),
     HoldReason.BREACH: HoldCase(_breach, ("EKS is worse", "annotate the plan cutover.dev/rollback=a1"), 25),
     HoldReason.STEP_TIMEOUT: HoldCase(
         _timeout, ("not passed within 2m", "annotate the plan cutover.dev/rollback=a1"), 10

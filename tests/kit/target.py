@@ -7,14 +7,47 @@ from typing import Any
 
 from cutover.api.v1alpha1 import Ownership
 from cutover.domain.plan import Plan
+from cutover.domain.preflight.checks.istio.heroku_unshared import services_named
 from cutover.domain.preflight.checks.istio.kinds import GATEWAYS, SERVICE_ENTRIES, VIRTUAL_SERVICES
+from cutover.domain.preflight.checks.istio.listed import entry_claims, route_claims
 from cutover.domain.preflight.checks.istio.names import gateway_keys, qualified_gateways, root_key, route_name
 from cutover.domain.preflight.inventory import ClusterSettings, Inventory
-from cutover.domain.resources import DEPLOYMENTS, PLANS, SERVICES, Json
+from cutover.domain.resources import (
+    DEPLOYMENTS,
+    HORIZONTAL_POD_AUTOSCALERS,
+    PLANS,
+    POD_DISRUPTION_BUDGETS,
+    SERVICES,
+    Json,
+)
 
 
 def named(namespace: str, name: str, **parts: Any) -> Json:
     return {"metadata": {"namespace": namespace, "name": name}, **parts}
+
+
+#: A Gateway's server that takes all hosts from all namespaces.
+OPEN_SERVER = {"port": {"number": 80, "protocol": "HTTP"}, "hosts": ["*"]}
+
+
+#: A Pod template that no audit finds anything in.
+POD_TEMPLATE: Json = {
+    "metadata": {"labels": {"app": "pdf"}},
+    "spec": {
+        "terminationGracePeriodSeconds": 45,
+        "containers": [
+            {
+                "name": "app",
+                "image": "pdf:1",
+                "resources": {"requests": {"cpu": "250m", "memory": "256Mi"}, "limits": {"memory": "512Mi"}},
+                "readinessProbe": {"httpGet": {"path": "/healthz", "port": 80}},
+                "lifecycle": {"preStop": {"sleep": {"seconds": 10}}},
+            }
+        ],
+    },
+}
+#: A PodDisruptionBudget for its Pods.
+BUDGET: Json = named("shop", "pdf", spec={"selector": {"matchLabels": {"app": "pdf"}}, "maxUnavailable": 1})
 
 
 @dataclass(frozen=True)
@@ -37,20 +70,24 @@ class Target:
         Its routes; ``None``: as the plan's ownership needs them.
     writers
         Field managers that own these routes.
-    virtual_services, entries, plans
+    autoscaled_to
+        Most replicas by its HorizontalPodAutoscaler; ``None``: there is none.
+    virtual_services, entries, plans, other_gateways
         Other objects; plans as :func:`~cutover.domain.preflight.checks.istio.turns.turn_of` has them.
     """
 
     ports: tuple[int, ...] | None = (80,)
     replicas: tuple[int, int] | None = (2, 2)
+    autoscaled_to: int | None = None
     gateways: bool = True
-    servers: tuple[Json, ...] = ()
+    servers: tuple[Json, ...] = (OPEN_SERVER,)
     team_route: bool = True
     team_http: tuple[Json, ...] | None = None
     writers: tuple[str, ...] = ()
     virtual_services: tuple[Json, ...] = ()
     entries: tuple[Json, ...] = ()
     plans: tuple[Json, ...] = ()
+    other_gateways: tuple[Json, ...] = ()
     settings: ClusterSettings = field(default_factory=ClusterSettings)
 
     def inventory(self, plan: Plan) -> Inventory:
@@ -64,22 +101,32 @@ class Target:
             deployment = named(
                 plan.namespace,
                 eks.workload_ref.name,
-                spec={"replicas": wanted},
-                status={"availableReplicas": available},
+                spec={"replicas": wanted, "template": POD_TEMPLATE},
+                status={"availableReplicas": available, "readyReplicas": available},
             )
+        scaling = []
+        if self.autoscaled_to is not None:
+            reference = {"kind": "Deployment", "name": eks.workload_ref.name}
+            limits = {"scaleTargetRef": reference, "maxReplicas": self.autoscaled_to}
+            scaling = [named(plan.namespace, "pdf", spec=limits)]
         if self.gateways:
             gateway = {"spec": {"servers": list(self.servers)}}
+        named_gateways = [] if gateway is None else [named(*key, **gateway) for key in gateway_keys(plan)]
         team = [self._team(plan, *root)] if root is not None and self.team_route else []
         return Inventory(
             objects={
-                SERVICES: {(plan.namespace, eks.service.name): service},
+                SERVICES: {**dict.fromkeys(services_named(plan)), (plan.namespace, eks.service.name): service},
                 DEPLOYMENTS: {(plan.namespace, eks.workload_ref.name): deployment},
                 GATEWAYS: dict.fromkeys(gateway_keys(plan), gateway),
+                VIRTUAL_SERVICES: {root: next(iter(team), None)} if root is not None else {},
             },
             lists={
                 PLANS: self.plans,
-                VIRTUAL_SERVICES: [*team, *self.virtual_services],
-                SERVICE_ENTRIES: self.entries,
+                VIRTUAL_SERVICES: [route_claims(body) for body in (*team, *self.virtual_services)],
+                SERVICE_ENTRIES: [entry_claims(body) for body in self.entries],
+                HORIZONTAL_POD_AUTOSCALERS: scaling,
+                POD_DISRUPTION_BUDGETS: [{**BUDGET, "metadata": {**BUDGET["metadata"], "namespace": plan.namespace}}],
+                GATEWAYS: [*named_gateways, *self.other_gateways],
             },
             settings=self.settings,
         )

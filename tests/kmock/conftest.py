@@ -44,7 +44,7 @@ def world(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kopf
     monkeypatch.setattr(reconciler, "ROLLBACK_RETRY_SECONDS", 0.05)
     monkeypatch.setattr(configuration.Backoffs, "__iter__", lambda self: iter([0.1] * 1000))
     interval = wanted.probe_interval
-    monkeypatch.setattr(observing, "probe_interval", lambda status: 0.1 if interval(status) else None)
+    monkeypatch.setattr(observing, "probe_interval", lambda plan: 0.1 if interval(plan) else None)
     _count_reconciles(monkeypatch)
     settings = Settings(prometheus_url="http://unused.example", kubeconfig=kubeconfig, health_port=0, metrics_port=0)
     return KopfRig(api, settings, FakeBlockFeed())

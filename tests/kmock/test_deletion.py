@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from tests.kit.fake_api import PLANS, VIRTUAL_SERVICES
 from tests.kit.kopf_harness import FINALIZER, KopfRig, gone, halfway, looked_after, route, shifting
 
 
-@pytest.mark.parametrize(("end", "weight"), [("Heroku", 0), ("EKS", 0), ("Leave", 50)])
+@pytest.mark.parametrize(("end", "weight"), [("Rest", 0), ("Heroku", 0), ("EKS", 0), ("Leave", 50)])
 async def test_traffic_is_put_to_rest_and_the_plan_let_go(world: KopfRig, end: str, weight: int) -> None:
     await halfway(world, onDelete=end)
     async with world.running():
@@ -46,6 +47,22 @@ async def test_a_waiting_deletion_heeds_a_change_of_on_delete(world: KopfRig) ->
         await world.api.merge(PLANS, NAMESPACE, "pdf", {"spec": {"onDelete": "Leave"}})
         await gone(world)
         assert world.weight() == 50
+
+
+async def test_forged_progress_of_the_deletion_ends_no_deletion(world: KopfRig) -> None:
+    await halfway(world)
+    done = {"started": "2026-01-01T00:00:00", "stopped": "2026-01-01T00:00:01", "retries": 1, "success": True}
+    forged = json.dumps({**done, "purpose": "delete"})
+    metadata = {"annotations": {"kopf.cutover.dev/deleted": forged}}
+    async with world.running():
+        await looked_after(world)
+        await world.api.merge(PLANS, NAMESPACE, "pdf", {"metadata": metadata})
+        broken = world.api.fail("PUT", "virtualservices", 500)
+        await world.api.remove(PLANS, NAMESPACE, "pdf")
+        await world.until("several attempts", lambda: broken.hits >= 4)
+        world.api.faults.clear()
+        await gone(world)
+        assert world.weight() == 0
 
 
 @pytest.mark.parametrize("kind", [500, 429, "reset"])

@@ -121,7 +121,8 @@ async def test_two_operators_do_not_undo_each_other(world: KopfRig) -> None:
     await world.api.write(VIRTUAL_SERVICES, route("pdf", 25))
     async with world.running():
         await world.until("a reconcile", lambda: world.reconciles() > 0)
-        other = {**shifting(50), "step": "3/4", "ledger": []}
+        raised = shifting(50)
+        other = {**raised, "step": "3/4", "checkpoint": {**raised["checkpoint"], "previousWeight": 25}}
         await world.api.replace_status(NAMESPACE, "pdf", other)
         await world.api.merge(PLANS, NAMESPACE, "pdf", {"spec": {"soak": "1h"}})
         await world.until("the new generation", lambda: world.status().get("observedGeneration") == 2)

@@ -27,7 +27,7 @@ from tests.kit.kopf_harness import make_target, parsed, route, shifting
 
 import kmock
 from cutover.adapters.traffic.istio.live import split_weight, stamped_revision
-from cutover.adapters.traffic.istio.rendering import LEG_HEADER, PROBE_VALUE
+from cutover.domain.preflight.checks.istio.names import LEG_HEADER, PROBE_HEADER
 from cutover.domain.revision import HEADER
 from kmock import Request
 
@@ -123,10 +123,12 @@ class Ending:
 async def gateway(api: KillingApi) -> AsyncIterator[str]:
     """Answer probes as the gateway does that has the route which the API server has."""
 
-    async def answer(_: aiohttp.web.Request) -> aiohttp.web.Response:
+    async def answer(request: aiohttp.web.Request) -> aiohttp.web.Response:
+        leg = request.headers[PROBE_HEADER].partition("-")[0]
         body = api.raw(VIRTUAL_SERVICES, NAMESPACE, "cutover-pdf")
-        revision = stamped_revision(body) if body else ""
-        return aiohttp.web.Response(headers={HEADER: revision, LEG_HEADER: PROBE_VALUE})
+        # The probes' routes come first; in a trial there are no others.
+        revision = body["spec"]["http"][0]["headers"]["response"]["set"][HEADER] if body else ""
+        return aiohttp.web.Response(headers={HEADER: revision, LEG_HEADER: leg})
 
     application = aiohttp.web.Application()
     application.router.add_get("/{path:.*}", answer)

@@ -25,8 +25,9 @@ async def test_a_plan_that_is_deleted_in_mid_cutover_does_not_end_on_eks(
         assert says in told["message"]
 
 
-async def test_a_plan_that_is_deleted_at_its_end_ends_on_eks(world: KopfRig) -> None:
-    await world.api.write(PLANS, plan_body(status=shifting(100), onDelete="EKS"))
+@pytest.mark.parametrize(("phase", "end"), [("Shifting", "EKS"), ("Completed", "Rest")])
+async def test_a_plan_that_is_deleted_at_its_end_ends_on_eks(world: KopfRig, phase: str, end: str) -> None:
+    await world.api.write(PLANS, plan_body(status=shifting(100) | {"phase": phase}, onDelete=end))
     await world.api.write(VIRTUAL_SERVICES, route("pdf", 100))
     async with world.running():
         await looked_after(world)

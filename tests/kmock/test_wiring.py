@@ -75,7 +75,9 @@ async def test_an_edit_of_a_route_wakes_its_plan_and_no_other(world: KopfRig) ->
     async with world.running():
         await world.until("at rest", lambda: world.reconciles("pdf") and world.reconciles("images"))
         reconciles, _ = await _quiet(world, "images")
-        await world.api.write(VIRTUAL_SERVICES, route("pdf", 30))
+        edited = route("pdf", 30)
+        edited["metadata"]["managedFields"][0]["manager"] = "kubectl-edit"
+        await world.api.write(VIRTUAL_SERVICES, edited)
         await world.until("put back", lambda: world.weight("pdf") == 100)
         assert world.reconciles("images") == reconciles
 
@@ -197,5 +199,5 @@ async def _quiet(world: KopfRig, name: str = "pdf") -> tuple[int, int]:
 
 
 async def _at_rest(world: KopfRig, name: str) -> None:
-    await world.api.write(PLANS, plan_body(name, status={"phase": "Completed", "attempt": 1, "weight": 100}))
+    await world.api.write(PLANS, plan_body(name, status={**shifting(100), "phase": "Completed"}))
     await world.api.write(VIRTUAL_SERVICES, route(name, 100))

@@ -13,13 +13,13 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
 import prometheus_client
 import pytest
 import yaml
+from tests.kit.metrics_server import MetricsServer
 
 from cutover.api.v1alpha1 import Condition, GateStatus, MigrationPlanStatus, Phase
 from cutover.domain.holds import HoldReason
@@ -71,6 +71,7 @@ class Operator:
 class Prometheus:
     queries: int = 12
     errors: int = 1
+    refused: int = 0
     last_success: float = 0.0
     lateness: float = 0.25
 
@@ -100,8 +101,10 @@ HELD = {
     HoldReason.INVALID_SPEC: ("CutoverNeedsMending",) * 2,
     HoldReason.CAPABILITY_MISSING: ("CutoverNeedsMending",) * 2,
     HoldReason.PREFLIGHT_FAILED: ("", "CutoverDoesNotStart"),
+    HoldReason.TAKEOVER_FAILED: ("CutoverNeedsMending",) * 2,
     HoldReason.SUSPENDED: ("CutoverWaitsForPeople",) * 2,
     HoldReason.AWAITING_APPROVAL: ("CutoverWaitsForPeople",) * 2,
+    HoldReason.AWAITING_DECISION: ("CutoverWaitsForPeople",) * 2,
     HoldReason.OUTSIDE_WINDOW: ("", ""),
     HoldReason.FROZEN: ("", ""),
     HoldReason.CEILING: ("CutoverWaitsForPeople",) * 2,
@@ -109,14 +112,18 @@ HELD = {
     HoldReason.UNDECIDED: ("CutoverWithoutEvidence",) * 2,
     HoldReason.NO_DATA: ("CutoverBlind", "CutoverDoesNotStart"),
     HoldReason.QUERY_ERROR: ("CutoverGateCannotBeAsked",) * 2,
-    HoldReason.AMBIGUOUS: ("CutoverGateCannotBeAsked",) * 2,
+    HoldReason.AMBIGUOUS: ("CutoverBlind", "CutoverDoesNotStart"),
     HoldReason.BOUND_EXCEEDED: ("CutoverBoundExceeded",) * 2,
     HoldReason.PROMETHEUS_UNAVAILABLE: ("CutoverBlind", "CutoverDoesNotStart"),
     HoldReason.SHARE_NOT_OBSERVED: ("CutoverWeightNotInForce",) * 2,
     HoldReason.BOTH_LEGS_UNHEALTHY: ("CutoverHarmWithoutRollback",) * 2,
+    HoldReason.HARM_UNCONFIRMED: ("CutoverHarmWithoutRollback",) * 2,
+    HoldReason.EKS_PROBES_FAIL: ("CutoverEksProbesFail",) * 2,
     HoldReason.HEROKU_CANNOT_TAKE_BACK: ("CutoverNoWayBack",) * 2,
     HoldReason.DRIFT_DETECTED: ("CutoverRouteFoughtOver",) * 2,
     HoldReason.ROUTE_NOT_WRITTEN: ("CutoverWeightNotInForce",) * 2,
+    HoldReason.ANSWERS_DIFFER: ("CutoverAnswersDiffer",) * 2,
+    HoldReason.SESSIONS_NOT_SHARED: ("CutoverAnswersDiffer",) * 2,
     HoldReason.BREACH: ("CutoverHarmWithoutRollback",) * 2,
     HoldReason.STEP_TIMEOUT: ("CutoverNeedsMending",) * 2,
 }
@@ -201,29 +208,14 @@ class Exporter:
                 lambda: operator.leading,
             )
         )
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                body = prometheus_client.generate_latest(registry)
-                self.send_response(200)
-                self.send_header("Content-Type", prometheus_client.CONTENT_TYPE_LATEST)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        self.server = MetricsServer(lambda path: prometheus_client.generate_latest(registry).decode())
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.server.server_address[1]}"
+        return f"127.0.0.1:{self.server.port}"
 
     def stop(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
+        self.server.stop()
 
 
 @dataclass(frozen=True)
@@ -368,7 +360,9 @@ def _play(server: Server, operator: Operator, counts: OwnCounts, acting: Exporte
     settled = threading.Event()
     threading.Thread(target=skip, daemon=True).start()
     operator.skew, operator.leading = -30.0, False
-    sick = server.until(lambda alerts: {(name, "") for name in OPERATOR_ALERTS} <= firing(alerts), "the operator's")
+    # A scrape that is missed on a busy machine takes the plans' alerts away for as long as they need to come.
+    told = expected() | {(name, "") for name in OPERATOR_ALERTS}
+    sick = server.until(lambda alerts: told <= firing(alerts), "the operator's alerts beside those of plans")
     settled.set()
     operator.skew, operator.leading = 1.5, True
     operator.loops.clear()
@@ -449,7 +443,11 @@ def test_each_reason_says_something_of_its_own(story: Story) -> None:
             said[alert.name][alert.labels["reason"]] = alert.annotations["description"].partition("kubectl")[0]
     assert "onBreach: Hold" in said["CutoverHarmWithoutRollback"]["Breach"]
     assert "onBreach" not in said["CutoverHarmWithoutRollback"]["BothLegsUnhealthy"]
+    assert "what both share" in said["CutoverHarmWithoutRollback"]["BothLegsUnhealthy"]
+    assert "probes of both legs are answered alike" in said["CutoverHarmWithoutRollback"]["HarmUnconfirmed"]
+    assert "limits by address on Heroku" in said["CutoverAnswersDiffer"]["AnswersDiffer"]
+    assert "session store" in said["CutoverAnswersDiffer"]["SessionsNotShared"]
     assert "webhook" in said["CutoverWeightNotInForce"]["RouteNotWritten"]
     assert "istioctl" in said["CutoverWeightNotInForce"]["ShareNotObserved"]
     assert "in Git" in said["CutoverNeedsMending"]["InvalidSpec"]
-    assert "in its time" in said["CutoverNeedsMending"]["StepTimeout"]
+    assert "within its timeout" in said["CutoverNeedsMending"]["StepTimeout"]

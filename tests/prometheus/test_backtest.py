@@ -34,6 +34,9 @@ from devstack.build import ensure_programs
 ROOT = Path(__file__).resolve().parents[2]
 HEROKU, SICK, NAMESPACE = "acme-pdf-1a2b3c.herokuapp.com", "acme-sick-1a2b3c.herokuapp.com", "istio-ingress"
 INTERVAL, RATE, DAYS = 15, 30.0, 1.0
+DRAIN = "logs"
+#: Blocks of the drain's record in which messages were lost.
+LOSSY = 60
 BOUNDS = (50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, math.inf)
 PLAN = (ROOT / "examples/minimal.yaml").read_text(encoding="utf-8")
 
@@ -127,6 +130,31 @@ def history(service: str, end: float) -> tuple[Series, dict[str, float]]:
     return series, truth
 
 
+def as_the_drain_counts(series: Series) -> Series:
+    """Return the history as two replicas of the drain export it, with messages that were lost in a part of the day."""
+    names = {
+        "up": "heroku_drain_serving",
+        "istio_requests_total": "heroku_router_requests_total",
+        "istio_request_duration_milliseconds_bucket": "heroku_router_service_seconds_bucket",
+    }
+    drained: Series = {}
+    for key, samples in series.items():
+        given = dict(key)
+        labels = {name: given[name] for name in ("pod", "job", "instance")}
+        labels |= {"__name__": names[given["__name__"]], "namespace": DRAIN, "app": "acme-pdf"}
+        if "response_code" in given and "le" not in given:
+            labels |= {"code": given["response_code"], "error": ""}
+        if "le" in given:
+            labels["le"] = given["le"] if given["le"] == "+Inf" else f"{float(given['le']) / 1000:g}"
+        drained[tuple(labels.items())] = samples
+        if given["__name__"] == "up" and given["pod"] == "gw-0":
+            lost = labels | {"__name__": "heroku_drain_dropped_messages_total", "reason": "L10"}
+            drained[tuple(lost.items())] = [
+                (at, float(min(max(number - 3000, 0), LOSSY))) for number, (at, _) in enumerate(samples)
+            ]
+    return drained
+
+
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, float]]]:
     folder = tmp_path_factory.mktemp("prometheus")
@@ -166,7 +194,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict
                 "Content-Encoding": "snappy",
                 "X-Prometheus-Remote-Write-Version": "0.1.0",
             }
-            for labels, samples in (sick | healthy).items():
+            for labels, samples in (sick | healthy | as_the_drain_counts(healthy)).items():
                 for part in range(0, len(samples), 2000):
                     body = snappy(write_request({labels: samples[part : part + 2000]}))
                     answer = http.post(f"{url}/api/v1/write", content=body, headers=headers)
@@ -219,6 +247,18 @@ def test_all_requests_are_in_the_record(filled: tuple[str, dict[str, float]]) ->
     assert forecast["split"] == "time"
 
 
+def test_the_record_of_the_drain_is_replayed_without_the_blocks_that_are_not_whole(
+    filled: tuple[str, dict[str, float]],
+) -> None:
+    url, truth = filled
+    done = run(url, "--json", "--quiet", "--runs", "2", "--split", "time", "--drain-namespace", DRAIN)
+    assert done.returncode == 0, done.stderr
+    forecast = json.loads(done.stdout)["forecast"]
+    blocks = forecast["record_seconds"] / INTERVAL
+    assert forecast["unusable"] * blocks == pytest.approx(LOSSY, abs=1.5)
+    assert forecast["rate"] * forecast["record_seconds"] == pytest.approx(truth["requests"], rel=0.02)
+
+
 def test_the_same_forecast_again(filled: tuple[str, dict[str, float]]) -> None:
     first, again = (json.loads(run(filled[0], "--json", "--runs", "3").stdout)["forecast"] for _ in range(2))
     # The record ends now; a few blocks later it is another one.
@@ -247,6 +287,7 @@ def test_where_nothing_gets_through_there_is_no_promise(filled: tuple[str, dict[
     [
         (["--service", "other.herokuapp.com"], "0 requests of other.herokuapp.com at the gateways of istio-ingress"),
         (["--gateway-namespace", "elsewhere"], f"0 requests of {HEROKU} at the gateways of elsewhere"),
+        (["--drain-namespace", "elsewhere"], "0 requests of acme-pdf at the drains of elsewhere"),
     ],
 )
 def test_traffic_that_is_not_there(filled: tuple[str, dict[str, float]], arguments: list[str], reason: str) -> None:

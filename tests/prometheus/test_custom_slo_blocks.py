@@ -14,12 +14,12 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from tests.kit.metrics_server import MetricsServer
 from tests.kit.real_prometheus import RealPrometheus
 
 from cutover.adapters.prometheus.client import PrometheusClient
@@ -61,33 +61,15 @@ class App:
         self._life, self._ok, self._failed = 0, ok, 0
         self._random = random.Random(pod)
         self._lock = threading.Lock()
-        self._server: ThreadingHTTPServer | None = None
+        self._server: MetricsServer | None = None
         self.port = free_port()
 
     def start(self) -> None:
-        app = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                text = app.scrape(self.path.rpartition("/")[2])
-                body = text.encode()
-                self.send_response(200 if text else 500)
-                self.send_header("Content-Type", "text/plain; version=0.0.4")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        ThreadingHTTPServer.allow_reuse_address = True
-        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        self._server = MetricsServer(lambda path: self.scrape(path.rpartition("/")[2]) or None, self.port)
 
     def stop(self) -> None:
         if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
+            self._server.stop()
             self._server = None
 
     def restart(self) -> None:

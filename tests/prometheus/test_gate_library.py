@@ -9,17 +9,16 @@ from __future__ import annotations
 import math
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
 import pytest
 import yaml
 from tests.corpus import BASE, load
+from tests.kit.metrics_server import MetricsServer
 
 from cutover.api.v1alpha1 import MigrationPlanSpec
 from cutover.api.v1alpha1.gates import BoundSlo
@@ -277,26 +276,12 @@ class Asked:
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
     folder, now = tmp_path_factory.mktemp("prometheus"), float(round(time.time()))
-    bodies = iter([_exposition(now).encode()])
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = next(bodies, b"")
-            self.send_response(200)
-            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    bodies = iter([_exposition(now)])
+    server = MetricsServer(lambda path: next(bodies, ""))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    target = {"targets": [f"127.0.0.1:{server.server_address[1]}"]}
+    target = {"targets": [f"127.0.0.1:{server.port}"]}
     # honor_labels: job and instance are the exporters' here.
     job = {"job_name": "all", "scrape_interval": "1s", "honor_labels": True, "static_configs": [target]}
     (folder / "prometheus.yaml").write_text(yaml.safe_dump({"scrape_configs": [job]}))
@@ -323,8 +308,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
     finally:
         process.terminate()
         process.wait(20)
-        server.shutdown()
-        server.server_close()
+        server.stop()
 
 
 def _gate(case: Case) -> tuple[BoundSlo, str]:

@@ -177,7 +177,7 @@ async def source(
     opened: list[Sources] = []
 
     def connect(fields: dict[str, Any]) -> PrometheusClient:
-        sources = Sources(servers(tmp_path, {"name": "team", **fields}), 15.0)
+        sources = Sources(servers(tmp_path, {"name": "team", **fields}))
         opened.append(sources)
         return sources.get("team")
 
@@ -207,19 +207,16 @@ async def test_plans_choose_among_what_their_namespace_may_use(tmp_path: Path) -
     sources = Sources(
         servers(
             tmp_path,
-            {"name": "mimir", "url": "https://m", "namespaces": ["team-a", "payments-*"], "scrapeInterval": "30s"},
+            {"name": "mimir", "url": "https://m", "namespaces": ["team-a", "payments-*"]},
             {"name": "thanos", "url": "https://t", "namespaces": ["*"]},
             {"name": "nobody", "url": "https://n"},
-        ),
-        15.0,
+        )
     )
     assert sources.names == ("", "mimir", "thanos", "nobody")
     assert sources.allowed("team-a") == sources.allowed("payments-eu") == ("mimir", "thanos")
     assert sources.allowed("team-ab") == sources.allowed("payments") == ("thanos",)
-    assert (sources.scrape_interval("mimir"), sources.scrape_interval("thanos")) == (30.0, 15.0)
-    assert sources.scrape_interval("") == 15.0
     assert sources.get("mimir") is not sources.for_slos("mimir")
-    for ask in (sources.get, sources.for_slos, sources.scrape_interval):
+    for ask in (sources.get, sources.for_slos):
         with pytest.raises(Unavailable, match="no Prometheus named https://evil"):
             ask("https://evil")
     await sources.close()
@@ -308,7 +305,7 @@ async def test_clocks_are_compared_while_a_server_is_asked(prefixed: RealPrometh
     def late(*args: Any, **options: Any) -> PrometheusClient:
         return PrometheusClient(*args, **options, now=lambda: time.time() - 30)
 
-    sources = Sources(servers(tmp_path, {"name": "team", "url": url}), 15.0, late)
+    sources = Sources(servers(tmp_path, {"name": "team", "url": url}), late)
     task = asyncio.create_task(sources.run())
     async with asyncio.timeout(10):
         while abs(sources.get("team").skew) < 1:  # noqa: ASYNC110 -- it tells nobody
@@ -594,7 +591,7 @@ async def test_a_thousand_queries_share_few_connections(serve: Serve, tmp_path: 
         together -= 1
         return web.json_response(ANSWER)
 
-    sources = Sources(servers(tmp_path, {"name": "team", "url": await serve(handle), "timeout": 60}), 15.0)
+    sources = Sources(servers(tmp_path, {"name": "team", "url": await serve(handle), "timeout": 60}))
     assert await asyncio.gather(*(problem(sources.get("team")) for _ in range(1000))) == [""] * 1000
     assert len(connections) <= 16
     assert most <= 16
@@ -611,7 +608,7 @@ async def test_slow_queries_of_teams_do_not_delay_blocks(serve: Serve, tmp_path:
             await asyncio.sleep(60)
         return web.json_response(ANSWER)
 
-    sources = Sources(servers(tmp_path, {"name": "team", "url": await serve(handle), "timeout": 2}), 15.0)
+    sources = Sources(servers(tmp_path, {"name": "team", "url": await serve(handle), "timeout": 2}))
     slow = [asyncio.create_task(problem(sources.for_slos("team"), "slow")) for _ in range(12)]
     async with asyncio.timeout(10):
         while hanging < 8:  # noqa: ASYNC110 -- a number

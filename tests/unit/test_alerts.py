@@ -97,13 +97,3 @@ def test_the_docs_have_the_same_expressions() -> None:
         rule["alert"]: " ".join(rule["expr"].split()) for rule in RULES
     }
     assert len(said) == len(RULES)
-
-
-def test_the_chart_takes_the_file_as_it_is_and_only_when_asked() -> None:
-    template = (CHART / "templates" / "prometheusrule.yaml").read_text(encoding="utf-8")
-    values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
-    assert values["alerts"] == {"prometheusRule": False, "labels": {}}
-    assert template.startswith("{{- if .Values.alerts.prometheusRule }}\n")
-    assert template.endswith('{{- .Files.Get "files/alerts.yaml" | trim | nindent 2 }}\n{{- end }}\n')
-    assert "monitoring.coreos.com/v1" in template
-    assert "tpl" not in template, "the braces in it are Prometheus' own"

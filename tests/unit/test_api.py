@@ -83,8 +83,8 @@ def test_defaults_are_those_of_the_design() -> None:
     ]
     assert spec.steps == DEFAULT_STEPS
     assert spec.soak == timedelta(hours=24)
-    assert spec.on_delete is OnDelete.HEROKU
-    assert spec.traffic.istio.probe_path == "/"
+    assert spec.on_delete is OnDelete.REST
+    assert (spec.traffic.probe.paths, spec.traffic.probe.rate) == (("/",), 0)
 
 
 @given(st.integers(min_value=0, max_value=10**6 * 86_400 - 1))

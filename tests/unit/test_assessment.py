@@ -45,7 +45,7 @@ def test_a_status_has_room_for_twelve_long_gates_and_a_full_ledger() -> None:
         ledger = note(status, "Repair", to=10, reason="DriftDetected", message=message, now=NOW)
         status = status.model_copy(update={"ledger": ledger})
     assert len(status.ledger) == LEDGER_LENGTH
-    assert size(status) < 40 * 1024
+    assert size(status) < 47 * 1024
     newest = status.ledger[-1]
     assert len(newest.gates) == len(status.gates)
     assert len(newest.queries) == 11 * 4

@@ -20,6 +20,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.kit import builders
 from tests.kit.fake_tsdb import EKS, HEROKU, NAMESPACE, FakePrometheus, Gateway
 from tests.kit.fake_tsdb import START as TSDB_START
 
@@ -27,6 +28,7 @@ from cutover.adapters.dialects.istio.counters import IstioDialect
 from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanSpec
 from cutover.cli.backtest import main
 from cutover.cli.plan_file import read_plan
+from cutover.domain.backtest.few_requests import ways
 from cutover.domain.backtest.replay import (
     Forecast,
     NotPossible,
@@ -40,8 +42,10 @@ from cutover.domain.backtest.replay import (
     take,
 )
 from cutover.domain.evidence.blocks import Block, Counts
+from cutover.domain.evidence.tolerances import gate_rules
 from cutover.domain.plan import Plan
 from cutover.ports.block_feed import BlockSubscription
+from cutover.services import backtest_process
 from cutover.services.backtest import read_record, read_thresholds
 from cutover.services.backtest_process import Backtests
 
@@ -202,6 +206,65 @@ def test_little_traffic_is_stuck_and_says_what_it_takes() -> None:
         backtest(record(0.02), spec(), runs=20)
 
 
+@pytest.mark.parametrize(
+    ("rate", "fields", "said"),
+    [
+        (50.0, {}, []),
+        (
+            0.2,
+            {},
+            ["10 % 2.1 h (150 EKS requests)", "With the steps 50, 100 it takes at least", "AskPeople, a person may"],
+        ),
+        (
+            0.2,
+            {"gates": {"insufficientTraffic": "AskPeople"}},
+            [
+                "As gates.insufficientTraffic is AskPeople, a person",
+                "AcceptProbes and traffic.probe.rate: 1, probes of",
+            ],
+        ),
+        (
+            0.2,
+            {
+                "gates": {"insufficientTraffic": "AcceptProbes"},
+                "traffic": {**builders.spec_fields()["traffic"], "probe": {"rate": 0.5}},
+            },
+            [
+                "As gates.insufficientTraffic is AcceptProbes and traffic.probe.rate: 0.5, probes of both legs may prove"
+            ],
+        ),
+        (
+            50.0,
+            {"steps": [{"weight": 10, "minRequests": 36_000}, {"weight": 100}]},
+            ["10 % 2.0 h (36,000 EKS requests)"],
+        ),
+    ],
+)
+def test_few_requests_are_told_with_the_ways_out(rate: float, fields: dict[str, Any], said: list[str]) -> None:
+    plan = spec(**fields)
+    told = " ".join(ways(plan, gate_rules(plan), rate))
+    assert [one for one in said if one not in told] == []
+    assert bool(told) is bool(said)
+
+
+def test_the_example_in_the_docs_is_what_is_told() -> None:
+    plan = MigrationPlanSpec.from_wire(MINIMAL["spec"])
+    page = (ROOT / "docs/backtest.md").read_text(encoding="utf-8")
+    for sentence in ways(plan, gate_rules(plan), 0.2):
+        assert f"{sentence}\n" in page
+
+
+def test_too_little_traffic_for_a_replay_is_told_with_the_ways_out() -> None:
+    with pytest.raises(NotPossible, match=r"would be needed\. At 0\.0\d+ requests/s even a faultless EKS leg takes"):
+        backtest(record(0.02), spec(), runs=20)
+
+
+def test_min_requests_are_replayed() -> None:
+    steps = [{"weight": 10, "hold": "1m", "minRequests": 3000}, {"weight": 25, "hold": "1m"}, {"weight": 100}]
+    first, _ = backtest(record(50, days=0.2), spec(steps=steps), runs=5).steps
+    assert first.seconds == pytest.approx(600, rel=0.2)
+
+
 def test_a_record_without_gaps_is_faster_than_one_with() -> None:
     whole, holed = (backtest(record(10, gaps=gaps), spec(), runs=20) for gaps in (0.0, 0.3))
     assert holed.unusable == pytest.approx(0.3, abs=0.02)
@@ -245,9 +308,16 @@ def test_it_is_split_by_instances_where_there_are_two_with_enough_traffic() -> N
         ({}, Record(LENGTH), "no requests of Heroku"),
         ({}, record(0, days=0.1), "no requests of Heroku"),
         (
-            {"gates": {"slos": [{"name": "errors", "mode": "Observe", "errors": {}}]}},
+            {
+                "gates": {
+                    "slos": [
+                        {"name": "errors", "mode": "Observe", "errors": {}},
+                        {"name": "answers", "mode": "Observe", "answers": {}},
+                    ]
+                }
+            },
             record(5, days=0.1),
-            "neither errors nor latency",
+            "none of errors, latency and answers",
         ),
     ],
 )
@@ -313,11 +383,15 @@ def counts_of(draw: st.DrawFn, instances: int | None = None) -> Any:
     errors = rng.binomial(requests, rng.random(shape))
     slow = rng.binomial(timed, rng.random(shape))
     very_slow = rng.binomial(slow, rng.random(shape))
-    return np.stack([requests, errors, timed, slow, very_slow], axis=-1)
+    left, classes = requests - errors, []
+    for _ in range(4):  # refused, redirected, throttled, excepted
+        classes.append(rng.binomial(left, rng.random(shape)))
+        left = left - classes[-1]
+    return np.stack([requests, errors, timed, slow, very_slow, *classes], axis=-1)
 
 
 def row(counts: Counts) -> list[float]:
-    return [counts.requests, counts.errors, counts.timed, counts.slow, counts.very_slow]
+    return list(counts)
 
 
 @given(counts=counts_of(), seed=st.integers(0, 1000), weight=st.sampled_from([0.01, 0.1, 0.5, 0.95]))
@@ -331,6 +405,7 @@ def test_no_request_is_lost_or_doubled_between_instances(counts: Any, seed: int,
     for _, heroku, eks in split:
         for leg in (heroku, eks):
             assert 0 <= leg.errors <= leg.requests
+            assert leg.ok >= 0
             assert 0 <= leg.very_slow <= leg.slow <= leg.timed
 
 
@@ -347,18 +422,20 @@ def test_a_pair_of_blocks_keeps_half_of_its_requests(counts: Any, seed: int, wei
         assert all(taken <= most for taken, most in zip(row(heroku + eks), there.tolist(), strict=True))
         for leg in (heroku, eks):
             assert 0 <= leg.errors <= leg.requests
+            assert leg.ok >= 0
             assert 0 <= leg.very_slow <= leg.slow <= leg.timed
 
 
 def test_no_request_of_a_pair_is_in_both_legs() -> None:
-    """Four requests and one error; two are taken, and where each leg has one, only one of them can be the error."""
-    counts = np.tile([[4, 1, 4, 1, 1], [0, 0, 0, 0, 0]], (2000, 1)).reshape(1, 4000, 5)
+    """Four requests, one error, one refused; two are taken, and where each leg has one, only one of them is the error."""
+    counts = np.tile([[4, 1, 4, 1, 1, 1, 0, 0, 0], [0] * 9], (2000, 1)).reshape(1, 4000, 9)
     usable = np.ones(4000, dtype=bool)
     split = legs(np.random.default_rng(1), usable, counts, order=[0], position=0, weight=0.5, split="time")
     taken = [row(heroku + eks) for _, heroku, eks in split]
     assert {requests for requests, *_ in taken} == {2}
     assert max(errors for _, errors, *_ in taken) == 1
-    assert max(slow for _, _, _, slow, _ in taken) == 1
+    assert max(slow for _, _, _, slow, *_ in taken) == 1
+    assert max(refused for *_, refused, _, _, _ in taken) == 1
 
 
 @given(counts=counts_of(), seed=st.integers(0, 1000), share=st.floats(0, 1))
@@ -372,6 +449,7 @@ def test_what_is_taken_was_there(counts: Any, seed: int, share: float) -> None:
         assert (part[..., 1] <= part[..., 0]).all()
         assert (part[..., 3] <= part[..., 2]).all()
         assert (part[..., 4] <= part[..., 3]).all()
+        assert (part[..., 1] + part[..., 5:].sum(axis=-1) <= part[..., 0]).all()
 
 
 @pytest.mark.parametrize("split", ["instances", "time"])
@@ -420,9 +498,7 @@ async def test_the_record_has_what_each_gateway_counted() -> None:
     truth = scraped(6000, tsdb)
     target = BlockSubscription(HEROKU, "", (NAMESPACE,), 250.0, 1000.0, 15, TSDB_START)
     told: list[tuple[str, int, int]] = []
-    made = await read_record(
-        tsdb, DIALECT, target, end=TSDB_START + 6000, interval=15.0, on_progress=lambda *args: told.append(args)
-    )
+    made = await read_record(tsdb, DIALECT, target, end=TSDB_START + 6000, on_progress=lambda *args: told.append(args))
     usable, counts = made.arrays()
     assert len(counts) == 3
     assert usable.mean() > 0.95
@@ -439,16 +515,16 @@ async def test_thresholds_come_from_the_last_day_where_nobody_names_them() -> No
     scraped(3000, tsdb)
     plan = Plan("shop", "pdf", "", 1, spec())
     target = BlockSubscription(HEROKU, "", (NAMESPACE,), None, None, 15, TSDB_START)
-    chosen = await read_thresholds(tsdb, DIALECT, plan, target, end=TSDB_START + 3000, interval=15.0)
+    chosen = await read_thresholds(tsdb, DIALECT, plan, target, end=TSDB_START + 3000)
     assert (chosen.slow_ms, chosen.very_slow_ms) == (1000.0, 1000.0), "it has no other bounds"
     named = Plan(
         "shop", "pdf", "", 1, spec(gates={"slos": [{"name": "l", "latency": {"slowMs": 250, "verySlowMs": 1000}}]})
     )
     tsdb.queries.clear()
-    chosen = await read_thresholds(tsdb, DIALECT, named, target, end=TSDB_START + 3000, interval=15.0)
+    chosen = await read_thresholds(tsdb, DIALECT, named, target, end=TSDB_START + 3000)
     assert (chosen.slow_ms, chosen.very_slow_ms, tsdb.queries) == (250.0, 1000.0, [])
     with pytest.raises(NotPossible, match=r"takes 1,000; name slowMs"):
-        await read_thresholds(tsdb, DIALECT, plan, target, end=TSDB_START + 60, interval=15.0)
+        await read_thresholds(tsdb, DIALECT, plan, target, end=TSDB_START + 60)
 
 
 # ---------------------------------------------------------------------------------------------------------- the command
@@ -510,7 +586,7 @@ def test_what_is_wrong_is_told_in_one_line(
 def test_json_says_it_too() -> None:
     done = run(["--plan", "-", "--prometheus", NOWHERE, "--json"], VALID)
     assert done.returncode == 1
-    assert "cannot be connected to" in json.loads(done.stdout)["backtest"]["message"]
+    assert "Prometheus at 127.0.0.1:9" in json.loads(done.stdout)["backtest"]["message"]
 
 
 def test_a_plan_is_found_among_other_documents(tmp_path: Path) -> None:
@@ -569,3 +645,30 @@ async def test_a_replay_ends_with_the_plan_that_asked_for_it(monkeypatch: pytest
 def test_the_operator_does_not_load_numpy_for_it() -> None:
     code = "import sys, cutover.services.backtest_process, cutover.services.backtest; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+async def test_namespaces_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many plans of one namespace do not queue before those of all others."""
+    began, running = list[str](), 0
+
+    async def replay(command: Sequence[str], manifest: bytes) -> BacktestStatus:
+        nonlocal running
+        running += 1
+        assert running == 1
+        began.append(json.loads(manifest)["metadata"]["namespace"])
+        await asyncio.sleep(0)
+        running -= 1
+        return BacktestStatus(runs=1, false_rollbacks=0, stuck=0)
+
+    monkeypatch.setattr(backtest_process, "_in_a_process", replay)
+    backtests = Backtests()
+    plans = [
+        *(Plan("many", f"p{number}", "", 1, spec()) for number in range(5)),
+        *(Plan(name, "pdf", "", 1, spec()) for name in ("one", "two")),
+    ]
+    tasks = [asyncio.create_task(backtests.forecast(plan, TARGET)) for plan in plans]
+    await asyncio.sleep(0)
+    tasks[1].cancel()  # its plan is gone
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert began == ["many", "many", "one", "two", "many", "many"]
+    assert (await backtests.forecast(plans[0], TARGET)).runs == 1

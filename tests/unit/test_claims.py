@@ -18,6 +18,8 @@ from cutover.domain.plan import Plan
 from cutover.domain.preflight import registry
 from cutover.domain.preflight.checks.istio.heroku_unshared import asked_app, claiming, heroku_shared_with
 from cutover.domain.preflight.checks.istio.host_unclaimed import asked_hosts
+from cutover.domain.preflight.checks.istio.kinds import GATEWAYS
+from cutover.domain.preflight.checks.istio.proxies import Proxies
 from cutover.domain.preflight.checks.istio.turns import before_in_turn, turn_of
 from cutover.domain.resources import DEPLOYMENTS, PLANS, Json, Resource
 from cutover.ports.errors import Gone
@@ -72,7 +74,9 @@ class FakeCluster:
         }
 
     async def list(self, resource: Resource, *, keep: Callable[[Json], Json] | None = None) -> list[Json]:
-        return [keep(plan) if keep else plan for plan in self.plans] if resource == PLANS else []
+        gateway = {"metadata": {"namespace": "istio-ingress", "name": "public"}, "spec": {"servers": [OPEN]}}
+        found = {PLANS: self.plans, GATEWAYS: (gateway,)}.get(resource, ())
+        return [keep(one) if keep else one for one in found]
 
 
 async def refused(own: Json, *others: Json, deployed: bool = True) -> set[str]:
@@ -146,7 +150,7 @@ def test_a_plan_that_is_not_listed_any_more_waits_for_nobody() -> None:
 def test_plans_that_say_little_break_nothing(spec: Any) -> None:
     (other,) = before(body(made=5), {**body("a", made=4), "spec": spec, "status": None})
     plan = Plan.from_object(body())
-    assert (asked_hosts(plan, [other], {GATEWAY: {}}, ()), asked_app(plan, [other])) == ("", "")
+    assert (asked_hosts(plan, [other], Proxies({GATEWAY: {}}), ()), asked_app(plan, [other])) == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -168,7 +172,7 @@ def test_plans_that_say_little_break_nothing(spec: Any) -> None:
 )
 def test_who_is_to_have_a_host(other: Json, server: Json, allowed: tuple[str, ...], taken: bool) -> None:
     gateways = {GATEWAY: {"spec": {"servers": [server]}}}
-    said = asked_hosts(Plan.from_object(body()), [turn_of(other)], gateways, allowed)
+    said = asked_hosts(Plan.from_object(body()), [turn_of(other)], Proxies(gateways), allowed)
     assert bool(said) is taken
     key = f"{other['metadata']['namespace']}/{other['metadata']['name']}"
     assert not taken or f"MigrationPlan {key}, which was made before, is to route pdf.example.com" in said

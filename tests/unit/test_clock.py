@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -28,6 +29,7 @@ from tests.kit.world import START
 from cutover.adapters.prometheus.client import PrometheusClient
 from cutover.api.v1alpha1 import Phase
 from cutover.domain.engine.actions import Decision, WakeAfter
+from cutover.domain.holds import HoldReason
 from cutover.domain.observation import Observation
 from cutover.domain.plan import Plan
 from cutover.services import apply
@@ -66,10 +68,11 @@ SET = (
     Step("30 s forward", lambda world: world.set_clock(30.0)),
     Step("30 s back", lambda world: world.set_clock(-30.0)),
 )
+ALL_SLEPT = Step("all suspended", lambda world: world.black_out(HOUR), HOUR)
 SLEPT = (
     Step("suspended", lambda world: world.stop(HOUR), HOUR),
     Step("paused, and told", lambda world: world.pause(HOUR, told=True), HOUR),
-    Step("all suspended", lambda world: world.black_out(HOUR), HOUR),
+    ALL_SLEPT,
 )
 #: The machine believes for a minute that the last hour is still to come.
 UNTOLD = Step("paused, and not told", lambda world: world.pause(HOUR, told=False), HOUR)
@@ -146,6 +149,8 @@ def undisturbed(scenario: str) -> Run:
 
 #: What an hour makes another story of: the calendar has changed, or users went by an edited route for so long.
 OTHERWISE = ("window opens", "window closes later", "frozen later", "route edited")
+#: The calendar goes by the operator's own clock: with a clock that is wrong, windows and freezes are, too.
+CALENDAR = ("window opens", "window closes later", "frozen later")
 Row = tuple[str, str, list[Comparison]]
 
 
@@ -165,8 +170,9 @@ def table() -> Iterator[list[Row]]:
 def moments(scenario: str, step: Step) -> list[int]:
     """Return the calls at which it happens: one of each kind between two writes, and some of the others."""
     points = undisturbed(scenario).points
-    if step.slept and scenario == "step times out":
-        # A raise that is taken back, or whose time is over before it is at the gateway, is another story.
+    if step.slept and scenario in ("step times out", "ceiling lowered"):
+        # A raise that is taken back, or whose time is over before it is at the gateway, is another story. So is a ceiling
+        # that is lowered and raised again in the hour slept.
         points = [point for point in points if not any(kind.torn for kind in point.kinds)]
     if FULL:
         return [point.number for point in points]
@@ -180,10 +186,28 @@ def withdrawn(world: KillableWorld) -> bool:
     ledger = list(world.stored.ledger)
     for number, entry in enumerate(ledger):
         if entry.decision == "Withdraw":
-            world.expect(ledger[number - 1].decision == "Advance", f"{entry.message} took back something else")
-            world.stored = world.stored.model_copy(update={"ledger": (*ledger[: number - 1], *ledger[number + 1 :])})
+            raises = [at for at in range(number) if ledger[at].decision in ("Advance", "Forward")]
+            world.expect(
+                ledger[raises[-1]].to_weight == entry.from_weight, f"{entry.message} took back something else"
+            )
+            kept = (*ledger[: raises[-1]], *ledger[raises[-1] + 1 : number], *ledger[number + 1 :])
+            world.stored = world.stored.model_copy(update={"ledger": kept})
             return True
     return False
+
+
+def seen_by_probes_first(world: KillableWorld) -> None:
+    """Take the hold out of the ledger with which probes find a leg that died while everything slept.
+
+    There are no samples from before the end of the sleep, so the first blocks cannot be judged. Probes need no samples: they
+    are a moment ahead of the users' requests, and alone they hold.
+    """
+    ledger = world.stored.ledger
+    for number, (entry, after) in enumerate(pairwise(ledger)):
+        at_once = (after.at - entry.at).total_seconds() <= SLACK
+        if (entry.reason, after.decision) == (HoldReason.EKS_PROBES_FAIL, "RollBack") and at_once:
+            world.stored = world.stored.model_copy(update={"ledger": (*ledger[:number], *ledger[number + 1 :])})
+            return
 
 
 def judge(scenario: str, step: Step, number: int) -> Comparison:
@@ -192,6 +216,8 @@ def judge(scenario: str, step: Step, number: int) -> Comparison:
     most = step.slept + (2 * SLACK if step.slept else SLACK)
     if step.slept and withdrawn(other.world):
         most += AGAIN
+    if step is ALL_SLEPT:
+        seen_by_probes_first(other.world)
     found = compare(truth, other)
     wrong = list(found.differences)
     for what, delay in (("end", found.delay), ("rollback", found.back_delay)):
@@ -210,7 +236,7 @@ def judge(scenario: str, step: Step, number: int) -> Comparison:
 
 
 @pytest.mark.parametrize("step", SET, ids=lambda step: step.name)
-@pytest.mark.parametrize("scenario", ALL)
+@pytest.mark.parametrize("scenario", [name for name in ALL if name not in CALENDAR])
 def test_a_clock_that_is_set_changes_nothing(scenario: str, step: Step, table: list[Row]) -> None:
     found = [judge(scenario, step, number) for number in moments(scenario, step)]
     table.append((scenario, step.name, found))
@@ -234,8 +260,10 @@ def test_a_machine_that_does_not_know_that_it_slept_raises_nothing_unseen(scenar
         broken = [text for text in other.world.broken if "no end within" not in text]
         assert not other.faults
         assert not broken
-        end = ALL[scenario].end
-        assert other.world.gone if end is None else other.world.stored.phase in (end, Phase.ROLLED_BACK)
+        if ALL[scenario].end is None and other.world.happened:
+            assert other.world.gone
+        else:  # it may go back before the weight at which it would have been deleted
+            assert other.world.stored.phase in (ALL[scenario].end, Phase.ROLLED_BACK)
 
 
 # ------------------------------------------------------------------------------------------------------- part by part

@@ -17,7 +17,9 @@ from cutover.api.v1alpha1 import MigrationPlanStatus
 from cutover.domain.commands.annotations import (
     ANNOTATIONS,
     APPROVE_ANNOTATION,
+    FORWARD_ANNOTATION,
     LONGEST_NAME,
+    PROCEED_ANNOTATION,
     ROLLBACK_ANNOTATION,
     SKIP_ANNOTATION,
     Command,
@@ -25,6 +27,8 @@ from cutover.domain.commands.annotations import (
     Writer,
     approve,
     assignment,
+    forward,
+    proceed,
     quote,
     read,
     rollback,
@@ -49,6 +53,8 @@ SPEC = plan_spec(steps=[{"weight": weight} for weight in (10, 25, 50, 100)])
         (ROLLBACK_ANNOTATION, "a1 by jane@example.com", (1, None, set())),
         (APPROVE_ANNOTATION, "a1-w25", (1, 25, set())),
         (APPROVE_ANNOTATION, "a2-w100 by Zoë O'Neil Jr. at 2027-01-11T09:00:00+01:00", (2, 100, set())),
+        (FORWARD_ANNOTATION, "a1 by jane", (1, None, set())),
+        (PROCEED_ANNOTATION, "a1-w25 by jane", (1, 25, set())),
         (SKIP_ANNOTATION, "a1-w25/OutsideWindow by jane", (1, 25, {"OutsideWindow"})),
         (SKIP_ANNOTATION, "a1-w25/Frozen,HoldTime", (1, 25, {"Frozen", "HoldTime"})),
     ],
@@ -80,6 +86,9 @@ def test_wishes_are_read(annotation: str, text: str, understood: tuple[int, int 
         (ROLLBACK_ANNOTATION, f"a1 by {'j' * (LONGEST_NAME + 1)}"),
         (ROLLBACK_ANNOTATION, f"a1{' ' * 300}by jane"),
         (ROLLBACK_ANNOTATION, "a123456"),
+        (FORWARD_ANNOTATION, "a1-w100"),
+        (PROCEED_ANNOTATION, "a1"),
+        (PROCEED_ANNOTATION, "a1-w25/Frozen"),
         (APPROVE_ANNOTATION, "a1"),
         (APPROVE_ANNOTATION, "a1-25"),
         (APPROVE_ANNOTATION, "a1-w25/Frozen"),
@@ -93,7 +102,13 @@ def test_what_has_another_form_is_no_wish_and_is_told_with_the_right_form(annota
     status = MigrationPlanStatus(attempt=1, weight=10)
     (refusal,) = refusals({annotation: text}, spec=SPEC, status=status)
     assert refusal.annotation == annotation
-    right = {ROLLBACK_ANNOTATION: "write a1,", APPROVE_ANNOTATION: "write a1-w25,", SKIP_ANNOTATION: "write a1-w25/"}
+    right = {
+        ROLLBACK_ANNOTATION: "write a1,",
+        FORWARD_ANNOTATION: "write a1,",
+        APPROVE_ANNOTATION: "write a1-w25,",
+        PROCEED_ANNOTATION: "write a1-w25,",
+        SKIP_ANNOTATION: "write a1-w25/",
+    }
     assert right[annotation] in str(refusal)
     assert str(refusal).isprintable()
     assert len(str(refusal)) < 250
@@ -130,7 +145,7 @@ TIMES = st.floats(1e9, 3e10).map(lambda at: datetime.fromtimestamp(round(at, 3),
 @st.composite
 def commands(draw: st.DrawFn) -> Command:
     annotation = draw(st.sampled_from(ANNOTATIONS))
-    step = annotation != ROLLBACK_ANNOTATION
+    step = annotation not in (ROLLBACK_ANNOTATION, FORWARD_ANNOTATION)
     skipped = st.frozensets(st.sampled_from([str(hold) for hold in Skippable]), min_size=1)
     return Command(
         annotation,
@@ -185,6 +200,8 @@ def test_what_could_not_be_read_is_not_written(command: Command) -> None:
     ("command", "text"),
     [
         (rollback(2), "cutover.dev/rollback=a2"),
+        (forward(1), "cutover.dev/forward=a1"),
+        (proceed(1, 25), "cutover.dev/proceed=a1-w25"),
         (approve(1, 25), "cutover.dev/approve=a1-w25"),
         (
             skip_hold(1, 25, Skippable.OUTSIDE_WINDOW, Skippable.FROZEN),
@@ -216,8 +233,14 @@ def test_whatever_people_write_breaks_no_line(annotation: str, what: str, name: 
 
 
 @pytest.mark.parametrize("reason", HoldReason)
-def test_only_the_calendar_and_the_hold_time_can_be_skipped(reason: HoldReason) -> None:
+def test_only_the_calendar_differences_and_the_hold_time_can_be_skipped(reason: HoldReason) -> None:
     """Only evidence moves weight up, and nothing that says that users may be harmed is anybody's to leave out."""
+    skippable = (
+        HoldReason.OUTSIDE_WINDOW,
+        HoldReason.FROZEN,
+        HoldReason.ANSWERS_DIFFER,
+        HoldReason.SESSIONS_NOT_SHARED,
+    )
     found = list(
         refusals(
             {SKIP_ANNOTATION: f"a1-w25/{reason} by jane"},
@@ -225,7 +248,7 @@ def test_only_the_calendar_and_the_hold_time_can_be_skipped(reason: HoldReason) 
             status=MigrationPlanStatus(attempt=1, weight=10),
         )
     )
-    if reason in (HoldReason.OUTSIDE_WINDOW, HoldReason.FROZEN):
+    if reason in skippable:
         assert found == []
         assert reason in list(Skippable)
     else:

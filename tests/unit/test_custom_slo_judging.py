@@ -59,7 +59,15 @@ def said(
 ) -> tuple[CustomSloJudgement, Assessment]:
     next_weight = 25 if weight < 100 else 100
     (judged,) = judge_custom_slos(
-        known, [one], {"one": reading}, spec=SPEC, baselines={}, weight=weight, next_weight=next_weight, now=now
+        known,
+        [one],
+        {"one": reading},
+        spec=SPEC,
+        block_seconds=5,
+        baselines={},
+        weight=weight,
+        next_weight=next_weight,
+        now=now,
     )
     mesh = gate.judge(gate.Evidence(), rules=GateRules(), weight=weight, next_weight=next_weight)
     return judged, assess(mesh, [judged])

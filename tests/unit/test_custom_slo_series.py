@@ -57,7 +57,8 @@ def blocks(tsdb: FakePrometheus, number: int, first: int = 0, *, presence: bool 
         reading.add_presence(tsdb.select(f"{up}[{window}ms]", end))
     columns = count(reading, start=start, end=end, length=LENGTH, reach=REACH)
     if reading.unproven:
-        reading.add_past(tsdb.select(f"{selector}[3600000ms]", end - window / 1000) for selector in SELECTORS)
+        for selector in SELECTORS:
+            reading.add_past(tsdb.select(f"{selector}[3600000ms]", end - window / 1000))
         columns = count(reading, start=start, end=end, length=LENGTH, reach=REACH)
     return blocks_of([columns[query] for query in range(4)], good=False, start=start, length=LENGTH)
 

@@ -69,16 +69,30 @@ def begun(**fields: Any) -> World:
     return World(spec=plan_spec(**spec), on_decision=watch)
 
 
-_AT_25: dict[str, World] = {}
+_PLAYED: dict[str, World] = {}
+
+
+def played(key: str, play: Callable[[], World]) -> World:
+    """Return a world that is played once, and goes its own way from there."""
+    if key not in _PLAYED:
+        _PLAYED[key] = play()
+    return _PLAYED[key].copy()
 
 
 def at_25(**fields: Any) -> World:
     """A plan that has proven 25 % to be safe and has minutes to wait."""
-    key = str(fields)
-    if key not in _AT_25:
-        w = begun(**fields).until_judging(25)
-        _AT_25[key] = w.until(lambda status: status.gate == "safe").run(30)
-    return _AT_25[key].copy()
+    return played(
+        str(fields), lambda: begun(**fields).until_judging(25).until(lambda status: status.gate == "safe").run(30)
+    )
+
+
+def started(weight: int) -> World:
+    """A plan at a step, with all gates, or just before the first one."""
+    if weight:
+        return begun(gates={**FAST, "slos": SLOS}).until_judging(weight)
+    w = begun(suspend=True)
+    w.edit(suspend=False)
+    return w.until_phase(Phase.SHIFTING)
 
 
 # ------------------------------------------------------------------------------------------------------ one edit each
@@ -210,6 +224,10 @@ CASES: dict[str, Case | None] = {
         (("Edit", "step 25 %: hold 10m → hold 1s, timeout 2s then RollBack"), ("Advance", "25 % → 50 %")),
         moves(50),
     ),
+    "`minRequests`": Case(
+        {"steps": ladder(10, 25, 50, 100, **SHORT, w25={"hold": "1s", "minRequests": 1_000_000})},
+        (("Edit", "step 25 %: hold 10m → hold 1s, minRequests 1000000"),),
+    ),
     "`approval`": Case(
         {"steps": ladder(10, 25, 50, 100, **SHORT, w25={"hold": "1s"}, w50={"approval": "Manual"})},
         (("Edit", "step 50 %: hold 10m → hold 10m, approval Manual"), ("Hold", "cutover.dev/approve=a1-w50")),
@@ -255,23 +273,47 @@ CASES: dict[str, Case | None] = {
         (("Edit", "onBreach: RollBack → Hold"), ("Edit", "onBreach: Hold → RollBack"), ("RollBack", "EKS is worse")),
         breached,
     ),
-    "`onDelete`": Case({"onDelete": "EKS"}, (("Edit", "onDelete: Heroku → EKS"),)),
+    "`onHerokuDown`": Case(
+        {"onHerokuDown": {"action": "Forward"}}, (("Edit", "onHerokuDown: Hold after 5m → Forward after 5m"),)
+    ),
+    "`gates.insufficientTraffic`": Case(
+        {"gates": {"block": "5s", "warmUp": "5s", "slos": SLOS, "insufficientTraffic": "AskPeople"}},
+        (("Edit", "gates.insufficientTraffic: Hold → AskPeople"),),
+    ),
+    "`onDelete`": Case({"onDelete": "EKS"}, (("Edit", "onDelete: Rest → EKS"),)),
     "`suspend`": Case({"suspend": True}, (("Edit", "suspend: false → true"), ("Hold", "spec.suspend")), suspended),
     "`attempt` raised": Case({"attempt": 2}, (), noted),
     "`baseline`": Case({"baseline": {"window": "1d", "backtest": True}}, ()),
-    "`traffic.istio.timeout`, `probePath`": Case(
+    "`traffic.istio.firstByteTimeout`, `timeout`, `legHeader`, `traffic.probe`": Case(
         {
             "traffic": {
                 "istio": {
                     "hosts": ["pdf.example.com"],
                     "gateways": ["istio-ingress/public"],
-                    "timeout": "20s",
-                    "probePath": "/up",
-                }
+                    "firstByteTimeout": "20s",
+                    "timeout": "1h",
+                    "legHeader": False,
+                },
+                "probe": {"host": "pdf.example.com", "paths": ["/up"], "rate": 0.5},
             }
         },
-        (("Edit", "timeout: 30s → 20s"), ("Edit", "probePath: / → /up")),
+        (
+            ("Edit", "firstByteTimeout: 30s → 20s; timeout: none → 1h; legHeader: true → false"),
+            ("Edit", "probe.host: default → pdf.example.com"),
+            ("Edit", "probe.paths: / → /up"),
+            ("Edit", "probe.rate: 0 → 0.5"),
+        ),
         rewritten,
+    ),
+    "`traffic.preview`, `traffic.affinity`": Case(
+        {
+            "traffic": {
+                "istio": {"hosts": ["pdf.example.com"], "gateways": ["istio-ingress/public"]},
+                "preview": {"header": {"name": "x-try-eks", "value": "1"}},
+                "affinity": {"cookie": {"name": "cutover", "maxAge": "12h"}},
+            }
+        },
+        (("Edit", "preview: none → header x-try-eks"), ("Edit", "affinity: none → ")),
     ),
     "`eks.workloadRef`": Case(
         {"eks": {"service": {"name": "pdf", "port": 80}, "workloadRef": {"name": "pdf-2"}}},
@@ -328,7 +370,7 @@ def test_every_field_of_a_spec_has_its_meaning() -> None:
             {"eks": {"service": {"name": "new", "port": 81}, "workloadRef": {"name": "pdf"}}},
             "eks: pdf:80, pdf → new:81",
         ),
-        ({"gates": {**FAST, "slos": [{"name": "errors", "errors": {}}]}}, "gates.slos: errors, latency ("),
+        ({"gates": {**FAST, "slos": [{"name": "errors", "errors": {}}]}}, "gates.slos: errors, latency, answers ("),
         ({"gates": {**FAST, "slos": [{"name": "errors", "errors": {}, "mode": "Observe"}, SLOS[1]]}}, "gates.slos: "),
     ],
 )
@@ -431,7 +473,7 @@ EDITS = specs(
     ceiling=st.sampled_from([3, 10, 25, 30, 60, 100, 100, 100]),
     suspend=st.sampled_from([False, False, False, True]),
     onBreach=st.sampled_from(["RollBack", "Hold"]),
-    onDelete=st.sampled_from(["Heroku", "EKS", "Leave"]),
+    onDelete=st.sampled_from(["Rest", "Heroku", "EKS", "Leave"]),
     schedule=st.sampled_from(
         [{}, {}, {"freezes": [FREEZE]}, {"windows": [CLOSED]}, {"freezes": [FREEZE], "windows": [CLOSED]}]
     ),
@@ -451,7 +493,7 @@ def lowers(old: MigrationPlanSpec, new: MigrationPlanSpec, *, judged: bool) -> I
         yield "soak"
     if (old.on_breach, new.on_breach) == ("RollBack", "Hold"):
         yield "onBreach"
-    if (old.on_delete, new.on_delete) == ("Heroku", "EKS"):
+    if old.on_delete != "EKS" and new.on_delete == "EKS":
         yield "onDelete"
     if old.suspend and not new.suspend:
         yield "suspend"
@@ -479,8 +521,10 @@ def lowers(old: MigrationPlanSpec, new: MigrationPlanSpec, *, judged: bool) -> I
         slos = {slo.name: slo for slo in new.gates.slos}
         for slo in old.gates.slos:
             kept = slos.get(slo.name)
-            # The gate of latencies stands in the ledger by its two metrics.
-            name = "errors" if slo.errors is not None else "slow"
+            if kept is None and slo.answers is not None:
+                continue  # a plan without it is judged by the defaults
+            # The gates of latencies and answers stand in the ledger by their two metrics.
+            name = "errors" if slo.errors is not None else "slow" if slo.latency is not None else "refused"
             if kept is None or (slo.mode is Mode.ENFORCE and kept.mode is Mode.OBSERVE) or kept.errors != slo.errors:
                 yield f"gate {name}"
 
@@ -509,10 +553,7 @@ def test_whatever_is_edited_no_weight_jumps_and_no_guard_is_lowered_in_silence(
     start: int, edits: list[tuple[dict[str, Any], int, Leg, str, bool]]
 ) -> None:
     """The first is what :func:`watch` asserts of every single decision."""
-    w = begun(gates={**FAST, "slos": SLOS}).until_judging(25 if start == 25 else 10) if start else begun(suspend=True)
-    if not start:
-        w.edit(suspend=False)
-        w.until_phase(Phase.SHIFTING)
+    w = played(f"from {start}", lambda: started(start))
     for edit, seconds, leg, command, restart in edits:
         before, spec = w.status, w.spec
         w.edit(**edit)

@@ -75,6 +75,7 @@ def test_who_asks_to_go_back_is_named(text: str, writer: Writer | None, who: str
     w.until_phase(Phase.ROLLED_BACK, within=10)
     said = f"10 % → 0 %: asked for by the annotation cutover.dev/rollback {who}"
     assert [entry.message for entry in w.lines("RollBack")] == [said]
+    assert [entry.by for entry in w.lines("RollBack")] == [who.removeprefix("by ")]
     assert [event.message for event in w.told("RollBack")] == [said]
     assert w.status.message == said
 
@@ -84,6 +85,7 @@ def test_who_approves_is_named() -> None:
     w.annotations[APPROVE_ANNOTATION] = f"a1-w25 {JANE}"
     w.until(weight_is(25), within=5)
     assert w.lines("Advance")[-1].message.endswith(f"; approved {JANE}")
+    assert w.lines("Advance")[-1].by == JANE.removeprefix("by ")
     assert w.told("Advance")[-1].message.endswith(f"; approved {JANE}")
     w.until_reason("AwaitingApproval").run(30)
     assert w.status.weight == 25, "it was for one step"
@@ -98,8 +100,12 @@ def test_who_lowers_the_ceiling_is_named() -> None:
     assert entry.message == (
         "50 % → 10 %: spec.ceiling was lowered by the field manager kustomize-controller at 2027-01-11T09:00:00Z"
     )
+    assert entry.by == "the field manager kustomize-controller at 2027-01-11T09:00:00Z"
     w.edit(ceiling=0)
     w.until_phase(Phase.ROLLED_BACK, within=10)
+    assert w.lines("RollBack")[0].by == entry.by
+    assert {one.by for one in w.lines("Edit")} == {entry.by}
+    assert {one.by for one in w.lines("RolledBack")} == {None}
     assert "asked for by spec.ceiling 0 by the field manager kustomize-controller" in w.lines("RollBack")[0].message
 
 
@@ -203,6 +209,7 @@ def test_a_hold_of_the_calendar_is_skipped_for_one_step(reason: HoldReason) -> N
     assert (skip.decision, skip.reason, skip.from_weight, skip.to_weight) == ("Skip", reason, 0, 0)
     assert skip.message.startswith(f"{reason} is skipped, asked for by the annotation cutover.dev/skip-hold {JANE}: ")
     assert "ready for 10 %" in skip.message
+    assert (skip.by, advance.by) == (JANE.removeprefix("by "), None)
     assert advance.decision == "Advance"
     assert [event.message for event in w.told("Skip")] == [skip.message]
     w.until_reason(reason).run(60)

@@ -1,5 +1,8 @@
 """Whatever happens, in whatever order: weight rises on evidence only, and the way back stays open.
 
+There are two exceptions, which :func:`world.check` knows: a person's word in place of evidence, where the plan allows it, and
+all users to EKS while Heroku is down.
+
 :func:`world.check` holds every single decision against the rules; here are the sequences, and what must hold at their end.
 """
 
@@ -57,7 +60,8 @@ def gates(draw: st.DrawFn, *, mesh: bool = True) -> dict[str, Any]:
         slos.append({"name": "latency", "latency": {}, "mode": draw(MODES)})
     kinds = {name: draw(st.sampled_from(["", *KINDS])) for name in NAMES}
     slos += [{"name": name, "mode": draw(MODES), **KINDS[kind]} for name, kind in kinds.items() if kind]
-    return {"block": "5s", "warmUp": "5s", "slos": slos}
+    ask = draw(st.sampled_from(["Hold", "AskPeople"]))
+    return {"block": "5s", "warmUp": "5s", "slos": slos, "insufficientTraffic": ask}
 
 
 def ladder(weights: tuple[int, ...], hold: str = "10s", **last: Any) -> list[dict[str, Any]]:
@@ -196,8 +200,20 @@ class Cutover(RuleBasedStateMachine):
     @rule(steps=st.sampled_from(LADDERS), manual=st.booleans(), roll_back=st.booleans())
     def steps(self, steps: tuple[int, ...], manual: bool, roll_back: bool) -> None:
         edited = ladder(steps, approval="Manual" if manual else "Automatic")
-        edited[0].update(timeout="2m", onTimeout="RollBack" if roll_back else "Hold")
+        edited[0].update(timeout="2m", onTimeout="RollBack" if roll_back else "Hold", minRequests=20)
         self.w.edit(steps=edited)
+
+    @rule(action=st.sampled_from(["Hold", "Forward"]), after=st.sampled_from(["1m", "3m"]))
+    def on_heroku_down(self, action: str, after: str) -> None:
+        self.w.edit(onHerokuDown={"action": action, "after": after})
+
+    @rule(who=st.sampled_from(["", " by jane", " by joe"]))
+    def send_all_forward(self, who: str) -> None:
+        self.w.annotations["cutover.dev/forward"] = f"a{self.w.spec.attempt}{who}"
+
+    @rule(weight=st.sampled_from([10, 25, 99, 100]))
+    def proceed(self, weight: int) -> None:
+        self.w.annotations["cutover.dev/proceed"] = f"a{self.w.spec.attempt}-w{weight} by jane"
 
     @rule(on_breach=st.sampled_from(["RollBack", "Hold"]))
     def on_breach(self, on_breach: str) -> None:
@@ -229,7 +245,7 @@ class Cutover(RuleBasedStateMachine):
     def skip(self, weight: int, holds: str) -> None:
         self.w.annotations["cutover.dev/skip-hold"] = f"a{self.w.spec.attempt}-w{weight}/{holds} by jane"
 
-    @rule(name=st.sampled_from(["rollback", "approve", "skip-hold"]), text=st.text(max_size=30))
+    @rule(name=st.sampled_from(["rollback", "forward", "approve", "skip-hold", "proceed"]), text=st.text(max_size=30))
     def write_nonsense(self, name: str, text: str) -> None:
         self.w.annotations[f"cutover.dev/{name}"] = text
 

@@ -10,7 +10,7 @@ from demo.scenarios import SCENARIOS, SLOW_SECONDS
 from demo.story import Story, Users, View, arrival, eks_share, rollback
 from demoapps.records import Record
 
-PDF, IMAGES, SEARCH = SCENARIOS
+PDF, IMAGES, SEARCH, ACCOUNT = SCENARIOS
 
 
 def record(at: float, leg: str = "heroku", revision: str = "a1-w25", **changes: Any) -> Record:
@@ -120,6 +120,18 @@ def test_every_decision_is_told_once() -> None:
     assert story.ingest(View(4.0, soaking)) == ["Soaking: 20 s to go"]
     again = status("Completed", 100, moves=UP) | {"message": "10 % → 25 %"}
     assert story.ingest(View(5.0, again)) == ["Completed"]
+
+
+def test_users_who_are_signed_out_are_harmed_and_their_plan_goes_back() -> None:
+    assert (ACCOUNT.expected_phase, ACCOUNT.expected_path) == ("RolledBack", (10, 0))
+    story = Story(ACCOUNT, View(0.0), onset=100.0)
+    moves = (("TakeOver", 0, 0), ("Advance", 0, 10), ("RollBack", 10, 0))
+    story.ingest(View(200.0, status("RolledBack", 0, moves=moves)))
+    assert list(story.shortcomings()) == []
+    signed_out = [record(101.0, "eks", "a1-w10", status=401), record(102.0, "heroku", "a1-w10")]
+    back = rollback(story, signed_out, 120.0)
+    assert back is not None
+    assert back.meanwhile == Users(requests=2, failed=1, slow=0)
 
 
 def test_what_did_not_go_as_expected_is_said() -> None:

@@ -28,10 +28,12 @@ from cutover.domain.evidence.judge import (
     judge,
     learn,
 )
-from cutover.domain.evidence.wager import BETTER, DEAD, TOP, WORSE, Purse, bet, log_factor
+from cutover.domain.evidence.metrics import upper_limit
+from cutover.domain.evidence.wager import BETTER, DEAD, TOP, WORSE, Purse, bet, log_factors
 from cutover.domain.verdicts import Verdict
 
 RULES = GateRules()
+METRICS = {rule.name for rule in DEFAULT_METRICS}
 CAP = math.log(100) / 4.5
 WELL = Counts(1000, 1, 1000, 40, 1)
 
@@ -83,7 +85,7 @@ def expectation(
     total = 0.0
     for e_a, chance_a in enumerate(poisson(n_a * p_a)):
         for e_b, chance_b in enumerate(poisson(n_b * p_b)):
-            log = log_factor(psi, e_b, e_a, n_b, c, margin)
+            (log,) = log_factors((psi,), e_b, e_a, n_b, c, margin)
             total += chance_a * chance_b * math.exp(min(log, cap))
     return total
 
@@ -148,7 +150,8 @@ def test_the_flow_into_the_bets_does_not_depend_on_the_length_of_blocks() -> Non
 
 def test_evidence_starts_as_one_of_a_hundred() -> None:
     judgement = ask(Evidence())
-    assert judgement.harm == pytest.approx(1)
+    assert sum(metric.harm for metric in judgement.metrics) == pytest.approx(1)
+    assert judgement.harm == pytest.approx(0.8)  # alive decides by itself
     assert (judgement.harm_limit, judgement.safety_limit) == pytest.approx((100, 20))
     flags = (judgement.worse, judgement.safe, judgement.heroku_dead, judgement.heroku_silent, judgement.both_unhealthy)
     assert not any(flags)
@@ -189,6 +192,24 @@ def test_thin_blocks_wait_for_each_other() -> None:
     assert feed(thinnest, [(leg(1), leg(1))], weight=50).pool_seconds == 0  # eight intervals
 
 
+def test_a_pool_does_not_end_by_how_its_requests_were_assigned() -> None:
+    """Pools of 30 requests of both legs, of which 21 are Heroku's on average."""
+    for heroku in (21, 18, 12, 0):
+        assert feed(Evidence(), [(leg(heroku), leg(30 - heroku))], weight=30).pool_seconds == 0
+    for heroku in (20, 21):
+        assert feed(Evidence(), [(leg(heroku), leg(28 - heroku))], weight=30).pool_seconds == 15
+
+
+def test_alive_and_the_metrics_are_not_added_up() -> None:
+    """They are bet on at different times: one may be at a peak when the other has not lost yet what it will."""
+    parts = Evidence(alive=(0.0, 400.0), alive_purse=Purse(0, 0), harm_purse=Purse(0, 0))
+    for errors, worse in ((60.0, False), (101.0, True)):
+        judgement = ask(parts._replace(harm={"errors": (0.0, errors, 0.0, 0.0), "slow": (0.0, 0.0, 5.0, 0.0)}))
+        assert judgement.harm == pytest.approx(max(80.0, errors + 5.0))
+        assert judgement.worse == worse
+        assert judgement.main_metric == ("errors" if worse else "alive")
+
+
 def test_short_blocks_are_judged_as_long_ones() -> None:
     long = feed(Evidence(), [(leg(300, 3), leg(60, 3))] * 6, seconds=15)
     short = feed(Evidence(), [(leg(100, 1), leg(20, 1))] * 18, seconds=5)
@@ -200,7 +221,7 @@ def test_short_blocks_are_judged_as_long_ones() -> None:
 @pytest.mark.parametrize(("blocks", "caps"), [(1, 1), (2, 2), (4, 4)])
 def test_one_interval_earns_at_most_one_cap(blocks: int, caps: float) -> None:
     before = Evidence(harm={"errors": (1.0, 1.0, 1.0, 1.0)})
-    thin = [(leg(15 / blocks), leg(500))] * (blocks - 1)
+    thin = [(leg(15 / blocks), leg(20 / blocks))] * (blocks - 1)
     after = feed(before, [*thin, (leg(30), leg(500, errors=500))], weight=50, next_weight=100)
     assert max(after.harm["errors"]) == pytest.approx(math.exp(caps * CAP), rel=0.05)
 
@@ -209,6 +230,22 @@ def test_a_thin_leg_earns_less() -> None:
     before = Evidence(harm={"errors": (1.0, 1.0, 1.0, 1.0)})
     earned = [max(feed(before, [(leg(1000), leg(n, errors=n))], weight=50).harm["errors"]) for n in (49, 50)]
     assert earned == pytest.approx([math.exp(0.8 * CAP), math.exp(CAP)], rel=0.05)
+
+
+@pytest.mark.parametrize("bad", [leg(75, errors=4), leg(75, errors=75)])
+def test_who_accepts_more_false_rollbacks_waits_for_less_evidence(bad: Counts) -> None:
+    def blocks_to_worse(alpha: float) -> int:
+        rules = replace(RULES, alpha=alpha)
+        evidence = feed(Evidence(), [(leg(675, 1), leg(75))] * 20, rules=rules)
+        for blocks in range(1, 60):
+            evidence = feed(evidence, [(leg(675, 1), bad)], rules=rules)
+            if ask(evidence, rules=rules).worse:
+                return blocks
+        return 60
+
+    times = [blocks_to_worse(alpha) for alpha in (0.0001, 0.001, 0.01, 0.05, 0.2)]
+    assert times == sorted(times, reverse=True)
+    assert times[-1] < times[0] < 60
 
 
 def test_safety_has_a_cap_of_its_own() -> None:
@@ -239,7 +276,7 @@ def test_a_thin_control_is_tempered() -> None:
     half = feed(before, [block], weight=51, next_weight=75)
     cap = math.log(full.harm["errors"][1])
     assert cap == pytest.approx(CAP, rel=0.1)
-    raw = log_factor(3.0, 8, 0, 100, 1.25, 0.001)
+    (raw,) = log_factors((3.0,), 8, 0, 100, 1.25, 0.001)
     assert math.log(half.harm["errors"][1]) == pytest.approx(min(CAP, raw / 2), abs=0.05)
 
 
@@ -318,7 +355,7 @@ def test_counts_fade_from_what_has_to_agree_with_a_proof() -> None:
 def test_money_for_safety_never_runs_out_nor_is_more_than_one() -> None:
     evidence, money = Evidence(), [1.0]
     for _ in range(2000):
-        evidence = feed(evidence, [(leg(20), leg(0))])
+        evidence = feed(evidence, [(leg(30), leg(0))])
         money.append(evidence.safety_money)
     assert sum(evidence.safety["errors"]) == pytest.approx(1 - money[-1])  # nothing won, nothing lost
     assert money[1] == pytest.approx(0.4)
@@ -336,7 +373,7 @@ def test_a_bad_hour_does_not_end_the_hope_for_safety() -> None:
 
 def test_a_proof_is_of_one_step_and_goes_with_its_bags() -> None:
     evidence = proven()
-    assert evidence.proven == {"errors", "slow", "verySlow"}
+    assert evidence.proven == METRICS
     assert not begin_step(evidence).proven
     assert begin_step(evidence).lately == (Counts(), Counts())
     dropped = feed(evidence._replace(safety={}, safety_money=1.0), [(leg(900), leg(100))])
@@ -364,6 +401,23 @@ def outside(
 def test_a_service_outside_the_margin_is_called_safe_as_rarely_as_was_asked_for(rate: float) -> None:
     wrong = sum(bool(outside(np.random.default_rng([n, int(rate)]), rate=rate, times=1.0)) for n in range(40))
     assert wrong <= 4  # 5 % of 40 are 2
+
+
+def test_which_pools_prove_safety_is_not_chosen_by_their_blocks() -> None:
+    """Both legs are ill, so that few pools are bet on, and EKS is at the border of the margin in every block."""
+    rules = GateRules(metrics=DEFAULT_METRICS[:1], alive_stake=0.6)
+    safe = []
+    for seed in range(12):
+        rng = np.random.default_rng([seed, 8])
+        a, b = rng.poisson(22.5, 720), rng.poisson(2.5, 720)
+        bad_a, bad_b = rng.binomial(a, 0.08), rng.binomial(b, 1.5 * 0.08 + 0.02)
+        evidence = begin_step(Evidence.start(leg(20_000, 20)))
+        for n in range(720):
+            evidence = feed(evidence, [(leg(a[n], bad_a[n]), leg(b[n], bad_b[n]))], seconds=5, rules=rules)
+            if evidence.safety_money + sum(evidence.safety.get("errors", ())) >= rules.safety_limit:
+                safe.append(seed)
+                break
+    assert len(safe) <= 1  # 5 % of 12 are 0.6
 
 
 def test_a_service_that_gets_worse_after_the_proof_loses_it() -> None:
@@ -518,12 +572,15 @@ def test_without_control_eks_is_held_against_what_heroku_was() -> None:
         assert after.reference == leg(9000, 180)
         return ask(after, 100, 100)
 
-    assert not at_full(24).worse  # tolerated: 1.25 * 2 % + 0.1 %
+    assert not at_full(24).worse  # tolerated: 1.25 * 2 % + 0.1 %, and some doubt of these 2 %
     assert at_full(24).safe
     assert at_full(60).worse
     assert at_full(60).main_metric == "errors"
     errors = at_full(60).metrics[0]
-    assert (errors.compared, errors.tolerated) == (False, pytest.approx(1.25 * 0.02 + 0.001))
+    assert (errors.compared, errors.tolerated) == (
+        False,
+        pytest.approx(1.25 * upper_limit(180, 9000, 0.001) + 0.001),
+    )
 
 
 def test_without_control_and_reference_the_floor_holds() -> None:
@@ -619,9 +676,16 @@ def test_one_unhealthy_leg_is_not_both() -> None:
 def test_the_numbers_of_a_judgement() -> None:
     evidence = feed(Evidence(), [(leg(3800, 38, 190, 4), leg(420, 12, 21, 0))] * 10)
     judgement = ask(evidence)
-    assert [metric.name for metric in judgement.metrics] == ["errors", "slow", "verySlow", "alive"]
-    assert sum(metric.harm for metric in judgement.metrics) == pytest.approx(judgement.harm)
-    errors, slow, _, alive = judgement.metrics
+    assert [metric.name for metric in judgement.metrics] == [
+        "errors",
+        "slow",
+        "verySlow",
+        "refused",
+        "redirected",
+        "alive",
+    ]
+    assert sum(metric.harm for metric in judgement.metrics[:-1]) == pytest.approx(judgement.harm)
+    errors, slow, *_, alive = judgement.metrics
     assert (errors.harm_limit, errors.safety_limit, errors.compared, errors.tolerated) == (100, 20, True, None)
     assert (errors.eks_bad, errors.eks_total, errors.heroku_bad, errors.heroku_total) == (120, 4200, 380, 38000)
     assert slow.verdict is Verdict.PASS
@@ -693,6 +757,8 @@ def test_traffic_that_lags_in_one_metric_is_told_of_that_metric() -> None:
         "errors": Verdict.PASS,
         "slow": Verdict.INSUFFICIENT_TRAFFIC,
         "verySlow": Verdict.INSUFFICIENT_TRAFFIC,
+        "refused": Verdict.PASS,
+        "redirected": Verdict.PASS,
         "alive": Verdict.PASS,
     }
     assert judgement.verdict is Verdict.INSUFFICIENT_TRAFFIC
@@ -724,7 +790,7 @@ def observing(*names: str) -> GateRules:
 
 def test_a_metric_that_is_only_observed_fails_alone_and_moves_nothing() -> None:
     rules = observing("errors")
-    evidence = feed(Evidence(), [(leg(900), leg(100, errors=30))] * 60, rules=rules)
+    evidence = feed(Evidence(), [(leg(900), leg(100, errors=20))] * 60, rules=rules)
     judgement = ask(evidence, rules=rules)
     errors = said_of("errors", judgement)
     assert errors.verdict is Verdict.FAIL
@@ -733,8 +799,8 @@ def test_a_metric_that_is_only_observed_fails_alone_and_moves_nothing() -> None:
     assert judgement.safe
     assert judgement.harm < 1
     assert judgement.main_metric != "errors"
-    assert judgement.harm == pytest.approx(sum(metric.harm for metric in judgement.metrics if metric.enforced))
-    assert ask(feed(Evidence(), [(leg(900), leg(100, errors=30))] * 60)).worse
+    assert judgement.harm == pytest.approx(sum(metric.harm for metric in judgement.metrics[1:-1]))
+    assert ask(feed(Evidence(), [(leg(900), leg(100, errors=20))] * 60)).worse
 
 
 def test_a_metric_that_is_only_observed_may_be_the_one_that_has_not_proven_anything() -> None:
@@ -747,16 +813,17 @@ def test_a_metric_that_is_only_observed_may_be_the_one_that_has_not_proven_anyth
 
 def test_the_money_of_what_is_only_observed_goes_to_the_others() -> None:
     rules = observing("slow", "verySlow")
-    assert [rules.stake_of(rule) for rule in rules.metrics] == pytest.approx([0.8, 0, 0])
-    rules = observing("errors")
-    assert [rules.stake_of(rule) for rule in rules.metrics] == pytest.approx([0, 0.4, 0.4])
-    assert ask(Evidence(), rules=rules).harm == pytest.approx(1)
-    nothing = observing("errors", "slow", "verySlow")
-    assert [nothing.stake_of(rule) for rule in nothing.metrics] == [0, 0, 0]
+    assert [*rules.stakes.values()] == pytest.approx([0.48, 0, 0, 0.16, 0.16])
+    rules = observing("errors", "redirected")
+    assert [*rules.stakes.values()] == pytest.approx([0, 0.3, 0.3, 0.2, 0])
+    assert ask(Evidence(), rules=rules).harm == pytest.approx(0.8)
+    nothing = observing(*METRICS)
+    assert [*nothing.stakes.values()] == [0] * 5
+    assert GateRules(metrics=(replace(DEFAULT_METRICS[0], stake=0.0),)).stakes == {"errors": 0}
 
 
 def test_where_everything_is_only_observed_a_leg_must_still_be_alive() -> None:
-    rules = observing("errors", "slow", "verySlow")
+    rules = observing(*METRICS)
     evidence = feed(Evidence(), [(leg(900), leg(100, errors=3))] * 30, rules=rules)
     assert ask(evidence, rules=rules).safe
     assert ask(Evidence(), rules=rules).verdict is Verdict.UNDECIDED
@@ -856,7 +923,7 @@ def test_the_mesh_has_the_rest_of_it() -> None:
     assert judgement.harm == pytest.approx(alone.harm / 1.4)
     assert judgement.main_metric == "alive"
     assert [metric.name for metric in judgement.metrics[-2:]] == ["orders", "mails"]
-    barely = replace(alone, harm=120.0)
+    barely = alone._replace(harm=120.0)
     assert not combine(barely, [RatioJudgement("orders", own(0.5)), RatioJudgement("mails", own(0.5))]).worse
     assert said_of("alive", combine(barely, [RatioJudgement("x", own(1))] * 2)).verdict is not Verdict.FAIL
 
@@ -894,8 +961,8 @@ def test_a_dump_is_small_and_means_the_same() -> None:
             loaded = Evidence.load(json.loads(text))
             assert loaded.dump() == run.evidence.dump()
             assert ask(loaded, weight).harm == pytest.approx(ask(run.evidence, weight).harm, rel=1e-4)
-    assert max(sizes) < 1536
-    assert sorted(sizes)[len(sizes) // 2] < 1152
+    assert max(sizes) < 2560
+    assert sorted(sizes)[len(sizes) // 2] < 2304
 
 
 def test_what_was_counted_for_weeks_does_not_swallow_the_next_block() -> None:
@@ -910,6 +977,11 @@ def test_what_was_counted_for_weeks_does_not_swallow_the_next_block() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
+        ("codes", [{}], "'codes' must be two objects"),
+        ("codes", [{"200": "x"}, {}], "'x'"),
+        ("counted", None, "'counted' must be a text"),
+        ("record", [1], "'record' must be a list of 9"),
+        ("unequal", {"fewer refused": [1]}, "'fewer refused' must be a list of 5"),
         ("v", 1, "version"),
         ("alive", [1], "'alive' must be a list of 2"),
         ("alive", [1, "x"], "'x'"),
@@ -919,12 +991,12 @@ def test_what_was_counted_for_weeks_does_not_swallow_the_next_block() -> None:
         ("harm", [], "'harm' must be an object"),
         ("harm", {"errors": [1]}, "'errors' must be a list of 4"),
         ("recent", None, "'recent' must be a list"),
-        ("recent", [[1]], "'recent' must be a list of 11"),
+        ("recent", [[1]], "'recent' must be a list of 19"),
         ("end", "now", "'end'"),
         ("purses", None, "'purses'"),
         ("proven", None, "'proven' must be a list of names"),
         ("proven", [1], "'proven' must be a list of names"),
-        ("lately", [1], "'lately' must be a list of 10"),
+        ("lately", [1], "'lately' must be a list of 18"),
     ],
 )
 def test_a_damaged_dump_is_refused(key: str, value: object, message: str) -> None:
@@ -959,7 +1031,7 @@ def test_metrics_may_be_added_to_a_running_judge() -> None:
     rules = GateRules(metrics=(MetricRule("errors", 0.4, Tolerance(1.25, 0.001), Tolerance(1.5, 0.005), 0.01),))
     evidence = feed(Evidence(), [(WELL, leg(100))] * 3, rules=rules)
     assert set(evidence.harm) == {"errors"}
-    assert set(feed(evidence, [(WELL, leg(100))]).harm) == {"errors", "slow", "verySlow"}
+    assert set(feed(evidence, [(WELL, leg(100))]).harm) == METRICS
 
 
 # --- traffic ---------------------------------------------------------------------------------------------------------
@@ -987,8 +1059,9 @@ LAG = 1.5
 @pytest.mark.parametrize("rate", [5, 50, 500])
 @pytest.mark.parametrize("fault", ["refuse", "hang"])
 def test_a_total_failure_at_ten_percent_is_found_in_a_minute(rate: float, fault: Literal["refuse", "hang"]) -> None:
+    # With 5 requests/s the share is seen after three to five minutes; until then a hang may take a block more.
     times = [
-        detect(Traffic(rate=rate, bursts=0.5), Regression(180 + 0.75 * i, fault=fault), 10, 15, i) for i in range(20)
+        detect(Traffic(rate=rate, bursts=0.5), Regression(300 + 0.75 * i, fault=fault), 10, 15, i) for i in range(20)
     ]
     assert sorted(times)[18] + LAG <= 60
 
@@ -1055,7 +1128,7 @@ def test_what_is_normal_is_learned_before_the_first_step() -> None:
         evidence = learn(evidence, Block(n * 15.0, n * 15.0 + 15, heroku=leg(900, 18)))
     assert evidence.reference.requests > 0
     assert evidence.reference.errors == pytest.approx(0.02 * evidence.reference.requests)
-    assert ask(evidence).harm == pytest.approx(1)
+    assert ask(evidence).harm == pytest.approx(0.8)
     # A service that goes to 100 % in one step is judged by its own errors, not by the floor.
     after = feed(begin_step(evidence), [(leg(0), leg(1000, 24))] * 12, start=300, weight=100, next_weight=100)
     assert not ask(after, 100, 100).worse

@@ -87,13 +87,14 @@ def test_numbers_stay_numbers_and_survive_storage(
     judgement = ask(evidence, weights[1])
     assert math.isfinite(judgement.harm)
     assert math.isfinite(judgement.safety)
-    assert judgement.harm == pytest.approx(sum(metric.harm for metric in judgement.metrics))
+    *metrics, alive = judgement.metrics
+    assert judgement.harm == pytest.approx(max(alive.harm, sum(metric.harm for metric in metrics)))
     for estimate in (judgement.eks_requests_needed, judgement.seconds_to_safe):
         assert estimate is None or (math.isfinite(estimate) and estimate >= 0)
     assert not (judgement.worse and judgement.safe)
 
     text = json.dumps(evidence.dump(), allow_nan=False, separators=(",", ":"))
-    assert len(text) <= 1536
+    assert len(text) <= 3072
     again = ask(Evidence.load(json.loads(text)), weights[1])
     assert again.harm == pytest.approx(judgement.harm, rel=1e-4)
     assert again.safety == pytest.approx(judgement.safety, rel=1e-4)
@@ -130,7 +131,7 @@ def test_a_leg_without_any_fault_is_never_worse(requests: int, legs: int, weight
     assert ask(run([well] * legs, weight, 15.0, Evidence()), weight).harm <= 1 + 1e-9
 
 
-modes = st.tuples(st.booleans(), st.booleans(), st.booleans())
+modes = st.tuples(*[st.booleans()] * len(DEFAULT_METRICS))
 
 
 def in_modes(enforced: tuple[bool, ...]) -> GateRules:

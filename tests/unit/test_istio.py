@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,11 +16,12 @@ from tests.kit.routing import AskedTraffic, FakeCluster, make_plan, rendered
 from cutover.adapters.kube.answers import NotServed
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio.live import RouteCache, foreign_managers, split_weight, stamped_revision
-from cutover.adapters.traffic.istio.rendering import DevelopmentHeroku
-from cutover.api.v1alpha1 import OnDelete, Phase
+from cutover.adapters.traffic.istio.rendering import DevelopmentHeroku, probe_value
+from cutover.api.v1alpha1 import HostHeader, OnDelete, Phase
 from cutover.domain.preflight.checks.istio.host_unclaimed import claimed_hosts
+from cutover.domain.preflight.checks.istio.proxies import Proxies
 from cutover.domain.resources import Json
-from cutover.domain.traffic import TrafficState
+from cutover.domain.traffic import Leg, TrafficState
 from cutover.ports.errors import Conflict, Unavailable
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -73,6 +76,9 @@ def test_a_step_changes_two_weights_and_the_revision_only() -> None:
     for one in later["spec"]["http"]:
         assert one["headers"]["response"]["set"] == {"x-cutover-revision": "a1-w25"}
         one["headers"]["response"]["set"]["x-cutover-revision"] = "a1-w10"
+    for one, before in zip(later["spec"]["http"][:2], route["spec"]["http"], strict=False):
+        assert one["match"] != before["match"], "a probe's token is for one revision"
+        one["match"] = before["match"]
     assert later == route
 
 
@@ -91,15 +97,60 @@ def test_revision_is_the_one_that_the_status_asks_for(phase: Phase, attempt: int
 
 
 def test_probes_do_not_count_as_the_users_requests() -> None:
-    probe, users = rendered(make_plan(), 0)[-1]["spec"]["http"]
-    assert probe["match"] == [{"headers": {"x-cutover-probe": {"exact": "heroku"}}}]
+    probe, _, users = rendered(make_plan(), 0)[-1]["spec"]["http"]
+    assert probe["match"] == [
+        {"headers": {"x-cutover-probe": {"exact": probe_value(make_plan(), Leg.HEROKU, "a1-w0")}}}
+    ]
     (leg,) = probe["route"]
     assert leg["destination"]["host"] == "cutover-probe.acme-pdf-1a2b3c.herokuapp.com"
     # It goes the same way otherwise.
     assert leg["headers"] == users["route"][0]["headers"]
-    assert {name: probe[name] for name in ("timeout", "retries", "headers")} == {
-        name: users[name] for name in ("timeout", "retries", "headers")
+    assert {name: probe[name] for name in ("retries", "headers")} == {
+        name: users[name] for name in ("retries", "headers")
     }
+
+
+def test_probes_of_eks_go_the_users_way_and_strangers_do_not() -> None:
+    _, probe, users = rendered(make_plan(), 0)[-1]["spec"]["http"]
+    (leg,) = probe["route"]
+    assert leg["destination"] == users["route"][1]["destination"]
+    assert leg["headers"] == users["route"][1]["headers"]
+    assert {name: probe[name] for name in ("retries", "headers")} == {
+        name: users[name] for name in ("retries", "headers")
+    }
+
+
+def test_a_probes_token_is_for_one_plan_one_leg_and_one_revision() -> None:
+    plans, revisions = [replace(make_plan(), uid=uid) for uid in ("1", "2")], ("a1-w0", "a1-w10", "a1-rollback")
+    values = [probe_value(plan, leg, revision) for plan in plans for leg in Leg for revision in revisions]
+    assert len(set(values)) == len(values) == 12
+    for value, leg in zip(values, [leg for _ in plans for leg in Leg for _ in revisions], strict=True):
+        assert re.fullmatch(rf"{leg}-[0-9a-f]{{32}}", value)
+
+
+def test_no_leg_gets_to_know_a_token() -> None:
+    for route in rendered(make_plan(), 10)[-1]["spec"]["http"]:
+        assert route["headers"]["request"] == {"remove": ["x-cutover-probe"]}
+
+
+@pytest.mark.parametrize("weight", [0, 40])
+def test_users_need_not_be_told_the_leg(weight: int) -> None:
+    plan = make_plan(legHeader=False)
+    *probes, users = rendered(plan, weight)[-1]["spec"]["http"]
+    assert "x-cutover-leg" not in json.dumps(users)
+    assert [probe["route"][0]["headers"]["response"]["set"]["x-cutover-leg"] for probe in probes] == ["heroku", "eks"]
+    assert split_weight(rendered(plan, weight)[-1], plan) == weight
+
+
+@pytest.mark.parametrize("ownership", ["Generate", "Delegate"])
+def test_an_answer_may_last_and_has_to_begin(ownership: str) -> None:
+    reference = {} if ownership == "Generate" else {"virtualServiceRef": {"name": "pdf"}}
+    for route in rendered(make_plan(ownership=ownership, **reference), 0)[-1]["spec"]["http"]:
+        assert "timeout" not in route
+        # One try: what is asked for as a cause of another never is one.
+        assert route["retries"] == {"attempts": 1, "perTryTimeout": "30s", "retryOn": "retriable-headers"}
+    for route in rendered(make_plan(firstByteTimeout="1m", timeout="2h"), 0)[-1]["spec"]["http"]:
+        assert (route["timeout"], route["retries"]["perTryTimeout"]) == ("7200s", "60s")
 
 
 def test_names_of_two_plans_never_meet() -> None:
@@ -130,6 +181,29 @@ def test_development_with_a_ca_verifies() -> None:
         "subjectAltNames": ["acme-pdf-1a2b3c.herokuapp.com"],
         "caCertificates": "/ca.crt",
     }
+
+
+def public(**development: Any) -> list[Json]:
+    plan = make_plan()
+    heroku = plan.spec.heroku.model_copy(update={"host_header": HostHeader.PUBLIC})
+    return rendered(replace(plan, spec=plan.spec.model_copy(update={"heroku": heroku})), 0, **development)
+
+
+def test_the_public_name_goes_to_heroku_whole_and_is_what_the_certificate_is_checked_for() -> None:
+    _, *rules, route = public()
+    for rule in rules:
+        # An SNI or names here would keep Istio from taking both from each request's Host.
+        assert rule["spec"]["trafficPolicy"]["tls"] == {"mode": "SIMPLE"}
+    heroku_probe, _, users = route["spec"]["http"]
+    for leg in (heroku_probe["route"][0], users["route"][0]):
+        assert "request" not in leg["headers"]
+
+
+def test_the_public_name_in_development() -> None:
+    _, rule, *_ = public(development=DevelopmentHeroku("127.0.0.1", 1))
+    assert rule["spec"]["trafficPolicy"]["tls"] == {"mode": "SIMPLE", "insecureSkipVerify": True}
+    _, rule, *_ = public(development=DevelopmentHeroku("127.0.0.1", 1, "/ca.crt"))
+    assert rule["spec"]["trafficPolicy"]["tls"] == {"mode": "SIMPLE", "caCertificates": "/ca.crt"}
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
@@ -191,9 +265,9 @@ async def test_nothing_is_wanted_before_the_takeover(traffic: AskedTraffic, clus
         (0, None, 0),
         (100, None, 100),
         (25, None, 25),
-        (0, lambda body: body["spec"]["http"][1].update(name="renamed"), 100),
+        (0, lambda body: body["spec"]["http"][-1].update(name="renamed"), 100),
         (0, lambda body: body["spec"].pop("http"), 100),
-        (0, lambda body: body["spec"]["http"][1]["route"][0].update(weight="all"), 100),
+        (0, lambda body: body["spec"]["http"][-1]["route"][0].update(weight="all"), 100),
     ],
 )
 async def test_a_takeover_sees_what_an_earlier_plan_sends_to_another_service(
@@ -215,6 +289,18 @@ async def test_a_takeover_sees_what_an_earlier_plan_sends_to_another_service(
     assert (state.weight, state.current) == (elsewhere, True)
 
 
+@pytest.mark.parametrize(("another", "elsewhere"), [(False, 25), (True, 100)])
+async def test_a_route_that_does_not_tell_its_legs_is_known_by_the_plans_own_names(
+    traffic: AskedTraffic, cluster: FakeCluster, another: bool, elsewhere: int
+) -> None:
+    await traffic.set(make_plan(legHeader=False), 25)
+    plan = make_plan(status={"phase": "Preflight"})
+    if another:
+        heroku = plan.spec.heroku.model_copy(update={"hostname": "acme-pdf-2.herokuapp.com"})
+        plan = replace(plan, spec=plan.spec.model_copy(update={"heroku": heroku}))
+    assert (await traffic.get(plan, None)).weight == elsewhere
+
+
 async def test_what_was_set_is_current(traffic: AskedTraffic) -> None:
     plan = make_plan()
     await traffic.set(plan, 25)
@@ -225,8 +311,8 @@ async def test_what_was_set_is_current(traffic: AskedTraffic) -> None:
 @pytest.mark.parametrize(
     "edit",
     [
-        lambda body: body["spec"]["http"][1]["route"][0].update(weight=60),
-        lambda body: body["spec"]["http"][1].update(fault={"abort": {"httpStatus": 503}}),
+        lambda body: body["spec"]["http"][-1]["route"][0].update(weight=60),
+        lambda body: body["spec"]["http"][-1].update(fault={"abort": {"httpStatus": 503}}),
         lambda body: body["spec"].update(hosts=["pdf.example.com"]),
         lambda body: body["metadata"]["labels"].pop("cutover.dev/plan"),
         lambda body: body["metadata"].pop("labels"),
@@ -245,7 +331,7 @@ async def test_an_edit_is_seen_by_the_watch_and_put_back(
     assert (state.current, state.foreign) == (False, ("kubectl-edit",))
     cluster.log.clear()
     await traffic.set(plan, 25)
-    assert cluster.log == ["update VirtualService cutover-pdf"]
+    assert cluster.writes() == ["update VirtualService cutover-pdf"]
     assert await traffic.get(plan, 25, fresh=True) == TrafficState(weight=25, revision="a1-w25", current=True)
 
 
@@ -381,6 +467,61 @@ async def test_somebody_elses_route_of_that_name_is_left_alone(traffic: AskedTra
     assert cluster.route()["spec"] == theirs["spec"]
 
 
+def stripped(body: Json, **spec: Any) -> Json:
+    """Return an object as ``kubectl replace`` or Argo CD's ``Replace=true`` leaves it."""
+    metadata = {name: body["metadata"][name] for name in ("name", "namespace", "resourceVersion")}
+    return {**body, "metadata": metadata, "spec": body["spec"] | spec}
+
+
+WRITTEN = {"route": {"name": "VirtualService cutover-pdf"}}
+
+
+async def test_a_route_without_the_operators_marks_is_rolled_back(traffic: AskedTraffic, cluster: FakeCluster) -> None:
+    shifting = make_plan(status={"phase": "Shifting", "weight": 50, **WRITTEN})
+    await traffic.set(shifting, 50)
+    for body in list(cluster.objects.values()):
+        # The object leaves the watch's selection, which arrives as its deletion.
+        traffic.cache.observe_event("DELETED", cluster.store(stripped(body), "kubectl-replace"))
+    seen = await traffic.get(shifting, 50)
+    assert (seen.weight, seen.current, seen.foreign) == (50, False, ("kubectl-replace",))
+    await traffic.set(make_plan(status={"phase": "RollingBack", "weight": 0, **WRITTEN}), 0)
+    assert split_weight(cluster.route(), shifting) == 0
+    assert all(body["metadata"]["labels"]["cutover.dev/plan"] == "pdf" for body in cluster.objects.values())
+
+
+async def test_edits_of_a_route_that_the_watch_does_not_deliver_are_seen(
+    traffic: AskedTraffic, cluster: FakeCluster
+) -> None:
+    shifting = make_plan(status={"phase": "Shifting", "weight": 50, **WRITTEN})
+    await traffic.set(shifting, 50)
+    traffic.cache.observe_event("DELETED", cluster.store(stripped(cluster.route()), "kubectl-replace"))
+    assert (await traffic.get(shifting, 50)).weight == 50
+    cluster.store(stripped(cluster.route(), http=rendered(shifting, 70)[-1]["spec"]["http"]), "kubectl-replace")
+    assert (await traffic.get(shifting, 50)).weight == 70
+
+
+async def test_a_deletion_puts_a_route_without_the_operators_marks_to_rest(
+    traffic: AskedTraffic, cluster: FakeCluster
+) -> None:
+    shifting = make_plan(status={"phase": "Shifting", "weight": 50, **WRITTEN})
+    await traffic.set(shifting, 50)
+    cluster.store(stripped(cluster.route()), "argocd-controller")
+    await traffic.finalize(shifting, OnDelete.HEROKU)
+    assert split_weight(cluster.route(), shifting) == 0
+
+
+async def test_a_plan_that_never_took_over_leaves_the_route_of_its_forerunner(
+    traffic: AskedTraffic, cluster: FakeCluster
+) -> None:
+    done = make_plan(status={"phase": "Completed", "weight": 100})
+    await traffic.set(done, 100)
+    await traffic.finalize(replace(make_plan(), uid="another"), OnDelete.HEROKU)
+    assert split_weight(cluster.route(), done) == 100
+    # With a status that cannot be read, the plan knows its route by the mark.
+    await traffic.finalize(make_plan(), OnDelete.HEROKU)
+    assert split_weight(cluster.route(), done) == 0
+
+
 async def test_a_plan_made_anew_takes_over_what_its_forerunner_left(
     traffic: AskedTraffic, cluster: FakeCluster
 ) -> None:
@@ -465,8 +606,11 @@ def test_cache_takes_what_is_adopted_until_its_label_is_off() -> None:
     cache = RouteCache()
     adopted = versioned(1)
     adopted["metadata"]["name"] = "team-route"
+    assert not cache.observe_event("MODIFIED", adopted)  # anybody may put the label on
+    cache.put(adopted)  # the plan read or wrote it
+    adopted["metadata"]["resourceVersion"] = "2"
     assert cache.observe_event("MODIFIED", adopted)
-    adopted["metadata"] |= {"labels": {}, "resourceVersion": "2"}
+    adopted["metadata"] |= {"labels": {}, "resourceVersion": "3"}
     assert cache.observe_event("DELETED", adopted)
     assert cache.get(adopted) is None
 
@@ -504,8 +648,8 @@ async def test_a_look_that_finds_the_cache_warm_asks_nobody(traffic: AskedTraffi
 )
 def test_claimed_hosts(namespace: str, name: str, spec: Json, claimed: dict[str, str]) -> None:
     item = {"metadata": {"namespace": namespace, "name": name}, "spec": spec}
-    assert claimed_hosts(make_plan(), [item]) == claimed
+    assert claimed_hosts(make_plan(), [item], Proxies()) == claimed
 
 
 def test_the_plans_own_route_claims_nothing() -> None:
-    assert claimed_hosts(make_plan(), rendered(make_plan(), 0)[-1:]) == {}
+    assert claimed_hosts(make_plan(), rendered(make_plan(), 0)[-1:], Proxies()) == {}

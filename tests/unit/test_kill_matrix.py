@@ -48,6 +48,8 @@ SLACK = 10.0
 #: And besides that where somebody edits the route: the edit falls into another part of a block, and the weight, which has to be
 #: seen again, is seen two blocks later.
 EDIT_SLACK = 10.0
+#: At 100 % a new process asks its pairs of probes again, and six in a row against EKS have to last 12 s.
+PAIRS_SLACK = 12.0
 
 
 @functools.cache
@@ -85,7 +87,7 @@ def judge(truth: Run, where: str, other: Run, away: float) -> Comparison:
     found = compare(truth, other)
     late = max(found.delay, found.back_delay)
     slack = SLACK + (2 * AWAY if truth.world.scenario.trouble == "away" else 0.0)
-    slack += EDIT_SLACK if truth.world.scenario.name == "route edited" else 0.0
+    slack += {"route edited": EDIT_SLACK, "dead in the soak": PAIRS_SLACK}.get(truth.world.scenario.name, 0.0)
     # Who comes anew does not know for how long the gateways have known the way to Heroku.
     slack += PREPARED_SECONDS * where.count(str(Phase.PREFLIGHT))
     slow = (f"{late:.1f} s later than undisturbed",) if late > away + slack else ()
@@ -129,10 +131,13 @@ def test_nor_do_two_kills(scenario: str, table: list[Row]) -> None:
     for _ in range(PAIRS):
         first = draw.choice(truth.points)
         between = killed(first, most=LONGEST, keep=True)
+        if not between.points:
+            continue  # it was the last call, behind which there is nobody to kill
         second = draw.choice(between.points)
         other = killed(second, most=LONGEST)
         found.append(judge(truth, f"{first}, then {second}", other, 2 * SOON))
     table.append((scenario, "twice", truth.calls, len(truth.points), found))
+    assert found
     assert not any(one.differences for one in found), told(found)
 
 
@@ -140,7 +145,15 @@ def test_every_port_is_called_by_some_scenario() -> None:
     """What is not called is not killed: a new method needs a scenario that comes to it."""
     called = {kind.call for one in SCENARIOS for point in undisturbed(one.name).points for kind in point.kinds}
     hints = typing.get_type_hints(Ports)
-    del hints["slots"], hints["dialect"]  # of the process itself; a dialect only names what others ask for
+    for own in (
+        "slots",
+        "turns",
+        "urgent_turns",
+        "dialect",
+        "answers",
+        "heroku",
+    ):  # of the process itself; a dialect only names what to ask for, and the last two are asked for advice in preflight
+        del hints[own]
     protocols = {name: hint for name, hint in hints.items() if getattr(hint, "_is_protocol", False)}
     assert protocols.keys() >= {"plans", "traffic", "block_feed", "slo_feed"}
     wanted = {

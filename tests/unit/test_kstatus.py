@@ -78,6 +78,7 @@ NOT_CURRENT = {
     HoldReason.INVALID_SPEC: "Failed",
     HoldReason.CAPABILITY_MISSING: "Failed",
     HoldReason.PREFLIGHT_FAILED: "InProgress",
+    HoldReason.TAKEOVER_FAILED: "Failed",
     HoldReason.SHARE_NOT_OBSERVED: "InProgress",
 }
 

@@ -7,16 +7,22 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
+from tests.kit import builders
 from tests.kit.loop_rig import LoopRig
 
-from cutover.api.v1alpha1 import MigrationPlanStatus
+from cutover.api.v1alpha1 import LedgerEntry, MigrationPlanStatus, Phase
+from cutover.api.v1alpha1.status import GateCounts, GateNumbers, LegCounts
+from cutover.domain.plan import Plan
 from cutover.logs import configure_logging
+from cutover.services.ledger_log import LedgerLog
 
 ROOT = Path(__file__).parents[2]
 
@@ -101,19 +107,101 @@ def test_settings_that_are_wrong_end_the_process_with_a_word(setting: dict[str, 
     assert "Traceback" not in ran.stderr
 
 
-async def test_a_decision_is_one_line_with_what_people_look_for() -> None:
+async def test_transitions_are_logged_and_not_reconciles() -> None:
     world = LoopRig(status=MigrationPlanStatus(observed_generation=1))
     loop = world.loop()
     with structlog.testing.capture_logs() as logged:
         for _ in range(3):
             await loop.reconcile()
-    decisions = [line for line in logged if line["event"] == "decision"]
-    assert len(decisions) > 1
-    assert {"plan", "attempt", "phase", "step", "weight", "reason", "message"} <= decisions[0].keys()
-    assert (decisions[0]["plan"], decisions[0]["attempt"]) == ("docs/pdf", 1)
-    # Transitions, not reconciles: no two lines say the same.
-    said = [(line["phase"], line["weight"], line["reason"]) for line in decisions]
+    found = [line for line in logged if line["event"] == "transition"]
+    assert len(found) > 1
+    assert {"plan", "attempt", "phase", "step", "weight", "reason", "message"} <= found[0].keys()
+    assert (found[0]["plan"], found[0]["attempt"]) == ("docs/pdf", 1)
+    # No two lines say the same.
+    said = [(line["phase"], line["weight"], line["reason"]) for line in found]
     assert all(before != after for before, after in pairwise(said))
+
+
+def entry(number: int, **fields: Any) -> LedgerEntry:
+    at = datetime(2027, 1, 11, 10, 0, number, tzinfo=UTC)
+    moves = {"decision": "Advance", "from_weight": 10, "to_weight": 25, "reason": "EvidenceOfSafety"}
+    return LedgerEntry(**{"at": at, "attempt": 1, **moves, **fields})
+
+
+def with_ledger(*entries: LedgerEntry, uid: str = "uid-1") -> Plan:
+    status = MigrationPlanStatus(attempt=1, phase=Phase.SHIFTING, weight=25, step="2/4", ledger=entries)
+    return replace(builders.plan(status=status), uid=uid)
+
+
+def logged_of(log: LedgerLog, plan: Plan) -> list[Any]:
+    with structlog.testing.capture_logs() as logged:
+        log.write(plan)
+    assert all(line["event"] == "decision" for line in logged)
+    return list(logged)
+
+
+def test_each_entry_of_the_ledger_is_one_line_with_its_numbers_and_who_asked() -> None:
+    gate = GateNumbers(
+        name="errors",
+        verdict="Pass",
+        counts=GateCounts(heroku=LegCounts(total=900, bad=3), eks=LegCounts(total=300, bad=1)),
+    )
+    (line,) = logged_of(LedgerLog(), with_ledger(entry(1, message="why", gates=(gate,), by="jane@example.com")))
+    assert line == {
+        "event": "decision",
+        "log_level": "info",
+        "plan": "docs/pdf",
+        "phase": "Shifting",
+        "step": "2/4",
+        "id": "uid-1/a1/2027-01-11T10:00:01Z/Advance/EvidenceOfSafety",
+        "severity": "info",
+        "queries": [],
+        "at": "2027-01-11T10:00:01Z",
+        "attempt": 1,
+        "decision": "Advance",
+        "fromWeight": 10,
+        "toWeight": 25,
+        "reason": "EvidenceOfSafety",
+        "message": "why",
+        "by": "jane@example.com",
+        "gates": line["gates"],
+    }
+    (numbers,) = line["gates"]
+    assert (numbers["verdict"], numbers["counts"]["eks"]["total"]) == ("Pass", 300)
+    json.dumps(line)
+
+
+def test_an_entry_is_logged_once_and_again_by_the_next_process() -> None:
+    log, first, second, third = LedgerLog(), entry(1), entry(2), entry(3)
+    assert len(logged_of(log, with_ledger(first))) == 1
+    assert logged_of(log, with_ledger(first)) == []
+    new = logged_of(log, with_ledger(first, second, third))
+    assert [line["at"][-3:] for line in new] == ["02Z", "03Z"]
+    # Two edits in one second are two lines.
+    edits = [entry(4, decision="Edit", message=text) for text in ("ceiling: 10 → 20", "ceiling: 20 → 50")]
+    assert len(logged_of(log, with_ledger(third, edits[0]))) == 1
+    assert [line["message"] for line in logged_of(log, with_ledger(third, *edits))] == ["ceiling: 20 → 50"]
+    # The bounded list lost all that was logged.
+    assert len(logged_of(log, with_ledger(entry(4), entry(5)))) == 2
+    # A plan of the same name is another one.
+    assert len(logged_of(log, with_ledger(entry(4), entry(5), uid="uid-2"))) == 1
+    # The process before may have ended between the write and the lines; the identifier tells that they are the same.
+    pair = with_ledger(first, second, entry(3, decision="Skip"), third)
+    again = logged_of(LedgerLog(), pair)
+    assert [line["decision"] for line in again] == ["Skip", "Advance"]
+    assert again[1]["id"] == new[1]["id"]
+
+
+async def test_what_the_loop_decides_is_logged_when_it_is_stored() -> None:
+    world = LoopRig(status=MigrationPlanStatus(observed_generation=1))
+    loop = world.loop()
+    with structlog.testing.capture_logs() as logged:
+        for _ in range(3):
+            await loop.reconcile()
+    stored = world.stored.ledger
+    assert stored
+    said = [(line["decision"], line["reason"]) for line in logged if line["event"] == "decision"]
+    assert said == [(one.decision, one.reason) for one in stored]
 
 
 def test_what_answers_may_send_a_token_back_and_no_line_has_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,12 +19,14 @@ from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.connection import CONNECTIONS
 from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.notify.notifier import HttpNotifier
+from cutover.adapters.traffic.istio.live import RouteCache
 from cutover.api.v1alpha1 import GROUP, PLURAL, VERSION, MigrationPlanStatus, Phase
 from cutover.domain.managed_fields import of_spec_and_annotations
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks.istio.kinds import SERVICE_ENTRIES, VIRTUAL_SERVICES
+from cutover.domain.preflight.checks.istio.preview_pods import PreviewPods
 from cutover.domain.resources import PLANS, Json, Resource
-from cutover.domain.revision import Split
+from cutover.domain.revision import Split, Trial
 from cutover.kopf_app.configuration import kopf_settings
 from cutover.ports.errors import Unavailable
 from cutover.scale.packing import slim
@@ -169,9 +171,9 @@ class Counting(AskedTraffic):
 
     __slots__ = ("rendered",)
 
-    def _render(self, plan: Plan, split: Split) -> list[Json]:
+    def _render(self, plan: Plan, route: Split | Trial, preview: PreviewPods | None = None) -> list[Json]:
         self.rendered: int = getattr(self, "rendered", 0) + 1
-        return super()._render(plan, split)
+        return super()._render(plan, route, preview)
 
 
 @pytest.fixture
@@ -209,7 +211,7 @@ async def test_what_has_changed_is(traffic: Counting, what: str) -> None:
         case _:
             body = rendered(known, 25)[-1 if what == "route" else 0]
             body["metadata"]["resourceVersion"] = "6"
-            body["spec"] = {**body["spec"], "exportTo": ["*"]}
+            body["spec"] = {**body["spec"], "exportTo": ["."]}
             assert traffic.cache.observe_event("MODIFIED", body)
     assert not (await traffic.get(known, weight)).current
 
@@ -281,7 +283,7 @@ class Loop:
 @pytest.fixture
 def operator(monkeypatch: pytest.MonkeyPatch) -> Operator:
     monkeypatch.setattr("cutover.services.operator.PlanLoop", Loop)
-    return Operator(SimpleNamespace(notifier=HttpNotifier(())), None, None)  # type: ignore[arg-type]
+    return Operator(SimpleNamespace(notifier=HttpNotifier(())), RouteCache(), None)  # type: ignore[arg-type]
 
 
 def body_of(name: str) -> Json:

@@ -45,6 +45,7 @@ class Dealings:
 class Queries:
     queries: int = 12
     errors: int = 1
+    refused: int = 7
     last_success: float = NOW
     lateness: float = 0.25
 
@@ -110,6 +111,7 @@ def test_without_plans_the_operator_tells_of_itself() -> None:
     assert value(samples, "cutover_api_errors_total", cause="conflict") == 1
     assert value(samples, "cutover_prometheus_queries_total") == 12
     assert value(samples, "cutover_prometheus_errors_total") == 1
+    assert value(samples, "cutover_refused_counters_total") == 7
     assert value(samples, "cutover_prometheus_last_success_timestamp_seconds") == NOW
     assert value(samples, "cutover_block_lateness_seconds") == 0.25
     assert value(samples, "cutover_slo_queries_total") == 40

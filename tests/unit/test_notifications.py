@@ -600,7 +600,7 @@ def slack(batch: Batch, template: str) -> bytes:
 
 def text(body: bytes) -> str:
     found = json.loads(body)
-    assert set(found) == {"text"}
+    assert (found["unfurl_links"], found["unfurl_media"]) == (False, False), "nothing is fetched for a preview"
     return str(found["text"])
 
 
@@ -637,6 +637,25 @@ def test_no_value_is_anything_but_text(value: str) -> None:
     assert filled == f"<@U1> {slack_escape(hostile)}"
     assert not set("<>") & set(filled.removeprefix("<@U1> "))
     assert text(slack(Batch((notice(message=hostile),)), "{{ message }}")) == slack_escape(hostile)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("see https://evil.example/login", "see https[:]//evil.example/login"),
+        ("[sign in](http://evil.example)", "[sign in](http[:]//evil.example)"),
+        ("@channel @here and @all", "(at)channel (at)here and (at)all"),
+        ("x.@channel -@here +@all", "x.(at)channel -(at)here +(at)all"),
+        ("(@everyone)", "((at)everyone)"),
+        ("by jane@example.com", "by jane@example.com"),
+        ("<https://evil.example|Approve>", "&lt;https[:]//evil.example|Approve&gt;"),
+    ],
+)
+def test_links_and_mentions_in_texts_of_others_are_dead(value: str, shown: str) -> None:
+    assert text(slack(Batch((notice(message=value),)), "{{ message }}")) == shown
+    # The team's own template keeps its own.
+    template = "<@U1> https://runbooks.example/ {{ message }}"
+    assert text(slack(Batch((notice(message="x"),)), template)) == "<@U1> https://runbooks.example/ x"
 
 
 @pytest.mark.parametrize("name", PLACEHOLDERS)

@@ -11,7 +11,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -201,7 +201,7 @@ async def test_a_chat_is_told(server: Server, receiver: Receiver) -> None:
     assert first.path == f"/services/{SECRET}"
     assert first.headers["Authorization"] == TOKEN
     assert first.headers["Content-Type"].startswith("application/json")
-    assert json.loads(first.body) == {"text": "line 1"}
+    assert json.loads(first.body) == {"text": "line 1", "unfurl_links": False, "unfurl_media": False}
     outbox = notifier.senders["chat"]
     await until(lambda: outbox.sent == 2)
     assert (outbox.failures, outbox.waiting, outbox.dropped.total()) == (0, 0, 0)
@@ -401,6 +401,50 @@ async def test_a_fault_of_ours_is_no_end(
         assert await server.got(1) == ["line 1"]
     assert SECRET not in repr(logged)
     assert "RuntimeError" in repr(logged)
+
+
+@pytest.mark.parametrize("burst", [1000, 1], ids=["one by one", "as a digest"])
+async def test_a_notice_that_cannot_be_sent_is_dropped_and_told_and_the_others_go_on(
+    burst: int, server: Server, receiver: Receiver, logged: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cutover.adapters.notify.notifier.FAULT_PAUSE_SECONDS", 0.01)
+    bad = plan(1, name="mallory")
+    entry = bad.status.ledger[0].evolve(message="HTTP 503 (\udcff)")
+    bad = replace(bad, status=bad.status.evolve(ledger=(entry,)))
+    slow = receiver.model_copy(update={"throttle": ThrottleSpec(burst=burst, every=0.1)})
+    async with notifying(slow) as notifier:
+        notifier.tell(plan(1, name="png"), known())
+        notifier.tell(bad, known())
+        notifier.tell(plan(2, 3), known())
+        outbox = notifier.senders["chat"]
+        await until(lambda: outbox.sent == 3)
+        assert outbox.dropped == {Cause.UNSENDABLE: 1}
+        assert notifier.told("uid-mallory") == {"chat": key_of(entry)}, "nor is it sent after a restart"
+    said = "\n".join(server.messages)
+    assert [line for line in said.splitlines() if line.startswith("line")] == ["line 1", "line 2", "line 3"]
+    assert "1 older ones were not told (1 info)" in said
+    (dropped,) = [line for line in logged if line["log_level"] == "error"]
+    assert (dropped["plans"], dropped["reason"]) == (["docs/mallory"], "UnicodeEncodeError")
+
+
+async def test_a_batch_that_causes_faults_again_and_again_does_not_hold_up_the_next(
+    server: Server, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cutover.adapters.notify.notifier.FAULT_PAUSE_SECONDS", 0.01)
+    async with notifying(receiver) as notifier:
+        (sender,) = notifier._senders
+        post = sender._transport.post
+
+        async def faulty(message: Any) -> Any:
+            if b"line 1" in message.body:
+                raise RuntimeError("a bug")
+            return await post(message)
+
+        monkeypatch.setattr(sender._transport, "post", faulty)
+        notifier.tell(plan(1, 2), known())
+        await server.got(1)
+        assert server.messages[0].splitlines()[0] == "line 2"
+        assert notifier.senders["chat"].dropped == {Cause.UNSENDABLE: 1}
 
 
 async def test_certificates_are_checked(server: Server, receiver: Receiver, tmp_path: Path, logged: list[Any]) -> None:

@@ -27,6 +27,7 @@ from cutover.api.v1alpha1 import (
     BaselineStatus,
     LedgerEntry,
     MigrationPlanStatus,
+    OnDelete,
     Phase,
 )
 from cutover.domain.engine import writes
@@ -43,11 +44,13 @@ from cutover.domain.engine.actions import (
 from cutover.domain.engine.outcome import NEXT_BLOCK, Outcome, Requeue
 from cutover.domain.engine.way_back import PROBE_LIFETIME_SECONDS
 from cutover.domain.evidence.blocks import Block, Counts
-from cutover.domain.evidence.ingest import load
+from cutover.domain.evidence.ingest import load, load_evidence
+from cutover.domain.heroku import HerokuApp, HerokuReading
 from cutover.domain.journal.notifications import key_of
 from cutover.domain.journal.outbox import Batch
 from cutover.domain.observation import Observation
 from cutover.domain.plan import Plan
+from cutover.domain.preflight.check import Read
 from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.revision import Split, desired_revision, desired_split
 from cutover.ports.errors import Conflict, Gone, Unavailable
@@ -68,7 +71,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[Script], None]:
     def install(chosen: Script) -> None:
         def decided(plan: Plan, seen: Observation, now: float) -> Decision:
             if plan.deleting:
-                return Decision(plan.status, (Finalize(plan.spec.on_delete),))
+                return Decision(plan.status, (Finalize(OnDelete.HEROKU),))
             status, actions, events = chosen(plan, counted(plan.status, seen))
             return Decision(status, actions, events, WakeAfter(30.0))
 
@@ -340,6 +343,32 @@ async def test_what_cannot_be_read_is_told_and_not_guessed(monkeypatch: pytest.M
     await world.loop().reconcile()
     assert seen[0].traffic is None
     assert seen[0].errors == ("get virtualservices docs/cutover-pdf: no answer",)
+
+
+@pytest.mark.parametrize(("reason", "asked"), [("ShareNotObserved", 1), ("Judging", 0)])
+async def test_who_else_sends_to_the_legs_is_read_while_the_share_does_not_fit(
+    monkeypatch: pytest.MonkeyPatch, reason: str, asked: int
+) -> None:
+    seen, reads = list[Observation](), list[tuple[Read, ...]]()
+    known = Inventory()
+
+    def decided(plan: Plan, observation: Observation, now: float) -> Decision:
+        seen.append(observation)
+        return Decision(plan.status)
+
+    async def inventory(plan: Plan, wanted: tuple[Read, ...] = ()) -> Inventory:
+        reads.append(wanted)
+        return known
+
+    monkeypatch.setattr(reconciler, "decide", decided)
+    world = LoopRig(status=shifting(reason=reason))
+    monkeypatch.setattr(world, "inventory", inventory)
+    loop = world.loop()
+    for _ in range(3):
+        await loop.reconcile()
+        await asyncio.sleep(0.01)
+    assert seen[-1].neighbours is (known if asked else None)
+    assert [{read.resource.plural for read in one} for one in reads] == [{"virtualservices", "gateways"}] * asked
 
 
 # ------------------------------------------------------------------------------------------------------------- blocks
@@ -754,7 +783,7 @@ async def test_a_rollback_waits_for_no_preflight(script: Callable[[Script], None
     script(roll_back)
 
     class Waiting(LoopRig):
-        async def inventory(self, plan: Plan) -> Inventory:
+        async def inventory(self, plan: Plan, reads: Any = None) -> Inventory:
             await answers.wait()
             raise Unavailable("not in this test")
 
@@ -1000,6 +1029,25 @@ async def test_nothing_new_nothing_written() -> None:
     for _ in range(20):
         await loop.reconcile()
     assert world.done == []
+
+
+# ------------------------------------------------------------------------------------------------- requests of our own
+
+
+async def test_probes_of_eks_are_taken_out_of_its_counts() -> None:
+    """They go the users' way, so that the metrics count them as users' requests."""
+    w = LoopRig(spec={**SPEC, "traffic": {**SPEC["traffic"], "probe": {"rate": 1}}})
+    w.answered_with = 200
+    loop = w.loop()
+    await loop.reconcile()
+    for _ in range(20):  # timers and tasks of the pair
+        await asyncio.sleep(0.001)
+    assert w.probes == 3, "the loop's own of Heroku, and a pair"
+    w.run()
+    await loop.reconcile()
+    assert loop.plan is not None
+    heroku, eks = load_evidence(loop.plan.status.checkpoint).total
+    assert (heroku.requests, eks.requests) == (8, 1)
 
 
 # ------------------------------------------------------------------------------------------------------ own gates
@@ -1251,3 +1299,47 @@ async def test_without_receivers_nothing_is_remembered(script: Callable[[Script]
     script(noting("Advance", WriteStatus()))
     await loop.reconcile()
     assert "notified" not in world.wire
+
+
+class PlayedHeroku:
+    """Heroku's API: answers, or fails with a text."""
+
+    def __init__(self) -> None:
+        self.problem = ""
+        self.asked = 0
+        self.keyed = True
+
+    def has_key(self, plan: Plan) -> bool:
+        return self.keyed
+
+    async def app(self, plan: Plan) -> HerokuApp:
+        self.asked += 1
+        if self.problem:
+            raise Unavailable(self.problem)
+        return HerokuApp(plan.spec.heroku.app, maintenance=False, own_hostname="")
+
+
+async def test_herokus_api_is_asked_in_preflight_beside_the_loop_and_not_later() -> None:
+    api = PlayedHeroku()
+    w = LoopRig(heroku=api, status=MigrationPlanStatus(phase=Phase.PREFLIGHT))
+    loop = w.loop()
+    observer, plan = loop._observer, loop._working.read(w.body)
+    first, _ = await observer.look(plan)
+    assert first.heroku == HerokuReading()
+    await asyncio.sleep(0)
+    answered, _ = await observer.look(plan)
+    assert answered.heroku is not None
+    assert answered.heroku.app is not None
+    assert (answered.heroku.app.name, answered.heroku.at, api.asked) == ("acme-pdf", w.now, 1)
+    api.problem = "Heroku's API answered HTTP 503 for acme-pdf"
+    w.now += observing.HEROKU_SECONDS
+    await observer.look(plan)
+    await asyncio.sleep(0)
+    away, _ = await observer.look(plan)
+    assert away.heroku == replace(answered.heroku, problem=api.problem), "what was known stays known"
+    later, _ = await observer.look(replace(plan, status=shifting()))
+    assert later.heroku is None
+    api.keyed = False
+    without, _ = await observer.look(plan)
+    assert without.heroku is None
+    observer.stop()

@@ -56,7 +56,15 @@ NAMES = (
         "traffic.istio.hosts",
         "traffic.istio.gateways",
     ),
-    *("traffic.istio.timeout", "gates.prometheus", "gates.block", "gates.warmUp", "soak", "baseline.window"),
+    *(
+        "traffic.istio.firstByteTimeout",
+        "traffic.istio.timeout",
+        "gates.prometheus",
+        "gates.block",
+        "gates.warmUp",
+        "soak",
+        "baseline.window",
+    ),
 )
 
 
@@ -119,14 +127,14 @@ def test_a_time_zone_is_no_path(value: str) -> None:
     "value", ["//evil.example", "/a b", "/a\r\nHost: evil", "/a?b", "/a#b", "a", "/é", "/\\evil", "/\x00", "http://e/"]
 )
 def test_a_probe_path_is_a_path(value: str) -> None:
-    assert refused("traffic.istio.probePath", value)
+    assert refused("traffic.probe", {"paths": [value]})
 
 
 @pytest.mark.parametrize(
     "value", ["/", "/a/../..", "/@evil.example/", "/a//b", "/%0d%0aX:%20y", "/:80/", "/a;b=c,d", "/%2f%2fevil"]
 )
 def test_whatever_probe_path_is_taken_the_request_goes_to_the_gateway(value: str) -> None:
-    assert not refused("traffic.istio.probePath", value)
+    assert not refused("traffic.probe", {"paths": [value]})
     url = URL(f"http://ingress.istio-ingress.svc:80{value}")
     assert (url.host, url.port, url.user, url.query_string, url.fragment) == (
         "ingress.istio-ingress.svc",
@@ -149,7 +157,7 @@ def test_a_name_stays_one_part_of_a_requests_path(value: str) -> None:
 
 def test_formats_of_envoy_come_from_the_operator_alone() -> None:
     """Istio passes what is set as a header on as a format: a ``%`` in a plan's value could read others' headers."""
-    manifest = changed(BASE, {"traffic.istio.probePath": "/%25REQ(:AUTHORITY)%25"})
+    manifest = changed(BASE, {"traffic.probe": {"paths": ["/%25REQ(:AUTHORITY)%25"]}})
     body = {**manifest, "metadata": {"namespace": "shop", "name": "pdf", "uid": "1"}}
     objects = rendered(Plan.from_object(body), 25)
     formats = set(re.findall(r'"[^"]*%[^"]*"', json.dumps(objects)))

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-import yaml
+from tests.kit.alike import ALIKE
 from tests.kit.target import READY, named
 from tests.kit.world import World, plan_spec
 
 from cutover.adapters.kube.answers import Forbidden
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.inventory import KubernetesInventories
-from cutover.api.v1alpha1 import CheckStatus, Phase
+from cutover.api.v1alpha1 import CheckResult, CheckStatus, Phase
+from cutover.domain.alike.findings import PathAnswers
 from cutover.domain.plan import Plan
 from cutover.domain.preflight import checks, docs, registry
 from cutover.domain.preflight.check import Check, Facts, Finding, Read, Stage, judged, refused, unknown, warned
 from cutover.domain.preflight.checks.istio.kinds import GATEWAYS, VIRTUAL_SERVICES
 from cutover.domain.preflight.inventory import Inventory, key_names
-from cutover.domain.resources import PLANS, SECRETS, Json, Resource
-from cutover.domain.traffic import Probe
+from cutover.domain.resources import HORIZONTAL_POD_AUTOSCALERS, PLANS, POD_DISRUPTION_BUDGETS, SECRETS, Json, Resource
+from cutover.domain.traffic import Leg, Probe
 from cutover.ports.errors import Gone, Unavailable
+from sandbox.manifests import chart_rules
 
 ROOT = Path(__file__).resolve().parents[2]
 OWNERSHIPS = ("Generate", "Delegate", "Adopt")
@@ -55,21 +57,32 @@ def test_checks_come_by_stage_with_names_of_their_own() -> None:
     assert len(set(registry.NAMES)) == len(registry.NAMES)
     stages = [check.stage for check in registry.CHECKS]
     assert stages == sorted(stages, key=list(Stage).index)
-    assert registry.NAMES[-1] == "heroku-answers"
+    assert set(registry.NAMES[-3:]) == {"answers-alike", "eks-answers", "heroku-answers"}
 
 
 @pytest.mark.parametrize("ownership", OWNERSHIPS)
 def test_a_target_that_is_ready_passes(ownership: str) -> None:
     ready = plan(ownership)
-    assert set(results(registry.before_takeover(ready, READY.inventory(ready))).values()) == {"Passed"}
+    found = results(registry.before_takeover(ready, READY.inventory(ready)))
+    assert found.pop("client-address", "Warned") == "Warned"
+    assert set(found.values()) == {"Passed"}
+
+
+def test_who_comes_by_the_gateway_already_is_not_warned_of_its_address() -> None:
+    told = [of for of in OWNERSHIPS if "client-address" in results(registry.before_takeover(plan(of), None))]
+    assert told == ["Generate"]
 
 
 def test_which_checks_are_made_depends_on_the_plan() -> None:
-    made = {of: [*results(registry.before_takeover(plan(of), None))] for of in OWNERSHIPS}
-    always = ["service", "workload", "gateway", "heroku-unshared", "host-unclaimed"]
-    assert made["Generate"] == always
-    assert made["Delegate"] == [*always, "route-delegates"]
-    assert made["Adopt"] == [*always, "route-adoptable", "route-writers"]
+    audits = {check.name for check in registry.CHECKS if check.advisory}
+    made = {
+        of: [name for name in results(registry.before_takeover(plan(of), None)) if name not in audits]
+        for of in OWNERSHIPS
+    }
+    always = ["service", "workload", "exported", "gateway", "heroku-unshared", "host-unclaimed"]
+    assert made["Generate"] == [*always[:2], "client-address", *always[2:], "service-unshared"]
+    assert made["Delegate"] == [*always, "route-delegates", "service-unshared"]
+    assert made["Adopt"] == [*always, "route-adoptable", "route-writers", "service-unshared"]
     own = replace(plan(), spec=plan_spec(gates={"slos": [{"name": "queue", "bound": {"query": "x", "max": 1}}]}))
     assert "gate-queries" in results(registry.before_takeover(own, None))
 
@@ -90,13 +103,64 @@ def test_a_file_in_the_folder_is_a_check(tmp_path: Path, monkeypatch: pytest.Mon
     assert {check.name for check in found} == {"cpu-limits", *registry.NAMES}
 
 
-def test_the_answer_through_the_gateway_is_asked_for_after_the_takeover() -> None:
-    assert results(registry.after_takeover(plan(), None, None, "a1-w0")) == {"heroku-answers": "Unknown"}
-    old = Probe(1.0, "a1-w10", healthy=True, detail="HTTP 200")
-    assert results(registry.after_takeover(plan(), None, old, "a1-w0")) == {"heroku-answers": "Unknown"}
-    for healthy, says in ((True, "Passed"), (False, "Failed")):
-        probe = replace(old, revision="a1-w0", healthy=healthy)
-        assert results(registry.after_takeover(plan(), None, probe, "a1-w0")) == {"heroku-answers": says}
+def in_trial(
+    heroku: Probe | None,
+    eks: Probe | None,
+    *,
+    of: Plan | None = None,
+    asks_eks: bool = True,
+    answers: Sequence[PathAnswers] | None = ALIKE,
+) -> Any:
+    probes = {Leg.HEROKU: heroku, Leg.EKS: eks}
+    return registry.in_trial(of or plan(), None, probes, asks_eks=asks_eks, revision="a1-trial", answers=answers)
+
+
+GOOD = Probe(1.0, "a1-trial", healthy=True, detail="HTTP 200")
+BAD = replace(GOOD, healthy=False, detail="HTTP 503 (no healthy upstream)")
+OLD = replace(GOOD, revision="a1-w0")
+HUNG = replace(BAD, revision="", detail="no answer within 5 s")
+
+
+@pytest.mark.parametrize(
+    ("heroku", "eks", "says"),
+    [
+        (None, None, ("Unknown", "Unknown")),
+        (OLD, OLD, ("Unknown", "Unknown")),
+        (HUNG, HUNG, ("Unknown", "Unknown")),
+        (GOOD, None, ("Passed", "Unknown")),
+        (GOOD, OLD, ("Passed", "Unknown")),
+        (GOOD, GOOD, ("Passed", "Passed")),
+        (GOOD, BAD, ("Passed", "Failed")),
+        (BAD, GOOD, ("Failed", "Passed")),
+        # The other leg shows that the gateway has the route.
+        (GOOD, HUNG, ("Passed", "Failed")),
+        (HUNG, GOOD, ("Failed", "Passed")),
+        (HUNG, BAD, ("Failed", "Failed")),
+    ],
+)
+def test_both_legs_are_asked_by_the_probes_route(
+    heroku: Probe | None, eks: Probe | None, says: tuple[str, str]
+) -> None:
+    found = results(in_trial(heroku, eks))
+    assert (found["heroku-answers"], found["eks-answers"]) == says
+
+
+def test_what_keeps_the_gateway_from_eks_is_told_with_what_to_look_at() -> None:
+    told = {one.check: one.message for one in in_trial(GOOD, BAD)}["eks-answers"]
+    for words in ("no healthy upstream", "Service pdf", "port 80", "NetworkPolicy"):
+        assert words in told
+
+
+def test_an_eks_that_cannot_be_asked_is_told_as_such() -> None:
+    assert results(in_trial(GOOD, None, asks_eks=False))["eks-answers"] == "Skipped"
+
+
+def test_a_domain_that_heroku_does_not_know_is_told_with_what_it_has_to_be() -> None:
+    probe = replace(BAD, detail="HTTP 404 (no such app)")
+    heroku = {"app": "acme-pdf", "hostname": "quiet-moon-1234.herokudns.com", "hostHeader": "Public"}
+    public = replace(plan(), spec=plan_spec(heroku=heroku))
+    told = [{one.check: one.message for one in in_trial(probe, GOOD, of=of)} for of in (plan(), public)]
+    assert ["custom domain of the app" in messages["heroku-answers"] for messages in told] == [False, True]
 
 
 # ----------------------------------------------------------------------------------------------------- what a plan skips
@@ -130,7 +194,8 @@ def test_a_warning_is_told_and_recorded_and_holds_nothing(monkeypatch: pytest.Mo
     world = World()
     world.until_phase(Phase.COMPLETED)
     (entry,) = (entry for entry in world.status.ledger if entry.decision == "TakeOver")
-    assert "preflight warns: played: no PodDisruptionBudget; write one" in entry.message
+    assert "preflight warns: client-address: " in entry.message
+    assert "; played: no PodDisruptionBudget; write one" in entry.message
     assert any(event.reason == "TakeOver" and "played: no Pod" in event.message for event in world.events)
     assert results(world.status.preflight)["played"] == "Warned"
 
@@ -165,7 +230,8 @@ def test_lists_are_read_in_the_order_that_each_check_needs(ownership: str) -> No
         order = [lists.index(read) for read in check.reads if read in lists]
         assert order == sorted(order), check.name
     # A plan that is past preflight has its route: so it is not missed between the two readings.
-    assert [read.resource for read in lists][:2] == [PLANS, VIRTUAL_SERVICES]
+    kinds = [read.resource for read in lists]
+    assert kinds.index(PLANS) < kinds.index(VIRTUAL_SERVICES)
 
 
 def test_other_plans_are_not_read_once_the_plan_has_taken_over() -> None:
@@ -214,7 +280,9 @@ async def test_what_no_right_was_granted_for_is_unknown_and_all_else_is_judged(
     found = {one.check: one for one in statuses}
     assert found["played"].result == "Unknown"
     assert "needs verb get on secrets" in found["played"].message
-    assert {name for name, one in found.items() if one.result == "Passed"} == set(found) - {"played", "workload"}
+    assert {name for name, one in found.items() if one.result == "Passed"} == set(found) - {
+        *("played", "workload", "client-address")
+    }
     assert found["workload"].result == "Failed"
 
 
@@ -232,6 +300,25 @@ async def test_a_missing_right_opens_nothing(kind: Resource, affected: set[str])
     statuses = registry.before_takeover(skipping, inventory)
     assert {name for name, result in results(statuses).items() if result == "Unknown"} == affected
     assert not registry.passed(statuses)
+
+
+@pytest.mark.parametrize("kind", [POD_DISRUPTION_BUDGETS, HORIZONTAL_POD_AUTOSCALERS], ids=str)
+async def test_an_audit_that_may_not_read_warns_and_holds_nothing(kind: Resource) -> None:
+    asked = plan()
+    inventory = await read(Served(READY.inventory(asked), kind), asked)
+    found = {one.check: one for one in registry.before_takeover(asked, inventory)}
+    assert found["disruption-budget"].result == "Warned"
+    assert f"needs verb list on {kind.plural}" in found["disruption-budget"].message
+    assert registry.passed(tuple(found.values()))
+
+
+def test_many_warnings_are_told_at_the_takeover_by_name() -> None:
+    few = (CheckStatus(check="cpu-limit", result=CheckResult.WARNED, message="raise it"),)
+    many = tuple(
+        CheckStatus(check=name, result=CheckResult.WARNED, message="x" * 150) for name in ("memory", "probes", "disk")
+    )
+    assert registry.warnings(few) == "cpu-limit: raise it"
+    assert registry.warnings(many) == "memory, probes, disk; status.preflight has what to do"
 
 
 async def test_an_outage_is_not_taken_for_a_missing_right() -> None:
@@ -263,7 +350,7 @@ BY_ADAPTERS = {
 
 
 def test_the_chart_grants_what_checks_and_adapters_read_and_no_more() -> None:
-    rules = yaml.safe_load((ROOT / "charts/cutover/files/clusterrole.yaml").read_text(encoding="utf-8"))
+    rules = chart_rules()
     granted = {
         (group, resource, verb)
         for rule in rules

@@ -405,7 +405,7 @@ def item(*values: str, **labels: str) -> dict[str, Any]:
 
 async def test_counters_have_what_matters_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = {
-        "source_workload_namespace": "istio-ingress",
+        "namespace": "istio-ingress",
         "response_code": "200",
         "le": "+Inf",
         "pod": "gw-0",
@@ -414,6 +414,10 @@ async def test_counters_have_what_matters_and_nothing_else(monkeypatch: pytest.M
         "prometheus_replica": "a",
         "replica": "b",
         "__replica__": "c",
+        "cluster": "prod",
+        "cluster_name": "",
+        "environment": "",
+        "region": "eu",
     }
     result = [item("7", "7.5", **labels, source_app="istio-ingress"), item("NaN", "-Inf")]
     asked = client(lambda _: answer(result, infos=["metric might not be a counter"], warnings=[], isPartial=False))
@@ -425,6 +429,24 @@ async def test_counters_have_what_matters_and_nothing_else(monkeypatch: pytest.M
     assert set(fields(bare.metric).values()) == {"pdf", ""}
     assert math.isnan(bare.values[0][1])
     assert bare.values[1] == (1_800_000_015.25, -math.inf)
+
+
+async def test_the_settings_matchers_are_in_whatever_is_asked() -> None:
+    seen: list[str] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        (query,) = parse_qs(request.content.decode())["query"]
+        seen.append(query)
+        return answer([])
+
+    asked = client(handle, matchers={"cluster": "prod"})
+    await asked.query("up", 1_800_000_000)
+    await asked.query_range("sum(up)", 1_800_000_000, 1_800_000_060, 15)
+    await asked.counters('up{a="b"}[1m]', 1_800_000_000, IstioLabels)
+    assert seen == ['up{cluster="prod"}', 'sum(up{cluster="prod"})', 'up{cluster="prod",a="b"}[1m]']
+    with pytest.raises(QueryRefused, match=r"has matchers in the operator's settings: .*two selectors"):
+        await asked.query('up{a="b" or c="d"}', 1_800_000_000)
+    assert len(seen) == 3, "it is not asked without them"
 
 
 async def test_counters_and_queries_are_asked_alike() -> None:
@@ -695,5 +717,6 @@ async def test_no_time_is_no_measurement(value: list[Any]) -> None:
 
 async def test_nan_is_no_time() -> None:
     asked = client(lambda _: answer([{"value": [0, "NaN"]}], "vector"))
-    await asked.compare_clocks()
+    with pytest.raises(Unavailable, match="its clock says nan"):
+        await asked.compare_clocks()
     assert asked.skew == pytest.approx(0, abs=0.01)

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 from tests.kit.played_provider import DNS, STICKY, PlayedProvider, Record, Zone
-from tests.kit.provider_contract import ProviderContract
+from tests.kit.provider_contract import ProviderContract, TrialContract
 from tests.kit.routing import FakeCluster, make_plan
 
 from cutover.adapters.kube.client import Cluster
@@ -74,8 +74,14 @@ class IstioInMemory:
         known = {key: body for key, body in self.cluster.objects.items() if key != self._key}
         return copy.deepcopy({key: body for key, body in known.items() if not self._is_ours(body)})
 
+    async def teams(self) -> Any:
+        if self.name == "cutover-pdf":
+            return None
+        body = copy.deepcopy(self.cluster.objects[self._key])
+        return body["metadata"].get("labels") or {}, body["metadata"].get("annotations") or {}, body["spec"]
 
-class TestIstio(ProviderContract):
+
+class TestIstio(TrialContract):
     @pytest.fixture(params=Ownership)
     def rig(self, request: pytest.FixtureRequest) -> IstioInMemory:
         return IstioInMemory(request.param)
@@ -103,6 +109,9 @@ class PlayedRig:
 
     async def versions(self) -> Any:
         return self.zone.writes
+
+    async def teams(self) -> Any:
+        return None
 
     async def others(self) -> Any:
         return replace(self.zone.records["images.example.com"])

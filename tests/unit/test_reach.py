@@ -17,16 +17,20 @@ from tests.kit.host_names import INTERNAL_NAMES
 from tests.kit.target import READY
 
 from cutover.adapters import addresses
-from cutover.adapters.addresses import AddressRefused, CheckedResolver, may_connect
-from cutover.adapters.traffic.istio.leg_probe import HttpLegProbe, address
+from cutover.adapters.addresses import AddressRefused, CheckedResolver, is_public, may_connect
+from cutover.adapters.traffic.istio.gateway_client import address
+from cutover.adapters.traffic.istio.leg_probe import HttpLegProbe
 from cutover.api.v1alpha1 import MigrationPlanSpec
 from cutover.domain.plan import Plan
 from cutover.domain.preflight import registry
+from cutover.domain.preflight.check import Facts
 from cutover.domain.preflight.checks.istio import gateway as gateway_check
 from cutover.domain.preflight.checks.istio import heroku_unshared, host_unclaimed
 from cutover.domain.preflight.checks.istio.kinds import GATEWAYS
+from cutover.domain.preflight.checks.istio.proxies import Proxies
 from cutover.domain.preflight.inventory import ClusterSettings
 from cutover.domain.resources import Json
+from cutover.domain.traffic import Leg
 from cutover.ports.errors import Unavailable
 
 
@@ -87,7 +91,7 @@ def test_servers_of_other_protocols_take_no_host() -> None:
 )
 def test_gateways_that_say_little_break_nothing(body: Json) -> None:
     assert gateway_check.unserved_hosts(make_plan(), {GATEWAY: body}) == ""
-    assert host_unclaimed.others_hosts(make_plan(), [], {GATEWAY: body}) == ""
+    assert host_unclaimed.others_hosts(make_plan(), [], Proxies({GATEWAY: body})) == ""
 
 
 @pytest.mark.parametrize(
@@ -109,15 +113,15 @@ def test_gateways_that_say_little_break_nothing(body: Json) -> None:
     ],
 )
 def test_what_another_namespace_routes_is_not_taken_from_it(item: Json, taken: bool) -> None:
-    problem = host_unclaimed.others_hosts(make_plan(), [item], gateway("*"))
+    problem = host_unclaimed.others_hosts(make_plan(), [item], Proxies(gateway("*")))
     assert bool(problem) is taken
     assert not taken or f"{PUBLIC_HOST} by VirtualService {item['metadata']['namespace']}/old" in problem
 
 
 def test_who_runs_the_gateway_may_give_a_part_of_a_wildcard_to_a_namespace() -> None:
     given = gateway("*.example.com", "shop/pdf.example.com")
-    assert host_unclaimed.others_hosts(make_plan(), [route("team-b", "*.example.com")], given) == ""
-    assert host_unclaimed.others_hosts(make_plan(), [route("team-b", PUBLIC_HOST)], given) != ""
+    assert host_unclaimed.others_hosts(make_plan(), [route("team-b", "*.example.com")], Proxies(given)) == ""
+    assert host_unclaimed.others_hosts(make_plan(), [route("team-b", PUBLIC_HOST)], Proxies(given)) != ""
 
 
 @pytest.mark.parametrize(
@@ -176,13 +180,25 @@ def test_what_is_others_cannot_be_skipped(check: str) -> None:
     there, says = THEIRS[check]
     statuses = registry.before_takeover(plan, replace(READY, **there).inventory(plan))
     assert not registry.passed(statuses)
-    (status,) = (one for one in statuses if one.result != "Passed")
+    (status,) = (one for one in statuses if one.result not in ("Passed", "Skipped"))
     assert (status.check, status.result) == (check, "Failed")
     assert says in status.message
     # What nobody could be asked about may be others', too.
     unread = {one.check: one.result for one in registry.before_takeover(plan, None)}
     assert unread[check] == "Unknown"
     assert unread["service"] == "Skipped"
+
+
+@pytest.mark.parametrize(
+    ("ownership", "result"), [("Generate", "Failed"), ("Delegate", "Warned"), ("Adopt", "Warned")]
+)
+def test_a_part_of_a_host_may_move_while_other_teams_have_the_rest(ownership: str, result: str) -> None:
+    theirs = {"virtualServiceRef": {"name": "pdf"}} if ownership != "Generate" else {}
+    plan = make_plan(ownership=ownership, **theirs)
+    there = replace(READY, virtual_services=(route("team-b", PUBLIC_HOST),)).inventory(plan)
+    finding = host_unclaimed.CHECK.judge(plan, Facts(inventory=there))
+    assert finding.result == result
+    assert f"{PUBLIC_HOST} by VirtualService team-b/old" in finding.message
 
 
 # ------------------------------------------------------------------------------------------------------- Heroku's name
@@ -204,9 +220,9 @@ def test_a_public_name_is_taken(hostname: str) -> None:
 
 
 def test_the_clusters_own_domain_is_internal_whatever_it_is_called() -> None:
-    assert heroku_unshared.internal_name("acme.herokuapp.com", "prod.example.com") == ""
+    assert heroku_unshared.internal_name("acme.herokuapp.com", "prod.example.com", ()) == ""
     assert "a name of this cluster" in heroku_unshared.internal_name(
-        "kubernetes.default.prod.example.com", "prod.example.com"
+        "kubernetes.default.prod.example.com", "prod.example.com", ()
     )
 
 
@@ -275,7 +291,7 @@ async def test_a_probe_asks_this_machine_only_where_the_settings_say_so(
     urls = {"shop/local": f"http://127.0.0.1:{port}"} if trusted else {}
     probing = HttpLegProbe(OneGateway(), urls)  # type: ignore[arg-type]
     try:
-        probe = await probing.probe(make_plan(gateways=["local"]))
+        probe = await probing.probe(make_plan(gateways=["local"]), Leg.HEROKU, "/")
     finally:
         await probing.close()
         await runner.cleanup()
@@ -292,3 +308,31 @@ async def test_only_addresses_that_may_be_connected_to_are_found() -> None:
 
 def test_private_addresses_are_where_services_are() -> None:
     assert may_connect(ipaddress.ip_address("10.96.0.1"))
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("46.137.15.86", True),
+        ("2a05:d014::1", True),
+        ("64:ff9b::2e89:f56", True),  # NAT64 of a public one
+        ("10.0.0.1", False),
+        ("172.16.0.1", False),
+        ("192.168.0.1", False),
+        ("100.64.0.1", False),
+        ("127.0.0.1", False),
+        ("169.254.169.254", False),
+        ("224.0.0.1", False),
+        ("255.255.255.255", False),
+        ("0.0.0.0", False),
+        ("::1", False),
+        ("fe80::1", False),
+        ("fd00:ec2::254", False),
+        ("::ffff:10.0.0.1", False),
+        ("64:ff9b::a00:1", False),
+        ("2002:a00:1::", False),  # 6to4 of a private one
+        ("ff02::1", False),
+    ],
+)
+def test_addresses_of_the_internet(address: str, public: bool) -> None:
+    assert is_public(ipaddress.ip_address(address)) is public

@@ -364,13 +364,12 @@ class Sources:
             IstioDialect(),
             self.clock,
             on_samples=lambda key: self.news.set(),
-            scrape_intervals=dict.fromkeys(self.worlds, 15.0),
         )
 
     async def reconcile(self, seconds: float) -> None:
         for world in self.worlds.values():
             world.run_to(START + seconds)
-        await asyncio.gather(*(sampler.reconcile() for sampler in self.samplers.by_source.values()))
+        await self.samplers.reconcile()
 
 
 async def test_each_plan_is_served_by_its_source() -> None:
@@ -446,6 +445,78 @@ async def test_a_plan_that_changes_its_source_begins_anew_there() -> None:
     await sources.reconcile(91)
     assert not sources.worlds[""].tsdb.queries
     assert ends(sources.samplers.take("ns/0").blocks)[-1] > 60
+
+
+HOSTILE = "hostile"
+
+
+def another_gateway(sources: Sources, *scrapes: float) -> None:
+    """Scrape a gateway in another namespace at so many seconds, and never again."""
+    world = sources.worlds[""]
+    other = Gateway("gw-1", {"namespace": HOSTILE})
+    for at in scrapes:
+        other.serve(f"1.{HEROKU}", times=5)
+        other.scrape(world.tsdb, START + at)
+
+
+async def test_another_plans_gateways_delay_no_block_and_end_none_elsewhere() -> None:
+    sources = Sources()
+    another_gateway(sources, -56, -41, -26, -11, 4, 19.5, 34.5)  # it is gone, which is waited for
+    target = sources.worlds[""].target(0)
+    sources.samplers.watch("ns/theirs", replace(sources.worlds[""].target(1), observers=(HOSTILE,)))
+    sources.samplers.watch("ns/mine", target)
+    delivered: dict[float, float] = {}
+    for second in range(1, 100):
+        await sources.reconcile(second)
+        for block in sources.samplers.take("ns/mine").blocks:
+            assert block.usable
+            delivered[block.end - START] = second
+            sources.samplers.watch("ns/mine", replace(target, since=block.end))
+    assert delivered == {20.25: 22, 35.25: 37, 50.25: 52, 65.25: 67, 80.25: 82, 95.25: 97}
+
+
+async def test_a_query_reads_nothing_of_other_plans_gateways() -> None:
+    sources = Sources()
+    another_gateway(sources, 5, 20)
+    sources.samplers.watch("ns/theirs", replace(sources.worlds[""].target(1), observers=(HOSTILE,)))
+    sources.samplers.watch("ns/mine", sources.worlds[""].target(0))
+    await sources.reconcile(40)
+    asked = [promql for promql, _ in sources.worlds[""].tsdb.queries]
+    assert any(HOSTILE in promql for promql in asked)
+    assert any(NAMESPACE in promql for promql in asked)
+    assert not any(HOSTILE in promql and NAMESPACE in promql for promql in asked)
+
+
+async def test_gateways_that_have_no_plan_any_more_are_not_asked_about_and_counts_do_not_fall() -> None:
+    sources = Sources()
+    running = asyncio.create_task(sources.samplers.run())
+    await asyncio.sleep(0)
+    sources.worlds[""].run_to(START + 40)
+    sources.samplers.watch("ns/mine", sources.worlds[""].target(0))
+    await sources.news.wait()
+    asked = sources.samplers.queries
+    assert asked
+    sources.samplers.forget("ns/mine")
+    sources.samplers.forget("ns/mine")
+    assert not sources.samplers.each
+    assert sources.samplers.queries == asked
+    assert sources.samplers.last_success > 0
+    sources.samplers.watch("ns/mine", sources.worlds[""].target(0))
+    sources.news.clear()
+    await sources.news.wait()
+    assert sources.samplers.take("ns/mine").blocks
+    assert sources.samplers.queries > asked
+    assert not running.done()
+    running.cancel()
+
+
+async def test_a_histogram_of_a_plan_that_is_not_watched() -> None:
+    sources = Sources()
+    world = sources.worlds[""]
+    world.run_to(START + 301)
+    assert (await sources.samplers.histogram(world.target(0))).total > 0
+    assert not sources.samplers.each
+    assert sources.samplers.queries == 2
 
 
 async def test_a_source_that_does_not_exist_is_named() -> None:
@@ -524,13 +595,44 @@ async def test_queries_do_not_grow_with_plans(plans: int, queries: int) -> None:
     assert len(world.tsdb.queries) == queries
 
 
-async def test_plans_of_other_gateways_in_one_query() -> None:
-    world = SamplerRig(plans=2)
+async def test_gateways_whose_targets_lack_labels_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    """An older job names pods by kubernetes_namespace and kubernetes_pod_name."""
+    world = SamplerRig(phase=None)
+    world.gateway.labels |= {"namespace": "", "pod": "", "kubernetes_namespace": NAMESPACE}
+    world.tsdb.samples.clear()
     world.sampler.watch("ns/0", world.target(0))
-    world.sampler.watch("ns/1", replace(world.target(1), observers=("elsewhere",)))
+    await world.read(4)
+    block = world.sampler.take("ns/0").blocks[-1]
+    assert block.gap == (
+        "no samples; 4 counters of job gateways (no namespace) name istio-ingress, and do not count: targets of the gateways"
+        " have their namespace in the label namespace, and their pod in the label pod"
+    )
+    assert world.sampler.refused >= 4
+    assert caplog.text.count("do not count") == 1
+
+
+async def test_a_flood_of_forged_counters_is_not_read(world: SamplerRig) -> None:
+    for number in range(50):
+        labels = {
+            "namespace": HOSTILE,
+            "pod": f"evil-{number}",
+            "reporter": "source",
+            "source_workload_namespace": NAMESPACE,
+        }
+        for metric in ("istio_requests_total", "istio_request_duration_milliseconds_bucket"):
+            world.tsdb.add(START + 5, math.nan, __name__=metric, destination_service=f"0.{EKS}", le="odd", **labels)
+    answers: list[int] = []
+    ask = world.tsdb.query
+
+    async def measured(promql: str, at: float) -> list[dict[str, Any]]:
+        answers.append(len(found := await ask(promql, at)))
+        return found
+
+    world.tsdb.query = measured  # type: ignore[method-assign]
+    world.sampler.watch("ns/0", world.target(0))
     await world.read(1)
     assert world.sampler.take("ns/0").blocks[0].usable
-    assert world.sampler.take("ns/1").blocks[0].gap == "no samples"
+    assert max(answers) < 20
 
 
 @pytest.mark.parametrize("delay", [0.9, 3.0, 14.0])
@@ -611,7 +713,7 @@ async def test_histogram_of_a_long_baseline(world: SamplerRig) -> None:
     assert list(histogram.cumulative) == [250.0, 1000.0, math.inf]
     assert histogram.cumulative[250.0] == 0
     assert histogram.total > 3000
-    assert 'response_code!="0"' in world.tsdb.queries[-1][0]
+    assert 'response_code!~"0|101|499"' in world.tsdb.queries[-1][0]
 
 
 async def test_histogram_before_anything(world: SamplerRig) -> None:

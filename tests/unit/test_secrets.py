@@ -218,14 +218,14 @@ async def main():
     notifier = HttpNotifier(receivers, first_retry=0.1)
     notifier.start()
     notifier.tell(plan, {name: "" for name in notifier.senders})
-    sources = Sources(servers, settings.scrape_interval)
+    sources = Sources(servers)
     cluster = await Cluster.connect(settings.kubeconfig)
     plans = KubernetesPlans(cluster)
     election = await Election.connect(settings.kubeconfig, "cutover/cutover")
     electing = asyncio.create_task(election.run(lambda: asyncio.sleep(1)))
     clock = Clock()
     clients = {name: sources.get(name) for name in sources.names}
-    samplers = Samplers(clients, IstioDialect(), clock, on_samples=print, scrape_intervals={name: 15.0 for name in clients})
+    samplers = Samplers(clients, IstioDialect(), clock, on_samples=print)
     own = PrometheusSloFeed(sources.for_slos, clock, on_news=print)
     prometheus_client.REGISTRY.register(OperatorCollector(lambda: [], cluster, samplers, own, sources.skews, lambda: True, lambda: notifier.senders))
     work = [trying(ask(1.0)) for client in clients.values() for ask in (lambda at, c=client: c.query("up", at), lambda at, c=client: c.query_range("up", 1.0, 2.0, 1.0))]

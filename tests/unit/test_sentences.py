@@ -62,6 +62,13 @@ def bound(value: float | None, outside: float | None = None, **tolerated: Any) -
             "EKS 0.067 % of 60,000 requests, no control, 1 % tolerated; evidence of harm 0.3 of 100",
         ),
         (
+            comparison((40, 60_000)),
+            (
+                "EKS 0.067 % of 60,000 requests, no control, not judged: what is normal for Heroku is not known; "
+                "evidence of harm 0.3 of 100"
+            ),
+        ),
+        (
             comparison((0, 0), (300, 30_000), kind=GateKind.RATIO),
             "EKS no events vs Heroku 1.0 % over 0/30,000 events; evidence of harm 0.3 of 100",
         ),

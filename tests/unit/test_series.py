@@ -76,9 +76,34 @@ def test_counts_of_both_legs() -> None:
     story.gateway.serve(HEROKU, "404", times=1)
     story.gateway.serve(EKS, "500", 2000, times=3)
     story.scrape(0)
-    assert blocks_of(story.tsdb, 1) == [
-        Block(START, START + 15, Counts(93, 2, 93, 2, 0), Counts(3, 3, 3, 3, 3)),
-    ]
+    heroku, eks = Counts(93, 2, 93, 2, 0, refused=1), Counts(3, 3, 3, 3, 3)
+    codes = {"200": 90, "503": 2, "404": 1}, {"500": 3}
+    assert blocks_of(story.tsdb, 1) == [Block(START, START + 15, heroku, eks, "", *codes)]
+
+
+def test_each_answer_is_in_one_class() -> None:
+    story = Story()
+    mix = {"200": 50, "304": 7, "302": 5, "401": 4, "404": 3, "429": 2, "503": 1}
+    for leg in (HEROKU, EKS):
+        for code, times in mix.items():
+            story.gateway.serve(leg, code, times=times)
+    story.scrape(0)
+    (block,) = blocks_of(story.tsdb, 1)
+    for leg in (block.heroku, block.eks):
+        assert leg == Counts(requests=72, errors=1, timed=72, refused=7, redirected=5, throttled=2)
+        assert leg.ok == 57
+    assert block.heroku_codes == block.eks_codes == mix
+
+
+def test_codes_of_all_gateways_are_added() -> None:
+    story, other = Story(), Gateway("gw-1")
+    other.serve(EKS, "404", times=9)
+    other.scrape(story.tsdb, START - 10)
+    for gateway, times in ((story.gateway, 2), (other, 3)):
+        gateway.serve(EKS, "404", times=times)
+        gateway.scrape(story.tsdb, START + 5)
+    (block,) = blocks_of(story.tsdb, 1)
+    assert block.eks_codes == {"404": 5}
 
 
 def test_routing_faults_are_errors_of_heroku_only() -> None:
@@ -91,10 +116,12 @@ def test_routing_faults_are_errors_of_heroku_only() -> None:
     assert (block.heroku.errors, block.eks.errors) == (5, 0)
 
 
-def test_clients_that_went_away_are_in_neither_leg() -> None:
+@pytest.mark.parametrize(("code", "shown"), [("0", {}), ("499", {}), ("101", {"101": 7})])
+def test_what_is_nobodys_answer_is_in_neither_leg(code: str, shown: dict[str, float]) -> None:
+    """A client that went away, and a WebSocket, whose duration is its life."""
     story = Story()
-    story.gateway.requests[EKS, "0"] += 7
-    common = {"destination_service": EKS, "response_code": "0", "reporter": "source"}
+    story.gateway.requests[EKS, code] += 7
+    common = {"destination_service": EKS, "response_code": code, "reporter": "source"}
     labels = {**story.gateway.labels, "source_workload_namespace": NAMESPACE, **common}
     for bound in ("250", "1000", "+Inf"):
         for at, value in ((START - 10, 0), (START + 5, 7)):
@@ -103,6 +130,7 @@ def test_clients_that_went_away_are_in_neither_leg() -> None:
     (block,) = blocks_of(story.tsdb, 1)
     assert block.eks == Counts()
     assert block.usable
+    assert block.eks_codes == shown
 
 
 def test_without_thresholds_nothing_is_slow() -> None:
@@ -122,7 +150,7 @@ def test_silence_is_evidence() -> None:
     story.gateway.serve(HEROKU, times=50)
     story.scrape(0)
     (block,) = blocks_of(story.tsdb, 1)
-    assert block == Block(START, START + 15, Counts(50, 0, 50))
+    assert block == Block(START, START + 15, Counts(50, 0, 50), heroku_codes={"200": 50})
 
 
 def test_leg_without_any_series_is_silent() -> None:
@@ -131,8 +159,8 @@ def test_leg_without_any_series_is_silent() -> None:
         gateway.serve(HEROKU, times=10)
         gateway.scrape(tsdb, START + at)
     assert blocks_of(tsdb, 2) == [
-        Block(START, START + 15, Counts(10, 0, 10)),
-        Block(START + 15, START + 30, Counts(10, 0, 10)),
+        Block(START, START + 15, Counts(10, 0, 10), heroku_codes={"200": 10}),
+        Block(START + 15, START + 30, Counts(10, 0, 10), heroku_codes={"200": 10}),
     ]
 
 
@@ -147,9 +175,8 @@ def test_counter_born_at_a_known_gateway_counts_from_zero() -> None:
     story = Story()
     story.gateway.serve(EKS, "503", times=4)
     story.scrape(0)
-    for presence in (True, False):
-        (block,) = blocks_of(story.tsdb, 1, presence=presence)
-        assert block.eks == Counts(4, 4, 4)
+    (block,) = blocks_of(story.tsdb, 1)
+    assert block.eks == Counts(4, 4, 4)
 
 
 def test_new_gateway_makes_one_block_unusable() -> None:
@@ -217,18 +244,93 @@ def test_restart_that_some_counters_hide() -> None:
     story.gateway.serve(HEROKU, times=30)
     story.gateway.serve(EKS, "500", times=8)
     story.scrape(1)
-    assert blocks_of(story.tsdb, 2)[1].gap == "gateway gw-0 lost some of its counters"
+    assert blocks_of(story.tsdb, 2)[1].gap == f"gateway gw-0 lost some of its counters; {Reading.keep_longer}"
 
 
 def test_restart_that_shows_only_in_a_counter_that_is_gone() -> None:
     story = Story()
-    story.gateway.serve(HEROKU, "404", times=1)
+    story.gateway.serve(HEROKU, "404", times=5)
     story.scrape(0)
     story.gateway.restart()
-    story.gateway.serve(HEROKU, times=1001)
-    story.gateway.serve(EKS, times=600)
+    story.gateway.serve(HEROKU, "404", times=6)
     story.scrape(1)
-    assert blocks_of(story.tsdb, 2)[1].gap == "gateway gw-0 lost some of its counters"
+    assert blocks_of(story.tsdb, 2)[1].gap == f"gateway gw-0 lost some of its counters; {Reading.keep_longer}"
+
+
+# ------------------------------------------------------------------------------------ proxies that evict idle counters
+
+
+def evict(story: Story, leg: str, code: str) -> None:
+    """Let the proxy forget a counter, as Envoy does with one that was not used for its eviction interval."""
+    del story.gateway.requests[leg, code]
+
+
+@pytest.mark.parametrize(("before", "after"), [(5, 1), (3, 3), (2, 40), (80, 7), (1, 1)])
+@pytest.mark.parametrize("away", [1, 2, 9])
+def test_a_counter_that_was_evicted_begins_anew(before: int, after: int, away: int) -> None:
+    """Others go on: the process did not restart, so that what comes back has counted from 0."""
+    story = Story()
+    story.gateway.serve(EKS, "500", times=before)
+    story.scrape(0)
+    evict(story, EKS, "500")
+    for number in range(1, 1 + away):
+        story.gateway.serve(HEROKU, times=10)
+        story.scrape(number)
+    story.gateway.serve(HEROKU, times=10)
+    story.gateway.serve(EKS, "500", times=after)
+    story.scrape(1 + away)
+    blocks = blocks_of(story.tsdb, 2 + away)
+    assert [block.gap for block in blocks] == [""] * (2 + away)
+    assert [block.eks.errors for block in blocks] == [before, *[0.0] * away, after]
+
+
+def test_a_counter_that_was_evicted_between_two_scrapes() -> None:
+    story = Story()
+    story.gateway.serve(HEROKU, times=100)
+    story.gateway.serve(EKS, "500", times=7)
+    story.scrape(0)
+    evict(story, EKS, "500")
+    story.gateway.serve(EKS, "500", times=2)
+    story.gateway.serve(HEROKU, times=10)
+    story.scrape(1)
+    assert blocks_of(story.tsdb, 2)[1].eks.errors == 2
+
+
+def test_a_counter_that_may_have_been_evicted_or_not_is_no_evidence_and_it_is_told_what_to_set() -> None:
+    """Where servers forward samples one may be missing: the whole life of a counter must not look like one increment."""
+    story = Story()
+    story.gateway.serve(EKS, "500", times=6)
+    story.scrape(0)
+    evict(story, EKS, "500")
+    story.gateway.serve(HEROKU, times=10)
+    story.scrape(1)
+    story.gateway.serve(EKS, "500", times=6)
+    story.scrape(2)
+    *known, last = blocks_of(story.tsdb, 3)
+    assert all(block.usable for block in known)
+    assert last.gap == f"gateway gw-0 was without a counter for a while that others had; {Reading.keep_longer}"
+
+
+def test_eviction_at_one_gateway_and_a_restart_of_another() -> None:
+    story = Story()
+    other = Gateway("gw-1")
+    other.serve(HEROKU, times=500)
+    other.serve(EKS, "500", times=3)
+    other.scrape(story.tsdb, START - 8)
+    story.gateway.serve(EKS, "500", times=4)
+    story.scrape(0)
+    other.scrape(story.tsdb, START + 7)
+    evict(story, EKS, "500")
+    other.restart()
+    for number in (1, 2):
+        story.gateway.serve(HEROKU, times=10)
+        story.gateway.serve(EKS, "500", times=number - 1)
+        story.scrape(number)
+        other.serve(HEROKU, times=20)
+        other.serve(EKS, "500", times=1)
+        other.scrape(story.tsdb, START + number * LENGTH + 7)
+    blocks = blocks_of(story.tsdb, 3)
+    assert [(block.gap, block.heroku.requests, block.eks.errors) for block in blocks[1:]] == [("", 30, 1), ("", 30, 2)]
 
 
 def test_missed_scrapes() -> None:
@@ -321,6 +423,49 @@ def test_gateways_without_a_pod_are_told_apart_by_their_instance() -> None:
     assert blocks_of(tsdb, 2)[1].heroku.requests == 3
 
 
+FORGERS = {
+    "another namespace": {"namespace": "hostile", "pod": "evil", "job": "apps", "instance": "10.0.0.9:8080"},
+    # A job that gives its targets no namespace, so that an app may write one.
+    "a target without a namespace": {
+        "namespace": NAMESPACE,
+        "pod": "gw-0",
+        "job": "static",
+        "instance": "10.0.0.9:80",
+    },
+    "another pod": {"namespace": NAMESPACE, "pod": "gw-9", "job": "gateways", "instance": "gw-9:15020"},
+}
+
+
+@pytest.mark.parametrize("labels", FORGERS.values(), ids=FORGERS)
+@pytest.mark.parametrize("value", [1e6, math.nan, -1.0])
+@pytest.mark.parametrize("code", ["200", "503"])
+def test_what_is_of_no_gateways_scrape_target_does_not_count(labels: dict[str, str], value: float, code: str) -> None:
+    """Whatever an app writes into its metrics: no errors of another's leg, no good answers that drown them, no NaN."""
+    story = Story()
+    story.gateway.serve(HEROKU, times=90)
+    story.gateway.serve(EKS, "503", times=4)
+    story.scrape(0)
+    truth = blocks_of(story.tsdb, 1)
+    forged = {"reporter": "source", "source_workload_namespace": NAMESPACE, "response_code": code, **labels}
+    for leg in (HEROKU, EKS):
+        for at, number in ((START - 10, 0.0), (START + 5, value)):
+            story.tsdb.add(at, number, __name__=METRICS[0], destination_service=leg, **forged)
+            story.tsdb.add(at, number, __name__=METRICS[1], destination_service=leg, le="odd", **forged)
+    assert blocks_of(story.tsdb, 1) == truth
+    assert sum(reading_of(story.tsdb, START, START + 15).refused.values()) == 4
+
+
+def test_gateways_whose_scrape_target_lacks_up_do_not_count_and_it_is_told() -> None:
+    story = Story()
+    story.gateway.serve(HEROKU, times=90)
+    story.scrape(0)
+    (block,) = blocks_of(story.tsdb, 1, presence=False)
+    assert block.gap == (
+        "no samples; 8 counters are of no scrape target of istio-ingress: no up has their labels namespace, pod, job and"
+        " instance"
+    )
+
+
 def test_gateways_of_other_namespaces_do_not_count() -> None:
     story = Story()
     other = Gateway("gw-9")
@@ -365,7 +510,7 @@ def test_histogram_survives_restarts_and_leaves_out_what_is_not_known() -> None:
 
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[FakePrometheus, dict[int, tuple[float, float, float, float]], bool]:
-    """Gateways with any scrape times within reach, any traffic, and restarts; and the truth of each block.
+    """Gateways with any scrape times within reach, any traffic, restarts and evictions; and the truth of each block.
 
     The truth is what was counted until a scrape; what a restart loses after the last scrape nobody can know.
     """
@@ -373,6 +518,7 @@ def histories(draw: st.DrawFn) -> tuple[FakePrometheus, dict[int, tuple[float, f
     truth: dict[int, tuple[float, float, float, float]] = defaultdict(lambda: (0.0, 0.0, 0.0, 0.0))
     for number in range(draw(st.integers(1, 3))):
         gateway = Gateway(f"gw-{number}")
+        evicted = False
         gateway.serve(HEROKU, times=draw(st.integers(1, 2000)))
         if draw(st.booleans()):
             gateway.serve(EKS, times=draw(st.integers(1, 2000)))
@@ -382,18 +528,27 @@ def histories(draw: st.DrawFn) -> tuple[FakePrometheus, dict[int, tuple[float, f
             at = round(at + draw(st.integers(4_000, 37_000)) / 1000, 3)
             if at > START + 12 * LENGTH:
                 break
-            before = dict(gateway.requests)
-            restarted = draw(st.integers(0, 7)) == 0
+            before, buckets = dict(gateway.requests), dict(gateway.buckets)
+            # Of an evicted counter only the buckets are left. Without it, no scrape shows that they began anew.
+            restarted = not evicted and draw(st.integers(0, 7)) == 0
             if restarted:
                 gateway.restart()
                 restarts = True
             added = {}
+            # A restart shows only where a counter falls, and the buckets are of all codes.
+            room = {
+                leg: min([count for (of, _), count in buckets.items() if of == leg and count], default=1001) - 1
+                for leg in (HEROKU, EKS)
+            }
             for leg, code in ((HEROKU, "200"), (HEROKU, "503"), (EKS, "200"), (EKS, "503")):
-                # A restart shows only where a counter falls.
-                most = before.get((leg, code), 1000) - 1 if restarted else 1000
+                most = min(before.get((leg, code), 1001) - 1, room[leg]) if restarted else 1000
                 times = draw(st.integers(0, max(0, most)))
+                room[leg] -= times
                 if times:
                     gateway.serve(leg, code, draw(st.sampled_from([10.0, 300.0, 3000.0])), times)
+                elif code == "503" and (leg, code) in gateway.requests and draw(st.integers(0, 2)) == 0:
+                    del gateway.requests[leg, code]  # as it was idle
+                    evicted = restarts = True
                 added[leg, code] = times
             gateway.scrape(tsdb, at)
             heroku, heroku_errors = added[HEROKU, "200"] + added[HEROKU, "503"], added[HEROKU, "503"]
@@ -419,7 +574,9 @@ def test_blocks_are_the_truth(
             assert truth[number] == (0, 0, 0, 0)
         else:
             assert restarts, block.gap
-            assert re.fullmatch("gateway .*(lost some of its counters|was without a counter for a while)", block.gap)
+            assert re.match(
+                "gateway gw-. (lost some of its counters|was without a counter for a while|is new)", block.gap
+            )
 
 
 @settings(max_examples=60, deadline=None)

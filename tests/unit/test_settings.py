@@ -28,7 +28,7 @@ CHART = Path(__file__).parents[2] / "charts" / "cutover"
 def test_the_address_of_prometheus_is_all_that_is_needed() -> None:
     settings = read_settings({**LEAST, "CUTOVER_LEASE": "", "HOME": "/root", "PATH": "/bin"})
     assert settings == Settings(prometheus_url="http://prometheus.monitoring.svc:9090")
-    assert (settings.scrape_interval, settings.health_port, settings.metrics_port) == (15.0, 8080, 9090)
+    assert (settings.health_port, settings.metrics_port) == (8080, 9090)
     assert settings.namespaces == ()
 
 
@@ -38,9 +38,11 @@ def test_everything_can_be_set() -> None:
             "CUTOVER_PROMETHEUS_URL": "https://mimir.example/prometheus/",
             "CUTOVER_PROMETHEUS_TOKEN_FILE": "/var/run/token",
             "CUTOVER_PROMETHEUS_SOURCES": "/etc/cutover/sources.yaml",
-            "CUTOVER_SCRAPE_INTERVAL": "5",
             "CUTOVER_SETTLE": "0.5",
-            "CUTOVER_GATEWAY_URLS": '{"istio-ingress/public": "http://127.0.0.1:18080/"}',
+            "CUTOVER_GATEWAY_URLS": (
+                '{"istio-ingress/public": "http://127.0.0.1:18080/",'
+                ' "a/b": {"url": "http://b.a.svc", "proxyProtocol": true}}'
+            ),
             "CUTOVER_CLUSTER_DOMAIN": "corp.example",
             "CUTOVER_NAMESPACES": "documents, search,",
             "CUTOVER_KUBECONFIG": "/tmp/kubeconfig",
@@ -55,11 +57,12 @@ def test_everything_can_be_set() -> None:
     assert settings.prometheus_url == "https://mimir.example/prometheus"
     assert settings.prometheus_token_file == Path("/var/run/token")
     assert settings.prometheus_sources == Path("/etc/cutover/sources.yaml")
-    assert settings.gateway_urls == {"istio-ingress/public": "http://127.0.0.1:18080"}
+    gateways = {name: (gateway.url, gateway.proxy_protocol) for name, gateway in settings.gateway_urls.items()}
+    assert gateways == {"istio-ingress/public": ("http://127.0.0.1:18080", False), "a/b": ("http://b.a.svc", True)}
     assert settings.namespaces == ("documents", "search")
     assert settings.lease == "cutover-system/cutover.v2"
     assert settings.development_heroku == ("127.0.0.1", 8443)
-    assert (settings.scrape_interval, settings.settle, settings.health_port) == (5.0, 0.5, 0)
+    assert (settings.settle, settings.health_port) == (0.5, 0)
 
 
 def test_what_is_empty_is_not_set() -> None:
@@ -73,11 +76,13 @@ def test_what_is_empty_is_not_set() -> None:
         ({"CUTOVER_PROMETHEUS_URL": "prometheus:9090"}, "CUTOVER_PROMETHEUS_URL: .*must start with http"),
         ({"CUTOVER_PROMETHEUS_URL": "http://me:s3cr3t@p"}, "CUTOVER_PROMETHEUS_URL: .*no user and no password"),
         ({"CUTOVER_PROMETHEUS_URL": "http://p/?x=1"}, "CUTOVER_PROMETHEUS_URL: .*end with the path"),
-        ({**LEAST, "CUTOVER_SCRAPE_INTERVAL": "15s"}, "CUTOVER_SCRAPE_INTERVAL: .*valid number"),
-        ({**LEAST, "CUTOVER_SCRAPE_INTERVAL": "0"}, "CUTOVER_SCRAPE_INTERVAL: .*greater than 0"),
+        ({**LEAST, "CUTOVER_SETTLE": "15s"}, "CUTOVER_SETTLE: .*valid number"),
+        ({**LEAST, "CUTOVER_SETTLE": "-1"}, "CUTOVER_SETTLE: .*greater than or equal to 0"),
         ({**LEAST, "CUTOVER_METRICS_PORT": "tcp://10.0.0.1:9090"}, "CUTOVER_METRICS_PORT: .*valid integer"),
         ({**LEAST, "CUTOVER_GATEWAY_URLS": "istio"}, "CUTOVER_GATEWAY_URLS: Invalid JSON"),
         ({**LEAST, "CUTOVER_GATEWAY_URLS": '{"a/b": "127.0.0.1"}'}, "CUTOVER_GATEWAY_URLS: .*must start with http"),
+        ({**LEAST, "CUTOVER_GATEWAY_URLS": '{"a/b": {"proxyProtocol": true}}'}, "CUTOVER_GATEWAY_URLS: .*required"),
+        ({**LEAST, "CUTOVER_GATEWAY_URLS": '{"a/b": {"url": "http://b", "tls": 1}}'}, "CUTOVER_GATEWAY_URLS: Extra"),
         ({**LEAST, "CUTOVER_LEASE": "cutover"}, "CUTOVER_LEASE: .*should match"),
         ({**LEAST, "CUTOVER_LEASE": "a/b/c"}, "CUTOVER_LEASE: .*should match"),
         ({**LEAST, "CUTOVER_LOG_LEVEL": "info"}, "CUTOVER_LOG_LEVEL: .*DEBUG"),
@@ -131,7 +136,6 @@ sources:
 - name: mimir-eu
   url: https://mimir.example/prometheus/
   namespaces: [team-a, "payments-*"]
-  scrapeInterval: 30s
   timeout: 15
   tenant: team-a
   parameters: {partial_response: "false"}
@@ -167,18 +171,14 @@ def test_servers_of_the_file(tmp_path: Path) -> None:
         "https://mimir.example/prometheus",
         ("team-a", "payments-*"),
     )
-    assert (mimir.scrape_interval, mimir.timeout, mimir.tenant) == (30.0, 15.0, "team-a")
+    assert (mimir.timeout, mimir.tenant) == (15.0, "team-a")
     assert mimir.parameters == {"partial_response": "false"}
     assert mimir.basic_auth is not None
     assert mimir.basic_auth.password_file == Path("/secrets/mimir/password")
     assert mimir.tls.server_name == "mimir.internal"
     assert aws.sigv4 is not None
     assert (aws.sigv4.region, aws.sigv4.service) == ("eu-west-1", "aps")
-    assert (thanos.bearer_token_file, thanos.scrape_interval, thanos.namespaces) == (
-        Path("/secrets/thanos/token"),
-        None,
-        (),
-    )
+    assert (thanos.bearer_token_file, thanos.namespaces) == (Path("/secrets/thanos/token"), ())
 
 
 def test_the_default_may_be_in_the_file(tmp_path: Path) -> None:
@@ -213,8 +213,7 @@ ONE = "sources: [{name: a, url: 'https://p', %s}]"
         ),
         (ONE % "tls: {certFile: /c}", LEAST, r"sources\[0\]\.tls: .*certFile and keyFile belong together"),
         ("default: {url: 'http://p', tls: {caFile: /c}}", {}, "default: .*tls needs a url with https"),
-        (ONE % "scrapeInterval: s3cr3t", LEAST, r"scrapeInterval: .*write a duration such as 30s"),
-        (ONE % "scrapeInterval: 10m", LEAST, r"scrapeInterval: .*less than or equal to 120"),
+        (ONE % "timeout: s3cr3t", LEAST, r"timeout: .*write a duration such as 30s"),
         (ONE % "timeout: 0.5", LEAST, r"timeout: .*greater than or equal to 1"),
         (ONE % 'tenant: "s3cr3t\\nX-Admin: yes"', LEAST, r"tenant: .*should match"),
         (ONE % "namespaces: [Team_A]", LEAST, r"namespaces\[0\]: .*should match"),
@@ -251,7 +250,7 @@ def test_there_is_no_setting_for_a_secret() -> None:
     models = (Settings, NamedPrometheus, BasicAuthFiles, Tls, SigV4Scope)
     fields = [name for model in models for name in model.model_fields]
     secret = [name for name in fields if re.search("token|password|key|secret", name)]
-    assert [name for name in secret if not name.endswith("_file")] == []
+    assert [name for name in secret if not name.endswith(("_file", "_files"))] == []
 
 
 def test_every_setting_is_described() -> None:
@@ -288,7 +287,9 @@ def test_the_chart_mounts_what_it_names() -> None:
 def test_the_documented_servers_can_be_read(tmp_path: Path) -> None:
     """The chart writes default and sources into the file as they are."""
     page = (CHART.parents[1] / "docs" / "operating.md").read_text()
-    (example,) = re.findall(r"^```yaml\n(# values.yaml\nprometheus:\n.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (example,) = re.findall(
+        r"^```yaml\n(# values.yaml\nprometheus:\n  secrets:.*?)^```$", page, re.MULTILINE | re.DOTALL
+    )
     values = yaml.safe_load(example)["prometheus"]
     mounted = {f"/etc/cutover/secrets/{name}" for name in values.pop("secrets")}
     text = yaml.safe_dump(values)

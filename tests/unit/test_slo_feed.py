@@ -19,6 +19,7 @@ from cutover.domain.slo.custom import CustomSlo, SloReading
 from cutover.domain.verdicts import Verdict
 from cutover.ports.errors import PartialAnswer, QueryRefused, Unavailable
 from cutover.ports.slo_feed import SloSubscription
+from cutover.services import slo_feed
 from cutover.services.slo_feed import REFUSED_SECONDS, PrometheusSloFeed
 
 LENGTH = 15
@@ -161,6 +162,15 @@ async def world() -> AsyncIterator[FeedRig]:
         event.set()
     for key in list(made.own._plans):
         made.own.forget(key)
+
+
+async def test_a_plan_that_cannot_be_timed_stops_no_other(world: FeedRig) -> None:
+    world.own.watch("ns/ill", target(bound()))
+    world.own.watch("ns/pdf", target(ratio()))
+    world.own._plans["ns/ill"].subscription = replace(target(bound()), block_seconds=0)
+    await world.to(START + 8 * LENGTH)
+    assert len(world.own.take("ns/pdf")["jobs"].blocks) >= 6
+    assert not world.own.take("ns/ill")["cpu"].points
 
 
 async def test_blocks_come_once_in_order_and_are_the_same_after_a_restart(world: FeedRig) -> None:
@@ -607,3 +617,36 @@ async def test_what_is_forgotten_is_not_asked_for(world: FeedRig) -> None:
     await world.to(START + 4 * LENGTH)
     assert len(world.server.asked) == asked
     assert world.own.take("ns/pdf") == {}
+
+
+# ------------------------------------------------------------------------------------------------------------- memory
+
+
+async def test_a_selector_of_too_many_samples_is_read_in_smaller_pieces(
+    world: FeedRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.to(START + 40 * LENGTH, step=40 * LENGTH)
+    monkeypatch.setattr(slo_feed, "MOST_SAMPLES", 120)  # of six series: 20 scrapes
+    world.own.watch("ns/pdf", target(ratio()))
+    await world.to(world.clock.time + 1)
+    problem = world.own.take("ns/pdf")["jobs"].problem
+    assert problem is not None
+    assert problem.verdict is Verdict.NO_DATA
+    assert "more than 120 samples" in problem.message
+    assert "recording rule" in problem.message
+    await world.to(START + 60 * LENGTH)
+    reading = world.own.take("ns/pdf")["jobs"]
+    assert reading.problem is None
+    assert ends(reading.blocks) == [LENGTH * (number + 1) for number in range(59)]
+
+
+async def test_answers_of_only_so_many_slos_are_in_memory() -> None:
+    """One slot for quick plans: the next plan's first query comes after the last of the plan before."""
+    world = FeedRig(3)
+    world.fresh(concurrency=2)
+    await world.to(START + 3 * LENGTH)
+    for plan in range(3):
+        world.own.watch(f"ns/{name(plan)}", target(ratio(plan=name(plan))))
+    await world.rounds()
+    asked = [re.findall(r'plan="([^"]*)",leg', query) for query in world.server.asked if "jobs_total" in query]
+    assert [found[0] for found in asked] == [name(plan) for plan in range(3) for _ in range(4)]

@@ -32,6 +32,13 @@ class AddressRefused(OSError):
         return "its address is of this machine or of the link"
 
 
+class NotPublicError(AddressRefused):
+    """The address is not one of the Internet."""
+
+    def __str__(self) -> str:
+        return "its address is not a public one"
+
+
 class CheckedResolver(AbstractResolver):
     """Resolves names, without the addresses that :func:`may_connect` refuses.
 
@@ -73,6 +80,21 @@ def checked_sockets(allowed: tuple[Network, ...] = ()) -> Callable[[Any], socket
     return make
 
 
+def public_sockets(info: Any) -> socket.socket:
+    """Make a socket for aiohttp, to an address of the Internet only. Raises NotPublicError."""
+    kind, sort, protocol, _, where = info
+    if not is_public(_address(where[0])):
+        raise NotPublicError
+    return socket.socket(kind, sort, protocol)
+
+
+def is_public(address: Address) -> bool:
+    """Tell whether an address is one of the Internet, and of no private network."""
+    if isinstance(address, ipaddress.IPv6Address) and (inner := _inside(address)) is not None:
+        return is_public(inner)
+    return address.is_global and may_connect(address)
+
+
 def may_connect(address: Address, allowed: tuple[Network, ...] = ()) -> bool:
     """Tell whether the operator may connect to an address that others chose.
 
@@ -85,9 +107,7 @@ def may_connect(address: Address, allowed: tuple[Network, ...] = ()) -> bool:
         Networks that are allowed nevertheless.
     """
     if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if address in _NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+        inner = _inside(address)
         if inner is not None:
             return may_connect(inner, allowed)
     if any(address in network for network in allowed):
@@ -95,6 +115,13 @@ def may_connect(address: Address, allowed: tuple[Network, ...] = ()) -> bool:
     here = address.is_loopback or address.is_link_local or address.is_unspecified or address.is_multicast
     broad = isinstance(address, ipaddress.IPv4Address) and (address in _THIS_NETWORK or address == _BROADCAST)
     return not (here or broad or address in _METADATA)
+
+
+def _inside(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """Return the IPv4 address that an IPv6 address stands for."""
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address.ipv4_mapped or address.sixtofour
 
 
 def _address(text: str) -> Address:

@@ -28,8 +28,9 @@ Schema = dict[str, Any]
 
 _ROOT = Path(__file__).resolve().parents[3]
 
-#: The chart has a copy, because Helm takes CRDs only from the chart.
-FOLDERS = (_ROOT / "crds", _ROOT / "charts" / "cutover" / "crds")
+#: For kubectl, and for Helm, which takes files only from a chart. They are no chart's `crds/`: Helm never upgrades those, and
+#: Helm 4 applies them anew with each installation, so that a second release could take fields away from the first.
+FOLDERS = (_ROOT / "crds", _ROOT / "charts" / "cutover-crds" / "files")
 
 _HEADER = "# Generated from operator/cutover/api/ by `make crds`. Do not edit.\n"
 
@@ -37,10 +38,12 @@ _HEADER = "# Generated from operator/cutover/api/ by `make crds`. Do not edit.\n
 COLUMNS = (
     ("Phase", ".status.phase", "string", 0),
     ("Step", ".status.step", "string", 0),
-    ("Desired", ".status.weight", "integer", 0),
-    ("Observed", ".status.share.observed", "number", 0),
-    ("Gate", ".status.gate", "string", 0),
-    ("Reason", ".status.reason", "string", 0),
+    ("EKS", ".status.eks", "string", 0),
+    ("Seen", ".status.share.observed", "number", 0),
+    ("Proof", ".status.gate", "string", 0),
+    ("Held", ".status.held.reason", "string", 0),
+    ("Since", ".status.held.since", "date", 0),
+    ("Reason", ".status.reason", "string", 1),
     ("Message", ".status.message", "string", 1),
     ("Age", ".metadata.creationTimestamp", "date", 0),
 )
@@ -120,7 +123,8 @@ def crd(kind: Kind = PLAN) -> dict[str, Any]:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{kind.plural}.{GROUP}"},
+        # With a CRD all of its objects go: Helm leaves it when a release is uninstalled.
+        "metadata": {"name": f"{kind.plural}.{GROUP}", "annotations": {"helm.sh/resource-policy": "keep"}},
         "spec": {
             "group": GROUP,
             "names": {

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, ClassVar, Self
+from functools import cache
+from typing import Annotated, Any, ClassVar, Self, TypeVar, cast
 
 from pydantic import (
     BaseModel,
@@ -24,6 +25,8 @@ from pydantic_core import CoreSchema
 from cutover.api.durations import DURATION_PATTERN, format_duration, parse_duration
 from cutover.api.rules import Rule, matching
 from cutover.scale.field_sets import share_field_set
+
+T = TypeVar("T")
 
 GROUP = "cutover.dev"
 VERSION = "v1alpha1"
@@ -127,6 +130,21 @@ class Model(BaseModel):
 #: Configuration of pydantic dataclasses, beside ``frozen`` and ``slots``: read and written as models are, in a fifth of the
 #: memory. It is for the numbers of gates, of which each of a thousand plans has hundreds.
 COMPACT = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, extra="ignore")
+
+
+def computed(kind: Callable[..., T], /, **values: Any) -> T:
+    """Return a compact object of values that the operator computed, without validation, which takes twice as long."""
+    made: Any = object.__new__(cast("type", kind))
+    for put, name, default in _slots(kind):
+        put(made, values.get(name, default))
+    return made  # type: ignore[no-any-return]
+
+
+@cache
+def _slots(kind: Any) -> tuple[tuple[Callable[[Any, Any], None], str, Any], ...]:
+    """Return what sets each field of a compact class in an object, which is frozen; its name and its default."""
+    fields = kind.__pydantic_fields__.items()
+    return tuple((getattr(kind, name).__set__, name, field.get_default()) for name, field in fields)
 
 
 #: One label of a DNS name, and names made of them.

@@ -17,14 +17,17 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
+from cutover.adapters.dialects.heroku_drain.counters import HerokuDrainDialect
 from cutover.adapters.dialects.istio.counters import IstioDialect
 from cutover.adapters.prometheus.sources import Sources
 from cutover.api.durations import span
 from cutover.api.problems import problem_text
 from cutover.cli.plan_file import PlanFileError, read_plan
 from cutover.domain.backtest.replay import Forecast, NotPossible, impossible, per_second, percent
+from cutover.domain.evidence.lengths import UNSEEN_SECONDS
 from cutover.domain.plan import Plan
-from cutover.ports.block_feed import BlockSubscription
+from cutover.domain.texts import plain
+from cutover.ports.block_feed import BlockSubscription, Dialect
 from cutover.ports.errors import Unavailable
 from cutover.services.backtest import OnProgress, forecast
 from cutover.settings import PrometheusServer, PrometheusServers, Settings, SettingsError, read_servers, read_settings
@@ -46,15 +49,16 @@ async def _forecast(
     """
     settings = read_settings(environ)
     servers = _servers(arguments.prometheus, settings)
-    dialect = IstioDialect()
-    sources = Sources(servers, settings.scrape_interval)
+    drain = tuple(arguments.drain_namespace)
+    dialect: Dialect = HerokuDrainDialect(drain) if drain else IstioDialect()
+    sources = Sources(servers)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(sources.close)
         name = "" if arguments.prometheus else plan.spec.gates.prometheus or ""
         if name and name not in sources.allowed(plan.namespace):
             raise NotPossible(f"gates.prometheus: plans of namespace {plan.namespace} may not choose {name!r}")
-        prometheus, interval = sources.get(name), sources.scrape_interval(name)
-        end = time.time() - settings.settle - interval
+        prometheus = sources.get(name)
+        end = time.time() - settings.settle - UNSEEN_SECONDS
         counted = dialect.subscription(plan)
         subscription = replace(
             counted,
@@ -69,7 +73,6 @@ async def _forecast(
             dialect,
             subscription,
             end=end,
-            interval=interval,
             runs=arguments.runs,
             seed=arguments.seed,
             split=arguments.split,
@@ -195,6 +198,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAMESPACE",
         help="where the gateways run that count it; default the namespaces of the gateways in spec.traffic",
     )
+    parser.add_argument(
+        "--drain-namespace",
+        action="append",
+        default=[],
+        metavar="NAMESPACE",
+        help="read the record of cutover-drain, which runs there, instead of the gateways'; --service is the app then",
+    )
     parser.add_argument("--days", type=days, default=7.0, help="length of the record; default 7")
     parser.add_argument("--runs", type=number, default=200, help="cutovers to replay; default 200")
     parser.add_argument("--seed", type=int, default=1, help="the same seed and record give the same forecast")
@@ -224,7 +234,7 @@ def _reasons(as_json: bool) -> Iterator[None]:
     try:
         yield
     except (NotPossible, PlanFileError, SettingsError, Unavailable) as reason:
-        text = " ".join(str(reason).split())
+        text = plain(" ".join(str(reason).split()))
         if as_json:
             print(json.dumps({"code": NO_FORECAST, "backtest": impossible(text).to_wire()}))
         print(f"cutover-backtest: {text}", file=sys.stderr)

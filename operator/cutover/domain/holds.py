@@ -15,8 +15,10 @@ class HoldReason(StrEnum):
     INVALID_SPEC = "InvalidSpec"
     CAPABILITY_MISSING = "CapabilityMissing"
     PREFLIGHT_FAILED = "PreflightFailed"
+    TAKEOVER_FAILED = "TakeoverFailed"
     SUSPENDED = "Suspended"
     AWAITING_APPROVAL = "AwaitingApproval"
+    AWAITING_DECISION = "AwaitingDecision"
     OUTSIDE_WINDOW = "OutsideWindow"
     FROZEN = "Frozen"
     CEILING = "Ceiling"
@@ -29,9 +31,13 @@ class HoldReason(StrEnum):
     PROMETHEUS_UNAVAILABLE = "PrometheusUnavailable"
     SHARE_NOT_OBSERVED = "ShareNotObserved"
     BOTH_LEGS_UNHEALTHY = "BothLegsUnhealthy"
+    HARM_UNCONFIRMED = "HarmUnconfirmed"
+    EKS_PROBES_FAIL = "EksProbesFail"
     HEROKU_CANNOT_TAKE_BACK = "HerokuCannotTakeBack"
     DRIFT_DETECTED = "DriftDetected"
     ROUTE_NOT_WRITTEN = "RouteNotWritten"
+    ANSWERS_DIFFER = "AnswersDiffer"
+    SESSIONS_NOT_SHARED = "SessionsNotShared"
     BREACH = "Breach"
     STEP_TIMEOUT = "StepTimeout"
 
@@ -42,15 +48,20 @@ ALARMING = frozenset(
         HoldReason.INVALID_SPEC,
         HoldReason.CAPABILITY_MISSING,
         HoldReason.PREFLIGHT_FAILED,
+        HoldReason.TAKEOVER_FAILED,
         HoldReason.PROMETHEUS_UNAVAILABLE,
         HoldReason.QUERY_ERROR,
         HoldReason.AMBIGUOUS,
         HoldReason.BOUND_EXCEEDED,
         HoldReason.SHARE_NOT_OBSERVED,
         HoldReason.BOTH_LEGS_UNHEALTHY,
+        HoldReason.HARM_UNCONFIRMED,
+        HoldReason.EKS_PROBES_FAIL,
         HoldReason.HEROKU_CANNOT_TAKE_BACK,
         HoldReason.DRIFT_DETECTED,
         HoldReason.ROUTE_NOT_WRITTEN,
+        HoldReason.ANSWERS_DIFFER,
+        HoldReason.SESSIONS_NOT_SHARED,
         HoldReason.BREACH,
         HoldReason.STEP_TIMEOUT,
     }

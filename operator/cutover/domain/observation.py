@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 
 from cutover.api.v1alpha1 import BacktestStatus
 from cutover.api.v1alpha1.templates import Template
+from cutover.domain.alike.findings import PathAnswers
 from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.evidence.blocks import Block
+from cutover.domain.evidence.pairs import NO_PAIRS, Pairs
+from cutover.domain.heroku import HerokuReading
 from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.slo.custom import SloReading
 from cutover.domain.traffic import NOTHING, Capabilities, Probe, TrafficState
@@ -24,10 +27,13 @@ class Samples:
         Usable and unusable blocks, without holes in time.
     error
         Why Prometheus gave no answer; ``""`` if it did.
+    scrape_seconds
+        Seconds between two scrapes of the plan's gateways, as seen lately; ``None`` if they were not seen.
     """
 
     blocks: tuple[Block, ...] = ()
     error: str = ""
+    scrape_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +48,19 @@ class Observation:
         What the plan's traffic provider can do.
     inventory
         The objects that preflight judges; read in preflight only.
+    capacity
+        The objects that say how many replicas EKS can have; read while Heroku is down, if the plan may send all users to
+        EKS.
+    neighbours
+        The objects that say who else sends requests to the legs; read while the share at the gateway does not fit.
     probe
         The newest probe of the Heroku leg.
+    eks_probe
+        The newest probe of the EKS leg; ``None`` where it is not asked, or not yet.
+    pairs
+        What is known from probes of both legs in pairs.
+    answers
+        The answers that users get now, and those of both legs; asked in the trial before the takeover only.
     prepared_for
         Seconds since this process first saw the objects that the route refers to.
     samples
@@ -64,9 +81,13 @@ class Observation:
         Dashboard queries: PromQL for the mesh's metrics, by metric.
     backtest
         Result of the replay that the plan asks for; ``None`` until it is done.
+    heroku
+        What Heroku's API says about the app; asked in preflight only, ``None`` without a key for it.
     unwritten
         Whether the last write of the route failed, as the status says. Until a write succeeds, the route is written
         before the status.
+    clock_ahead
+        Seconds by which the time of the decision, which is that of the plan's Prometheus, is ahead of the operator's clock.
     remember_in
         Seconds until the notifications that were sent are worth a write of the status by themselves; ``None`` if the
         status has all of them.
@@ -75,7 +96,12 @@ class Observation:
     traffic: TrafficState | None = None
     capabilities: Capabilities = NOTHING
     inventory: Inventory | None = None
+    capacity: Inventory | None = None
+    neighbours: Inventory | None = None
     probe: Probe | None = None
+    eks_probe: Probe | None = None
+    pairs: Pairs = NO_PAIRS
+    answers: tuple[PathAnswers, ...] | None = None
     prepared_for: float | None = None
     samples: Samples = Samples()
     histogram: Histogram | None = None
@@ -86,5 +112,7 @@ class Observation:
     sources: tuple[str, ...] = ()
     queries: Mapping[str, str] = field(default_factory=dict)
     backtest: BacktestStatus | None = None
+    heroku: HerokuReading | None = None
     unwritten: bool = False
+    clock_ahead: float = 0.0
     remember_in: float | None = None

@@ -53,9 +53,9 @@ PLANS = Resource(v1alpha1.GROUP, v1alpha1.VERSION, v1alpha1.KIND, v1alpha1.PLURA
 EVENTS = Resource("", "v1", "Event", "events")
 SERVICES = Resource("", "v1", "Service", "services")
 DEPLOYMENTS = Resource("apps", "v1", "Deployment", "deployments")
-
-# No check reads these yet, and the chart grants no right to read them. Without the right such a check is Unknown.
 HORIZONTAL_POD_AUTOSCALERS = Resource("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 POD_DISRUPTION_BUDGETS = Resource("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
+
+# No check reads these yet, and the chart grants no right to read them. Without the right such a check is Unknown.
 CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps")
 SECRETS = Resource("", "v1", "Secret", "secrets")

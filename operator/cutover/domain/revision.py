@@ -48,6 +48,27 @@ class Split:
         return rollback_revision(self.attempt) if self.rolled_back else revision(self.attempt, self.weight)
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a route says while only the operator's probes have it: users go as they went before.
+
+    Parameters
+    ----------
+    attempt
+        The plan's attempt that the route belongs to.
+    given_back
+        Whether users had the operator's route meanwhile, and it was taken back as Heroku failed them.
+    """
+
+    attempt: int
+    given_back: bool = False
+
+    @property
+    def revision(self) -> str:
+        """The name that is stamped into the route."""
+        return f"a{self.attempt}-{'given-back' if self.given_back else 'trial'}"
+
+
 def raise_called_off(status: MigrationPlanStatus) -> str:
     """Return the name by which a raise that the status asks for is called off: ``a1-w25@1799661845``.
 
@@ -64,5 +85,5 @@ def desired_split(status: MigrationPlanStatus, weight: int | None = None) -> Spl
 
 
 def desired_revision(status: MigrationPlanStatus) -> str:
-    """Name the route that the status asks for."""
-    return desired_split(status).revision
+    """Name the route that the status asks for: before the takeover, that of the trial."""
+    return Trial(status.attempt).revision if status.weight is None else desired_split(status).revision

@@ -31,6 +31,26 @@ class NoDiffs(kopf.DiffBaseStorage):
         """Do nothing."""
 
 
+class NoProgress(kopf.AnnotationsProgressStorage):
+    """Stores no progress of handlers, and believes none.
+
+    Kopf's own storage reads it from annotations of the plan, which anybody may write who may write the plan: a forged
+    success of the deletion handler would end a deletion before traffic is put to rest. Without progress a handler runs
+    again, which the only one that has progress, the deletion handler, is made for. The annotation ``touch-dummy`` by which
+    Kopf wakes itself for a retry stays; nothing reads it.
+    """
+
+    def fetch(self, *, key: kopf.HandlerId, body: kopf.Body) -> kopf.ProgressRecord | None:  # noqa: ARG002
+        """Return no progress."""
+        return None
+
+    def store(self, *, key: kopf.HandlerId, record: kopf.ProgressRecord, body: kopf.Body, patch: kopf.Patch) -> None:
+        """Do nothing."""
+
+    def purge(self, *, key: kopf.HandlerId, body: kopf.Body, patch: kopf.Patch) -> None:
+        """Do nothing."""
+
+
 class Backoffs:
     """Seconds between Kopf's attempts at one request, without an end.
 
@@ -53,7 +73,7 @@ def kopf_settings(*, selector: str | None = None) -> kopf.OperatorSettings:
     """
     settings = kopf.OperatorSettings()
     settings.persistence.finalizer = f"{GROUP}/traffic"
-    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=f"kopf.{GROUP}")
+    settings.persistence.progress_storage = NoProgress(prefix=f"kopf.{GROUP}")
     settings.persistence.diffbase_storage = NoDiffs()
     settings.posting.enabled = False
     # With scanning Kopf would drop a kind whose CRD is being deleted, and leave its finalizer on the plans of that kind. So it
@@ -62,6 +82,8 @@ def kopf_settings(*, selector: str | None = None) -> kopf.OperatorSettings:
     settings.networking.request_timeout = 10
     settings.networking.connect_timeout = 5
     settings.networking.error_backoffs = Backoffs()
+    # Objects per page of a list. Anybody's objects may be large: only a page of whole ones is in memory.
+    settings.watching.chunk_size = 20
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 330
     for kind in ROUTING_KINDS:

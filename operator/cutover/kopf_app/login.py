@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import kopf
+from kubernetes.aio.client import Configuration
 
+from cutover.adapters.kube.connection import load, token
 from cutover.settings import Settings
 
 #: Least seconds between two logins of Kopf. Each login reads the files with the credentials.
@@ -42,5 +44,20 @@ def register_login(registry: kopf.OperatorRegistry, settings: Settings) -> None:
         if settings.kubeconfig is not None:
             found = kopf.login_with_kubeconfig(**kwargs)
         else:
-            found = kopf.login_with_service_account(**kwargs)
+            found = await _of_the_pod()
         return None if found is None else Login(**vars(found))
+
+
+async def _of_the_pod() -> kopf.ConnectionInfo:
+    """Return the Pod's credentials, with the API server's address.
+
+    Kopf itself would connect to ``kubernetes.default.svc``, so that its watches ended while the cluster's DNS is away.
+    """
+    configuration = Configuration()
+    await load(configuration, None)
+    value = await token(configuration)
+    return kopf.ConnectionInfo(
+        server=configuration.host,
+        ca_path=configuration.ssl_ca_cert,
+        token=value.partition(" ")[2] if value else None,
+    )

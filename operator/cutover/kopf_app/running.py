@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -16,7 +17,6 @@ from cutover.adapters.traffic.istio.live import ROUTING_KINDS
 from cutover.domain.resources import PLANS, Resource
 from cutover.kopf_app.configuration import kopf_settings
 from cutover.kopf_app.handlers import register
-from cutover.kopf_app.health import answering_health
 from cutover.kopf_app.login import register_login
 from cutover.ports.errors import Unavailable
 from cutover.services.operator import Operator
@@ -56,8 +56,7 @@ async def look_after(
     OtherKindsError
         When a missing kind is served by now, or a watched kind is not served any more.
     """
-    async with answering_health(settings):
-        there = await until_served(cluster, WATCHED, PLANS)
+    there = await until_served(cluster, WATCHED, PLANS)
     stop = asyncio.Event()
     if missing := WATCHED - there:
         log.warning(
@@ -116,13 +115,14 @@ async def serve(
         async def ended(**_: Any) -> None:
             await at_end()
 
-    health = f"http://{settings.listen_address}:{settings.health_port}/healthz" if settings.health_port else None
+    # Kopf would make this of the user's name, and the image's user has none.
+    identity: Any = socket.gethostname()
     await kopf.operator(
         registry=registry,
         settings=kopf_settings(selector=settings.selector),
         standalone=True,
         clusterwide=not settings.namespaces,
         namespaces=settings.namespaces,
-        liveness_endpoint=health,
         stop_flag=stop,
+        identity=identity,
     )

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cutover.api.v1alpha1 import BacktestStatus
 from cutover.api.v1alpha1.templates import Template
 from cutover.domain.plan import Plan
+from cutover.ports.answers import Answers
 from cutover.ports.block_feed import BlockFeed, BlockSubscription, Dialect
 from cutover.ports.clock import Clock
+from cutover.ports.heroku import HerokuApi
 from cutover.ports.inventories import Inventories
 from cutover.ports.leg_probe import LegProbe
 from cutover.ports.notifier import Notifier
 from cutover.ports.plans import Plans
 from cutover.ports.slo_feed import SloFeed
 from cutover.ports.traffic import TrafficProvider
+from cutover.scale.turns import Turns
+
+#: Pairs of probes a second of all plans together: where nothing is wrong, and of plans that have to know at once. Where more
+#: are due, as with a thousand plans at 100 %, or in an incident of many, each plan asks less often.
+CALM_PAIRS_PER_SECOND, URGENT_PAIRS_PER_SECOND = 30.0, 70.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +42,19 @@ class Ports:
         Returns the names of the Prometheus servers that plans of a namespace may choose.
     backtest
         Replays a plan's gates on Heroku's traffic. Never raises: a failure is a result that says so.
+    heroku
+        Heroku's Platform API.
     slots
         Bounds how many reconciles run at a time.
+    turns, urgent_turns
+        Bound how many pairs of probes all plans together ask in a second. Who has to know at once waits for no other.
     """
 
     plans: Plans
     traffic: TrafficProvider
     inventories: Inventories
     leg_probe: LegProbe
+    answers: Answers
     block_feed: BlockFeed
     slo_feed: SloFeed
     clock: Clock
@@ -52,6 +64,9 @@ class Ports:
     backtest: Callable[[Plan, BlockSubscription], Coroutine[Any, Any, BacktestStatus]]
     slots: asyncio.Semaphore
     notifier: Notifier
+    heroku: HerokuApi | None = None
+    turns: Turns = field(default_factory=lambda: Turns(CALM_PAIRS_PER_SECOND))
+    urgent_turns: Turns = field(default_factory=lambda: Turns(URGENT_PAIRS_PER_SECOND))
 
     def now(self, plan: Plan) -> float:
         """Return the time by which a plan is judged: that of its Prometheus server, as its blocks have."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 from cutover.domain.baseline.histogram import Histogram
+from cutover.domain.evidence.answers import ALL_CODES, Codes
 from cutover.domain.evidence.counters import CounterLabels
+from cutover.domain.evidence.lengths import UNSEEN_SECONDS, in_force
+from cutover.domain.evidence.tolerances import codes
 from cutover.domain.observation import Samples
 from cutover.domain.plan import Plan
 
@@ -26,10 +29,14 @@ class BlockSubscription:
         Latency thresholds, histogram bounds in milliseconds; ``None`` while they are not known.
     block_seconds
         Length of a block.
+    scrape_seconds
+        Seconds between two scrapes of the gateways that the length is for.
     since
         Unix seconds: only blocks that start then or later are wanted. It follows the end of the last consumed block.
     source
         Name of the Prometheus server that has the counters, ``""`` for the default.
+    codes
+        Which codes count as refused or redirected.
     """
 
     heroku: str
@@ -40,6 +47,25 @@ class BlockSubscription:
     block_seconds: int
     since: float
     source: str = ""
+    codes: Codes = ALL_CODES
+    scrape_seconds: float = UNSEEN_SECONDS
+
+    @classmethod
+    def of_plan(cls, plan: Plan, *, heroku: str, eks: str, observers: tuple[str, ...]) -> Self:
+        """Return a plan's subscription, without thresholds, and with ``since`` 0."""
+        length = in_force(plan.spec, plan.status)
+        return cls(
+            heroku=heroku,
+            eks=eks,
+            observers=observers,
+            slow_ms=None,
+            very_slow_ms=None,
+            block_seconds=length.seconds,
+            since=0.0,
+            source=plan.spec.gates.prometheus or "",
+            codes=codes(plan.spec),
+            scrape_seconds=length.scrape_seconds,
+        )
 
 
 class Dialect(Protocol):
@@ -61,8 +87,14 @@ class Dialect(Protocol):
     def last_scrapes(self, observers: Iterable[str]) -> str:
         """Return the expression for the time of each observer's newest scrape, in Unix seconds."""
 
+    def foreign_counters(self, observers: Iterable[str]) -> str:
+        """Return the expression that counts counters which name the observers and are of other scrape targets."""
+
     def counters(self, subscriptions: Sequence[BlockSubscription], legs: Iterable[str]) -> Sequence[str]:
         """Return the selectors of all counters from which the legs' blocks are cut, in the order of their queries."""
+
+    def losses(self, subscription: BlockSubscription) -> str | None:
+        """Return the selector of counters that rise in a block which is not whole; ``None`` where nothing tells of losses."""
 
     def heroku_latencies(self, subscription: BlockSubscription) -> str:
         """Return the selector of all latency buckets of a Heroku leg."""

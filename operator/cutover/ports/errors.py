@@ -7,7 +7,11 @@ class Unavailable(Exception):
     """The other side did not answer: an outage, a time-out, a missing permission. Its text is for people."""
 
 
-class QueryRefused(Unavailable):
+class QueryFailed(Unavailable):
+    """Prometheus is there, and has no usable answer to this query: too many samples, too long, not understood."""
+
+
+class QueryRefused(QueryFailed):
     """Prometheus rejects the query as wrong. Its text is for people, and has the position of the mistake."""
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from cutover.domain.evidence.counters import Counter, L
 from cutover.domain.evidence.scrapes import Result
-from cutover.ports.errors import Unavailable
+from cutover.ports.errors import QueryFailed
 
 
 class Prometheus(Protocol):
@@ -22,7 +22,7 @@ class Prometheus(Protocol):
         """Measure the skew. Raises Unavailable."""
 
     async def query(self, promql: str, at: float) -> Result:
-        """Evaluate an expression at a time in Unix seconds. Raises QueryRefused, Unavailable."""
+        """Evaluate an expression at a time in Unix seconds. Raises QueryRefused, QueryFailed, Unavailable."""
 
     async def counters(self, selector: str, at: float, labels: type[L]) -> Sequence[Counter[L]]:
         """Return the counters of a range selector, at a fraction of what :meth:`query` costs. Raises Unavailable."""
@@ -33,7 +33,7 @@ class Prometheus(Protocol):
 
 @contextlib.contextmanager
 def unavailable_if_malformed(product: str) -> Iterator[None]:
-    """Raise Unavailable where an answer of Prometheus does not have the expected shape.
+    """Raise QueryFailed where an answer of Prometheus does not have the expected shape.
 
     Parameters
     ----------
@@ -42,5 +42,5 @@ def unavailable_if_malformed(product: str) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyError, TypeError, ValueError) as error:
-        raise Unavailable(f"Prometheus' answer is not understood: is the metric {product}'s?") from error
+    except (LookupError, TypeError, ArithmeticError, AttributeError, ValueError) as error:
+        raise QueryFailed(f"Prometheus' answer is not understood: is the metric {product}'s?") from error

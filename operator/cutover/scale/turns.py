@@ -19,6 +19,25 @@ def spread_part(uid: str) -> float:
     return crc32(uid.encode()) / 2**32
 
 
+class Turns:
+    """Spaces out what all plans do, so that an incident of a thousand plans is no storm.
+
+    Parameters
+    ----------
+    per_second
+        Turns a second.
+    """
+
+    def __init__(self, per_second: float) -> None:
+        self._pause = 1.0 / per_second
+        self._next = 0.0
+
+    def take(self, now: float) -> float:
+        """Return the seconds until one's turn. Who waits for one must not take another."""
+        self._next = max(self._next, now) + self._pause
+        return self._next - self._pause - now
+
+
 async def let_others_decide(uid: str, block_seconds: float, news: asyncio.Event) -> None:
     """Wait for a while, or until there is news, so that a write does not delay other plans' decisions.
 

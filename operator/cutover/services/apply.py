@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import assert_never
 
-from cutover.domain.engine.actions import Decision, Finalize, Prepare, SetWeight, WriteStatus
+from cutover.domain.engine.actions import Decision, EndTrial, Finalize, GiveBack, Prepare, SetWeight, Try, WriteStatus
 from cutover.domain.plan import Plan
 from cutover.ports.all import Ports
 from cutover.ports.errors import Conflict, Unavailable
@@ -76,6 +76,16 @@ class Applier:
                     with _writing_routes():
                         await self._ports.traffic.prepare(decided)
                     self._working.note_prepared(plan)
+                case Try():
+                    with _writing_routes():
+                        await self._ports.traffic.try_out(decided, action)
+                case GiveBack():
+                    with _writing_routes():
+                        # What the status says after it knows nothing of the team's routes any more.
+                        await self._ports.traffic.give_back(plan, action)
+                case EndTrial():
+                    with _writing_routes():
+                        await self._ports.traffic.end_trial(plan, action)
                 case SetWeight():
                     await self._set_weight(plan, decided, action)
                 case Finalize():

@@ -19,13 +19,15 @@ from cutover.domain.baseline.thresholds import LEAST_REQUESTS, choose_thresholds
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.counters import Counter, CounterLabels
 from cutover.domain.evidence.counting import Reading
+from cutover.domain.evidence.lengths import in_force, next_length
 from cutover.domain.evidence.scrapes import REACH_IN_SCRAPES, Result
 from cutover.domain.evidence.tolerances import thresholds, thresholds_wanted
 from cutover.domain.plan import Plan
 from cutover.ports.block_feed import BlockSubscription, Dialect
 from cutover.ports.errors import Unavailable
 from cutover.ports.prometheus import Prometheus, unavailable_if_malformed
-from cutover.services.reading import LONGEST_REPLAY, best_phase, blocks_of, heroku_samples
+from cutover.services.reading import LONGEST_REPLAY, HerokuSamples, best_phase, blocks_of, heroku_samples
+from cutover.services.rhythm import read_rhythms
 from cutover.services.sampler import Sampler
 
 #: Seconds of history that are read at once, at least. Where Prometheus does not answer, the span is halved down to this.
@@ -34,7 +36,6 @@ _DAY = 86_400.0
 
 #: Called with the unit ("read" seconds or "replayed" cutovers), how many are done, and how many there are.
 OnProgress = Callable[[str, int, int], None]
-_Samples = tuple[Result, Sequence[Counter[CounterLabels]]]
 
 
 async def forecast(
@@ -44,7 +45,6 @@ async def forecast(
     subscription: BlockSubscription,
     *,
     end: float,
-    interval: float,
     runs: int,
     seed: int = 1,
     split: Split | None = None,
@@ -63,8 +63,6 @@ async def forecast(
         a part of the recorded requests.
     end
         Unix seconds at which the record ends.
-    interval
-        Seconds between two scrapes of the gateways.
     runs, seed, split
         As for :func:`cutover.domain.backtest.replay.backtest`.
     on_progress
@@ -82,12 +80,14 @@ async def forecast(
     Unavailable
         If Prometheus does not answer.
     """
-    subscription = await read_thresholds(prometheus, dialect, plan, subscription, end=end, interval=interval)
-    record = await read_record(prometheus, dialect, subscription, end=end, interval=interval, on_progress=on_progress)
+    subscription = await read_length(prometheus, dialect, plan, subscription, end=end)
+    subscription = await read_thresholds(prometheus, dialect, plan, subscription, end=end)
+    record = await read_record(prometheus, dialect, subscription, end=end, on_progress=on_progress)
     if not record.requests:
         raise NotPossible(
-            f"no requests of {subscription.heroku} at the gateways of {_listed(subscription)} in the last "
-            f"{span(end - subscription.since)}; --service and --gateway-namespace say where Heroku's traffic is counted"
+            f"no requests of {subscription.heroku} at the {dialect.labels.observers} of {_listed(subscription)} in the last "
+            f"{span(end - subscription.since)}; --service and --gateway-namespace or --drain-namespace say where Heroku's "
+            "traffic is counted"
         )
     predicted = backtest(
         record,
@@ -111,14 +111,24 @@ class _Now:
         return self.at
 
 
+async def read_length(
+    prometheus: Prometheus, dialect: Dialect, plan: Plan, subscription: BlockSubscription, *, end: float
+) -> BlockSubscription:
+    """Return the subscription with the length of blocks that suits the scrapes before ``end``.
+
+    Raises
+    ------
+    Unavailable
+        If Prometheus does not answer.
+    """
+    rhythms = await read_rhythms(prometheus, dialect, subscription.observers, end)
+    blocks = next_length(plan.spec, plan.status.blocks, rhythms.interval(subscription.observers))
+    length = in_force(plan.spec, plan.status.evolve(blocks=blocks))
+    return replace(subscription, block_seconds=length.seconds, scrape_seconds=length.scrape_seconds)
+
+
 async def read_thresholds(
-    prometheus: Prometheus,
-    dialect: Dialect,
-    plan: Plan,
-    subscription: BlockSubscription,
-    *,
-    end: float,
-    interval: float,
+    prometheus: Prometheus, dialect: Dialect, plan: Plan, subscription: BlockSubscription, *, end: float
 ) -> BlockSubscription:
     """Return the subscription with latency thresholds: the plan's, its baseline's, or chosen from the last day.
 
@@ -131,11 +141,11 @@ async def read_thresholds(
     """
     status = plan.status
     if thresholds_wanted(plan.spec) and (status.baseline is None or status.baseline.slow_ms is None):
-        reader = Sampler(prometheus, dialect, _Now(end), on_samples=lambda _: None, scrape_interval=interval)
+        reader = Sampler(prometheus, dialect, _Now(end), on_samples=lambda _: None)
         histogram = await reader.histogram(replace(subscription, since=max(subscription.since, end - _DAY)))
         if histogram.total < LEAST_REQUESTS:
             raise NotPossible(
-                f"{histogram.total:,.0f} requests of {subscription.heroku} at the gateways of {_listed(subscription)} in the last day, "
+                f"{histogram.total:,.0f} requests of {subscription.heroku} at the {dialect.labels.observers} of {_listed(subscription)} in the last day, "
                 f"and choosing the latency thresholds takes {LEAST_REQUESTS:,}; name slowMs and verySlowMs in the latency "
                 "gate, or the service that Heroku's requests are counted under, with --service"
             )
@@ -155,7 +165,6 @@ async def read_record(
     subscription: BlockSubscription,
     *,
     end: float,
-    interval: float,
     on_progress: OnProgress,
 ) -> Record:
     """Read Heroku's counts at each gateway from ``subscription.since`` on, at most an hour at a time.
@@ -170,8 +179,6 @@ async def read_record(
         Where Heroku's requests are counted, with its thresholds.
     end
         Unix seconds.
-    interval
-        Seconds between two scrapes of the gateways.
     on_progress
         Called with the seconds that were read, and all seconds.
 
@@ -180,13 +187,13 @@ async def read_record(
     Unavailable
         If Prometheus does not answer, not even for five minutes.
     """
-    length, reach = subscription.block_seconds, REACH_IN_SCRAPES * interval
+    length, reach = subscription.block_seconds, REACH_IN_SCRAPES * subscription.scrape_seconds
     record, position, longest = Record(length), subscription.since, LONGEST_REPLAY
     while position + 2 * length <= end:
         until = min(end, position + max(longest, 2 * length))
         try:
             samples = await heroku_samples(prometheus, dialect, subscription, start=position, end=until, reach=reach)
-            blocks, instances = _cut(samples, dialect, subscription, start=position, end=until, interval=interval)
+            blocks, instances = _cut(samples, dialect, subscription, start=position, end=until)
         except Unavailable:
             if longest <= SHORTEST_READ:
                 raise
@@ -199,36 +206,43 @@ async def read_record(
 
 
 def _cut(
-    samples: _Samples, dialect: Dialect, subscription: BlockSubscription, *, start: float, end: float, interval: float
+    samples: HerokuSamples, dialect: Dialect, subscription: BlockSubscription, *, start: float, end: float
 ) -> tuple[list[Block], dict[str, list[Block]]]:
     """Cut the blocks of all gateways together and of each gateway. Blocks end just after the scrapes, like live blocks."""
     with unavailable_if_malformed(dialect.labels.product):
-        all_of_them = Reading.of_answers(*samples)
+        all_of_them = Reading.of_answers(samples.presence, samples.counters)
         by_gateway = {name: Reading.of_answers(*own) for name, own in _by_gateway(samples).items()}
+        losses = Reading.of_answers(samples.presence, samples.losses)
     newest = (all_of_them.last_scrape(source, end, inclusive=True) for source in all_of_them.sources())
-    phase = best_phase([at for at in newest if at > start], interval) or 0.0
+    phase = best_phase([at for at in newest if at > start], subscription.scrape_seconds) or 0.0
     length = subscription.block_seconds
     first = math.ceil((start - phase) / length) * length + phase
     last = first + max(1, math.floor((end - first) / length)) * length
 
     def cut_all(reading: Reading) -> list[Block]:
-        reach = REACH_IN_SCRAPES * interval
+        reach = REACH_IN_SCRAPES * subscription.scrape_seconds
         return blocks_of(reading, subscription, start=first, end=last, length=length, reach=reach)
 
-    return cut_all(all_of_them), {name: cut_all(reading) for name, reading in by_gateway.items()}
+    # Their series are of the same leg, so that what rises looks like requests.
+    lost = [block.heroku.requests > 0 for block in cut_all(losses)] if samples.losses else []
+    blocks = [_without(block, lost[number : number + 1]) for number, block in enumerate(cut_all(all_of_them))]
+    return blocks, {name: cut_all(reading) for name, reading in by_gateway.items()}
 
 
-def _by_gateway(samples: _Samples) -> dict[str, _Samples]:
+def _without(block: Block, lost: Sequence[bool]) -> Block:
+    return Block(block.start, block.end, gap="a part of its requests was lost on the way") if any(lost) else block
+
+
+def _by_gateway(samples: HerokuSamples) -> dict[str, tuple[Result, Sequence[Counter[CounterLabels]]]]:
     found: dict[str, tuple[list[Mapping[str, Any]], list[Counter[CounterLabels]]]] = {}
 
     def parts(pod: str, instance: str) -> tuple[list[Mapping[str, Any]], list[Counter[CounterLabels]]]:
         return found.setdefault(pod or instance, ([], []))
 
-    presence, counters = samples
-    for item in presence:
+    for item in samples.presence:
         labels: Mapping[str, str] = item["metric"]
         parts(labels.get("pod", ""), labels.get("instance", ""))[0].append(item)
-    for counter in counters:
+    for counter in samples.counters:
         parts(counter.metric.pod, counter.metric.instance)[1].append(counter)
     return {name: parts for name, parts in found.items() if parts[1]}
 

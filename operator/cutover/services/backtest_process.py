@@ -1,4 +1,4 @@
-"""Backtests for the operator, one at a time, each in a process of its own.
+"""Backtests for the operator, one at a time, each in a process of its own. Namespaces take turns.
 
 Minutes of arithmetic in the operator's process would delay the blocks and rollbacks of all plans.
 """
@@ -10,7 +10,8 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from cutover.api.durations import span
@@ -30,6 +31,8 @@ _DAY = 86_400.0
 
 class Backtests:
     """Runs replays for the operator, one at a time, each in a process of its own with low priority.
+
+    Namespaces take turns: a replay takes up to half an hour, and one namespace may have many plans.
 
     Parameters
     ----------
@@ -55,7 +58,7 @@ class Backtests:
         self._days = days
         self._runs = runs
         self._timeout = timeout
-        self._turn = asyncio.Semaphore(1)
+        self._turns = _Turns()
 
     async def forecast(self, plan: Plan, subscription: BlockSubscription) -> BacktestStatus:
         """Return what a replay predicts for a plan, or a status without runs that says why there is none.
@@ -80,7 +83,7 @@ class Backtests:
             f"--service={subscription.heroku}",
             *(f"--gateway-namespace={namespace}" for namespace in subscription.observers),
         ]
-        async with self._turn:
+        async with self._turns.of(plan.namespace):
             try:
                 async with asyncio.timeout(self._timeout):
                     return await _in_a_process([*self._command, *arguments], _manifest(plan))
@@ -88,6 +91,44 @@ class Backtests:
                 return impossible(f"the replay was not done within {span(self._timeout)}")
             except OSError as error:
                 return impossible(f"the replay could not be started: {error.strerror}")
+
+
+class _Turns:
+    """One turn at a time, for each namespace that waits in turn."""
+
+    def __init__(self) -> None:
+        self._busy = False
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # in the order of the namespaces' turns
+
+    @contextlib.asynccontextmanager
+    async def of(self, namespace: str) -> AsyncIterator[None]:
+        """Wait for a turn of a namespace, and have it."""
+        if self._busy:
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.setdefault(namespace, deque()).append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self._next()  # it came together with the cancellation
+                raise
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._next()
+
+    def _next(self) -> None:
+        self._busy = False
+        while self._waiting:
+            namespace = next(iter(self._waiting))
+            turns = deque(turn for turn in self._waiting.pop(namespace) if not turn.done())
+            if turns:
+                self._busy = True
+                turns.popleft().set_result(None)
+                if turns:
+                    self._waiting[namespace] = turns  # behind the others
+                return
 
 
 async def _in_a_process(command: Sequence[str], manifest: bytes) -> BacktestStatus:

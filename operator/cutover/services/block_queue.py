@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from cutover.domain.evidence.blocks import Block
 from cutover.ports.block_feed import BlockSubscription
+from cutover.services.isolation import Isolation
 from cutover.services.reading import LONGEST_REPLAY
 
 #: Seconds of blocks that are kept after delivery, for a plan that was reloaded after a conflict.
@@ -27,11 +28,13 @@ class BlockQueue:
         End of the last block that was read.
     blocks
         The last delivered blocks, for a plan that seeks back, and then the undelivered ones.
-    not_before
-        Unix seconds of the operator's clock before which Prometheus is not queried again.
+    not_before, pause
+        Unix seconds of the operator's clock before which Prometheus is not queried again, and how long a pause that is.
     span
         Longest time, in seconds, that one query covers. Halved where there is no answer: an hour of many gateways may be
         more than Prometheus returns, however often it is queried.
+    isolation
+        With how many others the plan is asked about.
     """
 
     subscription: BlockSubscription
@@ -40,7 +43,17 @@ class BlockQueue:
     blocks: deque[Block] = field(default_factory=deque)
     error: str = ""
     not_before: float = 0.0
+    pause: float = 0.0
     span: float = LONGEST_REPLAY
+    isolation: Isolation = field(default_factory=Isolation)
+
+    def pauses(self, now: float) -> bool:
+        """Tell whether there is a pause at a time of the operator's clock. Where that was set back, there is none."""
+        return 0 < self.not_before - now <= 2 * self.pause
+
+    def wait(self, seconds: float, now: float) -> None:
+        """Begin a pause."""
+        self.not_before, self.pause = now + seconds, seconds
 
     def waiting(self) -> int:
         """Return the number of undelivered blocks."""

@@ -9,41 +9,67 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 import structlog
 
 from cutover.api.v1alpha1 import BacktestStatus, Phase
 from cutover.api.v1alpha1.templates import Template
+from cutover.domain.alike.findings import PathAnswers
+from cutover.domain.alike.page import Page
 from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.engine.context import resolve
+from cutover.domain.engine.phases.takeover import REFUSALS
 from cutover.domain.engine.wanted import (
+    answers_wanted,
     backtest_wanted,
     baselines_wanted,
+    capacity_wanted,
     custom_slos_wanted,
+    eks_probe_interval,
+    neighbours_wanted,
+    pair_interval,
     probe_interval,
+    route_wanted,
     samples_wanted,
 )
+from cutover.domain.evidence.lengths import in_force
+from cutover.domain.evidence.own_requests import Owed, owed_for, settle
+from cutover.domain.evidence.pairs import NO_PAIRS
 from cutover.domain.evidence.tolerances import thresholds, thresholds_wanted
+from cutover.domain.heroku import HerokuApp, HerokuReading
 from cutover.domain.observation import Observation, Samples
 from cutover.domain.plan import Plan
+from cutover.domain.preflight import capacity, registry
 from cutover.domain.preflight.inventory import Inventory
-from cutover.domain.revision import desired_split
 from cutover.domain.slo.custom import CustomSlo, SloReading
-from cutover.domain.traffic import Probe, TrafficState
+from cutover.domain.traffic import Leg, Probe, TrafficState
 from cutover.ports.all import Ports
 from cutover.ports.block_feed import BlockSubscription
 from cutover.ports.errors import Conflict, Gone, Unavailable
 from cutover.ports.slo_feed import SloSubscription
 from cutover.scale.turns import spread_part
 from cutover.services.background import BackgroundFact
+from cutover.services.comparing import Asked, compare, question
+from cutover.services.pairing import Pairing, ask, counted
 from cutover.services.working_status import PENDING_BLOCKS, WorkingStatus
 
 log = structlog.get_logger("cutover")
+
+T = TypeVar("T")
 
 #: Where a plan's phase wants probes no more often than the first number, a healthy Heroku leg is probed at the second
 #: interval: an answer counts for a minute. A leg that failed is probed again as soon as the phase says. The spread gives each
 #: plan an interval of its own, so that plans that started together do not stay in step.
 SELDOM_PROBE_SECONDS, WELL_PROBE_SECONDS, PROBE_SPREAD_SECONDS = 10.0, 20.0, 10.0
+#: Probes of EKS that wait for the block that has them: those of two minutes, two a second.
+MOST_OWED = 240
+#: Seconds between two reads of EKS' replicas, while Heroku is down, and of all routes, while the share does not fit.
+CAPACITY_SECONDS, NEIGHBOURS_SECONDS = 30.0, 60.0
+#: Seconds between two questions to Heroku's API, in preflight: six requests of an account that has 75 a minute for all.
+HEROKU_SECONDS = 300.0
+#: Seconds until answers that users get are asked for again, while something about them holds the takeover.
+ANSWERS_SECONDS = 30.0
 #: Where a reconcile begins or ends so many seconds late, the machine slept.
 SLEPT_SECONDS = 60.0
 
@@ -69,6 +95,21 @@ class Observer:
         self.probe: BackgroundFact[Probe] = BackgroundFact(
             "probe of the Heroku leg", now=self._now, news=wake, is_news=_another_answer, patience=SLEPT_SECONDS
         )
+        self.eks: BackgroundFact[Probe] = BackgroundFact(
+            "probe of the EKS leg", now=self._now, news=wake, is_news=_another_answer, patience=SLEPT_SECONDS
+        )
+        self.pairing = Pairing(ports, now=self._now, news=wake, answered=self._owe)
+        self._owed: tuple[Owed, ...] = ()
+        self.answers: BackgroundFact[Asked] = BackgroundFact(
+            "answers that users get", now=self._now, news=wake, is_news=_others
+        )
+        self.capacity: BackgroundFact[Inventory] = BackgroundFact(
+            "capacity of EKS", now=self._now, news=wake, is_news=_first, patience=SLEPT_SECONDS
+        )
+        self.neighbours: BackgroundFact[Inventory] = BackgroundFact(
+            "other routes to the legs", now=self._now, news=wake, is_news=_first, patience=SLEPT_SECONDS
+        )
+        self.heroku: BackgroundFact[HerokuApp] = BackgroundFact("Heroku's API", now=self._now, news=wake)
         self.backtest: BackgroundFact[BacktestStatus] = BackgroundFact("backtest", now=self._now, news=wake)
 
     async def look(self, plan: Plan) -> tuple[Observation, float]:
@@ -83,7 +124,7 @@ class Observer:
         now = self._ports.now(plan)
         if now - began > SLEPT_SECONDS:
             self._begin_anew(now)
-            seen = replace(seen, since=now, probe=None)
+            seen = replace(seen, since=now, probe=None, eks_probe=None, pairs=NO_PAIRS)
         self._looked = now
         return seen, now
 
@@ -98,6 +139,12 @@ class Observer:
     def stop(self) -> None:
         """Stop the background requests, and the feeds of the plan."""
         self.probe.stop()
+        self.eks.stop()
+        self.answers.stop()
+        self.pairing.stop()
+        self.capacity.stop()
+        self.neighbours.stop()
+        self.heroku.stop()
         self.backtest.stop()
         if self._working.plan is not None:
             self._ports.block_feed.forget(self._working.plan.key)
@@ -106,6 +153,11 @@ class Observer:
     def _begin_anew(self, now: float) -> None:
         self._since = now
         self.probe.forget()
+        self.eks.forget()
+        self.answers.forget()
+        self.pairing.forget()
+        self.capacity.forget()
+        self.neighbours.forget()
 
     def _now(self) -> float:
         return self._ports.now(self._working.plan) if self._working.plan is not None else self._ports.clock.now()
@@ -118,27 +170,52 @@ class Observer:
         sources = ports.sources(plan.namespace)
         may = not subscription.source or subscription.source in sources
         traffic, inventory = await self._objects(plan, errors)
-        samples = self._blocks(plan, subscription, may=may)
+        samples = self._understood(
+            "blocks",
+            lambda: self._blocks(plan, subscription, may=may),
+            lambda problem: Samples(self._working.pending, problem),
+        )
         histogram = await self._histogram(plan, subscription, errors) if may else None
         templates = ports.templates(plan.namespace)
+        probe, eks = self._probes(plan), self._eks_probe(plan)
+        readings = self._understood(
+            "answers to custom SLOs",
+            lambda: self._custom_slos(plan, templates if may else None),
+            lambda _: dict[str, SloReading](),  # their blocks are missing, which holds
+        )
         return Observation(
             traffic=traffic,
             capabilities=ports.traffic.capabilities,
             inventory=inventory,
-            probe=self._leg_probe(plan),
+            capacity=self._capacity(plan),
+            neighbours=self._neighbours(plan),
+            probe=probe,
+            eks_probe=eks or self.pairing.eks,
+            pairs=self.pairing.pairs,
+            answers=self._answers(plan, probe, eks),
             prepared_for=self._working.prepared_for(plan),
             samples=samples,
             histogram=histogram,
             errors=tuple(errors),
             since=self._since,
-            slo_readings=self._custom_slos(plan, templates if may else None),
+            slo_readings=readings,
             templates=templates,
             sources=sources,
             queries=ports.dialect.dashboard_queries(subscription),
             backtest=self._backtest_result(plan, subscription),
+            heroku=self._heroku(plan),
             unwritten=self._working.unwritten,
+            clock_ahead=ports.now(plan) - ports.clock.now(),
             remember_in=self._working.remember_in(plan),
         )
+
+    def _understood(self, what: str, read: Callable[[], T], otherwise: Callable[[str], T]) -> T:
+        """Read evidence; with a problem where that fails, as a command to roll back has to be obeyed without evidence."""
+        try:
+            return read()
+        except Exception:
+            log.exception("evidence is not understood", what=what)
+            return otherwise(f"the {what} are not understood; the operator's log has the reason")
 
     async def _objects(self, plan: Plan, errors: list[str]) -> tuple[TrafficState | None, Inventory | None]:
         """Read the route and, in preflight, the objects that its checks judge."""
@@ -148,8 +225,8 @@ class Observer:
         try:
             # In preflight also before the takeover: an earlier plan may have left a route that carries traffic.
             if status.weight is not None or status.phase is Phase.PREFLIGHT:
-                wanted = desired_split(status) if status.weight is not None else None
-                traffic = await self._ports.traffic.get(plan, wanted)
+                provider = self._ports.traffic
+                traffic = await provider.get(plan, route_wanted(plan, provider.capabilities))
             if status.phase is Phase.PREFLIGHT:
                 inventory = await self._ports.inventories.inventory(plan)
         except (Conflict, Gone, Unavailable) as outage:
@@ -179,7 +256,8 @@ class Observer:
         since = working.pending[-1].end if working.pending else checkpoint.consumed_until
         feed.watch(plan.key, replace(subscription, since=since))
         news = feed.take(plan.key)
-        working.pending = (*working.pending, *news.blocks)
+        settled, self._owed = settle(news.blocks, self._owed)
+        working.pending = (*working.pending, *settled)
         return replace(news, blocks=working.pending)
 
     async def _histogram(self, plan: Plan, subscription: BlockSubscription, errors: list[str]) -> Histogram | None:
@@ -193,7 +271,10 @@ class Observer:
             return await self._ports.block_feed.histogram(replace(subscription, since=start))
         except Unavailable as outage:
             errors.append(str(outage))
-            return None
+        except Exception:
+            log.exception("evidence is not understood", what="histogram")
+            errors.append("Heroku's latencies are not understood; the operator's log has the reason")
+        return None
 
     # ------------------------------------------------------------------------------------------------------ custom SLOs
 
@@ -238,7 +319,7 @@ class Observer:
         return SloSubscription(
             source=plan.spec.gates.prometheus or "",
             gates=gates,
-            block_seconds=int(plan.spec.gates.block.total_seconds()),
+            block_seconds=in_force(plan.spec, status).seconds,
             since={gate.name: waiting.get(gate.name, consumed.get(gate.name, start)) for gate in gates},
             judged_from=checkpoint.observed_at if checkpoint and status.weight else None,
             baselines=frozenset(baselines_wanted(status, gates)),
@@ -246,9 +327,62 @@ class Observer:
 
     # ---------------------------------------------------------------------------------------------- beside the loop
 
+    def _probes(self, plan: Plan) -> Probe | None:
+        """Ask on in pairs where pairs are wanted; return the newest probe of the Heroku leg."""
+        alone, can = self._leg_probe(plan), self._ports.traffic.capabilities
+        fails = alone is not None and alone.failures > 1
+        self.pairing.keep(
+            plan,
+            lambda pairs: pair_interval(plan, pairs, self._now(), heroku_fails=fails) if can.probes_eks else None,
+        )
+        paired = self.pairing.heroku
+        return paired if alone is not None and paired is not None and paired.at > alone.at else alone
+
+    def _eks_probe(self, plan: Plan) -> Probe | None:
+        """Return the newest probe of the EKS leg where it is asked by itself, and schedule the next."""
+        interval = eks_probe_interval(plan) if self._ports.traffic.capabilities.probes_eks else None
+        if interval is None:
+            self.eks.drop()
+            return None
+        return self.eks.keep(lambda: self._ask_eks(plan), interval).value
+
+    async def _ask_eks(self, plan: Plan) -> Probe:
+        before, path = self.eks.fact.value, plan.spec.traffic.probe.paths[0]
+        probe = await ask(self._ports.leg_probe, plan, Leg.EKS, path, now=lambda: self._ports.now(plan))
+        self._owe(probe, self._ports.now(plan))
+        return counted(before, probe)
+
+    def _answers(self, plan: Plan, *probes: Probe | None) -> tuple[PathAnswers, ...] | None:
+        """Return the answers that users get and will get, if they are those to what the plan asks now."""
+        if not answers_wanted(plan, probes, self._ports.traffic.capabilities):
+            self.answers.drop()
+            return None
+        asked = self.answers.fact.value
+        answered = asked is not None and asked.question == question(plan)
+        fact = self.answers.keep(lambda: self._compare(plan), ANSWERS_SECONDS if answered else 0.0)
+        return fact.value.answers if answered and fact.value is not None else None
+
+    async def _compare(self, plan: Plan) -> Asked:
+        """Ask for the answers. The last of EKS may be in the first block after the takeover."""
+        asked = await compare(self._ports.answers, plan)
+        for each in asked.answers:
+            if isinstance(each.eks, Page):
+                now = self._ports.now(plan)
+                self._owe(Probe(now, "", healthy=True, detail="", status=each.eks.status), now)
+        return asked
+
+    def _owe(self, probe: Probe, at: float) -> None:
+        """Note a probe of EKS, which the metrics count as a user's request."""
+        plan = self._working.plan
+        if plan is None:
+            return
+        slow, very_slow = thresholds(plan.spec, plan.status)
+        if owed := owed_for(probe, at, slow_ms=slow, very_slow_ms=very_slow):
+            self._owed = (*self._owed[-MOST_OWED:], owed)
+
     def _leg_probe(self, plan: Plan) -> Probe | None:
         """Return the newest probe of the Heroku leg, and schedule the next."""
-        interval = probe_interval(plan.status)
+        interval = probe_interval(plan)
         if interval is None:
             self.probe.drop()
             return None
@@ -258,16 +392,34 @@ class Observer:
         return self.probe.keep(lambda: self._ask_heroku(plan), interval).value
 
     async def _ask_heroku(self, plan: Plan) -> Probe:
-        before, asked = self.probe.fact.value, self._ports.now(plan)
-        try:
-            probe = await self._ports.leg_probe.probe(plan)
-        except Exception as fault:
-            # A bug. Without an answer the plan would wait for a probe, and its status would not say why.
-            log.exception("probe failed", plan=plan.key)
-            probe = Probe(self._ports.clock.now(), "", healthy=False, detail=f"could not be made: {fault!r}")
-        failures = 0 if probe.healthy else 1 + (before.failures if before is not None else 0)
-        # By Prometheus' clock, as the operator's may have been set meanwhile.
-        return replace(probe, at=min(asked, self._ports.now(plan)), failures=failures)
+        before, path = self.probe.fact.value, plan.spec.traffic.probe.paths[0]
+        probe = await ask(self._ports.leg_probe, plan, Leg.HEROKU, path, now=lambda: self._ports.now(plan))
+        return counted(before, probe)
+
+    def _capacity(self, plan: Plan) -> Inventory | None:
+        """Return the objects that say how many replicas EKS can have, if they are not outdated."""
+        if not capacity_wanted(plan):
+            self.capacity.drop()
+            return None
+        fact = self.capacity.keep(lambda: self._ports.inventories.inventory(plan, capacity.READS), CAPACITY_SECONDS)
+        return None if fact.stale(self._now(), 2 * CAPACITY_SECONDS) else fact.value
+
+    def _heroku(self, plan: Plan) -> HerokuReading | None:
+        """Return what Heroku's API says about the app, where there is a key for the plan. An outage holds nothing."""
+        api = self._ports.heroku
+        if api is None or plan.status.phase is not Phase.PREFLIGHT or not api.has_key(plan):
+            self.heroku.drop()
+            return None
+        fact = self.heroku.keep(lambda: api.app(plan), HEROKU_SECONDS)
+        return HerokuReading(fact.value, fact.problem, fact.at if fact.value is not None else 0.0)
+
+    def _neighbours(self, plan: Plan) -> Inventory | None:
+        """Return the objects that say who else sends requests to the legs."""
+        if not neighbours_wanted(plan.status):
+            self.neighbours.drop()
+            return None
+        reads = registry.neighbour_reads(plan)
+        return self.neighbours.keep(lambda: self._ports.inventories.inventory(plan, reads), NEIGHBOURS_SECONDS).value
 
     def _backtest_result(self, plan: Plan, subscription: BlockSubscription) -> BacktestStatus | None:
         """Return the result of the backtest that the plan asks for, once there is one. It runs once."""
@@ -277,5 +429,18 @@ class Observer:
         return self.backtest.keep(lambda: self._ports.backtest(plan, subscription), math.inf).value
 
 
+def _first(before: Inventory | None, inventory: Inventory) -> bool:  # noqa: ARG001
+    return before is None
+
+
+def _others(before: Asked | None, asked: Asked) -> bool:
+    return before != asked
+
+
 def _another_answer(before: Probe | None, probe: Probe) -> bool:
-    return before is None or (before.revision, before.healthy) != (probe.revision, probe.healthy)
+    """Tell whether a decision may depend on the difference."""
+    return before is None or _said(before) != _said(probe)
+
+
+def _said(probe: Probe) -> tuple[str, bool, int]:
+    return probe.revision, probe.healthy, min(probe.refusals, REFUSALS)

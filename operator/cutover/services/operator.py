@@ -15,7 +15,10 @@ class Routes(Protocol):
     """The watch cache of routing objects."""
 
     def observe_event(self, kind: str | None, body: Mapping[str, Any]) -> bool:
-        """Ingest one watch event; return whether it changed the cache."""
+        """Ingest one watch event; return whether it changed an object of a plan."""
+
+    def forget(self, namespace: str) -> None:
+        """Forget the objects of a namespace, which has no plans any more."""
 
 
 class Templates(Protocol):
@@ -36,18 +39,26 @@ class Operator:
         self.serving = False
         # All plans are woken at the end of each block: a search through all loops for each would be most of the work.
         self._uids: dict[str, str] = {}  # by ``namespace/name``
+        self._by_namespace: dict[str, set[str]] = {}
 
     def loop(self, uid: str, body: Mapping[str, Any]) -> PlanLoop:
         """Return the plan's loop. The daemon and the deletion handler get the same, and share its lock."""
         if uid not in self.loops:
             self.loops[uid] = PlanLoop(self._ports, lambda: body)
             self._uids[_key(body)] = uid
+            self._by_namespace.setdefault(body["metadata"]["namespace"], set()).add(uid)
         return self.loops[uid]
 
     def forget(self, uid: str, body: Mapping[str, Any]) -> PlanLoop | None:
         """Forget a plan's loop and return it, if there is any."""
         if self._uids.get(_key(body)) == uid:
             del self._uids[_key(body)]
+        namespace = body["metadata"]["namespace"]
+        uids = self._by_namespace.get(namespace, set())
+        uids.discard(uid)
+        if not uids:
+            self._by_namespace.pop(namespace, None)
+            self._routes.forget(namespace)
         return self.loops.pop(uid, None)
 
     def end(self, uid: str, body: Mapping[str, Any]) -> None:
@@ -74,9 +85,11 @@ class Operator:
         if not self._templates.observe_event(kind, event, body):
             return
         metadata = body["metadata"]
-        for loop in self.loops.values():
+        namespace = metadata.get("namespace")
+        uids = self.loops.keys() if namespace is None else self._by_namespace.get(namespace, ())
+        for loop in [self.loops[uid] for uid in uids]:
             plan = loop.plan
-            if plan is None or not plan.has_spec or metadata.get("namespace") not in (None, plan.namespace):
+            if plan is None or not plan.has_spec:
                 continue
             named = [slo.template for slo in plan.spec.gates.slos if slo.template is not None]
             if any((reference.kind, reference.name) == (kind, metadata["name"]) for reference in named):

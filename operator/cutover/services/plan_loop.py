@@ -16,6 +16,7 @@ import structlog
 from cutover.api.v1alpha1 import GROUP, Phase
 from cutover.domain.engine.actions import Decision, Finalize, WakeAfter, WakeAtBlock
 from cutover.domain.engine.decide import decide, not_written, refuse
+from cutover.domain.evidence.lengths import in_force
 from cutover.domain.observation import Observation
 from cutover.domain.plan import Plan
 from cutover.metrics import JUDGING_DELAY, RECONCILED_PLANS, RECONCILES
@@ -73,7 +74,7 @@ class PlanLoop:
         self._applier = Applier(
             ports,
             self._working,
-            lambda plan: let_others_decide(plan.uid, plan.spec.gates.block.total_seconds(), self._wake),
+            lambda plan: let_others_decide(plan.uid, in_force(plan.spec, plan.status).seconds, self._wake),
         )
         self._judged_until = 0.0
         self._conflicts = 0

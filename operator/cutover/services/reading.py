@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.counters import Counter, CounterLabels
@@ -29,11 +30,18 @@ def best_phase(scrapes: Sequence[float], interval: float) -> float | None:
     interval
         Seconds between two scrapes of a gateway.
 
+    Raises
+    ------
+    ValueError
+        If a time is not finite.
+
     Notes
     -----
     Blocks end just after the last scrape of the closest group, before the longest time without a scrape. The phase is in
     quarters of a second, which floating point adds exactly, and leaves a little room for a scrape that starts late.
     """
+    if not all(map(math.isfinite, scrapes)):
+        raise ValueError("a scrape has no time")
     offsets = sorted(at % interval for at in scrapes)
     if not offsets:
         return None
@@ -44,6 +52,24 @@ def best_phase(scrapes: Sequence[float], interval: float) -> float | None:
     return math.ceil((last + SCRAPE_JITTER) * 4) / 4 % interval
 
 
+class HerokuSamples(NamedTuple):
+    """Raw samples of a plan's Heroku leg.
+
+    Parameters
+    ----------
+    presence
+        For :meth:`Reading.add_presence`.
+    counters
+        For :meth:`Reading.add_counters`.
+    losses
+        Counters that rise in a block which is not whole.
+    """
+
+    presence: Result
+    counters: Sequence[Counter[CounterLabels]]
+    losses: Sequence[Counter[CounterLabels]] = ()
+
+
 async def heroku_samples(
     prometheus: Prometheus,
     dialect: Dialect,
@@ -52,7 +78,7 @@ async def heroku_samples(
     start: float,
     end: float,
     reach: float,
-) -> tuple[Result, Sequence[Counter[CounterLabels]]]:
+) -> HerokuSamples:
     """Return the raw samples of a plan's Heroku leg, for a time that may be long ago.
 
     Parameters
@@ -68,8 +94,8 @@ async def heroku_samples(
 
     Returns
     -------
-    tuple
-        Raw samples: for :meth:`Reading.add_presence`, and for :meth:`Reading.add_counters`.
+    HerokuSamples
+        Raw samples.
 
     Raises
     ------
@@ -81,7 +107,9 @@ async def heroku_samples(
     counters = list[Counter[CounterLabels]]()
     for selector in dialect.counters([subscription], [subscription.heroku]):
         counters += await prometheus.counters(range_selector(selector, window), end, dialect.labels)
-    return presence, counters
+    lossy = dialect.losses(subscription)
+    losses = await prometheus.counters(range_selector(lossy, window), end, dialect.labels) if lossy else ()
+    return HerokuSamples(presence, counters, losses)
 
 
 def blocks_of(
@@ -99,6 +127,7 @@ def blocks_of(
         end=end,
         length=length,
         reach=reach,
+        codes=subscription.codes,
     )
 
 

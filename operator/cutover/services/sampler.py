@@ -1,9 +1,12 @@
-"""Blocks for all plans from one shared set of Prometheus queries.
+"""Blocks for all plans of the same gateways from one shared set of Prometheus queries.
 
 At the end of each block the legs of all plans with blocks of that length are read together: one query for the gateways,
 and two for each 200 destinations. A plan that is behind, after a restart or an outage, joins the plans that need the same
 block. Blocks are cut from raw samples at their own times (see :mod:`cutover.domain.evidence.counting`), so that a late block
 equals a punctual one.
+
+Plans one of which makes a query fail for all are read apart from the others, in smaller and smaller groups
+(:mod:`cutover.services.isolation`), until they are answered. So a query that takes long delays nobody else.
 
 All times are Prometheus' own: the operator's clock, corrected by the skew that the client measures.
 """
@@ -11,24 +14,29 @@ All times are Prometheus' own: the operator's clock, corrected by the skew that 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from itertools import pairwise
-from typing import TypeVar
+from itertools import groupby, pairwise
+from typing import NamedTuple, TypeVar
 
 from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.evidence.counters import Counter, CounterLabels
 from cutover.domain.evidence.counting import Reading, cumulative
+from cutover.domain.evidence.lengths import UNSEEN_SECONDS
 from cutover.domain.evidence.scrapes import REACH_IN_SCRAPES, Result, Source, source_of
-from cutover.domain.evidence.selectors import milliseconds
 from cutover.domain.observation import Samples
 from cutover.ports.block_feed import BlockSubscription, Dialect
 from cutover.ports.clock import Clock
-from cutover.ports.errors import Unavailable
+from cutover.ports.errors import QueryFailed, Unavailable
 from cutover.ports.prometheus import Prometheus, unavailable_if_malformed
 from cutover.services.block_queue import BlockQueue
-from cutover.services.reading import LONGEST_REPLAY, SCRAPE_JITTER, best_phase, blocks_of, range_selector
+from cutover.services.foreign_counters import ForeignCounters, read_foreign_counters
+from cutover.services.isolation import Isolation
+from cutover.services.reading import LONGEST_REPLAY, SCRAPE_JITTER, blocks_of, range_selector
+from cutover.services.rhythm import Rhythms, read_rhythms
+from cutover.services.server_time import ServerTime
 
 _logger = logging.getLogger(__name__)
 
@@ -36,6 +44,8 @@ _logger = logging.getLogger(__name__)
 DESTINATIONS_PER_QUERY = 200
 #: Prometheus evaluates the next destinations while the previous ones are cut; more would only take memory.
 _CHUNKS_AT_ONCE = 3
+#: Of plans that are read apart: parts of those whose query failed.
+_APART_AT_ONCE = 2
 #: Limits of one query, which bound its answer: a long time for few destinations, or a short time for many.
 _SHORTEST_REPLAY, _DESTINATION_SECONDS = 300.0, 60_000.0
 #: Older blocks are not delivered: there would be thousands, and no checkpoint is that old.
@@ -43,14 +53,14 @@ OLDEST_BLOCK = 24 * 3600.0
 #: Undelivered blocks after which no more are read for a plan.
 _MOST_WAITING = 1000
 _RETRY_SECONDS = 5.0
-#: Seconds until the times of the gateways' scrapes are read again, and the shift that is ignored.
-_PHASE_SECONDS = 600.0
+#: Seconds until the times of the gateways' scrapes are read again, and the shift that is ignored. They are read sooner where
+#: the last two scrapes are further apart, or closer, than known, by more than a fraction.
+_RHYTHM_SECONDS = 600.0
+_ODD = 0.25
 _SAME_PHASE = 0.25
 #: Fraction of a scrape interval after which the sampler checks again for an awaited scrape.
 _LOOK_AGAIN = 0.05
 _LONGEST_SLEEP = 60.0
-#: Seconds by which the measured skew may change without effect.
-_SAME_TIME = 0.25
 #: Up to this age a histogram is summed exactly, from samples; beyond it Prometheus sums it, and extrapolates a little.
 _EXACT_HISTOGRAM = 900.0
 _LONGEST_HISTOGRAM = 24 * 3600.0
@@ -58,8 +68,16 @@ _LONGEST_HISTOGRAM = 24 * 3600.0
 _T = TypeVar("_T")
 
 
+class _Span(NamedTuple):
+    """The start and length of blocks, and the seconds between two scrapes that they are for."""
+
+    start: float
+    length: int
+    scrape: float
+
+
 class Sampler:
-    """Reads the counters of all plans of one Prometheus that share a dialect.
+    """Reads the counters of all plans of one Prometheus that share a dialect and their gateways.
 
     Parameters
     ----------
@@ -69,8 +87,6 @@ class Sampler:
         What to query, and how to read the answers.
     clock
         The operator's clock.
-    scrape_interval
-        Seconds between two scrapes of the gateways.
     settle
         Seconds from the end of a block until it is read: a scrape has the time of its start, and is visible after its end.
         Where a scrape takes longer, the block waits for it.
@@ -78,11 +94,15 @@ class Sampler:
         Called with a plan's key when it has new blocks, and when an outage begins or ends.
     destinations_per_query
         Legs that one query reads.
-    phase
-        Seconds after a multiple of their length at which blocks end; by default just after the gateways' scrapes.
+    rhythms
+        How often and when the gateways are scraped; by default as the samples show.
+    time
+        The server's time; given where several samplers share a server.
 
     Attributes
     ----------
+    refused
+        Counters that named the gateways and were of other scrape targets, each time they were seen.
     queries, errors
         Queries made, and how many of them failed.
     last_success
@@ -100,11 +120,12 @@ class Sampler:
         clock: Clock,
         *,
         on_samples: Callable[[str], None],
-        scrape_interval: float = 15.0,
         settle: float = 1.0,
         destinations_per_query: int = DESTINATIONS_PER_QUERY,
-        phase: float | None = None,
+        rhythms: Rhythms | None = None,
+        time: ServerTime | None = None,
     ) -> None:
+        self.refused = 0
         self.queries = 0
         self.errors = 0
         self.last_success = 0.0
@@ -115,29 +136,23 @@ class Sampler:
         self._dialect = dialect
         self._clock = clock
         self._on_samples = on_samples
-        self._scrape_interval = scrape_interval
-        self._reach = REACH_IN_SCRAPES * scrape_interval
-        self._look_again = _LOOK_AGAIN * scrape_interval
         self._plans_per_query = max(1, destinations_per_query // 2)
         self._feeds: dict[str, BlockQueue] = {}
-        self._changed = asyncio.Event()
+        self._changed = {
+            False: asyncio.Event(),
+            True: asyncio.Event(),
+        }  # by whether it is about plans that are read apart
         self._gateways: dict[int, frozenset[Source]] = {}  # with counters when blocks of a length were read last
         self._awaited = 0.0  # end of the block that was postponed last
         self._patience = 0.0  # as ``settle``, where that turned out to be too short
-        self._phase = phase
-        self._find_phase_at = 0.0 if phase is None else math.inf  # by the operator's clock
-        self._skew = 0.0
-        self._ahead: float | None = None  # wall clock minus steady clock, when the clocks were compared
+        self._rhythms = rhythms
+        self._find_rhythms_at = 0.0 if rhythms is None else math.inf  # by the operator's clock
+        self._foreign = ForeignCounters()
+        self._time = time or ServerTime(prometheus, clock)
 
     def now(self) -> float:
-        """Return Unix seconds by Prometheus' clock, as well as it is known.
-
-        The time jumps when a new skew is measured, as if the clock were set.
-        """
-        skew = self._prometheus.skew
-        if abs(skew - self._skew) > _SAME_TIME:
-            self._skew = skew
-        return self._clock.now() + self._skew
+        """Return Unix seconds by Prometheus' clock, as well as it is known."""
+        return self._time.now()
 
     def watch(self, key: str, subscription: BlockSubscription) -> None:
         """Deliver the blocks of a plan that end after ``subscription.since``.
@@ -145,21 +160,20 @@ class Sampler:
         Call it at every reconcile, with the end of the last consumed block: it is cheap where that is the last delivered
         block, and seeks otherwise. New thresholds apply to blocks that are not read yet.
         """
-        length = subscription.block_seconds
         since = max(subscription.since, self.now() - OLDEST_BLOCK)
-        # Without a phase there are no block boundaries yet.
-        position = since if self._phase is None else self._first_after(since, length)
+        # Before the scrapes were seen there are no block boundaries yet.
+        position = since if self._rhythms is None else self._first_after(since, subscription)
         feed = self._feeds.get(key)
         if feed is None or _legs(feed.subscription) != _legs(subscription):
             self._feeds[key] = BlockQueue(subscription, position, position)
-            self._changed.set()
+            self._changed[False].set()
             return
         changed = feed.subscription.since != subscription.since
         feed.subscription = subscription
         if position != feed.delivered:
             # A plan that never consumes must not cause its blocks to be read again and again.
             feed.seek(position, again=changed)
-            self._changed.set()
+            self._changed[feed.isolation.active].set()
 
     def forget(self, key: str) -> None:
         """Stop delivering a plan's blocks."""
@@ -175,7 +189,7 @@ class Sampler:
         feed = self._feeds.get(key)
         if feed is None:
             return Samples()
-        return Samples(feed.deliver(), feed.error)
+        return Samples(feed.deliver(), feed.error, self._seen_interval(feed))
 
     async def histogram(self, subscription: BlockSubscription) -> Histogram:
         """Return Heroku's latency histogram since ``subscription.since``, of at most the last 24 hours.
@@ -192,7 +206,8 @@ class Sampler:
         selector, labels = self._dialect.heroku_latencies(subscription), self._dialect.labels
         bounds: dict[float, float] = {}
         if end - start <= _EXACT_HISTOGRAM:
-            window = end - start + self._reach
+            reach = _reach(subscription.scrape_seconds)
+            window = end - start + reach
             presence, buckets = await asyncio.gather(
                 self._presence(subscription.observers, window, end), self._counters(selector, window, end)
             )
@@ -201,9 +216,11 @@ class Sampler:
                 reading.add_presence(presence)
                 reading.add_counters(buckets)
                 namespaces = subscription.observers
-                bounds = cumulative(reading, subscription.heroku, namespaces, start=start, end=end, reach=self._reach)
+                bounds = cumulative(reading, subscription.heroku, namespaces, start=start, end=end, reach=reach)
         else:
-            expression = f"sum by (le) (increase({selector}[{milliseconds(end - start)}]))"
+            present = f"max_over_time({range_selector(self._dialect.presence(subscription.observers), end - start)})"
+            increases = f"increase({range_selector(selector, end - start)})"
+            expression = f"sum by (le) ({increases} and on (namespace, pod, job, instance) {present})"
             result = await self._answer(self._prometheus.query(expression, end))
             with unavailable_if_malformed(self._dialect.labels.product):
                 for item in result:
@@ -216,78 +233,98 @@ class Sampler:
 
     async def run(self) -> None:
         """Deliver blocks to all plans. Never returns."""
+        async with asyncio.TaskGroup() as tasks:
+            for apart in (False, True):
+                tasks.create_task(self._run(apart=apart))
+
+    async def _run(self, *, apart: bool) -> None:
         while True:
-            self._changed.clear()
+            self._changed[apart].clear()
             try:
-                await self.reconcile()
-                delay = self._next_read() - self.now()
+                await self._round(apart=apart)
+                delay = self._next_read(apart=apart) - self.now()
             except Exception:
                 # A bug that one plan triggers must not stop the blocks of all others.
                 _logger.exception("reading blocks failed")
                 delay = _RETRY_SECONDS
             try:
                 async with asyncio.timeout(max(delay, 0.0)):
-                    await self._changed.wait()
+                    await self._changed[apart].wait()
             except TimeoutError:
                 pass
 
     async def reconcile(self) -> None:
         """Read what is readable now: of each plan the blocks that ended, or as many as one query may cover."""
-        if self._feeds and not await self._compare_clocks():
-            return
-        now = self.now()
-        if self._feeds and not self._phase_is_known():
-            try:
-                await self._find_phase(now)
-            except Unavailable as outage:
-                if self._phase is None:
-                    self._failed(self._feeds, str(outage))
-            now = self.now()
-        if self._phase is None:
-            return
-        groups: dict[tuple[int, float], dict[str, BlockQueue]] = {}
-        for key, feed in self._feeds.items():
-            if self._readable_at(feed) <= now:
-                groups.setdefault((feed.subscription.block_seconds, feed.fetched), {})[key] = feed
-        if groups:
-            self.lateness = max(0.0, now - max(start + length for length, start in groups) - self.settle)
-        # Up-to-date plans first: they must not wait for a long replay.
-        for (length, start), feeds in sorted(groups.items(), key=lambda group: -group[0][1]):
-            await self._serve(length, start, self._boundary(now - self.settle, length), feeds)
+        for apart in (False, True):
+            await self._round(apart=apart)
 
-    async def _compare_clocks(self) -> bool:
-        """Compare clocks with Prometheus before the first read, and again where the operator's clock was set.
+    async def _round(self, *, apart: bool) -> None:
+        """Read what is readable now, of the plans that are read apart or of the others."""
+        if not apart and self._feeds and not await self._prepare():
+            return
+        if self._rhythms is None:
+            return
+        self._end_limits()
+        now = self.now()
+        groups: dict[tuple[float, int, float], dict[str, BlockQueue]] = {}
+        for key, feed in self._feeds.items():
+            if feed.isolation.active is apart and self._readable_at(feed) <= now:
+                wanted = feed.subscription
+                groups.setdefault((feed.fetched, wanted.block_seconds, wanted.scrape_seconds), {})[key] = feed
+        if groups and not apart:
+            self.lateness = max(0.0, now - max(start + length for start, length, _ in groups) - self.settle)
+        # Up-to-date plans first: they must not wait for a long replay.
+        for (start, length, scrape), feeds in sorted(groups.items(), key=lambda group: -group[0][0]):
+            due = self._boundary(now - self.settle, length, scrape)
+            await self._serve(_Span(start, length, scrape), due, feeds, apart=apart)
+
+    def _end_limits(self) -> None:
+        """Let plans be read with all others again that were well for long enough."""
+        now = self._clock.now()
+        for feed in self._feeds.values():
+            if feed.isolation.over(now):
+                feed.isolation = Isolation()
+
+    async def _prepare(self) -> bool:
+        """Compare the clocks, and look how often and when the gateways are scraped; return whether the clocks are known.
 
         A block that is read before it began would be empty, and its requests would be in no block.
         """
-        ahead = self._clock.now() - asyncio.get_running_loop().time()
-        if self._ahead is None or abs(ahead - self._ahead) > _SAME_TIME:
-            if all(self._pauses(feed) for feed in self._feeds.values()):
+        if not self._time.known:
+            if all(feed.pauses(self._clock.now()) for feed in self._feeds.values()):
                 return False
             try:
-                await self._prometheus.compare_clocks()
+                await self._time.compare()
             except Unavailable as outage:
                 self.errors += 1
                 self._failed(self._feeds, str(outage))
                 return False
-            self._ahead = ahead
+        if not self._rhythms_are_known():
+            began = self._rhythms is None
+            try:
+                await self._find_rhythms(self.now())
+            except Unavailable as outage:
+                if self._rhythms is None:
+                    self._failed(self._feeds, str(outage))
+            if began and self._rhythms is not None:
+                self._changed[True].set()
         return True
 
-    def _boundary(self, at: float, length: int) -> float:
+    def _boundary(self, at: float, length: int, scrape: float) -> float:
         """Return the last block boundary at or before a time."""
-        phase = self._phase or 0.0
+        phase = self._rhythms.phases.get(scrape, 0.0) if self._rhythms is not None else 0.0
         return math.floor((at - phase) / length) * length + phase
 
-    def _first_after(self, since: float, length: int) -> float:
+    def _first_after(self, since: float, wanted: BlockSubscription) -> float:
         """Return the first block boundary at or after a time.
 
         A block that ``since`` divides is left out, as a part of it may have been consumed.
         """
-        before = self._boundary(since, length)
-        return before if before == since else before + length
+        before = self._boundary(since, wanted.block_seconds, wanted.scrape_seconds)
+        return before if before == since else before + wanted.block_seconds
 
-    async def _find_phase(self, now: float) -> None:
-        """Find out when the gateways are scraped, and let blocks end just after the scrapes.
+    async def _find_rhythms(self, now: float) -> None:
+        """Find out how often and when the gateways are scraped, and let blocks end just after the scrapes.
 
         Prometheus scrapes each target at a constant offset of its own. If a block ended just before the scrape, its last
         seconds would be known a whole interval later, and a rollback would be late by as much.
@@ -298,65 +335,74 @@ class Sampler:
             If Prometheus does not answer.
         """
         namespaces = sorted({name for feed in self._feeds.values() for name in feed.subscription.observers})
-        self._find_phase_at = self._clock.now() + _RETRY_SECONDS
-        found = await self._answer(self._prometheus.query(self._dialect.last_scrapes(namespaces), now))
-        with unavailable_if_malformed(self._dialect.labels.product):
-            scrapes = [float(item["value"][1]) for item in found]
-        phase = best_phase(scrapes, self._scrape_interval)
-        self._find_phase_at = self._clock.now() + _PHASE_SECONDS
-        if phase is None:  # no gateway has served a request yet, or was scraped since
-            self._find_phase_at = self._clock.now() + self._scrape_interval
-            phase = self._phase or 0.0
-        elif self._phase is None:
-            phase = self._continued(phase)
-        elif self._apart(phase, self._phase) <= _SAME_PHASE:
-            return
-        self._phase = phase
-        for feed in self._feeds.values():
-            # Blocks that are not read yet get the new boundaries.
-            feed.blocks.clear()
-            feed.delivered = feed.fetched = self._first_after(feed.delivered, feed.subscription.block_seconds)
+        self._find_rhythms_at = self._clock.now() + _RETRY_SECONDS
+        found = await read_rhythms(self._prometheus, self._dialect, namespaces, now, self._answer)
+        # No gateway has served a request yet, or was scraped since.
+        self._find_rhythms_at = self._clock.now() + (_RHYTHM_SECONDS if found.intervals else UNSEEN_SECONDS)
+        await self._find_foreign_counters(namespaces, now)
+        before = self._rhythms or Rhythms()
+        phases = {scrape: self._settled_phase(scrape, phase) for scrape, phase in found.phases.items()}
+        changed = {scrape for scrape, phase in phases.items() if before.phases.get(scrape) != phase}
+        began, self._rhythms = self._rhythms is None, found.over(before, phases)
+        for key, feed in self._feeds.items():
+            if began or feed.subscription.scrape_seconds in changed:
+                # Blocks that are not read yet get the new boundaries.
+                feed.blocks.clear()
+                feed.delivered = feed.fetched = self._first_after(feed.delivered, feed.subscription)
+            if self._seen_interval(feed) not in (None, feed.subscription.scrape_seconds):
+                self._on_samples(key)
 
-    def _continued(self, phase: float) -> float:
-        """Return the phase of the blocks that were consumed before a restart, if it still fits the scrapes."""
-        known = (
-            feed.delivered % self._scrape_interval
-            for feed in self._feeds.values()
-            if (feed.delivered * 4).is_integer()
-        )
-        return next((one for one in known if self._apart(one, phase) <= _SAME_PHASE), phase)
+    async def _find_foreign_counters(self, namespaces: Sequence[str], now: float) -> None:
+        """Look for counters that name the gateways and are of other scrape targets. Blocks do not depend on it."""
+        before = self._foreign
+        with contextlib.suppress(Unavailable):
+            self._foreign = await self._answer(read_foreign_counters(self._prometheus, self._dialect, namespaces, now))
+            self.refused += self._foreign.counters
+        if self._foreign.told.keys() - before.told.keys():
+            _logger.warning("%s", self._foreign.sentence)
 
-    def _apart(self, one: float, other: float) -> float:
-        """Return the seconds between two phases, modulo the scrape interval."""
-        distance = abs(one - other) % self._scrape_interval
-        return min(distance, self._scrape_interval - distance)
+    def _settled_phase(self, scrape: float, phase: float) -> float:
+        """Return the phase so far, or that of the blocks that were consumed before a restart, if it still fits the scrapes."""
+        known: Iterable[float]
+        if self._rhythms is not None:
+            known = [self._rhythms.phases[scrape]] if scrape in self._rhythms.phases else []
+        else:
+            known = (
+                feed.delivered % scrape
+                for feed in self._feeds.values()
+                if feed.subscription.scrape_seconds == scrape and (feed.delivered * 4).is_integer()
+            )
+        return next((one for one in known if _apart(one, phase, scrape) <= _SAME_PHASE), phase)
+
+    def _seen_interval(self, feed: BlockQueue) -> float | None:
+        """Return the seconds between two scrapes of a plan's gateways, as seen lately."""
+        return self._rhythms.interval(feed.subscription.observers) if self._rhythms is not None else None
 
     def _readable_at(self, feed: BlockQueue) -> float:
         """Return when the next block of a plan can be read, by Prometheus' clock."""
-        not_before = feed.not_before if self._pauses(feed) else 0.0
-        if self._phase is None:
-            return max(self._find_phase_at if self._phase_is_known() else 0.0, not_before) + self._skew
+        not_before = feed.not_before if feed.pauses(self._clock.now()) else 0.0
+        if self._rhythms is None:
+            return max(self._find_rhythms_at if self._rhythms_are_known() else 0.0, not_before) + self._time.skew
         if feed.waiting() >= _MOST_WAITING:
             return math.inf
         settled = feed.fetched + feed.subscription.block_seconds + max(self.settle, self._patience)
-        return max(settled, not_before + self._skew)
+        return max(settled, not_before + self._time.skew)
 
-    def _pauses(self, feed: BlockQueue) -> bool:
-        """Tell whether a plan pauses after a failure. A longer wait comes from a clock that was set back, and is no pause."""
-        return 0 < feed.not_before - self._clock.now() <= 2 * max(_RETRY_SECONDS, self._look_again)
+    def _rhythms_are_known(self) -> bool:
+        """Tell whether what is known of the gateways' scrapes is recent enough."""
+        left = self._find_rhythms_at - self._clock.now()
+        return math.isinf(left) or 0 < left <= 2 * _RHYTHM_SECONDS
 
-    def _phase_is_known(self) -> bool:
-        """Tell whether the times of the gateways' scrapes are recent enough."""
-        left = self._find_phase_at - self._clock.now()
-        return math.isinf(left) or 0 < left <= 2 * max(_PHASE_SECONDS, self._scrape_interval)
-
-    def _next_read(self) -> float:
+    def _next_read(self, *, apart: bool) -> float:
         # At least once a minute: the clock may have been set.
         latest = self.now() + _LONGEST_SLEEP
-        return min([latest, *(self._readable_at(feed) for feed in self._feeds.values())])
+        return min(
+            [latest, *(self._readable_at(feed) for feed in self._feeds.values() if feed.isolation.active is apart)]
+        )
 
-    async def _serve(self, length: int, start: float, due: float, feeds: dict[str, BlockQueue]) -> None:
+    async def _serve(self, span: _Span, due: float, feeds: dict[str, BlockQueue], *, apart: bool) -> None:
         """Read the same blocks for several plans, in chunks of destinations."""
+        start, length, scrape = span
         chunks = []
         for chunk in _chunks(feeds, self._plans_per_query):
             seconds = min(_DESTINATION_SECONDS / (2 * len(chunk)), *(feed.span for feed in chunk.values()))
@@ -365,95 +411,130 @@ class Sampler:
         last = max(end for _, end in chunks)
         try:
             # Presence before counters: a scrape that presence shows is in the counters, too.
-            seen = min(self.now(), last + self.settle + self._scrape_interval)
-            presence = await self._presence(namespaces, seen - start + self._reach, seen)
+            seen = min(self.now(), last + self.settle + scrape)
+            presence = await self._presence(namespaces, seen - start + _reach(scrape), seen)
             with unavailable_if_malformed(self._dialect.labels.product):
-                postponed = self._postpone(presence, length, last)
+                postponed = self._postpone(presence, span, last, apart=apart)
         except Unavailable as outage:
             self._failed(feeds, str(outage))
             return
         if postponed:
             for feed in feeds.values():
-                feed.not_before = self._clock.now() + self._look_again
+                feed.wait(_LOOK_AGAIN * scrape, self._clock.now())
             return
         gateways: set[Source] = set()
-        slots = asyncio.Semaphore(_CHUNKS_AT_ONCE)
+        slots = asyncio.Semaphore(_APART_AT_ONCE if apart else _CHUNKS_AT_ONCE)
 
         async def serve(chunk: dict[str, BlockQueue], end: float) -> None:
             async with slots:
                 try:
-                    gateways.update(await self._serve_chunk(length, start, end, chunk, presence))
+                    gateways.update(await self._serve_chunk(span, end, chunk, presence))
+                except QueryFailed as failure:
+                    self._refused(chunk, span, end, str(failure))
                 except Unavailable as outage:
                     self._failed(chunk, str(outage))
 
         await asyncio.gather(*(serve(chunk, end) for chunk, end in chunks))
-        if gateways:
+        if gateways and not apart:
             self._gateways[length] = frozenset(gateways)
 
     async def _serve_chunk(
-        self, length: int, start: float, end: float, feeds: dict[str, BlockQueue], presence: Result
+        self, span: _Span, end: float, feeds: dict[str, BlockQueue], presence: Result
     ) -> Iterable[Source]:
         """Read the blocks of some plans; return the gateways with counters. Raises Unavailable."""
+        start, length, reach = span.start, span.length, _reach(span.scrape)
         # A subscription that changes while Prometheus evaluates takes effect with the next read.
         subscriptions = {key: feed.subscription for key, feed in feeds.items()}
-        reading = await self._read(list(subscriptions.values()), start, end, presence)
+        reading = await self._read(list(subscriptions.values()), end - start + reach, end, presence)
         if end + self.settle > self.now():
             # The skew is known only now, and by Prometheus' clock the read was too early.
             return ()
         for key, feed in feeds.items():
-            blocks = blocks_of(reading, subscriptions[key], start=start, end=end, length=length, reach=self._reach)
+            blocks = blocks_of(reading, subscriptions[key], start=start, end=end, length=length, reach=reach)
             if self._feeds.get(key) is feed and feed.fetched == start:
                 feed.blocks.extend(blocks)
                 feed.fetched = end
                 feed.error = ""
+                if feed.isolation.active:
+                    feed.isolation.answered()
+                    self._changed[False].set()  # read with the others from now on
                 if end - start <= length:  # up to date again
                     feed.span = LONGEST_REPLAY
                 self._on_samples(key)
+        self.refused += sum(reading.refused.values())
         return reading.counting()
 
     async def _read(
-        self, subscriptions: Sequence[BlockSubscription], start: float, end: float, presence: Result
+        self, subscriptions: Sequence[BlockSubscription], window: float, end: float, presence: Result
     ) -> Reading:
         selectors = self._dialect.counters(
             subscriptions, {leg for one in subscriptions for leg in (one.heroku, one.eks)}
         )
-        window = end - start + self._reach
-        answers = [await self._counters(selector, window, end) for selector in selectors]
+        reading = Reading(self._foreign.sentence)
         with unavailable_if_malformed(self._dialect.labels.product):
-            return Reading.of_answers(presence, *answers)
+            reading.add_presence(presence)
+        for selector in selectors:
+            counters = await self._counters(selector, window, end)
+            with unavailable_if_malformed(self._dialect.labels.product):
+                reading.add_counters(counters)
+            del counters  # before the next answer, as each may be long
+        return reading
 
-    def _postpone(self, presence: Result, length: int, end: float) -> bool:
+    def _postpone(self, presence: Result, span: _Span, end: float, *, apart: bool) -> bool:
         """Tell whether a scrape of a gateway is due before the end of a block and not visible yet.
 
         A scrape is visible when it has ended, which may take a scrape interval, or longer where servers forward samples. A
         block that is cut without it would lack its increments, and so would the next block.
         """
-        now, gateways, deadlines = self.now(), self._gateways.get(length), list[float]()
+        now, gateways, deadlines = self.now(), self._gateways.get(span.length), list[float]()
+        counting, as_known = {source.namespace for source in gateways or ()}, set[str]()
         for item in presence:
             labels = item["metric"]
             # Before the first block every target counts.
             if gateways is None or source_of(labels, labels.get("namespace", "")) in gateways:
                 times = [sample[0] for sample in item["values"]]  # failed scrapes have a sample, too
-                interval = min((later - at for at, later in pairwise(times)), default=self._scrape_interval)
+                interval = min((later - at for at, later in pairwise(times)), default=span.scrape)
+                if len(times) > 1 and abs(times[-1] - times[-2] - span.scrape) < _ODD * span.scrape:
+                    as_known.add(labels.get("namespace", ""))
                 due = times[-1] + interval
                 if due - SCRAPE_JITTER <= end:
                     deadlines.append(due + interval + self.settle)
-        if any(now < deadline for deadline in deadlines):
+        late = any(now < deadline for deadline in deadlines)
+        if apart:  # plans that are read late say nothing about how late scrapes are
+            return late
+        if late:
             self.waits += 1
             self._awaited = end
             return True
+        if not (as_known and counting <= as_known) and not math.isinf(self._find_rhythms_at):
+            self._find_rhythms_at = 0.0  # with the next block
         # The next block is read about as late as this one: where all scrapes are late that saves queries.
         if self._awaited != end:
-            self._patience = max(0.0, self._patience - self._look_again)
+            self._patience = max(0.0, self._patience - _LOOK_AGAIN * span.scrape)
         elif not deadlines:
-            self._patience = min(now - end - self._look_again, self._scrape_interval)
+            self._patience = min(now - end - _LOOK_AGAIN * span.scrape, span.scrape)
         return False
 
-    def _failed(self, feeds: dict[str, BlockQueue], text: str) -> None:
+    def _refused(self, chunk: dict[str, BlockQueue], span: _Span, end: float, text: str) -> None:
+        """Note that a query for some plans has no usable answer: ask for less time, or else for fewer plans."""
+        if end - span.start > max(_SHORTEST_REPLAY, span.length):
+            self._failed(chunk, text)
+            return
+        now = self._clock.now()
+        pauses = {key: feed.isolation.failed(len(chunk), now) for key, feed in chunk.items()}
+        if len(chunk) == 1:
+            reason = f"{text}; asked about this plan alone: have its legs too many series, or is Prometheus slow?"
+            self._failed(chunk, reason, *pauses.values())
+            return
+        for feed in chunk.values():
+            feed.error = text  # for whoever looks; most plans have their blocks again in a moment
+        self._changed[True].set()
+
+    def _failed(self, feeds: dict[str, BlockQueue], text: str, pause: float = _RETRY_SECONDS) -> None:
         for key, feed in feeds.items():
             if self._feeds.get(key) is not feed:
                 continue
-            feed.not_before = self._clock.now() + _RETRY_SECONDS
+            feed.wait(pause, self._clock.now())
             feed.span = max(feed.span / 2, _SHORTEST_REPLAY)
             began = not feed.error
             feed.error = text
@@ -482,10 +563,29 @@ class Sampler:
 
 def _legs(subscription: BlockSubscription) -> tuple[object, ...]:
     """Return what a plan cannot change without starting over."""
-    return subscription.heroku, subscription.eks, subscription.observers, subscription.block_seconds
+    one = subscription
+    return one.heroku, one.eks, one.observers, one.block_seconds, one.scrape_seconds
+
+
+def _reach(scrape: float) -> float:
+    """Return the seconds before a sample in which its predecessor must lie."""
+    return REACH_IN_SCRAPES * scrape
+
+
+def _apart(one: float, other: float, scrape: float) -> float:
+    """Return the seconds between two phases, modulo the scrape interval."""
+    distance = abs(one - other) % scrape
+    return min(distance, scrape - distance)
 
 
 def _chunks(feeds: dict[str, BlockQueue], size: int) -> Iterator[dict[str, BlockQueue]]:
-    keys = sorted(feeds)  # the same queries each time, for Prometheus' caches
-    for first in range(0, len(keys), size):
-        yield {key: feeds[key] for key in keys[first : first + size]}
+    """Divide plans, those that may share a query after each other."""
+
+    def most(key: str) -> int:
+        return min(feeds[key].isolation.most or size, size)
+
+    # The same queries each time, for Prometheus' caches.
+    for number, keys in groupby(sorted(feeds, key=lambda key: (most(key), key)), key=most):
+        together = list(keys)
+        for first in range(0, len(together), number):
+            yield {key: feeds[key] for key in together[first : first + number]}

@@ -3,6 +3,9 @@
 Teams write these queries, so that the cost of a query is unknown. The queries of a plan run one at a time, and those of few
 plans at once. A plan whose queries hang delays only itself: its next queries wait in a lane for slow plans, and the blocks
 that it misses are read later, at their own times (see :mod:`cutover.domain.slo.series`).
+
+Memory is bounded too. Each answer has a longest length, is counted before the next is asked for, and then dropped; and
+samples are kept of only as many SLOs as there are slots, of each at most :data:`MOST_SAMPLES`.
 """
 
 from __future__ import annotations
@@ -12,7 +15,8 @@ import logging
 import math
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 from cutover.api.v1alpha1.gates import BoundSlo, RatioSlo
 from cutover.domain.evidence.scrapes import REACH_IN_SCRAPES, Result, Source
@@ -31,8 +35,14 @@ from cutover.services.slo_state import Edge, PlanState, SloState, same_queries
 
 _logger = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
+
 #: What the longest time of one query, in seconds, shrinks to without an answer.
-_SHORTEST_REPLAY = 300.0
+_SHORTEST_REPLAY = 60.0
+#: From so many samples on an answer is counted in a thread, so that the loop goes on meanwhile.
+_MANY_SAMPLES = 2_000
+#: Most samples of one SLO that are kept while its blocks are counted; each takes about 200 bytes.
+MOST_SAMPLES = 25_000
 #: Older blocks are not delivered: no checkpoint is that old.
 OLDEST_BLOCK = 24 * 3600.0
 #: Seconds until a refused query is repeated unchanged.
@@ -70,7 +80,7 @@ class PrometheusSloFeed:
     settle
         Seconds from the end of a block until it is read: by then its scrapes are visible.
     concurrency
-        Queries at a time, for all plans; at least 2.
+        SLOs of all plans that are queried at a time; at least 2.
 
     Attributes
     ----------
@@ -138,6 +148,9 @@ class PrometheusSloFeed:
             if isinstance(gate.custom.slo, RatioSlo) and since is not None:
                 length = slo_series.block_length(subscription.block_seconds, gate.interval)
                 position = math.ceil(max(since, now - OLDEST_BLOCK) / length) * length
+                if before is not None and before.block_seconds != subscription.block_seconds:
+                    gate.delivered = gate.fetched = None  # blocks of the other length fit no boundary
+                    gate.blocks.clear()
                 gate.seek(position, again=before is None or before.since.get(name) != since)
             if name not in subscription.baselines:
                 gate.baseline = None
@@ -183,7 +196,13 @@ class PrometheusSloFeed:
         for key, plan in list(self._plans.items()):
             if now < plan.due <= now + 2 * plan.subscription.block_seconds:
                 continue  # a later due time comes from a clock that was set back
-            due, plan.due = plan.due, self._next_round(key, plan.subscription, now)
+            try:
+                due, plan.due = plan.due, self._next_round(key, plan.subscription, now)
+            except Exception:
+                # A bug that one plan triggers must not stop the queries of all others.
+                _logger.exception("the next queries of custom SLOs have no time")
+                plan.due = now + _LONGEST_SLEEP
+                continue
             if plan.round is not None and not plan.round.done():
                 if not plan.urgent:
                     self._skip(key, plan)
@@ -235,10 +254,7 @@ class PrometheusSloFeed:
         asked = self._clock.now()
         more = False
         try:
-            if isinstance(gate.custom.slo, BoundSlo):
-                await self._ask_for_values(plan, gate, gate.custom.slo, now)
-            else:
-                more = await self._ask_for_blocks(plan, gate, gate.custom.slo, now)
+            more = await self._in_turn(plan, lambda: self._ask_all(plan, gate, now))
             if plan.skipped >= SKIPS_UNTIL_TOLD and self._clock.now() - asked > plan.subscription.block_seconds:
                 _note(gate, Verdict.NO_DATA, _too_slow(plan), now)
         except QueryRefused as refusal:
@@ -254,6 +270,24 @@ class PrometheusSloFeed:
             _logger.exception("the answer for gate %s is not understood", gate.custom.name)
             _note(gate, Verdict.NO_DATA, _NOT_UNDERSTOOD, now)
         return more
+
+    async def _in_turn(self, plan: PlanState, ask: Callable[[], Awaitable[bool]]) -> bool:
+        """Query one SLO with a slot. Without an answer in time it starts over in the lane for slow plans."""
+        if not plan.slow:
+            try:
+                async with self._turns:
+                    return await ask()
+            except TimeoutError:
+                plan.slow = True
+        async with self._slow_turns:
+            return await ask()
+
+    async def _ask_all(self, plan: PlanState, gate: SloState, now: float) -> bool:
+        """Make all queries of one SLO; return whether more of its blocks can be read at once."""
+        if isinstance(gate.custom.slo, RatioSlo):
+            return await self._ask_for_blocks(plan, gate, gate.custom.slo, now)
+        await self._ask_for_values(plan, gate, gate.custom.slo, now)
+        return False
 
     def _due(self, plan: PlanState, gate: SloState, now: float) -> bool:
         if now < gate.not_before:
@@ -275,7 +309,7 @@ class PrometheusSloFeed:
         start = max(first, end - (math.ceil(slo.for_.total_seconds() / step) + 1) * step)
         if start <= end and end > gate.evaluated:
             result = await self._query_range(plan, query, start, end, step)
-            points, ambiguous = bounds.points_of(result)
+            points, ambiguous = await _counted(_samples(result), bounds.points_of, result)
             stale = await self._stale(plan, gate, [query], now) if points else ""
             gate.points, gate.evaluated, gate.asked_at = points, end, now
             if ambiguous:
@@ -316,10 +350,11 @@ class PrometheusSloFeed:
                 with _Named(names[number]):
                     lead = slo_series.LEAD_BLOCKS * length
                     result = await self._query_range(plan, query, start - lead, end, length)
-                columns[number] = slo_series.rise(result, start=start, end=end, length=length)
-                found = slo_series.values_at(result, end)
+                rise = partial(slo_series.rise, result, start=start, end=end, length=length)
+                columns[number] = await _counted(_samples(result), rise)
+                found = await _counted(_samples(result), slo_series.values_at, result, end)
                 newest[number] = found[0][1] if found else math.nan
-                for _, value in slo_series.values_at(result, start):
+                for _, value in await _counted(_samples(result), slo_series.values_at, result, start):
                     opened[number] = value
                 if len(found) > 1:
                     ambiguous = ambiguous or f"{names[number]}: {slo_series.ambiguity(found)}"
@@ -368,21 +403,32 @@ class PrometheusSloFeed:
     ) -> slo_series.SeriesReading:
         """Put the increments of plain selectors into the columns."""
         window = span.end - span.start + span.reach
-        results: dict[str, Result] = {}  # both legs may have the same total
         reading = slo_series.SeriesReading()
+        numbers: dict[str, list[int]] = {}  # both legs may have the same total
         for number, selector in plain.items():
-            if selector not in results:
-                with _Named(names[number]):
-                    results[selector] = await self._query(plan, f"{selector}[{milliseconds(window)}]", span.end)
-            reading.add_selector(number, results[selector])
+            numbers.setdefault(selector, []).append(number)
+        for selector, queries in numbers.items():
+            with _Named(names[queries[0]]):
+                result = await self._query(plan, f"{selector}[{milliseconds(window)}]", span.end)
+            if (samples := len(queries) * _samples(result)) <= MOST_SAMPLES:
+                for number in queries:
+                    await _counted(samples, reading.add_selector, number, result)
+            del result  # before the next answer comes
+            if reading.samples > MOST_SAMPLES or samples > MOST_SAMPLES:
+                raise Unavailable(
+                    f"{names[queries[0]]}: more than {MOST_SAMPLES} samples in {window:g} s; write a selector of fewer"
+                    " series, or record a sum of them with a recording rule"
+                )
         if presence := reading.presence_query():
-            reading.add_presence(await self._query(plan, f"{presence}[{milliseconds(window)}]", span.end))
-        columns |= slo_series.count(reading, **span._asdict())
+            scrapes = await self._query(plan, f"{presence}[{milliseconds(window)}]", span.end)
+            await _counted(len(scrapes) * 20, reading.add_presence, scrapes)
+        columns |= await _counted(reading.samples, partial(slo_series.count, reading, **span._asdict()))
         if reading.unproven:
             memory = milliseconds(slo_series.MEMORY_SECONDS)
-            past = [await self._query(plan, f"{selector}[{memory}]", span.end - window) for selector in results]
-            reading.add_past(past)
-            columns |= slo_series.count(reading, **span._asdict())
+            for selector in numbers:
+                past = await self._query(plan, f"{selector}[{memory}]", span.end - window)
+                await _counted(_MANY_SAMPLES, reading.add_past, past)
+            columns |= await _counted(reading.samples, partial(slo_series.count, reading, **span._asdict()))
         return reading
 
     def _watch_for_late_samples(self, gate: SloState, start: float, opened: Mapping[Source | int, float]) -> None:
@@ -412,18 +458,13 @@ class PrometheusSloFeed:
         return await self._ask(plan, lambda prometheus: prometheus.query_range(promql, start, end, step))
 
     async def _ask(self, plan: PlanState, call: Callable[[Prometheus], Awaitable[Result]]) -> Result:
-        """Make a query when a slot is free. Raises QueryRefused, PartialAnswer, Unavailable."""
+        """Make a query. Raises QueryRefused, PartialAnswer, Unavailable; for a quick plan TimeoutError."""
         if not plan.slow:
-            try:
-                async with self._turns:
-                    return await self._answer(plan, call, _QUICK_SECONDS)
-            except TimeoutError:
-                plan.slow = True  # the query is repeated in the lane for slow plans
-        async with self._slow_turns:
-            try:
-                return await self._answer(plan, call, _LONGEST_QUERY)
-            except TimeoutError:
-                raise Unavailable(f"Prometheus did not answer within {_LONGEST_QUERY:g} s") from None
+            return await self._answer(plan, call, _QUICK_SECONDS)
+        try:
+            return await self._answer(plan, call, _LONGEST_QUERY)
+        except TimeoutError:
+            raise Unavailable(f"Prometheus did not answer within {_LONGEST_QUERY:g} s") from None
 
     async def _answer(
         self, plan: PlanState, call: Callable[[Prometheus], Awaitable[Result]], seconds: float
@@ -441,6 +482,17 @@ class PrometheusSloFeed:
             raise
         finally:
             plan.spent += self._clock.now() - began
+
+
+async def _counted(samples: int, function: Callable[..., _T], *arguments: Any) -> _T:
+    """Call a function that goes through so many samples; in a thread if they are many."""
+    if samples < _MANY_SAMPLES:
+        return function(*arguments)
+    return await asyncio.to_thread(function, *arguments)
+
+
+def _samples(result: Result) -> int:
+    return sum(len(item["values"]) for item in result)
 
 
 class _Span(NamedTuple):

@@ -22,6 +22,7 @@ from cutover.domain.plan import Plan
 from cutover.metrics import DECISION_DELAY
 from cutover.ports.all import Ports
 from cutover.ports.errors import Conflict, Unavailable
+from cutover.services.ledger_log import LedgerLog
 
 log = structlog.get_logger("cutover")
 
@@ -80,6 +81,7 @@ class WorkingStatus:
         # Statuses that were sent without an answer, as the API server would store them, to recognise them in the watch.
         self._unanswered: deque[tuple[MigrationPlanStatus, Decision]] = deque(maxlen=UNANSWERED_WRITES)
         self._prepared: tuple[float, object] | None = None
+        self._ledger_log = LedgerLog()
 
     @property
     def stored(self) -> MigrationPlanStatus:
@@ -128,7 +130,7 @@ class WorkingStatus:
         self.plan, self.version = plan, version
         if self.stored is not known:
             # Only of what is stored: other decisions may still change.
-            self._ports.notifier.tell(replace(plan, status=self.stored), self.notified)
+            self._tell(replace(plan, status=self.stored))
 
     def _understood(self, body: Mapping[str, Any]) -> Plan:
         """Return the plan, with the last readable version of a part that cannot be read. Raises StatusUnreadable."""
@@ -185,7 +187,7 @@ class WorkingStatus:
             await self._send(self.plan, self._to_send(self.plan, told.status))
         self.unwritten = True
         self.plan = replace(self.plan, status=told.status)
-        self._ports.notifier.tell(self.plan, self.notified)
+        self._tell(self.plan)
         self.untold += told.events  # posted after the next actions
 
     async def confirm(self, plan: Plan) -> None:
@@ -203,7 +205,7 @@ class WorkingStatus:
         self.plan, self.pending, self.pending_custom = decided, (), {}
         self._unanswered.clear()
         self._log(plan, decision)
-        self._ports.notifier.tell(decided, self.notified)
+        self._tell(decided)
         self.untold += decision.events
 
     def note_prepared(self, plan: Plan) -> None:
@@ -220,6 +222,11 @@ class WorkingStatus:
     def remember_in(self, plan: Plan) -> float | None:
         """Return the seconds until delivered notifications are worth a write; ``None`` where the status has all of them."""
         return self._ports.notifier.overdue(plan.uid, self.notified)
+
+    def _tell(self, plan: Plan) -> None:
+        """Tell people and the log of what is new in the ledger."""
+        self._ledger_log.write(plan)
+        self._ports.notifier.tell(plan, self.notified)
 
     def _to_send(self, plan: Plan, status: MigrationPlanStatus) -> MigrationPlanStatus:
         return status.evolve(notified=dict(self._ports.notifier.told(plan.uid)) or None)
@@ -240,7 +247,7 @@ class WorkingStatus:
             self.rollbacks += 1
         if (before.phase, before.weight, before.reason) != (after.phase, after.weight, after.reason):
             log.info(
-                "decision",
+                "transition",
                 plan=plan.key,
                 attempt=after.attempt,
                 phase=after.phase,

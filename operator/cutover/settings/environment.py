@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, Json, ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, Json, WithJsonSchema
+from pydantic_settings import SettingsConfigDict
 
-from cutover.api.problems import mistakes
-from cutover.settings.files import HttpUrl, SettingsError
+from cutover.settings.files import FileModel, HttpUrl
+from cutover.settings.variables import Variables, read_variables
 
 PREFIX = "CUTOVER_"
 #: Variables of the development tools, which are no settings of the operator.
@@ -29,17 +29,35 @@ _REQUIREMENT = (
 )
 
 
+_SELECTOR = rf"^{_REQUIREMENT}(,{_REQUIREMENT})*$"
+
+
 def _selector(value: str) -> str:
     # Kopf retries a watch that the API server refuses for ever, and no plan is reconciled.
-    if re.fullmatch(rf"{_REQUIREMENT}(,{_REQUIREMENT})*", value) is None:
+    if re.fullmatch(_SELECTOR, value) is None:
         raise ValueError("write a label selector, such as cutover.dev/shard=a or cutover.dev/shard notin (a, b)")
     return value
 
 
-class Settings(BaseSettings):
+def _url(value: Any) -> Any:
+    return {"url": value} if isinstance(value, str) else value
+
+
+class _Gateway(FileModel):
+    """How the operator reaches a gateway."""
+
+    url: HttpUrl = Field(description="Where the gateway's proxies take requests.")
+    proxy_protocol: bool = Field(
+        default=False, description="Whether they take connections only with the PROXY protocol."
+    )
+
+
+Gateway = Annotated[_Gateway, BeforeValidator(_url, json_schema_input_type=HttpUrl | _Gateway)]
+
+
+class Settings(Variables):
     """The operator's settings; a variable's name is ``CUTOVER_`` and the field in capitals."""
 
-    # Fields parse JSON themselves: where the library decodes it, the error does not name the variable.
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX, enable_decoding=False)
 
     prometheus_url: HttpUrl | None = Field(
@@ -48,27 +66,36 @@ class Settings(BaseSettings):
     prometheus_token_file: Path | None = Field(default=None, description="File with a bearer token for Prometheus.")
     prometheus_sources: Path | None = Field(default=None, description="File with more about Prometheus servers, YAML.")
     notifications: Path | None = Field(default=None, description="File with the receivers of notifications, YAML.")
-    scrape_interval: float = Field(
-        default=15.0, gt=0, le=120, description="Seconds between two scrapes of the gateway."
-    )
     settle: float = Field(
         default=1.0, ge=0, le=60, description="Seconds after the end of a block at which it is read."
     )
-    gateway_urls: Json[dict[str, HttpUrl]] | dict[str, HttpUrl] = Field(
+    gateway_urls: Json[dict[str, Gateway]] | dict[str, Gateway] = Field(
         default_factory=dict,
-        description='Address of gateways that have no Service, as {"namespace/name": "http://…"}.',
+        description=(
+            'Address of gateways that have no Service, as {"namespace/name": "http://…"}, or that need the PROXY '
+            'protocol, as {"namespace/name": {"url": "http://…", "proxyProtocol": true}}.'
+        ),
     )
     cluster_domain: str = Field(default="cluster.local", description="The cluster's DNS domain.")
     namespaces: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(
         default=(), description="Namespaces whose plans the operator manages, separated by commas; all if empty."
     )
-    selector: Annotated[str, AfterValidator(_selector)] | None = Field(
+    selector: (
+        Annotated[str, AfterValidator(_selector), WithJsonSchema({"type": "string", "pattern": _SELECTOR})] | None
+    ) = Field(
         default=None,
         description="Label selector of the plans that the operator manages, as cutover.dev/shard=a; all without it.",
     )
     gateway_namespaces: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(
         default=(),
         description="Namespaces whose Gateways plans of others may use, separated by commas, with * and ?; any if empty.",
+    )
+    heroku_key_files: Json[dict[str, Path]] | dict[str, Path] = Field(
+        default_factory=dict,
+        description='Files with keys for Heroku\'s API by namespaces of plans, with * and ?, as {"shop-*": "/etc/…/key"}.',
+    )
+    heroku_api_url: HttpUrl = Field(
+        default="https://api.heroku.com", description="Address of Heroku's Platform API; another one in tests."
     )
     kubeconfig: Path | None = Field(
         default=None, description="Kubeconfig to use; by default the Pod's ServiceAccount."
@@ -88,18 +115,6 @@ class Settings(BaseSettings):
         default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR."
     )
 
-    @classmethod
-    def settings_customise_sources(  # the library names its arguments
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Use only the arguments; :func:`read_settings` reads the given environment."""
-        return (init_settings,)
-
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """Read the settings.
@@ -114,21 +129,4 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     SettingsError
         Where variables are unknown or wrong. The text names all of them, and quotes no value.
     """
-    given = {name.upper(): value for name, value in environ.items() if value != ""}
-    known = {f"{PREFIX}{field.upper()}" for field in Settings.model_fields}
-    unknown = sorted(name for name in given.keys() - known - _NOT_OURS if name.startswith(PREFIX))
-    source = EnvSettingsSource(Settings)
-    source.env_vars = {name.lower(): value for name, value in given.items()}  # not the process' own environment
-    try:
-        settings = Settings(**source())
-    except ValidationError as error:
-        # Of a nested location only the variable's name is used.
-        wrong = [f"{PREFIX}{str(location[0]).upper()}: {message}" for location, message in mistakes(error)]
-    else:
-        wrong = []
-    if unknown:
-        wrong += [f"{name}: Extra inputs are not permitted" for name in unknown]
-        wrong.append(f"there are {', '.join(sorted(known))}")
-    if wrong:
-        raise SettingsError("; ".join(dict.fromkeys(wrong)))
-    return settings
+    return read_variables(Settings, environ, others=_NOT_OURS)

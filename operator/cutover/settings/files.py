@@ -15,11 +15,12 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
 
-from cutover.api.durations import parse_duration
+from cutover.api.durations import DURATION_PATTERN, parse_duration
 from cutover.api.model import DNS_NAME
 from cutover.api.problems import problem_text
 
@@ -49,8 +50,16 @@ def _seconds(value: Any) -> Any:
         raise ValueError("write a duration such as 30s, or a number of seconds") from None
 
 
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
-Seconds = Annotated[float, BeforeValidator(_seconds)]
+#: In JSON Schema, for who checks values before the operator does; its own texts say what is wrong.
+HttpUrl = Annotated[
+    str, AfterValidator(_http_url), WithJsonSchema({"type": "string", "pattern": r"^https?://[^/?#@]+(/[^?#]*)?$"})
+]
+Seconds = Annotated[
+    float,
+    BeforeValidator(
+        _seconds, json_schema_input_type=float | Annotated[str, Field(min_length=1, pattern=DURATION_PATTERN)]
+    ),
+]
 
 
 class FileModel(BaseModel):

@@ -35,19 +35,23 @@ class SigV4Scope(FileModel):
 _OWN_PARAMETERS = frozenset({"query", "time", "start", "end", "step", "timeout"})
 
 
+_LabelValue = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+
 class PrometheusServer(FileModel):
     """A Prometheus server, or a server that speaks its API, with the operator's credentials for it."""
 
     url: HttpUrl = Field(description="Where its API is, with its path prefix if it has one.")
-    scrape_interval: Annotated[Seconds, Field(gt=0, le=120)] | None = Field(
-        default=None, description="How often the gateways are scraped there; default CUTOVER_SCRAPE_INTERVAL."
-    )
     timeout: Annotated[Seconds, Field(ge=1, le=60)] = Field(default=10.0, description="How long one query may take.")
     tenant: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!_.*'()|-]{1,512}$")] | None = Field(
         default=None, description="Tenant of Mimir and Cortex, sent as X-Scope-OrgID."
     )
     parameters: dict[str, str] = Field(
         default_factory=dict, description='Sent with every query, such as partial_response: "false" for Thanos.'
+    )
+    matchers: dict[Annotated[str, StringConstraints(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]{0,62}$")], _LabelValue] = Field(
+        default_factory=dict,
+        description="Labels with their values, put into every query: cluster: prod where the server has several clusters.",
     )
     bearer_token_file: Path | None = Field(default=None, description="File with a bearer token.")
     basic_auth: BasicAuthFiles | None = Field(default=None, description="Files with a name and a password.")
@@ -60,6 +64,8 @@ class PrometheusServer(FileModel):
             raise ValueError("at most one of bearerTokenFile, basicAuth and sigv4 can be used; leave the others out")
         if self.tls != Tls() and not self.url.startswith("https://"):
             raise ValueError("tls needs a url with https://")
+        if "__name__" in self.matchers:
+            raise ValueError("matchers: __name__ is the name of each metric; write a label that all metrics have")
         if taken := sorted(_OWN_PARAMETERS & set(self.parameters)):
             raise ValueError(f"parameters: the operator sets {', '.join(taken)} itself; leave it out")
         return self

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from cutover.adapters.masking import masked
 from cutover.domain.resources import Json
+from cutover.domain.texts import plain
 from cutover.ports.errors import Conflict, Gone, Unavailable
 
 _FORBIDDEN = re.compile(
@@ -42,7 +43,8 @@ def translate(
         answer = None
     body: Json = answer if isinstance(answer, dict) else {}
     # An error may quote the request, with its token.
-    message = masked(body.get("message") or data[:400].decode(errors="replace").strip()[:200] or "no explanation")
+    message = body.get("message") or data[:400].decode(errors="replace").strip()[:200] or "no explanation"
+    message = plain(masked(str(message)))
     match status:
         case 404 if (body.get("details") or {}).get("name"):
             return "gone", Gone(f"{what}: {message}")

@@ -27,8 +27,9 @@ from cutover.domain.marks import FIELD_MANAGER
 from cutover.domain.resources import Json, Resource
 from cutover.ports.errors import Unavailable
 
-#: Objects per page of a list, as in ``kubectl``.
-PAGE = 500
+#: Objects per page of a list, as in ``kubectl``, and most bytes of a page with more than one. A page takes some times its
+#: length in memory, and is parsed in the event loop; a single object cannot have more than etcd takes, 1.5 MiB.
+PAGE, PAGE_BYTES = 500, 2 << 20
 
 #: Connections for urgent requests: many plans may roll back at once. Each is opened when it is needed.
 URGENT_CONNECTIONS = 128
@@ -152,13 +153,21 @@ class Cluster:
             Returns the part of an object that is kept. Only one page of whole objects is in memory.
         """
         items: list[Json] = []
-        query: dict[str, str] = {"limit": str(PAGE)}
+        limit, query = PAGE, dict[str, str]()
         if label_selector:
             query["labelSelector"] = label_selector
         if name:
             query["fieldSelector"] = f"metadata.name={name}"
         while True:
-            page = await self._request("list", resource, namespace, query=query, urgent=bool(name))
+            query["limit"] = str(limit)
+            longest = PAGE_BYTES if limit > 1 else None
+            try:
+                page = await self._request(
+                    "list", resource, namespace, query=query, urgent=bool(name), longest=longest
+                )
+            except _LongPageError:
+                limit = max(1, limit // 5)
+                continue
             items += page["items"] if keep is None else map(keep, page["items"])
             following = page.get("metadata", {}).get("continue")
             if not following:
@@ -191,6 +200,7 @@ class Cluster:
         query: Mapping[str, str] | None = None,
         body: Json | None = None,
         urgent: bool = False,
+        longest: int | None = None,
     ) -> Json:
         what = f"{verb} {resource}{'/' + subresource if subresource else ''} {namespace}/{name}".rstrip("/ ")
         options = dict(query or {})
@@ -201,7 +211,7 @@ class Cluster:
             self.errors["throttled"] += 1
             raise Unavailable(f"{what}: {self._asked_to_wait}")
         path = resource.path(namespace, name, subresource)
-        request = _Request(verb, f"{path}?{urlencode(options)}" if options else path, body)
+        request = _Request(verb, f"{path}?{urlencode(options)}" if options else path, body, longest)
         limit = self._timeout * URGENT_SECONDS / REQUEST_SECONDS if urgent else self._timeout
         api = self._urgent if urgent else self._api
         try:
@@ -289,7 +299,15 @@ class Cluster:
             body=request.body,
             _request_timeout=_NO_LIMIT,
         )
-        return response.status, response.headers, await response.read()  # type: ignore[no-untyped-call]
+        if request.longest is None:
+            return response.status, response.headers, await response.read()  # type: ignore[no-untyped-call]
+        data = bytearray()
+        async for part in response.response.content.iter_any():
+            data += part
+            if len(data) > request.longest:
+                response.response.close()
+                raise _LongPageError
+        return response.status, response.headers, bytes(data)
 
     async def _has_new_credentials(self, api: ApiClient) -> bool:
         """Read the credentials again; tell whether they differ from the rejected ones."""
@@ -312,11 +330,16 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """One request; ``path`` includes the query."""
+    """One request; ``path`` includes the query. The answer must not have more than ``longest`` bytes."""
 
     verb: str
     path: str
     body: Json | None
+    longest: int | None
+
+
+class _LongPageError(Exception):
+    """A page of a list is longer than is read at once."""
 
 
 class _MayNotWriteError(Exception):

@@ -11,6 +11,7 @@ from cutover.adapters.kube.client import Cluster
 from cutover.domain.marks import FIELD_MANAGER
 from cutover.domain.plan import Plan
 from cutover.domain.resources import EVENTS, PLANS
+from cutover.domain.texts import plain
 from cutover.ports.errors import Conflict, Gone, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class EventPoster:
             },
             "type": kind,
             "reason": reason,
-            "message": message[:1024],  # the API server's limit
+            "message": plain(message)[:1024],  # the API server's limit
             "count": 1,
             "firstTimestamp": stamp,
             "lastTimestamp": stamp,

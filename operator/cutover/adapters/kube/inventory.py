@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from cutover.adapters.kube.answers import Forbidden
 from cutover.adapters.kube.client import Cluster
@@ -34,12 +34,13 @@ class KubernetesInventories:
         self._lists: dict[Resource, asyncio.Task[list[Json]]] = {}  # under way
         self._following: dict[Resource, asyncio.Task[list[Json]]] = {}
 
-    async def inventory(self, plan: Plan) -> Inventory:
-        """Read what the plan's checks declare. Raises Unavailable.
+    async def inventory(self, plan: Plan, reads: Sequence[Read] | None = None) -> Inventory:
+        """Make reads for a plan, by default those that its checks declare. Raises Unavailable.
 
         A kind that the operator may not read is marked as unread: only the checks that need it are Unknown.
         """
-        reads = registry.reads(plan)
+        if reads is None:
+            reads = registry.reads(plan)
         unread: dict[Resource, str] = {}
         objects = await self._objects(plan, [read for read in reads if read.names is not None], unread)
         lists: dict[Resource, list[Json]] = {}

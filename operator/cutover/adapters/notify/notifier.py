@@ -17,7 +17,7 @@ import structlog
 from cutover.adapters.notify.cloudevents import CloudEventsFormat
 from cutover.adapters.notify.slack import SlackFormat
 from cutover.adapters.notify.transport import Answer, Message, NotSentError, Transport, answer_of
-from cutover.domain.journal.notifications import Wanted
+from cutover.domain.journal.notifications import Notice, Wanted
 from cutover.domain.journal.outbox import FIRST_RETRY_SECONDS, Batch, Outbox, Throttle
 from cutover.domain.plan import Plan
 from cutover.settings import Receiver, ReceiverKind
@@ -26,6 +26,8 @@ from cutover.settings import Receiver, ReceiverKind
 REMEMBER_SECONDS = 60.0
 #: Seconds for which a sender pauses after a bug raised an exception.
 FAULT_PAUSE_SECONDS = 30.0
+#: Faults in a row after which the notices that were to be sent are dropped, as they may be what causes them.
+MOST_FAULTS = 3
 
 log = structlog.get_logger("cutover")
 
@@ -130,6 +132,7 @@ class _Sender:
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._problem = ""
+        self._faults = 0
 
     def wake(self) -> None:
         self._news.set()
@@ -151,7 +154,12 @@ class _Sender:
             except Exception as fault:  # noqa: BLE001
                 # A bug. Its text and its trace are not logged: either may quote an address.
                 self._say(f"a fault of the operator's: {type(fault).__name__}")
-                self.outbox.later(time.monotonic(), random.random())
+                self._faults += 1
+                if self._faults < MOST_FAULTS:
+                    self.outbox.later(time.monotonic(), random.random())
+                else:
+                    self._faults = 0
+                    self.outbox.unsendable(range(self.outbox.under_way), time.monotonic())
                 await asyncio.sleep(FAULT_PAUSE_SECONDS)
 
     async def _turn(self) -> None:
@@ -161,7 +169,11 @@ class _Sender:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), todo)
             return
-        answer, rest, problem = await self._send(todo)
+        message = self._written(todo)
+        if message is None:
+            return
+        answer, rest, problem = await self._send(message)
+        self._faults = 0
         now = time.monotonic()
         match answer:
             case Answer.TAKEN:
@@ -174,10 +186,34 @@ class _Sender:
                 self.outbox.later(now, random.random(), rest)
                 self._say(f"{problem}; it is tried again")
 
-    async def _send(self, batch: Batch) -> tuple[Answer, float | None, str]:
+    def _written(self, batch: Batch) -> Message | None:
+        """Return the message for a batch; ``None`` if there is none. Then the notices that are to blame are dropped.
+
+        What stands in one plan's notice must not hold up the notices of all others.
+        """
+        try:
+            return self._format.write(batch)
+        except Exception as fault:
+            reason = type(fault).__name__  # the text may quote what is to be sent
+            blamed = [number for number, notice in enumerate(batch.notices) if not self._can_write(notice)]
+            if not blamed:
+                raise
+        plans = sorted({f"{batch.notices[number].namespace}/{batch.notices[number].plan}" for number in blamed})
+        log.error("notices dropped: no message can be made of them", receiver=self.name, plans=plans, reason=reason)
+        self.outbox.unsendable(blamed, time.monotonic())
+        return None
+
+    def _can_write(self, notice: Notice) -> bool:
+        try:
+            self._format.write(Batch((notice,)))
+        except Exception:  # noqa: BLE001
+            return False
+        return True
+
+    async def _send(self, message: Message) -> tuple[Answer, float | None, str]:
         """Send one request; return the result, the pause that the receiver asks for in seconds, and the problem in words."""
         try:
-            response = await self._transport.post(self._format.write(batch))
+            response = await self._transport.post(message)
         except NotSentError as error:
             return Answer.LATER, None, str(error)
         reason = self._format.reason(response.said)

@@ -6,6 +6,7 @@ https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 
@@ -18,6 +19,8 @@ from cutover.domain.texts import shorten
 SHOWN = 5
 #: Characters of a text; chats cut longer ones, or refuse them.
 LONGEST_TEXT = 3500
+#: An ``@`` that is not in the middle of an e-mail address. Chats take one behind a dot or a dash for a mention.
+_MENTION = re.compile(r"(?<!\w)@")
 _HEADERS = {"Content-Type": "application/json; charset=utf-8"}
 #: Slack's errors for a webhook. Nothing else of an answer is logged: it may repeat the request.
 _SLACK_SAYS = frozenset(
@@ -65,7 +68,9 @@ class SlackFormat:
             lines.append(f"and {more.total()} more ({_counts(more)}); see the plans' ledgers")
         if batch.lost:
             lines.append(f"{sum(batch.lost.values())} older ones were not told ({_counts(batch.lost)})")
-        return Message(_HEADERS, json.dumps({"text": "\n".join(lines)}, ensure_ascii=False).encode())
+        # Previews would fetch and show what a link in somebody's text leads to.
+        payload = {"text": "\n".join(lines), "unfurl_links": False, "unfurl_media": False}
+        return Message(_HEADERS, json.dumps(payload, ensure_ascii=False).encode())
 
     def reason(self, said: str) -> str:
         """Return the part of an error's body that may be logged: one of Slack's errors, or nothing."""
@@ -73,8 +78,12 @@ class SlackFormat:
 
 
 def slack_escape(text: str) -> str:
-    """Return a text that a chat shows literally, without mentions and links."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    """Return a text that a chat shows literally: without mentions, and without links that can be clicked.
+
+    Chats make links of whatever has ``://``, and Mattermost and Discord mention people by a plain ``@``.
+    """
+    literal = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _MENTION.sub("(at)", literal).replace("://", "[:]//")
 
 
 def _counts(counts: Mapping[Severity, int]) -> str:

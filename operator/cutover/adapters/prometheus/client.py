@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import random
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Any, Generic, Literal, TypeVar
 
 import httpx
 from msgspec import Struct
-from msgspec.json import Decoder
-from pydantic_core import from_json
+from msgspec.json import Decoder, decode
 
 from cutover.adapters.clocks import elapsed
 from cutover.adapters.masking import masked
@@ -25,8 +24,9 @@ from cutover.adapters.secret_files import CredentialsError
 from cutover.adapters.tls import TlsVersion, tls_context, tls_reason, tls_version
 from cutover.domain.evidence.counters import Counter, L
 from cutover.domain.evidence.scrapes import Result
+from cutover.domain.slo.matchers import MatchersError, with_matchers
 from cutover.domain.texts import shorten
-from cutover.ports.errors import PartialAnswer, QueryRefused, Unavailable
+from cutover.ports.errors import PartialAnswer, QueryFailed, QueryRefused, Unavailable
 from cutover.ports.prometheus import unavailable_if_malformed
 from cutover.settings import Tls
 
@@ -49,6 +49,8 @@ _LONGEST_ROUND_TRIP = 1.0
 _CLOCK_WAS_SET = 0.1
 #: Least difference in seconds by which a new measurement replaces the skew.
 _SKEW_STEP = 0.25
+#: A server's clock that is so many seconds from the operator's is wrong, and nothing is asked by it.
+LARGEST_SKEW = 86_400.0
 
 _T = TypeVar("_T")
 
@@ -150,9 +152,12 @@ class Skew:
         Seconds by which the server's clock is ahead of :func:`cutover.adapters.clocks.elapsed`, as last measured; before the
         first measurement, those of the operator's clock at the start. It is not relative to the operator's clock, which may
         be set at any moment: the server's time must not jump before the next measurement.
+    wrong
+        Why the server's clock, as last measured, cannot be right; ``""`` if it can. Then ``ahead`` is as it was before.
     """
 
     ahead: float | None = None
+    wrong: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -187,6 +192,8 @@ class PrometheusClient:
         Sent as ``X-Scope-OrgID``.
     parameters
         Sent with every query.
+    matchers
+        Added to each selector of every query.
     transport
         For tests.
     pause
@@ -216,6 +223,7 @@ class PrometheusClient:
         tls: Tls | None = None,
         tenant: str | None = None,
         parameters: Mapping[str, str] | None = None,
+        matchers: Mapping[str, str] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         pause: float = 0.25,
         cooldown: float = 2.0,
@@ -238,6 +246,7 @@ class PrometheusClient:
         self._headers = {"X-Scope-OrgID": tenant} if tenant else {}
         self._extensions = {"sni_hostname": self._tls.server_name} if self._tls.server_name else {}
         self._parameters = dict(parameters or {})
+        self._matchers = dict(matchers or {})
         self._transport = transport
         self._pause = pause
         self._breaker = _Breaker(cooldown)
@@ -270,13 +279,16 @@ class PrometheusClient:
         Raises
         ------
         QueryRefused
-            Where the server rejects the query; the text is the server's, with the position if it gives one.
+            Where the server rejects the query; the text is the server's, with the position if it gives one. Also where the
+            matchers cannot be added to it.
         PartialAnswer
             Where the server warns of a partial answer, as Thanos and Cortex do.
+        QueryFailed
+            Where the server is there and the answer to this query takes too long, is too long, or is an error.
         Unavailable
-            Where there is no usable answer: no connection, a time-out, an error, an answer that is too long or not Prometheus'.
+            Where there is no usable answer: no connection, an error of the server, an answer that is not Prometheus'.
         """
-        return await self._ask("query", _instant(promql, at), self._result)
+        return await self._ask("query", _instant(self._matched(promql), at), self._result)
 
     async def counters(self, selector: str, at: float, labels: type[L]) -> Sequence[Counter[L]]:
         """Return counters.
@@ -295,7 +307,7 @@ class PrometheusClient:
         QueryRefused, PartialAnswer, Unavailable
             As for :meth:`query`; Unavailable also where the answer has no counters.
         """
-        return await self._ask("query", _instant(selector, at), partial(self._counters, labels))
+        return await self._ask("query", _instant(self._matched(selector), at), partial(self._counters, labels))
 
     async def query_range(self, promql: str, start: float, end: float, step: float) -> Result:
         """Evaluate an expression at regular times.
@@ -319,8 +331,14 @@ class PrometheusClient:
         QueryRefused, PartialAnswer, Unavailable
             As for :meth:`query`.
         """
-        form = {"query": promql, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:.3f}"}
+        form = {"query": self._matched(promql), "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:.3f}"}
         return await self._ask("query_range", form, self._result)
+
+    def _matched(self, query: str) -> str:
+        try:
+            return with_matchers(query, self._matchers)
+        except MatchersError as error:
+            raise QueryRefused(f"{self._name} has matchers in the operator's settings: {error}") from error
 
     async def compare_clocks(self) -> None:
         """Measure :attr:`skew`.
@@ -332,7 +350,7 @@ class PrometheusClient:
         Raises
         ------
         Unavailable
-            As for :meth:`query`.
+            As for :meth:`query`; also where the clock cannot be right. Then queries raise it too, until it can.
         """
         self.asked = False
         async with self._slots, self._breaker.turn():
@@ -349,7 +367,11 @@ class PrometheusClient:
         except (ArithmeticError, IndexError, KeyError, TypeError, ValueError):
             raise Unavailable(f"{self._name} does not say what time it is") from None
         skew = there - (wall + round_trip / 2)
-        if math.isfinite(skew) and abs(skew - self.skew) > max(_SKEW_STEP, round_trip):
+        if not abs(skew) <= LARGEST_SKEW:  # not for NaN either
+            self._skew.wrong = f"{self._name}: {_wrong_clock(there, wall)}; set the clock that is wrong"
+            raise Unavailable(self._skew.wrong)
+        self._skew.wrong = ""
+        if abs(skew - self.skew) > max(_SKEW_STEP, round_trip):
             _logger.info("%s: its clock is %+.3f s from the operator's", self._name, skew)
             self._skew.ahead = skew + wall - began
 
@@ -358,8 +380,10 @@ class PrometheusClient:
         if self._connections is not None:
             await self._connections.http.aclose()
 
-    async def _ask(self, path: str, form: dict[str, str], read: Callable[[int, bytes], _T]) -> _T:
+    async def _ask(self, path: str, form: dict[str, str], read: Callable[[int, bytearray], _T]) -> _T:
         self.asked = True
+        if self._skew.wrong:
+            raise Unavailable(self._skew.wrong)
         try:
             try:
                 async with self._slots, self._breaker.turn():
@@ -373,7 +397,7 @@ class PrometheusClient:
         except _TransientError as error:
             raise Unavailable(str(error)) from error
 
-    async def _attempt(self, path: str, form: dict[str, str], read: Callable[[int, bytes], _T]) -> _T:
+    async def _attempt(self, path: str, form: dict[str, str], read: Callable[[int, bytearray], _T]) -> _T:
         url = self._url.copy_with(path=self._url.path + path)
         data = self._parameters | form | {"timeout": f"{self._timeout:g}s"}
         try:
@@ -394,7 +418,7 @@ class PrometheusClient:
             # No retry: a second slow query would only add to the load.
             reason = f"{self._name} did not answer within {self._timeout:g} s"
             self._breaker.slow(reason)
-            raise Unavailable(reason) from error
+            raise QueryFailed(reason) from error
         except (httpx.HTTPError, ssl.SSLError) as error:  # some TLS alerts are not wrapped
             raise self._missed(f"{self._name} broke off: {_transport_reason(error)}") from error
         return read(response.status_code, body)
@@ -443,17 +467,16 @@ class PrometheusClient:
             trust_env=False,
         )
 
-    async def _body(self, response: httpx.Response) -> bytes:
-        parts, length = list[bytes](), 0
+    async def _body(self, response: httpx.Response) -> bytearray:
+        body = bytearray()  # not parts, which would be there twice when they are joined
         async for part in response.aiter_bytes():
-            parts.append(part)
-            length += len(part)
-            if length > self._max_bytes:
+            body += part
+            if len(body) > self._max_bytes:
                 self._breaker.reached()
-                raise Unavailable(f"{self._name} answered more than {self._max_bytes >> 20} MiB")
-        return b"".join(parts)
+                raise QueryFailed(f"{self._name} answered more than {self._max_bytes >> 20} MiB")
+        return body
 
-    def _counters(self, labels: type[L], status: int, body: bytes) -> Sequence[Counter[L]]:
+    def _counters(self, labels: type[L], status: int, body: bytearray) -> Sequence[Counter[L]]:
         if status == 200:
             try:
                 answer = _decoder(labels).decode(body)
@@ -468,11 +491,10 @@ class PrometheusClient:
         with unavailable_if_malformed(labels.product):
             return [Counter.of(item, labels) for item in result]
 
-    def _result(self, status: int, body: bytes) -> Result:
+    def _result(self, status: int, body: bytearray) -> Result:
         try:
-            # Half the time of the standard library's json, and repeated label names are stored once.
-            answer: Any = from_json(body, cache_strings="all")
-        except ValueError:
+            answer: Any = decode(body)
+        except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
             answer = {}
@@ -510,11 +532,21 @@ class PrometheusClient:
         elif status == 200:
             text += " with something else than Prometheus' JSON"
         # No retry after a time-out: a second slow query would only add to the load.
-        return _TransientError(text) if status in _RETRIED_STATUS and kind != "timeout" else Unavailable(text)
+        if kind == "timeout" or (status == 422 and error):
+            return QueryFailed(text)
+        return _TransientError(text) if status in _RETRIED_STATUS else Unavailable(text)
 
 
 def _instant(promql: str, at: float) -> dict[str, str]:
     return {"query": promql, "time": f"{at:.3f}"}
+
+
+def _wrong_clock(there: float, here: float) -> str:
+    try:
+        told = f"{datetime.fromtimestamp(there, UTC):%Y-%m-%d %H:%M} UTC"
+    except (ArithmeticError, ValueError, OSError):
+        told = f"{there:g} s after 1970"
+    return f"its clock says {told}, and the operator's {datetime.fromtimestamp(here, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _texts(value: Any) -> list[str]:

@@ -15,6 +15,10 @@ from cutover.settings import PrometheusServer, PrometheusServers
 
 #: Connections to each server, for the blocks of all plans and for custom SLOs.
 _BLOCK_CONNECTIONS, _SLO_CONNECTIONS = 16, 8
+#: Longest answers in bytes: of one query for the blocks of many plans, which are asked about in parts where it is longer, and
+#: of a query that a plan's author wrote. JSON of short series takes up to 14 times its length in memory; read as counters, it
+#: takes two or three times.
+_BLOCK_BYTES, _SLO_BYTES = 16 << 20, 1 << 20
 #: Seconds between two comparisons of clocks, and between two checks whether a comparison is due.
 _COMPARE_SECONDS, _LOOK_SECONDS = 60.0, 5.0
 #: Change in seconds between the wall clock and the monotonic clock that shows that the clock was set or the machine slept.
@@ -35,8 +39,6 @@ class Sources:
     ----------
     servers
         From the settings.
-    scrape_interval
-        Seconds between two scrapes of the gateways, where a server does not set its own.
     make
         Creates a client; for tests.
     """
@@ -44,18 +46,16 @@ class Sources:
     def __init__(
         self,
         servers: PrometheusServers,
-        scrape_interval: float,
         make: Callable[..., PrometheusClient] = PrometheusClient,
     ) -> None:
         self._namespaces = {server.name: server.namespaces for server in servers.named}
         by_name: dict[str, PrometheusServer] = {"": servers.default} | {one.name: one for one in servers.named}
-        self._intervals = {name: server.scrape_interval or scrape_interval for name, server in by_name.items()}
         self._clients: dict[str, PrometheusClient] = {}
         self._slo_clients: dict[str, PrometheusClient] = {}
         for name, server in by_name.items():
             skew = Skew()
-            self._clients[name] = _client(name, server, _BLOCK_CONNECTIONS, skew, make)
-            self._slo_clients[name] = _client(name, server, _SLO_CONNECTIONS, skew, make)
+            self._clients[name] = _client(name, server, _BLOCK_CONNECTIONS, _BLOCK_BYTES, skew, make)
+            self._slo_clients[name] = _client(name, server, _SLO_CONNECTIONS, _SLO_BYTES, skew, make)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -77,10 +77,6 @@ class Sources:
             for name, patterns in self._namespaces.items()
             if any(fnmatchcase(namespace, pattern) for pattern in patterns)
         )
-
-    def scrape_interval(self, name: str) -> float:
-        """Return the seconds between two scrapes of the gateways. Raises Unavailable where there is no such server."""
-        return _of(self._intervals, name)
 
     def skews(self) -> dict[str, float]:
         """Return by how many seconds each server's clock is ahead of the operator's, by name."""
@@ -117,17 +113,24 @@ class Sources:
 
 
 def _client(
-    name: str, server: PrometheusServer, connections: int, skew: Skew, make: Callable[..., PrometheusClient]
+    name: str,
+    server: PrometheusServer,
+    connections: int,
+    max_bytes: int,
+    skew: Skew,
+    make: Callable[..., PrometheusClient],
 ) -> PrometheusClient:
     return make(
         server.url,
         label=name,
         timeout=server.timeout,
         connections=connections,
+        max_bytes=max_bytes,
         auth=auth_of(server),
         tls=server.tls,
         tenant=server.tenant,
         parameters=server.parameters,
+        matchers=server.matchers,
         skew=skew,
     )
 

@@ -6,25 +6,32 @@ transition from writing a field that does not exist. A unit test compares each t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TypedDict
 
 from cutover.api.opaque import Opaque
 from cutover.api.v1alpha1.status import (
+    AnswersStatus,
     ApprovedStep,
     BacktestStatus,
     BaselineStatus,
+    BlockStatus,
     BoundBaseline,
     Checkpoint,
     CheckStatus,
     Condition,
     CustomSloEvidence,
+    Estimate,
     EvidenceStatus,
     GateNumbers,
     GateStatus,
+    HeldStatus,
     LedgerEntry,
     Phase,
+    ProbesStatus,
     ResolvedTemplate,
+    RouteRecord,
     Share,
     SpecSnapshot,
 )
@@ -45,12 +52,19 @@ class CheckpointChanges(TypedDict, total=False):
 
     at: float
     share_pool: tuple[float, float]
+    forwarded: bool
+    proven_at: float | None
+    forward_asked_at: float | None
+    heroku_down_since: float | None
     live_at: float | None
     observed_at: float | None
     next_weight: int
     consumed_until: float
     gaps: int
+    gap: str
+    ambiguous: bool
     evidence: Opaque
+    pace: Opaque
     custom_slos: tuple[CustomSloEvidence, ...]
 
 
@@ -76,19 +90,27 @@ class StatusChanges(TypedDict, total=False):
     attempt: int
     step: str
     weight: int | None
+    eks: str
+    held: HeldStatus | None
     share: Share | None
     since: datetime | None
     reason: str
     message: str
     gate: str
-    gates: tuple[GateStatus, ...]
+    gates: Sequence[GateStatus]
+    answers: AnswersStatus | None
     evidence: EvidenceStatus | None
+    probes: ProbesStatus | None
+    estimate: Estimate | None
     templates: tuple[ResolvedTemplate, ...]
     preflight: tuple[CheckStatus, ...]
     baseline: BaselineStatus | None
+    blocks: BlockStatus | None
     ledger: tuple[LedgerEntry, ...]
     notified: dict[str, str] | None
     checkpoint: Checkpoint | None
+    route: RouteRecord | None
+    failed_takeover: int | None
     spec_snapshot: SpecSnapshot | None
     approved: ApprovedStep | None
     void: dict[str, str] | None

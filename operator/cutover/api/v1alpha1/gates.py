@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -24,16 +26,26 @@ class ToleranceSpec(Model):
     )
 
 
+def _tolerate(ratio: float, margin: float) -> Any:
+    """Return the field for the most that is tolerated, with its default."""
+    return Field(
+        default=ToleranceSpec(ratio=ratio, margin=margin), description="Evidence that EKS is worse than this is harm."
+    )
+
+
+def _advance(ratio: float, margin: float) -> Any:
+    """Return the field for what is good enough for the next step, with its default."""
+    return Field(
+        default=ToleranceSpec(ratio=ratio, margin=margin),
+        description="Evidence that EKS is no worse than this lets the weight rise.",
+    )
+
+
 class ErrorsSlo(Model):
     """The fraction of requests that fail."""
 
-    tolerate: ToleranceSpec = Field(
-        default=ToleranceSpec(ratio=1.25, margin=0.001), description="Evidence that EKS is worse than this is harm."
-    )
-    advance: ToleranceSpec = Field(
-        default=ToleranceSpec(ratio=1.5, margin=0.005),
-        description="Evidence that EKS is no worse than this lets the weight rise.",
-    )
+    tolerate: ToleranceSpec = _tolerate(1.25, 0.001)
+    advance: ToleranceSpec = _advance(1.5, 0.005)
 
 
 #: Upper bounds of Istio's latency histogram, in milliseconds. Only these can be judged exactly.
@@ -72,8 +84,90 @@ class LatencySlo(Model):
     )
 
 
+class RefusedTolerances(Model):
+    """The fraction of requests that are refused: 4xx, without 429."""
+
+    tolerate: ToleranceSpec = _tolerate(1.1, 0.0025)
+    advance: ToleranceSpec = _advance(1.25, 0.01)
+
+
+class RedirectedTolerances(Model):
+    """The fraction of requests that are redirected: 3xx, without 304."""
+
+    tolerate: ToleranceSpec = _tolerate(1.1, 0.005)
+    advance: ToleranceSpec = _advance(1.25, 0.01)
+
+
+#: HTTP status of a refused or redirected answer.
+AnswerCode = Annotated[
+    int,
+    Rule(
+        "write a code of redirected or refused answers, such as 404: from 300 to 499, without 304 and 429",
+        "self >= 300 && self <= 499 && !(self in [304, 429])",
+        lambda code: 300 <= code <= 499 and code not in (304, 429),
+    ),
+]
+
+
+AnswerCodes = Annotated[
+    tuple[AnswerCode, ...],
+    Field(min_length=1, max_length=16),
+    once("write each code once"),
+]
+
+
+class AnswersSlo(Model):
+    """The mix of answers: both legs get the same mix of requests, so it has to be the same on both."""
+
+    RULES = (
+        Rule(
+            "only and except exclude each other; write the codes that count, or those that do not",
+            "!has(self.only) || !has(self.except)",
+            lambda self: not (self.only and self.except_),
+        ),
+    )
+
+    refused: RefusedTolerances = Field(default=RefusedTolerances(), description="Tolerances of refused answers.")
+    redirected: RedirectedTolerances = Field(
+        default=RedirectedTolerances(), description="Tolerances of redirected answers."
+    )
+    only: AnswerCodes | None = Field(
+        default=None, description="Codes that alone count as refused or redirected; by default, all do."
+    )
+    except_: AnswerCodes | None = Field(
+        alias="except",
+        default=None,
+        description="Codes that do not count as refused or redirected, such as 404. Nor are they good answers.",
+    )
+
+    @property
+    def codes(self) -> str:
+        """Which codes count, in words; ``""`` if all do."""
+        if self.only:
+            return f"only {', '.join(map(str, sorted(self.only)))}"
+        return f"without {', '.join(map(str, sorted(self.except_)))}" if self.except_ else ""
+
+
+#: Most matchers of a query with a regular expression, and the largest count of a repetition in one. Prometheus compiles each
+#: pattern before it looks at a sample, which no time limit ends.
+MOST_PATTERNS, MOST_REPETITIONS = 20, 99
+_LONG_REPETITION = r"\{[0-9,]*[0-9]{3}[0-9,]*\}"
+
 #: PromQL, with placeholders such as ``{{ leg }}`` (see :mod:`cutover.domain.slo.promql`).
-Query = Annotated[str, Field(min_length=1, max_length=1024)]
+Query = Annotated[
+    str,
+    Field(min_length=1, max_length=1024),
+    Rule(
+        f"at most {MOST_PATTERNS} matchers may have a regular expression (=~ or !~); write fewer, or join patterns by |",
+        f"self.split('=~').size() + self.split('!~').size() - 2 <= {MOST_PATTERNS}",
+        lambda query: query.count("=~") + query.count("!~") <= MOST_PATTERNS,
+    ),
+    Rule(
+        f"a repetition such as {{900}} may count to {MOST_REPETITIONS} at most; write a smaller number, or + or *",
+        f"!self.matches({json.dumps(_LONG_REPETITION)})",
+        lambda query: re.search(_LONG_REPETITION, query) is None,
+    ),
+]
 ScrapeInterval = Annotated[Duration, within("1s", "5m", "30s")]
 
 
@@ -98,13 +192,8 @@ class RatioSlo(Model):
         default=None, description="Counter of the leg's events that went well, in place of bad; with {{ leg }} in it."
     )
     total: Query = Field(description="Counter of all the leg's events, with {{ leg }} in it.")
-    tolerate: ToleranceSpec = Field(
-        default=ToleranceSpec(ratio=1.25, margin=0.001), description="Evidence that EKS is worse than this is harm."
-    )
-    advance: ToleranceSpec = Field(
-        default=ToleranceSpec(ratio=1.5, margin=0.005),
-        description="Evidence that EKS is no worse than this lets the weight rise.",
-    )
+    tolerate: ToleranceSpec = _tolerate(1.25, 0.001)
+    advance: ToleranceSpec = _advance(1.5, 0.005)
     scrape_interval: ScrapeInterval = Field(
         default=timedelta(seconds=30), description="How often Prometheus scrapes these counters."
     )
@@ -188,25 +277,26 @@ class Mode(StrEnum):
     OBSERVE = "Observe"
 
 
-_KINDS = ("errors", "latency", "ratio", "bound", "template")
+_KINDS = ("errors", "latency", "answers", "ratio", "bound", "template")
+#: Names of the mesh's metrics, which no custom SLO may have.
+_METRICS = ("errors", "slow", "refused", "redirected", "alive")
 
 
 class Slo(Model):
-    """One SLO that is judged; exactly one of errors, latency, ratio, bound and template is set."""
+    """One SLO that is judged; exactly one of errors, latency, answers, ratio, bound and template is set."""
 
     RULES = (
         Rule(
-            "exactly one of errors, latency, ratio, bound and template must be set; write errors: {} or latency: {} for the"
-            " defaults, and another entry of slos for each other",
+            "exactly one of errors, latency, answers, ratio, bound and template must be set; write errors: {}, latency: {} or"
+            " answers: {} for the defaults, and another entry of slos for each other",
             f"[{', '.join(f'has(self.{kind})' for kind in _KINDS)}].filter(set, set).size() == 1",
             lambda self: sum(getattr(self, kind) is not None for kind in _KINDS) == 1,
         ),
         Rule(
-            "name: errors, slow and alive are names of the mesh's metrics; write another one",
-            "!(self.name in ['errors', 'slow', 'alive']) || has(self.errors) || has(self.latency)",
+            f"name: {', '.join(_METRICS[:-1])} and {_METRICS[-1]} are names of the mesh's metrics; write another one",
+            f"!(self.name in {list(_METRICS)}) || has(self.errors) || has(self.latency) || has(self.answers)",
             lambda self: (
-                self.name not in ("errors", "slow", "alive")
-                or bool(self.errors is not None or self.latency is not None)
+                self.name not in _METRICS or any(slo is not None for slo in (self.errors, self.latency, self.answers))
             ),
             at=".name",
         ),
@@ -219,6 +309,10 @@ class Slo(Model):
     )
     errors: ErrorsSlo | None = Field(default=None, description="Judge the fraction of requests that fail.")
     latency: LatencySlo | None = Field(default=None, description="Judge the fractions of requests that are slow.")
+    answers: AnswersSlo | None = Field(
+        default=None,
+        description="Judge the fractions of requests that are refused or redirected; a plan without it is judged by its defaults.",
+    )
     ratio: RatioSlo | None = Field(default=None, description="Custom SLO: compare the legs by the team's counters.")
     bound: BoundSlo | None = Field(
         default=None, description="Custom SLO: keep a value of the team's metrics inside a bound."
@@ -227,8 +321,22 @@ class Slo(Model):
         default=None, description="Custom SLO from a gate template, which many plans share."
     )
 
+    @property
+    def custom(self) -> bool:
+        """Whether it is judged by queries of the team's, not by the mesh's metrics."""
+        return self.ratio is not None or self.bound is not None or self.template is not None
 
-DEFAULT_SLOS = (Slo(name="errors", errors=ErrorsSlo()), Slo(name="latency", latency=LatencySlo()))
+
+DEFAULT_ANSWERS = Slo(name="answers", answers=AnswersSlo())
+DEFAULT_SLOS = (Slo(name="errors", errors=ErrorsSlo()), Slo(name="latency", latency=LatencySlo()), DEFAULT_ANSWERS)
+
+
+class InsufficientTraffic(StrEnum):
+    """What decides on a step with too few requests for evidence."""
+
+    HOLD = "Hold"
+    ASK_PEOPLE = "AskPeople"
+    ACCEPT_PROBES = "AcceptProbes"
 
 
 class Gates(Model):
@@ -237,13 +345,21 @@ class Gates(Model):
     false_rollback_rate: Annotated[float, between(0.0001, 0.2, "a probability, such as 0.01")] = Field(
         default=0.01, description="Largest chance that a healthy service is rolled back during the whole cutover."
     )
-    block: Annotated[Duration, within("1s", "60s", "15s")] = Field(
-        default=timedelta(seconds=15),
-        description="Length of an observation interval; at least the gateway's scrape interval.",
+    block: Annotated[Duration, within("1s", "60s", "15s")] | None = Field(
+        default=None,
+        description="Length of an observation interval; by default the shortest multiple of the gateways' scrape interval that"
+        " has 5 s. A shorter one than a scrape interval is lengthened, which the condition BlockLengthened tells.",
     )
     warm_up: Annotated[Duration, within("0s", "1h", "30s")] = Field(
         default=timedelta(seconds=30),
         description="Time at the start of a step in which only a dead leg is looked for.",
+    )
+    insufficient_traffic: InsufficientTraffic = Field(
+        default=InsufficientTraffic.HOLD,
+        description="What happens when a step has too few requests for evidence within ten minutes. Hold: it waits for more."
+        " AskPeople: a person may let the next step begin with the annotation cutover.dev/proceed. AcceptProbes: the next step"
+        " begins when the operator's pairs of probes (traffic.probe.rate) prove EKS good enough. Both only as long as nothing"
+        " speaks against EKS.",
     )
     slos: Annotated[tuple[Slo, ...], once("slos: each name may come once; write another name", key="name")] = Field(
         default=DEFAULT_SLOS, min_length=1, max_length=MOST_GATES, description="SLOs that are judged."

@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from cutover.api.hosts import covers
 from cutover.api.model import Duration, Model, ShortName, Time
 from cutover.api.rules import Rule, cel_seconds, matching, once, within
-from cutover.api.v1alpha1.gates import Gates
+from cutover.api.v1alpha1.gates import Gates, InsufficientTraffic
 from cutover.api.v1alpha1.status import MigrationPlanStatus
 from cutover.api.v1alpha1.traffic import EksLeg, HerokuLeg, Traffic
 
@@ -57,6 +58,13 @@ class Step(Model):
     )
     on_timeout: OnTimeout = Field(
         default=OnTimeout.HOLD, description="What happens when the step has not passed within its timeout."
+    )
+    min_requests: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000_000,
+        description="Fewest requests that EKS must have answered in this step before the next one begins, in addition to the"
+        " evidence; in the last step, before the soak ends.",
     )
 
 
@@ -161,7 +169,7 @@ class PreflightSpec(Model):
     """The preflight checks that are skipped, and why."""
 
     skip: Annotated[tuple[SkippedCheck, ...], once("skip: write each check once", key="check")] = Field(
-        default=(), max_length=32, description="Checks that are skipped."
+        default=(), max_length=64, description="Checks that are skipped."
     )
 
 
@@ -172,9 +180,31 @@ class OnBreach(StrEnum):
     HOLD = "Hold"
 
 
+class DownAction(StrEnum):
+    """What happens to the users when Heroku is down."""
+
+    HOLD = "Hold"
+    FORWARD = "Forward"
+
+
+class OnHerokuDown(Model):
+    """What happens when Heroku does not answer, so that there is nothing to go back to."""
+
+    action: DownAction = Field(
+        default=DownAction.HOLD,
+        description="Hold: the weight stays. Forward: all traffic goes to EKS, if EKS was proven safe at its weight before,"
+        " answers well, and has the replicas for it.",
+    )
+    after: Annotated[Duration, within("1m", "1d", "5m")] = Field(
+        default=timedelta(minutes=5),
+        description="How long Heroku must have been down without a break before Forward acts.",
+    )
+
+
 class OnDelete(StrEnum):
     """Where the traffic stays when the plan is deleted."""
 
+    REST = "Rest"
     HEROKU = "Heroku"
     EKS = "EKS"
     LEAVE = "Leave"
@@ -201,11 +231,31 @@ class MigrationPlanSpec(Model):
 
     RULES = (
         Rule(
-            "heroku.hostname: must not be one of traffic.istio.hosts, as its requests would come back to the gateway; write"
-            " the app's *.herokuapp.com name",
-            "!has(self.traffic.istio) || !(self.heroku.hostname in self.traffic.istio.hosts)",
-            lambda self: self.heroku.hostname not in self.traffic.hosts,
+            "heroku.hostname: must not be one of traffic.istio.hosts, nor included in one, as its requests would come back to the gateway; write"
+            " the app's *.herokuapp.com name, or the DNS target that Heroku gave the domain",
+            "!has(self.traffic.istio) || !self.traffic.istio.hosts.exists(host, host == self.heroku.hostname"
+            " || (host.startsWith('*') && self.heroku.hostname.endsWith(host.substring(1))))",
+            lambda self: not any(covers(host, self.heroku.hostname) for host in self.traffic.hosts),
             at=".heroku.hostname",
+        ),
+        Rule(
+            "gates.insufficientTraffic: AcceptProbes needs pairs of probes in each step; write traffic.probe.rate, such as 0.5",
+            "self.gates.insufficientTraffic != 'AcceptProbes' || self.traffic.probe.rate > 0.0",
+            lambda self: (
+                self.gates.insufficient_traffic is not InsufficientTraffic.ACCEPT_PROBES or self.traffic.probe.rate > 0
+            ),
+            at=".gates.insufficientTraffic",
+        ),
+        # Users are drawn into the steps in which they move. Between two steps there is nobody to move.
+        Rule(
+            "ceiling: with traffic.affinity users move with the steps; write the weight of one of the steps, or 0",
+            "!has(self.traffic.affinity) || self.ceiling == 0 || self.steps.exists(step, step.weight == self.ceiling)",
+            lambda self: (
+                self.traffic.affinity is None
+                or self.ceiling == 0
+                or any(step.weight == self.ceiling for step in self.steps)
+            ),
+            at=".ceiling",
         ),
     )
 
@@ -230,8 +280,11 @@ class MigrationPlanSpec(Model):
         default=OnBreach.ROLL_BACK,
         description="What evidence of harm leads to: RollBack, or Hold where there is no way back for the data.",
     )
+    on_heroku_down: OnHerokuDown = OnHerokuDown()
     on_delete: OnDelete = Field(
-        default=OnDelete.HEROKU, description="Where the traffic stays when the plan is deleted; Leave changes nothing."
+        default=OnDelete.REST,
+        description="Where the traffic stays when the plan is deleted. Rest: where evidence has put it, which is EKS for a"
+        " Completed plan, and otherwise Heroku. Heroku, EKS: there. Leave: the route is not changed.",
     )
     suspend: bool = Field(default=False, description="Hold the weight where it is. Rollbacks ignore it.")
     attempt: Annotated[
@@ -302,6 +355,7 @@ class MigrationPlan(Model):
             for path in (
                 "heroku.app",
                 "heroku.hostname",
+                "heroku.hostHeader",
                 "eks.service",
                 "traffic.istio.hosts",
                 "traffic.istio.gateways",

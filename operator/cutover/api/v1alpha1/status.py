@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Literal, Self, Unpack
 
 from pydantic import Field, PlainSerializer
 from pydantic.dataclasses import dataclass
 
+from cutover.api.deferred import Deferred
 from cutover.api.model import COMPACT, Model, Time
 from cutover.api.opaque import Opaque
 from cutover.api.v1alpha1.gates import Mode
@@ -73,6 +75,43 @@ class EvidenceStatus:
 
 
 @dataclass(config=COMPACT, frozen=True, slots=True)
+class ProbesStatus:
+    """The operator's own requests to both legs at the same time, apart from the users' requests."""
+
+    pairs: int = Field(description="Pairs that were asked since the operator began to.")
+    against_eks: int = Field(description="Pairs in which Heroku answered, and better than EKS.")
+    against_heroku: int = Field(description="Pairs in which EKS answered, and better than Heroku.")
+    both_failed: int = Field(description="Pairs in which neither leg answered.")
+    in_a_row: int = Field(description="Newest pairs in a row that speak against EKS.")
+    harm: float = Field(description="Evidence that EKS answers worse.")
+    harm_limit: float = Field(description="Evidence that is enough.")
+    verdict: str = Field(description="Alike, Unsure, EksWorse, HerokuFails, BothFail or Unknown.")
+    safety: float | None = Field(
+        default=None,
+        description="Evidence of this step that EKS answers well enough for the next; absent unless"
+        " gates.insufficientTraffic is AcceptProbes.",
+    )
+    safety_limit: float | None = Field(default=None, description="Evidence of safety that the next step needs.")
+    sentence: str = Field(default="", description="The numbers as a sentence, for people; programs read the fields.")
+
+
+@dataclass(config=COMPACT, frozen=True, slots=True)
+class Estimate:
+    """What the next step still needs of EKS' requests, and how long that takes if the step goes on as so far."""
+
+    text: str = Field(description="The estimate in words, such as: about 40 min at 1.1 requests/s.")
+    requests_per_second: float = Field(description="Requests of both legs per second in this step.")
+    seconds: int | None = Field(
+        default=None,
+        description="Seconds until the evidence of safety and minRequests are enough; absent if unknown, as without"
+        " requests.",
+    )
+    eks_requests: int | None = Field(
+        default=None, description="Requests that EKS has to answer until then; absent if unknown."
+    )
+
+
+@dataclass(config=COMPACT, frozen=True, slots=True)
 class LegCounts:
     """Counts of one leg."""
 
@@ -121,6 +160,9 @@ class GateLimits:
         default=None,
         description="Within this the next step is safe. The margin is for all traffic: it is divided by the next weight.",
     )
+    codes: str | None = Field(
+        default=None, description="Which HTTP statuses count as refused or redirected; absent if all of them do."
+    )
     min: float | None = Field(default=None, description="Smallest value that is tolerated.")
     max: float | None = Field(default=None, description="Largest value that is tolerated.")
     times_baseline: float | None = Field(
@@ -168,6 +210,17 @@ class GateStatus(GateNumbers):
     )
     queries: tuple[str, ...] = Field(default=(), description="PromQL to look at the gate's metrics in Prometheus.")
     query_digest: str | None = Field(default=None, description="Digest of a custom SLO's queries.")
+
+
+@dataclass(config=COMPACT, frozen=True, slots=True)
+class AnswersStatus:
+    """Answers of both legs by HTTP status in this step: the five most frequent of each, and the others together.
+
+    An upgraded connection, such as a WebSocket, is counted as 101 when it ends.
+    """
+
+    heroku: dict[str, int] = Field(default_factory=dict, description="Heroku's answers.")
+    eks: dict[str, int] = Field(default_factory=dict, description="EKS' answers.")
 
 
 class CheckResult(StrEnum):
@@ -253,6 +306,10 @@ class LedgerEntry(Model):
         default=None,
         description="What the decision is about: the gate that caused a rollback, a refused annotation, or who edited the route.",
     )
+    by: str | None = Field(
+        default=None,
+        description="Who asked for it, and when: as the annotation says, or the field manager that wrote it or the spec.",
+    )
 
     def evolve(self, **changes: Unpack[LedgerEntryChanges]) -> Self:
         """Return a copy with some fields changed: mypy checks their names and types, and nothing does at run time."""
@@ -299,6 +356,31 @@ class ApprovedStep(Model):
     by: str = Field(description="The old and the new ceiling, and who raised it.")
 
 
+class RouteRecord(Model):
+    """What is known of the route that the operator has written. Labels and annotations of the route itself may be edited."""
+
+    name: str = Field(
+        default="",
+        description="Kind and name of the object with the weights, once the operator has written it. It is written again"
+        " whoever edits it, also if its labels and annotations are gone.",
+    )
+    originals: tuple[str, ...] = Field(
+        default=(),
+        description="Digests of the original routes that the operator keeps in an adopted object, the newest first. What"
+        " has another digest is not restored.",
+    )
+    trial: str = Field(
+        default="",
+        description="Kind and name of the object in which the operator's probes have a route while users have none of the"
+        " operator's.",
+    )
+    undoable: bool = Field(
+        default=False,
+        description="Whether users get their own route back if Heroku does not answer over the operator's: from the takeover"
+        " until it is confirmed, where they had one.",
+    )
+
+
 class Checkpoint(Model):
     """State for a restarted operator to go on judging where it stopped."""
 
@@ -313,6 +395,20 @@ class Checkpoint(Model):
     share_pool: tuple[float, float] = Field(
         default=(0.0, 0.0), description="Requests to EKS and to both legs, pooled until the weight is observed."
     )
+    forwarded: bool = Field(
+        default=False, description="Whether all traffic was sent to EKS because Heroku was down, not on evidence."
+    )
+    proven_at: float | None = Field(
+        default=None,
+        description="Unix seconds at which all gates first let the next step begin, in this step and while Heroku answered.",
+    )
+    forward_asked_at: float | None = Field(
+        default=None,
+        description="Unix seconds since when a command to send all traffic to EKS waits for Heroku to fail.",
+    )
+    heroku_down_since: float | None = Field(
+        default=None, description="Unix seconds since when Heroku is down without a break; absent while it answers."
+    )
     live_at: float | None = Field(
         default=None, description="Unix seconds at which a probe first returned the current route's revision."
     )
@@ -322,8 +418,15 @@ class Checkpoint(Model):
     next_weight: int = Field(default=0, description="Weight of the next step, which the evidence of safety is for.")
     consumed_until: float = Field(default=0.0, description="Unix seconds of the end of the last consumed block.")
     gaps: int = Field(default=0, description="Newest blocks in a row that could not be judged.")
+    gap: str = Field(default="", description="Why the newest block could not be judged.")
+    ambiguous: bool = Field(
+        default=False, description="Whether the newest block could not be judged for counters of several clusters."
+    )
     evidence: Opaque = Field(
         default=Opaque(), description="The judge's state, as JSON for the operator itself; people read the gates."
+    )
+    pace: Opaque = Field(
+        default=Opaque(), description="Requests of the last hour, minute by minute, as JSON for the operator itself."
     )
     custom_slos: tuple[CustomSloEvidence, ...] = Field(
         default=(), description="State of each custom SLO that compares the legs."
@@ -332,6 +435,23 @@ class Checkpoint(Model):
     def evolve(self, **changes: Unpack[CheckpointChanges]) -> Self:
         """Return a copy with some fields changed: mypy checks their names and types, and nothing does at run time."""
         return self.model_copy(update=changes)
+
+
+class BlockStatus(Model):
+    """The length of the plan's blocks, and what it follows from."""
+
+    # The loops of all plans count with them.
+    scrape_seconds: float = Field(
+        gt=0, le=600, description="Seconds between two scrapes of the gateways, as seen in their samples."
+    )
+    seconds: int = Field(ge=1, le=600, description="Seconds of a block.")
+
+
+class HeldStatus(Model):
+    """Why the plan does not move, for the table."""
+
+    reason: str = Field(description="Reason of the hold, in one word.")
+    since: Time = Field(description="Since when the plan is held for this reason.")
 
 
 class Condition(Model):
@@ -355,21 +475,44 @@ class MigrationPlanStatus(Model):
     weight: int | None = Field(
         default=None, ge=0, le=100, description="Desired percent of requests to EKS; unset before takeover."
     )
+    eks: str = Field(
+        default="",
+        description="Percent of requests to EKS for the table: 25, or 10→25 while the gateway has not shown the new weight.",
+    )
+    held: HeldStatus | None = Field(default=None, description="Why the plan does not move; absent while it does.")
     share: Share | None = Field(default=None, description="Percent of requests seen on the EKS leg at the gateway.")
     since: Time | None = Field(default=None, description="Start of the current phase or step.")
     reason: str = Field(default="", description="Reason of the current state, in one word.")
     message: str = Field(default="", description="Reason of the current state, in one sentence with the numbers.")
-    gate: str = Field(default="", description="Short summary of the gates for the table.")
-    gates: tuple[GateStatus, ...] = Field(default=(), description="State of each gate.")
+    gate: str = Field(
+        default="", description="Short summary of the gates for the table; empty while nothing is judged."
+    )
+    gates: Annotated[Sequence[GateStatus], Deferred] = Field(default=(), description="State of each gate.")
+    answers: AnswersStatus | None = Field(
+        default=None, description="Answers of both legs by HTTP status since the weight was confirmed."
+    )
     evidence: EvidenceStatus | None = Field(default=None, description="Evidence of all enforced comparisons together.")
+    probes: ProbesStatus | None = Field(default=None, description="What probes of both legs in pairs say.")
+    estimate: Estimate | None = Field(
+        default=None, description="Estimate of what is missing until the next step may begin; absent at 0 and 100 %."
+    )
     templates: tuple[ResolvedTemplate, ...] = Field(default=(), description="Gate templates that are in force.")
     preflight: tuple[CheckStatus, ...] = Field(default=(), description="Result of each preflight check.")
     baseline: BaselineStatus | None = Field(default=None, description="Record of Heroku before the first step.")
+    blocks: BlockStatus | None = Field(
+        default=None, description="Length of the plan's blocks; unset until the gateways' scrapes were seen."
+    )
     ledger: tuple[LedgerEntry, ...] = Field(default=(), description="The last decisions, oldest first.")
     notified: dict[str, str] | None = Field(
         default=None, description="Last decision that was sent to each receiver of notifications."
     )
     checkpoint: Checkpoint | None = Field(default=None, description="State for a restarted operator.")
+    route: RouteRecord | None = Field(default=None, description="The route that the operator has written.")
+    failed_takeover: int | None = Field(
+        default=None,
+        description="Attempt in which users got their own route back, as Heroku did not answer over the operator's. The plan"
+        " is held until spec.attempt is higher.",
+    )
     spec_snapshot: SpecSnapshot | None = Field(
         default=None,
         description="Snapshot of the spec at the last reconcile; the ledger records edits since.",
@@ -379,7 +522,7 @@ class MigrationPlanStatus(Model):
     )
     void: dict[str, str] | None = Field(
         default=None,
-        description="Annotations that are void, with their values, as they were given before the weight was lowered.",
+        description="Annotations that are void, with their values: given before the weight was lowered, or refused for good.",
     )
     conditions: tuple[Condition, ...] = Field(
         default=(),

@@ -18,9 +18,10 @@ What the two splits can show, and what not:
   the day or the edge of an incident, also becomes a difference of the legs, which it is not in a real cutover: this split
   is pessimistic. An event longer than a block lasts half as long, because each pair makes one block.
 
-In both splits the requests of a leg are thinned at random to its weight: the number is binomial, and errors and slow
-requests among them are hypergeometric. Thinning alone, with each request assigned by itself, would be no test: it breaks
-every clump into halves that cancel. Neither split knows EKS; the service is assumed to behave there as on Heroku.
+In both splits the requests of a leg are thinned at random to its weight: the number is binomial, and each class of
+answers and the slow requests among them are hypergeometric. Thinning alone, with each request assigned by itself, would
+be no test: it breaks every clump into halves that cancel. Neither split knows EKS; the service is assumed to behave there
+as on Heroku.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cutover.api.durations import span
 from cutover.api.v1alpha1 import BacktestStatus, BacktestStep, MigrationPlanSpec
+from cutover.domain.backtest.few_requests import ways
 from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.judge import Evidence, GateRules, begin_step, consume, judge, least_requests
 from cutover.domain.evidence.share import Pool, fits, pool
@@ -60,7 +62,7 @@ SCARCE = 5.0
 #: Chance that the interval of the rate misses the true rate.
 INTERVAL_MISS = 0.05
 
-_FIELDS = 5
+_FIELDS = len(Counts._fields)
 _BATCH = 64  # blocks drawn at a time
 
 
@@ -150,16 +152,21 @@ def _array(blocks: Sequence[Block], usable: NDArray[np.bool_]) -> Array:
     for number, block in enumerate(blocks):
         heroku = block.heroku
         if usable[number] and block.usable and _plausible(heroku):
-            counts[number] = (heroku.requests, heroku.errors, heroku.timed, heroku.slow, heroku.very_slow)
+            counts[number] = heroku
     return counts
 
 
 def _plausible(counts: Counts) -> bool:
     """Tell whether counts are possible, by the judge's rules. Impossible counts would make a draw fail."""
-    return 0 <= counts.errors <= counts.requests <= MOST_REQUESTS and (
-        0 <= counts.very_slow <= counts.slow <= counts.timed <= MOST_REQUESTS
-        # A plan may leave out either threshold.
-        or (counts.slow == 0 and 0 <= counts.very_slow <= counts.timed <= MOST_REQUESTS)
+    classes = (counts.ok, counts.errors, counts.refused, counts.redirected, counts.throttled, counts.excepted)
+    return (
+        min(classes) >= 0
+        and counts.requests <= MOST_REQUESTS
+        and (
+            0 <= counts.very_slow <= counts.slow <= counts.timed <= MOST_REQUESTS
+            # A plan may leave out either threshold.
+            or (counts.slow == 0 and 0 <= counts.very_slow <= counts.timed <= MOST_REQUESTS)
+        )
     )
 
 
@@ -324,6 +331,7 @@ class _Rung:
     next_weight: int
     hold: float
     longest: float
+    least: int
 
 
 def backtest(
@@ -364,7 +372,7 @@ def backtest(
     if runs < 1:
         raise NotPossible("at least one cutover must be replayed")
     if not any(rule.enforced for rule in rules.metrics):
-        raise NotPossible("the plan enforces neither errors nor latency; custom SLOs are not replayed")
+        raise NotPossible("the plan enforces none of errors, latency and answers; custom SLOs are not replayed")
     if not rungs:
         raise NotPossible("the plan has no step below 100 %, so there is nothing to compare with")
     record = record.trimmed()
@@ -376,7 +384,7 @@ def backtest(
     if by == "time":
         counts = counts.sum(axis=0, keepdims=True)
     judged = record.blocks if by == "instances" else record.blocks // 2
-    _check_traffic(rules, rungs, rate)
+    _check_traffic(spec, rules, rungs, rate)
     needed = least_seconds(spec, by)
     latest = record.blocks - math.ceil(needed / record.block_seconds)
     if latest < 0:
@@ -409,7 +417,7 @@ def _rungs(spec: MigrationPlanSpec) -> list[_Rung]:
         longest = hold + PATIENCE_SECONDS
         if step.timeout is not None:
             longest = min(longest, step.timeout.total_seconds())
-        rungs.append(_Rung(step.weight, following.weight, hold, longest))
+        rungs.append(_Rung(step.weight, following.weight, hold, longest, step.min_requests or 0))
     return rungs
 
 
@@ -419,11 +427,12 @@ def _divisible(counts: Array) -> bool:
     return total > 0 and 1 - int(requests.max(axis=0).sum()) / total >= OTHER_INSTANCES
 
 
-def _check_traffic(rules: GateRules, rungs: Iterable[_Rung], rate: float) -> None:
+def _check_traffic(spec: MigrationPlanSpec, rules: GateRules, rungs: Iterable[_Rung], rate: float) -> None:
     """Raise NotPossible if no run could pass a step, which a replay would find out only after hours."""
     short, needed = "", 0.0
     for rung in rungs:
-        least, time = least_requests(rules, rung.next_weight), rung.longest - rules.warm_up_seconds
+        least = max(least_requests(rules, rung.next_weight), rung.least)
+        time = rung.longest - rules.warm_up_seconds
         brought = rate * rung.weight / 100 * max(time, 0.0)
         if brought < least:
             wanted = least / (rung.weight / 100 * time) if time > 0 else math.inf
@@ -434,7 +443,7 @@ def _check_traffic(rules: GateRules, rungs: Iterable[_Rung], rate: float) -> Non
             )
     if short:
         cure = f"; {per_second(needed)} would be needed" if math.isfinite(needed) else ""
-        raise NotPossible(f"too little traffic: {short}{cure}")
+        raise NotPossible(" ".join((f"too little traffic: {short}{cure}.", *ways(spec, rules, rate))))
 
 
 def _run(
@@ -480,7 +489,8 @@ def _run(
                     break
                 if judgement.safe and proven_after is None:
                     proven_after, proven_with = clock - observed_at, judgement.samples
-                if judgement.safe and block.usable and clock - observed_at >= rung.hold:
+                enough = judgement.samples >= rung.least
+                if judgement.safe and enough and block.usable and clock - observed_at >= rung.hold:
                     ending = "passed"
                     break
             if clock - since >= rung.longest:
@@ -579,20 +589,27 @@ def take(rng: np.random.Generator, counts: Array, requests: Array) -> Array:
     """
     import numpy as np
 
-    of, errors, timed, slow, very_slow = (counts[..., index] for index in range(_FIELDS))
+    of, errors, timed, slow, very_slow, *classes = (counts[..., index] for index in range(_FIELDS))
     fraction = np.divide(requests, of, out=np.zeros(of.shape), where=of > 0)
     taken_timed = np.floor(fraction * timed + rng.random(of.shape)).astype(np.int64).clip(0, timed)
     taken_slow = rng.hypergeometric(slow, timed - slow, taken_timed)
     # Very slow requests are also slow, unless the plan judges only very slow ones.
     within = np.where(slow > 0, slow, timed)
     among = np.where(slow > 0, taken_slow, taken_timed)
+    # An answer is in one class at most: each class is drawn from what the classes before it left.
+    left, to_draw, answers = of, requests, []
+    for answer in (errors, *classes):
+        drawn = rng.hypergeometric(answer, left - answer, to_draw)
+        left, to_draw = left - answer, to_draw - drawn
+        answers.append(drawn)
     taken: Array = np.stack(
         [
             requests,
-            rng.hypergeometric(errors, of - errors, requests),
+            answers[0],
             taken_timed,
             taken_slow,
             rng.hypergeometric(very_slow, within - very_slow, among),
+            *answers[1:],
         ],
         axis=-1,
     )
@@ -640,7 +657,7 @@ def _forecast(
         record_seconds=record.seconds,
         rate=rate,
         unusable=1 - record.usable / record.blocks,
-        notes=tuple(_notes(spec, rungs, steps, runs=len(done), apart=apart, rate=rate)),
+        notes=(*_notes(spec, rungs, steps, runs=len(done), apart=apart, rate=rate), *ways(spec, rules, rate)),
     )
 
 
@@ -692,7 +709,7 @@ def _notes(
             f"Only about {max(apart, 1):.0f} cutovers fit into the record side by side, so the runs overlap and the "
             "interval is too narrow."
         )
-    if custom := [slo.name for slo in spec.gates.slos if slo.errors is None and slo.latency is None]:
+    if custom := [slo.name for slo in spec.gates.slos if slo.custom]:
         yield f"Custom SLOs are not replayed: {', '.join(custom)}."
 
 

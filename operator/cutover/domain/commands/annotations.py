@@ -1,7 +1,7 @@
 """The grammar of operator commands in annotations. Only this module reads and writes it.
 
-A command is for one attempt and, except for a rollback, for the step that it lets begin: ``a1-w25`` is the step at 25 % of
-attempt 1. It may add who asks, and when: ``a1-w25 by jane@example.com at 2027-01-11T10:00:00Z``. Without a name, the field
+A command is for one attempt and, unless it moves all traffic at once (rollback, forward), for the step that it lets begin:
+``a1-w25`` is the step at 25 % of attempt 1. It may add who asks, and when: ``a1-w25 by jane@example.com at 2027-01-11T10:00:00Z``. Without a name, the field
 manager that wrote the annotation is named, if the API server knows it. Both are claims; the API server's audit log has the
 proof.
 """
@@ -19,22 +19,33 @@ from cutover.domain.texts import shorten
 
 #: Command to roll back, for one attempt: ``a1``.
 ROLLBACK_ANNOTATION = f"{GROUP}/rollback"
+#: Command to send all traffic to EKS while Heroku is down, for one attempt: ``a1``.
+FORWARD_ANNOTATION = f"{GROUP}/forward"
 #: Approval of a step with ``approval: Manual``: ``a1-w25``.
 APPROVE_ANNOTATION = f"{GROUP}/approve"
 #: Command to begin a step in spite of a hold: ``a1-w25/OutsideWindow``.
 SKIP_ANNOTATION = f"{GROUP}/skip-hold"
-ANNOTATIONS = (ROLLBACK_ANNOTATION, APPROVE_ANNOTATION, SKIP_ANNOTATION)
+#: Command to begin a step in place of evidence that its traffic does not bring: ``a1-w25``.
+PROCEED_ANNOTATION = f"{GROUP}/proceed"
+ANNOTATIONS = (ROLLBACK_ANNOTATION, FORWARD_ANNOTATION, APPROVE_ANNOTATION, SKIP_ANNOTATION, PROCEED_ANNOTATION)
+#: Commands that name no step.
+_WITHOUT_STEP = (ROLLBACK_ANNOTATION, FORWARD_ANNOTATION)
 
 #: Characters of a whole command, of a name in it, and of the quote of a command that cannot be read.
 LONGEST_COMMAND, LONGEST_NAME, LONGEST_QUOTE = 250, 100, 60
 
 
 class Skippable(StrEnum):
-    """Holds that a command may skip: the calendar's, and the least time at a weight. All others are about evidence."""
+    """Holds that a command may skip: the calendar's, the least time at a weight, and a difference that is no harm.
+
+    All others are about harm, or about evidence.
+    """
 
     OUTSIDE_WINDOW = HoldReason.OUTSIDE_WINDOW
     FROZEN = HoldReason.FROZEN
     HOLD_TIME = "HoldTime"
+    ANSWERS_DIFFER = HoldReason.ANSWERS_DIFFER
+    SESSIONS_NOT_SHARED = HoldReason.SESSIONS_NOT_SHARED
 
 
 _NAME = r"\w(?:[\w .@+:/=,#'-]*?[\w.])??"
@@ -78,7 +89,7 @@ class Command:
     attempt
         The attempt that the command is for.
     weight
-        Weight of the step that the command lets begin; ``None`` for a rollback.
+        Weight of the step that the command lets begin; ``None`` for a rollback or a forward.
     holds
         Holds that the command skips.
     name
@@ -118,7 +129,7 @@ def read(annotation: str, text: str, writer: Writer | None = None) -> Command | 
     name, at = match["name"] or "", match["at"] or ""
     step, holds = match["weight"] is not None, match["holds"] or ""
     if (
-        (step, bool(holds)) != (annotation != ROLLBACK_ANNOTATION, annotation == SKIP_ANNOTATION)
+        (step, bool(holds)) != (annotation not in _WITHOUT_STEP, annotation == SKIP_ANNOTATION)
         or len(name) > LONGEST_NAME
         # An invalid time was read as part of the name.
         or " at " in name
@@ -175,6 +186,16 @@ def assignment(command: Command) -> str:
 def rollback(attempt: int) -> Command:
     """Return the command to roll back."""
     return Command(ROLLBACK_ANNOTATION, attempt)
+
+
+def forward(attempt: int) -> Command:
+    """Return the command to send all traffic to EKS while Heroku is down."""
+    return Command(FORWARD_ANNOTATION, attempt)
+
+
+def proceed(attempt: int, weight: int) -> Command:
+    """Return the command that lets a step begin in place of evidence."""
+    return Command(PROCEED_ANNOTATION, attempt, weight)
 
 
 def approve(attempt: int, weight: int) -> Command:

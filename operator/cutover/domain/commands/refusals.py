@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus
+from cutover.api.v1alpha1 import InsufficientTraffic, MigrationPlanSpec, MigrationPlanStatus, Phase
 from cutover.domain.commands.annotations import (
     ANNOTATIONS,
     APPROVE_ANNOTATION,
+    FORWARD_ANNOTATION,
+    PROCEED_ANNOTATION,
     ROLLBACK_ANNOTATION,
     SKIP_ANNOTATION,
     Command,
     Skippable,
     approve,
+    forward,
+    proceed,
     quote,
     read,
     rollback,
@@ -23,14 +27,24 @@ from cutover.domain.commands.annotations import (
 from cutover.domain.holds import HoldReason
 from cutover.domain.steps import next_step
 
-_REASONS = {ROLLBACK_ANNOTATION: "Rollback", APPROVE_ANNOTATION: "Approval", SKIP_ANNOTATION: "SkipHold"}
+_REASONS = {
+    ROLLBACK_ANNOTATION: "Rollback",
+    FORWARD_ANNOTATION: "Forward",
+    APPROVE_ANNOTATION: "Approval",
+    SKIP_ANNOTATION: "SkipHold",
+    PROCEED_ANNOTATION: "Proceed",
+}
+#: Phases in which a command to send all traffic to EKS is over: it was done, or the way back was taken since.
+_FORWARD_IS_OVER = (Phase.SOAKING, Phase.COMPLETED, Phase.ROLLING_BACK, Phase.ROLLED_BACK)
 
 #: What to do about a hold that cannot be skipped.
 _INSTEAD: Mapping[str, str] = {
     HoldReason.AWAITING_APPROVAL: f"approve the step by {APPROVE_ANNOTATION}",
     HoldReason.CEILING: "raise spec.ceiling",
     HoldReason.SUSPENDED: "set spec.suspend to false",
-    HoldReason.INSUFFICIENT_TRAFFIC: "only evidence moves weight up; wait for traffic, or edit the gates in Git",
+    HoldReason.AWAITING_DECISION: f"decide by {PROCEED_ANNOTATION}",
+    HoldReason.INSUFFICIENT_TRAFFIC: "only evidence moves weight up; wait for traffic, or edit the gates in Git, such as"
+    " gates.insufficientTraffic",
     HoldReason.UNDECIDED: "only evidence moves weight up; mend EKS, or edit the gates in Git",
     HoldReason.STEP_TIMEOUT: "only evidence moves weight up; it goes on once the step has passed",
 }
@@ -98,8 +112,12 @@ def _right(annotation: str, attempt: int, spec: MigrationPlanSpec, weight: int) 
     step = upcoming.weight if upcoming else 100
     if annotation == ROLLBACK_ANNOTATION:
         return rollback(attempt)
+    if annotation == FORWARD_ANNOTATION:
+        return forward(attempt)
     if annotation == APPROVE_ANNOTATION:
         return approve(attempt, step)
+    if annotation == PROCEED_ANNOTATION:
+        return proceed(attempt, step)
     return skip_hold(attempt, step, Skippable.OUTSIDE_WINDOW)
 
 
@@ -107,13 +125,42 @@ def _why_not(command: Command, text: str, right: str, spec: MigrationPlanSpec, s
     """Return why a command of this attempt is refused; ``""`` if it is accepted, or is over."""
     if unknown := sorted(command.holds - set(Skippable)):
         return _why_not_skipped(unknown[0])
+    void = (status.void or {}).get(command.annotation) == text.strip()
+    if command.annotation == FORWARD_ANNOTATION:
+        return _why_not_forward(spec, status, void=void)
     if command.weight is None or command.weight <= (status.weight or 0):
         return ""
     if all(step.weight != command.weight for step in spec.steps):
         return f"there is no step at {command.weight} %; write {right}"
-    if (status.void or {}).get(command.annotation) == text:
-        return "that was given before the weight was lowered; remove it, then give it anew"
+    if void:
+        return f"that was given before the weight was lowered; {_ANEW}"
+    few = spec.gates.insufficient_traffic
+    if command.annotation == PROCEED_ANNOTATION and few is not InsufficientTraffic.ASK_PEOPLE:
+        return (
+            f"gates.insufficientTraffic is {few}, so that only evidence moves weight up; wait for traffic, or set it to"
+            " AskPeople in Git"
+        )
     return ""
+
+
+#: A command that does not count any more.
+_ANEW = "remove it, then give it anew"
+
+
+def _why_not_forward(spec: MigrationPlanSpec, status: MigrationPlanStatus, *, void: bool) -> str:
+    """Return why all traffic is not sent to EKS, as far as spec and status tell; ``""`` if nothing there is against it.
+
+    Such a command is for the present moment: what was refused does not count later, when nobody thinks of it.
+    """
+    if status.phase in _FORWARD_IS_OVER or status.weight == 100:
+        return ""
+    if not status.weight:
+        return f"nothing is on EKS, so that nobody knows whether it answers users; with traffic on EKS {_ANEW}"
+    if spec.suspend:
+        return f"spec.suspend is set; set it to false, then {_ANEW}"
+    if spec.ceiling < 100:
+        return f"spec.ceiling is {spec.ceiling}; raise it to 100, then {_ANEW}"
+    return f"it counts no more; {_ANEW}" if void else ""
 
 
 def _why_not_skipped(hold: str) -> str:

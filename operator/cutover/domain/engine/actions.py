@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cutover.api.v1alpha1 import MigrationPlanStatus, OnDelete
-from cutover.domain.revision import Split
+from cutover.domain.revision import Split, Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,51 @@ class WriteStatus:
 @dataclass(frozen=True, slots=True)
 class Prepare:
     """Write the objects that the route refers to, but not the route: no user's request changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """Give the probes of both legs a route, and nobody else: no user's request changes.
+
+    Parameters
+    ----------
+    trial
+        What the route says: attempt, and the revision that names it.
+    over
+        Version of the route that the decision was made on; any other version is a conflict.
+    """
+
+    trial: Trial
+    over: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBack:
+    """Give users the routes back that they had before the takeover; the probes keep theirs.
+
+    Parameters
+    ----------
+    trial
+        What the probes' route says from then on.
+    over
+        Version of the route that the decision was made on; any other version is a conflict.
+    """
+
+    trial: Trial
+    over: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndTrial:
+    """Take the probes' route away again, so that all is as it was before the trial.
+
+    Parameters
+    ----------
+    name
+        Kind and name of the object that has the probes' route.
+    """
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +107,13 @@ class SetWeight:
     repairs: bool = False
 
 
+#: Where the traffic of a deleted plan stays. ``onDelete: Rest`` is decided to be one of these.
+RestingPlace = Literal[OnDelete.HEROKU, OnDelete.EKS, OnDelete.LEAVE]
+
+
 @dataclass(frozen=True, slots=True)
 class Finalize:
-    """Move the traffic of a deleted plan to where it stays.
+    """Move the traffic of a deleted plan to where it stays. Where only the probes have a route, it is taken away instead.
 
     Parameters
     ----------
@@ -74,11 +123,11 @@ class Finalize:
         The write that moves it there; ``None`` if the route stays as it is.
     """
 
-    end: OnDelete
+    end: RestingPlace
     route: SetWeight | None = None
 
 
-Action = WriteStatus | Prepare | SetWeight | Finalize
+Action = WriteStatus | Prepare | Try | GiveBack | EndTrial | SetWeight | Finalize
 
 
 @dataclass(frozen=True, slots=True)

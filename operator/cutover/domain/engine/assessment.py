@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import NamedTuple
 
-from cutover.api.v1alpha1 import EvidenceStatus, GateKind, GateStatus
+from cutover.api.deferred import Deferred
+from cutover.api.v1alpha1 import EvidenceStatus, GateKind, GateStatus, Mode
 from cutover.domain.evidence.judge import Judgement, MetricJudgement, RatioJudgement, combine
-from cutover.domain.evidence.numbers import evidence_of, gate_status, numbers_of
+from cutover.domain.evidence.numbers import evidence_of, gate_status, mode_of, numbers_of
+from cutover.domain.evidence.rules import MetricRule
 from cutover.domain.evidence.sentences import limits, sentence
 from cutover.domain.holds import Hold, HoldReason
+from cutover.domain.slo.custom import CustomSlo
 from cutover.domain.slo.judge import CustomSloJudgement
 from cutover.domain.texts import shorten_together
 from cutover.domain.verdicts import Verdict
@@ -19,6 +24,15 @@ from cutover.domain.verdicts import Verdict
 LONGEST_QUERIES = 2400
 
 _SILENT = (Verdict.NO_DATA, Verdict.QUERY_ERROR, Verdict.AMBIGUOUS)
+
+
+class GateOutline(NamedTuple):
+    """A gate's entry in the status without its numbers; ``judged_by`` has its limits and, of a custom SLO, its queries."""
+
+    name: str
+    mode: Mode
+    verdict: Verdict
+    judged_by: MetricRule | CustomSlo | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +54,11 @@ class Assessment:
     def failing_bound(self) -> CustomSloJudgement | None:
         """An enforced bound that fails."""
         return next((slo for slo in self.custom_slos if slo.failing_bound), None)
+
+    @property
+    def worse_by_custom_slo(self) -> bool:
+        """Whether EKS is worse, and most by a custom SLO."""
+        return self.legs.worse and any(slo.gate.name == self.legs.main_metric for slo in self.custom_slos)
 
     @property
     def unmet(self) -> tuple[CustomSloJudgement, ...]:
@@ -81,8 +100,8 @@ class Assessment:
     def _kind(self, name: str) -> GateKind:
         return GateKind.RATIO if any(slo.gate.name == name for slo in self.custom_slos) else GateKind.COMPARATIVE
 
-    def status(self, queries: Mapping[str, str], *, mesh: bool) -> tuple[GateStatus, ...]:
-        """Return the gates' entries for the status.
+    def status(self, queries: Mapping[str, str], *, mesh: bool) -> Deferred[GateStatus]:
+        """Return the gates' entries for the status: most decisions are not written, and need none.
 
         Parameters
         ----------
@@ -91,18 +110,30 @@ class Assessment:
         mesh
             Whether the mesh's metrics are judged yet.
         """
+        own = {slo.gate.name for slo in self.custom_slos}
+        compared = tuple(metric for metric in self.legs.metrics if metric.name not in own) if mesh else ()
+        return Deferred(
+            lambda: (*(_entry(metric, queries) for metric in compared), *self._custom_status()),
+            outline=(
+                *(GateOutline(metric.name, mode_of(metric), metric.verdict, metric.rule) for metric in compared),
+                *(GateOutline(slo.gate.name, slo.gate.mode, slo.verdict, slo.gate) for slo in self.custom_slos),
+            ),
+        )
+
+    def _custom_status(self) -> Iterator[GateStatus]:
         texts = shorten_together([query for slo in self.custom_slos for query in slo.gate.queries], LONGEST_QUERIES)
         left = iter(texts)
-        custom = {slo.gate.name: slo.status(tuple(islice(left, len(slo.gate.queries)))) for slo in self.custom_slos}
-        compared = tuple(_entry(metric, queries) for metric in self.legs.metrics if metric.name not in custom)
-        return (*(compared if mesh else ()), *custom.values())
+        return (slo.status(tuple(islice(left, len(slo.gate.queries)))) for slo in self.custom_slos)
 
     def evidence(self) -> EvidenceStatus:
         """Return the evidence of all comparisons together."""
         return evidence_of(self.legs)
 
     def summary(self, *, observed: bool, at_full: bool) -> str:
-        """Summarize the gates in a word or two, for the table of ``kubectl get``."""
+        """Summarize the gates in a word or two, for the table of ``kubectl get``.
+
+        Evidence multiplies, so that its logarithm shows how much of the way to the limit is done: in percent.
+        """
         legs = self.legs
         if not observed:
             return ""
@@ -111,16 +142,21 @@ class Assessment:
         if bound := self.failing_bound:
             return f"exceeded ({bound.gate.name})"
         if legs.harm >= legs.harm_limit / 10:
-            return f"harm {legs.harm:.0f}/{legs.harm_limit:.0f}"
+            return f"harm {_percent(legs.harm, legs.harm_limit)}"
         if mute := self.mute:
             return f"{mute.verdict} ({mute.gate.name})"
         if at_full:
-            return "not worse"  # there is no next step to be safe for
+            return "no harm seen"  # there is no next step to be safe for
         if self.safe:
             return "safe"
         if legs.safe:
             return f"{self.unmet[0].verdict} ({self.unmet[0].gate.name})"
-        return f"safe {legs.safety:.2g}/{legs.safety_limit:.0f}"
+        return _percent(legs.safety, legs.safety_limit)
+
+
+def _percent(evidence: float, limit: float) -> str:
+    """Return how much of the way to a limit is done. It is 100 % only at the limit, and 0 % where nothing was gained."""
+    return f"{min(99, int(100 * math.log(max(evidence, 1.0)) / math.log(limit)))} %"
 
 
 def _entry(metric: MetricJudgement, queries: Mapping[str, str]) -> GateStatus:
@@ -134,8 +170,10 @@ def _entry(metric: MetricJudgement, queries: Mapping[str, str]) -> GateStatus:
     )
 
 
-def edits(before: Sequence[GateStatus], after: Sequence[GateStatus]) -> tuple[str, ...]:
+def edits(before: Sequence[GateStatus], after: Deferred[GateStatus]) -> tuple[str, ...]:
     """Return, in words for the ledger, which gates were removed or judge otherwise than before."""
+    if isinstance(before, Deferred) and _terms(before) == _terms(after):  # nearly always, and quickly told
+        return ()
     now = {gate.name: gate for gate in after}
     said = []
     for old in before:
@@ -154,6 +192,11 @@ def edits(before: Sequence[GateStatus], after: Sequence[GateStatus]) -> tuple[st
         if None not in (old.query_digest, new.query_digest) and old.query_digest != new.query_digest:
             said.append(f"{old.name} has other queries")
     return tuple(said)
+
+
+def _terms(gates: Deferred[GateStatus]) -> list[tuple[object, ...]]:
+    """Return what an edit changes of gates."""
+    return [(gate.name, gate.mode, gate.judged_by) for gate in gates.outline]
 
 
 def assess(mesh: Judgement, custom_slos: Sequence[CustomSloJudgement]) -> Assessment:

@@ -16,7 +16,7 @@ from cutover.domain.holds import Hold, HoldReason
 
 #: Holds that only another commit ends: a health check fails at once instead of waiting for its timeout. A breach or a
 #: rollback is not among them: the release that mends the app must not wait for a plan that waits for the release.
-STALLED = frozenset({HoldReason.INVALID_SPEC, HoldReason.CAPABILITY_MISSING})
+STALLED = frozenset({HoldReason.INVALID_SPEC, HoldReason.CAPABILITY_MISSING, HoldReason.TAKEOVER_FAILED})
 #: Holds in which the gateway does not have the weight that was decided on.
 NOT_IN_FORCE = frozenset({HoldReason.SHARE_NOT_OBSERVED, HoldReason.ROUTE_NOT_WRITTEN})
 
@@ -32,6 +32,7 @@ def conditions(
     reason: str,
     message: str,
     unsupported: tuple[str, ...],
+    lengthened: str = "",
     generation: int,
     now: datetime,
 ) -> tuple[Condition, ...]:
@@ -52,6 +53,8 @@ def conditions(
     ]
     if unsupported:
         values.append(("NotYetSupported", True, "FieldsWithoutEffect", "; ".join(unsupported)))
+    if lengthened:
+        values.append(("BlockLengthened", True, "ScrapedTooRarely", lengthened))
     known = {condition.type: condition for condition in before.conditions}
     return tuple(
         _condition(known.get(kind), kind, truth=truth, reason=why, message=text, generation=generation, now=now)

@@ -8,7 +8,7 @@ from cutover.domain.engine.context import Context
 from cutover.domain.engine.moves import begin_checkpoint
 from cutover.domain.evidence.ingest import ingest, load_evidence, share
 from cutover.domain.evidence.judge import judge
-from cutover.domain.evidence.tolerances import gate_rules
+from cutover.domain.evidence.lengths import in_force
 from cutover.domain.revision import desired_revision
 from cutover.domain.slo.judge import ingest_custom_slos, judge_custom_slos
 from cutover.domain.steps import next_step
@@ -17,13 +17,13 @@ from cutover.domain.steps import next_step
 def consume_blocks(context: Context, status: MigrationPlanStatus) -> Checkpoint:
     """Return the checkpoint after the new blocks: first they confirm the weight, then they are evidence."""
     weight, next_weight = _weights(context, status)
-    can = context.seen.capabilities
+    can = context.can
     before = status.checkpoint or begin_checkpoint(context, status, previous=0)
     checkpoint = ingest(
         before,
         # Counts of two observers cannot be compared.
         context.seen.samples.blocks if can.common_vantage else (),
-        rules=gate_rules(context.spec),
+        rules=context.rules,
         weight=weight,
         next_weight=next_weight,
         probe=context.seen.probe,
@@ -32,7 +32,7 @@ def consume_blocks(context: Context, status: MigrationPlanStatus) -> Checkpoint:
     )
     custom = ingest_custom_slos(
         before,
-        context.resolve().gates,
+        context.slos.gates,
         context.seen.slo_readings,
         spec=context.spec,
         weight=weight,
@@ -40,15 +40,15 @@ def consume_blocks(context: Context, status: MigrationPlanStatus) -> Checkpoint:
         observed_at=checkpoint.observed_at,
         restarted=next_weight > before.next_weight > 0,
     )
-    return checkpoint.evolve(custom_slos=custom)
+    return checkpoint.evolve(custom_slos=custom) if custom or checkpoint.custom_slos else checkpoint
 
 
 def assess_gates(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint) -> Assessment:
     """Judge all gates together: the mesh's metrics and the custom SLOs."""
     weight, next_weight = _weights(context, status)
-    rules = gate_rules(context.spec)
+    rules = context.rules
     mesh = judge(load_evidence(checkpoint), rules=rules, weight=weight, next_weight=next_weight)
-    gates = context.resolve().gates
+    gates = context.slos.gates
     asked = {(custom.name, custom.query_digest) for custom in gates}
     recorded = status.baseline.bounds if status.baseline else ()
     custom = judge_custom_slos(
@@ -56,6 +56,7 @@ def assess_gates(context: Context, status: MigrationPlanStatus, checkpoint: Chec
         gates,
         context.seen.slo_readings,
         spec=context.spec,
+        block_seconds=in_force(context.spec, context.plan.status).seconds,
         baselines={bound.gate: bound.value for bound in recorded if (bound.gate, bound.query_digest) in asked},
         weight=weight,
         next_weight=next_weight,

@@ -11,9 +11,10 @@ what a crash between two writes left.
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from typing import assert_never
 
-from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
+from cutover.api.v1alpha1 import HeldStatus, MigrationPlanStatus, Phase
 from cutover.domain.engine.actions import Decision, WriteStatus
 from cutover.domain.engine.conditions import conditions
 from cutover.domain.engine.context import Context
@@ -23,17 +24,19 @@ from cutover.domain.engine.people import commanded, note_edits, note_refusals, t
 from cutover.domain.engine.phases.baseline import baseline
 from cutover.domain.engine.phases.judging import judge
 from cutover.domain.engine.phases.preflight import pending, preflight
-from cutover.domain.engine.phases.rest import completed, put_to_rest, rolled_back
+from cutover.domain.engine.phases.rest import completed, once_heroku_answers, put_to_rest, rolled_back
 from cutover.domain.engine.phases.rollback import found_rolled_back, rolling_back
-from cutover.domain.engine.route import rolled_back_attempt, tell_edits
+from cutover.domain.engine.phases.takeover import already_given_back, give_back
+from cutover.domain.engine.route import doubted, recorded, rolled_back_attempt, tell_edits
 from cutover.domain.engine.support import not_yet_supported
 from cutover.domain.engine.templates import await_templates, unchanged_while_reading
 from cutover.domain.engine.writes import decision_of
+from cutover.domain.evidence.lengths import lengthened, next_length
 from cutover.domain.holds import Hold, HoldReason
 from cutover.domain.observation import Observation
 from cutover.domain.plan import Plan
-from cutover.domain.steps import progress
-from cutover.domain.texts import shorten
+from cutover.domain.steps import progress, shift_text
+from cutover.domain.texts import is_plain, plain, shorten
 
 #: Characters of a message in the status; it is repeated in the conditions.
 LONGEST_MESSAGE = 1000
@@ -100,8 +103,12 @@ def _outcome(context: Context) -> Outcome:
     status = note_refusals(context, note_edits(context, context.plan.status))
     if (attempt := rolled_back_attempt(context, status)) is not None:
         return found_rolled_back(context, status.evolve(attempt=attempt))
+    if already_given_back(context, status):
+        return give_back(context, status, "the operator was restarted while it gave users their own route back")
     status = _with_raised_attempt(context, status)
-    if answer := commanded(context, status) or _invalid(context, status):
+    if asked := commanded(context, status):
+        return once_heroku_answers(context, status, asked)
+    if answer := doubted(context, status) or _invalid(context, status):
         return answer
     match status.phase:
         case Phase.PENDING:
@@ -153,17 +160,31 @@ def _invalid(context: Context, status: MigrationPlanStatus) -> Outcome | None:
     return None
 
 
+def _held(before: HeldStatus | None, hold: Hold | None, now: datetime) -> HeldStatus | None:
+    """Return the hold for the table; another reason begins anew, however long the plan has been held for others."""
+    if hold is None or (before is not None and before.reason == hold.reason):
+        return before if hold is not None else None
+    return HeldStatus(reason=hold.reason, since=now)
+
+
 def _conclude(context: Context, outcome: Outcome) -> Decision:
     """Derive the decision from an outcome: the conditions, the writes and their order."""
     plan = context.plan
     outcome = tell_refusals(context, tell_edits(context, outcome))
-    status, reason = outcome.status, str(outcome.reason)
-    message = shorten(outcome.message, LONGEST_MESSAGE)
+    status, reason = _readable(recorded(context, outcome.status)), str(outcome.reason)
+    message = shorten(plain(outcome.message), LONGEST_MESSAGE)
+    if outcome.events:
+        outcome = replace(outcome, events=tuple(replace(one, message=plain(one.message)) for one in outcome.events))
+    # From the next block on: those of this decision had the length of before.
+    blocks = next_length(plan.spec, status.blocks, context.seen.samples.scrape_seconds) if plan.has_spec else None
     concluded = status.evolve(
+        blocks=blocks or status.blocks,
         observed_generation=plan.generation,
         attempt=status.attempt or plan.spec.attempt,
         step=progress(plan.spec, status.weight),
         since=status.since or context.time,
+        eks=shift_text(status),
+        held=_held(plan.status.held, outcome.hold, context.time),
         reason=reason,
         message=message,
         conditions=conditions(
@@ -173,8 +194,20 @@ def _conclude(context: Context, outcome: Outcome) -> Decision:
             reason=reason,
             message=message,
             unsupported=() if plan.unreadable else not_yet_supported(plan.spec),
+            lengthened=lengthened(plan.spec, blocks) if plan.has_spec else "",
             generation=plan.generation,
             now=context.time,
         ),
     )
     return decision_of(plan, context.seen, outcome, concluded, context.now)
+
+
+def _readable(status: MigrationPlanStatus) -> MigrationPlanStatus:
+    """Return the status with texts of checks that are safe to show, as they may quote others.
+
+    The texts of the ledger and of the gates are so from the beginning.
+    """
+    if not all(is_plain(check.message) for check in status.preflight):
+        checks = (check.model_copy(update={"message": plain(check.message)}) for check in status.preflight)
+        status = status.evolve(preflight=tuple(checks))
+    return status

@@ -6,22 +6,25 @@ from typing import Literal
 
 from cutover.api.durations import span
 from cutover.api.v1alpha1 import Approval, Checkpoint, MigrationPlanStatus, Step
-from cutover.domain.commands.annotations import APPROVE_ANNOTATION, approve, assignment
+from cutover.domain.commands.annotations import APPROVE_ANNOTATION, Skippable, approve, assignment, skip_hold
 from cutover.domain.engine import schedule
 from cutover.domain.engine.actions import Event
 from cutover.domain.engine.assessment import Assessment
 from cutover.domain.engine.context import Context
 from cutover.domain.engine.outcome import Outcome
 from cutover.domain.engine.people import approval, refused, skip
+from cutover.domain.engine.probes import eks_probes_fail, heroku_denies
 from cutover.domain.engine.support import problems
 from cutover.domain.engine.wanted import samples_wanted
-from cutover.domain.engine.way_back import heroku_fails, probe_text
+from cutover.domain.engine.way_back import answers_too_little, heroku_fails, probe_text
 from cutover.domain.evidence.confirmation import missing_capabilities
-from cutover.domain.evidence.ingest import GAPS_UNTIL_NO_DATA
+from cutover.domain.evidence.ingest import GAPS_UNTIL_NO_DATA, load_evidence
+from cutover.domain.evidence.sentences import both_mixes, unequal
 from cutover.domain.evidence.share import LEAST_REQUESTS as LEAST_SHARE_REQUESTS
-from cutover.domain.evidence.share import Pool
+from cutover.domain.evidence.share import Pool, fits_weight
 from cutover.domain.holds import ALARMING, QUIET, Hold, HoldReason
 from cutover.domain.journal.ledger import note_hold
+from cutover.domain.preflight import registry
 from cutover.domain.revision import desired_revision
 from cutover.domain.steps import next_step
 
@@ -57,14 +60,14 @@ def invalid(context: Context) -> Hold | None:
     if context.plan.unreadable:
         found = (context.plan.unreadable,)
     else:
-        resolved = context.resolve()
+        resolved = context.slos
         found = (*problems(context.spec, resolved.gates, context.seen.sources), *resolved.problems)
     return Hold(HoldReason.INVALID_SPEC, "; ".join(found)) if found else None
 
 
 def incapable(context: Context) -> Hold | None:
     """Return the hold for a traffic provider that lacks a capability without which no weight can be raised."""
-    missing = missing_capabilities(context.seen.capabilities)
+    missing = missing_capabilities(context.can)
     return Hold(HoldReason.CAPABILITY_MISSING, missing) if missing else None
 
 
@@ -73,10 +76,15 @@ def blind(context: Context, checkpoint: Checkpoint) -> Hold | None:
     samples = context.seen.samples
     if samples.error:
         return Hold(HoldReason.PROMETHEUS_UNAVAILABLE, samples.error)
+    if checkpoint.ambiguous:
+        return Hold(HoldReason.AMBIGUOUS, checkpoint.gap)
     overdue = late(context, max(checkpoint.consumed_until, checkpoint.weight_since, context.seen.since))
     if overdue or checkpoint.gaps >= GAPS_UNTIL_NO_DATA:
-        gap = next((block.gap for block in reversed(samples.blocks) if block.gap), "")
-        detail = f": {gap}" if gap else "; is the gateway scraped, and does operator and Prometheus time agree?"
+        detail = (
+            f": {checkpoint.gap}"
+            if checkpoint.gap
+            else "; is the gateway scraped, and does operator and Prometheus time agree?"
+        )
         return Hold(HoldReason.NO_DATA, f"Prometheus has no usable counts of the gateway{detail}")
     return None
 
@@ -99,20 +107,68 @@ def blocked(
                 HoldReason.BOTH_LEGS_UNHEALTHY,
                 "both legs fail far more than before: a shared incident; nothing moves",
             )
-        if assessment.legs.heroku_dead:
+        if answers_too_little(context, assessment.legs):
             return Hold(
                 HoldReason.HEROKU_CANNOT_TAKE_BACK,
                 "Heroku answers far fewer requests than its weight: there is nothing to go back to",
             )
     if checkpoint.observed_at is None:
-        return unseen(context, status, checkpoint)
-    if heroku_fails(context):
-        return Hold(HoldReason.HEROKU_CANNOT_TAKE_BACK, f"{probe_text(context)}: there is nothing to go back to")
+        return unseen(context, status, checkpoint) or (
+            no_way_back(context, status, checkpoint) if checkpoint.forwarded else None
+        )
+    if hold := no_way_back(context, status, checkpoint):
+        return hold
+    if fails := eks_probes_fail(context, status):
+        return fails
     if missing := assessment.missing(context.now, started=weight > 0):
         return missing
+    if weight and assessment.legs.share_off:
+        return _share_off(context, status)
+    if weight and assessment.legs.share_over:
+        return _share_over(context, status)
     if weight and weight < 100 and assessment.legs.heroku_silent:
         return Hold(HoldReason.INSUFFICIENT_TRAFFIC, "the Heroku leg has no requests to compare with")
-    return None
+    hold = unequal_answers(context, status, checkpoint, assessment)
+    upcoming = next_step(context.spec, weight)
+    return None if hold is None or hold.reason in holds_skipped(context, status, upcoming) else hold
+
+
+def unequal_answers(
+    context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint, assessment: Assessment
+) -> Hold | None:
+    """Return the hold for answers that differ between the legs, or from before the first step, and are no harm."""
+    found, upcoming = assessment.legs.differences, next_step(context.spec, status.weight or 0)
+    if found.largest < found.limit or upcoming is None:
+        return None
+    codes = load_evidence(checkpoint).codes
+    if found.sessions >= found.limit:
+        reason = Skippable.SESSIONS_NOT_SHARED
+        said = (
+            "both legs refuse or redirect more than Heroku did before the first step, as if one did not accept the other's "
+            f"sessions: {both_mixes(codes)}"
+        )
+    else:
+        reason, said = Skippable.ANSWERS_DIFFER, unequal(found, codes)
+    command = assignment(skip_hold(status.attempt, upcoming.weight, reason))
+    return Hold(HoldReason(reason), f"{said}; it goes on once that is over; to go on in spite of it: {command}")
+
+
+def holds_skipped(context: Context, status: MigrationPlanStatus, upcoming: Step | None) -> frozenset[str]:
+    """Return the holds that a person skips before a step."""
+    command = skip(context, status, upcoming) if upcoming is not None else None
+    return command.holds if command is not None else frozenset()
+
+
+def no_way_back(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint) -> Hold | None:
+    """Return the hold for a Heroku that cannot take the traffic back; it says whether all traffic is on EKS for that."""
+    if not heroku_fails(context):
+        return heroku_denies(context, status)
+    went = ""
+    if checkpoint.forwarded and checkpoint.observed_at is None:
+        went = "all traffic goes to EKS because Heroku is down, which the gateway has not shown yet; "
+    elif checkpoint.forwarded:
+        went = "all traffic was sent to EKS because Heroku was down; "
+    return Hold(HoldReason.HEROKU_CANNOT_TAKE_BACK, f"{went}{probe_text(context)}: there is nothing to go back to")
 
 
 def unseen(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint) -> Hold | None:
@@ -120,7 +176,7 @@ def unseen(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint
 
     Until then the hold for an edit of the route that was put back stays.
     """
-    can = context.seen.capabilities
+    can = context.can
     deadline = max(SHARE_DEADLINE_SECONDS, 8 * context.block_seconds, 2 * can.rollback_seconds)
     if context.waited(checkpoint.weight_since) < deadline:
         return Hold(HoldReason.DRIFT_DETECTED, status.message) if status.reason == HoldReason.DRIFT_DETECTED else None
@@ -133,6 +189,8 @@ def unseen(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint
             f"{since}, and {pooled.total:.0f} requests are too few to see it at the gateway; it goes on with more "
             "traffic",
         )
+    if crowd := crowded(context, status, pooled):
+        return Hold(HoldReason.SHARE_NOT_OBSERVED, crowd)
     seen = f"{pooled.percent:.1f} % of {pooled.total:,.0f} requests" if pooled.percent is not None else "no requests"
     route = probe.revision or probe.detail if probe is not None else "unknown"
     return Hold(
@@ -140,6 +198,55 @@ def unseen(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint
         f"{since}, but EKS is seen with {seen}; the gateway's route is {route} (wanted: {wanted})"
         + (f"; see {can.where_to_look}" if can.where_to_look else ""),
     )
+
+
+def _share_off(context: Context, status: MigrationPlanStatus) -> Hold:
+    """Return the hold for a step in which EKS gets fewer requests than its weight, and answers those that it gets."""
+    can = context.can
+    seen = f"{status.share.observed:g} %" if status.share is not None else "less"
+    return Hold(
+        HoldReason.SHARE_NOT_OBSERVED,
+        f"EKS gets {seen} of this step's requests instead of {status.weight or 0} %, and answers those that it gets: is the "
+        "route in force at every gateway, or do requests last for minutes? It goes on once the whole share is seen"
+        + (f"; see {can.where_to_look}" if can.where_to_look else ""),
+    )
+
+
+def _share_over(context: Context, status: MigrationPlanStatus) -> Hold:
+    """Return the hold for a step in which EKS has got more requests than its weight explains, while Heroku answers."""
+    seen = f"{status.share.observed:g} %" if status.share is not None else "more"
+    return Hold(
+        HoldReason.SHARE_NOT_OBSERVED,
+        f"EKS has got {seen} of this step's requests although its weight is {status.weight or 0}: {_who_else(context)}; or"
+        " Heroku did not answer for a while. It goes on once the share of the whole step fits",
+    )
+
+
+def _who_else(context: Context) -> str:
+    """Return who sends requests to the legs beside the plan's route, as far as it is known, and what to do."""
+    if named := registry.neighbours(context.plan, context.seen.neighbours):
+        return named
+    return (
+        f"other routes or clients send to {context.spec.eks.service.name}.{context.plan.namespace} through the same gateway,"
+        " and the gates cannot tell them apart; have them use a second Service with the same selector"
+    )
+
+
+def crowded(context: Context, status: MigrationPlanStatus, pooled: Pool) -> str:
+    """Return the sentence that EKS gets more requests than its weight explains; ``""`` if it does not, or nobody knows.
+
+    The pool begins anew with each block that does not speak for the weight, so it has the requests of about one block.
+    """
+    weight, probe = status.weight or 0, context.seen.probe
+    if pooled.percent is None or pooled.percent <= weight or fits_weight(pooled, weight):
+        return ""
+    if weight and not context.rules.requests_drawn:
+        return ""  # a few users may make many of the requests
+    if weight and (probe is None or probe.revision != desired_revision(status)):
+        return ""  # the gateway may have another weight
+    rate = pooled.eks / context.block_seconds
+    got = f"EKS gets {rate:.1f} requests/s" + (f", {pooled.percent:.1f} % of all," if weight else "")
+    return f"{got} although its weight is {weight}: {_who_else(context)}"
 
 
 def policy_hold(context: Context, status: MigrationPlanStatus, upcoming: Step) -> Hold | None:
@@ -152,8 +259,7 @@ def policy_hold(context: Context, status: MigrationPlanStatus, upcoming: Step) -
         message = f"ready for {upcoming.weight} %; annotate the plan {command}"
         told = [str(refusal) for refusal in refused(context, status) if refusal.annotation == APPROVE_ANNOTATION]
         return Hold(HoldReason.AWAITING_APPROVAL, "; ".join((message, *told)))
-    command_to_skip = skip(context, status, upcoming)
-    skipped = command_to_skip.holds if command_to_skip is not None else ()
+    skipped = holds_skipped(context, status, upcoming)
     return next((hold for hold in calendar(context, upcoming) if hold.reason not in skipped), None)
 
 
@@ -163,11 +269,11 @@ def calendar(context: Context, upcoming: Step) -> tuple[Hold, ...]:
     if plan is None:
         return ()
     found = []
-    if freeze := schedule.active_freeze(plan, context.time):
+    if freeze := schedule.active_freeze(plan, context.wall_time):
         message = f"ready for {upcoming.weight} %; frozen until {freeze.to:%F %R %Z}: {freeze.reason}"
         found.append(Hold(HoldReason.FROZEN, message))
-    if not schedule.in_window(plan, context.time):
-        opening = schedule.next_opening(plan, context.time)
+    if not schedule.in_window(plan, context.wall_time):
+        opening = schedule.next_opening(plan, context.wall_time)
         until = f"; the next window opens {opening:%a %F %R %Z}" if opening else ""
         message = f"ready for {upcoming.weight} %, outside the windows{until}"
         found.append(Hold(HoldReason.OUTSIDE_WINDOW, message))
@@ -178,11 +284,15 @@ def held_raise(context: Context, status: MigrationPlanStatus, before: int) -> Ho
     """Return the hold that the raise from ``before`` to the status' weight would meet if it were decided now."""
     if hold := invalid(context) or incapable(context):
         return hold
+    if context.spec.suspend:
+        return Hold(HoldReason.SUSPENDED, "spec.suspend is set")
+    if status.checkpoint is not None and status.checkpoint.forwarded:
+        # It was decided because Heroku is down, and asks neither for an approval nor for the calendar.
+        ceiling = context.spec.ceiling
+        return Hold(HoldReason.CEILING, f"spec.ceiling is {ceiling}") if ceiling < (status.weight or 0) else None
     if context.seen.samples.error:
         return Hold(HoldReason.PROMETHEUS_UNAVAILABLE, context.seen.samples.error)
     if heroku_fails(context):
         return Hold(HoldReason.HEROKU_CANNOT_TAKE_BACK, probe_text(context))
-    if context.spec.suspend:
-        return Hold(HoldReason.SUSPENDED, "spec.suspend is set")
     upcoming = next_step(context.spec, before)
     return policy_hold(context, status, upcoming) if upcoming is not None else None

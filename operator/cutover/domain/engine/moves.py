@@ -6,6 +6,8 @@ or the outcome after it.
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from cutover.api.opaque import Opaque
 from cutover.api.v1alpha1 import BaselineStatus, Checkpoint, MigrationPlanStatus, Phase, ResolvedTemplate
 from cutover.domain.engine.actions import Event
@@ -36,6 +38,7 @@ def begin_checkpoint(context: Context, status: MigrationPlanStatus, *, previous:
         ),
         evidence=keep(begin_step(load_evidence(before))) if before is not None else Opaque(),
         custom_slos=begin_step_of_custom_slos(before.custom_slos) if before is not None else (),
+        pace=before.pace if before is not None else Opaque(),
     )
 
 
@@ -45,7 +48,9 @@ def at_weight(context: Context, status: MigrationPlanStatus, weight: int) -> Mig
         weight=weight,
         since=context.time,
         gate="",
+        answers=None,
         evidence=None,
+        estimate=None,
         checkpoint=begin_checkpoint(context, status, previous=status.weight or 0),
     )
 
@@ -61,7 +66,7 @@ def take_over(context: Context, status: MigrationPlanStatus) -> Outcome:
     if warned_of := warnings(status.preflight):
         message = f"{message}; preflight warns: {warned_of}"
     ledger = note(status, "TakeOver", to=0, reason="PreflightPassed", message=message, now=context.time)
-    taken = at_weight(context, status, 0).evolve(ledger=ledger)
+    taken = at_weight(context, status, 0).evolve(ledger=ledger, failed_takeover=None)
     return Outcome(taken, "TakingOver", message, events=(Event("Normal", "TakeOver", message),), requeue=1)
 
 
@@ -76,8 +81,27 @@ def begin_baseline(
     )
 
 
+class AdvanceReason(StrEnum):
+    """Why a step begins, as the ledger has it."""
+
+    EVIDENCE_OF_SAFETY = "EvidenceOfSafety"
+    BASELINE_RECORDED = "BaselineRecorded"
+    """The first step: there is Heroku's record to compare with, and no evidence about EKS yet."""
+    PROBES_OF_SAFETY = "ProbesOfSafety"
+    """Pairs of probes proved EKS good enough, in place of users' requests, of which there were too few."""
+    REQUESTED = "Requested"
+    """A person asked for it in place of evidence."""
+
+
 def advance(
-    context: Context, status: MigrationPlanStatus, weight: int, message: str, events: tuple[Event, ...]
+    context: Context,
+    status: MigrationPlanStatus,
+    weight: int,
+    reason: AdvanceReason,
+    message: str,
+    events: tuple[Event, ...],
+    *,
+    by: str,
 ) -> Outcome:
     """Go up to the next step.
 
@@ -85,14 +109,32 @@ def advance(
     ----------
     events
         Events that come before that of the move.
+    by
+        Who approved it or asked for it; ``""`` for nobody.
     """
-    ledger = note(status, "Advance", to=weight, reason="EvidenceOfSafety", message=message, now=context.time)
+    ledger = note(status, "Advance", to=weight, reason=reason, message=message, by=by, now=context.time)
     moved = at_weight(context, status, weight).evolve(ledger=ledger)
     return Outcome(moved, "AwaitingShare", message, events=(*events, Event("Normal", "Advance", message)), requeue=1)
 
 
+def forward(context: Context, status: MigrationPlanStatus, reason: str, message: str, *, by: str = "") -> Outcome:
+    """Send all traffic to EKS, because Heroku is down: the one move up without evidence that the weight is safe."""
+    text = f"{status.weight or 0} % → 100 %: {message}"
+    ledger = note(status, "Forward", to=100, reason=reason, message=text, by=by, now=context.time)
+    before = status.checkpoint
+    moved = at_weight(context, status, 100)
+    if before is not None and moved.checkpoint is not None:
+        # Kept for the case that the raise never reaches the route and is withdrawn.
+        kept = moved.checkpoint.evolve(
+            forwarded=True, proven_at=before.proven_at, heroku_down_since=before.heroku_down_since
+        )
+        moved = moved.evolve(checkpoint=kept)
+    event = Event("Warning", "Forward", text)
+    return Outcome(moved.evolve(ledger=ledger), "AwaitingShare", text, events=(event,), requeue=1)
+
+
 def lower(
-    context: Context, status: MigrationPlanStatus, weight: int, message: str, void: dict[str, str] | None
+    context: Context, status: MigrationPlanStatus, weight: int, message: str, void: dict[str, str] | None, *, by: str
 ) -> Outcome:
     """Go down to a lowered ceiling.
 
@@ -100,9 +142,11 @@ def lower(
     ----------
     void
         Annotations, with their values, that are void from now on: they were given for the weight that is left.
+    by
+        Who edited the spec; ``""`` if that is unknown.
     """
     lowered = enter(context, at_weight(context, status, weight), Phase.SHIFTING).evolve(
-        ledger=note(status, "Lower", to=weight, reason="Ceiling", message=message, now=context.time),
+        ledger=note(status, "Lower", to=weight, reason="Ceiling", message=message, by=by, now=context.time),
         approved=None,
         void=void,
     )
@@ -111,21 +155,41 @@ def lower(
 
 def withdraw(context: Context, status: MigrationPlanStatus, weight: int, message: str) -> Outcome:
     """Take back a raise that never reached the route."""
-    lowered = at_weight(context, status, weight).evolve(
+    before, lowered = status.checkpoint, at_weight(context, status, weight)
+    if before is not None and before.forwarded and lowered.checkpoint is not None:
+        # The gateway has had this weight all the time.
+        kept = lowered.checkpoint.evolve(proven_at=before.proven_at, heroku_down_since=before.heroku_down_since)
+        lowered = lowered.evolve(checkpoint=kept)
+    lowered = lowered.evolve(
         ledger=note(status, "Withdraw", to=weight, reason="NotWritten", message=message, now=context.time)
     )
     return Outcome(lowered, "Withdrawn", message, events=(Event("Normal", "Withdraw", message),), requeue=1)
 
 
+def go_down_to(context: Context, status: MigrationPlanStatus, weight: int, message: str) -> Outcome:
+    """Go down from a weight that the status asks for, but no decision led to."""
+    ledger = note(status, "Withdraw", to=weight, reason="StatusDoubted", message=message, now=context.time)
+    down = at_weight(context, status, weight).evolve(ledger=ledger)
+    if weight > 0 or status.phase in (Phase.SOAKING, Phase.COMPLETED):
+        down = enter(context, down, Phase.SHIFTING)
+    return Outcome(down, "Withdrawn", message, events=(Event("Warning", "StatusDoubted", message),), requeue=1)
+
+
 def complete(context: Context, status: MigrationPlanStatus, message: str) -> Outcome:
     """End the soak: all traffic stays on EKS, and is not judged any more."""
     ledger = note(status, "Complete", to=100, reason="SoakOver", message=message, now=context.time)
-    done = enter(context, status, Phase.COMPLETED).evolve(ledger=ledger)
+    done = enter(context, status, Phase.COMPLETED).evolve(ledger=ledger, gate="")
     return Outcome(done, "Completed", message, events=(Event("Normal", "Completed", message),), requeue=300)
 
 
 def roll_back(
-    context: Context, status: MigrationPlanStatus, reason: str, message: str, *, culprit: str | None = None
+    context: Context,
+    status: MigrationPlanStatus,
+    reason: str,
+    message: str,
+    *,
+    culprit: str | None = None,
+    by: str = "",
 ) -> Outcome:
     """Send all traffic back to Heroku. The gates stay in the status, as the reason.
 
@@ -133,11 +197,13 @@ def roll_back(
     ----------
     culprit
         The gate that caused the rollback, if a gate did.
+    by
+        Who asked for it; ``""`` for nobody.
     """
     text = f"{status.weight or 0} % → 0 %: {message}"
-    ledger = note(status, "RollBack", to=0, reason=reason, message=text, subject=culprit, now=context.time)
+    ledger = note(status, "RollBack", to=0, reason=reason, message=text, subject=culprit, by=by, now=context.time)
     back = enter(context, at_weight(context, status, 0), Phase.ROLLING_BACK).evolve(
-        ledger=ledger, gate=status.gate, evidence=status.evidence
+        ledger=ledger, gate=status.gate, answers=status.answers, evidence=status.evidence
     )
     return Outcome(back, reason, text, events=(Event("Warning", "RollBack", text),), requeue=0.5)
 
@@ -154,7 +220,7 @@ def end_rollback(context: Context, status: MigrationPlanStatus, reason: str, cau
     # The gates' numbers and queries are in the ledger entry of the rollback.
     without_gates = status.evolve(gates=())
     ledger = note(without_gates, "RolledBack", to=0, reason=reason, message=message, now=context.time)
-    done = enter(context, status, Phase.ROLLED_BACK).evolve(ledger=ledger)
+    done = enter(context, status, Phase.ROLLED_BACK).evolve(ledger=ledger, gate="")
     return Outcome(done, reason, cause, events=(Event("Normal", "RolledBack", message),))
 
 
@@ -167,7 +233,9 @@ def retry(context: Context, status: MigrationPlanStatus) -> Outcome:
         gates=(),
         gate="",
         evidence=None,
+        estimate=None,
         share=None,
+        probes=None,
         checkpoint=None,
         templates=(),
         approved=None,

@@ -30,6 +30,10 @@ class Outcome:
         Seconds until the next reconcile, or :data:`NEXT_BLOCK`.
     prepare
         Whether to write the objects that the route refers to.
+    tries
+        Whether to give the probes a route.
+    gives_back
+        Whether to give users the routes back that they had before the takeover.
     route
         Whether to write the route if it differs from the status.
     """
@@ -41,4 +45,6 @@ class Outcome:
     events: tuple[Event, ...] = ()
     requeue: Requeue = 60.0
     prepare: bool = False
+    tries: bool = False
+    gives_back: bool = False
     route: bool = True

@@ -8,9 +8,12 @@ from dataclasses import replace
 from cutover.api.v1alpha1 import ApprovedStep, GateKind, MigrationPlanStatus, Phase, Step
 from cutover.domain.commands.annotations import (
     APPROVE_ANNOTATION,
+    FORWARD_ANNOTATION,
+    PROCEED_ANNOTATION,
     ROLLBACK_ANNOTATION,
     SKIP_ANNOTATION,
     Command,
+    quote,
     read,
 )
 from cutover.domain.commands.refusals import Refusal, refusals
@@ -33,18 +36,19 @@ def commanded(context: Context, status: MigrationPlanStatus) -> Outcome | None:
     command = _command(context, ROLLBACK_ANNOTATION)
     if command is not None and command.attempt == status.attempt:
         # At weight 0, too: a rollback command also means that the first step must not begin.
-        return roll_back(
-            context, status, "Requested", f"asked for by the annotation {ROLLBACK_ANNOTATION} {command.who}"
-        )
+        asked = f"asked for by the annotation {ROLLBACK_ANNOTATION} {command.who}"
+        return roll_back(context, status, "Requested", asked, by=command.who)
     weight, ceiling = status.weight or 0, context.spec.ceiling
     if ceiling >= weight:
         return None
+    editor = _editor(context)
     if ceiling == 0:
-        return roll_back(context, status, "Requested", f"asked for by spec.ceiling 0{_editor(context)}")
-    message = f"{weight} % → {ceiling} %: spec.ceiling was lowered{_editor(context)}"
-    given = {name: context.plan.annotations.get(name, "") for name in (APPROVE_ANNOTATION, SKIP_ANNOTATION)}
-    void = {name: text for name, text in given.items() if text}
-    return lower(context, status, ceiling, message, void or None)
+        return roll_back(context, status, "Requested", f"asked for by spec.ceiling 0{editor}", by=editor.strip())
+    message = f"{weight} % → {ceiling} %: spec.ceiling was lowered{editor}"
+    permissions = (APPROVE_ANNOTATION, SKIP_ANNOTATION, PROCEED_ANNOTATION, FORWARD_ANNOTATION)
+    # Of annotations that are no commands nothing is kept: they have no effect, and may be 256 KiB.
+    void = {name: _given(context, name) for name in permissions if _command(context, name) is not None}
+    return lower(context, status, ceiling, message, void or None, by=editor.strip())
 
 
 def approval(context: Context, status: MigrationPlanStatus, upcoming: Step) -> str | None:
@@ -58,6 +62,19 @@ def approval(context: Context, status: MigrationPlanStatus, upcoming: Step) -> s
 def skip(context: Context, status: MigrationPlanStatus, upcoming: Step) -> Command | None:
     """Return the command that skips holds before a step, if there is one."""
     return _permission(context, SKIP_ANNOTATION, status, upcoming)
+
+
+def proceeding(context: Context, status: MigrationPlanStatus, upcoming: Step) -> Command | None:
+    """Return the command that lets a step begin in place of evidence, if there is one."""
+    return _permission(context, PROCEED_ANNOTATION, status, upcoming)
+
+
+def forwarding(context: Context, status: MigrationPlanStatus) -> Command | None:
+    """Return the command to send all traffic to EKS, if there is one and it is not void."""
+    command = _command(context, FORWARD_ANNOTATION)
+    if command is None or command.attempt != status.attempt:
+        return None
+    return None if _void(context, status, FORWARD_ANNOTATION) else command
 
 
 def refused(context: Context, status: MigrationPlanStatus) -> tuple[Refusal, ...]:
@@ -76,7 +93,17 @@ def _permission(context: Context, annotation: str, status: MigrationPlanStatus, 
     command = _command(context, annotation)
     if command is None or (command.attempt, command.weight) != (status.attempt, upcoming.weight):
         return None
-    return None if (status.void or {}).get(annotation) == context.plan.annotations[annotation] else command
+    return None if _void(context, status, annotation) else command
+
+
+def _void(context: Context, status: MigrationPlanStatus, annotation: str) -> bool:
+    """Tell whether the text of an annotation does not count any more."""
+    return (status.void or {}).get(annotation) == _given(context, annotation)
+
+
+def _given(context: Context, annotation: str) -> str:
+    """Return the text of an annotation; ``""`` without one. White space around it does not make it another command."""
+    return context.plan.annotations.get(annotation, "").strip()
 
 
 def _editor(context: Context) -> str:
@@ -99,8 +126,9 @@ def note_edits(context: Context, status: MigrationPlanStatus) -> MigrationPlanSt
     # The mesh's gates are in the status once they are judged; after a crash in the first step they may be missing.
     numbers = status.weight > 0 and any(gate.kind is GateKind.COMPARATIVE for gate in status.gates)
     if before is not None and (text := spec_changes(before, after, gates=not numbers)):
-        text = f"edited{_editor(context)}: {text}"
-        status = _noted(context, status, "Edit", reason="PlanEdited", message=text)
+        editor = _editor(context)
+        text = f"edited{editor}: {text}"
+        status = _noted(context, status, "Edit", reason="PlanEdited", message=text, by=editor.strip())
     if before is not None:
         status = _approved_by_ceiling(context, status, before.ceiling)
     return status.evolve(spec_snapshot=after)
@@ -108,12 +136,37 @@ def note_edits(context: Context, status: MigrationPlanStatus) -> MigrationPlanSt
 
 def note_refusals(context: Context, status: MigrationPlanStatus) -> MigrationPlanStatus:
     """Record refused commands in the ledger, each once."""
-    told = {entry.subject for entry in status.ledger if entry.decision == "Refuse"}
+    status = _without_removed(context, status)
     for refusal in refused(context, status):
-        if refusal.subject not in told:
-            subject = refusal.subject
-            status = _noted(context, status, "Refuse", reason=refusal.reason, message=str(refusal), subject=subject)
+        status = _note_refusal(context, status, refusal)
     return status
+
+
+def refuse_forward(context: Context, status: MigrationPlanStatus, why: str) -> MigrationPlanStatus:
+    """Refuse the command to send all traffic to EKS, for a reason that was observed."""
+    text = context.plan.annotations[FORWARD_ANNOTATION]
+    return _note_refusal(context, status, Refusal(FORWARD_ANNOTATION, quote(text), why))
+
+
+def _note_refusal(context: Context, status: MigrationPlanStatus, refusal: Refusal) -> MigrationPlanStatus:
+    """Record a refused command, once. A refused forward is void: it must not act at another time, unasked."""
+    if refusal.annotation == FORWARD_ANNOTATION and _command(context, FORWARD_ANNOTATION) is not None:
+        if _void(context, status, FORWARD_ANNOTATION):
+            return status
+        void = {**(status.void or {}), FORWARD_ANNOTATION: _given(context, FORWARD_ANNOTATION)}
+        status = status.evolve(void=void)
+    elif any((entry.decision, entry.subject) == ("Refuse", refusal.subject) for entry in status.ledger):
+        return status
+    subject = refusal.subject
+    return _noted(context, status, "Refuse", reason=refusal.reason, message=str(refusal), subject=subject)
+
+
+def _without_removed(context: Context, status: MigrationPlanStatus) -> MigrationPlanStatus:
+    """Forget void annotations that were removed or changed: what is given anew counts."""
+    if not status.void:
+        return status
+    void = {name: text for name, text in status.void.items() if _given(context, name) == text}
+    return status if void == status.void else status.evolve(void=void or None)
 
 
 def note_skips(
@@ -131,18 +184,21 @@ def note_skips(
     events = []
     for reason, why in skipped:
         text = f"{reason} is skipped, asked for by the annotation {SKIP_ANNOTATION} {command.who}: {why}"
-        status = _noted(context, status, "Skip", reason=reason, message=text)
+        status = _noted(context, status, "Skip", reason=reason, message=text, by=command.who)
         events.append(Event("Normal", "Skip", text))
     return status, tuple(events)
 
 
 def tell_refusals(context: Context, outcome: Outcome) -> Outcome:
     """Add an Event for each command that this reconcile refused."""
-    known = {(entry.at, entry.reason) for entry in context.plan.status.ledger if entry.decision == "Refuse"}
+    now, before = context.time, context.plan.status.ledger
     events = tuple(
         Event("Warning", "Refuse", entry.message)
         for entry in outcome.status.ledger
-        if (entry.decision, entry.at) == ("Refuse", context.time) and (entry.at, entry.reason) not in known
+        if entry.decision == "Refuse"
+        and entry.at == now
+        # A reconcile at the same moment may have told of it.
+        and not any((old.decision, old.at, old.reason) == ("Refuse", now, entry.reason) for old in before)
     )
     return replace(outcome, events=(*events, *outcome.events)) if events else outcome
 
@@ -167,10 +223,11 @@ def _noted(
     reason: str,
     message: str,
     subject: str | None = None,
+    by: str = "",
 ) -> MigrationPlanStatus:
     """Add a ledger entry for what moves no weight. The gates' numbers are left out, as they did not decide it."""
     without_gates, weight = status.evolve(gates=()), status.weight or 0
     ledger = note(
-        without_gates, decision, to=weight, reason=reason, message=message, subject=subject, now=context.time
+        without_gates, decision, to=weight, reason=reason, message=message, subject=subject, by=by, now=context.time
     )
     return status.evolve(ledger=ledger)

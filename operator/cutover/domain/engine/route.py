@@ -8,18 +8,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cutover.api.durations import span
-from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
+from cutover.api.v1alpha1 import MigrationPlanStatus, Phase, RouteRecord
 from cutover.domain.engine.actions import Event
 from cutover.domain.engine.context import Context
 from cutover.domain.engine.holds import held_raise
-from cutover.domain.engine.moves import begin_checkpoint, withdraw
+from cutover.domain.engine.moves import begin_checkpoint, go_down_to, withdraw
 from cutover.domain.engine.outcome import Outcome
+from cutover.domain.engine.way_back import heroku_answers
 from cutover.domain.engine.writes import raise_expires, raise_in_flight
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.ingest import keep, load_evidence
 from cutover.domain.holds import Hold, HoldReason
-from cutover.domain.journal.ledger import note_repair
-from cutover.domain.revision import desired_revision, rollback_revision
+from cutover.domain.journal.ledger import led_to_weight, note_repair
+from cutover.domain.revision import desired_revision, revision, rollback_revision
+from cutover.domain.traffic import TrafficState
 
 
 def rolled_back_attempt(context: Context, status: MigrationPlanStatus) -> int | None:
@@ -63,12 +65,51 @@ def withdrawn(context: Context, status: MigrationPlanStatus) -> Outcome | None:
     before = checkpoint.previous_weight
     if hold := held_raise(context, status, before):
         why = f"{hold.reason}: {hold.message}"
+    elif checkpoint.forwarded and heroku_answers(context):
+        why = "Heroku answers again"
     elif context.now > raise_expires(status, traffic, context.now):
         why = f"the evidence is {span(context.now - checkpoint.weight_since)} old"
     else:
         return None
     message = f"{weight} % → {before} %: {weight} % could not be written to the route, and now {why}"
     return withdraw(context, status, before, message)
+
+
+#: Phases in which all traffic is on Heroku, and on EKS.
+_ON_HEROKU = (Phase.PREFLIGHT, Phase.BASELINE, Phase.ROLLING_BACK, Phase.ROLLED_BACK)
+_ON_EKS = (Phase.SOAKING, Phase.COMPLETED)
+
+
+def doubted(context: Context, status: MigrationPlanStatus) -> Outcome | None:
+    """Go down where the status asks for a higher weight than its phase, its ledger, its checkpoint and the route support.
+
+    A status that somebody edited must not send more users to EKS; it may send fewer.
+    """
+    traffic, weight = context.seen.traffic, status.weight or 0
+    if weight > 0 and status.phase in _ON_HEROKU:
+        message = f"{weight} % → 0 %: the status asks for {weight} %, and in phase {status.phase} there is none"
+        return go_down_to(context, status, 0, message)
+    if weight < 100 and status.phase in _ON_EKS:
+        message = f"{weight} %: the status asks for {weight} %, and phase {status.phase} is for 100 %; judged again"
+        return go_down_to(context, status, weight, message)
+    if traffic is None or traffic.weight is None or traffic.weight >= weight or _was_decided(status, traffic):
+        return None
+    message = (
+        f"{weight} % → {traffic.weight} %: the status asks for {weight} %, which no decision in its ledger led to, and"
+        f" the route is at {traffic.weight} %; did somebody edit the status?"
+    )
+    return go_down_to(context, status, traffic.weight, message)
+
+
+def _was_decided(status: MigrationPlanStatus, traffic: TrafficState) -> bool:
+    """Tell whether ledger and checkpoint support a weight that is higher than the route's."""
+    checkpoint = status.checkpoint
+    if checkpoint is None or not led_to_weight(status):
+        return False
+    # The operator's own route of a lower weight is that of the step before. Other routes were edited, and are put back.
+    before = traffic.weight or 0
+    own = not traffic.foreign and traffic.revision == revision(status.attempt, before)
+    return not own or checkpoint.previous_weight == before
 
 
 def put_back(context: Context, status: MigrationPlanStatus) -> Outcome | None:
@@ -85,8 +126,9 @@ def put_back(context: Context, status: MigrationPlanStatus) -> Outcome | None:
     message, subject = f"the route was {who} ({seen}); put back to {weight} %", f"{who}: {seen}"
     previous = weight if traffic.weight is None else traffic.weight
     reason = HoldReason.DRIFT_DETECTED
+    forwarded = status.checkpoint is not None and status.checkpoint.forwarded
     repaired = status.evolve(
-        checkpoint=begin_checkpoint(context, status, previous=previous),
+        checkpoint=begin_checkpoint(context, status, previous=previous).evolve(forwarded=forwarded),
         ledger=note_repair(status, reason=reason, message=message, subject=subject, now=context.time),
     )
     events = (Event("Warning", reason, message),)
@@ -110,6 +152,30 @@ def repaired(context: Context, status: MigrationPlanStatus) -> MigrationPlanStat
             status, reason=HoldReason.DRIFT_DETECTED, message=message, subject=editors, now=context.time
         ),
     )
+
+
+def recorded(context: Context, status: MigrationPlanStatus) -> MigrationPlanStatus:
+    """Record the route that the operator has written, as edits may remove all marks from the route itself.
+
+    It is recorded once it has been seen as the operator writes it: an object that was never the plan's is never recorded.
+    Digests of the original routes are recorded before these are written.
+    """
+    traffic, before = context.seen.traffic, status.route or RouteRecord()
+    if traffic is None:
+        return status
+    if status.weight is None:
+        # A trial ends where the edited spec names another object.
+        moved = before.trial not in ("", traffic.name)
+        return status.evolve(route=RouteRecord(name=before.name, originals=before.originals)) if moved else status
+    written = context.plan.status.weight is not None and traffic.current and traffic.weight is not None
+    taking_over = context.plan.status.weight is None
+    confirmed = status.checkpoint is not None and status.checkpoint.observed_at is not None
+    after = RouteRecord(
+        name=traffic.name if written else before.name,
+        originals=traffic.originals,
+        undoable=traffic.gives_back if taking_over else before.undoable and not confirmed,
+    )
+    return status if after == before else status.evolve(route=after)
 
 
 def tell_edits(context: Context, outcome: Outcome) -> Outcome:

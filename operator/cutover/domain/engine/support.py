@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -31,16 +30,16 @@ def problems(spec: MigrationPlanSpec, custom_slos: Iterable[CustomSlo], sources:
             f"gates.prometheus: plans of this namespace {may}; leave it out, or have {chosen!r} allowed in the operator's"
             " settings"
         )
-    if not any(slo.mode is Mode.ENFORCE and (slo.errors or slo.latency) for slo in spec.gates.slos) and not any(
-        gate.enforced and isinstance(gate.slo, RatioSlo) for gate in custom_slos
-    ):
+    if not any(
+        slo.mode is Mode.ENFORCE and (slo.errors or slo.latency or slo.answers) for slo in spec.gates.slos
+    ) and not any(gate.enforced and isinstance(gate.slo, RatioSlo) for gate in custom_slos):
         found.append(
             "gates.slos: no gate that compares the legs decides, and only such evidence moves weight; add errors: {} or"
             " set mode: Enforce"
         )
     found += [
         f"gates.slos: more than one {kind} gate; keep one"
-        for kind in ("errors", "latency")
+        for kind in ("errors", "latency", "answers")
         if sum(getattr(slo, kind) is not None for slo in spec.gates.slos) > 1
     ]
     if spec.schedule is not None:
@@ -55,13 +54,12 @@ def problems(spec: MigrationPlanSpec, custom_slos: Iterable[CustomSlo], sources:
 
 
 def not_yet_supported(spec: MigrationPlanSpec) -> tuple[str, ...]:
-    """Return the fields that are accepted but have no effect in this version, each with what that means."""
+    """Return the fields that are accepted but have no effect, in this version or beside others, and what that means."""
     found = ["baseline: only the traffic seen since the takeover is used, neither its window nor its minCoverage"]
-    if spec.heroku.api_key_secret_ref is not None:
-        found.append("heroku.apiKeySecretRef: Heroku's Platform API is not asked")
+    found += spec.traffic.without_effect
     found += [
         f"preflight.skip: there is no check {name!r} in this version"
-        for name, _ in Counter(skip.check for skip in spec.preflight.skip).items()
+        for name in dict.fromkeys(skip.check for skip in spec.preflight.skip)
         if name not in NAMES
     ]
     return tuple(found)

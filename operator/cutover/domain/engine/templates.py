@@ -17,7 +17,7 @@ TEMPLATES_SECONDS = 5.0
 
 def await_templates(context: Context, status: MigrationPlanStatus) -> Outcome | None:
     """Wait for missing gate templates after a start, as the watch delivers them one by one."""
-    if context.now - context.seen.since > TEMPLATES_SECONDS or not context.resolve(frozen=False).problems:
+    if context.now - context.seen.since > TEMPLATES_SECONDS or not context.newest_slos.problems:
         return None
     return Outcome(status, str(status.phase), "reading the templates of gates", requeue=1)
 
@@ -25,7 +25,7 @@ def await_templates(context: Context, status: MigrationPlanStatus) -> Outcome | 
 def unchanged_while_reading(context: Context, status: MigrationPlanStatus) -> Outcome | None:
     """Keep the last reason and message while templates are read, so that a valid plan does not turn invalid for a moment."""
     # Templates that are in force are in the status.
-    if not context.resolve().problems or await_templates(context, status) is None:
+    if not context.slos.problems or await_templates(context, status) is None:
         return None
     held = next((c for c in status.conditions if (c.type, c.status) == ("Held", "True")), None)
     known = held is not None and held.reason in list(

@@ -19,9 +19,13 @@ from cutover.api.v1alpha1 import MigrationPlanStatus, OnDelete, Phase
 from cutover.domain.engine.actions import (
     Action,
     Decision,
+    EndTrial,
     Finalize,
+    GiveBack,
     Prepare,
+    RestingPlace,
     SetWeight,
+    Try,
     Wake,
     WakeAfter,
     WakeAtBlock,
@@ -30,10 +34,11 @@ from cutover.domain.engine.actions import (
 from cutover.domain.engine.outcome import NEXT_BLOCK, Outcome, Requeue
 from cutover.domain.engine.wanted import samples_wanted
 from cutover.domain.engine.way_back import PROBE_LIFETIME_SECONDS
+from cutover.domain.evidence.lengths import in_force
 from cutover.domain.observation import Observation
 from cutover.domain.plan import Plan
-from cutover.domain.preflight.checks import heroku_answers
-from cutover.domain.revision import desired_revision, desired_split, raise_called_off, revision
+from cutover.domain.preflight.registry import PROBED
+from cutover.domain.revision import Trial, desired_revision, desired_split, raise_called_off, revision
 from cutover.domain.traffic import TrafficState
 
 #: Seconds within which a checkpoint of the evidence is written while judging.
@@ -65,14 +70,18 @@ def decision_of(plan: Plan, seen: Observation, outcome: Outcome, status: Migrati
     due = _checkpoint_due(plan, outcome, status, now)
     if (changed or due) and status.checkpoint is not None:
         status = status.evolve(checkpoint=status.checkpoint.evolve(at=now))
-    route_first = goes_first(before, status, seen)
+    route_first = outcome.gives_back or goes_first(before, status, seen)
     stored = changed or due
     routing: tuple[Action, ...] = (
         *(set_weight(before, status, seen.traffic, now, fenced=stored and not route_first) if outcome.route else ()),
         *((Prepare(),) if outcome.prepare else ()),
+        *(_trial(status, seen.traffic) if outcome.tries else ()),
+        *(_given_back(status, seen.traffic) if outcome.gives_back else ()),
     )
+    ended = _ended_trial(plan, seen.traffic)
     write = (WriteStatus(may_wait=not (changed or routing or outcome.events)),) if stored else ()
-    actions = (*routing, *write) if route_first else (*write, *routing)
+    # A trial elsewhere ends before the status forgets where it was.
+    actions = (*ended, *((*routing, *write) if route_first else (*write, *routing)))
     if not stored and seen.remember_in is not None and seen.remember_in <= 0:
         # Last: no decision waits for the record of the notifications that were sent.
         actions = (*actions, WriteStatus())
@@ -81,7 +90,7 @@ def decision_of(plan: Plan, seen: Observation, outcome: Outcome, status: Migrati
     )
 
 
-def finalize(plan: Plan, end: OnDelete) -> Finalize:
+def finalize(plan: Plan, end: RestingPlace) -> Finalize:
     """Return the write that moves the traffic of a deleted plan to where it stays."""
     status = plan.status
     match end:
@@ -146,6 +155,27 @@ def set_weight(
     )
 
 
+def _trial(status: MigrationPlanStatus, traffic: TrafficState | None) -> tuple[Try, ...]:
+    """Return the write of the probes' route."""
+    return (Try(Trial(status.attempt), over=traffic.version),) if traffic is not None else ()
+
+
+def _given_back(status: MigrationPlanStatus, traffic: TrafficState | None) -> tuple[GiveBack, ...]:
+    """Return the write of the routes that users had before the takeover."""
+    trial = Trial(status.attempt, given_back=True)
+    return (GiveBack(trial, over=traffic.version),) if traffic is not None else ()
+
+
+def _ended_trial(plan: Plan, traffic: TrafficState | None) -> tuple[EndTrial, ...]:
+    """Return the end of a trial that should not be: the plan is suspended, or its edited spec names another object."""
+    known = plan.status.route.trial if plan.status.route is not None else ""
+    if plan.status.weight is not None or traffic is None or not plan.has_spec:
+        return ()
+    names = [known] if known not in ("", traffic.name) else []
+    names += [traffic.name] if traffic.trial and plan.spec.suspend else []
+    return tuple(map(EndTrial, names))
+
+
 # ----------------------------------------------------------------------------------------------------------------- time
 
 
@@ -174,7 +204,7 @@ def wake(plan: Plan, seen: Observation, status: MigrationPlanStatus, requeue: Re
     """Return when the next reconcile comes if nothing wakes the plan before."""
     judged = plan.has_spec and samples_wanted(status)
     if requeue is NEXT_BLOCK:
-        seconds = plan.spec.gates.block.total_seconds() * (OVERDUE_BLOCKS if judged else 1)
+        seconds = in_force(plan.spec, status).seconds * (OVERDUE_BLOCKS if judged else 1)
     else:
         seconds = requeue
     if judged:
@@ -219,13 +249,15 @@ def _significant(status: MigrationPlanStatus) -> Iterable[Any]:
         status.reason,
         status.checkpoint is None or (status.checkpoint.weight_since, status.checkpoint.observed_at is None),
         tuple(
-            # The probe's message changes with every probe.
-            (check.check, check.result, check.message if check.check != heroku_answers.CHECK.name else "")
+            (check.check, check.result, check.message if check.check not in PROBED else "")
             for check in status.preflight
         ),
         status.baseline,
         status.templates,
+        status.blocks,
+        status.route,
         len(status.ledger),
         status.ledger[-1:],
+        status.void,
         tuple((c.type, c.status, c.reason, c.observed_generation) for c in status.conditions),
     )

@@ -5,33 +5,29 @@ from __future__ import annotations
 import math
 
 from cutover.domain.evidence import wager
+from cutover.domain.evidence.alive import DEAD_RATIO, wager_alive
 from cutover.domain.evidence.blocks import Block, Counts
-from cutover.domain.evidence.memory import both_unhealthy, remember
+from cutover.domain.evidence.clumps import calm, note_pool
+from cutover.domain.evidence.edits import follow_thresholds, follow_tolerances
+from cutover.domain.evidence.memory import both_unhealthy, recent_sum, remember
 from cutover.domain.evidence.metrics import bag_of, check_weights, counts_of, frozen_limit, plausible
-from cutover.domain.evidence.rules import CAP_SECONDS, GateRules, MetricRule, Tolerance
-from cutover.domain.evidence.wager import BETTER, DEAD, WORSE, Bag, Evidence
+from cutover.domain.evidence.mix import wager_differences
+from cutover.domain.evidence.rules import CAP_SECONDS, WAY, GateRules, MetricRule, Tolerance
+from cutover.domain.evidence.wager import BETTER, SHORT_MONEY, Bag, Evidence, strengths
 
 POOLED_CAP = 4.0
 """A pool contributes at most this many caps."""
 POOL_SECONDS = 120.0
 """Seconds after which a thin pool is judged."""
 POOL_REQUESTS = 20.0
-"""Requests of the control with which a pool is judged at once."""
-
-ALIVE_FRACTION = 0.75
-"""A leg is alive if it answers at least this fraction of the requests that its weight lets expect."""
-
-SHARED_RATIO, SHARED_CAP = 0.2, 0.25
-"""Above this ratio of errors the control of *alive* fails itself and says little: a block then contributes at most this
-cap."""
+"""Requests expected of the control with which a pool is judged at once."""
 
 THIN_REQUESTS, THIN_FRACTION = 50.0, 0.8
 """With fewer EKS requests in 15 s the cap of harm is smaller, because two or three errors, one clump, reach any cap.
 
 The cap is also smaller without a control, where nothing cancels an incident that Heroku would have had as well."""
-DEAD_RATIO, DEAD_CAP = 0.9, 0.3
-"""EKS is dead if at least this ratio of its requests fails. Without a control a pool may then contribute this fraction of
-``ln(1/alpha)``."""
+DEAD_CAP = 0.3 * WAY
+"""Nats that a pool may contribute without a control if nearly all requests fail (`DEAD_RATIO`)."""
 
 SAFETY_FIRST, SAFETY_FLOW = 0.6, 16.0
 """Money of the safety test: most at its first bet in a step; the rest flows in, 0.01 in the first 15 s, then ever more
@@ -49,6 +45,9 @@ def begin_step(evidence: Evidence) -> Evidence:
         safety_money=1.0,
         proven=frozenset(),
         lately=(Counts(), Counts()),
+        share_odds=0.0,
+        unanswered=0.0,
+        short=SHORT_MONEY,
         pool=(Counts(), Counts()),
         pool_seconds=0.0,
         total=(Counts(), Counts()),
@@ -58,6 +57,9 @@ def begin_step(evidence: Evidence) -> Evidence:
         gaps=0,
         silent_seconds=0.0,
         silent_expected=0.0,
+        unequal={},
+        equal_money=1.0,
+        codes=({}, {}),
     )
 
 
@@ -65,7 +67,15 @@ def learn(evidence: Evidence, block: Block, rules: GateRules = _USUAL) -> Eviden
     """Ingest one block from before the first step: it only shows what is normal for Heroku."""
     if not block.usable or block.end <= evidence.last_end or not plausible(block.heroku) or not block.heroku.requests:
         return evidence
-    return remember(evidence, block, rules=rules, weight=0)._replace(last_end=block.end)
+    evidence, block = follow_thresholds(evidence, block)
+    evidence = evidence._replace(
+        pool=(evidence.pool[0] + block.heroku, Counts()), pool_seconds=evidence.pool_seconds + block.end - block.start
+    )
+    if _ripe(evidence, 0.0):
+        evidence = note_pool(evidence, rules)._replace(pool=(Counts(), Counts()), pool_seconds=0.0)
+    return remember(evidence, block, rules=rules, weight=0)._replace(
+        last_end=block.end, record=evidence.record + block.heroku
+    )
 
 
 def consume(
@@ -101,73 +111,22 @@ def consume(
     if not (block.usable and block.end > block.start and plausible(block.heroku) and plausible(block.eks)):
         return evidence._replace(gaps=evidence.gaps + 1)
 
-    # Whether to bet on safety must be known before the block, or the choice itself would be a bet.
-    trusted = not (rules.legs and both_unhealthy(evidence))
-    evidence = _wager_alive(evidence, block, rules=rules, weight=weight)
+    evidence, block = follow_thresholds(follow_tolerances(evidence, rules), block)
+    evidence = wager_alive(evidence, block, rules=rules, weight=weight, observed_at=observed_at)
     evidence = _pay_in(evidence, block, rules)
     if block.start >= observed_at + rules.warm_up_seconds:
+        trusted = evidence.pool_trusted
+        if not evidence.pool_seconds:
+            # Whether a pool is bet on must be known before its first block. Asked later, the lucky pools would be chosen.
+            trusted = not (rules.legs and both_unhealthy(recent_sum(evidence.recent), evidence))
         evidence = evidence._replace(
             pool=(evidence.pool[0] + block.heroku, evidence.pool[1] + block.eks),
             pool_seconds=evidence.pool_seconds + block.end - block.start,
+            pool_trusted=trusted,
         )
         if _ripe(evidence, weight):
-            evidence = _wager_metrics(evidence, rules=rules, weight=weight, next_weight=next_weight, trusted=trusted)
+            evidence = _wager_metrics(evidence, rules=rules, weight=weight, next_weight=next_weight)
     return remember(evidence, block, rules=rules, weight=weight)
-
-
-def _wager_alive(evidence: Evidence, block: Block, *, rules: GateRules, weight: float) -> Evidence:
-    """Bet, for each leg, that it answers less than its weight lets expect.
-
-    The exposure is taken from the weight. Taken from the answered requests, a hanging leg would look like no traffic. At
-    100 % no control shows how much traffic there is, and a quiet night must not look like an outage, so nothing is bet:
-    there a failing leg shows in *errors*, and so does a hanging leg once the route's time-out turns its requests into
-    504s.
-    """
-    if weight >= 100 or not rules.legs:
-        return evidence
-    first = evidence.blocks == 0
-    heroku, eks = block.heroku, block.eks
-    alive_purse, alive_money = evidence.alive_purse.draw(first=first, intervals=1.0)
-    heroku_purse, heroku_money = evidence.heroku_purse.draw(first=first, intervals=1.0)
-    odds = weight / (100.0 - weight)
-    return evidence._replace(
-        alive=_bet_dead(
-            wager.add(evidence.alive, alive_money), eks, heroku, odds, temper=2.0 if weight > 50 else 1.0, rules=rules
-        ),
-        alive_purse=alive_purse,
-        heroku=_bet_dead(
-            wager.add(evidence.heroku, heroku_money),
-            heroku,
-            eks,
-            1.0 / odds,
-            temper=2.0 if weight < 50 else 1.0,
-            rules=rules,
-        ),
-        heroku_purse=heroku_purse,
-    )
-
-
-def _bet_dead(bag: Bag, judged: Counts, control: Counts, odds: float, *, temper: float, rules: GateRules) -> Bag:
-    # Lowering a factor is always fair, so the cap may depend on the block. A failed request is final: two full blocks
-    # are enough, so that refused connections lead to a rollback within three scrapes of 5 s for most onsets, and for all
-    # onsets from 10 EKS requests/s on. Silence may be a pause whose answers still come: it takes three full blocks.
-    # Simulated with blocks of 5 s, 30-minute cutovers, 10/25/50 %, bursts, clumps, shared incidents, missed scrapes:
-    # alive rolled back 0 of 900 at 5, 50 and 500 requests/s. In harder simulations, a leg that failed all requests for
-    # up to 5 s every two minutes was taken for dead in 18 of 450 (8 of 60 at 500/s with 1.75 instead of 1.5), and a leg
-    # that paused for up to 8 s in 3 of 450 (7 of 120 with 1.5 instead of 1).
-    missing = odds * control.successes - judged.successes
-    if control.errors > SHARED_RATIO * control.requests:
-        cap = SHARED_CAP
-    elif judged.errors <= missing / 2.0:
-        cap = rules.silent_cap
-    elif judged.errors >= DEAD_RATIO * judged.requests:
-        cap = rules.failed_cap
-    else:
-        cap = rules.failed_cap / 2.0
-    factors = tuple(
-        wager.log_factor(psi, judged.successes, control.successes, 0.0, ALIVE_FRACTION * odds, 0.0) for psi in DEAD
-    )
-    return wager.bet(bag, factors, cap=cap * rules.harm_nats, temper=temper)
 
 
 def _pay_in(evidence: Evidence, block: Block, rules: GateRules) -> Evidence:
@@ -181,10 +140,11 @@ def _pay_in(evidence: Evidence, block: Block, rules: GateRules) -> Evidence:
     harm = dict(evidence.harm)
     observed: dict[str, Bag] = {}
     for rule in rules.metrics:
+        psis = strengths(rule.name)
         if rule.enforced:
-            harm[rule.name] = wager.add(bag_of(harm, rule.name, WORSE), money * rules.stake_of(rule))
+            harm[rule.name] = wager.add(bag_of(harm, rule.name, psis), money * rules.stakes[rule.name])
         else:
-            observed[rule.name] = wager.add(bag_of(evidence.observed, rule.name, WORSE), money)
+            observed[rule.name] = wager.add(bag_of(evidence.observed, rule.name, psis), money)
     return evidence._replace(harm=harm, observed=observed, harm_purse=purse)
 
 
@@ -196,35 +156,43 @@ def _ripe(evidence: Evidence, weight: float) -> bool:
     """
     if evidence.pool_seconds < CAP_SECONDS:
         return False
-    yardstick = evidence.pool[1] if weight >= 100 else evidence.pool[0]
-    return yardstick.requests >= POOL_REQUESTS or evidence.pool_seconds >= POOL_SECONDS
+    # Requests of both legs: a pool that ends when one leg has enough of them ends by how they were assigned, which is what
+    # is judged.
+    requests = evidence.pool[0].requests + evidence.pool[1].requests
+    enough = POOL_REQUESTS if weight >= 100 else POOL_REQUESTS / (1.0 - weight / 100.0)
+    return requests >= enough or evidence.pool_seconds >= POOL_SECONDS
 
 
-def _wager_metrics(
-    evidence: Evidence, *, rules: GateRules, weight: float, next_weight: float, trusted: bool
-) -> Evidence:
+def _wager_metrics(evidence: Evidence, *, rules: GateRules, weight: float, next_weight: float) -> Evidence:
     """Bet the pooled blocks on every metric, for harm and (if trusted) for safety, and empty the pool."""
     intervals = evidence.pool_seconds / CAP_SECONDS
-    cap = rules.harm_nats * min(intervals, POOLED_CAP)
+    caps = min(intervals, POOLED_CAP)
     eks = evidence.pool[1]
     thin = weight >= 100 or eks.requests < THIN_REQUESTS * intervals
-    harm_cap = cap * rules.harm_cap * (THIN_FRACTION if thin else 1.0)
+    scale = caps * (THIN_FRACTION if thin else 1.0)
+    harm_cap = rules.harm_cap * scale
     # A pool is at least 15 s long, longer than a pod's restart, so a pool of failures is no clump; and the nine pools that
     # this takes are no incident of a minute. Without this cap a dead leg takes twelve pools; *alive*, which is faster,
     # needs a control.
-    dead_cap = rules.harm_nats * DEAD_CAP if weight >= 100 and eks.errors >= DEAD_RATIO * eks.requests else 0.0
+    dead_cap = DEAD_CAP if weight >= 100 and eks.errors >= DEAD_RATIO * eks.requests else 0.0
     temper = 2.0 if 50 < weight < 100 else 1.0
     harm, observed = dict(evidence.harm), dict(evidence.observed)
     for rule in rules.metrics:
-        worse = factors(evidence.pool, evidence, rule, rule.harm, WORSE, weight, 1.0)
+        psis = strengths(rule.name)
+        worse = factors(evidence.pool, evidence, rule, rule.harm, psis, weight, 1.0, rules.reference_doubt)
         if worse is not None:
             bags = harm if rule.enforced else observed
-            most = max(harm_cap, dead_cap) if rule.name == "errors" else harm_cap
-            bags[rule.name] = wager.bet(bag_of(bags, rule.name, WORSE), worse, cap=most, temper=temper)
+            # Without a control, a shared incident is one on EKS alone, and nobody can have learned of it.
+            most = rules.calm_cap * scale if weight < 100 and calm(evidence, rule.name) else harm_cap
+            most = max(most, dead_cap) if rule.name == "errors" else most
+            bags[rule.name] = wager.bet(bag_of(bags, rule.name, psis), worse, cap=most, temper=temper)
     evidence = evidence._replace(harm=harm, observed=observed)
-    if trusted:
-        evidence = _wager_safety(evidence, rules=rules, weight=weight, next_weight=next_weight, cap=cap)
-    return evidence._replace(pool=(Counts(), Counts()), pool_seconds=0.0)
+    evidence = wager_differences(evidence, rules=rules, cap=harm_cap, weight=weight)
+    if evidence.pool_trusted:
+        evidence = _wager_safety(
+            evidence, rules=rules, weight=weight, next_weight=next_weight, cap=rules.safety_cap * caps
+        )
+    return note_pool(evidence, rules)._replace(pool=(Counts(), Counts()), pool_seconds=0.0)
 
 
 def _wager_safety(evidence: Evidence, *, rules: GateRules, weight: float, next_weight: float, cap: float) -> Evidence:
@@ -250,7 +218,6 @@ def _wager_safety(evidence: Evidence, *, rules: GateRules, weight: float, next_w
     left = 1.0 - SAFETY_FIRST if first else wager.remaining(evidence.safety_money, SAFETY_FLOW, intervals)
     kept = math.exp(-evidence.pool_seconds / LATELY_SECONDS)
     lately = (_faded(evidence.lately[0], kept) + evidence.pool[0], _faded(evidence.lately[1], kept) + evidence.pool[1])
-    cap *= rules.safety_cap
     safety: dict[str, Bag] = {}
     # An edit that drops the bags also drops the proofs.
     proven = evidence.proven & evidence.safety.keys()
@@ -270,9 +237,7 @@ def _wager_safety(evidence: Evidence, *, rules: GateRules, weight: float, next_w
 
 
 def _faded(counts: Counts, kept: float) -> Counts:
-    return Counts(
-        counts.requests * kept, counts.errors * kept, counts.timed * kept, counts.slow * kept, counts.very_slow * kept
-    )
+    return Counts(*[number * kept for number in counts])
 
 
 def factors(
@@ -283,14 +248,17 @@ def factors(
     psis: tuple[float, ...],
     weight: float,
     reach: float,
+    doubt: float = 1.0,
 ) -> tuple[float, ...] | None:
     """Return the log factors of counts (Heroku, EKS); ``None`` if there is nothing to compare with."""
     bad_a, total_a = counts_of(counts[0], rule.name)
     bad_b, total_b = counts_of(counts[1], rule.name)
     if weight >= 100:
-        limit = frozen_limit(evidence, rule, tolerance)
-        return tuple(wager.log_factor(psi, bad_b, 0.0, total_b, 0.0, limit) for psi in psis)
+        limit = frozen_limit(evidence, rule, tolerance, doubt)
+        if limit is None:
+            return None
+        return wager.log_factors(psis, bad_b, 0.0, total_b, 0.0, limit)
     if total_a < 1:
         return None
     c, margin = tolerance.ratio * total_b / total_a, tolerance.margin / reach
-    return tuple(wager.log_factor(psi, bad_b, bad_a, total_b, c, margin) for psi in psis)
+    return wager.log_factors(psis, bad_b, bad_a, total_b, c, margin)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cutover.domain.evidence.judgement import Judgement, MetricJudgement
 from cutover.domain.verdicts import Verdict
@@ -69,14 +69,13 @@ def combine(main: Judgement, ratios: Sequence[RatioJudgement]) -> Judgement:
     for ratio in ratios:
         (metric,) = ratio.judgement.metrics
         part = ratio.stake / everything
-        metrics.append(replace(_scaled(metric, part, metric.harm * part >= limit), name=ratio.name))
+        metrics.append(_scaled(metric, part, metric.harm * part >= limit)._replace(name=ratio.name))
         if metric.enforced:
             parts[ratio.name] = metric.harm * part
             enforced.append(ratio.judgement)
     main_metric = max(parts, key=lambda name: parts[name])
     seconds = [judgement.seconds_to_safe for judgement in enforced]
-    return replace(
-        main,
+    return main._replace(
         harm=parts[main_metric],
         worse=parts[main_metric] >= limit,
         safe=all(judgement.safe for judgement in enforced),
@@ -92,6 +91,6 @@ def _scaled(metric: MetricJudgement, part: float, worse: bool) -> MetricJudgemen
     if not metric.enforced:
         return metric
     fails = metric.verdict is Verdict.FAIL
-    return replace(
-        metric, harm=metric.harm * part, verdict=Verdict.UNDECIDED if fails and not worse else metric.verdict
+    return metric._replace(
+        harm=metric.harm * part, verdict=Verdict.UNDECIDED if fails and not worse else metric.verdict
     )

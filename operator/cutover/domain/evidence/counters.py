@@ -2,45 +2,57 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from msgspec import Struct, convert
 
-#: Code of a request whose client disconnected before the answer. It counts for neither leg.
-CLIENT_GONE = "0"
+#: Labels whose value is the same for all gateways of one cluster.
+PLACE_LABELS = ("cluster", "cluster_name", "environment", "region")
 
 
 class CounterLabels(Struct, frozen=True, gc=False, kw_only=True):
     """The labels of a counter that the judge needs, of some thirty; ``""`` for a label that is missing.
 
-    A dialect derives from this class, and names the label of each of the first four fields by ``msgspec.field(name=...)``.
+    A dialect derives from this class, and names the labels of the leg and of the code by ``msgspec.field(name=...)``. The others
+    are Prometheus' own.
 
     Parameters
     ----------
     leg
         The name under which a leg's requests are counted.
-    namespace
-        Namespace of the process that counted.
     code
-        HTTP status of the answers, or :data:`CLIENT_GONE`; ``""`` if a bucket has no such label.
+        HTTP status of the answers (0: the client disconnected before); ``""`` if a bucket has no such label.
     le
         Upper bound of a latency bucket; ``""`` for a counter of requests.
+    namespace, pod, instance, job, prometheus_replica, replica, __replica__
+        The scrape target. Only these say whose counter it is: whatever else is in a counter, its process writes.
+    cluster, cluster_name, environment, region
+        Labels by which servers with the metrics of several clusters tell them apart; see :data:`PLACE_LABELS`.
     """
 
     #: Name of the product that has these metrics, for people.
     product: ClassVar[str] = "the provider"
+    #: What counts the requests, for people.
+    observers: ClassVar[str] = "gateways"
+    #: Label by which a process says of which namespace it is. It may say anything.
+    claim: ClassVar[str] = "namespace"
 
     leg: str
-    namespace: str = ""
     code: str = ""
     le: str = ""
+    namespace: str = ""
     pod: str = ""
     instance: str = ""
     job: str = ""
     prometheus_replica: str = ""
     replica: str = ""
     __replica__: str = ""
+    cluster: str = ""
+    cluster_name: str = ""
+    environment: str = ""
+    region: str = ""
 
     @staticmethod
     def milliseconds(le: str) -> float:
@@ -65,4 +77,6 @@ class Counter(Struct, Generic[L], frozen=True, gc=False):
     def of(cls, item: Mapping[str, Any], labels: type[L]) -> Self:
         """Read one series of a `Result`. Raises KeyError, TypeError, ValueError if it is not from a range selector."""
         samples = [(float(at), float(value)) for at, value in item["values"]]
+        if not all(math.isfinite(at) for at, _ in samples):
+            raise ValueError("a sample has no time")
         return cls(convert(item["metric"], labels), samples)

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Self
 
+from cutover.domain.evidence.answers import ALL_CODES, UPGRADED, Answer, Codes, answer_of
 from cutover.domain.evidence.blocks import Block, Counts
-from cutover.domain.evidence.counters import CLIENT_GONE, Counter, CounterLabels
-from cutover.domain.evidence.errors import is_error
+from cutover.domain.evidence.counters import PLACE_LABELS, Counter, CounterLabels
 from cutover.domain.evidence.scrapes import (
     SOURCE_LABELS,
     Doubts,
@@ -31,17 +32,36 @@ from cutover.domain.evidence.scrapes import (
 
 _INF = math.inf
 
-_labels_of_source = attrgetter("namespace", *SOURCE_LABELS)
+_labels_of_source = attrgetter("namespace", *SOURCE_LABELS, *PLACE_LABELS)
+_Place = tuple[str, ...]
 
 
 class Reading(Witnesses):
-    """The answers to one set of range selectors: the legs' counters, and when each source was scraped."""
+    """The answers to one set of range selectors: the legs' counters, and when each source was scraped.
+
+    Only counters of scrape targets that ``up`` names count; others are refused. A counter's own labels prove nothing, as any
+    process that is scraped may write them.
+
+    Parameters
+    ----------
+    hint
+        Why there may be no samples, for a message.
+
+    Attributes
+    ----------
+    refused
+        How many counters were refused, by the namespace of their target.
+    """
 
     noun = "gateway"
+    keep_longer = "if its proxy evicts idle counters (stats_eviction_interval), let it keep them for an hour"
 
-    def __init__(self) -> None:
+    def __init__(self, hint: str = "") -> None:
         super().__init__()
+        self._hint = hint
         self._series: dict[str, list[Series]] = {}
+        self._places: dict[_Place, set[Source]] = {}  # by the values of PLACE_LABELS
+        self.refused: dict[str, int] = defaultdict(int)
 
     @classmethod
     def of_answers(cls, presence: Result, *answers: Iterable[Counter[CounterLabels]]) -> Self:
@@ -59,21 +79,26 @@ class Reading(Witnesses):
         return reading
 
     def add_counters(self, counters: Iterable[Counter[CounterLabels]]) -> None:
-        """Add counters of requests, or of latency buckets.
+        """Add counters of requests, or of latency buckets, after their targets' ``up``.
 
         Raises
         ------
         ValueError
             If a counter has no samples, or a bound that is not a number.
         """
-        sources: dict[tuple[str, ...], Source] = {}
+        sources: dict[tuple[str, ...], Source] = {}  # they are few, and have many counters each
         noted: dict[Source, tuple[float, ...]] = {}
         for counter in counters:
             labels = counter.metric
             known_by = _labels_of_source(labels)
             source = sources.get(known_by)
-            if source is None:  # sources are few, and have many counters each
-                source = sources[known_by] = source_by(*known_by)
+            if source is None:
+                source = source_by(*known_by[: -len(PLACE_LABELS)])
+                if source not in self._seen:
+                    self.refused[source.namespace] += 1
+                    continue
+                sources[known_by] = source
+                self._places.setdefault(known_by[-len(PLACE_LABELS) :], set()).add(source)
             times, values = zip(*counter.values, strict=True)
             bound = labels.milliseconds(labels.le) if labels.le else None
             series = Series(source, labels.code, bound, times, values)
@@ -99,6 +124,31 @@ class Reading(Witnesses):
             scrapes = [sample[0] for sample in item["values"] if float(sample[1]) == 1]
             self._seen.add(source_of(labels, labels.get("namespace", "")), scrapes)
 
+    def silence(self, namespaces: Sequence[str]) -> str:
+        """Return why there are no samples of the gateways of some namespaces, for a message."""
+        refused = sum(self.refused.get(name, 0) for name in namespaces)
+        told = ["no samples"]
+        if refused:
+            targets = "no up has their labels namespace, pod, job and instance"
+            told.append(f"{refused} counters are of no scrape target of {', '.join(namespaces)}: {targets}")
+        return "; ".join(filter(None, (*told, self._hint)))
+
+    def in_several_places(self, sources: Iterable[Source]) -> str:
+        """Return what tells sources of several clusters apart, for a message; ``""`` if they seem to be of one cluster.
+
+        A label that some of them lack tells nothing: not every job has to have it.
+        """
+        if len(self._places) < 2:
+            return ""  # the usual case
+        wanted = set(sources)
+        places = [place for place, here in self._places.items() if not here.isdisjoint(wanted)]
+        if len(places) < 2:  # the others count for other plans, or in other blocks
+            return ""
+        for label, column in zip(PLACE_LABELS, zip(*places, strict=True), strict=True):
+            if len(values := sorted(set(column) - {""})) > 1:
+                return f"{label} of {', '.join(values[:-1])} and {values[-1]}"
+        return ""
+
     def of(self, leg: str, namespaces: Sequence[str]) -> list[Series]:
         """Return the counters of a leg, by its name, at the gateways of some namespaces."""
         return [series for series in self._series.get(leg, ()) if series.source.namespace in namespaces]
@@ -107,10 +157,12 @@ class Reading(Witnesses):
 class _Leg:
     """Counts of one leg by one source in one block."""
 
-    __slots__ = ("errors", "fast", "infinite", "requests", "seen", "timed")
+    __slots__ = ("answers", "codes", "fast", "infinite", "seen", "timed")
 
     def __init__(self) -> None:
-        self.requests = self.errors = self.timed = 0.0
+        self.answers = [0.0] * len(Answer)
+        self.codes: dict[str, float] = {}
+        self.timed = 0.0
         self.fast = [0.0, 0.0]  # requests at or below each threshold
         self.infinite = 0  # samples of +Inf buckets
         self.seen = [0, 0]  # samples of each threshold's buckets
@@ -138,6 +190,7 @@ def cut(
     end: float,
     length: int,
     reach: float,
+    codes: Codes = ALL_CODES,
 ) -> list[Block]:
     """Cut the blocks of one plan.
 
@@ -157,6 +210,8 @@ def cut(
         Seconds of a block.
     reach
         Seconds before a sample in which its predecessor must lie.
+    codes
+        Which codes count as refused or redirected.
 
     Returns
     -------
@@ -177,15 +232,16 @@ def cut(
     for which, leg in enumerate(legs):
         for series in leg:
             source, times = series.source, series.times
+            answer = codes.answer_of(series.code, heroku=which == 0)
             for index in range(bisect_right(times, start), bisect_right(times, end)):
                 tally = tally_of(source, times[index])
-                # A client that disconnected counts for neither leg, but its series shows that the gateway was scraped.
-                if series.code != CLIENT_GONE:
+                # What is nobody's answer counts for neither leg, but its series shows that the gateway was scraped.
+                if answer is not Answer.NOBODY or series.code == UPGRADED:
                     increment = increment_of(reading, series, index, reach, tally)
-                    _count(tally.legs[which], series, increment, thresholds, heroku=which == 0)
-            for before, after in reading.losses(series):
+                    _count(tally.legs[which], series, increment, thresholds, answer)
+            for before, after, value in reading.losses(series):
                 if start < after <= end and after - before < reach:
-                    tally_of(source, after).dropped.add(after)
+                    tally_of(source, after).gone(after, value)
     return [
         _block(reading, legs, tally, thresholds, namespaces, start + n * length, start + (n + 1) * length, reach)
         for n, tally in enumerate(tallies)
@@ -215,7 +271,7 @@ def cumulative(
     """
     by_source: dict[Source, dict[float, float]] = {}
     for series in reading.of(leg, namespaces):
-        if series.bound is None or series.code == CLIENT_GONE:
+        if series.bound is None or answer_of(series.code, heroku=True) is Answer.NOBODY:
             continue
         bounds = by_source.setdefault(series.source, {})
         for index in range(bisect_right(series.times, start), bisect_right(series.times, end)):
@@ -231,12 +287,14 @@ def cumulative(
 
 
 def _count(
-    leg: _Leg, series: Series, increment: float, thresholds: tuple[float | None, float | None], *, heroku: bool
+    leg: _Leg, series: Series, increment: float, thresholds: tuple[float | None, float | None], answer: Answer
 ) -> None:
     if series.bound is None:
-        leg.requests += increment
-        if is_error(series.code, heroku=heroku):
-            leg.errors += increment
+        leg.answers[answer] += increment
+        if increment:
+            leg.codes[series.code] = leg.codes.get(series.code, 0.0) + increment
+    elif answer is Answer.NOBODY:
+        return
     elif series.bound == _INF:
         leg.timed += increment
         leg.infinite += 1
@@ -269,20 +327,31 @@ def _block(
         # A gateway that served the plan a moment ago must still have samples. If none served it, any scrape is enough.
         serving = any(start - _newest(series, start) < reach for leg in legs for series in leg)
         if serving or not _scraped(reading, namespaces, start, end):
-            return Block(start, end, gap="no samples")
+            return Block(start, end, gap=reading.silence(namespaces))
+    if found := reading.in_several_places(tallies):
+        label = found.partition(" ")[0]
+        gap = (
+            f"the gateways that count the plan's requests have the label {found}: these are several clusters, or twins of one;"
+            f" set matchers: {{{label}: …}} for this Prometheus in the operator's settings"
+        )
+        return Block(start, end, gap=gap, ambiguous=True)
     heroku = eks = Counts()
+    codes: tuple[dict[str, float], dict[str, float]] = ({}, {})
     for source in _one_per_gateway(tallies):
         tally = tallies[source]
         if gap := tally.gap or _inconsistent(source, tally, thresholds):
             return Block(start, end, gap=gap)
         heroku += _counts(tally.legs[0], thresholds)
         eks += _counts(tally.legs[1], thresholds)
-    return Block(start, end, heroku, eks)
+        for mix, leg in zip(codes, tally.legs, strict=True):
+            for code, count in leg.codes.items():
+                mix[code] = mix.get(code, 0.0) + count
+    return Block(start, end, heroku, eks, "", *codes, thresholds=thresholds)
 
 
 def _inconsistent(source: Source, tally: _Tally, thresholds: tuple[float | None, float | None]) -> str:
-    if tally.lost_some:
-        return f"gateway {source.pod} lost some of its counters"
+    if tally.lost_largest:
+        return f"gateway {source.pod} lost some of its counters; {Reading.keep_longer}"
     for leg in tally.legs:
         counts = _counts(leg, thresholds)
         for which, threshold in enumerate(thresholds):
@@ -297,7 +366,9 @@ def _counts(leg: _Leg, thresholds: tuple[float | None, float | None]) -> Counts:
     slow, very_slow = (
         0.0 if threshold is None else leg.timed - fast for threshold, fast in zip(thresholds, leg.fast, strict=True)
     )
-    return Counts(leg.requests, leg.errors, leg.timed, slow, very_slow)
+    ok, errors, refused, redirected, throttled, excepted, _ = leg.answers
+    requests = ok + errors + refused + redirected + throttled + excepted
+    return Counts(requests, errors, leg.timed, slow, very_slow, refused, redirected, throttled, excepted)
 
 
 def _newest(series: Series, at: float) -> float:

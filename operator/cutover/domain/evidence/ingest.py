@@ -11,6 +11,9 @@ from cutover.api.v1alpha1 import Checkpoint, Share
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.confirmation import collect, confirmed
 from cutover.domain.evidence.judge import Evidence, GateRules, begin_step, consume, learn
+from cutover.domain.evidence.live_key import live_key
+from cutover.domain.evidence.mix import recounted
+from cutover.domain.evidence.pace import Pace, keep_pace, load_pace, store_pace
 from cutover.domain.evidence.share import Pool
 from cutover.domain.traffic import Capabilities, Probe
 
@@ -35,10 +38,12 @@ def ingest(
     evidence), so that no judgement mixes two steps. What confirms a weight depends on what the provider can do
     (:mod:`cutover.domain.evidence.confirmation`). No weight is confirmed while a probe returns another revision.
     """
-    evidence = load_evidence(checkpoint)
+    evidence, pace = load_evidence(checkpoint), load_pace(checkpoint.pace)
     if next_weight > checkpoint.next_weight > 0:
         # The steps were edited: evidence that is enough for a small step may not be enough for a bigger one.
         evidence = begin_step(evidence)
+    if evidence.counted != rules.codes:
+        evidence = recounted(evidence, rules.codes)
     live_at, elsewhere = checkpoint.live_at, False
     if probe is not None and probe.at >= checkpoint.weight_since:
         if live_at is None and probe.revision == revision:
@@ -46,11 +51,14 @@ def ingest(
         elsewhere = probe.revision not in ("", revision)
     pooled = Pool(*checkpoint.share_pool)
     observed_at, consumed_until, gaps = checkpoint.observed_at, checkpoint.consumed_until, checkpoint.gaps
+    gap, ambiguous = checkpoint.gap, checkpoint.ambiguous
     for block in blocks:
         if block.start < consumed_until:
             continue  # a part of the block was consumed already
         consumed_until = block.end
-        gaps = 0 if block.usable else gaps + 1
+        gaps, gap, ambiguous = 0 if block.usable else gaps + 1, block.gap, block.ambiguous
+        judged = weight == 100 and observed_at is not None and block.start >= observed_at
+        pace = keep_pace(pace, block, judged=judged)
         if block.start < checkpoint.weight_since:
             continue
         if observed_at is None:
@@ -64,15 +72,27 @@ def ingest(
             evidence = consume(
                 evidence, block, rules=rules, weight=weight, next_weight=next_weight, observed_at=observed_at
             )
+    if consumed_until != checkpoint.consumed_until:
+        pace = _turned(pace, evidence, rules)
     return checkpoint.evolve(
         live_at=live_at,
         observed_at=observed_at,
         next_weight=next_weight,
         consumed_until=consumed_until,
         gaps=gaps,
+        gap=gap,
+        ambiguous=ambiguous,
         share_pool=(pooled.eks, pooled.total),
         evidence=keep(evidence),
+        pace=store_pace(pace),
     )
+
+
+def _turned(pace: Pace, evidence: Evidence, rules: GateRules) -> Pace:
+    """Note since when the live key is turned without a break."""
+    if not pace.newest or not live_key(pace, evidence, rules):
+        return pace._replace(turned_since=None)
+    return pace if pace.turned_since is not None else pace._replace(turned_since=pace.newest[-1].end)
 
 
 def load_evidence(checkpoint: Checkpoint) -> Evidence:

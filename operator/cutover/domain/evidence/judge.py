@@ -21,13 +21,17 @@ from __future__ import annotations
 import math
 
 from cutover.domain.evidence import wager
-from cutover.domain.evidence.betting import ALIVE_FRACTION, SAFETY_FIRST, SAFETY_FLOW, begin_step, consume, learn
+from cutover.domain.evidence.alive import ALIVE_FRACTION, share_off, share_over
+from cutover.domain.evidence.betting import SAFETY_FIRST, SAFETY_FLOW, begin_step, consume, learn
+from cutover.domain.evidence.blocks import Counts
 from cutover.domain.evidence.combining import RatioJudgement, combine
+from cutover.domain.evidence.edits import follow_tolerances
 from cutover.domain.evidence.judgement import Judgement, MetricJudgement
 from cutover.domain.evidence.memory import SICK_REQUESTS, both_unhealthy, recent_sum
-from cutover.domain.evidence.metrics import bag_of, check_weights, counts_of, frozen_limit, ratio
+from cutover.domain.evidence.metrics import bag_of, check_weights, counts_of, frozen_limit, ratio, reference_of
+from cutover.domain.evidence.mix import differences, good_answers
 from cutover.domain.evidence.rules import ALIVE, CAP_SECONDS, DEFAULT_METRICS, GateRules, MetricRule, Tolerance
-from cutover.domain.evidence.wager import BETTER, WORSE, Bag, Evidence
+from cutover.domain.evidence.wager import BETTER, Bag, Evidence, strengths
 from cutover.domain.verdicts import Verdict
 
 __all__ = [
@@ -74,13 +78,19 @@ def judge(evidence: Evidence, *, rules: GateRules, weight: float, next_weight: f
         If a weight is not between 0 and 100.
     """
     check_weights(weight, next_weight)
+    # The rules may have been edited since the last block: no step begins on a proof for a wider margin.
+    evidence = follow_tolerances(evidence, rules)
     wealth = {rule.name: wealth_of(evidence, rule, rules) for rule in rules.metrics}
     parts: dict[str, float] = {rule.name: wealth[rule.name] for rule in rules.metrics if rule.enforced}
-    if rules.legs:
-        parts[ALIVE] = rules.alive_stake * (evidence.alive_purse.total + sum(evidence.alive))
-    harm = sum(parts.values())
-    worse = harm >= rules.harm_limit
     main_metric = max(parts, key=lambda name: parts[name], default="")
+    harm = sum(parts.values())
+    harm_of_alive = rules.alive_stake * (evidence.alive_purse.total + sum(evidence.alive)) if rules.legs else 0.0
+    # The metrics are bet on with each pool, and alive with each block. So their sum could be read when alive is at a peak and
+    # a metric has not lost yet what the pool's blocks will cost it: no supermartingale. The larger of the two decides. Each
+    # reaches the limit with at most its stake's part of alpha, and together that is alpha.
+    if harm_of_alive > harm:
+        main_metric, harm = ALIVE, harm_of_alive
+    worse = harm >= rules.harm_limit
 
     metrics = []
     waits = [(0.0, 0.0)]
@@ -100,33 +110,43 @@ def judge(evidence: Evidence, *, rules: GateRules, weight: float, next_weight: f
     least_safe = min((metric.safety for metric in metrics if metric.enforced), default=rules.safety_limit)
     requests, seconds = max(wait[0] for wait in waits), max(wait[1] for wait in waits)
 
+    recent = recent_sum(evidence.recent if rules.legs else ())
     proven = least_safe >= rules.safety_limit and harm < HARM_HOLD
     if rules.legs:
-        alive = _judge_alive(evidence, parts[ALIVE], worse and main_metric == ALIVE, rules, weight)
+        alive = _judge_alive(evidence, recent, harm_of_alive, worse and main_metric == ALIVE, rules, weight)
         metrics.append(alive)
-        if len(waits) == 1:
-            proven = proven and alive.verdict is Verdict.PASS
+        # A leg that has just begun to hang has all its proofs still. With few requests the proofs are all there is.
+        proven = proven and (
+            alive.verdict is Verdict.PASS or (alive.verdict is Verdict.INSUFFICIENT_TRAFFIC and len(waits) > 1)
+        )
     heroku_wealth = evidence.heroku_purse.total + sum(evidence.heroku) if rules.legs else 0.0
     compared = rules.legs and weight < 100
     heroku_dead = compared and heroku_wealth >= rules.harm_limit
     silent = evidence.silent_seconds >= SILENT_SECONDS and evidence.silent_expected >= SILENT_EXPECTED
-    unhealthy = compared and both_unhealthy(evidence)
+    # Of users who are drawn, the share of requests says nothing, nor that one leg has none for a while.
+    by_share = compared and rules.requests_drawn
+    off, over = by_share and share_off(evidence, rules.harm_limit), by_share and share_over(evidence, weight)
+    silent = by_share and silent
+    unhealthy = compared and both_unhealthy(recent, evidence)
     return Judgement(
         harm=harm,
         harm_limit=rules.harm_limit,
         worse=worse,
-        safe=proven and not (heroku_dead or (compared and silent) or unhealthy),
+        safe=proven and not (heroku_dead or silent or unhealthy or off or over),
         safety=least_safe,
         safety_limit=rules.safety_limit,
         heroku_dead=heroku_dead,
         heroku_wealth=heroku_wealth,
-        heroku_silent=compared and silent,
+        heroku_silent=silent,
         both_unhealthy=unhealthy,
+        share_off=off,
+        share_over=over,
         metrics=tuple(metrics),
         main_metric=main_metric,
         eks_requests_needed=None if math.isinf(requests) else requests,
         seconds_to_safe=None if math.isinf(seconds) else seconds,
         samples=evidence.total[1].requests,
+        differences=differences(evidence, rules),
     )
 
 
@@ -145,8 +165,10 @@ def _unproven(
 def wealth_of(evidence: Evidence, rule: MetricRule, rules: GateRules) -> float:
     """Return what a metric adds to the evidence of harm; for an observed metric, its evidence as if it were alone."""
     if rule.enforced:
-        return rules.stake_of(rule) * evidence.harm_purse.total + sum(bag_of(evidence.harm, rule.name, WORSE))
-    return evidence.harm_purse.total + sum(bag_of(evidence.observed, rule.name, WORSE))
+        return rules.stakes[rule.name] * evidence.harm_purse.total + sum(
+            bag_of(evidence.harm, rule.name, strengths(rule.name))
+        )
+    return evidence.harm_purse.total + sum(bag_of(evidence.observed, rule.name, strengths(rule.name)))
 
 
 def least_requests(rules: GateRules, next_weight: float) -> float:
@@ -160,7 +182,8 @@ def least_requests(rules: GateRules, next_weight: float) -> float:
 def _margin(evidence: Evidence, rule: MetricRule, weight: float, next_weight: float) -> float:
     """Return the margin within which a metric is safe, as a fraction of EKS' requests."""
     if weight >= 100:
-        return frozen_limit(evidence, rule, rule.advance)
+        limit = frozen_limit(evidence, rule, rule.advance)
+        return rule.floor if limit is None else limit
     return rule.advance.margin / (next_weight / 100.0)
 
 
@@ -178,7 +201,7 @@ def _until_safe(
     growth = _safety_growth(evidence, rule, margin, rules=rules, weight=weight)
     if growth is None or rate <= 0:
         return least, math.inf
-    fastest = rules.safety_cap * rules.harm_nats / CAP_SECONDS
+    fastest = rules.safety_cap / CAP_SECONDS
     waits = [
         math.log(max(rules.safety_limit / money, 1.0)) / min(nats * rate, fastest)
         for nats, money in zip(growth, _safety_stake(evidence, rule), strict=True)
@@ -192,8 +215,7 @@ def _safety_growth(
     evidence: Evidence, rule: MetricRule, margin: float, *, rules: GateRules, weight: float
 ) -> tuple[float, ...] | None:
     """Return the nats per EKS request by which the bets on safety grow at this step's ratios; ``None`` without counts."""
-    control = evidence.reference if weight >= 100 else evidence.total[0]
-    bad_a, total_a = counts_of(control, rule.name)
+    bad_a, total_a = reference_of(evidence, rule.name) if weight >= 100 else counts_of(evidence.total[0], rule.name)
     bad_b, total_b = counts_of(evidence.total[1], rule.name)
     if total_b < 1 or (weight < 100 and total_a < 1):
         return None
@@ -201,9 +223,9 @@ def _safety_growth(
     known = math.log(rules.safety_limit) / margin
     expected = (bad_b + known * ratio(bad_a, total_a)) / (total_b + known)
     if weight >= 100:
-        return tuple(wager.log_factor(psi, expected, 0.0, 1.0, 0.0, margin) for psi in BETTER)
+        return wager.log_factors(BETTER, expected, 0.0, 1.0, 0.0, margin)
     c = rule.advance.ratio * total_b / total_a
-    return tuple(wager.log_factor(psi, expected, bad_a / total_b, 1.0, c, margin) for psi in BETTER)
+    return wager.log_factors(BETTER, expected, bad_a / total_b, 1.0, c, margin)
 
 
 def _safety_stake(evidence: Evidence, rule: MetricRule) -> Bag:
@@ -237,16 +259,29 @@ def _metric(
         eks_bad=eks_bad,
         eks_total=eks_total,
         compared=weight < 100,
-        tolerated=frozen_limit(evidence, rule, rule.harm) if weight >= 100 else None,
+        tolerated=frozen_limit(evidence, rule, rule.harm, rules.reference_doubt) if weight >= 100 else None,
         rule=rule,
     )
 
 
-def _judge_alive(evidence: Evidence, harm: float, fails: bool, rules: GateRules, weight: float) -> MetricJudgement:
+def _judge_alive(
+    evidence: Evidence, recent: tuple[Counts, Counts], harm: float, fails: bool, rules: GateRules, weight: float
+) -> MetricJudgement:
     """Judge *alive* by the last minute, because its bets are on harm only."""
-    heroku, eks = recent_sum(evidence.recent)
-    answered = eks.successes
-    expected = eks.requests if weight >= 100 else heroku.successes * weight / (100.0 - weight)
+    heroku, eks = recent
+    if rules.same_answers:
+        good = good_answers(evidence.reference)
+        answered, expected = good.of(eks), good.of(heroku)
+        share = good.share
+    else:
+        answered, expected, share = eks.successes, heroku.successes, 1.0
+    if weight >= 100:
+        expected = share * eks.requests
+    elif rules.requests_drawn:
+        expected *= weight / (100.0 - weight)
+    else:
+        answered = eks.successes
+        expected = eks.requests * heroku.successes / heroku.requests if heroku.requests else 0.0
     if fails:
         verdict = Verdict.FAIL
     elif answered >= SICK_REQUESTS and answered >= ALIVE_FRACTION * expected and harm < HARM_HOLD:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
+from cutover.domain.evidence.mix import NONE as NO_DIFFERENCES
+from cutover.domain.evidence.mix import Differences
 from cutover.domain.evidence.rules import ALIVE, MetricRule
 from cutover.domain.verdicts import Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class MetricJudgement:
-    """The judgement of one metric.
+class MetricJudgement(NamedTuple):
+    """The judgement of one metric. It is a tuple because each decision makes half a dozen.
 
     Parameters
     ----------
@@ -23,8 +24,8 @@ class MetricJudgement:
     enforced
         Whether its verdict decides.
     harm, harm_limit
-        This metric's part of the evidence of harm; all parts together are the judgement's. For an observed metric, all
-        its evidence, which is no part of the judgement's.
+        This metric's part of the evidence of harm. The judgement's is that of *alive*, or all other parts together if that
+        is more. For an observed metric, all its evidence, which is no part of the judgement's.
     safety, safety_limit
         Evidence that it is within the margin of the next step, and how much is enough. Once it was enough in this step,
         what is left of it. Both are 0 for ``alive``, which has no such test.
@@ -55,8 +56,7 @@ class MetricJudgement:
     rule: MetricRule | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(NamedTuple):
     """The judgement of all metrics together.
 
     Parameters
@@ -67,7 +67,7 @@ class Judgement:
         Whether the evidence of harm has reached its limit.
     safe
         Whether every enforced metric has enough evidence of safety for the next step, and nothing speaks against it:
-        evidence of harm below 10, Heroku neither dead nor silent, the legs not both unhealthy. Without an enforced
+        evidence of harm below 10, Heroku neither dead nor silent, the legs not both unhealthy, the share as it should be. Without an enforced
         metric, *alive* has to pass, if it is judged.
     safety, safety_limit
         Least evidence of safety of the enforced metrics, and how much is enough.
@@ -77,6 +77,11 @@ class Judgement:
         Whether Heroku has answered nothing for a minute although it has weight and EKS is busy.
     both_unhealthy
         Whether both legs lately fail or are very slow far more often than Heroku did while it was healthy.
+    share_off
+        Whether EKS gets fewer requests than its weight, and has since the step began. Where all that it gets is answered,
+        this is no harm, but a route that is not in force everywhere, or requests that last longer than the step.
+    share_over
+        Whether EKS has got more of this step's requests than its weight explains, as where others send to the same Service.
     metrics
         The mesh's metrics, then ``alive`` if it is judged, then the custom SLOs.
     main_metric
@@ -85,6 +90,8 @@ class Judgement:
         Estimates of what is missing until `safe`: 0 if it is safe, ``None`` if unknown.
     samples
         EKS requests in this step.
+    differences
+        Evidence that the legs do not give the same answers. They keep nothing from being `safe`: a person may skip them.
     """
 
     harm: float
@@ -97,11 +104,14 @@ class Judgement:
     heroku_wealth: float
     heroku_silent: bool
     both_unhealthy: bool
+    share_off: bool
+    share_over: bool
     metrics: tuple[MetricJudgement, ...]
     main_metric: str
     eks_requests_needed: float | None
     seconds_to_safe: float | None
     samples: float
+    differences: Differences = NO_DIFFERENCES
 
     @property
     def verdict(self) -> Verdict:

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 from cutover.domain.evidence.blocks import Block, Counts
-from cutover.domain.evidence.metrics import counts_of, ratio
+from cutover.domain.evidence.metrics import counts_of, ratio, reference_of
+from cutover.domain.evidence.mix import add_codes
 from cutover.domain.evidence.rules import GateRules, MetricName
 from cutover.domain.evidence.wager import Evidence, Recent
 
@@ -24,7 +25,7 @@ def remember(evidence: Evidence, block: Block, *, rules: GateRules, weight: floa
     # The reference grows by slots that have left the recent window, and only if Heroku was healthy in it. Grown by each
     # new block, the first seconds of an incident, too few to show, would make the rest of the incident look normal.
     # A custom SLO's ratio can have any value while all is well, so it has no such check.
-    if not (rules.legs and _sick(recent_sum((*left, *kept))[0], reference)):
+    if not (rules.legs and unhealthy(recent_sum((*left, *kept))[0], evidence)):
         for slot in left:
             reference += slot.heroku
     evidence = evidence._replace(
@@ -34,6 +35,7 @@ def remember(evidence: Evidence, block: Block, *, rules: GateRules, weight: floa
         empty=evidence.empty + (block.requests == 0),
         recent=kept,
         reference=reference,
+        codes=(add_codes(evidence.codes[0], block.heroku_codes), add_codes(evidence.codes[1], block.eks_codes)),
     )
     if weight >= 100 or not rules.legs:
         return evidence
@@ -67,18 +69,25 @@ def recent_sum(recent: Sequence[Recent]) -> tuple[Counts, Counts]:
     return heroku, eks
 
 
-def both_unhealthy(evidence: Evidence) -> bool:
-    """Tell whether both legs lately fail far more often than Heroku did while it was healthy."""
-    heroku, eks = recent_sum(evidence.recent)
-    return _sick(heroku, evidence.reference) and _sick(eks, evidence.reference)
+def both_unhealthy(recent: tuple[Counts, Counts], evidence: Evidence) -> bool:
+    """Tell whether both legs lately fail far more often than Heroku did while it was healthy.
+
+    Parameters
+    ----------
+    recent
+        The counts of both legs in the recent window, from :func:`recent_sum`.
+    evidence
+        The judge's state.
+    """
+    return all(unhealthy(leg, evidence) for leg in recent)
 
 
-def _sick(recent: Counts, reference: Counts) -> bool:
-    """Tell whether a leg fails or is very slow far more often than Heroku did while it was healthy."""
+def unhealthy(counts: Counts, evidence: Evidence) -> bool:
+    """Tell whether a leg's requests fail or are very slow far more often than Heroku's did while it was healthy."""
     names: tuple[MetricName, ...] = ("errors", "verySlow")
     for name in names:
-        bad, total = counts_of(recent, name)
-        limit = max(SICK_RATIO, SICK_FACTOR * ratio(*counts_of(reference, name)))
+        bad, total = counts_of(counts, name)
+        limit = max(SICK_RATIO, SICK_FACTOR * ratio(*reference_of(evidence, name)))
         if total >= SICK_REQUESTS and bad > limit * total:
             return True
     return False

@@ -22,6 +22,15 @@ Result = Sequence[Mapping[str, Any]]
 #: One scrape may be missed or late; two missed in a row make the next increment unusable.
 REACH_IN_SCRAPES = 2.5
 
+#: A counter of this size does not grow beyond its old value within a scrape interval after a restart, as it took many to get
+#: there. So it shows that its process did not restart.
+NOT_REGROWN = 100.0
+#: As a multiple of a counter that fell between two scrapes in a row.
+_CLEARLY_LARGER = 10.0
+#: A counter that its process forgot, and that is not smaller when it comes back, is taken to have begun at 0 if it was at most
+#: this. Where it was not forgotten after all, its increment is too large by no more.
+_FEW = 5.0
+
 #: Labels that tell a source, besides the namespace, in the order of :func:`source_by`.
 SOURCE_LABELS = ("pod", "instance", "job", "prometheus_replica", "replica", "__replica__")
 _INF = math.inf
@@ -80,6 +89,9 @@ class Scrapes:
         index = bisect_right(times, before) if inclusive else bisect_left(times, before)
         return times[index - 1] if index else -_INF
 
+    def __contains__(self, source: Source) -> bool:
+        return source in self._times
+
     def __iter__(self) -> Iterator[Source]:
         return iter(self._times)
 
@@ -89,6 +101,8 @@ class Witnesses:
 
     #: Name for a source in messages.
     noun = "scrape target"
+    #: What to do, in messages, where a source forgets idle counters.
+    keep_longer = ""
 
     def __init__(self) -> None:
         self._seen = Scrapes()  # scrapes that succeeded
@@ -106,39 +120,68 @@ class Witnesses:
         """Return the time of the source's newest scrape before a time, or minus infinity."""
         return self._seen.last(source, before, inclusive=inclusive)
 
+    def last_counted(self, source: Source, before: float) -> float:
+        """Return the time of the source's newest scrape before a time that brought a counter, or minus infinity."""
+        return self._counted.last(source, before)
+
     def born(self, source: Source, at: float, reach: float) -> bool:
         """Tell whether a counter that is new at a time began at 0: its source was scraped shortly before without it.
 
         ``up`` does not prove it, as a failing agent is up. The source must have had other counters, and not this one.
         """
-        return at - self._counted.last(source, at) < reach
+        return at - self.last_counted(source, at) < reach
 
-    def losses(self, series: Series) -> Sequence[tuple[float, float]]:
-        """Return pairs of times: the last scrape with a counter, and the next scrape of its source without it."""
+    def losses(self, series: Series) -> Sequence[tuple[float, float, float]]:
+        """Return the last scrapes with a counter: their times, those of the next scrapes without it, and its values."""
         scrapes = self._counted.of(series.source)
         if len(series.times) == len(scrapes):
             return ()
-        had = set(series.times)
-        return [(before, after) for before, after in pairwise(scrapes) if before in had and after not in had]
+        had = dict(zip(series.times, series.values, strict=True))
+        return [(at, after, had[at]) for at, after in pairwise(scrapes) if at in had and after not in had]
 
 
 class Doubts:
     """Reasons why one source's increments in one block are unknown.
 
-    A process loses all its counters at once. If only some fell, the values from which they began are unknown.
+    A process that restarts loses all its counters at once. If some fell and others did not, the others may have grown
+    beyond their old values since the restart; or nothing restarted, and the process forgot some counters, as proxies do
+    with idle ones.
+
+    Attributes
+    ----------
+    gap
+        Why an increment is unknown.
+    fell
+        By time of a scrape at which a counter fell or was gone: the value that another counter must have had before, and not
+        fallen below, to show that the process did not restart.
+    went_on
+        By time of a scrape: the largest value, before the scrape, of the counters that did not fall.
     """
 
-    __slots__ = ("continued", "dropped", "gap")
+    __slots__ = ("fell", "gap", "went_on")
 
     def __init__(self) -> None:
         self.gap = ""
-        self.dropped: set[float] = set()
-        self.continued: set[float] = set()
+        self.fell: dict[float, float] = {}
+        self.went_on: dict[float, float] = {}
+
+    def gone(self, at: float, before: float) -> None:
+        """Note a counter that a scrape did not bring any more, by its last value."""
+        self.fell[at] = max(min(before, NOT_REGROWN), self.fell.get(at, 0.0))
 
     @property
     def lost_some(self) -> bool:
         """Whether some counters fell while others went on rising."""
-        return not self.dropped.isdisjoint(self.continued)
+        return not self.fell.keys().isdisjoint(self.went_on)
+
+    @property
+    def lost_largest(self) -> bool:
+        """Whether the largest counters fell while smaller ones went on rising.
+
+        In a restart the largest fall, as the smallest are the first to grow beyond their old values. A process that forgets
+        idle counters keeps the largest.
+        """
+        return any(needed > self.went_on.get(at, math.inf) for at, needed in self.fell.items())
 
 
 def source_of(labels: Mapping[str, str], namespace: str) -> Source:
@@ -170,14 +213,21 @@ def increment_of(reading: Witnesses, series: Series, index: int, reach: float, d
     if index and at - times[index - 1] < reach:
         before = values[index - 1]
         if 0.0 <= value < before < _INF:
-            doubts.dropped.add(at)
+            if reading.last_counted(source, at) > times[index - 1]:
+                doubts.gone(at, before)
+            else:
+                doubts.fell[at] = max(_CLEARLY_LARGER * before, doubts.fell.get(at, 0.0))
             return value
         if 0.0 <= before <= value < _INF:
             if reading.last_scrape(source, at) > times[index - 1]:
-                # The process restarted, or the agent that relays the counters failed (Istio's then answers without them).
-                doubts.gap = f"{reading.noun} {source.pod} was without a counter for a while"
-            elif before:
-                doubts.continued.add(at)
+                forgotten = reading.last_counted(source, at) > times[index - 1]  # a scrape between brought others
+                if forgotten and before <= _FEW:
+                    return value
+                # Or the process restarted, or the agent that relays the counters failed (Istio's then answers without them).
+                more = f" that others had; {reading.keep_longer}" if forgotten and reading.keep_longer else ""
+                doubts.gap = f"{reading.noun} {source.pod} was without a counter for a while{more}"
+            elif before > doubts.went_on.get(at, 0.0):
+                doubts.went_on[at] = before
             return value - before
     elif 0.0 <= value < _INF:
         if reading.born(source, at, reach):

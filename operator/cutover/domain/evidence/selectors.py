@@ -21,6 +21,11 @@ def matcher(label: str, values: Iterable[str]) -> str:
     return f"{label}=~{_quote(pattern)}"
 
 
+def other_than(label: str, values: Iterable[str]) -> str:
+    """Return the PromQL matcher for a label with none of some values; a label that is missing has none."""
+    return matcher(label, values).replace("=~", "!~", 1)
+
+
 def bounds_matcher(bounds: Iterable[float]) -> str:
     """Return the matcher for the ``le`` of some bounds, in the histogram's own unit, and of all requests (``+Inf``).
 

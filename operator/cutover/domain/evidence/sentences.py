@@ -5,12 +5,17 @@ All wording about a gate's numbers is here, so that the status, the ledger's rea
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import assert_never
 
 from cutover.api.durations import span
 from cutover.api.v1alpha1 import GateKind, GateLimits, GateNumbers, Mode, format_duration
+from cutover.domain.evidence.mix import Differences, top_codes
 from cutover.domain.evidence.rules import ALIVE
+
+#: Codes of a leg in a sentence and in the status.
+TOLD_CODES = 5
 
 
 def sentence(gate: GateNumbers) -> str:
@@ -37,7 +42,8 @@ def counted(gate: GateNumbers) -> str:
     what = _what(gate.kind)
     said = f"EKS {_leg(ratios.eks, gate.kind)}"
     if heroku is None:
-        tolerated = f", {100 * ratios.tolerated:.2g} % tolerated" if ratios.tolerated is not None else ""
+        unknown = ", not judged: what is normal for Heroku is not known"
+        tolerated = f", {100 * ratios.tolerated:.2g} % tolerated" if ratios.tolerated is not None else unknown
         return f"{said} of {eks.total:,.0f} {what}, no control{tolerated}"
     return f"{said} vs Heroku {_leg(ratios.heroku, gate.kind)} over {eks.total:,.0f}/{heroku.total:,.0f} {what}"
 
@@ -80,7 +86,7 @@ def limits(kind: GateKind, tolerated: GateLimits) -> str:
                 f"{tolerance.ratio:g} p + {100 * tolerance.margin:g} %" if tolerance is not None else "anything"
                 for tolerance in (tolerated.harm, tolerated.advance)
             )
-            return f"harm above {harm}, safe within {safe}"
+            return f"harm above {harm}, safe within {safe}" + (f", {tolerated.codes}" if tolerated.codes else "")
         case GateKind.BOUND:
             said = [f"at least {tolerated.min:g}"] if tolerated.min is not None else []
             said += [f"at most {tolerated.max:g}"] if tolerated.max is not None else []
@@ -90,6 +96,43 @@ def limits(kind: GateKind, tolerated: GateLimits) -> str:
             return f"{' and '.join(said)}, outside for less than {lasting}"
         case _:
             assert_never(kind)
+
+
+def mix(codes: Mapping[str, float]) -> str:
+    """Return a leg's answers by HTTP status, as fractions, most frequent first."""
+    total = sum(codes.values())
+    if not total:
+        return "no answers"
+    return ", ".join(f"{code} {_percent(count / total)}" for code, count in top_codes(codes, TOLD_CODES).items())
+
+
+def unequal(differences: Differences, codes: tuple[Mapping[str, float], Mapping[str, float]]) -> str:
+    """Return what differs most between the answers of the legs, with both mixes; ``""`` if nothing does.
+
+    Parameters
+    ----------
+    differences
+        The evidence.
+    codes
+        The answers of Heroku and of EKS by HTTP status.
+    """
+    name = max(differences.fewer, key=lambda each: differences.fewer[each], default="")
+    if not name or max(differences.fewer[name], differences.throttled) < differences.limit:
+        return ""
+    if differences.throttled >= differences.fewer[name]:
+        said = "EKS throttles more requests (429) than Heroku"
+    else:
+        said = {
+            "refused": "EKS refuses fewer requests than Heroku",
+            "redirected": "EKS redirects fewer requests than Heroku",
+            "throttled": "Heroku throttles more requests (429) than EKS",
+        }[name]
+    return f"{said}: {both_mixes(codes)}"
+
+
+def both_mixes(codes: tuple[Mapping[str, float], Mapping[str, float]]) -> str:
+    """Return the answers of Heroku and of EKS by HTTP status."""
+    return f"Heroku answers {mix(codes[0])}; EKS {mix(codes[1])}"
 
 
 def factor(wealth: float) -> str:
@@ -102,6 +145,10 @@ def factor(wealth: float) -> str:
 def _leg(ratio: float | None, kind: GateKind) -> str:
     if ratio is None:
         return "no answers" if kind is GateKind.COMPARATIVE else f"no {_what(kind)}"
+    return _percent(ratio)
+
+
+def _percent(ratio: float) -> str:
     percent = 100.0 * ratio
     return f"{percent:.1f} %" if percent >= 1 or percent == 0 else f"{percent:.2g} %"
 

@@ -64,6 +64,24 @@ def fits(pooled: Pool, *, weight: int, previous: int) -> bool:
     return _log_odds(pooled, weight, previous) >= _ODDS
 
 
+def fits_weight(pooled: Pool, weight: float) -> bool:
+    """Tell whether the requests fit a weight, whatever the weight before it was."""
+    return _near(pooled, weight)
+
+
+def exceeds_weight(pooled: Pool, weight: float) -> bool:
+    """Tell whether EKS has got more requests than the weight explains.
+
+    A small weight is exceeded by few requests, and others' few requests make Heroku look dead. So what is tolerated beyond
+    chance is a fifth of the weight there, and never more than elsewhere.
+    """
+    if not pooled.total:
+        return False
+    expected = weight / 100
+    spread = math.sqrt(expected * (1 - expected) / pooled.total)
+    return pooled.eks / pooled.total - expected > _ERRORS * spread + min(_POINTS, expected / 5)
+
+
 def eks_silent(pooled: Pool, *, weight: int) -> bool:
     """Tell whether so many requests were answered, none of them by EKS, that it cannot be chance."""
     return 0 < weight < 100 and pooled.eks == 0 and pooled.total * math.log1p(-weight / 100) <= _SILENCE
@@ -73,7 +91,7 @@ def _speaks_for(pooled: Pool, weight: int, previous: int) -> bool:
     return _near(pooled, weight) and (previous == weight or _log_odds(pooled, weight, previous) > 0)
 
 
-def _near(pooled: Pool, weight: int) -> bool:
+def _near(pooled: Pool, weight: float) -> bool:
     if not pooled.total:
         return False
     expected = weight / 100

@@ -9,12 +9,12 @@ from itertools import takewhile
 from cutover.api.v1alpha1 import LEDGER_LENGTH, GateKind, LedgerEntry, MigrationPlanStatus
 from cutover.domain.evidence.numbers import numbers_only
 from cutover.domain.holds import QUIET, Hold
-from cutover.domain.texts import fitted, shorten, shorten_together
+from cutover.domain.texts import fitted, plain, shorten, shorten_together
 
 #: Characters of a message, and of a subject.
 LONGEST_MESSAGE, LONGEST_SUBJECT = 300, 150
 #: Characters of all queries of an entry, and of the whole ledger as JSON. With twelve gates and the longest queries the
-#: status stays below 40 KiB, without the templates in force; it is written every minute.
+#: status stays below 44 KiB, without the templates in force; it is written every minute.
 LONGEST_QUERIES, LONGEST_LEDGER = 1200, 12_000
 #: Characters of an old message that was cut, of an entry besides its texts and gates, and of a gate's numbers (at most)
 #: besides its name.
@@ -22,6 +22,8 @@ _SHORT_MESSAGE, _ENTRY, _GATE = 100, 150, 370
 
 #: Decisions that do not change the weight: a hold before them and the same hold after them are one hold.
 _MOVES_NOTHING = ("Hold", "Repair", "Edit", "Refuse")
+#: Decisions that are no decisions on the weight.
+_NO_MOVES = (*_MOVES_NOTHING, "Skip", "Gates")
 
 
 def note(
@@ -33,6 +35,7 @@ def note(
     message: str,
     now: datetime,
     subject: str | None = None,
+    by: str = "",
 ) -> tuple[LedgerEntry, ...]:
     """Return the ledger with one more decision, with the gates' numbers at that moment.
 
@@ -46,19 +49,20 @@ def note(
         from_weight=status.weight or 0,
         to_weight=to,
         reason=reason,
-        message=shorten(message, LONGEST_MESSAGE),
+        message=shorten(plain(message), LONGEST_MESSAGE),
         gates=tuple(numbers_only(gate) for gate in status.gates),
         # The queries of the mesh's metrics never change, and are in the status.
         queries=shorten_together(
             [
-                f"{gate.name}: {query}"
+                plain(f"{gate.name}: {query}")
                 for gate in status.gates
                 if gate.kind is not GateKind.COMPARATIVE
                 for query in gate.queries
             ],
             LONGEST_QUERIES,
         ),
-        subject=subject,
+        subject=None if subject is None else plain(subject),
+        by=shorten(plain(by.removeprefix("by ")), LONGEST_SUBJECT) or None,
     )
     repeated = set(entry.queries)
     before = (
@@ -91,8 +95,22 @@ def _with_short_message(entry: LedgerEntry) -> LedgerEntry:
 
 
 def _length(entry: LedgerEntry) -> int:
-    texts = (entry.message, entry.subject or "", *entry.queries)
+    texts = (entry.message, entry.subject or "", entry.by or "", *entry.queries)
     return _ENTRY + sum(len(text) + 4 for text in texts) + sum(_GATE + len(gate.name) for gate in entry.gates)
+
+
+def last_move(status: MigrationPlanStatus) -> LedgerEntry | None:
+    """Return the last decision on the weight; ``None`` if the ledger has none."""
+    return next((entry for entry in reversed(status.ledger) if entry.decision not in _NO_MOVES), None)
+
+
+def led_to_weight(status: MigrationPlanStatus) -> bool:
+    """Tell whether the ledger has a decision that led to the status's weight.
+
+    Of a full ledger without any decision on the weight nothing can be told: other entries may have pushed it out.
+    """
+    move = last_move(status)
+    return len(status.ledger) >= LEDGER_LENGTH if move is None else move.to_weight == status.weight
 
 
 def note_hold(status: MigrationPlanStatus, hold: Hold, now: datetime) -> tuple[LedgerEntry, ...]:
@@ -115,7 +133,7 @@ def note_repair(
     subject
         Who edited what; a repeated edit has the same subject.
     """
-    known = fitted(subject, LONGEST_SUBJECT)
+    known = fitted(plain(subject), LONGEST_SUBJECT)
     if any((entry.decision, entry.subject) == ("Repair", known) for entry in _since_weight_moved(status)):
         return status.ledger
     weight = status.weight or 0

@@ -38,6 +38,7 @@ class Severity(StrEnum):
 CRITICAL_HOLDS = frozenset(
     {
         HoldReason.BOTH_LEGS_UNHEALTHY,
+        HoldReason.HARM_UNCONFIRMED,
         HoldReason.HEROKU_CANNOT_TAKE_BACK,
         HoldReason.SHARE_NOT_OBSERVED,
         HoldReason.ROUTE_NOT_WRITTEN,
@@ -49,6 +50,7 @@ CRITICAL_HOLDS = frozenset(
 DECISIONS: Mapping[str, Severity] = {
     "TakeOver": Severity.INFO,
     "Advance": Severity.INFO,
+    "Forward": Severity.WARNING,
     "Complete": Severity.INFO,
     "Retry": Severity.INFO,
     "Lower": Severity.INFO,

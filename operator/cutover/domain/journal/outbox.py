@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -44,6 +44,7 @@ class Cause(StrEnum):
     REFUSED = "refused"
     FULL = "full"
     EXPIRED = "expired"
+    UNSENDABLE = "unsendable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,11 @@ class Outbox:
         """Notices that are to be sent."""
         return len(self._waiting)
 
+    @property
+    def under_way(self) -> int:
+        """Notices of the batch that is being sent."""
+        return self._under_way
+
     def tell(
         self, uid: str, namespace: str, plan: str, status: MigrationPlanStatus, told: str | None, now: float
     ) -> None:
@@ -252,6 +258,16 @@ class Outbox:
         self.failures += 1
         self.dropped[Cause.REFUSED] += self._under_way
         self._done(now)
+
+    def unsendable(self, numbers: Collection[int], now: float) -> None:
+        """Drop notices of the batch that is under way, by their index in it, as no message can be made of them.
+
+        The others are sent again. The next message says how many were dropped.
+        """
+        self.failures += 1
+        self._under_way = 0
+        for number in sorted(numbers, reverse=True):
+            self._drop(number, Cause.UNSENDABLE, now)
 
     def later(self, now: float, jitter: float, rest: float | None = None) -> None:
         """Note that the request failed, and is tried again.

@@ -26,16 +26,19 @@ def spec_snapshot(spec: MigrationPlanSpec, generation: int) -> SpecSnapshot:
     fields = {
         "suspend": str(spec.suspend).lower(),
         "onBreach": spec.on_breach,
+        "onHerokuDown": f"{spec.on_heroku_down.action} after {format_duration(spec.on_heroku_down.after)}",
         "onDelete": spec.on_delete,
         "soak": format_duration(spec.soak),
         "schedule": _schedule(spec.schedule),
         "preflight.skip": ", ".join(skip.check for skip in spec.preflight.skip) or "none",
         "gates.falseRollbackRate": f"{gates.false_rollback_rate:g}",
-        "gates.block": format_duration(gates.block),
+        "gates.block": format_duration(gates.block) if gates.block else "by the scrape interval",
         "gates.warmUp": format_duration(gates.warm_up),
+        "gates.insufficientTraffic": gates.insufficient_traffic,
         "gates.prometheus": gates.prometheus or "default",
         GATES: f"{', '.join(slo.name for slo in gates.slos)} ({_digest(gates.slos)})",
         "heroku": f"{spec.heroku.app}, {spec.heroku.hostname}",
+        "heroku.hostHeader": spec.heroku.host_header,
         "eks": f"{spec.eks.service.name}:{spec.eks.service.port}, {spec.eks.workload_ref.name}",
         "hosts": ", ".join(spec.traffic.hosts),
         **spec.traffic.recorded,
@@ -90,6 +93,8 @@ def _step(step: Step) -> str:
     text = f"hold {format_duration(step.hold)}"
     if step.approval is Approval.MANUAL:
         text += ", approval Manual"
+    if step.min_requests is not None:
+        text += f", minRequests {step.min_requests}"
     if step.timeout is not None:
         text += f", timeout {format_duration(step.timeout)} then {step.on_timeout}"
     return text

@@ -37,7 +37,7 @@ from cutover.domain.slo import bounds
 from cutover.domain.slo.bounds import BoundJudgement
 from cutover.domain.slo.custom import CustomSlo, QueryProblem, SloReading
 from cutover.domain.slo.series import block_length
-from cutover.domain.texts import shorten
+from cutover.domain.texts import plain, shorten
 from cutover.domain.verdicts import Verdict
 
 #: Least tolerated fraction of a ratio at 100 %, where there is no control to compare with.
@@ -103,7 +103,7 @@ class CustomSloJudgement:
     def numbers(self) -> GateNumbers:
         """The judgement as numbers."""
         if self.metric is not None:
-            metric = replace(self.metric, verdict=self.verdict)
+            metric = self.metric._replace(verdict=self.verdict)
             return numbers_of(metric, GateKind.RATIO)
         bound = self.bound or BoundJudgement(self.verdict)
         outside = bound.outside_seconds
@@ -129,7 +129,7 @@ class CustomSloJudgement:
         counted = self.metric.heroku_total + self.metric.eks_total if self.metric is not None else self.values
         return gate_status(
             self.numbers,
-            shorten(self.sentence, LONGEST_SENTENCE),
+            plain(shorten(self.sentence, LONGEST_SENTENCE)),
             samples=round(counted),
             queries=queries,
             query_digest=self.gate.query_digest,
@@ -162,7 +162,6 @@ def ratio_rules(slo: RatioSlo, spec: MigrationPlanSpec) -> GateRules:
     rule = MetricRule("errors", 1.0, tolerance(slo.tolerate), tolerance(slo.advance), FLOOR)
     return GateRules(
         alpha=spec.gates.false_rollback_rate,
-        block_seconds=spec.gates.block.total_seconds(),
         warm_up_seconds=spec.gates.warm_up.total_seconds(),
         metrics=(rule,),
         alive_stake=0.0,
@@ -259,6 +258,7 @@ def judge_custom_slos(
     readings: Mapping[str, SloReading],
     *,
     spec: MigrationPlanSpec,
+    block_seconds: int,
     baselines: Mapping[str, float],
     weight: int,
     next_weight: int,
@@ -270,6 +270,8 @@ def judge_custom_slos(
     ----------
     checkpoint
         The checkpoint with the evidence so far.
+    block_seconds
+        Length of the plan's blocks.
     baselines
         The values of bounds' queries before the migration, by gate.
     now
@@ -286,7 +288,8 @@ def judge_custom_slos(
                 )
             case RatioSlo():
                 evidence = known.get(custom.name)
-                judged = _judge_ratio(custom, custom.slo, reading, evidence, spec, weight, next_weight, now)
+                length = block_length(block_seconds, custom.slo.scrape_interval.total_seconds())
+                judged = _judge_ratio(custom, custom.slo, reading, evidence, spec, length, weight, next_weight, now)
                 started = checkpoint.observed_at or checkpoint.weight_since
                 judgements.append(replace(judged, since=max(judged.since, started)) if judged.since else judged)
     return tuple(judgements)
@@ -322,6 +325,7 @@ def _judge_ratio(
     reading: SloReading,
     evidence: CustomSloEvidence | None,
     spec: MigrationPlanSpec,
+    length: int,
     weight: int,
     next_weight: int,
     now: float,
@@ -332,10 +336,10 @@ def _judge_ratio(
         weight=weight,
         next_weight=next_weight,
     )
-    metric = replace(judgement.metrics[0], name=custom.name, enforced=custom.enforced)
-    judgement = replace(judgement, metrics=(metric,))
+    metric = judgement.metrics[0]._replace(name=custom.name, enforced=custom.enforced)
+    judgement = judgement._replace(metrics=(metric,))
     said = CustomSloJudgement(gate=custom, verdict=metric.verdict, judgement=judgement, metric=metric)
-    problem = reading.problem or _silence(slo, evidence, reading, spec, now)
+    problem = reading.problem or _silence(evidence, reading, length, now)
     if problem is None and weight == 100:
         problem = _incomparable(load(evidence.evidence if evidence else Opaque()))
     if problem is None:
@@ -360,13 +364,10 @@ def _incomparable(evidence: Evidence) -> QueryProblem | None:
     return QueryProblem(Verdict.NO_DATA, message, 0.0)
 
 
-def _silence(
-    slo: RatioSlo, evidence: CustomSloEvidence | None, reading: SloReading, spec: MigrationPlanSpec, now: float
-) -> QueryProblem | None:
+def _silence(evidence: CustomSloEvidence | None, reading: SloReading, length: int, now: float) -> QueryProblem | None:
     """Return the problem that no blocks come, or none that can be judged."""
     if evidence is None:
         return None
-    length = block_length(int(spec.gates.block.total_seconds()), slo.scrape_interval.total_seconds())
     if now - evidence.consumed_until > 4 * length + 5:
         message = (
             f"no counts have come for {round(now - evidence.consumed_until)} s; ask its queries in Prometheus:"

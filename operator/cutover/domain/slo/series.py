@@ -20,8 +20,9 @@ The differences from the gateways' counters are there because any process may co
 from __future__ import annotations
 
 import math
+from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from cutover.domain.evidence.blocks import Block, Counts
@@ -79,11 +80,14 @@ class SeriesReading(Witnesses):
     ----------
     unproven
         Whether there is a new counter at a scrape target of which only ``up`` is known; `add_past` decides it.
+    samples
+        Samples that were added by `add_selector`.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.unproven = False
+        self.samples = 0
         self._series: dict[int, list[Series]] = {}
         self._counted_by: dict[int, Scrapes] = {}
         self._past: Scrapes | None = None
@@ -100,8 +104,10 @@ class SeriesReading(Witnesses):
         counted = self._counted_by.setdefault(query, Scrapes())
         for item in result:
             source = _source(item["metric"])
-            times = [float(sample[0]) for sample in item["values"]]
-            series.append(Series(source, "", None, times, [float(sample[1]) for sample in item["values"]]))
+            times = array("d", (float(sample[0]) for sample in item["values"]))
+            values = array("d", (float(sample[1]) for sample in item["values"]))
+            series.append(Series(source, "", None, times, values))
+            self.samples += len(times)
             counted.add(source, times)
             self._counted.add(source, times)
             self._seen.add(source, times)
@@ -133,19 +139,19 @@ class SeriesReading(Witnesses):
             for source in sources.get(_source(item["metric"])[2:], ()):
                 self._seen.add(source, scrapes)
 
-    def add_past(self, results: Iterable[Result]) -> None:
-        """Add the answers of the selectors for the `MEMORY_SECONDS` before.
+    def add_past(self, result: Result) -> None:
+        """Add the answer of one selector for the `MEMORY_SECONDS` before.
 
         Raises
         ------
         KeyError, TypeError, ValueError
-            If a result is not from a range selector.
+            If the result is not from a range selector.
         """
-        self._past = Scrapes()
+        self._past = self._past or Scrapes()
         self.unproven = False
-        for result in results:
-            for item in result:
-                self._past.add(_source(item["metric"]), [float(sample[0]) for sample in item["values"]])
+        for item in result:
+            # Of a source only its newest sample counts.
+            self._past.add(_source(item["metric"]), [max(float(sample[0]) for sample in item["values"])])
 
     def born(self, source: Source, at: float, reach: float) -> bool:
         """Tell whether a counter that is new at a time began at 0."""
@@ -220,9 +226,9 @@ def count(reading: SeriesReading, *, start: float, end: float, length: int, reac
                 tally = tally_of(series.source, series.times[index])
                 increment = increment_of(reading, series, index, reach, tally)
                 tally.counts[query] = tally.counts.get(query, 0.0) + increment
-            for before, after in reading.losses(series):
+            for before, after, value in reading.losses(series):
                 if start < after <= end and after - before < reach:
-                    tally_of(series.source, after).dropped.add(after)
+                    tally_of(series.source, after).gone(after, value)
 
     columns: dict[int, list[Count]] = {query: [] for query in reading.queries()}
     processes = {query: reading.processes(query) for query in columns}

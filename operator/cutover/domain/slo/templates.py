@@ -11,7 +11,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -23,8 +22,14 @@ from cutover.api.v1alpha1.templates import GateTemplateSpec, Template, fits
 from cutover.domain.slo.custom import CustomSlo
 from cutover.domain.slo.promql import PlaceholderError, placeholders, render
 
-#: Characters of a rendered query, which is written to the status and to entries of the ledger.
-LONGEST_QUERY = 2048
+#: The arguments of ``_resolve``.
+_Arguments = tuple[
+    tuple[Slo, ...],
+    tuple[tuple[str, str], ...],
+    tuple[ResolvedTemplate, ...],
+    tuple[ResolvedTemplate, ...],
+    tuple[tuple[str, Template | str], ...],
+]
 
 _ONE_PLACEHOLDER = re.compile(r"\{\{ *([A-Za-z0-9]+) *\}\}")
 _HEROKU, _EKS = "heroku", "eks"
@@ -84,8 +89,17 @@ def custom_slos(
         ("app", spec.heroku.app),
         ("plan", plan_name),
     )
-    used = sorted({_key(slo.template) for slo in slos if slo.template is not None} & templates.keys())
-    return _resolve(slos, names, frozen, kept, tuple((key, templates[key]) for key in used))
+    named = {_key(slo.template) for slo in slos if slo.template is not None}
+    used = sorted(key for key in named if key in templates)
+    arguments = slos, names, frozen, kept, tuple((key, templates[key]) for key in used)
+    place = namespace, plan_name, frozen == kept
+    known = _RESOLVED.get(place)
+    if known is None or known[0] != arguments:
+        _RESOLVED.pop(place, None)
+        while len(_RESOLVED) >= _MOST_RESOLVED:
+            del _RESOLVED[next(iter(_RESOLVED))]
+        known = _RESOLVED[place] = arguments, _resolve(*arguments)
+    return known[1]
 
 
 def changes(frozen: tuple[ResolvedTemplate, ...], resolved: tuple[ResolvedTemplate, ...]) -> tuple[str, ...]:
@@ -109,7 +123,12 @@ def _key(reference: TemplateRef) -> str:
     return f"{reference.kind}/{reference.name}"
 
 
-@lru_cache(maxsize=4096)
+#: The last resolutions of each plan, with and without frozen templates. At nearly every reconcile the arguments are the same.
+#: Earlier ones are not kept: somebody who edits a template every second would fill the memory.
+_RESOLVED: dict[tuple[str, str, bool], tuple[_Arguments, Resolution]] = {}
+_MOST_RESOLVED = 4096
+
+
 def _resolve(
     slos: tuple[Slo, ...],
     names: tuple[tuple[str, str], ...],
@@ -117,7 +136,7 @@ def _resolve(
     kept: tuple[ResolvedTemplate, ...],
     templates: tuple[tuple[str, Template | str], ...],
 ) -> Resolution:
-    """Do the work of :func:`custom_slos`. At nearly every reconcile the arguments are the same."""
+    """Do the work of :func:`custom_slos`."""
     gates: list[CustomSlo] = []
     problems: list[str] = []
     resolved: list[ResolvedTemplate] = []
@@ -307,11 +326,6 @@ def _names(field: str, query: str) -> frozenset[str]:
 
 def _render(field: str, query: str, values: Mapping[str, str]) -> str:
     try:
-        text = render(query, values)
+        return render(query, values)
     except PlaceholderError as error:
         raise _ProblemError(f"{field}: {error}") from error
-    if len(text) > LONGEST_QUERY:
-        raise _ProblemError(
-            f"{field}: with its placeholders filled in it is {len(text)} characters long; write at most {LONGEST_QUERY}"
-        )
-    return text

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
-from cutover.domain.evidence.errors import ERROR_CODES
+from cutover.adapters.dialects.istio.gateways import gateway_matchers
+from cutover.domain.evidence.answers import ALL_CODES, ERROR_CODES, NOBODYS_CODES, OK_CODES, Codes
 from cutover.domain.evidence.selectors import bounds_matcher, matcher
 
 
@@ -20,6 +21,7 @@ def dashboard_queries(
     namespaces: tuple[str, ...],
     slow_ms: float | None,
     very_slow_ms: float | None,
+    codes: Codes = ALL_CODES,
 ) -> Mapping[str, str]:
     """Return a query for each of the mesh's own metrics: the fraction of each leg's requests, over five minutes.
 
@@ -31,11 +33,13 @@ def dashboard_queries(
         Namespaces of the ingress gateways.
     slow_ms, very_slow_ms
         Thresholds in milliseconds; a metric without a threshold has no query.
+    codes
+        Which codes count as refused or redirected.
     """
     legs = ",".join(
         (
             'reporter="source"',
-            matcher("source_workload_namespace", namespaces),
+            *gateway_matchers(namespaces),
             matcher("destination_service", (heroku, eks)),
         )
     )
@@ -43,16 +47,20 @@ def dashboard_queries(
     def rate(metric: str, more: str = "") -> str:
         return f"sum by (destination_service) (rate({metric}{{{legs}{more}}}[5m]))"
 
-    requests = rate("istio_requests_total", ',response_code!="0"')
+    answered = f',response_code!~"{NOBODYS_CODES}"'
+    requests = rate("istio_requests_total", answered)
     errors = rate("istio_requests_total", f',response_code=~"{ERROR_CODES}"')
     found = {
         "errors": f"{errors} / {requests}",
-        "alive": rate("istio_requests_total", f',response_code!~"0|{ERROR_CODES}"'),
+        "alive": rate("istio_requests_total", f',response_code=~"{OK_CODES}"'),
     }
-    timed = rate("istio_request_duration_milliseconds_count", ',response_code!="0"')
+    for name, (these, others) in (("refused", codes.refused), ("redirected", codes.redirected)):
+        bad = rate("istio_requests_total", f',response_code=~"{these}",response_code!~"{others}"')
+        found[name] = f"{bad} / {requests}"
+    timed = rate("istio_request_duration_milliseconds_count", answered)
     for name, bound in (("slow", slow_ms), ("verySlow", very_slow_ms)):
         if bound is not None:
-            fast = rate("istio_request_duration_milliseconds_bucket", f',response_code!="0",{_bound(bound)}')
+            fast = rate("istio_request_duration_milliseconds_bucket", f"{answered},{_bound(bound)}")
             found[name] = f"1 - {fast} / {timed}"
     return found
 

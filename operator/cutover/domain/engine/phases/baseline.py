@@ -11,9 +11,10 @@ from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.baseline.thresholds import LEAST_REQUESTS, choose_thresholds
 from cutover.domain.engine.consume import consume_blocks, observed_share
 from cutover.domain.engine.context import Context
-from cutover.domain.engine.holds import blind, held, too_early
+from cutover.domain.engine.holds import blind, crowded, held, too_early
 from cutover.domain.engine.moves import enter
 from cutover.domain.engine.outcome import NEXT_BLOCK, Outcome
+from cutover.domain.engine.phases.takeover import undo
 from cutover.domain.engine.wanted import baselines_wanted, record_seconds
 from cutover.domain.evidence.share import LEAST_REQUESTS as LEAST_SHARE_REQUESTS
 from cutover.domain.evidence.share import Pool
@@ -23,6 +24,8 @@ from cutover.domain.holds import Hold, HoldReason
 
 def baseline(context: Context, status: MigrationPlanStatus) -> Outcome:
     """Confirm the takeover at the gateway, record what the gates need of Heroku, then begin to shift."""
+    if undone := undo(context, status):
+        return undone
     checkpoint = consume_blocks(context, status)
     status = status.evolve(checkpoint=checkpoint, share=observed_share(checkpoint))
     if hold := blind(context, checkpoint):
@@ -47,9 +50,11 @@ def _unseen(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoin
         f"{pooled.total:.0f} requests of {context.hosts} seen at the gateway since the takeover; "
         f"{LEAST_SHARE_REQUESTS} prove it: point the host's DNS at the gateway if it is not"
     )
+    crowd = crowded(context, status, pooled)
     if too_early(context, status):
-        return _recording(status, message)
-    return held(context, status, Hold(HoldReason.INSUFFICIENT_TRAFFIC, message))
+        return _recording(status, crowd or message)
+    reason = HoldReason.SHARE_NOT_OBSERVED if crowd else HoldReason.INSUFFICIENT_TRAFFIC
+    return held(context, status, Hold(reason, crowd or message))
 
 
 def _record_thresholds(
@@ -95,7 +100,7 @@ def _record_bounds(
     context: Context, status: MigrationPlanStatus, recorded: BaselineStatus
 ) -> BaselineStatus | Outcome:
     """Record the value before the migration for each bound with ``timesBaseline``."""
-    gates = {gate.name: gate for gate in context.resolve().gates}
+    gates = {gate.name: gate for gate in context.slos.gates}
     for name in baselines_wanted(status.evolve(baseline=recorded), gates.values()):
         reading = context.seen.slo_readings.get(name)
         if reading is None or reading.baseline is None:

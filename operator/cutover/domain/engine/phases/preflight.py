@@ -1,16 +1,25 @@
-"""The Preflight phase: the checks before the takeover, the takeover at weight 0, and the checks after it."""
+"""The Preflight phase: the checks before the takeover, the trial of both legs, and the takeover at weight 0.
+
+In the trial the operator's probes have a route at the gateway, and users go as they went before. What would break for users,
+such as a Service that nobody answers behind, breaks for the probes first.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cutover.api.durations import span
-from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
+from cutover.api.v1alpha1 import MigrationPlanStatus, Phase, RouteRecord
 from cutover.domain.engine.context import Context
-from cutover.domain.engine.holds import held, too_early
+from cutover.domain.engine.holds import SHARE_DEADLINE_SECONDS, held, too_early
 from cutover.domain.engine.moves import begin_baseline, enter, take_over
 from cutover.domain.engine.outcome import Outcome
+from cutover.domain.engine.phases.takeover import takeover_held, undo
+from cutover.domain.engine.wanted import takeover_failed, trial_begun, undoable
 from cutover.domain.holds import Hold, HoldReason
-from cutover.domain.preflight.registry import after_takeover, awaited, before_takeover, passed, summary, unanswered
+from cutover.domain.preflight.registry import awaited, before_takeover, in_trial, passed, summary, unanswered
 from cutover.domain.revision import desired_revision
+from cutover.domain.traffic import Leg, TrafficState
 
 #: Seconds between the write of the objects that a route refers to and the write of the route. A control plane that
 #: debounces changes (Istio for at most 10 s, ``PILOT_DEBOUNCE_MAX``) would push both at once, and gateways answer 503 while
@@ -27,23 +36,40 @@ def pending(context: Context, status: MigrationPlanStatus) -> Outcome:
 
 
 def preflight(context: Context, status: MigrationPlanStatus) -> Outcome:
-    """Check the target, take the traffic over at weight 0, and check that Heroku answers through the gateway."""
-    spec, seen, resolved = context.spec, context.seen, context.resolve()
-    checks = before_takeover(context.plan, seen.inventory, resolved.gates, seen.slo_readings)
+    """Check the target, try both legs before users have the route, take the traffic over at weight 0, and try again."""
+    spec, seen, resolved = context.spec, context.seen, context.slos
+    checks = before_takeover(context.plan, seen.inventory, resolved.gates, seen.slo_readings, seen.heroku)
     status = status.evolve(preflight=checks)
+    if takeover_failed(context.plan):
+        return takeover_held(context, status)
+    if undone := undo(context, status):
+        return undone
     if not passed(checks):
         return _not_ready(context, status)
     if spec.suspend:
         message = "spec.suspend is set; set it to false to go on"
         return held(context, status, Hold(HoldReason.SUSPENDED, message))
     if status.weight is None:
-        return _before_takeover(context, status)
-    after = after_takeover(context.plan, seen.inventory, seen.probe, desired_revision(status))
-    status = status.evolve(preflight=(*checks, *after))
-    if not passed(after):
-        if awaited(after) and too_early(context, status):
-            return Outcome(status, "TakingOver", summary(after), requeue=1)
-        return _failed(context, status, summary(after), requeue=2)
+        if unready := _without_route(context, status):
+            return unready
+        if not seen.capabilities.tries:
+            return take_over(context, status)
+    tried = in_trial(
+        context.plan,
+        seen.inventory,
+        {Leg.HEROKU: seen.probe, Leg.EKS: seen.eks_probe},
+        asks_eks=seen.capabilities.probes_eks,
+        revision=desired_revision(status),
+        answers=seen.answers,
+    )
+    status = status.evolve(preflight=(*checks, *tried))
+    if not passed(tried):
+        # A Heroku that fails right after the takeover is answered by giving users their own route back.
+        if (awaited(tried) or undoable(status)) and _young(context, status):
+            return Outcome(status, "Trying" if status.weight is None else "TakingOver", summary(tried), requeue=1)
+        return _failed(context, status, summary(tried), requeue=2)
+    if status.weight is None:
+        return take_over(context, status)
     if seen.traffic is None or not seen.traffic.current:
         # Heroku's answer proves the route; if that check is skipped, only this does.
         return Outcome(status, "TakingOver", "the route is being written", requeue=1)
@@ -60,8 +86,8 @@ def _not_ready(context: Context, status: MigrationPlanStatus) -> Outcome:
     return _failed(context, status, detail, requeue=2 if unanswered(status.preflight) else 10)
 
 
-def _before_takeover(context: Context, status: MigrationPlanStatus) -> Outcome:
-    """Take over once no other route has the hosts, and the gateways know the destinations."""
+def _without_route(context: Context, status: MigrationPlanStatus) -> Outcome | None:
+    """Wait until no other route has the hosts, the gateways know the destinations, and the probes have a route."""
     traffic = context.seen.traffic
     if traffic is None:  # needed even if all checks are skipped
         unread = "whether a route of an earlier plan is there could not be read"
@@ -72,9 +98,33 @@ def _before_takeover(context: Context, status: MigrationPlanStatus) -> Outcome:
     prepared = context.seen.prepared_for
     left = PREPARED_SECONDS - (prepared or 0.0)
     if left > 0:
-        message = f"the gateways receive the route's destinations; the takeover is in {span(left)}"
-        return Outcome(status, "TakingOver", message, requeue=left, prepare=prepared is None)
-    return take_over(context, status)
+        message = f"the gateways receive the route's destinations; both legs are asked in {span(left)}"
+        return Outcome(status, "Trying", message, requeue=left, prepare=prepared is None)
+    if context.seen.capabilities.tries and not traffic.current:
+        return _begin_trial(context, status, traffic)
+    return None
+
+
+def _begin_trial(context: Context, status: MigrationPlanStatus, traffic: TrafficState) -> Outcome:
+    """Give the probes a route, again where somebody has taken it away."""
+    if trial_begun(context.plan) and traffic.foreign and not too_early(context, status):
+        editors = ", ".join(traffic.foreign)
+        message = (
+            f"{traffic.name}: the route of the operator's probes is taken out again by {editors}, which would take the"
+            " users' route out too; make it leave the routes alone"
+        )
+        return replace(_failed(context, status, message, requeue=10), tries=True)
+    message = "both legs are asked through the gateway, before users' requests follow the operator's route"
+    before = status.route or RouteRecord()
+    route = RouteRecord(name=before.name, originals=before.originals, trial=traffic.name)
+    return Outcome(status.evolve(route=route), "Trying", message, requeue=1, tries=True)
+
+
+def _young(context: Context, status: MigrationPlanStatus) -> bool:
+    """Tell whether the route is so new that its first answers may still come."""
+    traffic = context.seen.traffic
+    written = traffic.written_at if traffic is not None and status.weight is None else None
+    return too_early(context, status) if written is None else context.waited(written) < SHARE_DEADLINE_SECONDS
 
 
 def _failed(context: Context, status: MigrationPlanStatus, detail: str, *, requeue: float) -> Outcome:

@@ -28,7 +28,7 @@ def rolling_back(context: Context, status: MigrationPlanStatus) -> Outcome:
     answered = (
         probe is not None
         and probe.revision == rollback_revision(status.attempt)
-        and back_on_heroku(context.seen.capabilities, live_at=checkpoint.live_at, now=context.now)
+        and back_on_heroku(context.can, live_at=checkpoint.live_at, now=context.now)
     )
     if not answered and checkpoint.observed_at is None:
         message = f"waiting for 0 % to be seen at the gateway; {cause}"

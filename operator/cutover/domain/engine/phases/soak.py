@@ -9,9 +9,11 @@ from cutover.api.v1alpha1 import Checkpoint, MigrationPlanStatus, Phase, format_
 from cutover.domain.engine.assessment import Assessment
 from cutover.domain.engine.consume import watched_seconds
 from cutover.domain.engine.context import Context
+from cutover.domain.engine.estimate import requests_short
 from cutover.domain.engine.holds import held
 from cutover.domain.engine.moves import complete, enter
 from cutover.domain.engine.outcome import NEXT_BLOCK, Outcome
+from cutover.domain.engine.way_back import heroku_answers
 from cutover.domain.evidence.judge import ALIVE_FRACTION, HARM_HOLD
 from cutover.domain.evidence.numbers import numbers_of
 from cutover.domain.evidence.sentences import counted
@@ -28,8 +30,17 @@ def soak(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint, 
     length = max(spec.soak, step.hold if step else timedelta())
     left = length.total_seconds() - watched_seconds(checkpoint)
     if left > 0:
-        message = f"all traffic on EKS; soaking for another {span(left)}"
+        where = "all traffic on EKS"
+        if checkpoint.forwarded:
+            where += " since Heroku was down" + ("; the way back is open again" if heroku_answers(context) else "")
+        message = f"{where}; soaking for another {span(left)}"
         return Outcome(status, "Soaking", message, requeue=context.wait(left))
+    if step is not None and requests_short(step, assessment.legs):
+        message = (
+            f"the soak is over, but EKS has answered only {assessment.legs.samples:,.0f} of at least"
+            f" {step.min_requests:,} requests (minRequests)"
+        )
+        return held(context, status, Hold(HoldReason.INSUFFICIENT_TRAFFIC, message))
     if hold := _suspicion(assessment) or assessment.outside():
         return held(context, status, hold)
     if mute := assessment.mute:

@@ -1,0 +1,95 @@
+"""The live key: whether EKS' requests look harmed at 100 %, compared with the app's own record.
+
+The key alone moves nothing, as it has no control: an incident that Heroku would have had as well turns it, and so do robots
+that ask for what is not there, or users who go home at once. It decides together with the key of the probes
+(:mod:`cutover.domain.evidence.pairs`). So it may turn early, on a few seconds of requests.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from cutover.api.durations import span
+from cutover.domain.evidence.metrics import counts_of, frozen_limit
+from cutover.domain.evidence.pace import Pace
+from cutover.domain.evidence.rules import ALIVE, GateRules
+from cutover.domain.evidence.wager import Evidence
+
+BAD_FRACTION, LEAST_BAD = 0.5, 3
+"""A window looks harmed if this fraction of its requests failed, and at least so many."""
+DEVIATIONS, MARGIN_EVENTS = 3.0, 3.0
+"""Or if bad requests are above the tolerated number by so many standard deviations of a Poisson count, and so many."""
+MISSING_FRACTION, LEAST_EXPECTED = 0.5, 12.0
+"""Or if there are fewer than this fraction of the requests to expect, where so many are to be expected."""
+
+
+class LiveKey(NamedTuple):
+    """Whether the key is turned.
+
+    Parameters
+    ----------
+    metric
+        The metric that turned it; ``alive`` where most requests fail or are missing; ``""`` if it is not turned.
+    detail
+        What turned it, for people.
+    """
+
+    metric: str = ""
+    detail: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.metric)
+
+
+def live_key(pace: Pace, evidence: Evidence, rules: GateRules) -> LiveKey:
+    """Return the key by the newest blocks.
+
+    Parameters
+    ----------
+    pace
+        The memory of the requests, with EKS' newest blocks.
+    evidence
+        The judge's state: its reference is Heroku's record, while Heroku had requests and was well.
+    rules
+        The plan's rules.
+    """
+    usual = pace.usual
+    limits = [
+        (rule.name, limit)
+        for rule in rules.metrics
+        if rule.enforced and (limit := frozen_limit(evidence, rule, rule.harm, rules.reference_doubt)) is not None
+    ]
+    for seconds, counts in pace.windows():
+        if counts.errors >= max(LEAST_BAD, BAD_FRACTION * counts.requests):
+            return LiveKey(
+                ALIVE, f"EKS failed {counts.errors:,.0f} of {counts.requests:,.0f} requests {_last(seconds)}"
+            )
+        for name, limit in limits:
+            bad, total = counts_of(counts, name)
+            expected = limit * total
+            # The first comparison is nearly always enough.
+            if bad > expected and bad > expected + DEVIATIONS * math.sqrt(expected) + MARGIN_EVENTS:
+                tolerated = f"{100 * limit:.2g} % tolerated, by the record"
+                return LiveKey(name, f"{name}: EKS {bad:,.0f} of {total:,.0f} requests {_last(seconds)}, {tolerated}")
+        expected = (usual or 0.0) * seconds
+        if expected >= LEAST_EXPECTED and counts.requests < MISSING_FRACTION * expected:
+            answered = f"{counts.requests:,.0f} requests were answered {_last(seconds)}"
+            return LiveKey(ALIVE, f"{answered}, at least {expected:,.0f} expected")
+    return LiveKey()
+
+
+def _last(seconds: float) -> str:
+    return f"in the last {span(seconds, exact=True)}"
+
+
+def failing_since(pace: Pace, at: float) -> bool:
+    """Tell whether no request was answered well since a time, and at least two failed or were refused: too few for the key.
+
+    Parameters
+    ----------
+    at
+        Unix seconds; blocks that began before are left out.
+    """
+    blocks = [block.eks for block in pace.newest if block.start >= at]
+    return sum(one.errors + one.refused for one in blocks) >= 2 and not any(one.ok + one.redirected for one in blocks)
