@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
+from demoapps.records import Record
+from kit.waiting import until
 from sandbox import manifests
 from sandbox.environment import Environment
 from sandbox.manifests import NAMESPACE, Json
@@ -102,6 +104,8 @@ def test_a_virtual_service_that_is_adopted_and_given_back(environment: Environme
         assert routes[2] == other
         environment.stack.kubectl("-n", NAMESPACE, "annotate", "mplan", "adopt", "cutover.dev/rollback=a1")
         environment.until_status("adopt", 60, phase="RolledBack")
+        # The rollback's route has to answer some requests before the deletion replaces it.
+        until("users on the rollback's route", lambda: len(_judged(environment, "adopt", started, "a1-rollback")) > 60, 30)
         environment.stack.kubectl("-n", NAMESPACE, "delete", "mplan", "adopt", "--timeout=30s")
         assert read(environment, "adopt")["spec"] == before
         time.sleep(5)
@@ -111,11 +115,9 @@ def test_a_virtual_service_that_is_adopted_and_given_back(environment: Environme
 
 def _check_users(environment: Environment, service: str, since: float, weights: dict[str, int]) -> None:
     """See that no request failed, and which percent of each revision's requests the EKS apps have answered."""
-    load = environment.load
-    assert load is not None
-    host = manifests.public_host(service)
-    load.settle(time.time() - 1, host)
-    records = [record for record in load.records(host) if record.at > since and record.judged]
+    assert environment.load is not None
+    environment.load.settle(time.time() - 1, manifests.public_host(service))
+    records = _judged(environment, service, since)
     failed = [str(record) for record in records if record.failed]
     assert failed == [], failed[:5]
     for revision, weight in weights.items():
@@ -123,3 +125,13 @@ def _check_users(environment: Environment, service: str, since: float, weights: 
         print(service, revision or "(none)", legs, weight)
         assert legs.total() > 20, revision
         assert within_sampling_bounds(legs["eks"], legs.total(), weight), (revision, legs)
+
+
+def _judged(environment: Environment, service: str, since: float, revision: str | None = None) -> list[Record]:
+    """Return the users' finished requests since a time (unix seconds), of one revision if it is given."""
+    assert environment.load is not None
+    return [
+        record
+        for record in environment.load.records(manifests.public_host(service), since)
+        if record.judged and revision in (None, record.revision)
+    ]
