@@ -105,7 +105,11 @@ def test_a_virtual_service_that_is_adopted_and_given_back(environment: Environme
         environment.stack.kubectl("-n", NAMESPACE, "annotate", "mplan", "adopt", "cutover.dev/rollback=a1")
         environment.until_status("adopt", 60, phase="RolledBack")
         # The rollback's route has to answer some requests before the deletion replaces it.
-        until("users on the rollback's route", lambda: len(_judged(environment, "adopt", started, "a1-rollback")) > 60, 30)
+        until(
+            "users on the rollback's route",
+            lambda: len(_judged(environment, "adopt", started, "a1-rollback")) > 60,
+            30,
+        )
         environment.stack.kubectl("-n", NAMESPACE, "delete", "mplan", "adopt", "--timeout=30s")
         assert read(environment, "adopt")["spec"] == before
         time.sleep(5)
