@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
+from tests.kit.waiting import until
+
 from demoapps.records import Record
-from kit.waiting import until
 from sandbox import manifests
 from sandbox.environment import Environment
 from sandbox.manifests import NAMESPACE, Json
