@@ -186,6 +186,7 @@ def test_the_operator_works_from_what_the_chart_says(cluster: ControlPlane, pod:
     assert {"Passed", "Failed"} <= {one["result"] for one in checks}
     until("told", lambda: (f"/{HOOK}", "") in outside.asked)
     until("queried", lambda: any(path.startswith("/api/v1/") for path, _ in outside.asked))
+    until("Heroku asked", lambda: any(path.startswith("/apps/") for path, _ in outside.asked))
     assert {who for path, who in outside.asked if path.startswith("/api/v1/")} == {f"Bearer {TOKEN}"}
     assert {who for path, who in outside.asked if path.startswith("/apps/")} == {f"Bearer {KEY}"}
     assert "\ncutover_leader 1.0\n" in pod.metrics()
