@@ -674,14 +674,14 @@ async def test_skew_is_measured_and_does_not_jitter() -> None:
     assert asked.skew == pytest.approx(0, abs=1e-3)
     ahead = 30.0
     await asked.compare_clocks()
-    assert asked.skew == pytest.approx(30, abs=0.1)
+    assert asked.skew == pytest.approx(30, abs=0.6)
     taken = asked.skew
     ahead = 29.9
     await asked.compare_clocks()
     assert asked.skew == pytest.approx(taken, abs=1e-3)
     ahead = -5.0
     await asked.compare_clocks()
-    assert asked.skew == pytest.approx(-5, abs=0.1)
+    assert asked.skew == pytest.approx(-5, abs=0.6)
 
 
 async def test_half_the_round_trip_is_not_skew() -> None:
