@@ -416,7 +416,10 @@ async def test_counters_have_what_matters_and_nothing_else(monkeypatch: pytest.M
         "__replica__": "c",
         "cluster": "prod",
         "cluster_name": "",
+        "cluster_id": "",
+        "k8s_cluster_name": "",
         "environment": "",
+        "env": "",
         "region": "eu",
     }
     result = [item("7", "7.5", **labels, source_app="istio-ingress"), item("NaN", "-Inf")]
@@ -674,14 +677,14 @@ async def test_skew_is_measured_and_does_not_jitter() -> None:
     assert asked.skew == pytest.approx(0, abs=1e-3)
     ahead = 30.0
     await asked.compare_clocks()
-    assert asked.skew == pytest.approx(30, abs=0.1)
+    assert asked.skew == pytest.approx(30, abs=0.6)
     taken = asked.skew
     ahead = 29.9
     await asked.compare_clocks()
     assert asked.skew == pytest.approx(taken, abs=1e-3)
     ahead = -5.0
     await asked.compare_clocks()
-    assert asked.skew == pytest.approx(-5, abs=0.1)
+    assert asked.skew == pytest.approx(-5, abs=0.6)
 
 
 async def test_half_the_round_trip_is_not_skew() -> None:
