@@ -170,6 +170,8 @@ class World:
     eks_percent: float | None = None
     #: How EKS answers probes, where it is not as it answers users.
     eks_to_probes: Leg | None = None
+    #: Upgraded connections that end on EKS in each block.
+    eks_sockets: float = 0.0
     #: Part of the requests that belong to a session, which is refused by the leg that did not begin it.
     unshared: float = 0.0
     now: float = START
@@ -409,8 +411,13 @@ class World:
                 self.pairs.asked * state.very_slow
             )
             probe = self._probe_of(healthy=healthy, before=self.eks_probe if leg is LegName.EKS else self.probe)
-            refused = math.floor((self.pairs.asked + 1) * state.refused) > math.floor(self.pairs.asked * state.refused)
-            status = 401 if healthy and refused else probe.status
+            parts = ((401, state.refused), (302, state.redirected), (429, state.throttled))
+            answers = (
+                code
+                for code, part in parts
+                if math.floor((self.pairs.asked + 1) * part) > math.floor(self.pairs.asked * part)
+            )
+            status = next(answers, probe.status) if healthy else probe.status
             probes[leg] = replace(probe, status=status, detail=f"HTTP {status}", seconds=3.0 if late else 0.05)
         self.eks_probe = probes[LegName.EKS]
         self.pairs = take(
@@ -505,7 +512,7 @@ class World:
                         eks,
                         gap,
                         codes_of(heroku),
-                        codes_of(eks),
+                        codes_of(eks) | ({"101": self.eks_sockets} if self.eks_sockets else {}),
                         ambiguous=bool(self.clusters),
                     )
                 )

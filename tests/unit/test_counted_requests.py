@@ -14,7 +14,7 @@ from tests.kit.world import FAILING
 from cutover.adapters.dialects.istio.counters import IstioLabels
 from cutover.api.v1alpha1 import BlockStatus, Phase
 from cutover.domain.evidence.blocks import Block
-from cutover.domain.evidence.counters import Counter
+from cutover.domain.evidence.counters import PLACE_LABELS, Counter
 from cutover.domain.evidence.counting import Reading, cut
 from cutover.domain.holds import HoldReason
 
@@ -48,7 +48,7 @@ def block_of(*gateways: Gateway, heroku: str = HEROKU, eks: str = EKS) -> Block:
     return block
 
 
-@pytest.mark.parametrize("label", ["cluster", "cluster_name", "environment", "region"])
+@pytest.mark.parametrize("label", PLACE_LABELS)
 def test_gateways_of_two_clusters_are_not_added(label: str) -> None:
     block = block_of(Gateway("gw-a", {label: "prod"}), Gateway("gw-b", {label: "staging"}))
     assert block.ambiguous

@@ -170,6 +170,15 @@ def test_the_status_has_both_mixes_by_code() -> None:
     assert (round(codes[0]["302"]), round(codes[1]["302"])) == (answers.heroku["302"], answers.eks["302"])
 
 
+def test_a_rollback_tells_of_sockets_which_it_does_not_move() -> None:
+    w = judging_world(25)
+    w.eks_sockets = 2.0
+    w.run(60)
+    w.eks = Leg(errors=0.5)
+    w.until(lambda status: status.phase is Phase.ROLLING_BACK)
+    assert "sockets ended on EKS: open ones stay there" in w.status.ledger[-1].message
+
+
 def _counted(w: World) -> tuple[float, float]:
     assert w.status.checkpoint is not None
     heroku, eks = load_evidence(w.status.checkpoint).codes
@@ -198,3 +207,38 @@ def test_an_edit_of_the_codes_is_recorded_and_begins_anew() -> None:
     evidence = load_evidence(w.status.checkpoint)
     assert evidence.counted == "without 401"
     assert sum(evidence.harm["refused"]) < 0.1
+
+
+# ------------------------------------------------------------------------------------------- a Heroku without good answers
+
+HOURS = [{"weight": weight, "hold": "5m"} for weight in (10, 25, 50)] + [{"weight": 100}]
+NO_GOOD = [Leg(refused=0.99), Leg(redirected=0.99), Leg(throttled=0.99)]
+
+
+@pytest.mark.parametrize("incident", NO_GOOD, ids=str)
+def test_a_heroku_without_good_answers_never_becomes_what_is_normal(incident: Leg) -> None:
+    """Or users would be rolled back onto it, as soon as EKS fails a little."""
+    w = judging_world(10, steps=HOURS)
+    w.heroku = incident
+    w.run(1800)
+    w.eks = Leg(errors=0.2)
+    w.run(600)
+    assert (w.status.phase, w.status.weight) == (Phase.SHIFTING, 10)
+    assert [entry.decision for entry in w.status.ledger if entry.decision == "RollBack"] == []
+
+
+@pytest.mark.parametrize("incident", [Leg(refused=0.9), Leg(redirected=0.9), Leg(throttled=0.9)], ids=str)
+def test_no_step_begins_while_both_legs_have_no_good_answers(incident: Leg) -> None:
+    """The proofs of a good step are still there when a login service goes down for both legs."""
+    w = judging_world(25, steps=HOURS)
+    w.run(255)
+    w.heroku = w.eks = incident
+    w.run(120)
+    assert (w.status.weight, w.status.reason) == (25, HoldReason.BOTH_LEGS_UNHEALTHY)
+
+
+def test_answers_that_are_only_observed_make_no_leg_unhealthy() -> None:
+    w = judging_world(25, steps=HOURS, gates={"slos": OBSERVED})
+    w.heroku = w.eks = Leg(refused=0.9)
+    w.run(900)
+    assert not w.told(HoldReason.BOTH_LEGS_UNHEALTHY)

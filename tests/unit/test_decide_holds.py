@@ -464,3 +464,12 @@ def test_a_weight_that_nobody_requests_is_told_apart_from_one_that_is_not_live()
     w.rate = 0.01
     w.until_reason("InsufficientTraffic", within=300)
     assert "too few to see it" in w.status.message
+
+
+def test_a_share_that_fits_but_of_too_few_requests_is_no_alarm() -> None:
+    """At a request in four seconds a quarter cannot be told from a tenth within two minutes."""
+    w = judging_world(10).until(lambda status: status.weight == 25)
+    w.rate = 0.25
+    w.until_reason("InsufficientTraffic", within=300)
+    assert "that fits, but they are too few to tell 25 % from the 10 % before" in w.status.message
+    assert not w.told(HoldReason.SHARE_NOT_OBSERVED)

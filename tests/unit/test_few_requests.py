@@ -9,7 +9,7 @@ import pytest
 from tests.kit.builders import spec_fields
 from tests.kit.custom_slos import gates_of
 from tests.kit.states import checked_world, judging_world
-from tests.kit.world import DEAD, Leg, World
+from tests.kit.world import DEAD, HEALTHY, Leg, World
 
 from cutover.api.v1alpha1 import LedgerEntry, MigrationPlanStatus, Phase
 from cutover.domain.commands.annotations import PROCEED_ANNOTATION
@@ -170,6 +170,10 @@ def test_a_plan_that_does_not_allow_it_refuses() -> None:
     assert "gates.insufficientTraffic is Hold" in entry.message
 
 
+def refuses(w: World) -> None:
+    w.eks, w.eks_to_probes = Leg(errors=0.0, refused=1.0), HEALTHY
+
+
 def fails(w: World) -> None:
     w.eks = Leg(errors=0.5)
 
@@ -187,13 +191,14 @@ def frozen(w: World) -> None:
     "against",
     [
         fails,
+        refuses,
         heroku_dies,
         frozen,
         lambda w: w.edit(suspend=True),
         lambda w: w.edit(ceiling=10),
         lambda w: setattr(w, "prometheus_up", False),
     ],
-    ids=["EKS fails", "Heroku is down", "frozen", "suspended", "ceiling", "blind"],
+    ids=["EKS fails", "EKS refuses", "Heroku is down", "frozen", "suspended", "ceiling", "blind"],
 )
 def test_a_word_counts_only_while_nothing_speaks_against_it(against: Callable[[World], None]) -> None:
     w = thin().until_reason("AwaitingDecision")

@@ -51,7 +51,11 @@ def without_heroku() -> World:
 # ------------------------------------------------------------------------------------------------------------ a command
 
 
-@pytest.mark.parametrize("heroku", [DEAD, HANGING, Leg(errors=0.6)], ids=["dead", "hangs", "mostly fails"])
+@pytest.mark.parametrize(
+    "heroku",
+    [DEAD, HANGING, Leg(errors=0.6)],
+    ids=["dead", "hangs", "mostly fails"],
+)
 def test_a_person_sends_all_users_to_eks_and_the_way_back_opens_again(heroku: Leg) -> None:
     w = judging(10)
     w.heroku = heroku
@@ -80,6 +84,16 @@ def test_a_person_sends_all_users_to_eks_and_the_way_back_opens_again(heroku: Le
     w.eks = DEAD
     w.until_phase(Phase.ROLLED_BACK)
     assert w.decided("RollBack") == [(100, 0)]
+
+
+@pytest.mark.parametrize("heroku", [Leg(refused=0.99), Leg(throttled=0.99)], ids=["refuses", "throttles"])
+def test_a_heroku_without_good_answers_is_down_for_a_person_who_asks(heroku: Leg) -> None:
+    w = judging(10)
+    w.heroku = heroku
+    w.until_reason("HerokuCannotTakeBack").run(900)
+    ask(w)
+    w.run(2)
+    assert [(entry.reason, entry.to_weight) for entry in lines(w, "Forward")] == [("Requested", 100)]
 
 
 def test_without_a_way_back_the_soak_does_not_end_and_harm_is_held() -> None:
@@ -437,3 +451,16 @@ def test_preflight_tells_from_which_weight_on_it_can_act(target: Target, result:
     check = statuses["forward-capacity"]
     assert (check.result, said in check.message) == (result, True)
     assert set(READS) <= set(registry.reads(plan))
+
+
+@pytest.mark.parametrize("eks", [Leg(refused=0.99), Leg(throttled=0.99)], ids=["refuses", "throttles"])
+def test_nobody_is_sent_to_an_eks_without_good_answers(eks: Leg) -> None:
+    w = judging(50)
+    w.run(60)
+    w.heroku = HANGING
+    w.run(120)
+    w.eks, w.eks_to_probes = eks, HEALTHY
+    w.run(90)
+    ask(w)
+    w.run(60)
+    assert (w.status.weight, lines(w, "Forward")) == (50, [])

@@ -58,6 +58,22 @@ def test_a_dead_leg_is_left_in_time(fault: Leg, block: str, most: float, into: f
     assert not w.told(HoldReason.HARM_UNCONFIRMED) + w.told(HoldReason.EKS_PROBES_FAIL)
 
 
+def test_a_leg_that_throttles_everybody_goes_back() -> None:
+    """Limits by address are often met at full traffic first."""
+    w = soaking()
+    w.eks = Leg(throttled=0.99)
+    assert seconds_to_0(w) <= 120
+    assert (w.status.ledger[-1].reason, w.status.ledger[-1].subject) == ("EvidenceOfHarm", "throttled")
+
+
+def test_a_leg_that_throttles_some_is_not_completed() -> None:
+    w = soaking(soak="10m")
+    w.eks, w.eks_to_probes = Leg(throttled=0.2), HEALTHY
+    w.run(1200)
+    assert (w.status.phase, w.status.reason) == (Phase.SOAKING, HoldReason.HARM_UNCONFIRMED)
+    assert "throttled" in w.status.message
+
+
 def test_a_part_of_the_answers_is_found_by_both() -> None:
     w = soaking()
     w.eks = Leg(errors=0.3)

@@ -52,6 +52,9 @@ def test_a_healthy_hour_turns_nothing() -> None:
         (1, {"errors": 1.0}, "alive"),
         (50, {"errors": 0.1}, "errors"),
         (50, {"slow": 0.4}, "slow"),
+        (50, {"throttled": 0.2}, "throttled"),
+        (50, {"excepted": 1.0}, "alive"),
+        (50, {"excepted": 0.35, "redirected": 0.04, "throttled": 0.04, "refused": 0.1}, "alive"),
         (0, {}, "alive"),
     ],
 )

@@ -416,7 +416,10 @@ async def test_counters_have_what_matters_and_nothing_else(monkeypatch: pytest.M
         "__replica__": "c",
         "cluster": "prod",
         "cluster_name": "",
+        "cluster_id": "",
+        "k8s_cluster_name": "",
         "environment": "",
+        "env": "",
         "region": "eu",
     }
     result = [item("7", "7.5", **labels, source_app="istio-ingress"), item("NaN", "-Inf")]

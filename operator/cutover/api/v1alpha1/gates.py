@@ -343,7 +343,8 @@ class Gates(Model):
     """How the two legs are compared; see docs/gates.md."""
 
     false_rollback_rate: Annotated[float, between(0.0001, 0.2, "a probability, such as 0.01")] = Field(
-        default=0.01, description="Largest chance that a healthy service is rolled back during the whole cutover."
+        default=0.01,
+        description="Largest chance that a healthy service is rolled back by its metrics, in all steps of an attempt below 100 % together.",
     )
     block: Annotated[Duration, within("1s", "60s", "15s")] | None = Field(
         default=None,

@@ -54,7 +54,7 @@ def requests_short(step: Step | None, legs: Judgement) -> float:
 
 
 def _text(rate: float, requests: float | None, seconds: float | None) -> str:
-    at = f"at {rate:.2g} requests/s"
+    at = f"at {rate:,.0f} requests/s" if rate >= 10 else f"at {rate:.2g} requests/s"
     if requests == 0 and seconds == 0:
         return f"enough for the next step, {at}"
     if rate == 0:

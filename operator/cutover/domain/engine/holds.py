@@ -191,6 +191,13 @@ def unseen(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint
         )
     if crowd := crowded(context, status, pooled):
         return Hold(HoldReason.SHARE_NOT_OBSERVED, crowd)
+    # A rollback that is not proven yet stays an alarm.
+    if status.weight and not elsewhere and fits_weight(pooled, status.weight):
+        return Hold(
+            HoldReason.INSUFFICIENT_TRAFFIC,
+            f"{since}, and EKS is seen with {pooled.percent:.1f} % of {pooled.total:,.0f} requests: that fits, but they are "
+            f"too few to tell {status.weight} % from the {checkpoint.previous_weight} % before; it goes on with more traffic",
+        )
     seen = f"{pooled.percent:.1f} % of {pooled.total:,.0f} requests" if pooled.percent is not None else "no requests"
     route = probe.revision or probe.detail if probe is not None else "unknown"
     return Hold(

@@ -13,6 +13,7 @@ from cutover.api.v1alpha1 import BaselineStatus, Checkpoint, MigrationPlanStatus
 from cutover.domain.engine.actions import Event
 from cutover.domain.engine.context import Context
 from cutover.domain.engine.outcome import Outcome
+from cutover.domain.evidence.answers import UPGRADED
 from cutover.domain.evidence.ingest import keep, load_evidence
 from cutover.domain.evidence.judge import begin_step
 from cutover.domain.journal.ledger import note
@@ -200,12 +201,20 @@ def roll_back(
     by
         Who asked for it; ``""`` for nobody.
     """
-    text = f"{status.weight or 0} % → 0 %: {message}"
+    text = f"{status.weight or 0} % → 0 %: {message}{_sockets(status)}"
     ledger = note(status, "RollBack", to=0, reason=reason, message=text, subject=culprit, by=by, now=context.time)
     back = enter(context, at_weight(context, status, 0), Phase.ROLLING_BACK).evolve(
         ledger=ledger, gate=status.gate, answers=status.answers, evidence=status.evidence
     )
     return Outcome(back, reason, text, events=(Event("Warning", "RollBack", text),), requeue=0.5)
+
+
+def _sockets(status: MigrationPlanStatus) -> str:
+    """Tell of upgraded connections, which no route moves: those that ended are counted, those that are open are not."""
+    ended = load_evidence(status.checkpoint).codes[1].get(UPGRADED, 0.0) if status.checkpoint is not None else 0.0
+    if not ended:
+        return ""
+    return f"; {ended:,.0f} sockets ended on EKS: open ones stay there"
 
 
 def end_rollback(context: Context, status: MigrationPlanStatus, reason: str, cause: str) -> Outcome:

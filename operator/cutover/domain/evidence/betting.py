@@ -118,7 +118,7 @@ def consume(
         trusted = evidence.pool_trusted
         if not evidence.pool_seconds:
             # Whether a pool is bet on must be known before its first block. Asked later, the lucky pools would be chosen.
-            trusted = not (rules.legs and both_unhealthy(recent_sum(evidence.recent), evidence))
+            trusted = not (rules.legs and both_unhealthy(recent_sum(evidence.recent), evidence, rules))
         evidence = evidence._replace(
             pool=(evidence.pool[0] + block.heroku, evidence.pool[1] + block.eks),
             pool_seconds=evidence.pool_seconds + block.end - block.start,

@@ -9,7 +9,15 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 from msgspec import Struct, convert
 
 #: Labels whose value is the same for all gateways of one cluster.
-PLACE_LABELS = ("cluster", "cluster_name", "environment", "region")
+PLACE_LABELS = (
+    "cluster",
+    "cluster_name",
+    "cluster_id",
+    "k8s_cluster_name",
+    "environment",
+    "env",
+    "region",
+)
 
 
 class CounterLabels(Struct, frozen=True, gc=False, kw_only=True):
@@ -28,7 +36,7 @@ class CounterLabels(Struct, frozen=True, gc=False, kw_only=True):
         Upper bound of a latency bucket; ``""`` for a counter of requests.
     namespace, pod, instance, job, prometheus_replica, replica, __replica__
         The scrape target. Only these say whose counter it is: whatever else is in a counter, its process writes.
-    cluster, cluster_name, environment, region
+    cluster, cluster_name, cluster_id, k8s_cluster_name, environment, env, region
         Labels by which servers with the metrics of several clusters tell them apart; see :data:`PLACE_LABELS`.
     """
 
@@ -51,7 +59,10 @@ class CounterLabels(Struct, frozen=True, gc=False, kw_only=True):
     __replica__: str = ""
     cluster: str = ""
     cluster_name: str = ""
+    cluster_id: str = ""
+    k8s_cluster_name: str = ""
     environment: str = ""
+    env: str = ""
     region: str = ""
 
     @staticmethod

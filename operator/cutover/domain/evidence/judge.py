@@ -127,7 +127,7 @@ def judge(evidence: Evidence, *, rules: GateRules, weight: float, next_weight: f
     by_share = compared and rules.requests_drawn
     off, over = by_share and share_off(evidence, rules.harm_limit), by_share and share_over(evidence, weight)
     silent = by_share and silent
-    unhealthy = compared and both_unhealthy(recent, evidence)
+    unhealthy = compared and both_unhealthy(recent, evidence, rules)
     return Judgement(
         harm=harm,
         harm_limit=rules.harm_limit,

@@ -11,9 +11,11 @@ import math
 from typing import NamedTuple
 
 from cutover.api.durations import span
-from cutover.domain.evidence.metrics import counts_of, frozen_limit
+from cutover.domain.evidence.blocks import Counts
+from cutover.domain.evidence.metrics import counts_of, frozen_limit, upper_limit
+from cutover.domain.evidence.mix import good_answers, hardly_good
 from cutover.domain.evidence.pace import Pace
-from cutover.domain.evidence.rules import ALIVE, GateRules
+from cutover.domain.evidence.rules import ALIVE, ALONE, GateRules
 from cutover.domain.evidence.wager import Evidence
 
 BAD_FRACTION, LEAST_BAD = 0.5, 3
@@ -30,7 +32,8 @@ class LiveKey(NamedTuple):
     Parameters
     ----------
     metric
-        The metric that turned it; ``alive`` where most requests fail or are missing; ``""`` if it is not turned.
+        The metric that turned it; ``alive`` where most requests fail, have no good answer or are missing; ``throttled``
+        where too many are throttled, which is no metric; ``""`` if it is not turned.
     detail
         What turned it, for people.
     """
@@ -60,6 +63,7 @@ def live_key(pace: Pace, evidence: Evidence, rules: GateRules) -> LiveKey:
         for rule in rules.metrics
         if rule.enforced and (limit := frozen_limit(evidence, rule, rule.harm, rules.reference_doubt)) is not None
     ]
+    good, throttled = good_answers(evidence.reference), _throttled_limit(evidence.reference, rules.reference_doubt)
     for seconds, counts in pace.windows():
         if counts.errors >= max(LEAST_BAD, BAD_FRACTION * counts.requests):
             return LiveKey(
@@ -67,11 +71,16 @@ def live_key(pace: Pace, evidence: Evidence, rules: GateRules) -> LiveKey:
             )
         for name, limit in limits:
             bad, total = counts_of(counts, name)
-            expected = limit * total
-            # The first comparison is nearly always enough.
-            if bad > expected and bad > expected + DEVIATIONS * math.sqrt(expected) + MARGIN_EVENTS:
-                tolerated = f"{100 * limit:.2g} % tolerated, by the record"
-                return LiveKey(name, f"{name}: EKS {bad:,.0f} of {total:,.0f} requests {_last(seconds)}, {tolerated}")
+            if _exceeds(bad, limit * total):
+                return LiveKey(name, f"{name}: EKS {bad:,.0f} of {total:,.0f} requests {_last(seconds)}, {_by(limit)}")
+        if rules.same_answers and _exceeds(counts.throttled, throttled * counts.requests):
+            share = f"{counts.throttled:,.0f} of {counts.requests:,.0f} requests {_last(seconds)}"
+            return LiveKey("throttled", f"EKS throttled {share}, {_by(throttled)}")
+        well = good.of(counts)
+        if rules.same_answers and counts.requests - well >= LEAST_BAD and hardly_good(counts, good):
+            return LiveKey(
+                ALIVE, f"EKS gave a good answer to {well:,.0f} of {counts.requests:,.0f} requests {_last(seconds)}"
+            )
         expected = (usual or 0.0) * seconds
         if expected >= LEAST_EXPECTED and counts.requests < MISSING_FRACTION * expected:
             answered = f"{counts.requests:,.0f} requests were answered {_last(seconds)}"
@@ -79,12 +88,27 @@ def live_key(pace: Pace, evidence: Evidence, rules: GateRules) -> LiveKey:
     return LiveKey()
 
 
+def _throttled_limit(reference: Counts, doubt: float) -> float:
+    """Return the tolerated fraction of throttled requests. Limits by address are often met at full traffic first."""
+    normal = upper_limit(reference.throttled, reference.requests, doubt) if reference.throttled else 0.0
+    return min(ALONE.ratio * normal + ALONE.margin, (1.0 + normal) / 2.0)
+
+
+def _exceeds(bad: float, expected: float) -> bool:
+    # The first comparison is nearly always enough.
+    return bad > expected and bad > expected + DEVIATIONS * math.sqrt(expected) + MARGIN_EVENTS
+
+
+def _by(limit: float) -> str:
+    return f"{100 * limit:.2g} % tolerated, by the record"
+
+
 def _last(seconds: float) -> str:
     return f"in the last {span(seconds, exact=True)}"
 
 
 def failing_since(pace: Pace, at: float) -> bool:
-    """Tell whether no request was answered well since a time, and at least two failed or were refused: too few for the key.
+    """Tell whether no request was answered well since a time, and at least two were not: too few for the key.
 
     Parameters
     ----------
@@ -92,4 +116,5 @@ def failing_since(pace: Pace, at: float) -> bool:
         Unix seconds; blocks that began before are left out.
     """
     blocks = [block.eks for block in pace.newest if block.start >= at]
-    return sum(one.errors + one.refused for one in blocks) >= 2 and not any(one.ok + one.redirected for one in blocks)
+    bad = sum(one.errors + one.refused + one.throttled + one.excepted for one in blocks)
+    return bad >= 2 and not any(one.ok + one.redirected for one in blocks)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.metrics import counts_of, ratio, reference_of
-from cutover.domain.evidence.mix import add_codes
+from cutover.domain.evidence.mix import UNKNOWN_GOOD, add_codes, good_answers, hardly_good
 from cutover.domain.evidence.rules import GateRules, MetricName
 from cutover.domain.evidence.wager import Evidence, Recent
 
@@ -25,7 +25,7 @@ def remember(evidence: Evidence, block: Block, *, rules: GateRules, weight: floa
     # The reference grows by slots that have left the recent window, and only if Heroku was healthy in it. Grown by each
     # new block, the first seconds of an incident, too few to show, would make the rest of the incident look normal.
     # A custom SLO's ratio can have any value while all is well, so it has no such check.
-    if not (rules.legs and unhealthy(recent_sum((*left, *kept))[0], evidence)):
+    if not (rules.legs and unhealthy(recent_sum((*left, *kept))[0], evidence, rules)):
         for slot in left:
             reference += slot.heroku
     evidence = evidence._replace(
@@ -69,8 +69,8 @@ def recent_sum(recent: Sequence[Recent]) -> tuple[Counts, Counts]:
     return heroku, eks
 
 
-def both_unhealthy(recent: tuple[Counts, Counts], evidence: Evidence) -> bool:
-    """Tell whether both legs lately fail far more often than Heroku did while it was healthy.
+def both_unhealthy(recent: tuple[Counts, Counts], evidence: Evidence, rules: GateRules) -> bool:
+    """Tell whether both legs lately answer far worse than Heroku did while it was healthy.
 
     Parameters
     ----------
@@ -78,16 +78,25 @@ def both_unhealthy(recent: tuple[Counts, Counts], evidence: Evidence) -> bool:
         The counts of both legs in the recent window, from :func:`recent_sum`.
     evidence
         The judge's state.
+    rules
+        The plan's rules.
     """
-    return all(unhealthy(leg, evidence) for leg in recent)
+    return all(unhealthy(leg, evidence, rules) for leg in recent)
 
 
-def unhealthy(counts: Counts, evidence: Evidence) -> bool:
-    """Tell whether a leg's requests fail or are very slow far more often than Heroku's did while it was healthy."""
+def unhealthy(counts: Counts, evidence: Evidence, rules: GateRules) -> bool:
+    """Tell whether a leg's requests fail or are very slow far more often than Heroku's did while it was healthy.
+
+    Where the plan judges the mix of answers, a leg that hardly gives a good answer any more is unhealthy as well: learned
+    as what is normal, a Heroku that refuses everybody would make an EKS that answers look worse.
+    """
     names: tuple[MetricName, ...] = ("errors", "verySlow")
     for name in names:
         bad, total = counts_of(counts, name)
         limit = max(SICK_RATIO, SICK_FACTOR * ratio(*reference_of(evidence, name)))
         if total >= SICK_REQUESTS and bad > limit * total:
             return True
-    return False
+    if not rules.same_answers or counts.requests < SICK_REQUESTS:
+        return False
+    good = good_answers(evidence.reference)
+    return good is not UNKNOWN_GOOD and hardly_good(counts, good)

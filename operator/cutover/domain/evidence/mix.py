@@ -22,6 +22,8 @@ NORMAL_REQUESTS = 50.0
 GOOD_SHARE = 0.25
 """At least this share of the answers has to be good. It is small: where bots come in swarms that stay on one leg, refused
 answers come in clumps, and must not stand for life."""
+HARDLY_GOOD = 0.5
+"""A leg hardly answers with less than this part of the good answers that Heroku gave while it was well."""
 RECORD_REQUESTS = 200.0
 """Requests at weight 0 from which they tell how many answers are refused there."""
 
@@ -78,6 +80,10 @@ class Good:
         return good
 
 
+UNKNOWN_GOOD = Good()
+"""Which answers are good where the reference does not tell."""
+
+
 def good_answers(reference: Counts) -> Good:
     """Return which answers are good, by Heroku's counts while it was well.
 
@@ -85,7 +91,7 @@ def good_answers(reference: Counts) -> Good:
     """
     answered = reference.successes
     if answered < NORMAL_REQUESTS:
-        return Good()
+        return UNKNOWN_GOOD
     good, added = reference.ok, set[str]()
     others = ((reference.redirected, "redirected"), (reference.refused, "refused"))
     for count, name in sorted(others, reverse=True):
@@ -93,6 +99,14 @@ def good_answers(reference: Counts) -> Good:
             good += count
             added.add(name)
     return Good("redirected" in added, "refused" in added, good / answered)
+
+
+def hardly_good(counts: Counts, good: Good) -> bool:
+    """Tell whether a leg gives less than half of the good answers that Heroku gave while it was well.
+
+    It sees what the metrics cannot: all classes together, those that a plan excepts and throttled answers, too.
+    """
+    return good.of(counts) < HARDLY_GOOD * good.share * counts.requests
 
 
 def judged_alive(counts: Counts, good: Good) -> Counts:

@@ -28,6 +28,7 @@ from cutover.domain.evidence.blocks import Counts
 from cutover.domain.evidence.ingest import load_evidence
 from cutover.domain.evidence.judge import ALIVE_FRACTION, HARM_HOLD, Evidence
 from cutover.domain.evidence.memory import recent_sum, unhealthy
+from cutover.domain.evidence.mix import good_answers
 from cutover.domain.preflight.capacity import capacity_for_all
 
 #: Seconds by which the proof of safety must be older than Heroku's fault. Against a control that fails any leg looks good,
@@ -35,7 +36,7 @@ from cutover.domain.preflight.capacity import capacity_for_all
 PROOF_LEAD_SECONDS = 60.0
 #: Seconds for which a person's command waits for Heroku to fail where it still answers: the person may know first.
 PATIENCE_SECONDS = 30.0
-#: EKS requests by which its answers are judged like a leg's; with fewer every one of them must be good.
+#: EKS requests by which its answers are judged like a leg's; with fewer none of them may fail.
 JUDGED_REQUESTS, LEAST_REQUESTS = 10, 3
 
 
@@ -191,7 +192,10 @@ def _recovered(context: Context, evidence: Evidence, weight: int) -> bool:
     expected = heroku.requests
     if context.rules.requests_drawn:
         expected = max(expected, eks.requests * (100 - weight) / weight)
-    return 1 <= heroku.successes >= ALIVE_FRACTION * expected and not unhealthy(heroku, evidence)
+    good = good_answers(evidence.reference)
+    return 1 <= good.of(heroku) >= ALIVE_FRACTION * good.share * expected and not unhealthy(
+        heroku, evidence, context.rules
+    )
 
 
 def _unanswered(context: Context) -> str:
@@ -218,7 +222,9 @@ def _eks(context: Context, checkpoint: Checkpoint, assessment: Assessment) -> tu
         # The weight cannot show at the gateway while one leg answers nothing; the newest blocks do without it.
         eks = sum((block.eks for block in context.seen.samples.blocks if block.usable), Counts())
         when = "in the newest blocks"
-    said = f"EKS answered {eks.successes:,.0f} of {eks.requests:,.0f} requests well {when}"
+    good = good_answers(evidence.reference)
+    well = good.of(eks)
+    said = f"EKS answered {well:,.0f} of {eks.requests:,.0f} requests well {when}"
     probe = context.seen.eks_probe
     asked = probe is not None and abs(context.now - probe.at) <= PROBE_LIFETIME_SECONDS
     if probe is not None and asked:
@@ -228,5 +234,5 @@ def _eks(context: Context, checkpoint: Checkpoint, assessment: Assessment) -> tu
     if eks.requests < LEAST_REQUESTS:
         return (True if asked else None), said
     if eks.requests < JUDGED_REQUESTS:
-        return eks.successes >= eks.requests, said
-    return not unhealthy(eks, evidence), said
+        return not eks.errors and well >= ALIVE_FRACTION * good.share * eks.requests, said
+    return not unhealthy(eks, evidence, context.rules), said

@@ -15,6 +15,7 @@ from cutover.domain.engine.people import proceeding
 from cutover.domain.engine.probes import proof_by_probes, safe_by_probes
 from cutover.domain.evidence.ingest import load_evidence
 from cutover.domain.evidence.judge import ALIVE_FRACTION, HARM_HOLD, PATIENCE_SECONDS, Evidence
+from cutover.domain.evidence.mix import good_answers
 from cutover.domain.holds import Hold, HoldReason
 from cutover.domain.verdicts import Verdict
 
@@ -94,8 +95,10 @@ def against_proceeding(assessment: Assessment, evidence: Evidence, expected: Est
     if legs.heroku_dead or legs.heroku_silent or legs.both_unhealthy:
         return "Heroku does not answer as it should"
     eks = evidence.total[1]
-    if eks.successes < 1 or eks.successes < ALIVE_FRACTION * eks.requests:
-        return f"EKS has answered {eks.successes:,.0f} of {eks.requests:,.0f} requests well in this step"
+    good = good_answers(evidence.reference)
+    well = good.of(eks)
+    if well < 1 or well < ALIVE_FRACTION * good.share * eks.requests:
+        return f"EKS has answered {well:,.0f} of {eks.requests:,.0f} requests well in this step"
     if expected is None or expected.seconds is None:
         return "with as many failures as so far, more requests would not prove EKS good enough either"
     verdicts = [(metric.name, metric.verdict) for metric in legs.metrics if metric.enforced]
