@@ -11,6 +11,7 @@ from cutover.api.v1alpha1 import LedgerEntry
 from cutover.domain.journal.notifications import key_of
 from cutover.domain.plan import Plan
 from cutover.report.history import History
+from cutover.report.week import Week
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ class Record:
         Kubernetes' Events about the plan.
     history
         What Prometheus has, if it was asked.
+    week
+        Heroku's record before the takeover, by hours of the week.
     costs
         What each leg costs.
     checklist
@@ -60,6 +63,7 @@ class Record:
     older: tuple[LedgerEntry, ...] = ()
     events: tuple[Happening, ...] = ()
     history: History | None = None
+    week: Week | None = None
     costs: Costs = Costs()
     checklist: Any = None
     skippers: Mapping[str, str] = field(default_factory=dict)

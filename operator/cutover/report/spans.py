@@ -16,7 +16,7 @@ MOST_DAYS_BACK = 28
 #: Spans that are shorter say nothing.
 LEAST_SECONDS = 10.0
 
-BEFORE = "before the first step"
+BEFORE, AT_FULL, SAME_HOURS = "before the first step", "at 100 %", "the same hours"
 
 
 def spans(record: Record) -> tuple[Span, ...]:
@@ -37,7 +37,7 @@ def spans(record: Record) -> tuple[Span, ...]:
         found += [Span(f"side by side at {last.weight} %", leg, since, until) for leg in (Leg.HEROKU, Leg.EKS)]
     if whole := _whole(shifted):
         since, until = whole
-        found.append(Span("at 100 %", Leg.EKS, since, until))
+        found.append(Span(AT_FULL, Leg.EKS, since, until))
         found += _same_hours(since, until, began)
     return tuple(one for one in found if one.until - one.since >= LEAST_SECONDS)
 
@@ -56,5 +56,5 @@ def _same_hours(since: float, until: float, began: float) -> list[Span]:
         if back * days <= MOST_DAYS_BACK:
             many = f"{back} {unit}s" if back > 1 else f"a {unit}"
             shift = back * days * DAY
-            found.append(Span(f"the same hours {many} before", Leg.HEROKU, since - shift, until - shift))
+            found.append(Span(f"{SAME_HOURS} {many} before", Leg.HEROKU, since - shift, until - shift))
     return found

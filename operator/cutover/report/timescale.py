@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from statistics import median_low
 
 #: A stage is drawn as long as so many times the median stage at most.
@@ -67,7 +68,7 @@ class TimeScale:
         times = sorted(set(bounds)) or [0.0]
         if len(times) == 1:
             times.append(times[0] + 1.0)
-        lengths = [until - since for since, until in zip(times, times[1:], strict=False)]
+        lengths = [until - since for since, until in pairwise(times)]
         longest = MOST_TIMES * median_low(lengths)
         drawn = [min(length, longest) for length in lengths]
         if sum(lengths) < 2 * sum(drawn):  # not worth a cut

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from cutover.api.durations import span
 from cutover.api.v1alpha1 import GateNumbers
@@ -12,6 +13,8 @@ from cutover.report.history import Figures, History, Measure, Span
 from cutover.report.page import Block, Cell, Chart, Facts, Prose, Section, Table
 from cutover.report.record import Costs, Record
 from cutover.report.sections.summary import changes
+from cutover.report.spans import AT_FULL, SAME_HOURS
+from cutover.report.spans import spans as spans_of
 from cutover.report.stages import Stage
 from cutover.report.timescale import TimeScale
 from cutover.report.words import count, milliseconds, moment, percent
@@ -24,7 +27,7 @@ _TITLES: Mapping[Measure, tuple[str, Callable[[float], str]]] = {
 _HEAD = ("Leg", "When", "Requests", "Failed", "p50", "p95", "p99")
 _INTERPOLATED = (
     "Figures are Prometheus' own, from the gateways' counters. Percentiles are interpolated between the bounds of a histogram,"
-    " and only as fine as those. No gate judges by them."
+    " and only as fine as those. Requests to EKS include the operator's own probes. No gate judges by these figures."
 )
 
 
@@ -33,6 +36,7 @@ def comparison(record: Record, spans: tuple[Stage, ...], scale: TimeScale | None
     blocks: list[Block] = []
     history = record.history
     known = [(one, figures) for one, figures in history.figures if figures != Figures()] if history else []
+    known += _of_the_record(record)
     if known:
         blocks += [Table("Both legs before, during and after", _HEAD, tuple(_row(*one) for one in known))]
         blocks += [Prose(_INTERPOLATED), *_without_same_hours(known)]
@@ -55,6 +59,19 @@ def comparison(record: Record, spans: tuple[Stage, ...], scale: TimeScale | None
     return Section("Before and after", tuple(blocks))
 
 
+def _of_the_record(record: Record) -> list[tuple[Span, Figures]]:
+    """Return the figures of Heroku's record at the hours of the week at which EKS was at 100 %."""
+    full = next((one for one in spans_of(record) if one.label == AT_FULL), None)
+    if record.week is None or full is None:
+        return []
+    figures = record.week.over(full.since, full.until)
+    if figures == Figures():
+        return []
+    return [
+        (replace(full, leg=Leg.HEROKU, label=f"{SAME_HOURS} of the week, by the record before the takeover"), figures)
+    ]
+
+
 def _row(one: Span, figures: Figures) -> tuple[Cell, ...]:
     return (
         NAMES[one.leg],
@@ -68,9 +85,7 @@ def _row(one: Span, figures: Figures) -> tuple[Cell, ...]:
 
 
 def _without_same_hours(known: list[tuple[Span, Figures]]) -> list[Block]:
-    if any(one.label.startswith("the same hours") for one, _ in known) or not any(
-        one.label == "at 100 %" for one, _ in known
-    ):
+    if any(one.label.startswith(SAME_HOURS) for one, _ in known) or not any(one.label == AT_FULL for one, _ in known):
         return []
     return [
         Prose(

@@ -32,12 +32,9 @@ def _order(record: Record) -> tuple[str, ...]:
     return (
         f"Wait until the soak is over and nobody wants the way back: a rollback needs an app {app} that answers.",
         f"Check that DNS of {hosts} leads to the gateway everywhere, and that its time to live has passed since the change.",
-        f"Check that {app} gets no requests any more: by its router's log, or by cutover-drain. Look for callers that use"
-        f" {spec.heroku.hostname} itself.",
-        "Switch off what runs beside the web: scheduler and worker dynos, release-phase tasks, after each of them runs on"
-        " Kubernetes. Running twice may be worse than not at all.",
-        "Move or replace add-ons. Take a backup of each that holds data, and try to restore it. What stays on Heroku's side"
-        " keeps its app.",
+        f"Check that nobody asks {app} any more, by its router's log or by cutover-drain: some may use its own hostname.",
+        "Switch off scheduler and worker dynos once each runs on Kubernetes. Running twice may be worse than not at all.",
+        "Move or replace add-ons. Take a backup of each that holds data, and try to restore it.",
         f"Scale the web dynos of {app} to 0, and leave the app for as long as your team wants to be able to look back.",
         "Remove what points at the app: log drains, webhooks, pipelines, scheduled jobs elsewhere, monitoring.",
         "Remove custom domains and certificates from the app.",

@@ -21,7 +21,10 @@ def skipped(record: Record) -> Section:
     """Return the section."""
     plan = record.plan
     results = {one.check: one for one in plan.status.preflight}
-    by = record.skippers.get(SKIP_FIELD, "the plan's spec")
+    writer = plan.writers.get("spec")
+    by = record.skippers.get(SKIP_FIELD) or (
+        f"the plan's spec, last written {writer}" if writer else "the plan's spec"
+    )
     rows: list[tuple[Cell, ...]] = [
         (f"check {one.check}", by, one.reason, _result(results[one.check].result) if one.check in results else "–")
         for one in plan.spec.preflight.skip
