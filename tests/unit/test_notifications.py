@@ -7,7 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -660,7 +660,8 @@ def test_links_and_mentions_in_texts_of_others_are_dead(value: str, shown: str) 
 
 @pytest.mark.parametrize("name", PLACEHOLDERS)
 def test_every_placeholder_has_a_value(name: str) -> None:
-    filled = fill(f"{{{{{name}}}}}|{{{{ {name} }}}}", notice(gates=GATES))
+    ended = replace(notice(gates=GATES), report="cutover-pdf-report-a1-0123456789")
+    filled = fill(f"{{{{{name}}}}}|{{{{ {name} }}}}", ended)
     left, right = filled.split("|")
     assert left == right
     assert left

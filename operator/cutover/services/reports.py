@@ -114,6 +114,8 @@ class ReportWriter:
             except Exception as fault:  # a bug: no plan may wait for it, and the next report may be made all the same
                 log.exception("report not written", plan=one.plan.key)
                 await self._say(one, f"a fault of the operator's: {type(fault).__name__}")
+            finally:
+                self._waiting.task_done()
 
     async def _write(self, one: _Waiting) -> None:
         plan = one.plan

@@ -15,7 +15,12 @@ def asked(record: Record) -> Section:
     spec = record.plan.spec
     return Section(
         "What was asked",
-        (Facts(_facts(spec)), Table("Steps", ("To EKS", "At least", "Begins", "Besides"), _steps(spec)), _gates(spec)),
+        (
+            Facts(_facts(spec)),
+            Table("Steps", ("To EKS", "At least", "Begins", "Besides"), _steps(spec)),
+            _gates(spec),
+            Table("Traffic", ("Setting", "Value"), tuple(spec.traffic.recorded.items())),
+        ),
     )
 
 
@@ -25,7 +30,6 @@ def _facts(spec: MigrationPlanSpec) -> tuple[tuple[str, str], ...]:
         ("Hosts", ", ".join(spec.traffic.hosts)),
         ("From", f"Heroku's app {spec.heroku.app}, {spec.heroku.hostname}"),
         ("To", f"Service {service.name}, port {service.port}, of {workload.kind} {workload.name}"),
-        ("Gateways", ", ".join(spec.traffic.istio.gateways)),
         ("Soak", format_duration(spec.soak)),
         ("Ceiling", f"{spec.ceiling} %"),
         ("On evidence of harm", spec.on_breach.value),

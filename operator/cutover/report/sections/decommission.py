@@ -53,9 +53,11 @@ def _listed(checklist: Any) -> list[Block]:
             elif value not in (None, ""):
                 found.append(Prose(f"{name}: {_text(value)}"))
         return found
-    if not isinstance(checklist, (list, tuple)) or not checklist:
+    if not isinstance(checklist, (list, tuple)):
         return []
-    entries = list(checklist)[:_MOST]
+    entries = [one for one in checklist if one not in (None, "", [], {}, ())][:_MOST]
+    if not entries:
+        return []
     if all(isinstance(one, Mapping) for one in entries):
         columns = list(dict.fromkeys(str(key) for one in entries for key in one))[:8]
         rows = tuple(tuple(_text(one.get(key, "–")) for key in columns) for one in entries)
