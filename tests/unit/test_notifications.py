@@ -57,6 +57,7 @@ from cutover.domain.journal.outbox import (
     Outbox,
     Throttle,
 )
+from cutover.domain.journal.reports import report_name
 from cutover.settings import ContentMode, Receiver, SettingsError, read_receivers, read_settings
 
 START = datetime(2027, 1, 11, 10, tzinfo=UTC)
@@ -656,6 +657,23 @@ def test_links_and_mentions_in_texts_of_others_are_dead(value: str, shown: str) 
     # The team's own template keeps its own.
     template = "<@U1> https://runbooks.example/ {{ message }}"
     assert text(slack(Batch((notice(message="x"),)), template)) == "<@U1> https://runbooks.example/ x"
+
+
+def test_a_decision_that_ends_a_plan_names_its_report_where_reports_are_kept() -> None:
+    ending, other = entry(decision="Complete", reason="SoakOver"), entry(1)
+    for reports in (False, True):
+        outbox = Outbox(reports=reports)
+        tell(outbox, ending, other)
+        told = [one.report for one in sending(outbox, 0).notices]
+        assert told == [report_name("uid-pdf", "pdf", ending) if reports else "", ""]
+    named = replace(notice(decision="Complete"), report="cutover-pdf-report-a1-0123456789")
+    assert text(slack(Batch((named,)), DEFAULT_TEMPLATE)).endswith(
+        "\nReport: ConfigMap cutover-pdf-report-a1-0123456789"
+    )
+    assert text(slack(Batch((notice(),)), DEFAULT_TEMPLATE)).endswith("because of 0")
+    data = wire(cloud_event(named, {}))["data"]
+    assert data["report"] == {"kind": "ConfigMap", "namespace": "docs", "name": named.report}
+    assert "report" not in wire(cloud_event(notice(), {}))["data"]
 
 
 @pytest.mark.parametrize("name", PLACEHOLDERS)
