@@ -660,12 +660,15 @@ def test_links_and_mentions_in_texts_of_others_are_dead(value: str, shown: str) 
 
 
 def test_a_decision_that_ends_a_plan_names_its_report_where_reports_are_kept() -> None:
-    ending, other = entry(decision="Complete", reason="SoakOver"), entry(1)
+    ending = entry(decision="Complete", reason="SoakOver")
     for reports in (False, True):
         outbox = Outbox(reports=reports)
-        tell(outbox, ending, other)
-        told = [one.report for one in sending(outbox, 0).notices]
-        assert told == [report_name("uid-pdf", "pdf", ending) if reports else "", ""]
+        tell(outbox, ending)
+        (told,) = sending(outbox, 0).notices
+        assert told.report == (report_name("uid-pdf", "pdf", ending) if reports else "")
+    outbox = Outbox(reports=True)
+    tell(outbox, entry())
+    assert sending(outbox, 0).notices[0].report == ""
     named = replace(notice(decision="Complete"), report="cutover-pdf-report-a1-0123456789")
     assert text(slack(Batch((named,)), DEFAULT_TEMPLATE)).endswith(
         "\nReport: ConfigMap cutover-pdf-report-a1-0123456789"
