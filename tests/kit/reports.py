@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.kit.builders import UID, plan
 from tests.kit.states import checked_world, judging_world
+from tests.kit.world import START as START
 from tests.kit.world import Leg, World
 
 from cutover.api.v1alpha1 import LedgerEntry, MigrationPlanStatus, Phase
@@ -66,7 +67,7 @@ def with_lines(record: Record) -> Record:
     }
     figures = tuple((one, Figures(1000.0, 0.002, 40.0, 180.0, 420.0)) for one in spans(record))
     throttled = tuple((at, 0.02) for at in times)
-    return replace(record, history=History(scale.since, scale.until, 5.0, lines, figures, throttled))
+    return replace(record, history=History(lines, figures, throttled))
 
 
 def entry(decision: str, *, at: datetime = AT, **fields: Any) -> LedgerEntry:

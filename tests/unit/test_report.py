@@ -336,12 +336,11 @@ def attacked(text: str) -> Record:
         preflight=(CheckStatus(check=text, result=CheckResult.WARNED, message=text),),
     )
     record = record_of(status)
-    scale = History(0.0, 1.0, 1.0, {}, problems=(text,))
     return replace(
         record,
         plan=replace(record.plan, name=text, namespace=text),
         events=(Happening(AT, text, text, text),),
-        history=scale,
+        history=History({}, problems=(text,)),
         costs=Costs(text, text),
         checklist=[{text: text}, {text: text}],
         skippers={SKIP_FIELD: text},
@@ -440,9 +439,6 @@ STATUSES = st.builds(
 POINTS = st.lists(st.tuples(st.floats(0, 4e9), NUMBERS), max_size=4).map(tuple)
 HISTORIES = st.builds(
     History,
-    st.just(0.0),
-    st.just(1.0),
-    st.floats(1, 1e6),
     st.dictionaries(
         st.sampled_from(Measure), st.lists(st.builds(Line, st.sampled_from(Leg), POINTS), max_size=2).map(tuple)
     ),

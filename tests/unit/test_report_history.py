@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import promql_parser
 import pytest
 from tests.kit.builders import HEROKU_HOST, plan
-from tests.kit.reports import completed, record_of, rolled_back
+from tests.kit.reports import AT, START, completed, entry, record_of, rolled_back
 
 from cutover.adapters.dialects.istio.history import IstioHistory
 from cutover.api.v1alpha1 import MigrationPlanStatus
 from cutover.domain.traffic import Leg
 from cutover.ports.errors import QueryFailed, Unavailable
+from cutover.report.compose import compose
 from cutover.report.history import Figures, History, Measure
+from cutover.report.page import Chart
 from cutover.report.record import Record
 from cutover.services.history import POINTS, with_history
 
@@ -43,7 +49,7 @@ def both(query: str) -> list[dict[str, Any]]:
     return [
         {
             "metric": {"destination_service": name},
-            "values": [[1_799_661_620.0, str(value)], [1_799_661_640.0, "NaN"], [1_799_661_660.0, str(value)]],
+            "values": [[1_799_661_620.0, str(value)], [1_799_661_630.0, "NaN"], [1_799_661_640.0, str(value)]],
             "value": [0, str(value)],
         }
         for name, value in ((HEROKU_HOST, 2.0), (EKS, 1.0))
@@ -62,25 +68,66 @@ async def test_lines_and_figures_are_those_of_the_legs() -> None:
     assert set(history.lines) == set(Measure)
     heroku, eks = history.lines[Measure.RATE]
     assert (heroku.leg, eks.leg) == (Leg.HEROKU, Leg.EKS)
-    # What is no number is a gap.
-    assert heroku.points == ((1_799_661_620.0, 2.0), (1_799_661_660.0, 2.0))
+    # Five stretches, each with the same answer; what is no number is left out.
+    assert heroku.points == 5 * ((1_799_661_620.0, 2.0), (1_799_661_640.0, 2.0))
     by_label = {(one.label, one.leg): figures for one, figures in history.figures}
     assert by_label["side by side at 50 %", Leg.HEROKU] == Figures(2.0, 2.0, 2.0, 2.0, 2.0)
     assert by_label["side by side at 50 %", Leg.EKS] == Figures(1.0, 1.0, 1.0, 1.0, 1.0)
     assert history.problems == ()
-    # Few queries: a line for each measure and one for throttling; five figures for each of five spans, of both legs at once.
-    assert len(server.asked) == 4 + 5 * 5
+    # Few queries: for each of five stretches one of each measure and one of throttling; and five figures for each of five spans,
+    # of both legs at once.
+    assert len(server.asked) == 5 * 4 + 5 * 5
 
 
 async def test_a_line_has_few_points_however_long_the_cutover_took() -> None:
     _, server = await asked(completed(), both)
-    for _, start, end, step in server.asked[:4]:
-        assert (end - start) / step <= POINTS + 1
+    for number in range(4):
+        stretches = server.asked[5 * number : 5 * number + 5]
+        assert sum((end - start) / step for _, start, end, step in stretches) <= POINTS + 5
+    # Where there are many, as after many attempts, the axis is asked for as a whole.
+    many = tuple(
+        entry("Advance" if one % 2 else "RollBack", at=AT + timedelta(minutes=one), to_weight=10 * (one % 2))
+        for one in range(30)
+    )
+    _, server = await asked(record_of(MigrationPlanStatus(ledger=many, attempt=1), AT + timedelta(hours=1)), both)
+    assert len(server.asked) < 4 + 5 * 5
+    assert all((end - start) / step <= POINTS + 1 for _, start, end, step in server.asked[:4])
+
+
+async def test_the_steps_of_a_long_cutover_have_points_of_their_own() -> None:
+    ledger = (
+        entry("TakeOver"),
+        entry("Advance", at=AT + timedelta(days=2), to_weight=10),
+        entry("Advance", at=AT + timedelta(days=2, minutes=15), to_weight=100),
+        entry("Complete", at=AT + timedelta(days=3), from_weight=100, to_weight=100),
+    )
+    _, server = await asked(record_of(MigrationPlanStatus(ledger=ledger, attempt=1), AT + timedelta(days=4)), both)
+    _, start, end, step = server.asked[1]
+    assert end - start == 900
+    assert (end - start) / step >= 15
+
+
+async def test_points_that_are_far_apart_are_not_joined() -> None:
+    def answer(query: str) -> Any:
+        values = [[START + second, "1"] for second in (0, 15, 30, 200, 215)]
+        return [{"metric": {"destination_service": EKS}, "values": values, "value": [0, "1"]}]
+
+    history, _ = await asked(completed(), answer)
+    (line,) = history.lines[Measure.RATE]
+    assert [math.isnan(value) for _, value in line.points[:6]] == [False, False, False, True, False, False]
+    svg = next(
+        one.svg
+        for part in compose(replace(completed(), history=history)).sections
+        for one in part.blocks
+        if isinstance(one, Chart) and one.title.startswith("Requests")
+    )
+    (path,) = re.findall(r'class="line-eks" d="([^"]+)"', svg)
+    assert path.count("M") > 1
 
 
 async def test_without_requests_nothing_more_is_asked_of_a_span() -> None:
     history, server = await asked(completed(), lambda _: [])
-    assert len(server.asked) == 4 + 5
+    assert len(server.asked) == 5 * 4 + 5
     assert {figures for _, figures in history.figures} == {Figures()}
     assert history.lines == dict.fromkeys(Measure, ())
 

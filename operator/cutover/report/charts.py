@@ -13,7 +13,6 @@ from itertools import count as numbers
 
 from markupsafe import Markup
 
-from cutover.api.durations import span
 from cutover.api.v1alpha1 import GateNumbers
 from cutover.domain.texts import plain
 from cutover.domain.traffic import Leg
@@ -26,7 +25,8 @@ WIDTH = 960.0
 #: Where the plot begins and ends; the room beside it is for labels.
 LEFT, RIGHT = 56.0, WIDTH - 84.0
 _PLOT, _LANE, _AXIS = 170.0, 22.0, 24.0
-_TICK_ROOM = 74.0
+#: Room for the label of a tick, and for the length of a stage.
+_TICK_ROOM, _LENGTH_ROOM = 78.0, 44.0
 NAMES = {Leg.HEROKU: "Heroku", Leg.EKS: "EKS"}
 
 
@@ -126,7 +126,6 @@ def lines_chart(
     description: str,
     lines: Sequence[Line],
     scale: TimeScale,
-    step: float,
     label: Callable[[float], str],
     changes: Sequence[float] = (),
 ) -> Markup:
@@ -136,8 +135,6 @@ def lines_chart(
     ----------
     name
         Begin of the ids in the picture, unique in the page.
-    step
-        Seconds between two points; a line is broken where points are farther apart.
     label
         Returns a value as text.
     changes
@@ -161,7 +158,7 @@ def lines_chart(
     ]
     ends: list[float] = []
     for line in lines:
-        path = "".join(_broken(line.points, step, scale, y))
+        path = "".join(_broken(line.points, scale, y))
         if not path:
             continue
         end = y(next(value for _, value in reversed(line.points) if math.isfinite(value))) + 4
@@ -268,18 +265,10 @@ def _time_axis(scale: TimeScale, top: float, bottom: float) -> list[Markup]:
         ).format(_n(scale.x(at)), _n(bottom), _n(bottom + 5), _n(bottom + 18), text)
         for at, text in scale.ticks(_TICK_ROOM)
     ]
-    for one in scale.stretches:
-        if one.cut:
-            middle = (one.left + one.right) / 2
-            parts.append(
-                Markup(
-                    '<g class="cut"><path d="M{0} {2}l4 -5l-8 -4l4 -5M{1} {2}l4 -5l-8 -4l4 -5"></path>'
-                    '<text x="{3}" y="{4}" text-anchor="middle">{5}</text></g>'
-                ).format(
-                    *(_n(middle - 3), _n(middle + 3), _n(bottom + 7)),
-                    *(_n(middle), _n(top + 14), f"{span(one.seconds)}, drawn shorter"),
-                )
-            )
+    parts += [
+        Markup('<text class="tick" x="{}" y="{}" text-anchor="middle">{}</text>').format(_n(x), _n(top + 12), text)
+        for x, text in scale.lengths(_LENGTH_ROOM)
+    ]
     return parts
 
 
@@ -294,16 +283,14 @@ def _steps(levels: Sequence[Level], scale: TimeScale, y: Callable[[float], float
     return path, f"{path}V{_n(y(0))}H{_n(scale.x(levels[0].at))}Z"
 
 
-def _broken(
-    points: Sequence[tuple[float, float]], step: float, scale: TimeScale, y: Callable[[float], float]
-) -> Iterator[str]:
-    last: float | None = None
+def _broken(points: Sequence[tuple[float, float]], scale: TimeScale, y: Callable[[float], float]) -> Iterator[str]:
+    begin = True
     for at, value in points:
-        if not math.isfinite(value) or not scale.since <= at <= scale.until:
-            continue
-        new = last is None or at - last > 2.5 * step
-        yield f"{'M' if new else 'L'}{_n(scale.x(at))} {_n(y(value))}"
-        last = at
+        if not math.isfinite(value):
+            begin = True
+        elif scale.since <= at <= scale.until:
+            yield f"{'M' if begin else 'L'}{_n(scale.x(at))} {_n(y(value))}"
+            begin = False
 
 
 def _lanes(places: Sequence[float], room: float = 20.0, most: int = 4) -> list[int]:

@@ -28,7 +28,7 @@ class Line:
     leg
         The leg.
     points
-        Unix seconds with their values, in order; a gap of more than the history's step is a gap in the data.
+        Unix seconds with their values, in order; a value that is no number is a gap in the data.
     """
 
     leg: Leg
@@ -74,10 +74,6 @@ class History:
 
     Parameters
     ----------
-    since, until
-        Unix seconds that the lines cover.
-    step
-        Seconds between two points.
     lines
         Lines by measure.
     figures
@@ -89,9 +85,6 @@ class History:
         What could not be asked, and why.
     """
 
-    since: float
-    until: float
-    step: float
     lines: dict[Measure, tuple[Line, ...]]
     figures: tuple[tuple[Span, Figures], ...] = ()
     throttled: tuple[tuple[float, float], ...] = ()

@@ -1,19 +1,21 @@
-"""The time axis of the charts: linear within a stage, and cut short where a stage is far longer than the others.
+"""The time axis of the charts: linear, or with a scale for each stage where some would be too short to be seen.
 
 A cutover is minutes of steps between days of waiting. On a linear axis the steps would be one line.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
-from statistics import median_low
 
-#: A stage is drawn as long as so many times the median stage at most.
-MOST_TIMES = 2.5
-#: Lengths of time in seconds at which ticks may be.
+from cutover.api.durations import span
+
+#: Every stage gets this part of the axis at least, or half of its fair part where there are many.
+LEAST_PART, LEAST_OF_FAIR = 0.08, 0.5
+#: Lengths of time in seconds at which ticks of a linear axis may be.
 _TICKS = (
     *(1, 2, 5, 10, 15, 30),
     *(60, 120, 300, 600, 900, 1800),
@@ -24,35 +26,38 @@ _TICKS = (
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A part of the axis.
-
-    Parameters
-    ----------
-    since, until
-        Unix seconds.
-    left, right
-        Where it is drawn.
-    cut
-        Whether it is drawn shorter than it is, compared with the others.
-    """
+    """A stage on the axis: when it is, in Unix seconds, and where it is drawn."""
 
     since: float
     until: float
     left: float
     right: float
-    cut: bool
 
     @property
     def seconds(self) -> float:
         """Length in time."""
         return self.until - self.since
 
+    @property
+    def width(self) -> float:
+        """Length as it is drawn."""
+        return self.right - self.left
+
 
 @dataclass(frozen=True, slots=True)
 class TimeScale:
-    """The axis as a whole, from the first stretch to the last."""
+    """The axis as a whole.
+
+    Parameters
+    ----------
+    stretches
+        The stages, in order.
+    linear
+        Whether all have the same scale.
+    """
 
     stretches: tuple[Stretch, ...]
+    linear: bool
 
     @classmethod
     def of(cls, bounds: Sequence[float], left: float, right: float) -> TimeScale:
@@ -69,16 +74,14 @@ class TimeScale:
         if len(times) == 1:
             times.append(times[0] + 1.0)
         lengths = [until - since for since, until in pairwise(times)]
-        longest = MOST_TIMES * median_low(lengths)
-        drawn = [min(length, longest) for length in lengths]
-        if sum(lengths) < 2 * sum(drawn):  # not worth a cut
-            drawn = lengths
-        scale, at = (right - left) / sum(drawn), left
-        found = []
-        for since, length, shown in zip(times, lengths, drawn, strict=False):
-            found.append(Stretch(since, since + length, at, at + shown * scale, cut=shown < length))
-            at += shown * scale
-        return cls(tuple(found))
+        parts = _parts(lengths)
+        at, found = left, []
+        for (since, until), part in zip(pairwise(times), parts, strict=True):
+            found.append(Stretch(since, until, at, at + part * (right - left)))
+            at = found[-1].right
+        total = sum(lengths)
+        linear = all(abs(part - length / total) < 1e-9 for part, length in zip(parts, lengths, strict=True))
+        return cls(tuple(found), linear)
 
     @property
     def since(self) -> float:
@@ -92,38 +95,58 @@ class TimeScale:
 
     def x(self, at: float) -> float:
         """Return where a time is drawn; a time outside is drawn at the end of the axis."""
-        for one in self.stretches:
-            if at < one.until or one is self.stretches[-1]:
-                part = (at - one.since) / one.seconds
-                return one.left + min(max(part, 0.0), 1.0) * (one.right - one.left)
-        raise AssertionError("there is a stretch")
+        one = next((one for one in self.stretches if at < one.until), self.stretches[-1])
+        part = (at - one.since) / one.seconds
+        return one.left + min(max(part, 0.0), 1.0) * one.width
 
     def ticks(self, room: float) -> tuple[tuple[float, str], ...]:
-        """Return times with their labels.
+        """Return times with their labels: round ones of a linear axis, else those at which stages begin and end.
 
         Parameters
         ----------
         room
             Least distance of two labels.
         """
-        density = min(one.seconds / max(one.right - one.left, 1e-9) for one in self.stretches)
-        step = next((one for one in _TICKS if one / density >= room), _TICKS[-1])
+        if self.linear:
+            density = (self.until - self.since) / (self.stretches[-1].right - self.stretches[0].left)
+            many = _TICKS[-1] * math.ceil(room * density / _TICKS[-1])
+            step = next((one for one in _TICKS if one / density >= room), many)
+            first = -(-self.since // step) * step
+            times = [first + step * number for number in range(int(max(self.until - first, 0.0) // step) + 1)]
+            return tuple((at, self._label(at, seconds=step < 60)) for at in times[:100])
+        times = [*(one.since for one in self.stretches), self.until]
         found: list[tuple[float, str]] = []
         free = self.stretches[0].left
-        days = self.until - self.since >= 86_400
-        for one in self.stretches:
-            at = one.since if one.cut else -(-one.since // step) * step
-            while at <= one.until:
-                x = self.x(at)
-                if x >= free - 1e-6:
-                    found.append((at, _label(at, days=days, seconds=step < 60)))
-                    free = x + room
-                at += max(one.seconds, 1.0) if one.cut else step
+        for at in times:
+            if self.x(at) >= free - 1e-6:
+                found.append((at, self._label(at, seconds=self.until - self.since < 3600)))
+                free = self.x(at) + room
         return tuple(found)
 
+    def lengths(self, room: float) -> tuple[tuple[float, str], ...]:
+        """Return the middle of each stage with its length as text, where it has the room; none for a linear axis."""
+        if self.linear:
+            return ()
+        shown = [one for one in self.stretches if one.width >= room]
+        return tuple(((one.left + one.right) / 2, span(one.seconds)) for one in shown)
 
-def _label(at: float, *, days: bool, seconds: bool) -> str:
-    # The years 1970 to 9999, whatever a broken clock wrote.
-    time = datetime.fromtimestamp(min(max(at, 0.0), 253_402_300_799.0), UTC)
-    clock = f"{time:%H:%M:%S}" if seconds and not days else f"{time:%H:%M}"
-    return f"{time:%d %b} {clock}" if days else clock
+    def _label(self, at: float, *, seconds: bool) -> str:
+        # The years 1970 to 9999, whatever a broken clock wrote.
+        time = datetime.fromtimestamp(min(max(at, 0.0), 253_402_300_799.0), UTC)
+        if self.until - self.since >= 86_400:
+            return f"{time:%d %b %H:%M}"
+        return f"{time:%H:%M:%S}" if seconds else f"{time:%H:%M}"
+
+
+def _parts(lengths: Sequence[float]) -> list[float]:
+    """Return the part of the axis that each stage gets: by its length, and never less than the least part."""
+    least = min(LEAST_PART, LEAST_OF_FAIR / len(lengths))
+    short: set[int] = set()
+    while True:
+        rest = sum(length for number, length in enumerate(lengths) if number not in short)
+        left = 1.0 - least * len(short)
+        parts = [least if number in short else left * length / rest for number, length in enumerate(lengths)]
+        more = {number for number, part in enumerate(parts) if part < least} - short
+        if not more:
+            return parts
+        short |= more

@@ -43,6 +43,8 @@ def milliseconds(value: float | None) -> str:
     """Return a latency with two or three digits; a dash for ``None`` and for what is no number."""
     if value is None or not math.isfinite(value):
         return "–"
+    if value == 0:
+        return "0 ms"
     return f"{value / 1000:,.1f} s" if value >= 10_000 else f"{value:,.0f} ms" if value >= 10 else f"{value:.1f} ms"
 
 

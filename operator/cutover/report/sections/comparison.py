@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from cutover.report.charts import NAMES, lines_chart
 from cutover.report.history import Figures, History, Measure, Span
 from cutover.report.page import Block, Cell, Chart, Facts, Prose, Section, Table
 from cutover.report.record import Costs, Record
-from cutover.report.sections.summary import changes
+from cutover.report.sections.summary import changes, times
 from cutover.report.spans import AT_FULL, SAME_HOURS
 from cutover.report.spans import spans as spans_of
 from cutover.report.stages import Stage
@@ -127,9 +128,9 @@ def _charts(history: History, spans: tuple[Stage, ...], scale: TimeScale) -> lis
         said = [
             f"{NAMES[line.leg]} between {label(min(values))} and {label(max(values))}"
             for line in lines
-            if (values := [value for _, value in line.points])
+            if (values := [value for _, value in line.points if math.isfinite(value)])
         ]
-        text = f"{'; '.join(said) or 'no data'}. Vertical lines: the weight changed. Times are UTC."
-        svg = lines_chart(f"line-{measure}", title, text, lines, scale, history.step, label, changes(spans))
+        text = f"{'; '.join(said) or 'no data'}. Vertical lines: the weight changed. {times(scale)}"
+        svg = lines_chart(f"line-{measure}", title, text, lines, scale, label, changes(spans))
         found.append(Chart(title, text, svg))
     return found

@@ -65,6 +65,11 @@ def axis(spans: tuple[Stage, ...]) -> TimeScale | None:
     return TimeScale.of(bounds, LEFT, RIGHT)
 
 
+def times(scale: TimeScale) -> str:
+    """Return how the time axis of the charts is to be read."""
+    return "Times are UTC." if scale.linear else "Times are UTC; each stage has a scale of its own."
+
+
 def changes(spans: tuple[Stage, ...]) -> tuple[float, ...]:
     """Return the Unix seconds at which the weight changed."""
     return tuple(stage.since.timestamp() for stage in spans if not stage.completed)
@@ -120,7 +125,7 @@ def _chart(record: Record, spans: tuple[Stage, ...], scale: TimeScale) -> Chart:
     ]
     steps = ", ".join(f"{stage.weight} % for {span(stage.seconds)}" for stage in shown)
     hatched = " Hatched: from when a hold was recorded until the next move." if waits else ""
-    text = f"Percent of requests meant for EKS: {steps}. Numbers are those of the decisions below.{hatched} Times are UTC."
+    text = f"Percent of requests meant for EKS: {steps}. Numbers are those of the decisions below.{hatched} {times(scale)}"
     title = "Weight over time, with the decisions"
     return Chart(title, text, weights_chart("weights", title, text, levels, marks, scale, waits))
 
