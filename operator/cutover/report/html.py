@@ -12,8 +12,8 @@ from cutover.domain.texts import plain
 from cutover.report.charts import bar
 from cutover.report.page import Bar, Page
 
-#: Characters from which on a cell gets more room.
-_LONG = 60
+#: Characters from which on a cell gets more room, and up to which it is never broken, not in print either.
+_LONG, _SHORT = 60, 20
 
 
 def html(page: Page) -> str:
@@ -30,7 +30,7 @@ def _template() -> Template:
         keep_trailing_newline=True,
     )
     environment.filters |= {"plain": plain, "drawn": bar, "kind": lambda it: type(it).__name__}
-    environment.tests |= {"bar": lambda it: isinstance(it, Bar), "long": _long}
+    environment.tests |= {"bar": lambda it: isinstance(it, Bar), "long": _long, "short": _short}
     assert environment.loader is not None
     style, _, _ = environment.loader.get_source(environment, "page.css")
     environment.globals["style"] = Markup(style.rstrip())  # our own file
@@ -39,3 +39,7 @@ def _template() -> Template:
 
 def _long(cell: Any) -> bool:
     return isinstance(cell, str) and len(cell) > _LONG
+
+
+def _short(cell: Any) -> bool:
+    return isinstance(cell, str) and len(cell) <= _SHORT
