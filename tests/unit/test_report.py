@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -33,6 +34,7 @@ from cutover.api.v1alpha1 import (
     Phase,
     ToleranceStatus,
 )
+from cutover.cli.report import record_of as read_record
 from cutover.domain.journal.notifications import DECISIONS
 from cutover.domain.texts import plain
 from cutover.domain.traffic import Leg
@@ -582,3 +584,29 @@ def test_a_page_of_everything_is_the_same_in_both_forms() -> None:
     page = Page("T", Tag("O"), "L", (Section("S", (Prose("p"), Facts((("a", "b"),)), Bullets(("x",)))),), "F")
     assert "- a: b" in markdown(page)
     assert "<dt>a</dt><dd>b</dd>" in html(page)
+
+
+# --------------------------------------------------------------------------------------------------- a real migration
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def finished() -> Record:
+    """Return the record of a real plan, with its status as the operator left it."""
+    body = yaml.safe_load((GOLDEN / "finished-plan.yaml").read_text(encoding="utf-8"))
+    return read_record(json.loads(json.dumps(body, default=datetime.isoformat)), AT)
+
+
+def test_a_real_migration_reads_as_it_did() -> None:
+    """To renew the page after a change that is meant: write ``markdown(compose(finished()))`` into it."""
+    assert markdown(compose(finished())) == (GOLDEN / "finished-plan.md").read_text(encoding="utf-8")
+
+
+def test_a_real_migration_is_a_whole_page() -> None:
+    found = seen(html(compose(finished())))
+    assert found.problems == []
+    steps = found.headings.index((2, "Steps"))
+    assert [text for _, text in found.headings[steps + 1 : steps + 5]] == ["10 %", "25 %", "50 %", "100 %"]
+    texts = " ".join(found.texts)
+    assert "PrometheusUnavailable" in texts
+    assert "kubectl-patch" in texts

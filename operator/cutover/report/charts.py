@@ -128,6 +128,7 @@ def lines_chart(
     scale: TimeScale,
     label: Callable[[float], str],
     changes: Sequence[float] = (),
+    least: float = 1.0,
 ) -> Markup:
     """Return one measure of both legs over time.
 
@@ -139,10 +140,12 @@ def lines_chart(
         Returns a value as text.
     changes
         Unix seconds at which the weight changed.
+    least
+        The axis reaches up to this value at least.
     """
     top, bottom = 12.0, 12.0 + _PLOT
     values = [value for line in lines for _, value in line.points if math.isfinite(value)]
-    ticks = _nice(max([*values, 0.0]))
+    ticks = _nice(max([*values, least]))
     highest = ticks[-1]
 
     def y(value: float) -> float:

@@ -42,4 +42,4 @@ def _long(cell: Any) -> bool:
 
 
 def _short(cell: Any) -> bool:
-    return isinstance(cell, str) and len(cell) <= _SHORT
+    return not isinstance(cell, str) or len(cell) <= _SHORT

@@ -20,10 +20,11 @@ from cutover.report.stages import Stage
 from cutover.report.timescale import TimeScale
 from cutover.report.words import count, milliseconds, moment, percent
 
-_TITLES: Mapping[Measure, tuple[str, Callable[[float], str]]] = {
-    Measure.RATE: ("Requests per second", lambda value: f"{value:,.3g}"),
-    Measure.ERRORS: ("Failed requests, of each leg's", percent),
-    Measure.P95: ("Latency, 95th percentile", milliseconds),
+#: Title, text of a value, and the least that an axis shows, so that one failure of thousands does not look like many.
+_TITLES: Mapping[Measure, tuple[str, Callable[[float], str], float]] = {
+    Measure.RATE: ("Requests per second", lambda value: f"{value:,.3g}", 1.0),
+    Measure.ERRORS: ("Failed requests, of each leg's", percent, 0.01),
+    Measure.P95: ("Latency, 95th percentile", milliseconds, 10.0),
 }
 _HEAD = ("Leg", "When", "Requests", "Failed", "p50", "p95", "p99")
 _INTERPOLATED = (
@@ -124,13 +125,13 @@ def _fractions(gate: GateNumbers) -> tuple[Cell, ...]:
 def _charts(history: History, spans: tuple[Stage, ...], scale: TimeScale) -> list[Block]:
     found: list[Block] = []
     for measure, lines in history.lines.items():
-        title, label = _TITLES[measure]
+        title, label, least = _TITLES[measure]
         said = [
             f"{NAMES[line.leg]} between {label(min(values))} and {label(max(values))}"
             for line in lines
             if (values := [value for _, value in line.points if math.isfinite(value)])
         ]
         text = f"{'; '.join(said) or 'no data'}. Vertical lines: the weight changed. {times(scale)}"
-        svg = lines_chart(f"line-{measure}", title, text, lines, scale, label, changes(spans))
+        svg = lines_chart(f"line-{measure}", title, text, lines, scale, label, changes(spans), least)
         found.append(Chart(title, text, svg))
     return found

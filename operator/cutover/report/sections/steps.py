@@ -63,7 +63,8 @@ def _blocks(stage: Stage, name: str, slower: Mapping[str, float | None]) -> list
     if bounds:
         rows = tuple((_name(gate), verdict(gate), sentence(gate)) for gate in bounds)
         blocks.append(Table("Values that must stay inside a bound", ("Gate", "Verdict", "Value"), rows))
-    if drawn := [gate for gate in comparing if shows_legs(gate)]:
+    drawn = [gate for gate in comparing if shows_legs(gate)]
+    if any(gate.ratios and (gate.ratios.heroku or gate.ratios.eks) for gate in drawn):
         title = f"Requests that went wrong at {stage.weight} %, of each leg's"
         text = "; ".join(
             f"{gate.name}: Heroku {percent(gate.ratios.heroku)}, EKS {percent(gate.ratios.eks)}"
