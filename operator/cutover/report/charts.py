@@ -269,7 +269,7 @@ def _time_axis(scale: TimeScale, top: float, bottom: float) -> list[Markup]:
         for at, text in scale.ticks(_TICK_ROOM)
     ]
     parts += [
-        Markup('<text class="tick" x="{}" y="{}" text-anchor="middle">{}</text>').format(_n(x), _n(top + 12), text)
+        Markup('<text class="tick" x="{}" y="{}" text-anchor="middle">{}</text>').format(_n(x), _n(top + 17), text)
         for x, text in scale.lengths(_LENGTH_ROOM)
     ]
     return parts
