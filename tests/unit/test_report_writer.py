@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
+from tests.kit.loop_rig import LoopRig
 from tests.kit.manual_clock import ManualClock
 from tests.kit.reports import AT, completed, entry, rolled_back, with_lines
 
@@ -170,6 +172,15 @@ async def test_a_plan_that_ends_again_gets_another_report() -> None:
     names = [body["metadata"]["name"] for body in cluster.created]
     assert names == [report_name(plan.uid, plan.name, one) for one in (ENDED, back)]
     assert len(set(names)) == 2
+
+
+async def test_the_plans_loop_tells_of_each_stored_status_and_works_without() -> None:
+    for reports in (None, []):
+        loop = LoopRig().loop()
+        if reports is not None:
+            loop._working._ports = replace(loop._ports, reports=SimpleNamespace(tell=reports.append))  # type: ignore[arg-type]
+        await loop.reconcile()
+        assert reports is None or [plan.name for plan in reports]
 
 
 def test_the_name_follows_from_the_decision() -> None:
