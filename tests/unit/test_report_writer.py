@@ -73,7 +73,8 @@ async def written(cluster: Cluster, plans: Sequence[Plan], *, late: float = 0.0,
 async def test_a_plan_that_ends_gets_one_config_map() -> None:
     cluster = Cluster()
     plan = completed().plan
-    writer = await written(cluster, [plan, plan, replace(plan, generation=2)])
+    reread = replace(plan, status=plan.status.evolve(ledger=tuple(list(plan.status.ledger))))
+    writer = await written(cluster, [plan, plan, reread])
     (body,) = cluster.created
     metadata = body["metadata"]
     assert (metadata["namespace"], metadata["name"]) == ("docs", NAME)
