@@ -73,7 +73,7 @@ async def written(cluster: Cluster, plans: Sequence[Plan], *, late: float = 0.0,
 async def test_a_plan_that_ends_gets_one_config_map() -> None:
     cluster = Cluster()
     plan = completed().plan
-    reread = replace(plan, status=plan.status.evolve(ledger=tuple(list(plan.status.ledger))))
+    reread = replace(plan, status=plan.status.evolve(ledger=(*plan.status.ledger,)))
     writer = await written(cluster, [plan, plan, reread])
     (body,) = cluster.created
     metadata = body["metadata"]

@@ -100,11 +100,6 @@ def stages(record: Record) -> tuple[Stage, ...]:
     return tuple(found)
 
 
-def moves(entries: Sequence[LedgerEntry]) -> tuple[LedgerEntry, ...]:
-    """Return the decisions that changed the weight, or ended a stage."""
-    return tuple(entry for entry in entries if entry.decision in _MOVES)
-
-
 def _stage(
     begun: LedgerEntry,
     inside: Sequence[LedgerEntry],
