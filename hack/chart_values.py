@@ -28,6 +28,7 @@ Schema = dict[str, Any]
 SETTINGS = {
     "prometheus.url": "prometheus_url",
     "prometheus.settle": "settle",
+    "reports": "reports",
     "gatewayUrls": "gateway_urls",
     "gatewayNamespaces": "gateway_namespaces",
     "clusterDomain": "cluster_domain",

@@ -11,6 +11,7 @@ from typing import Any
 
 from cutover.adapters.clocks import SystemClock
 from cutover.adapters.dialects.istio.counters import IstioDialect
+from cutover.adapters.dialects.istio.history import IstioHistory
 from cutover.adapters.heroku.client import HerokuClient
 from cutover.adapters.heroku.keys import KeyedHerokuApi
 from cutover.adapters.kube.client import Cluster
@@ -27,6 +28,7 @@ from cutover.adapters.traffic.istio.rendering import DevelopmentHeroku
 from cutover.api.v1alpha1 import BacktestStatus
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import ClusterSettings
+from cutover.domain.resources import CONFIG_MAPS
 from cutover.metrics import OperatorCollector
 from cutover.ports.all import Ports
 from cutover.ports.answers import Answers
@@ -35,10 +37,14 @@ from cutover.ports.clock import Clock
 from cutover.ports.heroku import HerokuApi
 from cutover.ports.leg_probe import LegProbe
 from cutover.ports.notifier import Notifier
+from cutover.ports.reports import Reports
 from cutover.ports.slo_feed import SloFeed
+from cutover.report.record import Record
 from cutover.scale.garbage import collect_rarely
 from cutover.services.backtest_process import Backtests
+from cutover.services.history import with_history
 from cutover.services.operator import Operator
+from cutover.services.reports import ReportWriter
 from cutover.services.samplers import Samplers
 from cutover.services.slo_feed import PrometheusSloFeed
 from cutover.services.supervision import running
@@ -101,7 +107,7 @@ async def wired(
         stack.push_async_callback(heroku.close)
         answers = HttpAnswers(cluster, gateways, proxied=proxied)
         stack.push_async_callback(answers.close)
-        notifier = HttpNotifier(receivers)
+        notifier = HttpNotifier(receivers, reports=settings.reports)
         stack.push_async_callback(notifier.close)
 
         clock, waker = SystemClock(), LoopWaker()
@@ -113,6 +119,7 @@ async def wired(
             settle=settings.settle,
         )
         slo_feed = PrometheusSloFeed(sources.for_slos, clock, on_news=waker)
+        reports = report_writer(settings, cluster, sources, clock) if settings.reports else None
         operator = waker.operator = assemble(
             settings,
             cluster,
@@ -125,6 +132,7 @@ async def wired(
             backtest=Backtests().forecast,
             notifier=notifier,
             heroku=KeyedHerokuApi(heroku, cluster, settings.heroku_key_files),
+            reports=reports,
         )
         collector = OperatorCollector(
             operator.loops.values,
@@ -145,6 +153,7 @@ async def wired(
                     "SLO feed": slo_feed.run(),
                     "comparison of clocks": sources.run(),
                     "garbage collection": collect_rarely(),
+                    **({"reports": reports.run()} if reports is not None else {}),
                 }
             )
 
@@ -169,6 +178,7 @@ def assemble(
     backtest: Callable[[Plan, BlockSubscription], Coroutine[Any, Any, BacktestStatus]],
     notifier: Notifier,
     heroku: HerokuApi | None = None,
+    reports: Reports | None = None,
 ) -> Operator:
     """Build the operator on top of the feeds and adapters."""
     routes, templates = RouteCache(), TemplateCache()
@@ -191,8 +201,25 @@ def assemble(
         slots=asyncio.Semaphore(CONCURRENT_RECONCILES),
         notifier=notifier,
         heroku=heroku,
+        reports=reports,
     )
     return Operator(ports, routes, templates)
+
+
+def report_writer(settings: Settings, cluster: Cluster, sources: Sources, clock: Clock) -> ReportWriter:
+    """Return what keeps the reports of plans that end, with what the plan's own Prometheus has."""
+    queries = IstioHistory(settings.cluster_domain)
+
+    async def history(record: Record) -> Record:
+        plan = record.plan
+        name = plan.spec.gates.prometheus or ""
+        if name and name not in sources.allowed(plan.namespace):
+            return record
+        # The connections of custom SLOs: blocks wait for no report.
+        return await with_history(record, sources.for_slos(name), queries)
+
+    plans = KubernetesPlans(cluster, os.environ.get("HOSTNAME", ""), settings.selector)
+    return ReportWriter(lambda body: cluster.create(CONFIG_MAPS, body), plans, history, clock)
 
 
 class LoopWaker:

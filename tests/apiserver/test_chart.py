@@ -42,6 +42,14 @@ def test_rights_to_write_are_apart_and_nothing_is_deleted() -> None:
     }  # fmt: skip
 
 
+def test_config_maps_may_be_created_where_reports_are_kept_and_only_there() -> None:
+    _, writes = of_kind(rendered("rbac.yaml"), "ClusterRole")
+    _, with_reports = of_kind(rendered("rbac.yaml", reports=True), "ClusterRole")
+    assert rights(with_reports) - rights(writes) == {("configmaps", "create")}
+    (environment,) = (one["spec"]["template"]["spec"]["containers"][0]["env"] for one in [deployment(reports=True)])
+    assert {"name": "CUTOVER_REPORTS", "value": "true"} in environment
+
+
 def test_without_namespaces_writes_are_bound_everywhere() -> None:
     items = rendered("rbac.yaml")
     assert [item["roleRef"]["name"] for item in of_kind(items, "ClusterRoleBinding")] == [RELEASE, f"{RELEASE}-writes"]
@@ -121,7 +129,7 @@ def test_the_guard_is_optional_and_for_the_operators_account() -> None:
     assert condition["expression"] == f"request.userInfo.username == 'system:serviceaccount:{NAMESPACE}:{RELEASE}'"
     assert binding["spec"] == {"policyName": policy["metadata"]["name"], "validationActions": ["Deny"]}
     assert policy["spec"]["matchConstraints"]["resourceRules"][0]["operations"] == ["CREATE", "UPDATE"]
-    assert len(policy["spec"]["validations"]) == 3
+    assert len(policy["spec"]["validations"]) == 4
 
 
 # ----------------------------------------------------------------------------------------------------------------- pods

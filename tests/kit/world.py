@@ -647,6 +647,7 @@ class _Outside:
 
     def __post_init__(self) -> None:
         self.plans = self.traffic = self.notifier = self.clock = self
+        self.reports = None
 
     def now(self, plan: Plan | None = None) -> float:
         return self.world.now + (self.world.ahead if plan is not None else 0.0)

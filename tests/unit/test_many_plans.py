@@ -283,7 +283,7 @@ class Loop:
 @pytest.fixture
 def operator(monkeypatch: pytest.MonkeyPatch) -> Operator:
     monkeypatch.setattr("cutover.services.operator.PlanLoop", Loop)
-    return Operator(SimpleNamespace(notifier=HttpNotifier(())), RouteCache(), None)  # type: ignore[arg-type]
+    return Operator(SimpleNamespace(notifier=HttpNotifier(()), reports=None), RouteCache(), None)  # type: ignore[arg-type]
 
 
 def body_of(name: str) -> Json:

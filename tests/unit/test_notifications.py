@@ -7,7 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ from cutover.domain.journal.outbox import (
     Outbox,
     Throttle,
 )
+from cutover.domain.journal.reports import report_name
 from cutover.settings import ContentMode, Receiver, SettingsError, read_receivers, read_settings
 
 START = datetime(2027, 1, 11, 10, tzinfo=UTC)
@@ -658,9 +659,30 @@ def test_links_and_mentions_in_texts_of_others_are_dead(value: str, shown: str) 
     assert text(slack(Batch((notice(message="x"),)), template)) == "<@U1> https://runbooks.example/ x"
 
 
+def test_a_decision_that_ends_a_plan_names_its_report_where_reports_are_kept() -> None:
+    ending = entry(decision="Complete", reason="SoakOver")
+    for reports in (False, True):
+        outbox = Outbox(reports=reports)
+        tell(outbox, ending)
+        (told,) = sending(outbox, 0).notices
+        assert told.report == (report_name("uid-pdf", "pdf", ending) if reports else "")
+    outbox = Outbox(reports=True)
+    tell(outbox, entry())
+    assert sending(outbox, 0).notices[0].report == ""
+    named = replace(notice(decision="Complete"), report="cutover-pdf-report-a1-0123456789")
+    assert text(slack(Batch((named,)), DEFAULT_TEMPLATE)).endswith(
+        "\nReport: ConfigMap cutover-pdf-report-a1-0123456789"
+    )
+    assert text(slack(Batch((notice(),)), DEFAULT_TEMPLATE)).endswith("because of 0")
+    data = wire(cloud_event(named, {}))["data"]
+    assert data["report"] == {"kind": "ConfigMap", "namespace": "docs", "name": named.report}
+    assert "report" not in wire(cloud_event(notice(), {}))["data"]
+
+
 @pytest.mark.parametrize("name", PLACEHOLDERS)
 def test_every_placeholder_has_a_value(name: str) -> None:
-    filled = fill(f"{{{{{name}}}}}|{{{{ {name} }}}}", notice(gates=GATES))
+    ended = replace(notice(gates=GATES), report="cutover-pdf-report-a1-0123456789")
+    filled = fill(f"{{{{{name}}}}}|{{{{ {name} }}}}", ended)
     left, right = filled.split("|")
     assert left == right
     assert left

@@ -66,6 +66,8 @@ class Operator:
         if (loop := self.forget(uid, body)) is not None:
             loop.end()
         self._ports.notifier.forget(uid)  # the loop may have ended by itself already
+        if self._ports.reports is not None:
+            self._ports.reports.forget(uid)
 
     def wake(self, key: str) -> None:
         """Start the next reconcile of the plan ``namespace/name`` now."""

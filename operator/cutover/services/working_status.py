@@ -227,6 +227,8 @@ class WorkingStatus:
         """Tell people and the log of what is new in the ledger."""
         self._ledger_log.write(plan)
         self._ports.notifier.tell(plan, self.notified)
+        if self._ports.reports is not None:
+            self._ports.reports.tell(plan)
 
     def _to_send(self, plan: Plan, status: MigrationPlanStatus) -> MigrationPlanStatus:
         return status.evolve(notified=dict(self._ports.notifier.told(plan.uid)) or None)

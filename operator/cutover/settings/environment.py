@@ -66,6 +66,9 @@ class Settings(Variables):
     prometheus_token_file: Path | None = Field(default=None, description="File with a bearer token for Prometheus.")
     prometheus_sources: Path | None = Field(default=None, description="File with more about Prometheus servers, YAML.")
     notifications: Path | None = Field(default=None, description="File with the receivers of notifications, YAML.")
+    reports: bool = Field(
+        default=False, description="Whether the report of each plan that ends is kept in a ConfigMap beside it."
+    )
     settle: float = Field(
         default=1.0, ge=0, le=60, description="Seconds after the end of a block at which it is read."
     )

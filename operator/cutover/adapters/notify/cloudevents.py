@@ -14,6 +14,7 @@ from cutover.adapters.notify.transport import Message
 from cutover.api.v1alpha1 import GROUP, PLURAL, VERSION
 from cutover.domain.journal.notifications import Notice, Severity
 from cutover.domain.journal.outbox import Batch
+from cutover.domain.resources import CONFIG_MAPS
 from cutover.settings import ContentMode
 
 
@@ -84,6 +85,8 @@ def cloud_event(notice: Notice, lost: Mapping[Severity, int], source: str = "") 
         "severity": notice.severity,
         **entry.to_wire(),
     }
+    if notice.report:
+        data["report"] = {"kind": CONFIG_MAPS.kind, "namespace": notice.namespace, "name": notice.report}
     if lost:
         data["notTold"] = dict(lost)
     attributes = {

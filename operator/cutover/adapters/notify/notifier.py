@@ -66,10 +66,14 @@ class HttpNotifier:
         Receivers from the settings; may be empty.
     first_retry
         Seconds until a failed request is first repeated.
+    reports
+        Whether the reports of plans that end are kept in ConfigMaps, which notifications then name.
     """
 
-    def __init__(self, receivers: Sequence[Receiver], *, first_retry: float = FIRST_RETRY_SECONDS) -> None:
-        self._senders = [_Sender(one, first_retry) for one in receivers]
+    def __init__(
+        self, receivers: Sequence[Receiver], *, first_retry: float = FIRST_RETRY_SECONDS, reports: bool = False
+    ) -> None:
+        self._senders = [_Sender(one, first_retry, reports) for one in receivers]
         self._seen: dict[str, object] = {}
 
     @property
@@ -119,7 +123,7 @@ class HttpNotifier:
 class _Sender:
     """Sends to one receiver, one request at a time."""
 
-    def __init__(self, receiver: Receiver, first_retry: float) -> None:
+    def __init__(self, receiver: Receiver, first_retry: float, reports: bool) -> None:
         self.name = receiver.name
         self._format = format_of(receiver)
         self._transport = Transport(receiver)
@@ -128,6 +132,7 @@ class _Sender:
             Throttle(receiver.throttle.burst, receiver.throttle.every),
             digests=self._format.digests,
             first_retry=first_retry,
+            reports=reports,
         )
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None

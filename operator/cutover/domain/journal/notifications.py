@@ -77,12 +77,17 @@ def severity_of(decision: str, reason: str) -> Severity:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A ledger entry of a plan that is to be sent."""
+    """A ledger entry of a plan that is to be sent.
+
+    ``report`` is the name of the ConfigMap that keeps the plan's report; empty where this entry does not end the plan, or
+    where reports are not kept.
+    """
 
     uid: str
     namespace: str
     plan: str
     entry: LedgerEntry
+    report: str = ""
 
     @property
     def severity(self) -> Severity:
@@ -157,13 +162,15 @@ _VALUES: Mapping[str, Callable[[Notice], str]] = {
     "gates": lambda notice: "\n".join(f"{gate.name}: {sentence(gate)}" for gate in notice.entry.gates),
     "at": lambda notice: _time(notice.entry),
     "id": lambda notice: notice.id,
+    "report": lambda notice: f"Report: ConfigMap {notice.report}" if notice.report else "",
 }
 #: Names of placeholders in a message template.
 PLACEHOLDERS = tuple(_VALUES)
 
 DEFAULT_TEMPLATE = (
     "*{{ severity }}* {{ namespace }}/{{ plan }}: {{ decision }}, {{ reason }} ({{ weight }}, attempt {{ attempt }})\n"
-    "{{ message }}"
+    "{{ message }}\n"
+    "{{ report }}"
 )
 
 
@@ -177,8 +184,11 @@ def check_template(text: str) -> str:
 
 
 def fill(template: str, notice: Notice, escape: Callable[[str], str] = str) -> str:
-    """Fill in a message template. Values are inserted once, escaped; a value that looks like a placeholder stays as it is."""
-    return _PLACE.sub(lambda place: escape(_VALUES[place[1]](notice)), template)
+    """Fill in a message template. Values are inserted once, escaped; a value that looks like a placeholder stays as it is.
+
+    Line ends after the last text are cut, as the last values may be empty.
+    """
+    return _PLACE.sub(lambda place: escape(_VALUES[place[1]](notice)), template).rstrip("\n")
 
 
 def _time(entry: LedgerEntry) -> str:

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from cutover.api.v1alpha1 import MigrationPlanStatus
 from cutover.domain.journal.notifications import Notice, Severity, Wanted, key_of
+from cutover.domain.journal.reports import report_name
 
 #: Most notices that wait for one receiver. More are dropped, and the next message says how many.
 LONGEST_QUEUE = 500
@@ -126,6 +127,8 @@ class Outbox:
         Most notices that wait.
     first_retry
         Seconds until the first retry of a failed request.
+    reports
+        Whether the reports of plans that end are kept, so that a notice names them.
 
     Attributes
     ----------
@@ -140,6 +143,7 @@ class Outbox:
     digests: bool = True
     longest: int = LONGEST_QUEUE
     first_retry: float = FIRST_RETRY_SECONDS
+    reports: bool = False
     sent: int = 0
     failures: int = 0
     dropped: Counter[Cause] = field(default_factory=Counter)
@@ -196,7 +200,8 @@ class Outbox:
             wanted = self.wanted.entry(entries[key])
             track.see(key, wanted=wanted)
             if wanted:
-                self._waiting.append(_Waiting(Notice(uid, namespace, plan, entries[key]), now))
+                report = report_name(uid, plan, entries[key]) if self.reports else ""
+                self._waiting.append(_Waiting(Notice(uid, namespace, plan, entries[key], report), now))
         while len(self._waiting) > max(self.longest, self._under_way):
             self._drop(self._least(), Cause.FULL, now)
 
