@@ -172,6 +172,10 @@ class PreflightSpec(Model):
         default=(), max_length=64, description="Checks that are skipped."
     )
 
+    def reason_to_skip(self, check: str) -> str | None:
+        """Return why a check is skipped; ``None`` if it is not."""
+        return next((skip.reason for skip in self.skip if skip.check == check), None)
+
 
 class OnBreach(StrEnum):
     """What evidence of harm leads to."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cutover.domain.resources import Json, Resource
@@ -80,3 +80,16 @@ def key_names(body: Json) -> Json:
     metadata = body["metadata"]
     names = {*(body.get("data") or ()), *(body.get("binaryData") or ())}
     return {"metadata": {"namespace": metadata["namespace"], "name": metadata["name"]}, "keys": sorted(names)}
+
+
+def only_spec(*fields: str) -> Callable[[Json], Json]:
+    """Return a projection that keeps an object's namespace and name, and some fields of its spec."""
+
+    def keep(body: Json) -> Json:
+        metadata, spec = body["metadata"], body.get("spec") or {}
+        return {
+            "metadata": {"namespace": metadata["namespace"], "name": metadata["name"]},
+            "spec": {name: spec[name] for name in fields if name in spec},
+        }
+
+    return keep

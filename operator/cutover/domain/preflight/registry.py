@@ -183,7 +183,7 @@ def _finding(check: Check, plan: Plan, inventory: Inventory | None, facts: Facts
 def _status(check: Check, plan: Plan, finding: Finding) -> CheckStatus:
     protects = not finding.skippable or (check.guarded and finding.result is CheckResult.UNKNOWN)
     if finding.result is not CheckResult.PASSED and not protects:
-        for skip in plan.spec.preflight.skip:
-            if skip.check == check.name:
-                return CheckStatus(check=check.name, result=CheckResult.SKIPPED, message=f"skipped: {skip.reason}")
+        reason = plan.spec.preflight.reason_to_skip(check.name)
+        if reason is not None:
+            return CheckStatus(check=check.name, result=CheckResult.SKIPPED, message=f"skipped: {reason}")
     return CheckStatus(check=check.name, result=finding.result, message=finding.message)

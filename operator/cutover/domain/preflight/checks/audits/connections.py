@@ -16,7 +16,7 @@ _POOLERS = ("pgbouncer", "pgcat", "pgpool")
 def find(workload: Workload) -> Iterator[str]:
     """Find more connections than a database takes by default."""
     app = workload.app
-    if app is None or any(name in one.name for one in workload.containers for name in _POOLERS):
+    if any(name in one.name for one in workload.containers for name in _POOLERS):
         return
     size = pool(app)
     if size is None:
