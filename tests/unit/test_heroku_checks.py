@@ -11,7 +11,7 @@ from tests.kit.target import READY
 from tests.kit.world import plan_spec
 
 from cutover.api.v1alpha1 import CheckStatus
-from cutover.domain.heroku import Certificate, Domain, HerokuApp, HerokuReading, Process
+from cutover.domain.heroku import Addon, Certificate, Domain, HerokuApp, HerokuReading, Process
 from cutover.domain.plan import Plan
 from cutover.domain.preflight import registry
 
@@ -27,7 +27,7 @@ APP = HerokuApp(
         Domain("pdf.example.com", "quiet-moon-1234.herokudns.com", "cert issued"),
     ),
     certificates=(Certificate(("pdf.example.com",), NOW + timedelta(days=60)),),
-    addons=("heroku-postgresql",),
+    addons=(Addon("papertrail"),),
     features=frozenset(),
 )
 
@@ -71,7 +71,7 @@ def test_without_a_key_and_without_a_finding_nothing_is_said() -> None:
             "Warned",
             "worker (3) of acme-pdf run on",
         ),
-        ({"addons": ("scheduler",)}, "heroku-processes", "Warned", "add-on scheduler of acme-pdf starts jobs"),
+        ({"addons": (Addon("scheduler"),)}, "heroku-processes", "Warned", "add-on scheduler of acme-pdf starts jobs"),
         (
             {"certificates": (Certificate(("pdf.example.com",), NOW + timedelta(days=10)),)},
             "heroku-certificate",

@@ -36,6 +36,7 @@ from cutover.api.v1alpha1.plan import PLURAL as PLURAL
 from cutover.api.v1alpha1.plan import Approval as Approval
 from cutover.api.v1alpha1.plan import Baseline as Baseline
 from cutover.api.v1alpha1.plan import ClockTime as ClockTime
+from cutover.api.v1alpha1.plan import ConfigSpec as ConfigSpec
 from cutover.api.v1alpha1.plan import DownAction as DownAction
 from cutover.api.v1alpha1.plan import Freeze as Freeze
 from cutover.api.v1alpha1.plan import MigrationPlan as MigrationPlan

@@ -76,10 +76,12 @@ def key_of(body: Json) -> Key:
 
 
 def key_names(body: Json) -> Json:
-    """Keep only the names of the keys of a ConfigMap or Secret. No value is kept, even of a ConfigMap."""
+    """Keep only the names of the keys of a ConfigMap or Secret, and who makes it. No value is kept, even of a ConfigMap."""
     metadata = body["metadata"]
     names = {*(body.get("data") or ()), *(body.get("binaryData") or ())}
-    return {"metadata": {"namespace": metadata["namespace"], "name": metadata["name"]}, "keys": sorted(names)}
+    owners = [f"{one.get('kind')} {one.get('name')}" for one in metadata.get("ownerReferences") or ()]
+    kept: Json = {"metadata": {"namespace": metadata["namespace"], "name": metadata["name"]}, "keys": sorted(names)}
+    return {**kept, "owners": owners} if owners else kept
 
 
 def only_spec(*fields: str) -> Callable[[Json], Json]:

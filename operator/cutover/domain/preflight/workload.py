@@ -194,11 +194,15 @@ def workload_of(plan: Plan, inventory: Inventory) -> Workload | None:
     replicas = int((deployment.get("spec") or {}).get("replicas", 1))
     autoscaler = autoscaler_of(plan, inventory)
     most = int(autoscaler["spec"].get("maxReplicas", replicas)) if autoscaler is not None else replicas
-    service = inventory.get(SERVICES, plan.namespace, plan.spec.eks.service.name)
-    port = service_port(plan, service)
-    target = port.get("targetPort", port["port"]) if port is not None else None
-    workload = Workload(deployment, replicas, max(most, replicas), autoscaler, target)
+    workload = Workload(deployment, replicas, max(most, replicas), autoscaler, _target_port(plan, inventory))
     return workload if workload.containers else None
+
+
+def app_of(plan: Plan, inventory: Inventory) -> Container | None:
+    """Return the container that gets the users' requests, from what was read by name alone; ``None`` if there is none."""
+    deployment = inventory.get(DEPLOYMENTS, plan.namespace, plan.spec.eks.workload_ref.name)
+    workload = Workload(deployment or {}, 0, 0, None, _target_port(plan, inventory))
+    return workload.app if workload.containers else None
 
 
 def autoscaler_of(plan: Plan, inventory: Inventory) -> Json | None:
@@ -249,6 +253,11 @@ def quantity(given: object) -> float | None:
         return float(found[1]) * _SUFFIXES[found[2]]
     except ValueError:
         return None
+
+
+def _target_port(plan: Plan, inventory: Inventory) -> int | str | None:
+    port = service_port(plan, inventory.get(SERVICES, plan.namespace, plan.spec.eks.service.name))
+    return port.get("targetPort", port["port"]) if port is not None else None
 
 
 def service_port(plan: Plan, service: Json | None) -> Json | None:

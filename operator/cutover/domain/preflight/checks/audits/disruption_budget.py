@@ -49,4 +49,5 @@ CHECK = Check(
         Read(POD_DISRUPTION_BUDGETS, keep=only_spec("selector", "minAvailable", "maxUnavailable")),
     ),
     advisory=True,
+    repeats=True,
 )
