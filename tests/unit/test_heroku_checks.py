@@ -21,7 +21,7 @@ APP = HerokuApp(
     name="acme-pdf",
     maintenance=False,
     own_hostname="acme-pdf-1a2b3c.herokuapp.com",
-    processes=(Process("web", 2, "Standard-1X"), Process("worker", 0, "Standard-1X"), Process("release", 1, "Basic")),
+    processes=(Process("web", 2, "Standard-1X"), Process("worker", 0, "Standard-1X")),
     domains=(
         Domain("acme-pdf-1a2b3c.herokuapp.com"),
         Domain("pdf.example.com", "quiet-moon-1234.herokudns.com", "cert issued"),
@@ -29,6 +29,11 @@ APP = HerokuApp(
     certificates=(Certificate(("pdf.example.com",), NOW + timedelta(days=60)),),
     addons=(Addon("papertrail"),),
     features=frozenset(),
+    stack="heroku-24",
+    region="eu",
+    config_vars=frozenset({"NPM_CONFIG_PRODUCTION"}),
+    buildpacks=("heroku/ruby",),
+    drains=1,
 )
 
 
@@ -70,6 +75,12 @@ def test_without_a_key_and_without_a_finding_nothing_is_said() -> None:
             "heroku-processes",
             "Warned",
             "worker (3) of acme-pdf run on",
+        ),
+        (
+            {"processes": (*(APP.processes or ()), Process("release", 1, "Basic"))},
+            "heroku-processes",
+            "Warned",
+            "acme-pdf has a release phase",
         ),
         ({"addons": (Addon("scheduler"),)}, "heroku-processes", "Warned", "add-on scheduler of acme-pdf starts jobs"),
         (

@@ -14,10 +14,12 @@ from cutover.ports.answers import Answers
 from cutover.ports.block_feed import BlockFeed, BlockSubscription, Dialect
 from cutover.ports.clock import Clock
 from cutover.ports.heroku import HerokuApi
+from cutover.ports.heroku_record import HerokuRecord
 from cutover.ports.inventories import Inventories
 from cutover.ports.leg_probe import LegProbe
 from cutover.ports.notifier import Notifier
 from cutover.ports.plans import Plans
+from cutover.ports.resolver import Resolver
 from cutover.ports.slo_feed import SloFeed
 from cutover.ports.traffic import TrafficProvider
 from cutover.scale.turns import Turns
@@ -44,6 +46,10 @@ class Ports:
         Replays a plan's gates on Heroku's traffic. Never raises: a failure is a result that says so.
     heroku
         Heroku's Platform API.
+    resolver
+        DNS.
+    heroku_record
+        The drain's record.
     slots
         Bounds how many reconciles run at a time.
     turns, urgent_turns
@@ -65,6 +71,8 @@ class Ports:
     slots: asyncio.Semaphore
     notifier: Notifier
     heroku: HerokuApi | None = None
+    resolver: Resolver | None = None
+    heroku_record: HerokuRecord | None = None
     turns: Turns = field(default_factory=lambda: Turns(CALM_PAIRS_PER_SECOND))
     urgent_turns: Turns = field(default_factory=lambda: Turns(URGENT_PAIRS_PER_SECOND))
 

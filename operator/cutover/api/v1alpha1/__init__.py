@@ -65,6 +65,8 @@ from cutover.api.v1alpha1.status import CheckResult as CheckResult
 from cutover.api.v1alpha1.status import CheckStatus as CheckStatus
 from cutover.api.v1alpha1.status import Condition as Condition
 from cutover.api.v1alpha1.status import CustomSloEvidence as CustomSloEvidence
+from cutover.api.v1alpha1.status import DecommissionItem as DecommissionItem
+from cutover.api.v1alpha1.status import DecommissionState as DecommissionState
 from cutover.api.v1alpha1.status import Estimate as Estimate
 from cutover.api.v1alpha1.status import EvidenceStatus as EvidenceStatus
 from cutover.api.v1alpha1.status import GateCounts as GateCounts
