@@ -54,7 +54,7 @@ class Advice:
         """Return what DNS says about the hosts, as far as it was asked."""
         interval, resolver = advice_interval(plan.status), self._ports.resolver
         if interval is None or resolver is None:
-            self._dns.drop()
+            self._dns.drop_until_wanted()
             return ()
         hosts = [host for host in plan.spec.traffic.hosts if not host.startswith("*")][:MOST_HOSTS]
 
@@ -69,7 +69,7 @@ class Advice:
         """Return what the web dynos use; ``None`` if it is not known."""
         record = self._ports.heroku_record
         if record is None or plan.status.phase is not Phase.PREFLIGHT:
-            self._dynos.drop()
+            self._dynos.drop_until_wanted()
             return None
         return self._dynos.keep(lambda: record.dynos(plan), advice_interval(plan.status) or math.inf).value
 
@@ -77,7 +77,7 @@ class Advice:
         """Return the requests at Heroku's router in the last 24 h; ``None`` if they are not known."""
         record = self._ports.heroku_record
         if record is None or plan.status.phase is not Phase.COMPLETED:
-            self._requests.drop()
+            self._requests.drop_until_wanted()
             return None
         return self._requests.keep(
             lambda: record.requests_of_last_day(plan), advice_interval(plan.status) or math.inf
@@ -86,7 +86,7 @@ class Advice:
     def audits(self, plan: Plan) -> tuple[CheckStatus, ...] | None:
         """Return what the audits find; run once for each step, each spec and each value of the annotation."""
         if not audits_wanted(plan.status):
-            self._audits.drop()
+            self._audits.drop_until_wanted()
             return None
         of = (plan.status.attempt, plan.status.weight, plan.generation, plan.annotations.get(AUDIT_ANNOTATION, ""))
         if of != self._audited:

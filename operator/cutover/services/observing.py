@@ -415,7 +415,7 @@ class Observer:
         api = self._ports.heroku
         interval = advice_interval(plan.status)
         if api is None or interval is None or not api.has_key(plan):
-            self.heroku.drop()
+            self.heroku.drop_until_wanted()
             return None
         fact = self.heroku.keep(lambda: api.app(plan), interval)
         return HerokuReading(fact.value, fact.problem, fact.at if fact.value is not None else 0.0)
