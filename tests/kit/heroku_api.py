@@ -60,7 +60,10 @@ def app_answers() -> dict[str, Any]:
         "/features": [{"name": "preboot", "enabled": True}, {"name": "http-session-affinity", "enabled": False}],
         "/buildpack-installations": [
             {"ordinal": 0, "buildpack": {"name": "heroku/ruby", "url": "urn:buildpack:heroku/ruby"}},
-            {"ordinal": 1, "buildpack": {"url": "https://u:secret-password@git.example.com/tools.git"}},
+            {
+                "ordinal": 1,
+                "buildpack": {"url": "https://u:secret-password@git.example.com/tools.git?t=secret-password"},
+            },
         ],
         "/log-drains": [{"url": f"https://{SECRETS[0]}", "token": "d.secret", "addon": None}],
         "/config-vars": {"DATABASE_URL": SECRETS[1], "SECRET_KEY_BASE": "secret-password"},

@@ -276,8 +276,8 @@ def _addon(entry: models.Addon) -> Addon:
 
 def _buildpack(entry: models.BuildpackInstallation) -> str:
     name = entry.buildpack.name or entry.buildpack.url
-    # A URL may have a password.
-    return name.rsplit("@", 1)[-1].removeprefix("https://") if "://" in name else name
+    # A URL may have a password, or a token in its query.
+    return name.partition("?")[0].rsplit("@", 1)[-1].removeprefix("https://") if "://" in name else name
 
 
 def _domain(entry: models.DomainEntry) -> Domain:
