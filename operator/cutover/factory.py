@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cutover.adapters.clocks import SystemClock
+from cutover.adapters.dialects.heroku_drain.record import DrainRecord
 from cutover.adapters.dialects.istio.counters import IstioDialect
 from cutover.adapters.dialects.istio.history import IstioHistory
 from cutover.adapters.heroku.client import HerokuClient
@@ -20,6 +21,7 @@ from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.adapters.kube.templates import TemplateCache
 from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.prometheus.sources import Sources
+from cutover.adapters.resolver import DnsResolver
 from cutover.adapters.traffic.istio.answers import HttpAnswers
 from cutover.adapters.traffic.istio.leg_probe import HttpLegProbe
 from cutover.adapters.traffic.istio.live import RouteCache
@@ -35,9 +37,11 @@ from cutover.ports.answers import Answers
 from cutover.ports.block_feed import BlockFeed, BlockSubscription
 from cutover.ports.clock import Clock
 from cutover.ports.heroku import HerokuApi
+from cutover.ports.heroku_record import HerokuRecord
 from cutover.ports.leg_probe import LegProbe
 from cutover.ports.notifier import Notifier
 from cutover.ports.reports import Reports
+from cutover.ports.resolver import Resolver
 from cutover.ports.slo_feed import SloFeed
 from cutover.report.record import Record
 from cutover.scale.garbage import collect_rarely
@@ -133,6 +137,8 @@ async def wired(
             notifier=notifier,
             heroku=KeyedHerokuApi(heroku, cluster, settings.heroku_key_files),
             reports=reports,
+            resolver=DnsResolver(),
+            heroku_record=DrainRecord(sources.for_slos, samplers.now),
         )
         collector = OperatorCollector(
             operator.loops.values,
@@ -179,6 +185,8 @@ def assemble(
     notifier: Notifier,
     heroku: HerokuApi | None = None,
     reports: Reports | None = None,
+    resolver: Resolver | None = None,
+    heroku_record: HerokuRecord | None = None,
 ) -> Operator:
     """Build the operator on top of the feeds and adapters."""
     routes, templates = RouteCache(), TemplateCache()
@@ -202,6 +210,8 @@ def assemble(
         notifier=notifier,
         heroku=heroku,
         reports=reports,
+        resolver=resolver,
+        heroku_record=heroku_record,
     )
     return Operator(ports, routes, templates)
 

@@ -24,6 +24,7 @@ def app_answers() -> dict[str, Any]:
             "generation": {"id": "1", "name": "cedar"},
             "web_url": "https://acme-pdf-1a2b3c4d5e6f.herokuapp.com/",
             "stack": {"name": "heroku-24"},
+            "region": {"id": "x", "name": "eu"},
             "database_url": SECRETS[1],
         },
         "/formation": [
@@ -49,9 +50,23 @@ def app_answers() -> dict[str, Any]:
             {"name": "x", "domains": ["pdf.example.com"], "ssl_cert": {"expires_at": "2027-02-10T08:00:00Z"}}
         ],
         "/addons": [
-            {"addon_service": {"name": "heroku-postgresql"}, "config_vars": ["DATABASE_URL"], "web_url": SECRETS[0]}
+            {
+                "addon_service": {"name": "heroku-postgresql"},
+                "plan": {"name": "heroku-postgresql:standard-0"},
+                "config_vars": ["DATABASE_URL"],
+                "web_url": SECRETS[0],
+            }
         ],
         "/features": [{"name": "preboot", "enabled": True}, {"name": "http-session-affinity", "enabled": False}],
+        "/buildpack-installations": [
+            {"ordinal": 0, "buildpack": {"name": "heroku/ruby", "url": "urn:buildpack:heroku/ruby"}},
+            {
+                "ordinal": 1,
+                "buildpack": {"url": "https://u:secret-password@git.example.com/tools.git?t=secret-password"},
+            },
+        ],
+        "/log-drains": [{"url": f"https://{SECRETS[0]}", "token": "d.secret", "addon": None}],
+        "/config-vars": {"DATABASE_URL": SECRETS[1], "SECRET_KEY_BASE": "secret-password"},
     }
 
 

@@ -18,7 +18,7 @@ from tests.kit.world import plan_spec
 from cutover.adapters.heroku.client import FIRST_PAUSE, LEFT_FOR_OTHERS, MOST_PAGES, HerokuClient
 from cutover.adapters.heroku.keys import KeyedHerokuApi
 from cutover.adapters.kube.client import Cluster
-from cutover.domain.heroku import Certificate, Domain, HerokuApp, Process
+from cutover.domain.heroku import Addon, Certificate, Domain, HerokuApp, Process
 from cutover.domain.plan import Plan
 from cutover.domain.resources import Json, Resource
 from cutover.ports.errors import Gone, Unavailable
@@ -64,8 +64,13 @@ async def test_what_is_read_of_an_app(client: HerokuClient, heroku: PlayedHeroku
             Domain("pdf.example.com", "quiet-moon-1234.herokudns.com", "cert issued"),
         ),
         certificates=(Certificate(("pdf.example.com",), datetime(2027, 2, 10, 8, tzinfo=UTC)),),
-        addons=("heroku-postgresql",),
+        addons=(Addon("heroku-postgresql", "standard-0", ("DATABASE_URL",)),),
         features=frozenset({"preboot"}),
+        stack="heroku-24",
+        region="eu",
+        config_vars=frozenset({"DATABASE_URL", "SECRET_KEY_BASE"}),
+        buildpacks=("heroku/ruby", "git.example.com/tools.git"),
+        drains=1,
     )
     assert {headers["Authorization"] for _, headers in heroku.requests} == {f"Bearer {KEY}"}
 
@@ -74,7 +79,8 @@ async def test_an_answer_that_has_not_changed_is_not_sent_again(client: HerokuCl
     first = await client.app("acme-pdf", KEY)
     heroku.requests.clear()
     assert await client.app("acme-pdf", KEY) == first
-    assert all("If-None-Match" in headers for _, headers in heroku.requests)
+    asked = {path for path, headers in heroku.requests if "If-None-Match" not in headers}
+    assert asked == {"/apps/acme-pdf/config-vars", "/apps/acme-pdf/log-drains"}, "no secret is kept"
     heroku.answers[""]["maintenance"] = True
     assert (await client.app("acme-pdf", KEY)).maintenance
     heroku.requests.clear()
@@ -86,7 +92,7 @@ async def test_an_answer_that_has_not_changed_is_not_sent_again(client: HerokuCl
 async def test_a_list_is_read_to_its_end(client: HerokuClient, heroku: PlayedHerokuApi) -> None:
     heroku.answers["/addons"] = [{"addon_service": {"name": f"addon-{n}"}} for n in range(7)]
     heroku.page = 3
-    assert (await client.app("acme-pdf", KEY)).addons == tuple(f"addon-{n}" for n in range(7))
+    assert (await client.app("acme-pdf", KEY)).addons == tuple(Addon(f"addon-{n}") for n in range(7))
     heroku.answers["/addons"] = [{"addon_service": {"name": "x"}}] * (3 * MOST_PAGES + 1)
     with pytest.raises(Unavailable, match="addons has more than 20 pages"):
         await client.app("acme-pdf", KEY)
@@ -95,9 +101,9 @@ async def test_a_list_is_read_to_its_end(client: HerokuClient, heroku: PlayedHer
 async def test_what_the_key_may_not_see_is_missing_and_nothing_else(
     client: HerokuClient, heroku: PlayedHerokuApi
 ) -> None:
-    heroku.hidden = {"/addons", "/domains"}
+    heroku.hidden = {"/addons", "/domains", "/config-vars"}
     app = await client.app("acme-pdf", KEY)
-    assert (app.addons, app.domains) == (None, None)
+    assert (app.addons, app.domains, app.config_vars) == (None, None, None)
     assert app.processes is not None
     assert app.features is not None
 

@@ -11,7 +11,7 @@ from tests.kit.target import READY
 from tests.kit.world import plan_spec
 
 from cutover.api.v1alpha1 import CheckStatus
-from cutover.domain.heroku import Certificate, Domain, HerokuApp, HerokuReading, Process
+from cutover.domain.heroku import Addon, Certificate, Domain, HerokuApp, HerokuReading, Process
 from cutover.domain.plan import Plan
 from cutover.domain.preflight import registry
 
@@ -21,14 +21,19 @@ APP = HerokuApp(
     name="acme-pdf",
     maintenance=False,
     own_hostname="acme-pdf-1a2b3c.herokuapp.com",
-    processes=(Process("web", 2, "Standard-1X"), Process("worker", 0, "Standard-1X"), Process("release", 1, "Basic")),
+    processes=(Process("web", 2, "Standard-1X"), Process("worker", 0, "Standard-1X")),
     domains=(
         Domain("acme-pdf-1a2b3c.herokuapp.com"),
         Domain("pdf.example.com", "quiet-moon-1234.herokudns.com", "cert issued"),
     ),
     certificates=(Certificate(("pdf.example.com",), NOW + timedelta(days=60)),),
-    addons=("heroku-postgresql",),
+    addons=(Addon("papertrail"),),
     features=frozenset(),
+    stack="heroku-24",
+    region="eu",
+    config_vars=frozenset({"NPM_CONFIG_PRODUCTION"}),
+    buildpacks=("heroku/ruby",),
+    drains=1,
 )
 
 
@@ -71,7 +76,13 @@ def test_without_a_key_and_without_a_finding_nothing_is_said() -> None:
             "Warned",
             "worker (3) of acme-pdf run on",
         ),
-        ({"addons": ("scheduler",)}, "heroku-processes", "Warned", "add-on scheduler of acme-pdf starts jobs"),
+        (
+            {"processes": (*(APP.processes or ()), Process("release", 1, "Basic"))},
+            "heroku-processes",
+            "Warned",
+            "acme-pdf has a release phase",
+        ),
+        ({"addons": (Addon("scheduler"),)}, "heroku-processes", "Warned", "add-on scheduler of acme-pdf starts jobs"),
         (
             {"certificates": (Certificate(("pdf.example.com",), NOW + timedelta(days=10)),)},
             "heroku-certificate",

@@ -61,6 +61,25 @@ class Certificate:
 
 
 @dataclass(frozen=True, slots=True)
+class Addon:
+    """An add-on of the app.
+
+    Parameters
+    ----------
+    service
+        Its service, such as ``heroku-postgresql``.
+    plan
+        Its plan without the service's name, such as ``standard-0``; ``""`` if it is not known.
+    config_vars
+        Names of the config vars that it sets.
+    """
+
+    service: str
+    plan: str = ""
+    config_vars: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class HerokuApp:
     """An app, as far as the key may see it.
 
@@ -75,9 +94,20 @@ class HerokuApp:
     processes, domains, certificates
         What it has; ``None`` where the key may not see it.
     addons
-        Names of the add-on services, such as ``scheduler``; ``None`` where the key may not see them.
+        Its add-ons; ``None`` where the key may not see them.
     features
         Names of features that are on, such as ``http-session-affinity``; ``None`` where the key may not see them.
+    stack
+        The stack that it was built for, such as ``heroku-24``; ``""`` if it is not known.
+    region
+        Heroku's region, such as ``us`` or ``eu``; ``""`` if it is not known.
+    config_vars
+        Names of its config vars; ``None`` where the key may not see them, as its scope is ``read``. No value is kept.
+    buildpacks
+        The buildpacks that built it, such as ``heroku/ruby``, or URLs without credentials; ``None`` where the key may not
+        see them.
+    drains
+        How many log drains it has; ``None`` where the key may not see them.
     """
 
     name: str
@@ -86,8 +116,13 @@ class HerokuApp:
     processes: tuple[Process, ...] | None = None
     domains: tuple[Domain, ...] | None = None
     certificates: tuple[Certificate, ...] | None = None
-    addons: tuple[str, ...] | None = None
+    addons: tuple[Addon, ...] | None = None
     features: frozenset[str] | None = None
+    stack: str = ""
+    region: str = ""
+    config_vars: frozenset[str] | None = None
+    buildpacks: tuple[str, ...] | None = None
+    drains: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

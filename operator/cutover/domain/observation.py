@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cutover.api.v1alpha1 import BacktestStatus
+from cutover.api.v1alpha1 import BacktestStatus, CheckStatus
 from cutover.api.v1alpha1.templates import Template
 from cutover.domain.alike.findings import PathAnswers
 from cutover.domain.baseline.histogram import Histogram
+from cutover.domain.dns import HostRecord
+from cutover.domain.dynos import DynoUse
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.pairs import NO_PAIRS, Pairs
 from cutover.domain.heroku import HerokuReading
@@ -82,7 +84,15 @@ class Observation:
     backtest
         Result of the replay that the plan asks for; ``None`` until it is done.
     heroku
-        What Heroku's API says about the app; asked in preflight only, ``None`` without a key for it.
+        What Heroku's API says about the app; asked in preflight and once Completed, ``None`` without a key for it.
+    dns
+        What DNS says about the hosts, as far as it was asked; in preflight and once Completed.
+    dynos
+        What the web dynos use, as the drain recorded it; in preflight only.
+    last_requests
+        Requests at Heroku's router in the last 24 h, as the drain recorded them; once Completed only.
+    audits
+        What the audits find in this step; ``None`` before they were run.
     unwritten
         Whether the last write of the route failed, as the status says. Until a write succeeds, the route is written
         before the status.
@@ -113,6 +123,10 @@ class Observation:
     queries: Mapping[str, str] = field(default_factory=dict)
     backtest: BacktestStatus | None = None
     heroku: HerokuReading | None = None
+    dns: tuple[HostRecord, ...] = ()
+    dynos: DynoUse | None = None
+    last_requests: float | None = None
+    audits: tuple[CheckStatus, ...] | None = None
     unwritten: bool = False
     clock_ahead: float = 0.0
     remember_in: float | None = None

@@ -36,6 +36,12 @@ def shorten_together(texts: Sequence[str], longest: int) -> tuple[str, ...]:
     return tuple(shorten(text, max(most, 2)) for text in texts)
 
 
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """Return names as a part of a sentence: the first ones, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(shorten(name, 60) for name in names[:most]) + more
+
+
 def plain(text: str) -> str:
     """Return a text that is safe to show in a terminal, a chat and a table, and that can always be encoded.
 

@@ -14,11 +14,13 @@ from cutover.ports.answers import Answers
 from cutover.ports.block_feed import BlockFeed, BlockSubscription, Dialect
 from cutover.ports.clock import Clock
 from cutover.ports.heroku import HerokuApi
+from cutover.ports.heroku_record import HerokuRecord
 from cutover.ports.inventories import Inventories
 from cutover.ports.leg_probe import LegProbe
 from cutover.ports.notifier import Notifier
 from cutover.ports.plans import Plans
 from cutover.ports.reports import Reports
+from cutover.ports.resolver import Resolver
 from cutover.ports.slo_feed import SloFeed
 from cutover.ports.traffic import TrafficProvider
 from cutover.scale.turns import Turns
@@ -47,6 +49,10 @@ class Ports:
         Heroku's Platform API.
     reports
         Keeps the reports of plans that end; ``None`` where nobody wants them.
+    resolver
+        DNS.
+    heroku_record
+        The drain's record.
     slots
         Bounds how many reconciles run at a time.
     turns, urgent_turns
@@ -69,6 +75,8 @@ class Ports:
     notifier: Notifier
     heroku: HerokuApi | None = None
     reports: Reports | None = None
+    resolver: Resolver | None = None
+    heroku_record: HerokuRecord | None = None
     turns: Turns = field(default_factory=lambda: Turns(CALM_PAIRS_PER_SECOND))
     urgent_turns: Turns = field(default_factory=lambda: Turns(URGENT_PAIRS_PER_SECOND))
 

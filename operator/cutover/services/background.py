@@ -126,6 +126,11 @@ class BackgroundFact(Generic[T]):
         self.forget()
         self.stop()
 
+    def drop_until_wanted(self) -> None:
+        """Drop, and request at once when :meth:`keep` is called again: for facts that are wanted in few phases."""
+        self.drop()
+        self._asked_at = None
+
     def stop(self) -> None:
         """Cancel the request that is under way and the timer."""
         self._cancel_timer()

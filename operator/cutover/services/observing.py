@@ -21,6 +21,7 @@ from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.engine.context import resolve
 from cutover.domain.engine.phases.takeover import REFUSALS
 from cutover.domain.engine.wanted import (
+    advice_interval,
     answers_wanted,
     backtest_wanted,
     baselines_wanted,
@@ -49,6 +50,7 @@ from cutover.ports.block_feed import BlockSubscription
 from cutover.ports.errors import Conflict, Gone, Unavailable
 from cutover.ports.slo_feed import SloSubscription
 from cutover.scale.turns import spread_part
+from cutover.services.advice import Advice
 from cutover.services.background import BackgroundFact
 from cutover.services.comparing import Asked, compare, question
 from cutover.services.pairing import Pairing, ask, counted
@@ -66,8 +68,6 @@ SELDOM_PROBE_SECONDS, WELL_PROBE_SECONDS, PROBE_SPREAD_SECONDS = 10.0, 20.0, 10.
 MOST_OWED = 240
 #: Seconds between two reads of EKS' replicas, while Heroku is down, and of all routes, while the share does not fit.
 CAPACITY_SECONDS, NEIGHBOURS_SECONDS = 30.0, 60.0
-#: Seconds between two questions to Heroku's API, in preflight: six requests of an account that has 75 a minute for all.
-HEROKU_SECONDS = 300.0
 #: Seconds until answers that users get are asked for again, while something about them holds the takeover.
 ANSWERS_SECONDS = 30.0
 #: Where a reconcile begins or ends so many seconds late, the machine slept.
@@ -110,6 +110,7 @@ class Observer:
             "other routes to the legs", now=self._now, news=wake, is_news=_first, patience=SLEPT_SECONDS
         )
         self.heroku: BackgroundFact[HerokuApp] = BackgroundFact("Heroku's API", now=self._now, news=wake)
+        self.advice = Advice(ports, now=self._now, news=wake)
         self.backtest: BackgroundFact[BacktestStatus] = BackgroundFact("backtest", now=self._now, news=wake)
 
     async def look(self, plan: Plan) -> tuple[Observation, float]:
@@ -145,6 +146,7 @@ class Observer:
         self.capacity.stop()
         self.neighbours.stop()
         self.heroku.stop()
+        self.advice.stop()
         self.backtest.stop()
         if self._working.plan is not None:
             self._ports.block_feed.forget(self._working.plan.key)
@@ -204,6 +206,10 @@ class Observer:
             queries=ports.dialect.dashboard_queries(subscription),
             backtest=self._backtest_result(plan, subscription),
             heroku=self._heroku(plan),
+            dns=self.advice.dns(plan),
+            dynos=self.advice.dynos(plan),
+            last_requests=self.advice.last_requests(plan),
+            audits=self.advice.audits(plan),
             unwritten=self._working.unwritten,
             clock_ahead=ports.now(plan) - ports.clock.now(),
             remember_in=self._working.remember_in(plan),
@@ -407,10 +413,11 @@ class Observer:
     def _heroku(self, plan: Plan) -> HerokuReading | None:
         """Return what Heroku's API says about the app, where there is a key for the plan. An outage holds nothing."""
         api = self._ports.heroku
-        if api is None or plan.status.phase is not Phase.PREFLIGHT or not api.has_key(plan):
-            self.heroku.drop()
+        interval = advice_interval(plan.status)
+        if api is None or interval is None or not api.has_key(plan):
+            self.heroku.drop_until_wanted()
             return None
-        fact = self.heroku.keep(lambda: api.app(plan), HEROKU_SECONDS)
+        fact = self.heroku.keep(lambda: api.app(plan), interval)
         return HerokuReading(fact.value, fact.problem, fact.at if fact.value is not None else 0.0)
 
     def _neighbours(self, plan: Plan) -> Inventory | None:

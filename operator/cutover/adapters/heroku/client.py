@@ -19,7 +19,7 @@ import httpx
 import msgspec
 
 from cutover.adapters.heroku import models
-from cutover.domain.heroku import Certificate, Domain, HerokuApp, Process
+from cutover.domain.heroku import Addon, Certificate, Domain, HerokuApp, Process
 from cutover.ports.errors import Unavailable
 
 API = "https://api.heroku.com"
@@ -118,6 +118,9 @@ class HerokuClient:
         endpoints = await self._list(key, f"{path}/sni-endpoints", models.SniEndpoint)
         addons = await self._list(key, f"{path}/addons", models.Addon)
         features = await self._list(key, f"{path}/features", models.Feature)
+        buildpacks = await self._list(key, f"{path}/buildpack-installations", models.BuildpackInstallation)
+        drains = await self._list(key, f"{path}/log-drains", models.LogDrain, keep=False)
+        config_vars = await self._config_vars(key, f"{path}/config-vars")
         return HerokuApp(
             name=app.name,
             maintenance=app.maintenance,
@@ -127,17 +130,30 @@ class HerokuClient:
             certificates=_seen(
                 [one for one in endpoints if _has_end(one)] if endpoints is not None else None, _certificate
             ),
-            addons=_seen(addons, lambda one: one.addon_service.name),
+            addons=_seen(addons, _addon),
             features=frozenset(one.name for one in features if one.enabled) if features is not None else None,
+            stack=app.stack.name if app.stack is not None else "",
+            region=app.region.name if app.region is not None else "",
+            config_vars=config_vars,
+            buildpacks=_seen(buildpacks, _buildpack),
+            drains=len(drains) if drains is not None else None,
         )
 
-    async def _list(self, key: str, path: str, kind: type[_T]) -> list[_T] | None:
-        """Return all of a list; ``None`` where the key may not see it."""
+    async def _config_vars(self, key: str, path: str) -> frozenset[str] | None:
+        """Return the names of the config vars; ``None`` where the key may not see them. No value is kept."""
+        try:
+            found, _ = await self._get(key, path, dict[str, msgspec.Raw], keep=False)
+        except Hidden:
+            return None
+        return frozenset(found)
+
+    async def _list(self, key: str, path: str, kind: type[_T], *, keep: bool = True) -> list[_T] | None:
+        """Return all of a list; ``None`` where the key may not see it. ``keep`` is as for :meth:`_get`."""
         found: list[_T] = []
         following = ""
         for _ in range(MOST_PAGES):
             try:
-                page, following = await self._get(key, path, list[kind], following)  # type: ignore[valid-type]
+                page, following = await self._get(key, path, list[kind], following, keep=keep)  # type: ignore[valid-type]
             except Hidden:
                 return None
             found += page
@@ -145,8 +161,14 @@ class HerokuClient:
                 return found
         raise Unavailable(f"Heroku's list {_last(path)} has more than {MOST_PAGES} pages")
 
-    async def _get(self, key: str, path: str, kind: type[_T], page: str = "") -> tuple[_T, str]:
-        """Return an answer, and where the next page begins; ``""`` at the end. Raises Hidden, Unavailable."""
+    async def _get(self, key: str, path: str, kind: type[_T], page: str = "", *, keep: bool = True) -> tuple[_T, str]:
+        """Return an answer, and where the next page begins; ``""`` at the end. Raises Hidden, Unavailable.
+
+        Parameters
+        ----------
+        keep
+            Whether to keep the answer for its ETag; not where it has secrets.
+        """
         account = hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
         kept = self._kept.get((account, path, page))
         headers = {"Authorization": f"Bearer {key}"}
@@ -163,7 +185,7 @@ class HerokuClient:
             _, body, following = kept
         elif status in (200, 206):
             following = answered.get("Next-Range", "") if status == 206 else ""
-            if tag := answered.get("ETag"):
+            if keep and (tag := answered.get("ETag")):
                 self._keep((account, path, page), (tag, body, following))
         else:
             raise _refusal(status, body, path)
@@ -245,6 +267,17 @@ def _seen(entries: list[_T] | None, read: Callable[[_T], _S]) -> tuple[_S, ...] 
 def _process(entry: models.FormationEntry) -> Process:
     size = entry.dyno_size.name if entry.dyno_size is not None else entry.size
     return Process(entry.type, entry.quantity, size or "")
+
+
+def _addon(entry: models.Addon) -> Addon:
+    service = entry.addon_service.name
+    return Addon(service, entry.plan.name.removeprefix(f"{service}:"), entry.config_vars)
+
+
+def _buildpack(entry: models.BuildpackInstallation) -> str:
+    name = entry.buildpack.name or entry.buildpack.url
+    # A URL may have a password, or a token in its query.
+    return name.partition("?")[0].rsplit("@", 1)[-1].removeprefix("https://") if "://" in name else name
 
 
 def _domain(entry: models.DomainEntry) -> Domain:

@@ -19,6 +19,8 @@ class App(Struct, frozen=True):
     name: str
     maintenance: bool = False
     web_url: str | None = None
+    stack: Named | None = None
+    region: Named | None = None
 
 
 class FormationEntry(Struct, frozen=True):
@@ -57,6 +59,25 @@ class Addon(Struct, frozen=True):
     """One of ``GET /apps/{app}/addons``."""
 
     addon_service: Named = Named()
+    plan: Named = Named()
+    config_vars: tuple[str, ...] = ()
+
+
+class Buildpack(Struct, frozen=True):
+    """A buildpack, by its name in the registry or its URL."""
+
+    name: str = ""
+    url: str = ""
+
+
+class BuildpackInstallation(Struct, frozen=True):
+    """One of ``GET /apps/{app}/buildpack-installations``."""
+
+    buildpack: Buildpack = Buildpack()
+
+
+class LogDrain(Struct, frozen=True):
+    """One of ``GET /apps/{app}/log-drains``. Its URL has a password, so that nothing of it is read."""
 
 
 class Feature(Struct, frozen=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cutover.adapters.kube.answers import Forbidden
 from cutover.adapters.kube.client import Cluster
@@ -42,11 +42,14 @@ class KubernetesInventories:
         if reads is None:
             reads = registry.reads(plan)
         unread: dict[Resource, str] = {}
-        objects = await self._objects(plan, [read for read in reads if read.names is not None], unread)
+        objects = await self._objects({read: read.names(plan) for read in reads if read.names is not None}, unread)
+        known = Inventory(objects, unread=unread)
+        following = {read: read.follows(plan, known) for read in reads if read.follows is not None}
+        objects |= await self._objects(following, unread)
         lists: dict[Resource, list[Json]] = {}
         # One after the other: checks declare the order in which lists have to be read.
         for read in reads:
-            if read.names is None:
+            if read.verb == "list":
                 try:
                     lists[read.resource] = await self._list(read.resource, read.keep)
                 except Forbidden as refusal:
@@ -54,9 +57,9 @@ class KubernetesInventories:
         return Inventory(objects, lists, unread, self._settings)
 
     async def _objects(
-        self, plan: Plan, reads: list[Read], unread: dict[Resource, str]
+        self, wanted: Mapping[Read, Iterable[Key]], unread: dict[Resource, str]
     ) -> dict[Resource, dict[Key, Json | None]]:
-        keep = {(read.resource, key): read.keep for read in reads if read.names for key in read.names(plan)}
+        keep = {(read.resource, key): read.keep for read, keys in wanted.items() for key in keys}
         found = await asyncio.gather(*(self._find(resource, key, unread) for resource, key in keep))
         objects: dict[Resource, dict[Key, Json | None]] = {}
         for ((resource, key), kept), body in zip(keep.items(), found, strict=True):

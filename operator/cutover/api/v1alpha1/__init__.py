@@ -36,6 +36,7 @@ from cutover.api.v1alpha1.plan import PLURAL as PLURAL
 from cutover.api.v1alpha1.plan import Approval as Approval
 from cutover.api.v1alpha1.plan import Baseline as Baseline
 from cutover.api.v1alpha1.plan import ClockTime as ClockTime
+from cutover.api.v1alpha1.plan import ConfigSpec as ConfigSpec
 from cutover.api.v1alpha1.plan import DownAction as DownAction
 from cutover.api.v1alpha1.plan import Freeze as Freeze
 from cutover.api.v1alpha1.plan import MigrationPlan as MigrationPlan
@@ -64,6 +65,8 @@ from cutover.api.v1alpha1.status import CheckResult as CheckResult
 from cutover.api.v1alpha1.status import CheckStatus as CheckStatus
 from cutover.api.v1alpha1.status import Condition as Condition
 from cutover.api.v1alpha1.status import CustomSloEvidence as CustomSloEvidence
+from cutover.api.v1alpha1.status import DecommissionItem as DecommissionItem
+from cutover.api.v1alpha1.status import DecommissionState as DecommissionState
 from cutover.api.v1alpha1.status import Estimate as Estimate
 from cutover.api.v1alpha1.status import EvidenceStatus as EvidenceStatus
 from cutover.api.v1alpha1.status import GateCounts as GateCounts

@@ -22,6 +22,7 @@ from cutover.api.v1alpha1.status import (
     CheckStatus,
     Condition,
     CustomSloEvidence,
+    DecommissionItem,
     Estimate,
     EvidenceStatus,
     GateNumbers,
@@ -104,6 +105,7 @@ class StatusChanges(TypedDict, total=False):
     estimate: Estimate | None
     templates: tuple[ResolvedTemplate, ...]
     preflight: tuple[CheckStatus, ...]
+    decommission: tuple[DecommissionItem, ...]
     baseline: BaselineStatus | None
     blocks: BlockStatus | None
     ledger: tuple[LedgerEntry, ...]

@@ -165,12 +165,45 @@ class SkippedCheck(Model):
     reason: str = Field(min_length=1, max_length=256, description="Why the check may be skipped, for people.")
 
 
+class ConfigSpec(Model):
+    """How the config vars of Heroku are compared with the variables on EKS. Only names are compared."""
+
+    read_keys: bool = Field(
+        default=False,
+        description="Read the names of the keys of the ConfigMaps and Secrets that the workload takes variables from. The"
+        " operator needs the right to get them, which it does not have by itself.",
+    )
+    only_on_heroku: Annotated[
+        tuple[
+            Annotated[
+                str,
+                Field(min_length=1, max_length=128),
+                matching(
+                    r"^[A-Za-z_][A-Za-z0-9_]*[*]?$",
+                    "write the name of a variable, such as OLD_TOKEN, or OLD_* for several",
+                ),
+            ],
+            ...,
+        ],
+        once("onlyOnHeroku: write each name once"),
+    ] = Field(
+        default=(),
+        max_length=200,
+        description="Config vars that EKS does without on purpose; with * at the end all that begin so.",
+    )
+
+
 class PreflightSpec(Model):
-    """The preflight checks that are skipped, and why."""
+    """The preflight checks that are skipped, and why, and differences that are meant."""
 
     skip: Annotated[tuple[SkippedCheck, ...], once("skip: write each check once", key="check")] = Field(
         default=(), max_length=64, description="Checks that are skipped."
     )
+    config: ConfigSpec = ConfigSpec()
+
+    def reason_to_skip(self, check: str) -> str | None:
+        """Return why a check is skipped; ``None`` if it is not."""
+        return next((skip.reason for skip in self.skip if skip.check == check), None)
 
 
 class OnBreach(StrEnum):

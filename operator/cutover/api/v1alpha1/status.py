@@ -243,6 +243,24 @@ class CheckStatus(Model):
     message: str = Field(default="", description="What to do.")
 
 
+class DecommissionState(StrEnum):
+    """State of something on Heroku that is to be switched off."""
+
+    OPEN = "Open"
+    DONE = "Done"
+    UNKNOWN = "Unknown"
+
+
+class DecommissionItem(Model):
+    """Something on Heroku that is to be switched off once the plan is Completed."""
+
+    item: str = Field(
+        description="What it is: dns, requests, jobs, dynos, plan, domains, databases, add-ons, drains, app."
+    )
+    state: DecommissionState = Field(description="Unknown where neither Heroku's API nor DNS nor the drain tells.")
+    message: str = Field(default="", description="What is there, what to do, and what it costs not to.")
+
+
 class BoundBaseline(Model):
     """The value of a bound's query before the migration."""
 
@@ -498,6 +516,10 @@ class MigrationPlanStatus(Model):
     )
     templates: tuple[ResolvedTemplate, ...] = Field(default=(), description="Gate templates that are in force.")
     preflight: tuple[CheckStatus, ...] = Field(default=(), description="Result of each preflight check.")
+    decommission: tuple[DecommissionItem, ...] = Field(
+        default=(),
+        description="What to switch off on Heroku, in this order, once the plan is Completed; empty before.",
+    )
     baseline: BaselineStatus | None = Field(default=None, description="Record of Heroku before the first step.")
     blocks: BlockStatus | None = Field(
         default=None, description="Length of the plan's blocks; unset until the gateways' scrapes were seen."

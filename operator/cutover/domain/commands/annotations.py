@@ -27,6 +27,8 @@ APPROVE_ANNOTATION = f"{GROUP}/approve"
 SKIP_ANNOTATION = f"{GROUP}/skip-hold"
 #: Command to begin a step in place of evidence that its traffic does not bring: ``a1-w25``.
 PROCEED_ANNOTATION = f"{GROUP}/proceed"
+#: Asks for the audits to be run again now, by any new value: it moves nothing, and is no command.
+AUDIT_ANNOTATION = f"{GROUP}/audit"
 ANNOTATIONS = (ROLLBACK_ANNOTATION, FORWARD_ANNOTATION, APPROVE_ANNOTATION, SKIP_ANNOTATION, PROCEED_ANNOTATION)
 #: Commands that name no step.
 _WITHOUT_STEP = (ROLLBACK_ANNOTATION, FORWARD_ANNOTATION)

@@ -16,6 +16,7 @@ from typing import assert_never
 
 from cutover.api.v1alpha1 import HeldStatus, MigrationPlanStatus, Phase
 from cutover.domain.engine.actions import Decision, WriteStatus
+from cutover.domain.engine.audits import tell_audits
 from cutover.domain.engine.conditions import conditions
 from cutover.domain.engine.context import Context
 from cutover.domain.engine.holds import held, incapable, invalid
@@ -120,7 +121,7 @@ def _outcome(context: Context) -> Outcome:
         case Phase.SHIFTING | Phase.SOAKING:
             return judge(context, status)
         case Phase.COMPLETED:
-            return completed(status)
+            return completed(context, status)
         case Phase.ROLLING_BACK:
             return rolling_back(context, status)
         case Phase.ROLLED_BACK:
@@ -170,7 +171,7 @@ def _held(before: HeldStatus | None, hold: Hold | None, now: datetime) -> HeldSt
 def _conclude(context: Context, outcome: Outcome) -> Decision:
     """Derive the decision from an outcome: the conditions, the writes and their order."""
     plan = context.plan
-    outcome = tell_refusals(context, tell_edits(context, outcome))
+    outcome = tell_audits(context, tell_refusals(context, tell_edits(context, outcome)))
     status, reason = _readable(recorded(context, outcome.status)), str(outcome.reason)
     message = shorten(plain(outcome.message), LONGEST_MESSAGE)
     if outcome.events:

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from cutover.api.opaque import Opaque
 from cutover.api.v1alpha1 import BaselineStatus, Checkpoint, MigrationPlanStatus, Phase, ResolvedTemplate
+from cutover.domain.decommission import checklist
 from cutover.domain.engine.actions import Event
 from cutover.domain.engine.context import Context
 from cutover.domain.engine.outcome import Outcome
@@ -58,7 +59,7 @@ def at_weight(context: Context, status: MigrationPlanStatus, weight: int) -> Mig
 
 def enter(context: Context, status: MigrationPlanStatus, phase: Phase) -> MigrationPlanStatus:
     """Begin a phase."""
-    return status.evolve(phase=phase, since=context.time)
+    return status.evolve(phase=phase, since=context.time, decommission=())
 
 
 def take_over(context: Context, status: MigrationPlanStatus) -> Outcome:
@@ -179,7 +180,9 @@ def go_down_to(context: Context, status: MigrationPlanStatus, weight: int, messa
 def complete(context: Context, status: MigrationPlanStatus, message: str) -> Outcome:
     """End the soak: all traffic stays on EKS, and is not judged any more."""
     ledger = note(status, "Complete", to=100, reason="SoakOver", message=message, now=context.time)
-    done = enter(context, status, Phase.COMPLETED).evolve(ledger=ledger, gate="")
+    # Heroku's API, DNS and the drain are asked from now on, and tell more.
+    items = checklist(context.plan, None, (), None)
+    done = enter(context, status, Phase.COMPLETED).evolve(ledger=ledger, gate="", decommission=items)
     return Outcome(done, "Completed", message, events=(Event("Normal", "Completed", message),), requeue=300)
 
 

@@ -106,6 +106,28 @@ def neighbours_wanted(status: MigrationPlanStatus) -> bool:
     return status.reason == HoldReason.SHARE_NOT_OBSERVED
 
 
+def audits_wanted(status: MigrationPlanStatus) -> bool:
+    """Tell whether the audits are run again at each step: the plan moves users, or has moved all of them lately."""
+    return status.phase in (Phase.SHIFTING, Phase.SOAKING)
+
+
+#: Seconds between two questions of the same kind whose answers only advise: in preflight, where people mend what they are
+#: told, and once the plan is Completed. Heroku's API is asked nine times each time, of an account that has 75 requests a
+#: minute for all.
+ADVICE_SECONDS, LATE_ADVICE_SECONDS = 600.0, 43_200.0
+
+
+def advice_interval(status: MigrationPlanStatus) -> float | None:
+    """Return the seconds between two questions to Heroku's API, to DNS and to the drain's record; ``None`` for none."""
+    match status.phase:
+        case Phase.PREFLIGHT:
+            return ADVICE_SECONDS
+        case Phase.COMPLETED:
+            return LATE_ADVICE_SECONDS
+        case _:
+            return None
+
+
 def route_wanted(plan: Plan, can: Capabilities) -> Split | Trial | None:
     """Return what the plan's route should say; ``None`` while it should have none.
 
@@ -156,7 +178,7 @@ def answers_wanted(plan: Plan, probes: Iterable[Probe | None], can: Capabilities
     """
     wanted = desired_revision(plan.status)
     there = any(probe is not None and probe.revision == wanted for probe in probes)
-    skipped = any(skip.check == answers_alike.NAME for skip in plan.spec.preflight.skip)
+    skipped = plan.spec.preflight.reason_to_skip(answers_alike.NAME) is not None
     return trial_begun(plan) and there and can.probes_eks and not skipped
 
 

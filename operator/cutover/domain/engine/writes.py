@@ -252,6 +252,7 @@ def _significant(status: MigrationPlanStatus) -> Iterable[Any]:
             (check.check, check.result, check.message if check.check not in PROBED else "")
             for check in status.preflight
         ),
+        status.decommission,
         status.baseline,
         status.templates,
         status.blocks,

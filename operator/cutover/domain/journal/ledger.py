@@ -21,7 +21,7 @@ LONGEST_QUERIES, LONGEST_LEDGER = 1200, 12_000
 _SHORT_MESSAGE, _ENTRY, _GATE = 100, 150, 370
 
 #: Decisions that do not change the weight: a hold before them and the same hold after them are one hold.
-_MOVES_NOTHING = ("Hold", "Repair", "Edit", "Refuse")
+_MOVES_NOTHING = ("Hold", "Repair", "Edit", "Refuse", "Audit")
 #: Decisions that are no decisions on the weight.
 _NO_MOVES = (*_MOVES_NOTHING, "Skip", "Gates")
 

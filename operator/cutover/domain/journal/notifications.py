@@ -62,6 +62,7 @@ DECISIONS: Mapping[str, Severity] = {
     "Repair": Severity.WARNING,
     "Skip": Severity.WARNING,
     "Refuse": Severity.WARNING,
+    "Audit": Severity.WARNING,
 }
 
 

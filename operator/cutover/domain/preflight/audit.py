@@ -35,4 +35,5 @@ def audit(name: str, passes_when: str, find: Audit) -> Check:
         judge=judge,
         reads=WORKLOAD_READS,
         advisory=True,
+        repeats=True,
     )

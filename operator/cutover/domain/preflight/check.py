@@ -8,6 +8,8 @@ from enum import Enum, auto
 
 from cutover.api.v1alpha1 import CheckResult, MigrationPlanSpec
 from cutover.domain.alike.findings import PathAnswers
+from cutover.domain.dns import HostRecord
+from cutover.domain.dynos import DynoUse
 from cutover.domain.heroku import HerokuReading
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import Inventory, Key
@@ -40,17 +42,20 @@ class Read:
         part, because one list serves all plans.
     wanted
         Whether a plan needs the objects.
+    follows
+        Instead of ``names``: returns the same from the objects that were read by name before.
     """
 
     resource: Resource
     names: Callable[[Plan], Iterable[Key]] | None = None
     keep: Callable[[Json], Json] | None = None
     wanted: Callable[[Plan], bool] = lambda _: True
+    follows: Callable[[Plan, Inventory], Iterable[Key]] | None = None
 
     @property
     def verb(self) -> str:
         """The RBAC verb that the read needs."""
-        return "list" if self.names is None else "get"
+        return "list" if self.names is None and self.follows is None else "get"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,10 @@ class Facts:
         What Heroku's API says about the app; ``None`` without a key for it.
     answers
         The answers that users get now, and those of both legs; ``None`` if they were not asked for yet.
+    dns
+        What DNS says about the hosts, as far as it was asked.
+    dynos
+        What the web dynos use; ``None`` if it is not recorded.
     """
 
     inventory: Inventory = field(default_factory=Inventory)
@@ -86,6 +95,8 @@ class Facts:
     revision: str = ""
     heroku: HerokuReading | None = None
     answers: Sequence[PathAnswers] | None = None
+    dns: Sequence[HostRecord] = ()
+    dynos: DynoUse | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +153,8 @@ class Check:
         A pure function of the plan and the facts.
     reads
         Objects that the check reads, in the order in which they must be read.
+    may_read
+        Objects that the check does without where the operator has no right to them; the chart grants none.
     applies
         Whether the check runs for a plan, by its spec.
     stage
@@ -154,6 +167,8 @@ class Check:
     advisory
         Whether the check only advises, as audits do. What could not be read is a warning and holds nothing. The status
         leaves the check out where it passes: there are many audits, and each plan stores its status.
+    repeats
+        Whether it is judged again at each step: it needs objects of the cluster alone.
     volatile
         Whether its message changes from one probe to the next. Such a change alone is not written.
     """
@@ -162,9 +177,11 @@ class Check:
     passes_when: str
     judge: Callable[[Plan, Facts], Finding]
     reads: tuple[Read, ...] = ()
+    may_read: tuple[Read, ...] = ()
     applies: Callable[[MigrationPlanSpec], bool] = lambda _: True
     stage: Stage = Stage.BEFORE_TAKEOVER
     guarded: bool = False
     awaited: bool = False
     advisory: bool = False
+    repeats: bool = False
     volatile: bool = False

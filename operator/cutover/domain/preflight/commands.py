@@ -67,6 +67,11 @@ class Command:
         """The command as one line."""
         return " ".join((self.program, *self.arguments))
 
+    @property
+    def short(self) -> str:
+        """The first three words, for a message."""
+        return " ".join(self.text.split()[:3])
+
     def value(self, *flags: str) -> str | None:
         """Return the value of the first of the flags that is there: ``--port 80``, ``--port=80``, ``-p 80`` or ``-p80``."""
         for flag in flags:

@@ -15,6 +15,7 @@ def heroku_check(
     judge: Callable[[Plan, HerokuApp, HerokuReading, Facts], Finding],
     *,
     reads: tuple[Read, ...] = (),
+    may_read: tuple[Read, ...] = (),
     tells_outages: bool = False,
 ) -> Check:
     """Return a check of what Heroku says about the app; it passes where there is no key.
@@ -25,7 +26,7 @@ def heroku_check(
         As for :class:`~cutover.domain.preflight.check.Check`.
     judge
         Judges the app.
-    reads
+    reads, may_read
         Kubernetes objects that it reads beside.
     tells_outages
         Whether the check says that there is no answer. One of them does.
@@ -46,6 +47,7 @@ def heroku_check(
         passes_when=f"with [a key for Heroku's API](heroku-api.md): {passes_when}",
         judge=judged,
         reads=reads,
+        may_read=may_read,
         awaited=True,
         advisory=True,
     )

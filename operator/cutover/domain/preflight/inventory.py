@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cutover.domain.resources import Json, Resource
@@ -76,7 +76,22 @@ def key_of(body: Json) -> Key:
 
 
 def key_names(body: Json) -> Json:
-    """Keep only the names of the keys of a ConfigMap or Secret. No value is kept, even of a ConfigMap."""
+    """Keep only the names of the keys of a ConfigMap or Secret, and who makes it. No value is kept, even of a ConfigMap."""
     metadata = body["metadata"]
     names = {*(body.get("data") or ()), *(body.get("binaryData") or ())}
-    return {"metadata": {"namespace": metadata["namespace"], "name": metadata["name"]}, "keys": sorted(names)}
+    owners = [f"{one.get('kind')} {one.get('name')}" for one in metadata.get("ownerReferences") or ()]
+    kept: Json = {"metadata": {"namespace": metadata["namespace"], "name": metadata["name"]}, "keys": sorted(names)}
+    return {**kept, "owners": owners} if owners else kept
+
+
+def only_spec(*fields: str) -> Callable[[Json], Json]:
+    """Return a projection that keeps an object's namespace and name, and some fields of its spec."""
+
+    def keep(body: Json) -> Json:
+        metadata, spec = body["metadata"], body.get("spec") or {}
+        return {
+            "metadata": {"namespace": metadata["namespace"], "name": metadata["name"]},
+            "spec": {name: spec[name] for name in fields if name in spec},
+        }
+
+    return keep

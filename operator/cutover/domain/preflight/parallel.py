@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cutover.domain.preflight.workload import Container
+from cutover.domain.preflight.workload import Container, Workload
 
 _PROCESSES_ENV = (
     "WEB_CONCURRENCY",
@@ -16,6 +16,7 @@ _PROCESSES_ENV = (
 )
 _THREADS_ENV = ("RAILS_MAX_THREADS", "MAX_THREADS", "PUMA_THREADS", "PUMA_MAX_THREADS", "GUNICORN_THREADS")
 _POOL_ENV = ("DB_POOL", "DATABASE_POOL", "DB_POOL_SIZE", "DATABASE_POOL_SIZE", "PGPOOLSIZE", "POOL_SIZE")
+_POOLERS = ("pgbouncer", "pgcat", "pgpool")
 #: Servers whose flags for workers and threads are known.
 _SERVERS = ("puma", "gunicorn", "uvicorn", "hypercorn", "granian", "unicorn")
 
@@ -35,6 +36,17 @@ def pool(app: Container) -> int | None:
     """Return the number of database connections of each process; ``None`` if the manifest does not say."""
     named = _number_of(app, _POOL_ENV)
     return named if named is not None else _number_of(app, _THREADS_ENV[:1])
+
+
+def most_connections(app: Container) -> int | None:
+    """Return the number of database connections that a container can open; ``None`` if the manifest does not say."""
+    size = pool(app)
+    return size * (processes(app) or 1) if size is not None else None
+
+
+def has_pooler(workload: Workload) -> bool:
+    """Tell whether a container beside the app shares connections among its processes."""
+    return any(name in one.name for one in workload.containers for name in _POOLERS)
 
 
 def _of(app: Container, flags: Sequence[str], variables: Sequence[str]) -> int | None:

@@ -9,6 +9,8 @@ from dataclasses import replace
 
 from cutover.api.v1alpha1 import CheckResult, CheckStatus
 from cutover.domain.alike.findings import PathAnswers
+from cutover.domain.dns import HostRecord
+from cutover.domain.dynos import DynoUse
 from cutover.domain.heroku import HerokuReading
 from cutover.domain.plan import Plan
 from cutover.domain.preflight import checks
@@ -27,6 +29,8 @@ def _found() -> tuple[Check, ...]:
 
 
 CHECKS = _found()
+#: Checks that are judged again at each step.
+REPEATED = tuple(check for check in CHECKS if check.repeats)
 #: Finds who else sends requests to the plan's legs, also after preflight.
 _NEIGHBOURS = next(check for check in CHECKS if check.name == "service-unshared")
 #: Characters of warnings that are told whole at the takeover.
@@ -39,8 +43,9 @@ PROBED = frozenset(check.name for check in CHECKS if check.volatile)
 
 def reads(plan: Plan) -> tuple[Read, ...]:
     """Return the reads of a plan's checks, each once, in the order in which they must be made."""
-    wanted = (read for check in CHECKS if check.applies(plan.spec) for read in check.reads if read.wanted(plan))
-    return tuple(dict.fromkeys(wanted))
+    asked = [check for check in CHECKS if check.applies(plan.spec)]
+    declared = [read for check in asked for read in check.reads] + [read for check in asked for read in check.may_read]
+    return tuple(dict.fromkeys(read for read in declared if read.wanted(plan)))
 
 
 def before_takeover(
@@ -49,6 +54,9 @@ def before_takeover(
     slos: Sequence[CustomSlo] = (),
     readings: Mapping[str, SloReading] | None = None,
     heroku: HerokuReading | None = None,
+    *,
+    dns: Sequence[HostRecord] = (),
+    dynos: DynoUse | None = None,
 ) -> tuple[CheckStatus, ...]:
     """Run the checks before the takeover.
 
@@ -64,8 +72,36 @@ def before_takeover(
         What was read for each custom SLO, by its name.
     heroku
         What Heroku's API says about the app; ``None`` without a key for it.
+    dns
+        What DNS says about the hosts, as far as it was asked.
+    dynos
+        What the web dynos use; ``None`` if it is not recorded.
     """
-    return _run(Stage.BEFORE_TAKEOVER, plan, inventory, Facts(slos=slos, readings=readings or {}, heroku=heroku))
+    facts = Facts(slos=slos, readings=readings or {}, heroku=heroku, dns=dns, dynos=dynos)
+    return _run(Stage.BEFORE_TAKEOVER, plan, inventory, facts)
+
+
+def again_reads(plan: Plan) -> tuple[Read, ...]:
+    """Return what has to be read to judge the audits again."""
+    return tuple(dict.fromkeys(read for check in REPEATED if check.applies(plan.spec) for read in check.reads))
+
+
+def again(plan: Plan, inventory: Inventory) -> tuple[CheckStatus, ...]:
+    """Run the audits again, once users are being moved; those that pass are left out.
+
+    Parameters
+    ----------
+    plan
+        The plan.
+    inventory
+        The objects for :func:`again_reads`.
+    """
+    found = (
+        _status(check, plan, _finding(check, plan, inventory, Facts()))
+        for check in REPEATED
+        if check.applies(plan.spec)
+    )
+    return tuple(status for status in found if status.result is not CheckResult.PASSED)
 
 
 def in_trial(
@@ -183,7 +219,7 @@ def _finding(check: Check, plan: Plan, inventory: Inventory | None, facts: Facts
 def _status(check: Check, plan: Plan, finding: Finding) -> CheckStatus:
     protects = not finding.skippable or (check.guarded and finding.result is CheckResult.UNKNOWN)
     if finding.result is not CheckResult.PASSED and not protects:
-        for skip in plan.spec.preflight.skip:
-            if skip.check == check.name:
-                return CheckStatus(check=check.name, result=CheckResult.SKIPPED, message=f"skipped: {skip.reason}")
+        reason = plan.spec.preflight.reason_to_skip(check.name)
+        if reason is not None:
+            return CheckStatus(check=check.name, result=CheckResult.SKIPPED, message=f"skipped: {reason}")
     return CheckStatus(check=check.name, result=finding.result, message=finding.message)

@@ -10,7 +10,7 @@ from typing import Any
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.check import Read
 from cutover.domain.preflight.commands import Command, commands
-from cutover.domain.preflight.inventory import Inventory
+from cutover.domain.preflight.inventory import Inventory, only_spec
 from cutover.domain.resources import DEPLOYMENTS, HORIZONTAL_POD_AUTOSCALERS, SERVICES, Json
 
 #: A number of CPUs or bytes with a suffix, see https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/.
@@ -19,20 +19,12 @@ _SUFFIXES = {"": 1.0, "n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 
     f"{letter}i": 1024.0**power for power, letter in enumerate("KMGT", start=1)
 }
 
-
-def _only_scaling(body: Json) -> Json:
-    """Keep what an autoscaler scales, how far, and by which metrics."""
-    metadata, spec = body["metadata"], body.get("spec") or {}
-    kept = ("scaleTargetRef", "minReplicas", "maxReplicas", "metrics")
-    return {
-        "metadata": {"namespace": metadata["namespace"], "name": metadata["name"]},
-        "spec": {name: spec[name] for name in kept if name in spec},
-    }
-
+#: Bytes of a MiB.
+MEBIBYTE = 2**20
 
 SERVICE = Read(SERVICES, names=lambda plan: [(plan.namespace, plan.spec.eks.service.name)])
 DEPLOYMENT = Read(DEPLOYMENTS, names=lambda plan: [(plan.namespace, plan.spec.eks.workload_ref.name)])
-AUTOSCALERS = Read(HORIZONTAL_POD_AUTOSCALERS, keep=_only_scaling)
+AUTOSCALERS = Read(HORIZONTAL_POD_AUTOSCALERS, keep=only_spec("scaleTargetRef", "minReplicas", "maxReplicas"))
 #: What :func:`workload_of` needs.
 WORKLOAD_READS = (SERVICE, DEPLOYMENT, AUTOSCALERS)
 
@@ -107,7 +99,7 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """The plan's workload.
+    """The plan's workload, which has a container.
 
     Parameters
     ----------
@@ -160,13 +152,13 @@ class Workload:
         return _containers(self.pod.get("initContainers"))
 
     @property
-    def app(self) -> Container | None:
+    def app(self) -> Container:
         """The container that gets the users' requests: the one with the Service's port, or else the first."""
         for container in self.containers:
             for port in _list(container.body.get("ports")):
                 if self.target_port is not None and self.target_port in (port.get("containerPort"), port.get("name")):
                     return container
-        return next(iter(self.containers), None)
+        return self.containers[0]
 
     @property
     def port(self) -> int | None:
@@ -187,7 +179,7 @@ def pods_port(deployment: Json, target: int | str | None) -> int | None:
 
 
 def workload_of(plan: Plan, inventory: Inventory) -> Workload | None:
-    """Return the plan's workload, from what :data:`WORKLOAD_READS` read.
+    """Return the plan's workload, from what :data:`WORKLOAD_READS` read; ``None`` if it is missing, or has no container.
 
     Parameters
     ----------
@@ -202,8 +194,15 @@ def workload_of(plan: Plan, inventory: Inventory) -> Workload | None:
     replicas = int((deployment.get("spec") or {}).get("replicas", 1))
     autoscaler = autoscaler_of(plan, inventory)
     most = int(autoscaler["spec"].get("maxReplicas", replicas)) if autoscaler is not None else replicas
-    service = inventory.get(SERVICES, plan.namespace, plan.spec.eks.service.name)
-    return Workload(deployment, replicas, max(most, replicas), autoscaler, _target_port(plan, service))
+    workload = Workload(deployment, replicas, max(most, replicas), autoscaler, _target_port(plan, inventory))
+    return workload if workload.containers else None
+
+
+def app_of(plan: Plan, inventory: Inventory) -> Container | None:
+    """Return the container that gets the users' requests, from what was read by name alone; ``None`` if there is none."""
+    deployment = inventory.get(DEPLOYMENTS, plan.namespace, plan.spec.eks.workload_ref.name)
+    workload = Workload(deployment or {}, 0, 0, None, _target_port(plan, inventory))
+    return workload.app if workload.containers else None
 
 
 def autoscaler_of(plan: Plan, inventory: Inventory) -> Json | None:
@@ -256,12 +255,15 @@ def quantity(given: object) -> float | None:
         return None
 
 
-def _target_port(plan: Plan, service: Json | None) -> int | str | None:
-    for port in _list(_map((service or {}).get("spec")).get("ports")):
-        if port.get("port") == plan.spec.eks.service.port:
-            target: int | str = port.get("targetPort", port["port"])
-            return target
-    return None
+def _target_port(plan: Plan, inventory: Inventory) -> int | str | None:
+    port = service_port(plan, inventory.get(SERVICES, plan.namespace, plan.spec.eks.service.name))
+    return port.get("targetPort", port["port"]) if port is not None else None
+
+
+def service_port(plan: Plan, service: Json | None) -> Json | None:
+    """Return the Service's port that the plan names; ``None`` if there is none."""
+    ports = _list(_map((service or {}).get("spec")).get("ports"))
+    return next((port for port in ports if port.get("port") == plan.spec.eks.service.port), None)
 
 
 def _containers(given: object) -> tuple[Container, ...]:

@@ -38,7 +38,15 @@ def pending(context: Context, status: MigrationPlanStatus) -> Outcome:
 def preflight(context: Context, status: MigrationPlanStatus) -> Outcome:
     """Check the target, try both legs before users have the route, take the traffic over at weight 0, and try again."""
     spec, seen, resolved = context.spec, context.seen, context.slos
-    checks = before_takeover(context.plan, seen.inventory, resolved.gates, seen.slo_readings, seen.heroku)
+    checks = before_takeover(
+        context.plan,
+        seen.inventory,
+        resolved.gates,
+        seen.slo_readings,
+        seen.heroku,
+        dns=seen.dns,
+        dynos=seen.dynos,
+    )
     status = status.evolve(preflight=checks)
     if takeover_failed(context.plan):
         return takeover_held(context, status)

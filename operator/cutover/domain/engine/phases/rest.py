@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cutover.api.v1alpha1 import MigrationPlanStatus, OnBreach, OnDelete, Phase
+from cutover.domain.decommission import checklist, still_open
 from cutover.domain.engine.actions import Decision, EndTrial, Event, RestingPlace
 from cutover.domain.engine.context import Context
 from cutover.domain.engine.holds import held
@@ -16,14 +17,22 @@ from cutover.domain.engine.writes import finalize
 from cutover.domain.holds import Hold, HoldReason
 from cutover.domain.journal.ledger import led_to_weight
 from cutover.domain.plan import Plan
+from cutover.domain.texts import listed
 
 #: Seconds after which a probe is no answer of now, as the last one of the soak is none. A probe that hangs takes 10 s.
 FRESH_SECONDS = 15.0
 
 
-def completed(status: MigrationPlanStatus) -> Outcome:
-    """Stay on EKS."""
-    return Outcome(status, "Completed", "all traffic is on EKS and the soak is over", requeue=300)
+def completed(context: Context, status: MigrationPlanStatus) -> Outcome:
+    """Stay on EKS, and say what is left to switch off on Heroku."""
+    seen, known = context.seen, status.decommission
+    # An outage of Heroku's API takes nothing back of what it said before.
+    asking = seen.heroku is not None and seen.heroku.app is None and (bool(known) or not seen.heroku.problem)
+    items = known if asking else checklist(context.plan, seen.heroku, seen.dns, seen.last_requests)
+    left = list(still_open(items))
+    more = f"; still on Heroku, see status.decommission: {listed(left, len(left))}" if left else ""
+    message = f"all traffic is on EKS and the soak is over{more}"
+    return Outcome(status.evolve(decommission=items), "Completed", message, requeue=300)
 
 
 def rolled_back(context: Context, status: MigrationPlanStatus) -> Outcome:

@@ -73,7 +73,7 @@ def _held(context: Context, status: MigrationPlanStatus, message: str) -> Outcom
 def _probes_fail(context: Context) -> str:
     """Say that Heroku's probes fail; ``""`` if they do not, or if the plan skips that check."""
     probe = context.seen.probe
-    skipped = any(skip.check == heroku_answers.CHECK.name for skip in context.spec.preflight.skip)
+    skipped = context.spec.preflight.reason_to_skip(heroku_answers.CHECK.name) is not None
     if probe is None or probe.refusals < REFUSALS or skipped:
         return ""
     return f"Heroku did not answer {probe.refusals} probes in a row after the takeover ({probe.detail})"

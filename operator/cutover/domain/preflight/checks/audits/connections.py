@@ -5,23 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cutover.domain.preflight.audit import audit
-from cutover.domain.preflight.parallel import pool, processes
+from cutover.domain.preflight.parallel import has_pooler, most_connections
 from cutover.domain.preflight.workload import Workload
 
 #: ``max_connections`` of PostgreSQL unless it is set.
 POSTGRES_DEFAULT = 100
-_POOLERS = ("pgbouncer", "pgcat", "pgpool")
 
 
 def find(workload: Workload) -> Iterator[str]:
     """Find more connections than a database takes by default."""
-    app = workload.app
-    if app is None or any(name in one.name for one in workload.containers for name in _POOLERS):
+    each = most_connections(workload.app)
+    if each is None or has_pooler(workload):
         return
-    size = pool(app)
-    if size is None:
-        return
-    each = size * (processes(app) or 1)
     most = each * workload.most_replicas
     if most <= POSTGRES_DEFAULT:
         return

@@ -15,8 +15,8 @@ PERIOD_MS = 100
 def find(workload: Workload) -> Iterator[str]:
     """Find a limit that one busy moment uses up."""
     app = workload.app
-    limit = app.resource("limits", "cpu") if app is not None else None
-    if app is None or limit is None or limit <= 0:
+    limit = app.resource("limits", "cpu")
+    if limit is None or limit <= 0:
         return
     busy = _busy(app)
     if limit >= busy:

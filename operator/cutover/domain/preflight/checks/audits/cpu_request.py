@@ -16,8 +16,6 @@ LEAST = 0.05
 def find(workload: Workload) -> Iterator[str]:
     """Find a request that is missing, or so small that nothing can be computed from it."""
     app = workload.app
-    if app is None:
-        return
     request, limit = app.resource("requests", "cpu"), app.resource("limits", "cpu")
     if request is None and limit is None:
         yield (

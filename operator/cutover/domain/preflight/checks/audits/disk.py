@@ -11,7 +11,7 @@ from cutover.domain.preflight.workload import Workload
 def find(workload: Workload) -> Iterator[str]:
     """Find a file system that is read-only, with no place for temporary files."""
     app = workload.app
-    if app is None or not (app.body.get("securityContext") or {}).get("readOnlyRootFilesystem"):
+    if not (app.body.get("securityContext") or {}).get("readOnlyRootFilesystem"):
         return
     mounts = [str(one.get("mountPath")) for one in app.body.get("volumeMounts") or ()]
     if not any(path.rstrip("/") in ("/tmp", "/var/tmp", "") for path in mounts):  # a path in the Pod

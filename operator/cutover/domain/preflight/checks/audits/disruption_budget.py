@@ -4,18 +4,9 @@ from __future__ import annotations
 
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.check import PASSED, Check, Facts, Finding, Read, warned
+from cutover.domain.preflight.inventory import only_spec
 from cutover.domain.preflight.workload import WORKLOAD_READS, Workload, selects, workload_of
 from cutover.domain.resources import POD_DISRUPTION_BUDGETS, Json
-
-
-def _only_budget(body: Json) -> Json:
-    """Keep which Pods a budget is for and how many may be away."""
-    metadata, spec = body["metadata"], body.get("spec") or {}
-    kept = ("selector", "minAvailable", "maxUnavailable")
-    return {
-        "metadata": {"namespace": metadata["namespace"], "name": metadata["name"]},
-        "spec": {name: spec[name] for name in kept if name in spec},
-    }
 
 
 def judge(plan: Plan, facts: Facts) -> Finding:
@@ -53,6 +44,10 @@ CHECK = Check(
     passes_when="with two replicas or more, a PodDisruptionBudget selects the Pods and lets some go"
     " ([why](audits.md#disruption-budget))",
     judge=judge,
-    reads=(*WORKLOAD_READS, Read(POD_DISRUPTION_BUDGETS, keep=_only_budget)),
+    reads=(
+        *WORKLOAD_READS,
+        Read(POD_DISRUPTION_BUDGETS, keep=only_spec("selector", "minAvailable", "maxUnavailable")),
+    ),
     advisory=True,
+    repeats=True,
 )

@@ -26,7 +26,7 @@ _OWN = re.compile(
 def find(workload: Workload) -> Iterator[str]:
     """Find hosts outside the cluster whose names are first looked up inside it."""
     app = workload.app
-    if app is None or workload.pod.get("dnsPolicy", "ClusterFirst") not in ("ClusterFirst", "ClusterFirstWithHostNet"):
+    if workload.pod.get("dnsPolicy", "ClusterFirst") not in ("ClusterFirst", "ClusterFirstWithHostNet"):
         return
     ndots = _ndots(workload)
     hosts = {

@@ -14,7 +14,7 @@ _MOVING = frozenset({"latest", "main", "master", "edge", "nightly", "dev", "deve
 def find(workload: Workload) -> Iterator[str]:
     """Find a tag that stands for another build tomorrow."""
     app = workload.app
-    if app is None or not app.image or "@" in app.image:
+    if not app.image or "@" in app.image:
         return
     _, _, tag = app.image.rsplit("/", 1)[-1].partition(":")
     if (tag or "latest") in _MOVING:

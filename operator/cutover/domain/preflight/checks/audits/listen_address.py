@@ -31,9 +31,7 @@ _ADDRESS_FLAGS = ("--host", "--bind", "-b", "--hostname", "-H")
 def find(workload: Workload) -> Iterator[str]:
     """Find a server that listens on loopback, or at another port."""
     app = workload.app
-    main = app.main if app is not None else None
-    if app is None:
-        return
+    main = app.main
     if main is not None and (why := _loopback(app, main)):
         yield (
             f"container {app.name}: {why}, where no other Pod can reach it; with a sidecar it may answer all the same until the"

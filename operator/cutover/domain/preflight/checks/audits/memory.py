@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cutover.domain.preflight.audit import audit
-from cutover.domain.preflight.workload import Workload
+from cutover.domain.preflight.workload import MEBIBYTE, Workload
 
 #: A limit that is so many times the request lets a node promise the same memory to several Pods.
 MOST_OVER_REQUEST = 4.0
-_MEBIBYTE = 2**20
 
 
 def find(workload: Workload) -> Iterator[str]:
     """Find memory that nobody keeps for the app."""
     app = workload.app
-    if app is None:
-        return
     request, limit = app.resource("requests", "memory"), app.resource("limits", "memory")
     if request is None and limit is None:
         yield (
@@ -25,7 +22,7 @@ def find(workload: Workload) -> Iterator[str]:
         )
     elif request is not None and limit is not None and limit > MOST_OVER_REQUEST * request:
         yield (
-            f"container {app.name} requests {request / _MEBIBYTE:.0f} MiB and may use {limit / _MEBIBYTE:.0f} MiB: the node"
+            f"container {app.name} requests {request / MEBIBYTE:.0f} MiB and may use {limit / MEBIBYTE:.0f} MiB: the node"
             " runs out of memory when several do, and there is no swap as on a dyno; request what it uses"
         )
 

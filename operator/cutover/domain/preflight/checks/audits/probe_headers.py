@@ -17,10 +17,7 @@ _WHAT = {
 
 def find(workload: Workload) -> Iterator[str]:
     """Find headers that tell what the app asks of a request."""
-    app = workload.app
-    probes = (
-        [app.probe(kind) for kind in ("readinessProbe", "livenessProbe", "startupProbe")] if app is not None else []
-    )
+    probes = [workload.app.probe(kind) for kind in ("readinessProbe", "livenessProbe", "startupProbe")]
     sent = {
         str(header.get("name")).lower()
         for probe in probes

@@ -22,8 +22,6 @@ _ASKS_OTHERS = re.compile(
 def find(workload: Workload) -> Iterator[str]:
     """Find probes that are missing, slow, or end a Pod for what is no fault of its own."""
     app = workload.app
-    if app is None:
-        return
     ready, alive = app.probe("readinessProbe"), app.probe("livenessProbe")
     if ready is None:
         yield (

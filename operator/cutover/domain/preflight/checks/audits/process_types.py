@@ -20,8 +20,6 @@ _ON = frozenset({"1", "true", "yes", "on", "enabled"})
 def find(workload: Workload) -> Iterator[str]:
     """Find workers beside the web process, stores in the Pod, and clocks that run once for each replica."""
     app = workload.app
-    if app is None:
-        return
     beside = [one for one in workload.containers if one.name != app.name]
     if same := [one.name for one in beside if one.image and one.image == app.image]:
         yield (

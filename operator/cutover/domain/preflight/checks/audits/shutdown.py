@@ -16,8 +16,6 @@ _SLEEP = re.compile(r"\bsleep\s+([0-9.]+)")
 def find(workload: Workload) -> Iterator[str]:
     """Find a grace period that is too short, and requests that still arrive while the app stops."""
     app = workload.app
-    if app is None:
-        return
     given = workload.pod.get("terminationGracePeriodSeconds")
     grace = given if isinstance(given, int) else HEROKU_SECONDS
     if grace < HEROKU_SECONDS:

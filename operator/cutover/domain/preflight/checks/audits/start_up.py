@@ -57,7 +57,7 @@ def find(workload: Workload) -> Iterator[str]:
 def _found(where: str, started_by: tuple[Command, ...]) -> Iterator[str]:
     for pattern, what in _KINDS:
         if found := [command for command in started_by if pattern.search(command.text)]:
-            yield f"{where} runs {' '.join(found[0].text.split()[:3])} {what}"
+            yield f"{where} runs {found[0].short} {what}"
 
 
 def _after_start(container: Container) -> tuple[Command, ...]:

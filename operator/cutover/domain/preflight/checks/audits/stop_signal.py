@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cutover.domain.preflight.audit import audit
-from cutover.domain.preflight.commands import Command
 from cutover.domain.preflight.workload import Workload
 
 #: Programs that run an app as a child and do not pass signals on, or not reliably.
@@ -22,20 +21,16 @@ _RUNNERS = {
 def find(workload: Workload) -> Iterator[str]:
     """Find a shell or a script runner as the first process."""
     app = workload.app
-    main = app.main if app is not None else None
-    if app is None or main is None:
+    main = app.main
+    if main is None:
         return
     if main.shell and not main.replaces_shell:
         yield (
             f"container {app.name} is started by {main.shell} without exec, so that {main.shell} gets SIGTERM and {main.program}"
-            f" is killed without a word: write exec {_short(main)}"
+            f" is killed without a word: write exec {main.short}"
         )
     if what := _RUNNERS.get(main.program):
         yield f"container {app.name} is started by {main.program}, which may not pass SIGTERM on to the app: {what}"
-
-
-def _short(command: Command) -> str:
-    return " ".join(command.text.split()[:3])
 
 
 CHECK = audit(

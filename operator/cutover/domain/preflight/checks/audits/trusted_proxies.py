@@ -11,8 +11,8 @@ from cutover.domain.preflight.workload import Workload
 def find(workload: Workload) -> Iterator[str]:
     """Find a server that believes the headers of 127.0.0.1 only, which no gateway or sidecar comes from."""
     app = workload.app
-    main = app.main if app is not None else None
-    if app is None or main is None or main.program not in ("gunicorn", "uvicorn"):
+    main = app.main
+    if main is None or main.program not in ("gunicorn", "uvicorn"):
         return
     if main.value("--config", "-c") is not None and main.program == "gunicorn":
         return

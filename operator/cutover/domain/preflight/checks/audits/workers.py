@@ -12,8 +12,8 @@ from cutover.domain.preflight.workload import Workload
 def find(workload: Workload) -> Iterator[str]:
     """Find a server that runs one process if nobody tells it otherwise."""
     app = workload.app
-    main = app.main if app is not None else None
-    if app is None or main is None or main.program != "gunicorn":
+    main = app.main
+    if main is None or main.program != "gunicorn":
         return
     told = main.value("--config", "-c") is not None or any(
         name in app.env for name in ("WEB_CONCURRENCY", "GUNICORN_CMD_ARGS")

@@ -6,9 +6,8 @@ from cutover.domain.heroku import HerokuApp, HerokuReading
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.check import PASSED, Facts, Finding, warned
 from cutover.domain.preflight.heroku_check import heroku_check
-from cutover.domain.preflight.workload import WORKLOAD_READS, workload_of
+from cutover.domain.preflight.workload import MEBIBYTE, WORKLOAD_READS, workload_of
 
-_MEBIBYTE = 2**20
 #: Memory of a dyno in MiB by its size (https://devcenter.heroku.com/articles/dyno-types).
 QUOTA = {
     "eco": 512,
@@ -29,14 +28,13 @@ QUOTA = {
 def judge(plan: Plan, app: HerokuApp, reading: HerokuReading, facts: Facts) -> Finding:  # noqa: ARG001
     """Compare the container's limit with the web dynos' quota."""
     workload = workload_of(plan, facts.inventory)
-    container = workload.app if workload is not None else None
-    limit = container.resource("limits", "memory") if container is not None else None
+    limit = workload.app.resource("limits", "memory") if workload is not None else None
     web = next((one for one in app.processes or () if one.kind == "web" and one.quantity), None)
     quota = QUOTA.get(web.size.lower()) if web is not None else None
-    if container is None or web is None or limit is None or quota is None or limit >= quota * _MEBIBYTE:
+    if workload is None or web is None or limit is None or quota is None or limit >= quota * MEBIBYTE:
         return PASSED
     return warned(
-        f"container {container.name} is ended above {limit / _MEBIBYTE:.0f} MiB, and a {web.size} dyno has {quota} MiB and swaps"
+        f"container {workload.app.name} is ended above {limit / MEBIBYTE:.0f} MiB, and a {web.size} dyno has {quota} MiB and swaps"
         " above: raise the limit, or know from memory_total in Heroku's log that the app stays below"
     )
 

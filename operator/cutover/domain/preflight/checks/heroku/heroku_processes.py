@@ -27,7 +27,12 @@ def _found(app: HerokuApp) -> Iterator[str]:
             f"{named} of {app.name} run on whatever the weight is: have a Deployment for each, and say which side does the work"
             " while both are up, or jobs are done twice"
         )
-    if schedulers := [name for name in app.addons or () if name in SCHEDULERS]:
+    if any(one.kind == "release" for one in app.processes or ()):
+        yield (
+            f"{app.name} has a release phase, and nothing runs its command for EKS: run it by a Job before each rollout there,"
+            " and keep the code of both sides working on either schema"
+        )
+    if schedulers := [addon.service for addon in app.addons or () if addon.service in SCHEDULERS]:
         yield (
             f"add-on {', '.join(schedulers)} of {app.name} starts jobs on Heroku whatever the weight is, and its jobs are in no"
             " API: make them CronJobs, and remove them there when all users are on EKS"
@@ -36,6 +41,7 @@ def _found(app: HerokuApp) -> Iterator[str]:
 
 CHECK = heroku_check(
     "heroku-processes",
-    "no dynos but web run, and no scheduler starts jobs there; warns otherwise, as these are not part of the split",
+    "no dynos but web run, there is no release phase, and no scheduler starts jobs there; warns otherwise, as these are not"
+    " part of the split",
     judge,
 )

@@ -15,7 +15,8 @@ from cutover.domain.plan import Plan
 from cutover.domain.preflight.check import Check, Facts, Finding, Read, judged, warned
 from cutover.domain.preflight.checks.istio.kinds import DESTINATION_RULES
 from cutover.domain.preflight.checks.istio.names import PREVIEW_PREFIX, uses_istio
-from cutover.domain.preflight.workload import DEPLOYMENT, SERVICE, pods_port
+from cutover.domain.preflight.inventory import only_spec
+from cutover.domain.preflight.workload import DEPLOYMENT, SERVICE, pods_port, service_port
 from cutover.domain.resources import DEPLOYMENTS, SERVICES, Json
 
 #: Istio's protocols, by the beginning of a port's name or its ``appProtocol``.
@@ -54,7 +55,7 @@ def preview_pods(plan: Plan, service: Json | None, workload: Json | None) -> Pre
     """
     wanted = plan.spec.eks.service
     name, spec = f"Service {wanted.name}", (service or {}).get("spec") or {}
-    port = next((port for port in spec.get("ports") or () if port.get("port") == wanted.port), None)
+    port = service_port(plan, service)
     if service is None or port is None:
         return f"{name} has no port {wanted.port}; correct eks.service"
     if not spec.get("selector"):
@@ -106,15 +107,6 @@ def judge(plan: Plan, facts: Facts) -> Finding:
     )
 
 
-def _host(body: Json) -> Json:
-    """Keep for which host a DestinationRule is."""
-    metadata = body["metadata"]
-    return {
-        "metadata": {"namespace": metadata["namespace"], "name": metadata["name"]},
-        "spec": {"host": (body.get("spec") or {}).get("host", "")},
-    }
-
-
 def _previews(spec: MigrationPlanSpec) -> bool:
     return uses_istio(spec) and spec.traffic.preview is not None
 
@@ -124,6 +116,6 @@ CHECK = Check(
     passes_when="with `traffic.preview`: the Service has a selector, and the Pods' port is known as a number. It warns of"
     " DestinationRules for the Service, which are [not for testers' requests](testers.md)",
     applies=_previews,
-    reads=(SERVICE, DEPLOYMENT, Read(DESTINATION_RULES, keep=_host)),
+    reads=(SERVICE, DEPLOYMENT, Read(DESTINATION_RULES, keep=only_spec("host"))),
     judge=judge,
 )
