@@ -8,7 +8,7 @@ export PYTHONPATH := operator:hack
 export CUTOVER_CACHE := $(CACHE)
 STATE ?= $(CACHE)/stacks/default
 
-.PHONY: help demo demo-stop try try-break try-heal try-stop test test-build test-long test-unit test-kmock test-demoapps test-prometheus test-apiserver test-e2e lint format stack-build stack-up stack-down status logs crds docs lock bench bench-full bench-gates bench-answers bench-users bench-sampler bench-scale bench-drain image image-push image-sign kind
+.PHONY: help demo demo-stop try try-break try-heal try-stop test test-build test-long test-unit test-kmock test-demoapps test-prometheus test-apiserver test-e2e lint format stack-build stack-up stack-down status logs crds docs dashboards lock bench bench-full bench-gates bench-answers bench-users bench-sampler bench-scale bench-drain image image-push image-sign kind
 
 help:  ## What can be done here
 	@grep -hE '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -60,6 +60,7 @@ lint: $(VENV)/.ready  ## Style, types, import layers, generated files
 	@$(VENV)/bin/lint-imports --no-cache
 	@$(PYTHON) -m cutover.api.crd --check
 	@$(PYTHON) -m chart_values --check
+	@$(PYTHON) -m dashboards --check
 	@$(PYTHON) -m rooms --check
 	@$(PYTHON) -m cutover.domain.preflight.docs --check
 
@@ -71,9 +72,13 @@ crds: $(VENV)/.ready  ## Generate the CRDs and the schema of the chart's values 
 	@$(PYTHON) -m cutover.api.crd
 	@$(PYTHON) -m chart_values
 
-docs: $(VENV)/.ready  ## Generate what the docs show of the code: the checks, the rooms, the modules
+docs: $(VENV)/.ready  ## Generate what is made of the code: the checks, the rooms, the modules, the dashboards
 	@$(PYTHON) -m cutover.domain.preflight.docs
 	@$(PYTHON) -m rooms
+	@$(PYTHON) -m dashboards
+
+dashboards: $(VENV)/.ready  ## Generate the Grafana dashboards alone
+	@$(PYTHON) -m dashboards
 
 stack-up: stack-build  ## Start the development stack in the background
 	@$(PYTHON) -m devstack up --state "$(STATE)"
