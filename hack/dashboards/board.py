@@ -214,7 +214,7 @@ def grid(
         models.DataTransformerConfig(
             id_val="organize",
             options={
-                "excludeByName": dict.fromkeys(["Time", *(values.keys() - shown)], True),
+                "excludeByName": dict.fromkeys(["Time", *(one for one in values if one not in shown)], True),
                 "renameByName": {**labels, **shown},
                 "indexByName": {name: place for place, name in enumerate([*labels, *shown])},
             },

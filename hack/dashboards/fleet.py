@@ -5,24 +5,11 @@ from __future__ import annotations
 from grafana_foundation_sdk.models import dashboard as models
 
 from cutover.api.v1alpha1 import Phase
-from cutover.domain.holds import ALARMING
-from cutover.domain.journal.notifications import CRITICAL_HOLDS
 from dashboards.board import EKS, HEROKU, HURTS, OK, WAITS, WARNS, Board, Column, Query, chart, grid, number
 
 UID = "cutover-fleet"
 _HERE = 'namespace=~"$namespace"'
-_CRITICAL = "|".join(sorted(CRITICAL_HOLDS))
-_ALARMING = "|".join(sorted(ALARMING - CRITICAL_HOLDS))
-#: How much a plan needs a person; each plan has the largest of these.
-_TROUBLE = f"""
-max by (namespace, plan) (
-  3 * cutover_held{{{_HERE}, reason=~"{_CRITICAL}"}}
-  or 2 * cutover_held{{{_HERE}, reason=~"{_ALARMING}"}}
-  or 2 * cutover_phase{{{_HERE}, phase=~"RollingBack|RolledBack"}}
-  or 1 * cutover_held{{{_HERE}}}
-  or 0 * cutover_phase{{{_HERE}}}
-)
-"""
+_TROUBLE = f"max by (namespace, plan) (cutover_trouble{{{_HERE}}})"
 TROUBLE = {
     "0": ("none", OK),
     "1": ("waits", WAITS),
@@ -66,13 +53,13 @@ def board() -> models.Dashboard:
         number(
             "Users may be harmed",
             "Plans held for a reason with which users may be harmed and the operator cannot help by itself. Above 0: act now.",
-            Query(f"count(({_TROUBLE}) == 3) or vector(0)"),
+            Query(f"count({_TROUBLE} == 3) or vector(0)"),
             colours=((None, OK), (1, HURTS)),
         ),
         number(
             "To be looked at",
             "Plans that went back to Heroku, or do not go on without a person.",
-            Query(f"count(({_TROUBLE}) == 2) or vector(0)"),
+            Query(f"count({_TROUBLE} == 2) or vector(0)"),
             colours=((None, OK), (1, WARNS)),
         ),
         number(

@@ -140,7 +140,7 @@ class OperatorCollector(Collector):
         skews: Callable[[], Mapping[str, float]],
         leading: Callable[[], bool] = lambda: True,
         receivers: Callable[[], Mapping[str, Sent]] = dict,
-        counted: Callable[[Plan], BlockSubscription | None] = lambda plan: None,
+        counted: Callable[[Plan], BlockSubscription | None] = lambda _: None,
     ) -> None:
         self._loops = loops
         self._api = api
@@ -163,11 +163,7 @@ class OperatorCollector(Collector):
     def _plans(self) -> Iterable[Metric]:
         # Copied at once: Prometheus' scrapes run in a thread of their own, while plans come and go.
         loops = tuple(self._loops())
-        told = [
-            ((plan.namespace, plan.name), plan.status, loop)
-            for loop in loops
-            if (plan := loop.plan) is not None
-        ]
+        told = [((plan.namespace, plan.name), plan.status, loop) for loop in loops if (plan := loop.plan) is not None]
         # One family after the other: each is written out before the next is built. Only series with a meaning: a scrape takes
         # time for each series, and decisions wait meanwhile.
         yield _gauge(
@@ -196,6 +192,11 @@ class OperatorCollector(Collector):
                 if one.type == "Held" and one.status == "True"
             ),
             "reason",
+        )
+        yield _gauge(
+            "cutover_trouble",
+            "0: none, 1: the plan waits, 2: somebody should look, 3: users may be harmed.",
+            ((key, status.trouble) for key, status, _ in told),
         )
         yield _gauge(
             "cutover_desired_weight_percent",

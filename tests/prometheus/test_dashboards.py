@@ -89,6 +89,7 @@ def loops(seconds: int, now: float) -> list[Loop]:
     phase = Phase.ROLLING_BACK if seconds >= HARMED else Phase.SHIFTING
     pdf = MigrationPlanStatus(
         phase=phase,
+        trouble=2 if seconds >= HARMED else 0,
         weight=weight,
         share=Share.model_validate({"observed": weight, "at": STAMP}),
         evidence=EvidenceStatus(harm=1 + seconds / 10, harm_limit=100, safety=4.47, safety_limit=20),
@@ -98,9 +99,11 @@ def loops(seconds: int, now: float) -> list[Loop]:
     )
     others = {
         "done": MigrationPlanStatus(phase=Phase.COMPLETED, weight=100),
-        "harmed": MigrationPlanStatus(phase=Phase.SHIFTING, weight=50, conditions=held("Breach")),
-        "back": MigrationPlanStatus(phase=Phase.ROLLED_BACK, weight=0),
-        "waiting": MigrationPlanStatus(phase=Phase.SHIFTING, weight=10, conditions=held("AwaitingApproval")),
+        "harmed": MigrationPlanStatus(phase=Phase.SHIFTING, weight=50, conditions=held("Breach"), trouble=3),
+        "back": MigrationPlanStatus(phase=Phase.ROLLED_BACK, weight=0, trouble=2),
+        "waiting": MigrationPlanStatus(
+            phase=Phase.SHIFTING, weight=10, conditions=held("AwaitingApproval"), trouble=1
+        ),
     }
     found = [Loop(builders.plan("pdf", status=pdf), now - 2, rollbacks=int(seconds >= HARMED))]
     return found + [Loop(builders.plan(name, uid=name, status=status), now - 40) for name, status in others.items()]
@@ -367,11 +370,7 @@ def test_a_decision_is_marked_where_it_was_made(grafana: Grafana) -> None:
 
 
 def test_those_in_trouble_come_first(grafana: Grafana) -> None:
-    (panel,) = {one.panel for one in queries("fleet") if "3 * cutover_held" in one.expr and one.ref == "A"} - {
-        "Users may be harmed",
-        "To be looked at",
-    }
-    trouble = grafana.now("fleet", panel, "A")
+    trouble = grafana.now("fleet", "Plans, those in trouble first", "A")
     assert trouble == {
         ("docs", "harmed"): 3,
         ("docs", "back"): 2,

@@ -16,7 +16,6 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 from tests.kit.dashboards import BOARDS, FOLDER, Json, filled, panels, queries, variables
 
-from cutover.domain.holds import HoldReason
 from cutover.domain.verdicts import Verdict
 from dashboards.__main__ import rendered
 
@@ -141,11 +140,8 @@ def texts(value: Any) -> list[str]:
     return []
 
 
-def test_reasons_and_verdicts_are_those_that_there_are() -> None:
+def test_verdicts_are_those_that_there_are() -> None:
     every = [text for board in BOARDS.values() for text in texts(board)]
-    reasons = {one for text in every for found in re.findall(r'reason=~"([^"]+)"', text) for one in found.split("|")}
-    assert reasons
-    assert reasons <= set(HoldReason)
     assert {one for text in every for one in re.findall(r'verdict="(\w+)"', text)} == set(Verdict)
 
 

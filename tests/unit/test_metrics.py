@@ -16,7 +16,15 @@ from tests.kit import builders
 
 from cutover import metrics
 from cutover.adapters.dialects.istio.counters import IstioDialect
-from cutover.api.v1alpha1 import BaselineStatus, Condition, EvidenceStatus, GateStatus, MigrationPlanStatus, Phase, Share
+from cutover.api.v1alpha1 import (
+    BaselineStatus,
+    Condition,
+    EvidenceStatus,
+    GateStatus,
+    MigrationPlanStatus,
+    Phase,
+    Share,
+)
 from cutover.domain.plan import Plan
 from cutover.metrics import Loop, OperatorCollector
 
@@ -154,12 +162,14 @@ def test_a_plan_in_the_middle_is_told_with_its_numbers() -> None:
         "evidence": EVIDENCE,
         "gates": (GateStatus(name="errors", verdict="Fail"), GateStatus(name="slow", verdict="Undecided")),
         "conditions": held("AwaitingApproval"),
+        "trouble": 1,
     }
     samples = scrape(
         [Running(plan("pdf", **status), failing_since=NOW - 5, rollback_waits_since=NOW - 4, rollbacks=2)]
     )
     key = {"namespace": "docs", "plan": "pdf"}
     assert value(samples, "cutover_held", reason="AwaitingApproval", **key) == 1
+    assert value(samples, "cutover_trouble", **key) == 1
     assert value(samples, "cutover_desired_weight_percent", **key) == 25
     assert value(samples, "cutover_observed_share_percent", **key) == 24.6
     assert value(samples, "cutover_evidence_of_harm", **key) == 195
