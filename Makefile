@@ -8,7 +8,7 @@ export PYTHONPATH := operator:hack
 export CUTOVER_CACHE := $(CACHE)
 STATE ?= $(CACHE)/stacks/default
 
-.PHONY: help demo demo-stop try try-break try-heal try-stop test test-build test-long test-unit test-kmock test-demoapps test-prometheus test-apiserver test-e2e lint format stack-build stack-up stack-down status logs crds docs dashboards lock bench bench-full bench-gates bench-answers bench-users bench-sampler bench-scale bench-drain image image-push image-sign kind
+.PHONY: help demo demo-stop try try-break try-heal try-stop test test-build test-long test-unit test-kmock test-demoapps test-prometheus test-apiserver test-e2e lint format stack-build stack-up stack-down status logs crds docs dashboards site lock bench bench-full bench-gates bench-answers bench-users bench-sampler bench-scale bench-drain image image-push image-sign kind
 
 help:  ## What can be done here
 	@grep -hE '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -79,6 +79,9 @@ docs: $(VENV)/.ready  ## Generate what is made of the code: the checks, the room
 
 dashboards: $(VENV)/.ready  ## Generate the Grafana dashboards alone
 	@$(PYTHON) -m dashboards
+
+site: $(VENV)/.ready  ## Build the documentation as a site in out/site, without a network
+	@NO_MKDOCS_2_WARNING=true $(VENV)/bin/mkdocs build --quiet --strict
 
 stack-up: stack-build  ## Start the development stack in the background
 	@$(PYTHON) -m devstack up --state "$(STATE)"

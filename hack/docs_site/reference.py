@@ -289,9 +289,14 @@ def _annotations() -> str:
     )
 
 
+def _from_here(text: str) -> str:
+    """Return text of a page of the docs with links as they are from the folder of the reference."""
+    return re.sub(r"\]\((?=[\w-]+\.md)", "](../", text)
+
+
 def _checks() -> str:
     rows = [
-        f"| `{check.name}` | {check.stage.name.replace('_', ' ').lower()} | {_cell(check.passes_when)} |"
+        f"| `{check.name}` | {check.stage.name.replace('_', ' ').lower()} | {_from_here(_cell(check.passes_when))} |"
         for check in CHECKS
     ]
     return (
