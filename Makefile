@@ -7,6 +7,7 @@ PYTHON := $(VENV)/bin/python
 export PYTHONPATH := operator:hack
 export CUTOVER_CACHE := $(CACHE)
 STATE ?= $(CACHE)/stacks/default
+TRY ?= $(CACHE)/stacks/try
 
 .PHONY: help demo demo-stop try try-break try-heal try-stop test test-build test-long test-unit test-kmock test-demoapps test-prometheus test-apiserver test-e2e lint format stack-build stack-up stack-down status logs crds docs dashboards site lock bench bench-full bench-gates bench-answers bench-users bench-sampler bench-scale bench-drain image image-push image-sign kind
 
@@ -33,10 +34,10 @@ demo-stop: $(VENV)/.ready  ## Stop what make demo KEEP=1 left running
 	@$(PYTHON) -m demo --stop
 
 try: stack-build  ## A stack with users and one plan to play with; it says what to type
-	@$(PYTHON) -m demo.playground
+	@$(PYTHON) -m demo.playground --state "$(TRY)"
 
 try-break try-heal try-stop: $(VENV)/.ready  ## Break its app on EKS; make it well again; stop everything
-	@$(PYTHON) -m demo.playground --$(@:try-%=%)
+	@$(PYTHON) -m demo.playground --$(@:try-%=%) --state "$(TRY)"
 
 test-build: $(VENV)/.ready  # the stack, and what only the tests need
 	@$(PYTHON) -m devstack build --tests

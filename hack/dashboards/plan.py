@@ -289,8 +289,8 @@ def _legs(made: Board) -> None:
         _quantiles(EKS),
         chart(
             "Slow answers",
-            "The share of each leg's answers that are slower than the baseline's threshold, about one of a hundred of Heroku's"
-            " own. This is what the gate compares.",
+            "The share of each leg's answers that are slower than the threshold that 95 of a hundred of Heroku's own"
+            " kept in the baseline. This is what the gate compares.",
             *_both(_slower, "slow_ms"),
             unit="percentunit",
         ),

@@ -95,7 +95,8 @@ def _rules(node: Schema) -> list[str]:
 
 
 def _table(path: str, node: Schema) -> list[str]:
-    rows = list(_rows(path, node))
+    # Names are as seen from the heading.
+    rows = [row.replace(f"| `{path}.", "| `", 1) for row in _rows(path, node)]
     return ["| field | type | default | what it is |", "| --- | --- | --- | --- |", *rows] if rows else []
 
 
