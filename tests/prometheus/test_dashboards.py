@@ -355,7 +355,7 @@ def test_the_cluster_is_shown_by_the_gates_own_queries(grafana: Grafana) -> None
 
 def test_herokus_record_is_shown(grafana: Grafana) -> None:
     rates = grafana.now("plan", "Requests at Heroku's router", "A")
-    assert rates == {("200", ""): pytest.approx(90 / STEP), ("503", "H12"): pytest.approx(10 / STEP)}
+    assert rates == {("200",): pytest.approx(90 / STEP), ("503", "H12"): pytest.approx(10 / STEP)}
     assert grafana.now("plan", "Memory of dynos", "A") == {("web.1",): 384 * 2**20}
     assert grafana.now("plan", "Memory of dynos", "B") == {(): 512 * 2**20}
     assert "R14" in {name for (name,) in grafana.now("plan", "Events of dynos", "A")}
