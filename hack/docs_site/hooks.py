@@ -43,7 +43,8 @@ def _named(nav: Any) -> list[str]:
             return [path for one in nav for path in _named(one)]
         case dict():
             return [path for one in nav.values() for path in _named(one)]
-    return []
+        case _:
+            return []
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -12,9 +12,9 @@ from prometheus_client.core import Metric
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
+import cutover.domain.commands.annotations as commands
 from cutover.api.crd import KINDS, Kind, schema
 from cutover.api.v1alpha1 import GROUP, VERSION
-from cutover.domain.commands import annotations
 from cutover.domain.holds import HoldReason
 from cutover.domain.preflight.registry import CHECKS
 from cutover.drain.exposition import Exposition
@@ -170,7 +170,7 @@ def _variables(model: type[BaseSettings]) -> list[str]:
     prefix = model.model_config["env_prefix"]
     rows = ["| variable | default | what it is |", "| --- | --- | --- |"]
     for name, field in model.model_fields.items():
-        default = field.get_default(call_default_factory=True)  # type: ignore[call-arg]
+        default = field.get_default(call_default_factory=True)
         match default:
             case _ if default is PydanticUndefined:
                 said = "needed"
@@ -253,22 +253,22 @@ def _exported(found: Iterable[Metric]) -> list[str]:
 
 def _annotations() -> str:
     examples = {
-        annotations.ROLLBACK_ANNOTATION: annotations.rollback(1),
-        annotations.FORWARD_ANNOTATION: annotations.forward(1),
-        annotations.APPROVE_ANNOTATION: annotations.approve(1, 25),
-        annotations.PROCEED_ANNOTATION: annotations.proceed(1, 25),
-        annotations.SKIP_ANNOTATION: annotations.skip_hold(1, 25, annotations.Skippable.OUTSIDE_WINDOW),
+        commands.ROLLBACK_ANNOTATION: commands.rollback(1),
+        commands.FORWARD_ANNOTATION: commands.forward(1),
+        commands.APPROVE_ANNOTATION: commands.approve(1, 25),
+        commands.PROCEED_ANNOTATION: commands.proceed(1, 25),
+        commands.SKIP_ANNOTATION: commands.skip_hold(1, 25, commands.Skippable.OUTSIDE_WINDOW),
     }
     words = {
-        annotations.ROLLBACK_ANNOTATION: "roll back now, for one attempt",
-        annotations.FORWARD_ANNOTATION: "send all traffic to EKS while Heroku is down, for one attempt",
-        annotations.APPROVE_ANNOTATION: "let a step with `approval: Manual` begin",
-        annotations.SKIP_ANNOTATION: "let a step begin in spite of a hold",
-        annotations.PROCEED_ANNOTATION: "let a step begin in place of evidence that its traffic does not bring",
+        commands.ROLLBACK_ANNOTATION: "roll back now, for one attempt",
+        commands.FORWARD_ANNOTATION: "send all traffic to EKS while Heroku is down, for one attempt",
+        commands.APPROVE_ANNOTATION: "let a step with `approval: Manual` begin",
+        commands.SKIP_ANNOTATION: "let a step begin in spite of a hold",
+        commands.PROCEED_ANNOTATION: "let a step begin in place of evidence that its traffic does not bring",
     }
     rows = [
-        f"| `{name}` | `{annotations.assignment(examples[name]).partition('=')[2]}` | {words[name]} |"
-        for name in annotations.ANNOTATIONS
+        f"| `{name}` | `{commands.assignment(examples[name]).partition('=')[2]}` | {words[name]} |"
+        for name in commands.ANNOTATIONS
     ]
     return (
         "\n".join(
@@ -281,8 +281,8 @@ def _annotations() -> str:
                 "| --- | --- | --- |",
                 *rows,
                 "",
-                f"Holds that `{annotations.SKIP_ANNOTATION}` may skip: "
-                + ", ".join(f"`{one}`" for one in annotations.Skippable)
+                f"Holds that `{commands.SKIP_ANNOTATION}` may skip: "
+                + ", ".join(f"`{one}`" for one in commands.Skippable)
                 + ".",
             ]
         )
