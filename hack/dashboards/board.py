@@ -19,9 +19,9 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 WIDTH = 24
 SOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 HEROKU, EKS = "Heroku", "EKS"
-#: The same colour for a leg in every panel; both are readable on light and dark, also for the colour-blind.
-COLOURS = {HEROKU: "#9A6FD0", EKS: "#F28E2B"}
 OK, WAITS, WARNS, HURTS = "#5A8F5A", "#6C8EBF", "#E0A100", "#D64545"
+#: The same colour in every panel for a leg, and for a class of answers; readable on light and dark.
+COLOURS = {HEROKU: "#9A6FD0", EKS: "#F28E2B", "2xx": OK, "3xx": WAITS, "4xx": WARNS, "5xx": HURTS}
 
 AnyPanel: TypeAlias = timeseries.Panel | stat.Panel | statetimeline.Panel | table.Panel
 

@@ -37,7 +37,7 @@ _PLAN = 'namespace="$namespace", plan="$plan"'
 _LEGS = {HEROKU: "$heroku_service", EKS: "$eks_service"}
 _RULES = GateRules()
 _ANSWERED = f'response_code!~"{NOBODYS_CODES}"'
-#: The mesh's requests and times, in numbers and colours of the answers' classes.
+#: Names of the answers' classes, by their codes.
 _CODES = {"2..": "2xx", "3..": "3xx", "4..": "4xx", "5..": "5xx"}
 _VERDICTS = {
     Verdict.PASS: OK,
@@ -297,7 +297,7 @@ def _legs(made: Board) -> None:
         chart(
             "Burn of the error budget",
             "How fast each leg burns the budget of the objective, over an hour: at 1 it is used up exactly at the end of the"
-            " period; at 14.4 a 30th part of a month's budget goes in half an hour.",
+            " period, at 14.4 a fiftieth of a month's budget goes in an hour.",
             *(Query(f"({_errors(leg, '1h')}) / (1 - $objective / 100)", leg) for leg in (HEROKU, EKS)),
             limits=(1, 14.4),
         ),
