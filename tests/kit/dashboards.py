@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 FOLDER = Path(__file__).parents[2] / "charts" / "cutover" / "files" / "dashboards"
 Json = dict[str, Any]
 BOARDS: dict[str, Json] = {
@@ -81,6 +83,16 @@ def variables(
     return found
 
 
+def titles(name: str, row: str) -> Iterator[str]:
+    """Yield the titles of the panels below a row that is not folded."""
+    current = ""
+    for panel in BOARDS[name]["panels"]:
+        if panel["type"] == "row":
+            current = panel["title"]
+        elif current == row:
+            yield panel["title"]
+
+
 def _asked(query: str) -> tuple[str, str]:
     match = _LABEL_VALUES.fullmatch(query)
     assert match is not None, query
@@ -97,3 +109,62 @@ def filled(expr: str, values: Mapping[str, str]) -> str:
 def _number(match: re.Match[str]) -> bool:
     """Whether this is a group of ``label_replace``, which Grafana leaves alone."""
     return (match[1] or match[2]).isdigit()
+
+
+Series = list[tuple[dict[str, str], list[float]]]
+
+
+class Grafana:
+    """Asks a Prometheus for what panels show.
+
+    Parameters
+    ----------
+    url
+        The server's address.
+    end, seconds
+        The range of time that is shown: Unix seconds of its end, and its length.
+    chosen
+        Values that a person chose, by variable.
+    """
+
+    def __init__(self, url: str, end: float, seconds: float, **chosen: str) -> None:
+        self._end, self._seconds, self._chosen = end, seconds, chosen
+        self._http = httpx.Client(base_url=url, trust_env=False, timeout=30)
+        self._values: dict[str, dict[str, str]] = {}
+
+    def _get(self, path: str, **parameters: str) -> Any:
+        answer = self._http.get(f"/api/v1/{path}", params=parameters).json()
+        assert answer["status"] == "success", (parameters, answer)
+        assert not answer.get("warnings"), (parameters, answer)
+        return answer["data"]
+
+    @property
+    def _range(self) -> dict[str, str]:
+        return {"start": f"{self._end - self._seconds:.3f}", "end": f"{self._end:.3f}"}
+
+    def label_values(self, selector: str, label: str) -> list[str]:
+        found: list[str] = self._get(f"label/{label}/values", **{"match[]": selector}, **self._range)
+        return found
+
+    def values(self, board: str) -> Mapping[str, str]:
+        """Return the values of a dashboard's variables."""
+        if board not in self._values:
+            self._values[board] = variables(board, self.label_values, self._chosen)
+        return self._values[board]
+
+    def shown(self, asked: Asked) -> Series:
+        data = self._get("query_range", query=filled(asked.expr, self.values(asked.board)), step="15", **self._range)
+        return [(one["metric"], [float(value) for _, value in one["values"]]) for one in data["result"]]
+
+    def empty(self, board: str, row: str) -> list[str]:
+        """Return the panels below a heading of which a query has no data."""
+        below = set(titles(board, row))
+        assert below, row
+        return sorted({one.panel for one in queries(board) if one.panel in below and not self.shown(one)})
+
+    def now(self, board: str, panel: str, ref: str) -> dict[tuple[str, ...], float]:
+        """Return the newest values by the values of their labels."""
+        (asked,) = [one for one in queries(board) if (one.panel, one.ref) == (panel, ref)]
+        return {
+            tuple(value for _, value in sorted(labels.items())): values[-1] for labels, values in self.shown(asked)
+        }

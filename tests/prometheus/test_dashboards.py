@@ -9,15 +9,14 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
 import prometheus_client
 import pytest
 from tests.kit import builders
-from tests.kit.dashboards import BOARDS, Asked, filled, queries, variables
+from tests.kit.dashboards import BOARDS, Asked, Grafana, queries
 from tests.kit.logplex import frame, message, request_line
 from tests.kit.metrics_server import MetricsServer
 from tests.kit.real_prometheus import RealPrometheus
@@ -224,48 +223,6 @@ def exposition(end: float) -> str:
 
 # ------------------------------------------------------------------------------------------------------------- Grafana
 
-Series = list[tuple[dict[str, str], list[float]]]
-
-
-class Grafana:
-    """Asks a Prometheus for what panels show."""
-
-    def __init__(self, url: str, end: float) -> None:
-        self._end = end
-        self._http = httpx.Client(base_url=url, trust_env=False, timeout=30)
-        self._values: dict[str, dict[str, str]] = {}
-
-    def _get(self, path: str, **parameters: str) -> Any:
-        answer = self._http.get(f"/api/v1/{path}", params=parameters).json()
-        assert answer["status"] == "success", (parameters, answer)
-        assert not answer.get("warnings"), (parameters, answer)
-        return answer["data"]
-
-    @property
-    def _range(self) -> dict[str, str]:
-        return {"start": f"{self._end - SECONDS:.3f}", "end": f"{self._end:.3f}"}
-
-    def label_values(self, selector: str, label: str) -> list[str]:
-        found: list[str] = self._get(f"label/{label}/values", **{"match[]": selector}, **self._range)
-        return found
-
-    def values(self, board: str) -> Mapping[str, str]:
-        """Return the values of a dashboard's variables, with pdf chosen."""
-        if board not in self._values:
-            self._values[board] = variables(board, self.label_values, {"plan": "pdf"})
-        return self._values[board]
-
-    def shown(self, asked: Asked) -> Series:
-        data = self._get("query_range", query=filled(asked.expr, self.values(asked.board)), step="15", **self._range)
-        return [(one["metric"], [float(value) for _, value in one["values"]]) for one in data["result"]]
-
-    def now(self, board: str, panel: str, ref: str) -> dict[tuple[str, ...], float]:
-        """Return the newest values by the values of their labels."""
-        (asked,) = [one for one in queries(board) if (one.panel, one.ref) == (panel, ref)]
-        return {
-            tuple(value for _, value in sorted(labels.items())): values[-1] for labels, values in self.shown(asked)
-        }
-
 
 @pytest.fixture(scope="module")
 def grafana(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grafana]:
@@ -281,7 +238,7 @@ def grafana(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grafana]:
     prometheus = RealPrometheus(tmp_path_factory.mktemp("dashboards"), [job])
     try:
         prometheus.start()
-        yield Grafana(prometheus.url, end)
+        yield Grafana(prometheus.url, end, SECONDS, plan="pdf")
     finally:
         prometheus.stop()
         server.stop()
