@@ -136,7 +136,7 @@ async def wired(
             # A process that waits for the plans' CRD reconciles no plan.
             lambda: leading() and operator.serving,
             lambda: notifier.senders,
-            dialect.subscription,
+            counted=dialect.subscription,
         )
 
         def at_work() -> AbstractAsyncContextManager[None]:
