@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any, ClassVar
 
+import yaml
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import Metric
 from pydantic_core import PydanticUndefined
@@ -131,7 +132,13 @@ def _default(node: Schema) -> str:
     if "default" not in node or node["default"] in ({}, []):
         return ""
     value = node["default"]
-    return f"`{str(value).lower() if isinstance(value, bool) else _cell(str(value))}`"
+    # As it is written in a plan.
+    text = (
+        value
+        if isinstance(value, str)
+        else yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1000)
+    )
+    return f"`{_cell(text.removesuffix(chr(10) + '...' + chr(10)))}`"
 
 
 def _cell(text: str) -> str:
