@@ -83,16 +83,6 @@ def variables(
     return found
 
 
-def titles(name: str, row: str) -> Iterator[str]:
-    """Yield the titles of the panels below a row that is not folded."""
-    current = ""
-    for panel in BOARDS[name]["panels"]:
-        if panel["type"] == "row":
-            current = panel["title"]
-        elif current == row:
-            yield panel["title"]
-
-
 def _asked(query: str) -> tuple[str, str]:
     match = _LABEL_VALUES.fullmatch(query)
     assert match is not None, query
@@ -155,12 +145,6 @@ class Grafana:
     def shown(self, asked: Asked) -> Series:
         data = self._get("query_range", query=filled(asked.expr, self.values(asked.board)), step="15", **self._range)
         return [(one["metric"], [float(value) for _, value in one["values"]]) for one in data["result"]]
-
-    def empty(self, board: str, row: str) -> list[str]:
-        """Return the panels below a heading of which a query has no data."""
-        below = set(titles(board, row))
-        assert below, row
-        return sorted({one.panel for one in queries(board) if one.panel in below and not self.shown(one)})
 
     def now(self, board: str, panel: str, ref: str) -> dict[tuple[str, ...], float]:
         """Return the newest values by the values of their labels."""
