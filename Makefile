@@ -7,8 +7,9 @@ PYTHON := $(VENV)/bin/python
 export PYTHONPATH := operator:hack
 export CUTOVER_CACHE := $(CACHE)
 STATE ?= $(CACHE)/stacks/default
+TRY ?= $(CACHE)/stacks/try
 
-.PHONY: help demo demo-stop try try-break try-heal try-stop test test-build test-long test-unit test-kmock test-demoapps test-prometheus test-apiserver test-e2e lint format stack-build stack-up stack-down status logs crds docs lock bench bench-full bench-gates bench-answers bench-users bench-sampler bench-scale bench-drain image image-push image-sign kind
+.PHONY: help demo demo-stop try try-break try-heal try-stop test test-build test-long test-unit test-kmock test-demoapps test-prometheus test-apiserver test-e2e lint format stack-build stack-up stack-down status logs crds docs dashboards site lock bench bench-full bench-gates bench-answers bench-users bench-sampler bench-scale bench-drain image image-push image-sign kind
 
 help:  ## What can be done here
 	@grep -hE '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -33,10 +34,10 @@ demo-stop: $(VENV)/.ready  ## Stop what make demo KEEP=1 left running
 	@$(PYTHON) -m demo --stop
 
 try: stack-build  ## A stack with users and one plan to play with; it says what to type
-	@$(PYTHON) -m demo.playground
+	@$(PYTHON) -m demo.playground --state "$(TRY)"
 
 try-break try-heal try-stop: $(VENV)/.ready  ## Break its app on EKS; make it well again; stop everything
-	@$(PYTHON) -m demo.playground --$(@:try-%=%)
+	@$(PYTHON) -m demo.playground --$(@:try-%=%) --state "$(TRY)"
 
 test-build: $(VENV)/.ready  # the stack, and what only the tests need
 	@$(PYTHON) -m devstack build --tests
@@ -60,6 +61,7 @@ lint: $(VENV)/.ready  ## Style, types, import layers, generated files
 	@$(VENV)/bin/lint-imports --no-cache
 	@$(PYTHON) -m cutover.api.crd --check
 	@$(PYTHON) -m chart_values --check
+	@$(PYTHON) -m dashboards --check
 	@$(PYTHON) -m rooms --check
 	@$(PYTHON) -m cutover.domain.preflight.docs --check
 
@@ -71,9 +73,16 @@ crds: $(VENV)/.ready  ## Generate the CRDs and the schema of the chart's values 
 	@$(PYTHON) -m cutover.api.crd
 	@$(PYTHON) -m chart_values
 
-docs: $(VENV)/.ready  ## Generate what the docs show of the code: the checks, the rooms, the modules
+docs: $(VENV)/.ready  ## Generate what is made of the code: the checks, the rooms, the modules, the dashboards
 	@$(PYTHON) -m cutover.domain.preflight.docs
 	@$(PYTHON) -m rooms
+	@$(PYTHON) -m dashboards
+
+dashboards: $(VENV)/.ready  ## Generate the Grafana dashboards alone
+	@$(PYTHON) -m dashboards
+
+site: $(VENV)/.ready  ## Build the documentation as a site in out/site, without a network
+	@NO_MKDOCS_2_WARNING=true $(VENV)/bin/mkdocs build --quiet --strict
 
 stack-up: stack-build  ## Start the development stack in the background
 	@$(PYTHON) -m devstack up --state "$(STATE)"

@@ -82,6 +82,7 @@ KUBERNETES: Mapping[str, Schema] = {
     **dict.fromkeys(
         (
             *("alerts.labels", "alerts.ruleLabels", "serviceMonitor.labels"),
+            *("dashboards.labels", "dashboards.annotations"),
             *("serviceAccount.annotations", "podAnnotations", "nodeSelector"),
         ),
         _TEXTS,

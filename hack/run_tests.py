@@ -106,6 +106,7 @@ LONG_STAGES: tuple[tuple[Run, ...], ...] = (
     (Run("properties", ("tests/unit",), ("-m", "hypothesis", *_workers(2, "worksteal"), *_HOURS)),),
     (Run("weathering", ("tests/e2e/test_weathering.py",), _HOURS),),
     (Run("long requests", ("tests/e2e/test_unnoticed.py",), _HOURS),),
+    (Run("tutorial", ("tests/long/tutorial.py",), _HOURS),),
 )
 #: What makes those tests long.
 _LONG_ENVIRONMENT = {"KILL_MATRIX": "full", "OUTAGES": "full", "HYPOTHESIS": "long"}

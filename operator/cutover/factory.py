@@ -115,9 +115,10 @@ async def wired(
         stack.push_async_callback(notifier.close)
 
         clock, waker = SystemClock(), LoopWaker()
+        dialect = IstioDialect(settings.cluster_domain)
         samplers = Samplers(
             {name: sources.get(name) for name in sources.names},
-            IstioDialect(settings.cluster_domain),
+            dialect,
             clock,
             on_samples=waker,
             settle=settings.settle,
@@ -149,6 +150,7 @@ async def wired(
             # A process that waits for the plans' CRD reconciles no plan.
             lambda: leading() and operator.serving,
             lambda: notifier.senders,
+            counted=dialect.subscription,
         )
 
         def at_work() -> AbstractAsyncContextManager[None]:

@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from cutover.api.deferred import outline
 from cutover.domain.plan import Plan
+from cutover.ports.block_feed import BlockSubscription
 
 RECONCILES = Counter("cutover_reconciles", "Reconciles, of one plan each.")
 RECONCILED_PLANS = Gauge("cutover_plans_reconciled", "Plans that this process has reconciled and still manages.")
@@ -32,6 +33,8 @@ JUDGING_DELAY = Histogram(
 
 #: Labels of a plan's metrics.
 _PLAN = ("namespace", "plan")
+#: Labels by which dashboards find what others export of a plan.
+_INFO = ("app", "workload", "heroku_service", "eks_service", "gateway_namespaces", "slow_ms", "very_slow_ms")
 
 
 class Loop(Protocol):
@@ -124,6 +127,8 @@ class OperatorCollector(Collector):
         Returns whether this process acts; otherwise it waits for the lease.
     receivers
         Returns the counts of the receivers of notifications, by name.
+    counted
+        Returns where a plan's requests are counted; ``None`` where nothing is known of it.
     """
 
     def __init__(
@@ -135,6 +140,7 @@ class OperatorCollector(Collector):
         skews: Callable[[], Mapping[str, float]],
         leading: Callable[[], bool] = lambda: True,
         receivers: Callable[[], Mapping[str, Sent]] = dict,
+        counted: Callable[[Plan], BlockSubscription | None] = lambda _: None,
     ) -> None:
         self._loops = loops
         self._api = api
@@ -143,6 +149,7 @@ class OperatorCollector(Collector):
         self._skews = skews
         self._leading = leading
         self._receivers = receivers
+        self._counted = counted
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing, so that registering does not collect before there are plans."""
@@ -155,11 +162,8 @@ class OperatorCollector(Collector):
 
     def _plans(self) -> Iterable[Metric]:
         # Copied at once: Prometheus' scrapes run in a thread of their own, while plans come and go.
-        told = [
-            ((plan.namespace, plan.name), plan.status, loop)
-            for loop in tuple(self._loops())
-            if (plan := loop.plan) is not None
-        ]
+        loops = tuple(self._loops())
+        told = [((plan.namespace, plan.name), plan.status, loop) for loop in loops if (plan := loop.plan) is not None]
         # One family after the other: each is written out before the next is built. Only series with a meaning: a scrape takes
         # time for each series, and decisions wait meanwhile.
         yield _gauge(
@@ -167,6 +171,16 @@ class OperatorCollector(Collector):
             "1 for the plan's phase.",
             (((*key, status.phase), 1.0) for key, status, _ in told),
             "phase",
+        )
+        yield _gauge(
+            "cutover_plan_info",
+            "1: where the plan's requests are counted, and its latency thresholds in milliseconds once they are known.",
+            (
+                (_info(plan, counted), 1.0)
+                for loop in loops
+                if (plan := loop.plan) is not None and plan.has_spec and (counted := self._counted(plan)) is not None
+            ),
+            *_INFO,
         )
         yield _gauge(
             "cutover_held",
@@ -178,6 +192,11 @@ class OperatorCollector(Collector):
                 if one.type == "Held" and one.status == "True"
             ),
             "reason",
+        )
+        yield _gauge(
+            "cutover_trouble",
+            "0: none, 1: the plan waits, 2: somebody should look, 3: users may be harmed.",
+            ((key, status.trouble) for key, status, _ in told),
         )
         yield _gauge(
             "cutover_desired_weight_percent",
@@ -317,6 +336,19 @@ class OperatorCollector(Collector):
             for cause, count in dict(one.dropped).items():
                 dropped.add_metric((name, cause), count)
         yield from (sent, failed, waiting, dropped)
+
+
+def _info(plan: Plan, counted: BlockSubscription) -> tuple[str, ...]:
+    """Return the values of the labels of a plan's information; one that is not known yet is empty, as for Prometheus."""
+    baseline = plan.status.baseline
+    bounds = (None, None) if baseline is None else (baseline.slow_ms, baseline.very_slow_ms)
+    return (
+        *(plan.namespace, plan.name),
+        *(plan.spec.heroku.app, plan.spec.eks.workload_ref.name),
+        *(counted.heroku, counted.eks),
+        "|".join(counted.observers),
+        *("" if bound is None else f"{bound:g}" for bound in bounds),
+    )
 
 
 def _gauge(name: str, text: str, values: Iterable[tuple[tuple[str, ...], float]], *more: str) -> Metric:

@@ -222,6 +222,26 @@ def test_alerts_can_be_labelled_and_their_runbooks_linked() -> None:
         assert one["annotations"]["runbook_url"] == f"https://git.example/main/{one['annotations']['runbook']}"
 
 
+def test_dashboards_are_where_grafanas_sidecar_finds_them() -> None:
+    assert of_kind(rendered(), "ConfigMap") == of_kind(rendered(dashboards={"enabled": False}), "ConfigMap")
+    told = {"enabled": True, "namespace": "monitoring", "annotations": {"grafana_folder": "Cutover"}}
+    found = rendered("dashboards.yaml", dashboards=told)
+    assert [one["metadata"]["name"] for one in found] == ["cutover-dashboard-fleet", "cutover-dashboard-plan"]
+    for one in found:
+        assert one["kind"] == "ConfigMap"
+        assert one["metadata"]["namespace"] == "monitoring"
+        assert one["metadata"]["labels"]["grafana_dashboard"] == "1"
+        assert one["metadata"]["annotations"] == {"grafana_folder": "Cutover"}
+        ((name, text),) = one["data"].items()
+        file = CHART / "files" / "dashboards" / name.removeprefix("cutover-")
+        assert json.loads(text) == json.loads(file.read_text(encoding="utf-8"))
+        assert len(text) < 500_000, "a ConfigMap takes a megabyte"
+    (fleet, _) = rendered("dashboards.yaml", dashboards={"enabled": True, "labels": {"grafana": "yes"}})
+    assert fleet["metadata"]["namespace"] == "cutover-system"
+    assert fleet["metadata"]["labels"]["grafana"] == "yes"
+    assert "annotations" not in fleet["metadata"]
+
+
 def test_the_operators_own_labels_are_honoured() -> None:
     assert of_kind(rendered(), "ServiceMonitor") == []
     (monitor,) = rendered("servicemonitor.yaml", serviceMonitor={"install": True, "labels": {"release": "prom"}})

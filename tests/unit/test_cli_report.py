@@ -86,13 +86,13 @@ def test_events_the_week_and_the_checklist_are_in_it(capfdbinary: pytest.Capture
         EVENTS: [event, {"reason": "undated"}, {}],
         CONFIG_MAPS: [older, newer, {"data": None}],
     }
-    session = Session(body(decommission=[{"item": "scheduler", "running": True}]), found)
+    session = Session(body(decommission=[{"item": "jobs", "state": "Open", "message": "scheduler"}]), found)
     report(session, "pdf", output="md", heroku_cost="much")
     text = capfdbinary.readouterr().out.decode()
     assert "| Odd |" in text
     assert "undated" not in text
     assert "4,711" in text
-    assert "| scheduler | yes |" in text
+    assert "| jobs | Open | scheduler |" in text
     assert "| Heroku | much |" in text
 
 

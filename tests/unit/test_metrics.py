@@ -15,7 +15,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.kit import builders
 
 from cutover import metrics
-from cutover.api.v1alpha1 import Condition, EvidenceStatus, GateStatus, MigrationPlanStatus, Phase, Share
+from cutover.adapters.dialects.istio.counters import IstioDialect
+from cutover.api.v1alpha1 import (
+    BaselineStatus,
+    Condition,
+    EvidenceStatus,
+    GateStatus,
+    MigrationPlanStatus,
+    Phase,
+    Share,
+)
 from cutover.domain.plan import Plan
 from cutover.metrics import Loop, OperatorCollector
 
@@ -87,7 +96,13 @@ def scrape(loops: Iterable[Loop] | Callable[[], Iterable[Loop]]) -> Samples:
     found = loops if callable(loops) else lambda: loops
     registry.register(
         OperatorCollector(
-            found, Dealings(), Queries(), OwnCounts(), lambda: {"": 1.5}, receivers=lambda: {"chat": Sent()}
+            found,
+            Dealings(),
+            Queries(),
+            OwnCounts(),
+            lambda: {"": 1.5},
+            receivers=lambda: {"chat": Sent()},
+            counted=IstioDialect().subscription,
         )
     )
     text = prometheus_client.generate_latest(registry).decode()
@@ -147,12 +162,14 @@ def test_a_plan_in_the_middle_is_told_with_its_numbers() -> None:
         "evidence": EVIDENCE,
         "gates": (GateStatus(name="errors", verdict="Fail"), GateStatus(name="slow", verdict="Undecided")),
         "conditions": held("AwaitingApproval"),
+        "trouble": 1,
     }
     samples = scrape(
         [Running(plan("pdf", **status), failing_since=NOW - 5, rollback_waits_since=NOW - 4, rollbacks=2)]
     )
     key = {"namespace": "docs", "plan": "pdf"}
     assert value(samples, "cutover_held", reason="AwaitingApproval", **key) == 1
+    assert value(samples, "cutover_trouble", **key) == 1
     assert value(samples, "cutover_desired_weight_percent", **key) == 25
     assert value(samples, "cutover_observed_share_percent", **key) == 24.6
     assert value(samples, "cutover_evidence_of_harm", **key) == 195
@@ -162,6 +179,24 @@ def test_a_plan_in_the_middle_is_told_with_its_numbers() -> None:
     assert value(samples, "cutover_failing_since_timestamp_seconds", **key) == NOW - 5
     assert value(samples, "cutover_rollback_waiting_since_timestamp_seconds", **key) == NOW - 4
     assert value(samples, "cutover_rollbacks_total", **key) == 2
+
+
+WHERE = {
+    "namespace": "docs",
+    "plan": "pdf",
+    "app": "acme-pdf",
+    "workload": "pdf",
+    "heroku_service": "acme-pdf-1a2b3c.herokuapp.com",
+    "eks_service": "pdf.docs.svc.cluster.local",
+    "gateway_namespaces": "istio-ingress",
+}
+
+
+def test_a_plan_says_where_it_is_counted_and_its_thresholds_once_they_are_known() -> None:
+    assert value(scrape([Running(plan("pdf"))]), "cutover_plan_info", **WHERE, slow_ms="", very_slow_ms="") == 1
+    baseline = BaselineStatus.model_validate({"since": STAMP, "slow_ms": 250.0, "very_slow_ms": 2500.0})
+    samples = scrape([Running(plan("pdf", phase=Phase.SHIFTING, baseline=baseline))])
+    assert value(samples, "cutover_plan_info", **WHERE, slow_ms="250", very_slow_ms="2500") == 1
 
 
 def test_where_nothing_fails_there_is_no_time_and_the_count_of_rollbacks_is_there_to_rise() -> None:
@@ -175,6 +210,7 @@ def test_a_plan_that_cannot_be_read_is_told() -> None:
     refused = replace(Plan.refused(body, "spec: missing"), status=MigrationPlanStatus(conditions=held("InvalidSpec")))
     samples = scrape([Running(refused)])
     assert value(samples, "cutover_held", namespace="docs", plan="pdf", reason="InvalidSpec") == 1
+    assert not any(name == "cutover_plan_info" for name, _ in samples)
 
 
 def test_a_plan_before_its_first_pass_is_not_told() -> None:

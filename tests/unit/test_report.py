@@ -21,6 +21,8 @@ from cutover.api.v1alpha1 import (
     LEDGER_LENGTH,
     CheckResult,
     CheckStatus,
+    DecommissionItem,
+    DecommissionState,
     EvidenceStatus,
     GateCounts,
     GateKind,
@@ -88,8 +90,8 @@ def test_a_completed_migration() -> None:
     assert (facts["Highest weight"], facts["Recorded holds"]) == ("100 %", "0")
     assert [one.title for one in section(page, "Steps").sections] == ["10 %", "25 %", "50 %", "100 %"]
     listed = section(page, "Decommission checklist").blocks[0]
-    assert isinstance(listed, Bullets)
-    assert listed.numbered
+    assert isinstance(listed, Table)
+    assert next(row[0] for row in listed.rows) == "dns"
 
 
 def test_a_rollback_names_the_gate_and_keeps_heroku() -> None:
@@ -189,24 +191,17 @@ def test_events_and_costs_are_shown_where_they_are_known() -> None:
     assert "Cost" not in markdown(compose(completed()))
 
 
-@pytest.mark.parametrize(
-    ("checklist", "shown"),
-    [
-        ([{"item": "dynos", "done": True, "message": "3 web dynos run"}], "| dynos | yes | 3 web dynos run |"),
-        (["stop the scheduler"], "1. stop the scheduler"),
-        ({"asOf": "2027-01-11", "items": [{"name": "drains"}]}, "| drains |"),
-        ([{"<b>": "<i>"}], "| &lt;i&gt; |"),
-    ],
-)
-def test_the_checklist_of_the_status_is_shown_as_it_is(checklist: Any, shown: str) -> None:
-    text = markdown(compose(replace(completed(), checklist=checklist)))
-    assert shown in text
-    assert "Delete the app, its add-ons" not in text
+def test_the_checklist_of_the_status_is_shown() -> None:
+    item = DecommissionItem(item="dynos", state=DecommissionState.OPEN, message="3 web dynos run")
+    record = completed()
+    plan = replace(record.plan, status=record.plan.status.evolve(decommission=(item,)))
+    assert "| dynos | Open | 3 web dynos run |" in markdown(compose(replace(record, plan=plan)))
 
 
-@pytest.mark.parametrize("nothing", [None, [], {}, "", 7, [[]], {"items": []}])
-def test_without_a_checklist_the_order_is_a_general_one(nothing: Any) -> None:
-    assert "Delete the app, its add-ons" in markdown(compose(replace(completed(), checklist=nothing)))
+def test_without_a_checklist_the_order_is_a_general_one() -> None:
+    record = completed()
+    plan = replace(record.plan, status=record.plan.status.evolve(decommission=()))
+    assert "| dynos | Unknown |" in markdown(compose(replace(record, plan=plan)))
 
 
 # ---------------------------------------------------------------------------------------------- before and after
@@ -336,6 +331,7 @@ def attacked(text: str) -> Record:
         gates=(gate,),
         ledger=ledger,
         preflight=(CheckStatus(check=text, result=CheckResult.WARNED, message=text),),
+        decommission=(DecommissionItem(item=text, state=DecommissionState.OPEN, message=text),),
     )
     record = record_of(status)
     return replace(
@@ -344,7 +340,6 @@ def attacked(text: str) -> Record:
         events=(Happening(AT, text, text, text),),
         history=History({}, problems=(text,)),
         costs=Costs(text, text),
-        checklist=[{text: text}, {text: text}],
         skippers={SKIP_FIELD: text},
     )
 

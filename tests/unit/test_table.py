@@ -91,3 +91,31 @@ def test_since_is_that_of_the_reason_and_not_of_an_older_one() -> None:
     w.until(lambda status: status.reason == HoldReason.PROMETHEUS_UNAVAILABLE)
     assert (row(w)["Held"], float(row(w)["Since"].removesuffix("s")) < 30) == ("PrometheusUnavailable", True)
     assert w.now > START + 600
+
+
+TROUBLE = {
+    HoldReason.AWAITING_APPROVAL: 1,
+    HoldReason.OUTSIDE_WINDOW: 1,
+    HoldReason.QUERY_ERROR: 2,
+    HoldReason.PREFLIGHT_FAILED: 2,
+    HoldReason.BREACH: 3,
+    HoldReason.HEROKU_CANNOT_TAKE_BACK: 3,
+}
+
+
+def test_plans_can_be_sorted_by_how_much_they_need_a_person() -> None:
+    def trouble(world: World) -> int:
+        # Always there: kubectl does not sort where no plan has the field.
+        found: int = world.status.model_dump(mode="json", by_alias=True, exclude_none=True)["trouble"]
+        return found
+
+    assert trouble(judging_world(10)) == 0
+    for reason, wanted in TROUBLE.items():
+        held = HOLD_CASES[reason].make()
+        held.until(lambda status, reason=reason: status.reason == reason, within=100_000)  # type: ignore[misc]
+        assert trouble(held) == wanted
+    failing = judging_world(10, rate=20.0)
+    failing.eks = Leg(errors=0.3)
+    while failing.working.phase is Phase.SHIFTING:
+        failing.step()
+    assert trouble(failing) == 2

@@ -43,6 +43,7 @@ COLUMNS = (
     ("Proof", ".status.gate", "string", 0),
     ("Held", ".status.held.reason", "string", 0),
     ("Since", ".status.held.since", "date", 0),
+    ("Trouble", ".status.trouble", "integer", 1),
     ("Reason", ".status.reason", "string", 1),
     ("Message", ".status.message", "string", 1),
     ("Age", ".metadata.creationTimestamp", "date", 0),

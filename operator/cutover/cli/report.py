@@ -118,8 +118,7 @@ def record_of(body: Mapping[str, Any], at: datetime) -> Record:
         raise ReportError(f"this is no plan that this version can read: {plain(said)[:600]}") from None
     written = owners(metadata, "spec", "preflight", "skip")
     skippers = {SKIP_FIELD: f"the field manager {written[0].manager} at {written[0].time}"} if written else {}
-    checklist = (body.get("status") or {}).get("decommission")
-    return Record(plan, at, checklist=checklist, skippers=skippers)
+    return Record(plan, at, skippers=skippers)
 
 
 def read_log(file: Path, plan: Plan) -> tuple[LedgerEntry, ...]:

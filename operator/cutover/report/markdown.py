@@ -52,9 +52,9 @@ def _block(block: Block) -> Iterator[str]:
         case Facts(rows):
             for name, value in rows:
                 yield f"- {escape(name)}: {_cell(value)}"
-        case Bullets(items, numbered):
-            for number, item in enumerate(items, start=1):
-                yield f"{f'{number}.' if numbered else '-'} {escape(item)}"
+        case Bullets(items):
+            for item in items:
+                yield f"- {escape(item)}"
         case Table(caption, head, rows):
             yield from (f"**{escape(caption)}**", "")
             yield from _rows(head, rows)

@@ -73,12 +73,9 @@ class Bullets:
     ----------
     items
         The entries.
-    numbered
-        Whether their order matters.
     """
 
     items: tuple[str, ...]
-    numbered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from cutover.api.v1alpha1 import LedgerEntry
 from cutover.domain.journal.notifications import key_of
@@ -52,8 +51,6 @@ class Record:
         Heroku's record before the takeover, by hours of the week.
     costs
         What each leg costs.
-    checklist
-        ``status.decommission`` as the API server has it, if it is there.
     skippers
         Who wrote fields of the spec that skip something, by the field's path.
     """
@@ -65,7 +62,6 @@ class Record:
     history: History | None = None
     week: Week | None = None
     costs: Costs = Costs()
-    checklist: Any = None
     skippers: Mapping[str, str] = field(default_factory=dict)
 
     @property

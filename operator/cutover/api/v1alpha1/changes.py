@@ -93,6 +93,7 @@ class StatusChanges(TypedDict, total=False):
     weight: int | None
     eks: str
     held: HeldStatus | None
+    trouble: int
     share: Share | None
     since: datetime | None
     reason: str

@@ -498,6 +498,13 @@ class MigrationPlanStatus(Model):
         description="Percent of requests to EKS for the table: 25, or 10→25 while the gateway has not shown the new weight.",
     )
     held: HeldStatus | None = Field(default=None, description="Why the plan does not move; absent while it does.")
+    trouble: int = Field(
+        default=0,
+        ge=0,
+        le=3,
+        description="How much the plan needs a person, to sort by: 0 none, 1 it waits, 2 somebody should look, 3 users may be"
+        " harmed.",
+    )
     share: Share | None = Field(default=None, description="Percent of requests seen on the EKS leg at the gateway.")
     since: Time | None = Field(default=None, description="Start of the current phase or step.")
     reason: str = Field(default="", description="Reason of the current state, in one word.")

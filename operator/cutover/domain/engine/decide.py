@@ -31,6 +31,7 @@ from cutover.domain.engine.phases.takeover import already_given_back, give_back
 from cutover.domain.engine.route import doubted, recorded, rolled_back_attempt, tell_edits
 from cutover.domain.engine.support import not_yet_supported
 from cutover.domain.engine.templates import await_templates, unchanged_while_reading
+from cutover.domain.engine.trouble import trouble
 from cutover.domain.engine.writes import decision_of
 from cutover.domain.evidence.lengths import lengthened, next_length
 from cutover.domain.holds import Hold, HoldReason
@@ -186,6 +187,7 @@ def _conclude(context: Context, outcome: Outcome) -> Decision:
         since=status.since or context.time,
         eks=shift_text(status),
         held=_held(plan.status.held, outcome.hold, context.time),
+        trouble=trouble(status.phase, outcome.hold),
         reason=reason,
         message=message,
         conditions=conditions(

@@ -1,0 +1,1 @@
+"""Grafana dashboards of the operator, as typed code: ``python -m dashboards`` writes their JSON into the chart."""
