@@ -7,9 +7,11 @@ import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from cutover.adapters.clocks import SystemClock
+from cutover.adapters.dialects.heroku_drain.counters import HerokuDrainDialect
 from cutover.adapters.dialects.istio.counters import IstioDialect
 from cutover.adapters.heroku.client import HerokuClient
 from cutover.adapters.heroku.keys import KeyedHerokuApi
@@ -27,6 +29,7 @@ from cutover.adapters.traffic.istio.rendering import DevelopmentHeroku
 from cutover.api.v1alpha1 import BacktestStatus
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import ClusterSettings
+from cutover.domain.resources import CONFIG_MAPS
 from cutover.metrics import OperatorCollector
 from cutover.ports.all import Ports
 from cutover.ports.answers import Answers
@@ -35,10 +38,12 @@ from cutover.ports.clock import Clock
 from cutover.ports.heroku import HerokuApi
 from cutover.ports.leg_probe import LegProbe
 from cutover.ports.notifier import Notifier
+from cutover.ports.records import Records
 from cutover.ports.slo_feed import SloFeed
 from cutover.scale.garbage import collect_rarely
 from cutover.services.backtest_process import Backtests
 from cutover.services.operator import Operator
+from cutover.services.records import PrometheusRecords
 from cutover.services.samplers import Samplers
 from cutover.services.slo_feed import PrometheusSloFeed
 from cutover.services.supervision import running
@@ -125,6 +130,13 @@ async def wired(
             backtest=Backtests().forecast,
             notifier=notifier,
             heroku=KeyedHerokuApi(heroku, cluster, settings.heroku_key_files),
+            records=PrometheusRecords(
+                sources.for_slos,
+                gateway=IstioDialect(settings.cluster_domain),
+                drain=HerokuDrainDialect((settings.drain_namespace,)) if settings.drain_namespace else None,
+                create=partial(cluster.create, CONFIG_MAPS),
+                now=samplers.now,
+            ),
         )
         collector = OperatorCollector(
             operator.loops.values,
@@ -169,6 +181,7 @@ def assemble(
     backtest: Callable[[Plan, BlockSubscription], Coroutine[Any, Any, BacktestStatus]],
     notifier: Notifier,
     heroku: HerokuApi | None = None,
+    records: Records | None = None,
 ) -> Operator:
     """Build the operator on top of the feeds and adapters."""
     routes, templates = RouteCache(), TemplateCache()
@@ -191,6 +204,7 @@ def assemble(
         slots=asyncio.Semaphore(CONCURRENT_RECONCILES),
         notifier=notifier,
         heroku=heroku,
+        records=records,
     )
     return Operator(ports, routes, templates)
 

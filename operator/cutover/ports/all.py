@@ -18,6 +18,7 @@ from cutover.ports.inventories import Inventories
 from cutover.ports.leg_probe import LegProbe
 from cutover.ports.notifier import Notifier
 from cutover.ports.plans import Plans
+from cutover.ports.records import Records
 from cutover.ports.slo_feed import SloFeed
 from cutover.ports.traffic import TrafficProvider
 from cutover.scale.turns import Turns
@@ -44,6 +45,8 @@ class Ports:
         Replays a plan's gates on Heroku's traffic. Never raises: a failure is a result that says so.
     heroku
         Heroku's Platform API.
+    records
+        Heroku's records of the time before the takeover.
     slots
         Bounds how many reconciles run at a time.
     turns, urgent_turns
@@ -65,6 +68,7 @@ class Ports:
     slots: asyncio.Semaphore
     notifier: Notifier
     heroku: HerokuApi | None = None
+    records: Records | None = None
     turns: Turns = field(default_factory=lambda: Turns(CALM_PAIRS_PER_SECOND))
     urgent_turns: Turns = field(default_factory=lambda: Turns(URGENT_PAIRS_PER_SECOND))
 

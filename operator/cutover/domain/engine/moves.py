@@ -74,8 +74,13 @@ def begin_baseline(
     context: Context, status: MigrationPlanStatus, templates: tuple[ResolvedTemplate, ...]
 ) -> MigrationPlanStatus:
     """Begin to record Heroku's traffic, with the gate templates that are in force from now on."""
+    before = status.baseline
+    known = BaselineStatus(since=context.time)
+    if before is not None:
+        # A later attempt has no other takeover, and no other record of the time before.
+        known = known.evolve(record=before.record, takeover=before.takeover)
     return enter(context, status, Phase.BASELINE).evolve(
-        baseline=BaselineStatus(since=context.time),
+        baseline=known,
         checkpoint=begin_checkpoint(context, status, previous=0),
         templates=templates,
     )

@@ -8,6 +8,7 @@ from enum import Enum, auto
 
 from cutover.api.v1alpha1 import CheckResult, MigrationPlanSpec
 from cutover.domain.alike.findings import PathAnswers
+from cutover.domain.baseline.record import Record
 from cutover.domain.heroku import HerokuReading
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import Inventory, Key
@@ -76,6 +77,8 @@ class Facts:
         What Heroku's API says about the app; ``None`` without a key for it.
     answers
         The answers that users get now, and those of both legs; ``None`` if they were not asked for yet.
+    record
+        Heroku's record of the time before; ``None`` where none is asked for, or too little of it is there.
     """
 
     inventory: Inventory = field(default_factory=Inventory)
@@ -86,6 +89,7 @@ class Facts:
     revision: str = ""
     heroku: HerokuReading | None = None
     answers: Sequence[PathAnswers] | None = None
+    record: Record | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from cutover.api.v1alpha1 import CheckResult, CheckStatus
 from cutover.domain.alike.findings import PathAnswers
+from cutover.domain.baseline.record import Record
 from cutover.domain.heroku import HerokuReading
 from cutover.domain.plan import Plan
 from cutover.domain.preflight import checks
@@ -49,6 +50,7 @@ def before_takeover(
     slos: Sequence[CustomSlo] = (),
     readings: Mapping[str, SloReading] | None = None,
     heroku: HerokuReading | None = None,
+    record: Record | None = None,
 ) -> tuple[CheckStatus, ...]:
     """Run the checks before the takeover.
 
@@ -64,8 +66,11 @@ def before_takeover(
         What was read for each custom SLO, by its name.
     heroku
         What Heroku's API says about the app; ``None`` without a key for it.
+    record
+        Heroku's record of the time before; ``None`` where none is asked for, or too little of it is there.
     """
-    return _run(Stage.BEFORE_TAKEOVER, plan, inventory, Facts(slos=slos, readings=readings or {}, heroku=heroku))
+    facts = Facts(slos=slos, readings=readings or {}, heroku=heroku, record=record)
+    return _run(Stage.BEFORE_TAKEOVER, plan, inventory, facts)
 
 
 def in_trial(
