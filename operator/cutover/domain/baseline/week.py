@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import median
 
 from cutover.domain.baseline.record import HOUR, Hour, Record, added, added_buckets, counts_by
 from cutover.domain.evidence.blocks import Counts
@@ -126,13 +127,31 @@ def dispersion(record: Record, metric: MetricName, slow_ms: float | None = None)
         bad, total = counts_of(counts, metric)
         if hour.minutes and total > 0:
             by_day.setdefault(hour_of_week(hour.start) % 24, []).append((min(max(bad, 0.0), total), total))
-    terms, degrees = list[float](), 0.0
-    for cells in by_day.values():
-        fraction = sum(bad for bad, _ in cells) / sum(total for _, total in cells)
-        if len(cells) > 1 and 0 < fraction < 1:
-            terms += [(bad - total * fraction) ** 2 / (total * fraction * (1 - fraction)) for bad, total in cells]
-            degrees += len(cells) - 1
-    left_out = math.ceil(_LEFT_OUT * len(terms)) if len(terms) > 24 else 0
-    kept = sorted(terms)[: len(terms) - left_out]
-    degrees -= left_out
-    return min(max(sum(kept) / degrees, 1.0), MOST_DISPERSION) if degrees > 0 else 1.0
+    # An incident would move the fraction of its hour of the day, and with it all others of that hour: it goes first.
+    odd = sorted(
+        (_oddness(cell, median(bad / total for bad, total in cells)), which, number)
+        for which, cells in by_day.items()
+        for number, cell in enumerate(cells)
+    )
+    left_out = {(which, number) for _, which, number in odd[len(odd) - _left_out(len(odd)) :]}
+    statistic, degrees = 0.0, 0
+    for which, cells in by_day.items():
+        kept = [cell for number, cell in enumerate(cells) if (which, number) not in left_out]
+        fraction = sum(bad for bad, _ in kept) / sum(total for _, total in kept) if kept else 0.0
+        if len(kept) > 1 and 0 < fraction < 1:
+            statistic += sum(
+                (bad - total * fraction) ** 2 / (total * fraction * (1 - fraction)) for bad, total in kept
+            )
+            degrees += len(kept) - 1
+    return min(max(statistic / degrees, 1.0), MOST_DISPERSION) if degrees else 1.0
+
+
+def _left_out(hours: int) -> int:
+    """Return how many hours the dispersion leaves out; none of a record of a day."""
+    return math.ceil(_LEFT_OUT * hours) if hours > 24 else 0
+
+
+def _oddness(cell: tuple[float, float], usual: float) -> float:
+    """Return how far an hour is from what is usual, in variances; at least one bad request is."""
+    bad, total = cell
+    return (bad - total * usual) ** 2 / max(total * usual * (1 - usual), 1.0)
