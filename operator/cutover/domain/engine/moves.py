@@ -13,6 +13,7 @@ from cutover.api.v1alpha1 import BaselineStatus, Checkpoint, MigrationPlanStatus
 from cutover.domain.engine.actions import Event
 from cutover.domain.engine.context import Context
 from cutover.domain.engine.outcome import Outcome
+from cutover.domain.engine.wanted import COMPARED
 from cutover.domain.evidence.ingest import keep, load_evidence
 from cutover.domain.evidence.judge import begin_step
 from cutover.domain.journal.ledger import note
@@ -78,7 +79,8 @@ def begin_baseline(
     known = BaselineStatus(since=context.time)
     if before is not None:
         # A later attempt has no other takeover, and no other record of the time before.
-        known = known.evolve(record=before.record, takeover=before.takeover)
+        compared = before.takeover if before.takeover is not None and before.takeover.verdict in COMPARED else None
+        known = known.evolve(record=before.record, takeover=compared)
     return enter(context, status, Phase.BASELINE).evolve(
         baseline=known,
         checkpoint=begin_checkpoint(context, status, previous=0),

@@ -38,6 +38,11 @@ def compared(context: Context, status: MigrationPlanStatus) -> MigrationPlanStat
     if skipped := _skipped(context, status, comparison):
         return skipped
     after = Counts(*(now - before for now, before in zip(counted, comparison.earlier or Counts(), strict=True)))
+    if min(after) < 0:  # counted otherwise since an edit of the plan, or the evidence was edited
+        anew = ComparisonStatus(
+            since=context.time, verdict=comparison.verdict, message=comparison.message, earlier=tuple(counted)
+        )
+        status, comparison, after = _noted(status, recorded, anew), anew, Counts()
     seconds = context.now - comparison.since.timestamp()
     enough = after.requests >= ENOUGH_REQUESTS and seconds >= SHORTEST_SECONDS
     if not enough and seconds < LONGEST_SECONDS:
