@@ -447,9 +447,10 @@ class Observer:
 
         # What is kept is not read again: it is the record from which users are moved.
         lifetime = math.inf if self.kept.fact.value is not None or question.until is not None else 0.0
-        if known is not None and known[1].reach is not None and math.isfinite(lifetime):
-            due = known[1].reach.until + HOUR + RECORD_SETTLE_SECONDS + RECORD_SPREAD_SECONDS * spread_part(plan.uid)
-            lifetime = min(max(due - self.record.fact.at, RECORD_SETTLE_SECONDS), HOUR)
+        if known is not None and math.isfinite(lifetime):
+            asked_at = self.record.fact.at
+            following = (math.floor(asked_at / HOUR) + 1) * HOUR + RECORD_SETTLE_SECONDS
+            lifetime = following + RECORD_SPREAD_SECONDS * spread_part(plan.uid) - asked_at
         fact = self.record.keep(read, lifetime)
         return replace(fact.value[1] if fact.value is not None else RecordReading(), problem=fact.problem)
 

@@ -148,7 +148,7 @@ class _Reader:
             with unavailable_if_malformed(self._dialect.labels.product):
                 for item in result:
                     for at, value in item["values"]:
-                        found[float(at)] = min(max(round(float(value)), 0), MINUTES)
+                        found[float(at)] = min(round(_number(value)), MINUTES)
         return tuple(found.get(end, 0) for end in ends)
 
     async def hours(self, reach: Reach, known: Record | None) -> tuple[Hour, ...]:
@@ -166,7 +166,7 @@ class _Reader:
                     answer = self._codes.answer_of(item["metric"].get(self._code, ""), heroku=True)
                     for at, value in item["values"]:
                         end = float(at)
-                        counts[end] = counts.get(end, Counts()) + _counts(answer, float(value))
+                        counts[end] = counts.get(end, Counts()) + _counts(answer, _number(value))
         async for result in self._in_parts(
             self._increase(self._dialect.heroku_latencies(self._counted), "le", self._code), ends
         ):
@@ -177,7 +177,7 @@ class _Reader:
                     bound = self._dialect.labels.milliseconds(item["metric"]["le"])
                     for at, value in item["values"]:
                         here = buckets.setdefault(float(at), {})
-                        here[bound] = here.get(bound, 0.0) + float(value)
+                        here[bound] = here.get(bound, 0.0) + _number(value)
         return tuple(
             found.get(end) or Hour.of(end - HOUR, minutes, counts.get(end, Counts()), buckets.get(end, {}))
             for end, minutes in zip(every, reach.minutes, strict=True)
@@ -224,8 +224,15 @@ class _Reader:
         return f"sum by ({kept}) (max by ({_TARGET}, {kept}) (sum by ({_SCRAPE}, {kept}) ({increase})))"
 
 
+def _number(value: object) -> float:
+    """Return a count. Raises ValueError, TypeError."""
+    number = float(str(value))
+    if not math.isfinite(number):
+        raise ValueError(f"{value} is no count")
+    return max(number, 0.0)
+
+
 def _counts(answer: Answer, number: float) -> Counts:
-    number = max(number, 0.0)
     match answer:
         case Answer.ERROR:
             return Counts(requests=number, errors=number)
