@@ -58,8 +58,7 @@ def not_yet_supported(spec: MigrationPlanSpec) -> tuple[str, ...]:
     found = []
     if spec.baseline.source is None:
         found.append(
-            "baseline: without a source nothing older than the takeover is compared, and minCoverage has no effect; set"
-            " baseline.source"
+            "baseline: without a source nothing older than the takeover is compared, and minCoverage has no effect"
         )
     found += spec.traffic.without_effect
     found += [
