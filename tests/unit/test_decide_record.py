@@ -145,7 +145,9 @@ def test_the_takeover_waits_until_the_record_is_kept_and_no_longer_for_one_that_
     assert w.status.baseline is not None
     assert w.status.baseline.record is not None
     assert w.status.baseline.record.config_map == ""
-    assert "is not kept in full: missing permission" in w.status.message
+    (event,) = w.told("RecordNotKept")
+    assert event.kind == "Warning"
+    assert "is not kept in full: missing permission" in event.message
     w.until_phase(Phase.COMPLETED)
 
 
@@ -208,6 +210,30 @@ def test_a_person_skips_the_difference() -> None:
     assert w.status.baseline is not None
     assert w.status.baseline.takeover is not None
     assert w.status.baseline.takeover.verdict == "Skipped"
+    assert [event.message for event in w.told("Skip")] == [skipped.message]
+
+
+@pytest.mark.parametrize("edit", [{"baseline": {}}, {"suspend": True}])
+def test_a_plan_that_is_edited_while_it_is_compared_waits_for_nothing_that_nobody_reads(edit: dict[str, Any]) -> None:
+    w = world(whole(record(answers=USUAL)))
+    w.until_phase(Phase.BASELINE)
+    w.edit(**edit)
+    w.until_phase(Phase.SHIFTING, within=2 * LONGEST_SECONDS)
+
+
+def test_a_comparison_that_somebody_edited_begins_anew() -> None:
+    w = world(whole(record(answers=USUAL)))
+    w.heroku = Leg(refused=0.2)
+    w.until_reason("TakeoverDiffers", within=2 * LONGEST_SECONDS)
+    assert w.stored.baseline is not None
+    assert w.stored.baseline.takeover is not None
+    w.heroku = Leg()
+    for earlier in ((1.0,), (1e9,) * 9):
+        edited = w.stored.baseline.evolve(takeover=w.stored.baseline.takeover.model_copy(update={"earlier": earlier}))
+        other = w.copy()
+        other.stored = other.stored.evolve(baseline=edited)
+        other.restart()
+        other.until_phase(Phase.SHIFTING, within=6 * LONGEST_SECONDS)
 
 
 def test_what_differs_from_day_to_day_by_itself_is_no_difference() -> None:

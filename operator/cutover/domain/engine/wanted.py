@@ -100,9 +100,9 @@ def least_coverage(plan: Plan) -> float | None:
     read as it is, to compare Heroku with it.
     """
     status, spec = plan.status, plan.spec.baseline
-    if spec.source is None or plan.spec.suspend or takeover_failed(plan):
+    if spec.source is None:
         return None
-    if status.phase is Phase.PREFLIGHT and status.weight is None:
+    if status.phase is Phase.PREFLIGHT and status.weight is None and not (plan.spec.suspend or takeover_failed(plan)):
         return 0.0 if _skipped(plan, Skippable.BASELINE_INCOMPLETE) else spec.min_coverage
     recorded = status.baseline
     if status.phase is not Phase.BASELINE or recorded is None or recorded.record is None:

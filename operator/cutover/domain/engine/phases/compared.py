@@ -27,7 +27,9 @@ ENOUGH_REQUESTS, SHORTEST_SECONDS, LONGEST_SECONDS = 1000.0, 60.0, 600.0
 def compared(context: Context, status: MigrationPlanStatus) -> MigrationPlanStatus | Outcome:
     """Compare Heroku with the same hours before; return the status with the result, or wait, or hold."""
     recorded = status.baseline
-    if recorded is None or recorded.record is None or (recorded.takeover and recorded.takeover.verdict in COMPARED):
+    if recorded is None or recorded.record is None or context.spec.baseline.source is None:
+        return status
+    if recorded.takeover is not None and recorded.takeover.verdict in COMPARED:
         return status
     checkpoint = status.checkpoint
     counted = load_evidence(checkpoint).record if checkpoint is not None else Counts()
@@ -37,8 +39,9 @@ def compared(context: Context, status: MigrationPlanStatus) -> MigrationPlanStat
         status = _noted(status, recorded, comparison)
     if skipped := _skipped(context, status, comparison):
         return skipped
-    after = Counts(*(now - before for now, before in zip(counted, comparison.earlier or Counts(), strict=True)))
-    if min(after) < 0:  # counted otherwise since an edit of the plan, or the evidence was edited
+    earlier = comparison.earlier if len(comparison.earlier) == len(counted) else Counts()
+    after = Counts(*(now - before for now, before in zip(counted, earlier, strict=True)))
+    if min(after) < -1:  # counted otherwise since an edit of the plan, or the evidence was edited
         anew = ComparisonStatus(
             since=context.time, verdict=comparison.verdict, message=comparison.message, earlier=tuple(counted)
         )
@@ -101,9 +104,7 @@ def _comparable_threshold(context: Context, status: MigrationPlanStatus, record:
     return thresholds(context.spec, status)[0] if record.source == BaselineSource.GATEWAY else None
 
 
-def _skipped(
-    context: Context, status: MigrationPlanStatus, comparison: ComparisonStatus
-) -> MigrationPlanStatus | None:
+def _skipped(context: Context, status: MigrationPlanStatus, comparison: ComparisonStatus) -> Outcome | None:
     """Go on in spite of a difference, because a person says so; ``None`` if nobody does."""
     upcoming, recorded = next_step(context.spec, 0), status.baseline
     command = skip(context, status, upcoming) if upcoming is not None else None
@@ -111,8 +112,9 @@ def _skipped(
         return None
     if comparison.verdict != "Differs":
         return None  # there is nothing to skip yet
-    noted, _ = note_skips(context, status, command, [(Skippable.TAKEOVER_DIFFERS, comparison.message)])
-    return _noted(noted, recorded, comparison.evolve(verdict="Skipped"))
+    noted, events = note_skips(context, status, command, [(Skippable.TAKEOVER_DIFFERS, comparison.message)])
+    status = _noted(noted, recorded, comparison.evolve(verdict="Skipped"))
+    return Outcome(status, "Recording", f"going on, {command.who}: {comparison.message}", events=events, requeue=0)
 
 
 def _held(context: Context, status: MigrationPlanStatus, comparison: ComparisonStatus) -> Outcome:

@@ -64,8 +64,7 @@ def take_over_with_record(context: Context, status: MigrationPlanStatus) -> Outc
         record = record_status(reading.record, kept.config_map if kept is not None else "")
     outcome = take_over(context, status.evolve(baseline=BaselineStatus(since=context.time, record=record)))
     if kept is not None and kept.problem:
-        message = f"Heroku's record is not kept in full: {kept.problem}"
-        outcome = replace(outcome, message=f"{outcome.message}; {message}")
+        events.append(Event("Warning", "RecordNotKept", f"Heroku's record is not kept in full: {kept.problem}"))
     return replace(outcome, events=(*events, *outcome.events))
 
 
