@@ -127,7 +127,7 @@ async def wired(
             slo_feed,
             clock,
             sources=sources.allowed,
-            backtest=Backtests().forecast,
+            backtest=Backtests(drain_namespace=settings.drain_namespace).forecast,
             notifier=notifier,
             heroku=KeyedHerokuApi(heroku, cluster, settings.heroku_key_files),
             records=PrometheusRecords(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.kit.record import END, record
 from tests.kit.world import Leg, World, check, plan_spec
 
-from cutover.api.v1alpha1 import Phase
+from cutover.api.v1alpha1 import BacktestStatus, Phase
 from cutover.domain.baseline.comparison import LEAST_REQUESTS, compare, mix_text
 from cutover.domain.baseline.record import KeptRecord, Reach, Record, RecordReading
 from cutover.domain.commands.annotations import SKIP_ANNOTATION
@@ -283,6 +283,15 @@ def test_thresholds_are_those_of_a_record_that_the_gateway_took() -> None:
         w.until_phase(Phase.SHIFTING, within=2 * LONGEST_SECONDS)
         assert w.status.baseline is not None
         assert w.status.baseline.slow_ms == slow
+
+
+def test_a_backtest_waits_for_no_traffic_after_the_takeover() -> None:
+    w = world(whole(record(answers=USUAL)), baseline={"backtest": True})
+    w.until_reason("Backtesting", within=120)
+    w.backtest = BacktestStatus(runs=200, false_rollbacks=1, stuck=0, message="1 of 200 rolled back")
+    w.until_judging(10)
+    assert w.status.baseline is not None
+    assert w.status.baseline.backtest == w.backtest
 
 
 def test_another_attempt_has_the_same_record_and_is_not_compared_again() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import assert_never
 
 from cutover.api.v1alpha1 import (
+    BaselineStatus,
     BoundSlo,
     Checkpoint,
     DownAction,
@@ -79,14 +80,17 @@ def backtest_wanted(plan: Plan, now: float) -> bool:
         and status.checkpoint.observed_at is not None
         and baseline is not None
         and baseline.backtest is None
-        and now - baseline.since.timestamp() >= record_seconds(plan.spec)
+        and seconds_until_replay(plan.spec, baseline, now) <= 0
         and not (thresholds_wanted(plan.spec) and baseline.slow_ms is None)
     )
 
 
-def record_seconds(spec: MigrationPlanSpec) -> float:
-    """Return the seconds of Heroku's traffic that a backtest needs, with a margin."""
-    return min(spec.baseline.window.total_seconds(), 1.1 * least_seconds(spec))
+def seconds_until_replay(spec: MigrationPlanSpec, recorded: BaselineStatus, now: float) -> float:
+    """Return the seconds of Heroku's traffic that a backtest still needs, with a margin; the record of before is enough."""
+    if spec.baseline.source is not None and recorded.record is not None:
+        return 0.0
+    needed = min(spec.baseline.window.total_seconds(), 1.1 * least_seconds(spec))
+    return recorded.since.timestamp() + needed - now
 
 
 #: Results after which Heroku is not compared any more with the time before the takeover.

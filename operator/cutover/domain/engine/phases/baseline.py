@@ -24,7 +24,7 @@ from cutover.domain.engine.moves import enter
 from cutover.domain.engine.outcome import NEXT_BLOCK, Outcome
 from cutover.domain.engine.phases.compared import compared
 from cutover.domain.engine.phases.takeover import undo
-from cutover.domain.engine.wanted import baselines_wanted, record_seconds
+from cutover.domain.engine.wanted import baselines_wanted, seconds_until_replay
 from cutover.domain.evidence.share import LEAST_REQUESTS as LEAST_SHARE_REQUESTS
 from cutover.domain.evidence.share import Pool
 from cutover.domain.evidence.tolerances import thresholds_wanted
@@ -147,7 +147,7 @@ def _record_backtest(
     """Record what a replay of the gates on Heroku's traffic predicts, if the plan asks for it."""
     if not context.spec.baseline.backtest or recorded.backtest is not None:
         return recorded
-    left = recorded.since.timestamp() + record_seconds(context.spec) - context.now
+    left = seconds_until_replay(context.spec, recorded, context.now)
     if left > 0:
         return _recording(status, f"recording Heroku's traffic for the backtest for another {span(left)}")
     if context.seen.backtest is None:
