@@ -237,8 +237,8 @@ def test_a_comparison_that_somebody_edited_begins_anew() -> None:
 
 
 def test_what_differs_from_day_to_day_by_itself_is_no_difference() -> None:
-    """Bots come in swarms: on some days a tenth is refused, on others nothing."""
-    swarms = record(answers=lambda n: {"errors": 0.001, "refused": 0.25 if (n // 24) % 3 == 0 else 0.0})
+    """Bots come in swarms: on every other day a quarter is refused, but not at this hour of the two weeks before."""
+    swarms = record(answers=lambda n: {"errors": 0.001, "refused": 0.25 if (n // 24) % 7 in (1, 3, 5) else 0.0})
     w = world(whole(swarms))
     w.heroku = Leg(refused=0.2)
     w.until_phase(Phase.SHIFTING, within=2 * LONGEST_SECONDS)

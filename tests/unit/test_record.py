@@ -17,7 +17,7 @@ from tests.kit.world import plan_spec
 from cutover.domain.baseline.document import KEY, LONGEST, MOST_HOLES, config_map, document
 from cutover.domain.baseline.outlook import quiet_steps, step_hours
 from cutover.domain.baseline.record import HOUR, MINUTES, Hour, Reach, Record, counts_by, quantile, same_hours
-from cutover.domain.baseline.week import HOURS, by_week, dispersion, hour_of_week, name_of, peak
+from cutover.domain.baseline.week import HOURS, by_week, dispersion, hour_of_week, name_of, peak, rates
 from cutover.domain.evidence.blocks import Counts
 
 INF = math.inf
@@ -122,6 +122,7 @@ def test_a_week_has_all_of_the_record() -> None:
     assert sum(one.counts.requests for one in week) == pytest.approx(known.total.requests)
     assert week[hour_of_week(END)].rate == pytest.approx(50.0)
     assert week[3].rate == pytest.approx(2.5)
+    assert rates(known) == pytest.approx([one.rate for one in week])
     assert (peak(known).rate, peak(Record("Drain", Reach(END, ()), ())).at) == (50.0, None)
     silent = record(1, minutes=lambda n: 20 if n == 5 else 60)
     assert silent.hours[5].rate is None
@@ -204,16 +205,16 @@ NIGHT, NOON = END + 12 * HOUR, END + 2 * HOUR  # Mon 22:00 and 12:00
     ],
 )
 def test_steps_in_quiet_hours(spec: dict[str, object], start: float, quiet: list[int]) -> None:
-    assert [one.weight for one in quiet_steps(plan_spec(**spec), by_week(record()), start)] == quiet
+    assert [one.weight for one in quiet_steps(plan_spec(**spec), rates(record()), start)] == quiet
 
 
 def test_nobody_knows_when_people_approve_a_step_nor_how_busy_an_hour_without_record_is() -> None:
     spec = plan_spec(steps=[{"weight": 10}, {"weight": 25, "approval": "Manual"}, {"weight": 100}])
-    assert [one.weight for one in step_hours(spec, by_week(record()), NIGHT)] == [10]
-    short = by_week(record(1, minutes=lambda _: 0))
+    assert [one.weight for one in step_hours(spec, rates(record()), NIGHT)] == [10]
+    short = rates(record(1, minutes=lambda _: 0))
     assert quiet_steps(spec, short, NIGHT) == ()
     never = plan_spec(**steps("1m", "1m", schedule={"timeZone": "UTC", "windows": [], "freezes": []}))
-    assert len(list(step_hours(never, by_week(record()), NIGHT))) == 2
+    assert len(list(step_hours(never, rates(record()), NIGHT))) == 2
 
 
 # ------------------------------------------------------------------------------------------------------------- document

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from cutover.api.v1alpha1 import Approval, MigrationPlanSpec, Schedule
 from cutover.domain import schedule
 from cutover.domain.baseline.record import HOUR
-from cutover.domain.baseline.week import HOURS, WeekHour, hour_of_week
+from cutover.domain.baseline.week import HOURS, hour_of_week
 
 #: Less than this part of the busiest hour's requests is quiet: what fails under load is not seen then.
 QUIET = 0.25
@@ -38,7 +38,7 @@ class StepHours:
     busiest: float | None
 
 
-def step_hours(spec: MigrationPlanSpec, week: Sequence[WeekHour], start: float) -> Iterator[StepHours]:
+def step_hours(spec: MigrationPlanSpec, week: Sequence[float | None], start: float) -> Iterator[StepHours]:
     """Yield when each step is judged if the plan begins at a time and nothing holds it but the calendar.
 
     It ends at a step that waits for people, as nobody knows for how long.
@@ -48,7 +48,7 @@ def step_hours(spec: MigrationPlanSpec, week: Sequence[WeekHour], start: float) 
     spec
         The plan's spec.
     week
-        The record by the hour of the week.
+        Requests per second of each hour of the week; ``None`` where they are not known.
     start
         Unix seconds.
     """
@@ -62,9 +62,9 @@ def step_hours(spec: MigrationPlanSpec, week: Sequence[WeekHour], start: float) 
         at += held
 
 
-def quiet_steps(spec: MigrationPlanSpec, week: Sequence[WeekHour], start: float) -> tuple[StepHours, ...]:
+def quiet_steps(spec: MigrationPlanSpec, week: Sequence[float | None], start: float) -> tuple[StepHours, ...]:
     """Return the steps that would be judged in quiet hours only; the arguments as for :func:`step_hours`."""
-    busiest = max((rate for hour in week if (rate := hour.rate) is not None), default=0.0)
+    busiest = max((rate for rate in week if rate is not None), default=0.0)
     return tuple(
         one
         for one in step_hours(spec, week, start)
@@ -72,12 +72,11 @@ def quiet_steps(spec: MigrationPlanSpec, week: Sequence[WeekHour], start: float)
     )
 
 
-def _busiest(week: Sequence[WeekHour], begin: float, end: float) -> float | None:
+def _busiest(week: Sequence[float | None], begin: float, end: float) -> float | None:
     """Return the rate of the busiest hour; ``None`` if one is not known, which may be the busiest."""
     hours = min(int(max(end - 1.0, begin) // HOUR) - int(begin // HOUR) + 1, HOURS)
-    rates = [week[hour_of_week(begin + HOUR * number)].rate for number in range(hours)]
-    known = [rate for rate in rates if rate is not None]
-    return max(known) if len(known) == len(rates) else None
+    known = [rate for number in range(hours) if (rate := week[hour_of_week(begin + HOUR * number)]) is not None]
+    return max(known) if len(known) == hours else None
 
 
 def _opens(plan: Schedule | None, at: float) -> float | None:

@@ -48,7 +48,7 @@ class WeekHour:
     @property
     def rate(self) -> float | None:
         """Requests per second; ``None`` where less than half an hour is recorded."""
-        return self.counts.requests / (60.0 * self.minutes) if self.minutes >= 30 else None
+        return rate_of(self.counts.requests, self.minutes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,21 @@ def by_week(record: Record) -> tuple[WeekHour, ...]:
         )
         for number, hours in found.items()
     )
+
+
+def rates(record: Record) -> tuple[float | None, ...]:
+    """Return the requests per second of each hour of the week, without all else: each reconcile in preflight asks."""
+    requests, minutes = [0.0] * HOURS, [0] * HOURS
+    for hour in record.hours:
+        number = hour_of_week(hour.start)
+        requests[number] += hour.counts.requests
+        minutes[number] += hour.minutes
+    return tuple(rate_of(all_of, of) for all_of, of in zip(requests, minutes, strict=True))
+
+
+def rate_of(requests: float, minutes: int) -> float | None:
+    """Return the requests per second; ``None`` where less than half an hour is recorded."""
+    return requests / (60.0 * minutes) if minutes >= 30 else None
 
 
 def peak(record: Record) -> Peak:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cutover.domain.baseline.outlook import QUIET, quiet_steps, when_text
-from cutover.domain.baseline.week import by_week, peak
+from cutover.domain.baseline.week import peak, rates
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.check import PASSED, Check, Facts, Finding, warned
 
@@ -16,7 +16,7 @@ def judge(plan: Plan, facts: Facts) -> Finding:
     record = facts.record
     if record is None:
         return PASSED
-    found = quiet_steps(plan.spec, by_week(record), record.reach.until)
+    found = quiet_steps(plan.spec, rates(record), record.reach.until)
     if not found:
         return PASSED
     calendar, busiest = plan.spec.schedule, peak(record)
