@@ -32,6 +32,7 @@ SETTINGS = {
     "gatewayUrls": "gateway_urls",
     "gatewayNamespaces": "gateway_namespaces",
     "clusterDomain": "cluster_domain",
+    "drain.namespace": "drain_namespace",
     "namespaces": "namespaces",
     "selector": "selector",
     "logLevel": "log_level",

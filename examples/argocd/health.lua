@@ -8,10 +8,11 @@
 -- Reasons of the condition Held, see docs/holds.md. What is in neither list comes and goes by itself.
 local waits = {
   Suspended = true, AwaitingApproval = true, OutsideWindow = true, Frozen = true, Ceiling = true,
+  BaselineIncomplete = true,
 }
 local alarms = {
   InvalidSpec = true, Breach = true, StepTimeout = true, AnswersDiffer = true, SessionsNotShared = true,
-  QueryError = true, Ambiguous = true,
+  QueryError = true, Ambiguous = true, TakeoverDiffers = true,
   PrometheusUnavailable = true, BoundExceeded = true, ShareNotObserved = true, RouteNotWritten = true,
   BothLegsUnhealthy = true, HarmUnconfirmed = true, EksProbesFail = true, HerokuCannotTakeBack = true,
 }

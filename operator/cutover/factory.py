@@ -7,9 +7,11 @@ import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from cutover.adapters.clocks import SystemClock
+from cutover.adapters.dialects.heroku_drain.counters import HerokuDrainDialect
 from cutover.adapters.dialects.heroku_drain.record import DrainRecord
 from cutover.adapters.dialects.istio.counters import IstioDialect
 from cutover.adapters.dialects.istio.history import IstioHistory
@@ -40,6 +42,7 @@ from cutover.ports.heroku import HerokuApi
 from cutover.ports.heroku_record import HerokuRecord
 from cutover.ports.leg_probe import LegProbe
 from cutover.ports.notifier import Notifier
+from cutover.ports.records import Records
 from cutover.ports.reports import Reports
 from cutover.ports.resolver import Resolver
 from cutover.ports.slo_feed import SloFeed
@@ -48,6 +51,7 @@ from cutover.scale.garbage import collect_rarely
 from cutover.services.backtest_process import Backtests
 from cutover.services.history import with_history
 from cutover.services.operator import Operator
+from cutover.services.records import PrometheusRecords
 from cutover.services.reports import ReportWriter
 from cutover.services.samplers import Samplers
 from cutover.services.slo_feed import PrometheusSloFeed
@@ -134,12 +138,19 @@ async def wired(
             slo_feed,
             clock,
             sources=sources.allowed,
-            backtest=Backtests().forecast,
+            backtest=Backtests(drain_namespace=settings.drain_namespace).forecast,
             notifier=notifier,
             heroku=KeyedHerokuApi(heroku, cluster, settings.heroku_key_files),
             reports=reports,
             resolver=DnsResolver(),
             heroku_record=DrainRecord(sources.for_slos, samplers.now),
+            records=PrometheusRecords(
+                sources.for_slos,
+                gateway=IstioDialect(settings.cluster_domain),
+                drain=HerokuDrainDialect((settings.drain_namespace,)) if settings.drain_namespace else None,
+                create=partial(cluster.create, CONFIG_MAPS),
+                now=samplers.now,
+            ),
         )
         collector = OperatorCollector(
             operator.loops.values,
@@ -189,6 +200,7 @@ def assemble(
     reports: Reports | None = None,
     resolver: Resolver | None = None,
     heroku_record: HerokuRecord | None = None,
+    records: Records | None = None,
 ) -> Operator:
     """Build the operator on top of the feeds and adapters."""
     routes, templates = RouteCache(), TemplateCache()
@@ -214,6 +226,7 @@ def assemble(
         reports=reports,
         resolver=resolver,
         heroku_record=heroku_record,
+        records=records,
     )
     return Operator(ports, routes, templates)
 

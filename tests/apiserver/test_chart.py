@@ -33,19 +33,17 @@ def test_rights_to_write_are_apart_and_nothing_is_deleted() -> None:
     assert not {verb for _, verb in rights(reads)} & WRITES
     assert {verb for _, verb in rights(writes)} == {"create", "update", "patch"}
     everything = {resource for resource, _ in rights(reads) | rights(writes)}
-    assert not everything & {"secrets", "configmaps", "pods", "roles", "rolebindings", "*"}
+    assert not everything & {"secrets", "pods", "roles", "rolebindings", "*"}
     assert rights(writes) == {
         ("migrationplans", "patch"),
         ("migrationplans/status", "update"),
         ("events", "create"),
+        ("configmaps", "create"),
         *((kind, verb) for kind in ("virtualservices", "serviceentries", "destinationrules") for verb in ("create", "update")),
     }  # fmt: skip
 
 
-def test_config_maps_may_be_created_where_reports_are_kept_and_only_there() -> None:
-    _, writes = of_kind(rendered("rbac.yaml"), "ClusterRole")
-    _, with_reports = of_kind(rendered("rbac.yaml", reports=True), "ClusterRole")
-    assert rights(with_reports) - rights(writes) == {("configmaps", "create")}
+def test_reports_are_a_setting() -> None:
     (environment,) = (one["spec"]["template"]["spec"]["containers"][0]["env"] for one in [deployment(reports=True)])
     assert {"name": "CUTOVER_REPORTS", "value": "true"} in environment
 

@@ -20,9 +20,10 @@ from tests.kit.routing import AskedTraffic
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio.live import split_weight
 from cutover.api.v1alpha1 import MigrationPlanStatus
+from cutover.domain.baseline import document
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES
-from cutover.domain.resources import Json
+from cutover.domain.resources import CONFIG_MAPS, Json
 from cutover.ports.errors import Unavailable
 from devstack.stack import Stack
 from sandbox.manifests import OPERATOR_NAMESPACE, chart_reads, operator_rights
@@ -118,6 +119,12 @@ async def test_the_admission_policy_lets_the_operator_write_its_own_and_nothing_
             refused = str(refusal)
         await asyncio.sleep(0.5)
     assert "only objects that are named" in refused
+    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": plan.namespace}}
+    with pytest.raises(Unavailable, match="only ConfigMaps that are named"):
+        await cluster.create(CONFIG_MAPS, config_map)
+    kept = document.config_map("{}", plan=plan.name, namespace=plan.namespace, uid=plan.uid)
+    stored = await cluster.create(CONFIG_MAPS, kept)
+    assert stored["metadata"]["ownerReferences"][0]["uid"] == plan.uid
     traffic = AskedTraffic(cluster)
     for weight in (25, 0):
         await traffic.set(plan, weight)

@@ -17,6 +17,7 @@ import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +29,22 @@ from tests.kit import builders
 from tests.kit.chart import lease_rights
 from tests.kit.routing import AskedTraffic
 
+from cutover.adapters.dialects.istio.counters import IstioDialect
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.kube.lease import Election
 from cutover.adapters.kube.plans import KubernetesPlans
 from cutover.adapters.traffic.istio.leg_probe import HttpLegProbe
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
+from cutover.domain.baseline.record import Reach, Record
 from cutover.domain.plan import Plan
-from cutover.domain.resources import PLANS
+from cutover.domain.resources import CONFIG_MAPS, PLANS
 from cutover.domain.traffic import Leg
 from cutover.kopf_app.configuration import kopf_settings
 from cutover.kopf_app.handlers import register
 from cutover.ports.errors import Conflict, Gone, Unavailable
 from cutover.services.operator import Operator
+from cutover.services.records import PrometheusRecords
 from devstack.stack import Stack
 from sandbox.manifests import chart_rules
 
@@ -170,6 +174,13 @@ async def work(kubeconfig: Path, name: str) -> str:
     cluster = await Cluster.connect(kubeconfig)
     plans, traffic = KubernetesPlans(cluster), AskedTraffic(cluster)
     gateway = HttpLegProbe(cluster)
+    records = PrometheusRecords(
+        lambda _: pytest.fail("nothing is read"),
+        gateway=IstioDialect(),
+        drain=None,
+        create=partial(cluster.create, CONFIG_MAPS),
+        now=lambda _: 0.0,
+    )
     status = MigrationPlanStatus(observed_generation=1, phase=Phase.SHIFTING, attempt=1, weight=0)
     plan = Plan.from_object({**target(name), "metadata": {**target(name)["metadata"], "uid": name}})
     plan = replace(plan, status=status)
@@ -197,6 +208,10 @@ async def work(kubeconfig: Path, name: str) -> str:
     async with trying():
         # Another name of the app changes all of its objects.
         await traffic.set(replace(plan, spec=spec, status=status.model_copy(update={"weight": 10})), 10)
+    async with trying():
+        # As a restarted operator does: what is there is the same.
+        for _ in range(2):
+            await records.keep(plan, Record("Drain", Reach(0.0, ()), ()))
     said.append((await gateway.probe(plan, Leg.HEROKU, "/")).detail)
     await plans.event(plan, "Normal", "Test", "a test")
     await gateway.close()

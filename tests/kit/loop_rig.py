@@ -30,6 +30,7 @@ from cutover.ports.all import Ports
 from cutover.ports.block_feed import BlockSubscription
 from cutover.ports.errors import Conflict, Unavailable
 from cutover.ports.heroku import HerokuApi
+from cutover.ports.records import Records
 from cutover.ports.slo_feed import SloSubscription
 from cutover.services.plan_loop import PlanLoop
 
@@ -79,6 +80,7 @@ class LoopRig:
     #: HTTP status of the probes' answers by way of the plan's route; 0: not by way of it.
     answered_with: int = 0
     heroku: HerokuApi | None = None
+    records: Records | None = None
     notifier: HttpNotifier = field(default_factory=lambda: HttpNotifier(()))
     #: What the watch has delivered last.
     watch: dict[str, Any] = field(default_factory=dict)
@@ -112,7 +114,10 @@ class LoopRig:
         self.after = after
 
     def loop(self) -> PlanLoop:
-        ports = Ports(
+        return PlanLoop(self.ports(), lambda: self.watch)
+
+    def ports(self) -> Ports:
+        return Ports(
             plans=self,
             traffic=self,
             inventories=self,
@@ -128,8 +133,8 @@ class LoopRig:
             slots=asyncio.Semaphore(8),
             heroku=self.heroku,
             notifier=self.notifier,
+            records=self.records,
         )
-        return PlanLoop(ports, lambda: self.watch)
 
     def run(self, seconds: float = BLOCK) -> None:
         """Let time pass, and traffic with it: ten requests a block."""

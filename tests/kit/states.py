@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from tests.kit.custom_slos import BOUND, gates_of
+from tests.kit.record import END, record
 from tests.kit.target import READY
 from tests.kit.world import DEAD, HEALTHY, Leg, Route, World, check, plan_spec
 
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
+from cutover.domain.baseline.record import KeptRecord, Reach, RecordReading
 from cutover.domain.holds import HoldReason
 from cutover.domain.slo.custom import QueryProblem
 from cutover.domain.verdicts import Verdict
@@ -151,6 +153,19 @@ def _unshared() -> World:
     return w
 
 
+def _recorded(reading: RecordReading) -> World:
+    w = checked_world(baseline={"source": "Drain"})
+    w.record, w.kept = reading, KeptRecord("cutover-pdf-baseline-0123456789")
+    return w
+
+
+def _otherwise() -> World:
+    known = record()
+    w = _recorded(RecordReading(known.reach, known))
+    w.heroku = Leg(refused=0.2)
+    return w
+
+
 def _undone() -> World:
     w = checked_world()
     w.gives_back = True
@@ -200,6 +215,14 @@ HOLD_CASES = {
     HoldReason.CAPABILITY_MISSING: HoldCase(_incapable, ("provider (Istio)", "the way back cannot be tried"), 10),
     HoldReason.PREFLIGHT_FAILED: HoldCase(_preflight, ("workload", "1 of 2 replicas", "see its events"), None),
     HoldReason.TAKEOVER_FAILED: HoldCase(_undone, ("3 probes", "as they went before", "raise spec.attempt"), None),
+    HoldReason.BASELINE_INCOMPLETE: HoldCase(
+        lambda: _recorded(RecordReading(Reach(END, (0,) * 136 + (60,) * 200))),
+        ("60% of 14d are recorded", "cutover.dev/skip-hold=a1-w10/BaselineIncomplete"),
+        None,
+    ),
+    HoldReason.TAKEOVER_DIFFERS: HoldCase(
+        _otherwise, ("Heroku refuses more since the takeover", "cutover.dev/skip-hold=a1-w10/TakeoverDiffers"), 0
+    ),
     HoldReason.SUSPENDED: HoldCase(lambda: checked_world(suspend=True), ("spec.suspend", "set it to false"), None),
     HoldReason.AWAITING_APPROVAL: HoldCase(_approval, ("annotate the plan cutover.dev/approve=a1-w25",), 10),
     HoldReason.AWAITING_DECISION: HoldCase(_asked, ("annotate the plan cutover.dev/proceed=a1-w25",), 10),

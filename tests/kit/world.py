@@ -37,6 +37,7 @@ from cutover.api.v1alpha1 import (
 from cutover.api.v1alpha1.templates import Template
 from cutover.domain.alike.findings import PathAnswers
 from cutover.domain.baseline.histogram import Histogram
+from cutover.domain.baseline.record import KeptRecord, RecordReading
 from cutover.domain.commands.annotations import (
     FORWARD_ANNOTATION,
     PROCEED_ANNOTATION,
@@ -64,6 +65,8 @@ from cutover.domain.engine.wanted import (
     answers_wanted,
     capacity_wanted,
     eks_probe_interval,
+    keeping_wanted,
+    least_coverage,
     neighbours_wanted,
     pair_interval,
     paired_step,
@@ -183,6 +186,9 @@ class World:
     capabilities: Capabilities = ISTIO
     target: Target | None = READY
     histogram: Histogram | None = LATENCIES
+    #: What is known of the time before the takeover, where the plan asks for it.
+    record: RecordReading | None = None
+    kept: KeptRecord | None = None
     templates: dict[str, Template | str] = field(default_factory=dict)
     backtest: BacktestStatus | None = None
     #: By name of a gate: the value of a bound (none: no series), and the parts of each leg's events that go wrong.
@@ -326,6 +332,8 @@ class World:
             prepared_for=None if self.prepared_at is None else self.now - self.prepared_at,
             samples=samples,
             histogram=self.histogram if status.phase is Phase.BASELINE else None,
+            record=self.record if least_coverage(self.plan()) is not None else None,
+            kept=self.kept if keeping_wanted(status) else None,
             since=self.since,
             slo_readings={gate.name: self._read_own(gate) for gate in resolve(self.plan(), self.templates).gates},
             templates=self.templates,

@@ -11,8 +11,6 @@ import json
 import math
 import os
 import resource
-import socket
-import struct
 import subprocess
 import sys
 import time
@@ -20,16 +18,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 import yaml
+from tests.kit.remote_write import Series, filled_prometheus
 
 from cutover.api.v1alpha1 import MigrationPlanSpec
 from cutover.domain.plan import Plan
 from cutover.ports.block_feed import BlockSubscription
 from cutover.services.backtest_process import Backtests
-from devstack.build import ensure_programs
 
 ROOT = Path(__file__).resolve().parents[2]
 HEROKU, SICK, NAMESPACE = "acme-pdf-1a2b3c.herokuapp.com", "acme-sick-1a2b3c.herokuapp.com", "istio-ingress"
@@ -39,46 +36,6 @@ DRAIN = "logs"
 LOSSY = 60
 BOUNDS = (50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, math.inf)
 PLAN = (ROOT / "examples/minimal.yaml").read_text(encoding="utf-8")
-
-Series = dict[tuple[tuple[str, str], ...], list[tuple[float, float]]]
-
-
-# ------------------------------------------------------------------------------------------------------- remote write
-
-
-def _varint(number: int) -> bytes:
-    coded = bytearray()
-    while number > 0x7F:
-        coded.append(number & 0x7F | 0x80)
-        number >>= 7
-    coded.append(number)
-    return bytes(coded)
-
-
-def _field(number: int, body: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(body)) + body
-
-
-def write_request(series: Series) -> bytes:
-    """Encode ``prometheus.WriteRequest``: series of labels (name, value) and samples (double, int64 milliseconds)."""
-    request = bytearray()
-    for labels, samples in series.items():
-        one = bytearray()
-        for name, value in sorted(labels):
-            one += _field(1, _field(1, name.encode()) + _field(2, value.encode()))
-        for at, value in samples:
-            one += _field(2, b"\x09" + struct.pack("<d", value) + b"\x10" + _varint(round(at * 1000)))
-        request += _field(1, bytes(one))
-    return bytes(request)
-
-
-def snappy(data: bytes) -> bytes:
-    """Write Snappy's block format without compressing: the length, and literals of up to 64 KiB each."""
-    parts = [_varint(len(data))]
-    for start in range(0, len(data), 1 << 16):
-        literal = data[start : start + (1 << 16)]
-        parts += [b"\xf4", struct.pack("<H", len(literal) - 1), literal]
-    return b"".join(parts)
 
 
 def history(service: str, end: float) -> tuple[Series, dict[str, float]]:
@@ -157,52 +114,12 @@ def as_the_drain_counts(series: Series) -> Series:
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, float]]]:
-    folder = tmp_path_factory.mktemp("prometheus")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    (folder / "prometheus.yaml").write_text("storage: {tsdb: {out_of_order_time_window: 3d}}\n")
-    with (folder / "log").open("ab") as log:
-        process = subprocess.Popen(
-            [
-                ensure_programs().prometheus,
-                f"--config.file={folder / 'prometheus.yaml'}",
-                f"--storage.tsdb.path={folder / 'data'}",
-                f"--web.listen-address=127.0.0.1:{port}",
-                "--web.enable-remote-write-receiver",
-            ],
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        with httpx.Client(trust_env=False, timeout=30) as http:
-            for _ in range(1200):
-                try:
-                    if http.get(f"{url}/-/ready").status_code == 200:
-                        break
-                except httpx.HTTPError:
-                    pass
-                time.sleep(0.05)
-            else:
-                raise AssertionError((folder / "log").read_text())
-            end = time.time() - 60
-            healthy, truth = history(HEROKU, end)
-            sick, _ = history(SICK, end)
-            headers = {
-                "Content-Type": "application/x-protobuf",
-                "Content-Encoding": "snappy",
-                "X-Prometheus-Remote-Write-Version": "0.1.0",
-            }
-            for labels, samples in (sick | healthy | as_the_drain_counts(healthy)).items():
-                for part in range(0, len(samples), 2000):
-                    body = snappy(write_request({labels: samples[part : part + 2000]}))
-                    answer = http.post(f"{url}/api/v1/write", content=body, headers=headers)
-                    assert answer.status_code in (200, 204), answer.text
+    end = time.time() - 60
+    healthy, truth = history(HEROKU, end)
+    sick, _ = history(SICK, end)
+    series = sick | healthy | as_the_drain_counts(healthy)
+    with filled_prometheus(tmp_path_factory.mktemp("prometheus"), series, window="3d") as url:
         yield url, truth
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 def run(url: str, *arguments: str, plan: str = PLAN) -> subprocess.CompletedProcess[str]:

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from tests.kit.fake_tsdb import EKS, HEROKU, NAMESPACE, FakePrometheus, Gateway
 from tests.kit.fake_tsdb import START as TSDB_START
 
 from cutover.adapters.dialects.istio.counters import IstioDialect
-from cutover.api.v1alpha1 import BacktestStatus, MigrationPlanSpec
+from cutover.api.v1alpha1 import BacktestStatus, BaselineStatus, MigrationPlanSpec, MigrationPlanStatus
 from cutover.cli.backtest import main
 from cutover.cli.plan_file import read_plan
 from cutover.domain.backtest.few_requests import ways
@@ -672,3 +673,33 @@ async def test_namespaces_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     assert began == ["many", "many", "one", "two", "many", "many"]
     assert (await backtests.forecast(plans[0], TARGET)).runs == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "drain", "asks", "thresholds"),
+    [
+        (None, "logs", f"--service={HEROKU}", True),
+        ("Gateway", "logs", f"--gateway-namespace={NAMESPACE}", True),
+        ("Drain", "logs", "--drain-namespace=logs", False),
+        ("Drain", None, f"--service={HEROKU}", True),
+    ],
+)
+async def test_the_record_of_before_is_what_is_replayed(
+    monkeypatch: pytest.MonkeyPatch, source: str | None, drain: str | None, asks: str, thresholds: bool
+) -> None:
+    asked = list[tuple[Sequence[str], dict[str, Any]]]()
+
+    async def replay(command: Sequence[str], manifest: bytes) -> BacktestStatus:
+        asked.append((command, json.loads(manifest)))
+        return BacktestStatus(runs=1, false_rollbacks=0, stuck=0)
+
+    monkeypatch.setattr(backtest_process, "_in_a_process", replay)
+    baseline = {} if source is None else {"baseline": {"source": source}}
+    recorded = BaselineStatus(since=datetime(2027, 1, 11, tzinfo=UTC), slow_ms=250, very_slow_ms=1000)
+    plan = Plan("shop", "pdf", "", 1, spec(**baseline), MigrationPlanStatus(baseline=recorded))
+    await Backtests(drain_namespace=drain).forecast(plan, TARGET)
+    ((command, manifest),) = asked
+    assert asks in command
+    assert any(one.startswith("--drain") for one in command) == (not any(one.startswith("--serv") for one in command))
+    # The gateway's thresholds say nothing about the times of Heroku's router.
+    assert ("baseline" in manifest["status"]) == thresholds

@@ -35,7 +35,7 @@ from cutover.domain.commands.annotations import (
     skip_hold,
     write,
 )
-from cutover.domain.commands.refusals import refusals
+from cutover.domain.commands.refusals import FIRST_STEP_HOLDS, refusals
 from cutover.domain.holds import HoldReason
 from cutover.domain.managed_fields import of_spec_and_annotations
 from cutover.domain.plan import Plan
@@ -251,6 +251,10 @@ def test_only_the_calendar_differences_and_the_hold_time_can_be_skipped(reason: 
     if reason in skippable:
         assert found == []
         assert reason in list(Skippable)
+    elif reason in FIRST_STEP_HOLDS:
+        assert f"{reason} is a hold of the first step; write a1-w10/{reason} by jane" in str(found[0])
+        early = {SKIP_ANNOTATION: f"a1-w10/{reason} by jane"}
+        assert list(refusals(early, spec=SPEC, status=MigrationPlanStatus(attempt=1))) == []
     else:
         assert f"{reason} cannot be skipped: " in str(found[0])
         assert reason not in list(Skippable)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.kit.world import DEAD, FAILING, HEALTHY, Leg, World, check, plan_spec
 
 from cutover.api.v1alpha1 import Approval, LedgerEntry, MigrationPlanSpec, Mode, OnTimeout, Phase, Step
-from cutover.domain.engine import schedule
+from cutover.domain import schedule
 from cutover.domain.engine.actions import Decision
 from cutover.domain.journal.spec_snapshot import changes, spec_snapshot
 from cutover.domain.observation import Observation

@@ -7,12 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.kit.record import record
 from tests.kit.states import HOLD_CASES, checked_world, judging_world
 from tests.kit.target import READY, named
 from tests.kit.world import DEAD, HEALTHY, Leg, World, asked_weight, kinds
 
 from cutover.adapters.traffic.istio.provider import CAPABILITIES as ISTIO
 from cutover.api.v1alpha1 import Phase
+from cutover.domain.baseline.record import RecordReading
 from cutover.domain.engine.actions import SetWeight
 from cutover.domain.engine.conditions import STALLED
 from cutover.domain.engine.decide import decide
@@ -50,6 +52,8 @@ CURES: dict[HoldReason, Callable[[World], None]] = {
     HoldReason.CAPABILITY_MISSING: lambda w: setattr(w, "capabilities", ISTIO),
     HoldReason.PREFLIGHT_FAILED: lambda w: setattr(w, "target", READY),
     HoldReason.TAKEOVER_FAILED: lambda w: (setattr(w, "heroku", HEALTHY), w.edit(attempt=2))[0],
+    HoldReason.BASELINE_INCOMPLETE: lambda w: setattr(w, "record", RecordReading(record().reach, record())),
+    HoldReason.TAKEOVER_DIFFERS: lambda w: setattr(w, "heroku", HEALTHY),
     HoldReason.SUSPENDED: lambda w: w.edit(suspend=False),
     HoldReason.AWAITING_APPROVAL: lambda w: w.annotations.update({"cutover.dev/approve": "a1-w25"}),
     HoldReason.OUTSIDE_WINDOW: lambda w: w.pass_time(3 * 3600),
@@ -322,7 +326,7 @@ def test_fields_without_effect_are_told() -> None:
     w.edit(baseline={}, preflight={})
     w.step()
     condition = next(c for c in w.status.conditions if c.type == "NotYetSupported")
-    assert condition.message.startswith("baseline:")  # its default asks for a record that is not taken yet
+    assert condition.message.startswith("baseline:")  # nothing older than the takeover is asked for
     assert ";" not in condition.message
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cutover.api.v1alpha1 import Schedule
-from cutover.domain.engine.schedule import active_freeze, in_window, next_opening
+from cutover.domain.schedule import active_freeze, in_window, next_opening
 
 WORK = {"days": ["Mon", "Tue", "Wed", "Thu"], "from": "09:00", "to": "17:00"}
 

@@ -15,7 +15,9 @@ class HoldReason(StrEnum):
     INVALID_SPEC = "InvalidSpec"
     CAPABILITY_MISSING = "CapabilityMissing"
     PREFLIGHT_FAILED = "PreflightFailed"
+    BASELINE_INCOMPLETE = "BaselineIncomplete"
     TAKEOVER_FAILED = "TakeoverFailed"
+    TAKEOVER_DIFFERS = "TakeoverDiffers"
     SUSPENDED = "Suspended"
     AWAITING_APPROVAL = "AwaitingApproval"
     AWAITING_DECISION = "AwaitingDecision"
@@ -49,6 +51,7 @@ ALARMING = frozenset(
         HoldReason.CAPABILITY_MISSING,
         HoldReason.PREFLIGHT_FAILED,
         HoldReason.TAKEOVER_FAILED,
+        HoldReason.TAKEOVER_DIFFERS,
         HoldReason.PROMETHEUS_UNAVAILABLE,
         HoldReason.QUERY_ERROR,
         HoldReason.AMBIGUOUS,

@@ -9,6 +9,7 @@ from cutover.api.v1alpha1 import BacktestStatus, CheckStatus
 from cutover.api.v1alpha1.templates import Template
 from cutover.domain.alike.findings import PathAnswers
 from cutover.domain.baseline.histogram import Histogram
+from cutover.domain.baseline.record import KeptRecord, RecordReading
 from cutover.domain.dns import HostRecord
 from cutover.domain.dynos import DynoUse
 from cutover.domain.evidence.blocks import Block
@@ -69,6 +70,10 @@ class Observation:
         New blocks.
     histogram
         Heroku's latencies since the takeover; read in the Baseline phase only.
+    record
+        What is known of Heroku's record of the time before the takeover; ``None`` where none is asked for.
+    kept
+        Whether the record is kept in full; ``None`` where that is not asked for, or not done yet.
     errors
         Why facts could not be read, in words for people.
     since
@@ -115,6 +120,8 @@ class Observation:
     prepared_for: float | None = None
     samples: Samples = Samples()
     histogram: Histogram | None = None
+    record: RecordReading | None = None
+    kept: KeptRecord | None = None
     errors: tuple[str, ...] = ()
     since: float = 0.0
     slo_readings: Mapping[str, SloReading] = field(default_factory=dict)

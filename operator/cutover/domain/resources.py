@@ -55,7 +55,8 @@ SERVICES = Resource("", "v1", "Service", "services")
 DEPLOYMENTS = Resource("apps", "v1", "Deployment", "deployments")
 HORIZONTAL_POD_AUTOSCALERS = Resource("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 POD_DISRUPTION_BUDGETS = Resource("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
+#: The operator creates them and reads none.
+CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps")
 
 # No check reads these yet, and the chart grants no right to read them. Without the right such a check is Unknown.
-CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps")
 SECRETS = Resource("", "v1", "Secret", "secrets")

@@ -19,6 +19,7 @@ from cutover.ports.inventories import Inventories
 from cutover.ports.leg_probe import LegProbe
 from cutover.ports.notifier import Notifier
 from cutover.ports.plans import Plans
+from cutover.ports.records import Records
 from cutover.ports.reports import Reports
 from cutover.ports.resolver import Resolver
 from cutover.ports.slo_feed import SloFeed
@@ -53,6 +54,8 @@ class Ports:
         DNS.
     heroku_record
         The drain's record.
+    records
+        Heroku's records of the time before the takeover.
     slots
         Bounds how many reconciles run at a time.
     turns, urgent_turns
@@ -77,6 +80,7 @@ class Ports:
     reports: Reports | None = None
     resolver: Resolver | None = None
     heroku_record: HerokuRecord | None = None
+    records: Records | None = None
     turns: Turns = field(default_factory=lambda: Turns(CALM_PAIRS_PER_SECOND))
     urgent_turns: Turns = field(default_factory=lambda: Turns(URGENT_PAIRS_PER_SECOND))
 

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from cutover.api.durations import span
-from cutover.api.v1alpha1 import GROUP, KIND, VERSION, BacktestStatus
+from cutover.api.v1alpha1 import GROUP, KIND, VERSION, BacktestStatus, BaselineSource
 from cutover.domain.backtest.replay import impossible
 from cutover.domain.plan import Plan
 from cutover.ports.block_feed import BlockSubscription
@@ -42,6 +42,8 @@ class Backtests:
         Number of cutovers to replay.
     timeout
         Seconds after which a replay is aborted.
+    drain_namespace
+        Where the drain runs, whose record is replayed for plans with ``baseline.source: Drain``; ``None`` if there is none.
     command
         The command that replays the plan on its standard input, and writes the forecast as JSON.
     """
@@ -52,10 +54,12 @@ class Backtests:
         days: float = 7.0,
         runs: int = 200,
         timeout: float = LONGEST_BACKTEST,
+        drain_namespace: str | None = None,
         command: Sequence[str] = COMMAND,
     ) -> None:
         self._command = tuple(command)
         self._days = days
+        self._drain_namespace = drain_namespace
         self._runs = runs
         self._timeout = timeout
         self._turns = _Turns()
@@ -80,13 +84,19 @@ class Backtests:
             f"--days={days}",
             f"--runs={self._runs}",
             f"--nice={NICENESS}",
-            f"--service={subscription.heroku}",
-            *(f"--gateway-namespace={namespace}" for namespace in subscription.observers),
         ]
+        drain = self._drain_namespace if plan.spec.baseline.source is BaselineSource.DRAIN else None
+        if drain is not None:
+            arguments.append(f"--drain-namespace={drain}")
+        else:
+            arguments.append(f"--service={subscription.heroku}")
+            arguments += [f"--gateway-namespace={namespace}" for namespace in subscription.observers]
         async with self._turns.of(plan.namespace):
             try:
                 async with asyncio.timeout(self._timeout):
-                    return await _in_a_process([*self._command, *arguments], _manifest(plan))
+                    return await _in_a_process(
+                        [*self._command, *arguments], _manifest(plan, own_thresholds=drain is None)
+                    )
             except TimeoutError:
                 return impossible(f"the replay was not done within {span(self._timeout)}")
             except OSError as error:
@@ -154,9 +164,10 @@ async def _in_a_process(command: Sequence[str], manifest: bytes) -> BacktestStat
         return impossible(f"the replay ended with {process.returncode}: {''.join(last)[:300]}")
 
 
-def _manifest(plan: Plan) -> bytes:
+def _manifest(plan: Plan, *, own_thresholds: bool) -> bytes:
+    """Return the plan for a replay, with its baseline's thresholds, unless they are of other times than the record's."""
     status: dict[str, Any] = {}
-    if plan.status.baseline is not None:  # its thresholds
+    if plan.status.baseline is not None and own_thresholds:
         status = {"baseline": plan.status.baseline.evolve(backtest=None).to_wire()}
     body = {
         "apiVersion": f"{GROUP}/{VERSION}",

@@ -18,6 +18,7 @@ from cutover.api.v1alpha1.templates import Template
 from cutover.domain.alike.findings import PathAnswers
 from cutover.domain.alike.page import Page
 from cutover.domain.baseline.histogram import Histogram
+from cutover.domain.baseline.record import HOUR, KeptRecord, RecordReading
 from cutover.domain.engine.context import resolve
 from cutover.domain.engine.phases.takeover import REFUSALS
 from cutover.domain.engine.wanted import (
@@ -28,6 +29,7 @@ from cutover.domain.engine.wanted import (
     capacity_wanted,
     custom_slos_wanted,
     eks_probe_interval,
+    keeping_wanted,
     neighbours_wanted,
     pair_interval,
     probe_interval,
@@ -48,6 +50,7 @@ from cutover.domain.traffic import Leg, Probe, TrafficState
 from cutover.ports.all import Ports
 from cutover.ports.block_feed import BlockSubscription
 from cutover.ports.errors import Conflict, Gone, Unavailable
+from cutover.ports.records import RecordQuestion
 from cutover.ports.slo_feed import SloSubscription
 from cutover.scale.turns import spread_part
 from cutover.services.advice import Advice
@@ -70,6 +73,8 @@ MOST_OWED = 240
 CAPACITY_SECONDS, NEIGHBOURS_SECONDS = 30.0, 60.0
 #: Seconds until answers that users get are asked for again, while something about them holds the takeover.
 ANSWERS_SECONDS = 30.0
+#: Seconds after a whole hour in which the plans that wait for their record ask how far it reaches by now.
+RECORD_SETTLE_SECONDS, RECORD_SPREAD_SECONDS = 120.0, 600.0
 #: Where a reconcile begins or ends so many seconds late, the machine slept.
 SLEPT_SECONDS = 60.0
 
@@ -111,6 +116,11 @@ class Observer:
         )
         self.heroku: BackgroundFact[HerokuApp] = BackgroundFact("Heroku's API", now=self._now, news=wake)
         self.advice = Advice(ports, now=self._now, news=wake)
+        self.record: BackgroundFact[tuple[RecordQuestion, RecordReading]] = BackgroundFact(
+            "Heroku's record", now=self._now, news=wake
+        )
+        self.kept: BackgroundFact[str] = BackgroundFact("keeping Heroku's record", now=self._now, news=wake)
+        self._record_asked: RecordQuestion | None = None
         self.backtest: BackgroundFact[BacktestStatus] = BackgroundFact("backtest", now=self._now, news=wake)
 
     async def look(self, plan: Plan) -> tuple[Observation, float]:
@@ -147,6 +157,8 @@ class Observer:
         self.neighbours.stop()
         self.heroku.stop()
         self.advice.stop()
+        self.record.stop()
+        self.kept.stop()
         self.backtest.stop()
         if self._working.plan is not None:
             self._ports.block_feed.forget(self._working.plan.key)
@@ -180,6 +192,7 @@ class Observer:
         histogram = await self._histogram(plan, subscription, errors) if may else None
         templates = ports.templates(plan.namespace)
         probe, eks = self._probes(plan), self._eks_probe(plan)
+        record = self._record(plan)
         readings = self._understood(
             "answers to custom SLOs",
             lambda: self._custom_slos(plan, templates if may else None),
@@ -198,6 +211,8 @@ class Observer:
             prepared_for=self._working.prepared_for(plan),
             samples=samples,
             histogram=histogram,
+            record=record,
+            kept=self._kept(plan, record),
             errors=tuple(errors),
             since=self._since,
             slo_readings=readings,
@@ -420,6 +435,42 @@ class Observer:
         fact = self.heroku.keep(lambda: api.app(plan), interval)
         return HerokuReading(fact.value, fact.problem, fact.at if fact.value is not None else 0.0)
 
+    def _record(self, plan: Plan) -> RecordReading | None:
+        """Return what is known of Heroku's record, where the plan asks for one. It is asked for once an hour."""
+        records = self._ports.records
+        question = records.question(plan) if records is not None else None
+        if records is None or question is None or isinstance(question, str):
+            self.record.drop()
+            return RecordReading(impossible=question) if isinstance(question, str) else None
+        known = self.record.fact.value
+        if question != self._record_asked and not (known is not None and _answered(question, known)):
+            self.record.drop()
+            self.kept.drop()
+            known = None
+        self._record_asked = question
+
+        async def read() -> tuple[RecordQuestion, RecordReading]:
+            return question, await records.read(plan, question, known[1] if known is not None else None)
+
+        # What is kept is not read again: it is the record from which users are moved.
+        lifetime = math.inf if self.kept.fact.value is not None or question.until is not None else 0.0
+        if known is not None and math.isfinite(lifetime):
+            asked_at = self.record.fact.at
+            following = (math.floor(asked_at / HOUR) + 1) * HOUR + RECORD_SETTLE_SECONDS
+            lifetime = following + RECORD_SPREAD_SECONDS * spread_part(plan.uid) - asked_at
+        fact = self.record.keep(read, lifetime)
+        return replace(fact.value[1] if fact.value is not None else RecordReading(), problem=fact.problem)
+
+    def _kept(self, plan: Plan, reading: RecordReading | None) -> KeptRecord | None:
+        """Return whether the record is kept in full, and keep it shortly before the takeover."""
+        records, record = self._ports.records, reading.record if reading is not None else None
+        if records is None or record is None or not keeping_wanted(plan.status):
+            if plan.status.weight is not None:
+                self.kept.drop()
+            return None
+        fact = self.kept.keep(lambda: records.keep(plan, record), math.inf)
+        return KeptRecord(fact.value or "", fact.problem) if fact.value is not None or fact.problem else None
+
     def _neighbours(self, plan: Plan) -> Inventory | None:
         """Return the objects that say who else sends requests to the legs."""
         if not neighbours_wanted(plan.status):
@@ -434,6 +485,13 @@ class Observer:
             self.backtest.drop()
             return None
         return self.backtest.keep(lambda: self._ports.backtest(plan, subscription), math.inf).value
+
+
+def _answered(question: RecordQuestion, known: tuple[RecordQuestion, RecordReading]) -> bool:
+    """Tell whether a record that was read before the takeover is the one that is asked for after it."""
+    asked, reading = known
+    same = replace(asked, least=question.least, until=question.until) == question
+    return same and reading.record is not None and reading.record.reach.until == question.until
 
 
 def _first(before: Inventory | None, inventory: Inventory) -> bool:  # noqa: ARG001

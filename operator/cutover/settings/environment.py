@@ -100,6 +100,12 @@ class Settings(Variables):
     heroku_api_url: HttpUrl = Field(
         default="https://api.heroku.com", description="Address of Heroku's Platform API; another one in tests."
     )
+    drain_namespace: str | None = Field(
+        default=None,
+        max_length=63,
+        pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$",
+        description="Namespace in which cutover-drain runs, for plans with baseline.source: Drain.",
+    )
     kubeconfig: Path | None = Field(
         default=None, description="Kubeconfig to use; by default the Pod's ServiceAccount."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -334,6 +335,18 @@ class PrometheusClient:
         form = {"query": self._matched(promql), "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:.3f}"}
         return await self._ask("query_range", form, self._result)
 
+    async def retention(self) -> float | None:
+        """Return for how many seconds the server keeps samples; ``None`` where it does not tell.
+
+        Only Prometheus itself tells it (https://prometheus.io/docs/prometheus/latest/querying/api/#runtime-information), and
+        a proxy before it may not let the question through. It serves for an advice, so nothing is raised.
+        """
+        try:
+            async with self._slots, self._breaker.turn():
+                return await self._attempt("status/runtimeinfo", {}, _retention, method="GET")
+        except (_TransientError, Unavailable):
+            return None
+
     def _matched(self, query: str) -> str:
         try:
             return with_matchers(query, self._matchers)
@@ -397,15 +410,17 @@ class PrometheusClient:
         except _TransientError as error:
             raise Unavailable(str(error)) from error
 
-    async def _attempt(self, path: str, form: dict[str, str], read: Callable[[int, bytearray], _T]) -> _T:
+    async def _attempt(
+        self, path: str, form: dict[str, str], read: Callable[[int, bytearray], _T], *, method: str = "POST"
+    ) -> _T:
         url = self._url.copy_with(path=self._url.path + path)
-        data = self._parameters | form | {"timeout": f"{self._timeout:g}s"}
+        data = self._parameters | form | {"timeout": f"{self._timeout:g}s"} if method == "POST" else None
         try:
             async with (
                 asyncio.timeout(self._timeout),
                 self._pool() as http,
                 http.stream(
-                    "POST", url, data=data, headers=self._headers, auth=self._auth, extensions=self._extensions
+                    method, url, data=data, headers=self._headers, auth=self._auth, extensions=self._extensions
                 ) as response,
             ):
                 body = await self._body(response)
@@ -535,6 +550,23 @@ class PrometheusClient:
         if kind == "timeout" or (status == 422 and error):
             return QueryFailed(text)
         return _TransientError(text) if status in _RETRIED_STATUS else Unavailable(text)
+
+
+#: Seconds of the units of Prometheus' durations.
+_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0, "y": 31_536_000.0}
+_DURATION = re.compile(r"([0-9]+)(ms|[smhdwy])")
+
+
+def _retention(status: int, body: bytearray) -> float | None:
+    """Return the seconds of ``storageRetention``, such as ``15d`` or ``15d or 10GiB``; ``None`` without a time in it."""
+    try:
+        said: Any = decode(body)["data"]["storageRetention"] if status == 200 else ""
+        parts = [part.strip() for part in said.split(" or ")]
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        return None
+    times = [_DURATION.findall(part) for part in parts if re.fullmatch(r"([0-9]{1,6}(ms|[smhdwy]))+", part)]
+    seconds = sum(int(number) * _UNIT_SECONDS[unit] for number, unit in times[0]) if times else 0.0
+    return seconds or None  # 0: not limited by time
 
 
 def _instant(promql: str, at: float) -> dict[str, str]:

@@ -35,6 +35,7 @@ from cutover.api.v1alpha1.plan import KIND as KIND
 from cutover.api.v1alpha1.plan import PLURAL as PLURAL
 from cutover.api.v1alpha1.plan import Approval as Approval
 from cutover.api.v1alpha1.plan import Baseline as Baseline
+from cutover.api.v1alpha1.plan import BaselineSource as BaselineSource
 from cutover.api.v1alpha1.plan import ClockTime as ClockTime
 from cutover.api.v1alpha1.plan import ConfigSpec as ConfigSpec
 from cutover.api.v1alpha1.plan import DownAction as DownAction
@@ -63,6 +64,7 @@ from cutover.api.v1alpha1.status import BoundBaseline as BoundBaseline
 from cutover.api.v1alpha1.status import Checkpoint as Checkpoint
 from cutover.api.v1alpha1.status import CheckResult as CheckResult
 from cutover.api.v1alpha1.status import CheckStatus as CheckStatus
+from cutover.api.v1alpha1.status import ComparisonStatus as ComparisonStatus
 from cutover.api.v1alpha1.status import Condition as Condition
 from cutover.api.v1alpha1.status import CustomSloEvidence as CustomSloEvidence
 from cutover.api.v1alpha1.status import DecommissionItem as DecommissionItem
@@ -81,6 +83,7 @@ from cutover.api.v1alpha1.status import LegCounts as LegCounts
 from cutover.api.v1alpha1.status import MigrationPlanStatus as MigrationPlanStatus
 from cutover.api.v1alpha1.status import Phase as Phase
 from cutover.api.v1alpha1.status import ProbesStatus as ProbesStatus
+from cutover.api.v1alpha1.status import RecordStatus as RecordStatus
 from cutover.api.v1alpha1.status import ResolvedTemplate as ResolvedTemplate
 from cutover.api.v1alpha1.status import RouteRecord as RouteRecord
 from cutover.api.v1alpha1.status import Share as Share

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from cutover.api.opaque import Opaque
 from cutover.api.v1alpha1.status import (
@@ -20,6 +20,7 @@ from cutover.api.v1alpha1.status import (
     BoundBaseline,
     Checkpoint,
     CheckStatus,
+    ComparisonStatus,
     Condition,
     CustomSloEvidence,
     DecommissionItem,
@@ -31,6 +32,7 @@ from cutover.api.v1alpha1.status import (
     LedgerEntry,
     Phase,
     ProbesStatus,
+    RecordStatus,
     ResolvedTemplate,
     RouteRecord,
     Share,
@@ -46,6 +48,15 @@ class BaselineChanges(TypedDict, total=False):
     very_slow_ms: float | None
     bounds: tuple[BoundBaseline, ...]
     backtest: BacktestStatus | None
+    record: RecordStatus | None
+    takeover: ComparisonStatus | None
+
+
+class ComparisonChanges(TypedDict, total=False):
+    """Fields of :class:`ComparisonStatus` that its result changes."""
+
+    verdict: Literal["Comparing", "Alike", "Differs", "TooFew", "Skipped"]
+    message: str
 
 
 class CheckpointChanges(TypedDict, total=False):

@@ -71,14 +71,39 @@ class Step(Model):
 DEFAULT_STEPS = tuple(Step(weight=weight) for weight in (10, 25, 50, 100))
 
 
+class BaselineSource(StrEnum):
+    """Who counted Heroku's requests before the takeover."""
+
+    DRAIN = "Drain"
+    GATEWAY = "Gateway"
+
+
 class Baseline(Model):
     """Heroku's record, taken before anything moves."""
 
+    RULES = (
+        Rule(
+            "window: with a source it must be at least an hour, as the record is kept by the hour; write a longer one, such as 14d",
+            f"!has(self.source) || {cel_seconds('self.window')} >= 3600",
+            lambda self: self.source is None or self.window >= timedelta(hours=1),
+            at=".window",
+        ),
+    )
+
+    source: BaselineSource | None = Field(
+        default=None,
+        description="Who counted Heroku's requests before the takeover: Drain, by the logs that cutover-drain takes, or Gateway,"
+        " by the gateways of traffic.istio. The takeover waits for the whole record, and Heroku is compared with it after."
+        " Without a source nothing older than the takeover is compared.",
+    )
     window: Annotated[Duration, within("1s", "90d", "14d")] = Field(
         default=timedelta(days=14), description="How far the record must reach back."
     )
     min_coverage: float = Field(
-        default=0.95, gt=0.0, le=1.0, description="Least part of the window for which there must be data."
+        default=0.95,
+        gt=0.0,
+        le=1.0,
+        description="Least part of the window's minutes that must be recorded without loss; of effect with a source.",
     )
     backtest: bool = Field(
         default=False,

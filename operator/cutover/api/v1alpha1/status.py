@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cutover.api.v1alpha1.changes import (
         BaselineChanges,
         CheckpointChanges,
+        ComparisonChanges,
         CustomSloChanges,
         LedgerEntryChanges,
         StatusChanges,
@@ -291,6 +292,44 @@ class BacktestStatus(Model):
     message: str = Field(default="", description="The result in a sentence, or why there is none.")
 
 
+class RecordStatus(Model):
+    """What Heroku did before the takeover; hour by hour in the ConfigMap."""
+
+    source: str = Field(description="Who counted: Drain or Gateway.")
+    since: Time = Field(description="Start of the record.")
+    until: Time = Field(description="End of the record.")
+    coverage: float = Field(description="Part of the window's minutes that were recorded without loss.")
+    requests: int = Field(description="Requests.")
+    errors: float = Field(description="Fraction of the requests that failed.")
+    refused: float = Field(description="Fraction that was refused.")
+    redirected: float = Field(description="Fraction that was redirected.")
+    throttled: float = Field(description="Fraction that was throttled.")
+    median_ms: float | None = Field(default=None, description="Half of the requests took at most so long.")
+    p95_ms: float | None = Field(default=None, description="95 % of the requests took at most so long.")
+    p99_ms: float | None = Field(default=None, description="99 % of the requests took at most so long.")
+    peak_per_second: float = Field(description="Requests per second in the busiest hour.")
+    peak_hour: str = Field(default="", description="The busiest hour of the week, such as Tue 14:00, in UTC.")
+    dispersion: float = Field(
+        default=1.0, description="How many times more the errors differ from day to day than by chance."
+    )
+    config_map: str = Field(default="", description="ConfigMap with the whole record.")
+
+
+class ComparisonStatus(Model):
+    """Heroku since the takeover, compared with the same hours before."""
+
+    since: Time = Field(description="Requests since then are compared.")
+    verdict: Literal["Comparing", "Alike", "Differs", "TooFew", "Skipped"] = Field(description="The result.")
+    message: str = Field(default="", description="The result in a sentence.")
+    earlier: tuple[float, ...] = Field(
+        default=(), description="Counts of an earlier comparison, which are left out, for the operator itself."
+    )
+
+    def evolve(self, **changes: Unpack[ComparisonChanges]) -> Self:
+        """Return a copy with some fields changed: mypy checks their names and types, and nothing does at run time."""
+        return self.model_copy(update=changes)
+
+
 class BaselineStatus(Model):
     """The record of Heroku before the first step."""
 
@@ -302,6 +341,12 @@ class BaselineStatus(Model):
         default=(), description="Values of the bounds' queries before the migration."
     )
     backtest: BacktestStatus | None = Field(default=None, description="Result of the backtest.")
+    record: RecordStatus | None = Field(
+        default=None, description="What Heroku did before the takeover; absent without baseline.source."
+    )
+    takeover: ComparisonStatus | None = Field(
+        default=None, description="Heroku since the takeover, compared with the same hours before."
+    )
 
     def evolve(self, **changes: Unpack[BaselineChanges]) -> Self:
         """Return a copy with some fields changed: mypy checks their names and types, and nothing does at run time."""

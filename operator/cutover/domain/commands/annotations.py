@@ -38,7 +38,8 @@ LONGEST_COMMAND, LONGEST_NAME, LONGEST_QUOTE = 250, 100, 60
 
 
 class Skippable(StrEnum):
-    """Holds that a command may skip: the calendar's, the least time at a weight, and a difference that is no harm.
+    """Holds that a command may skip: the calendar's, the least time at a weight, a record of Heroku that is too short, and a
+    difference that is no harm.
 
     All others are about harm, or about evidence.
     """
@@ -48,6 +49,8 @@ class Skippable(StrEnum):
     HOLD_TIME = "HoldTime"
     ANSWERS_DIFFER = HoldReason.ANSWERS_DIFFER
     SESSIONS_NOT_SHARED = HoldReason.SESSIONS_NOT_SHARED
+    BASELINE_INCOMPLETE = HoldReason.BASELINE_INCOMPLETE
+    TAKEOVER_DIFFERS = HoldReason.TAKEOVER_DIFFERS
 
 
 _NAME = r"\w(?:[\w .@+:/=,#'-]*?[\w.])??"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cutover.api.v1alpha1 import InsufficientTraffic, MigrationPlanSpec, MigrationPlanStatus, Phase
 from cutover.domain.commands.annotations import (
@@ -48,6 +48,8 @@ _INSTEAD: Mapping[str, str] = {
     HoldReason.UNDECIDED: "only evidence moves weight up; mend EKS, or edit the gates in Git",
     HoldReason.STEP_TIMEOUT: "only evidence moves weight up; it goes on once the step has passed",
 }
+#: Holds that there are before the first step only.
+FIRST_STEP_HOLDS = frozenset({Skippable.BASELINE_INCOMPLETE, Skippable.TAKEOVER_DIFFERS})
 _NEVER = "it means that users may be harmed, or that harm could not be seen; mend its cause"
 
 
@@ -125,6 +127,9 @@ def _why_not(command: Command, text: str, right: str, spec: MigrationPlanSpec, s
     """Return why a command of this attempt is refused; ``""`` if it is accepted, or is over."""
     if unknown := sorted(command.holds - set(Skippable)):
         return _why_not_skipped(unknown[0])
+    first = spec.steps[0].weight
+    if (early := sorted(command.holds & FIRST_STEP_HOLDS)) and command.weight != first:
+        return f"{early[0]} is a hold of the first step; write {write(replace(command, weight=first))}"
     void = (status.void or {}).get(command.annotation) == text.strip()
     if command.annotation == FORWARD_ANNOTATION:
         return _why_not_forward(spec, status, void=void)

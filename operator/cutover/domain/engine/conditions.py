@@ -20,6 +20,9 @@ STALLED = frozenset({HoldReason.INVALID_SPEC, HoldReason.CAPABILITY_MISSING, Hol
 #: Holds in which the gateway does not have the weight that was decided on.
 NOT_IN_FORCE = frozenset({HoldReason.SHARE_NOT_OBSERVED, HoldReason.ROUTE_NOT_WRITTEN})
 
+#: Holds before the takeover that the spec asks for.
+WAITS_AS_ASKED = frozenset({HoldReason.SUSPENDED, HoldReason.BASELINE_INCOMPLETE})
+
 _AT_REST = (Phase.COMPLETED, Phase.ROLLED_BACK)
 _BEFORE_TAKEOVER = (Phase.PENDING, Phase.PREFLIGHT)
 
@@ -39,8 +42,9 @@ def conditions(
     """Derive all conditions. A condition that did not change keeps its transition time."""
     held_for = hold.reason if hold is not None else None
     stalled = held_for in STALLED
-    # A plan that is suspended before it begins is as its spec wants it. A pipeline must not wait for it.
-    beginning = phase in _BEFORE_TAKEOVER and held_for is not HoldReason.SUSPENDED
+    # A plan that is suspended before it begins, or waits for weeks of record, is as its spec wants it. A pipeline must not wait
+    # for it.
+    beginning = phase in _BEFORE_TAKEOVER and held_for not in WAITS_AS_ASKED
     reconciling = not stalled and (beginning or phase is Phase.ROLLING_BACK or held_for in NOT_IN_FORCE)
     values: list[tuple[str, bool, str, str]] = [
         ("Ready", not stalled and not reconciling, reason, message),

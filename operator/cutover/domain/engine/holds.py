@@ -6,8 +6,8 @@ from typing import Literal
 
 from cutover.api.durations import span
 from cutover.api.v1alpha1 import Approval, Checkpoint, MigrationPlanStatus, Step
+from cutover.domain import schedule
 from cutover.domain.commands.annotations import APPROVE_ANNOTATION, Skippable, approve, assignment, skip_hold
-from cutover.domain.engine import schedule
 from cutover.domain.engine.actions import Event
 from cutover.domain.engine.assessment import Assessment
 from cutover.domain.engine.context import Context

@@ -14,6 +14,7 @@ from cutover.domain.decommission import checklist
 from cutover.domain.engine.actions import Event
 from cutover.domain.engine.context import Context
 from cutover.domain.engine.outcome import Outcome
+from cutover.domain.engine.wanted import COMPARED
 from cutover.domain.evidence.answers import UPGRADED
 from cutover.domain.evidence.ingest import keep, load_evidence
 from cutover.domain.evidence.judge import begin_step
@@ -76,8 +77,14 @@ def begin_baseline(
     context: Context, status: MigrationPlanStatus, templates: tuple[ResolvedTemplate, ...]
 ) -> MigrationPlanStatus:
     """Begin to record Heroku's traffic, with the gate templates that are in force from now on."""
+    before = status.baseline
+    known = BaselineStatus(since=context.time)
+    if before is not None:
+        # A later attempt has no other takeover, and no other record of the time before.
+        compared = before.takeover if before.takeover is not None and before.takeover.verdict in COMPARED else None
+        known = known.evolve(record=before.record, takeover=compared)
     return enter(context, status, Phase.BASELINE).evolve(
-        baseline=BaselineStatus(since=context.time),
+        baseline=known,
         checkpoint=begin_checkpoint(context, status, previous=0),
         templates=templates,
     )

@@ -55,7 +55,11 @@ def problems(spec: MigrationPlanSpec, custom_slos: Iterable[CustomSlo], sources:
 
 def not_yet_supported(spec: MigrationPlanSpec) -> tuple[str, ...]:
     """Return the fields that are accepted but have no effect, in this version or beside others, and what that means."""
-    found = ["baseline: only the traffic seen since the takeover is used, neither its window nor its minCoverage"]
+    found = []
+    if spec.baseline.source is None:
+        found.append(
+            "baseline: without a source nothing older than the takeover is compared, and minCoverage has no effect"
+        )
     found += spec.traffic.without_effect
     found += [
         f"preflight.skip: there is no check {name!r} in this version"

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import assert_never
 
 from cutover.api.v1alpha1 import (
+    BaselineStatus,
     BoundSlo,
     Checkpoint,
     DownAction,
@@ -18,7 +19,7 @@ from cutover.api.v1alpha1 import (
     Phase,
 )
 from cutover.domain.backtest.replay import least_seconds
-from cutover.domain.commands.annotations import ROLLBACK_ANNOTATION, read
+from cutover.domain.commands.annotations import ROLLBACK_ANNOTATION, SKIP_ANNOTATION, Skippable, read
 from cutover.domain.evidence.lengths import in_force
 from cutover.domain.evidence.pace import load_pace
 from cutover.domain.evidence.pairs import PairedStep, Pairs
@@ -79,14 +80,59 @@ def backtest_wanted(plan: Plan, now: float) -> bool:
         and status.checkpoint.observed_at is not None
         and baseline is not None
         and baseline.backtest is None
-        and now - baseline.since.timestamp() >= record_seconds(plan.spec)
+        and seconds_until_replay(plan.spec, baseline, now) <= 0
         and not (thresholds_wanted(plan.spec) and baseline.slow_ms is None)
     )
 
 
-def record_seconds(spec: MigrationPlanSpec) -> float:
-    """Return the seconds of Heroku's traffic that a backtest needs, with a margin."""
-    return min(spec.baseline.window.total_seconds(), 1.1 * least_seconds(spec))
+def seconds_until_replay(spec: MigrationPlanSpec, recorded: BaselineStatus, now: float) -> float:
+    """Return the seconds of Heroku's traffic that a backtest still needs, with a margin; the record of before is enough."""
+    if spec.baseline.source is not None and recorded.record is not None:
+        return 0.0
+    needed = min(spec.baseline.window.total_seconds(), 1.1 * least_seconds(spec))
+    return recorded.since.timestamp() + needed - now
+
+
+#: Results after which Heroku is not compared any more with the time before the takeover.
+COMPARED = ("Alike", "TooFew", "Skipped")
+
+
+def least_coverage(plan: Plan) -> float | None:
+    """Return the part of the window from which the record is read hour by hour; ``None`` where no record is wanted.
+
+    Before the takeover that is the plan's, or nothing where a person skips the hold for less. After it, the record is
+    read as it is, to compare Heroku with it.
+    """
+    status, spec = plan.status, plan.spec.baseline
+    if spec.source is None:
+        return None
+    if status.phase is Phase.PREFLIGHT and status.weight is None and not (plan.spec.suspend or takeover_failed(plan)):
+        return 0.0 if _skipped(plan, Skippable.BASELINE_INCOMPLETE) else spec.min_coverage
+    recorded = status.baseline
+    if status.phase is not Phase.BASELINE or recorded is None or recorded.record is None:
+        return None
+    return None if recorded.takeover is not None and recorded.takeover.verdict in COMPARED else 0.0
+
+
+def record_until(status: MigrationPlanStatus) -> float | None:
+    """Return the Unix seconds at which the record ends: ``None`` for now, before the takeover."""
+    before = status.baseline.record if status.baseline is not None else None
+    return before.until.timestamp() if before is not None and status.phase is Phase.BASELINE else None
+
+
+def keeping_wanted(status: MigrationPlanStatus) -> bool:
+    """Tell whether the takeover is so near that the record is kept in full."""
+    return status.phase is Phase.PREFLIGHT and status.weight is None and status.held is None
+
+
+def _skipped(plan: Plan, hold: Skippable) -> bool:
+    """Tell whether an annotation skips a hold of the first step."""
+    text, status = plan.annotations.get(SKIP_ANNOTATION), plan.status
+    command = read(SKIP_ANNOTATION, text) if text is not None else None
+    upcoming = next_step(plan.spec, status.weight or 0)
+    if command is None or upcoming is None or hold not in command.holds:
+        return False
+    return (command.attempt, command.weight) == (status.attempt or plan.spec.attempt, upcoming.weight)
 
 
 def capacity_wanted(plan: Plan) -> bool:

@@ -8,6 +8,7 @@ from enum import Enum, auto
 
 from cutover.api.v1alpha1 import CheckResult, MigrationPlanSpec
 from cutover.domain.alike.findings import PathAnswers
+from cutover.domain.baseline.record import Record
 from cutover.domain.dns import HostRecord
 from cutover.domain.dynos import DynoUse
 from cutover.domain.heroku import HerokuReading
@@ -85,6 +86,8 @@ class Facts:
         What DNS says about the hosts, as far as it was asked.
     dynos
         What the web dynos use; ``None`` if it is not recorded.
+    record
+        Heroku's record of the time before; ``None`` where none is asked for, or too little of it is there.
     """
 
     inventory: Inventory = field(default_factory=Inventory)
@@ -97,6 +100,7 @@ class Facts:
     answers: Sequence[PathAnswers] | None = None
     dns: Sequence[HostRecord] = ()
     dynos: DynoUse | None = None
+    record: Record | None = None
 
 
 @dataclass(frozen=True, slots=True)

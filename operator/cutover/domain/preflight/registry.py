@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from cutover.api.v1alpha1 import CheckResult, CheckStatus
 from cutover.domain.alike.findings import PathAnswers
+from cutover.domain.baseline.record import Record
 from cutover.domain.dns import HostRecord
 from cutover.domain.dynos import DynoUse
 from cutover.domain.heroku import HerokuReading
@@ -57,6 +58,7 @@ def before_takeover(
     *,
     dns: Sequence[HostRecord] = (),
     dynos: DynoUse | None = None,
+    record: Record | None = None,
 ) -> tuple[CheckStatus, ...]:
     """Run the checks before the takeover.
 
@@ -76,8 +78,10 @@ def before_takeover(
         What DNS says about the hosts, as far as it was asked.
     dynos
         What the web dynos use; ``None`` if it is not recorded.
+    record
+        Heroku's record of the time before; ``None`` where none is asked for, or too little of it is there.
     """
-    facts = Facts(slos=slos, readings=readings or {}, heroku=heroku, dns=dns, dynos=dynos)
+    facts = Facts(slos=slos, readings=readings or {}, heroku=heroku, dns=dns, dynos=dynos, record=record)
     return _run(Stage.BEFORE_TAKEOVER, plan, inventory, facts)
 
 

@@ -6,7 +6,15 @@ Heroku's traffic is recorded at the gateway, at weight 0.
 from __future__ import annotations
 
 from cutover.api.durations import span
-from cutover.api.v1alpha1 import BaselineStatus, BoundBaseline, Checkpoint, MigrationPlanStatus, Mode, Phase
+from cutover.api.v1alpha1 import (
+    BaselineSource,
+    BaselineStatus,
+    BoundBaseline,
+    Checkpoint,
+    MigrationPlanStatus,
+    Mode,
+    Phase,
+)
 from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.baseline.thresholds import LEAST_REQUESTS, choose_thresholds
 from cutover.domain.engine.consume import consume_blocks, observed_share
@@ -14,8 +22,9 @@ from cutover.domain.engine.context import Context
 from cutover.domain.engine.holds import blind, crowded, held, too_early
 from cutover.domain.engine.moves import enter
 from cutover.domain.engine.outcome import NEXT_BLOCK, Outcome
+from cutover.domain.engine.phases.compared import compared
 from cutover.domain.engine.phases.takeover import undo
-from cutover.domain.engine.wanted import baselines_wanted, record_seconds
+from cutover.domain.engine.wanted import baselines_wanted, seconds_until_replay
 from cutover.domain.evidence.share import LEAST_REQUESTS as LEAST_SHARE_REQUESTS
 from cutover.domain.evidence.share import Pool
 from cutover.domain.evidence.tolerances import thresholds_wanted
@@ -39,6 +48,10 @@ def baseline(context: Context, status: MigrationPlanStatus) -> Outcome:
             return found
         recorded = found
         status = status.evolve(baseline=recorded)
+    judged = compared(context, status)
+    if isinstance(judged, Outcome):
+        return judged
+    status = judged
     started = enter(context, status, Phase.SHIFTING)
     return Outcome(started, "BaselineRecorded", "the takeover is seen at the gateway", requeue=0)
 
@@ -63,7 +76,7 @@ def _record_thresholds(
     """Choose the latency thresholds that the plan does not name."""
     if not thresholds_wanted(context.spec):
         return recorded
-    histogram = context.seen.histogram
+    histogram = _recorded_latencies(context) or context.seen.histogram
     if histogram is None:
         detail = "; ".join(context.seen.errors)
         if not detail:
@@ -76,6 +89,15 @@ def _record_thresholds(
     except ValueError as problem:
         return held(context, status, Hold(HoldReason.NO_DATA, str(problem)))
     return recorded.evolve(requests=round(histogram.total), slow_ms=slow, very_slow_ms=very_slow)
+
+
+def _recorded_latencies(context: Context) -> Histogram | None:
+    """Return the latencies of the record, where it was taken at the same gateways and has enough requests."""
+    record = context.seen.record.record if context.seen.record is not None else None
+    if record is None or record.source != BaselineSource.GATEWAY:
+        return None
+    histogram = Histogram(record.buckets)
+    return histogram if histogram.total >= LEAST_REQUESTS else None
 
 
 def _too_few(
@@ -125,7 +147,7 @@ def _record_backtest(
     """Record what a replay of the gates on Heroku's traffic predicts, if the plan asks for it."""
     if not context.spec.baseline.backtest or recorded.backtest is not None:
         return recorded
-    left = recorded.since.timestamp() + record_seconds(context.spec) - context.now
+    left = seconds_until_replay(context.spec, recorded, context.now)
     if left > 0:
         return _recording(status, f"recording Heroku's traffic for the backtest for another {span(left)}")
     if context.seen.backtest is None:

@@ -12,8 +12,9 @@ from cutover.api.durations import span
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase, RouteRecord
 from cutover.domain.engine.context import Context
 from cutover.domain.engine.holds import SHARE_DEADLINE_SECONDS, held, too_early
-from cutover.domain.engine.moves import begin_baseline, enter, take_over
+from cutover.domain.engine.moves import begin_baseline, enter
 from cutover.domain.engine.outcome import Outcome
+from cutover.domain.engine.phases.record import awaited_record, take_over_with_record
 from cutover.domain.engine.phases.takeover import takeover_held, undo
 from cutover.domain.engine.wanted import takeover_failed, trial_begun, undoable
 from cutover.domain.holds import Hold, HoldReason
@@ -38,6 +39,7 @@ def pending(context: Context, status: MigrationPlanStatus) -> Outcome:
 def preflight(context: Context, status: MigrationPlanStatus) -> Outcome:
     """Check the target, try both legs before users have the route, take the traffic over at weight 0, and try again."""
     spec, seen, resolved = context.spec, context.seen, context.slos
+    record = seen.record.record if seen.record is not None else None
     checks = before_takeover(
         context.plan,
         seen.inventory,
@@ -46,6 +48,7 @@ def preflight(context: Context, status: MigrationPlanStatus) -> Outcome:
         seen.heroku,
         dns=seen.dns,
         dynos=seen.dynos,
+        record=record,
     )
     status = status.evolve(preflight=checks)
     if takeover_failed(context.plan):
@@ -58,10 +61,12 @@ def preflight(context: Context, status: MigrationPlanStatus) -> Outcome:
         message = "spec.suspend is set; set it to false to go on"
         return held(context, status, Hold(HoldReason.SUSPENDED, message))
     if status.weight is None:
+        if unready := awaited_record(context, status):
+            return unready
         if unready := _without_route(context, status):
             return unready
         if not seen.capabilities.tries:
-            return take_over(context, status)
+            return take_over_with_record(context, status)
     tried = in_trial(
         context.plan,
         seen.inventory,
@@ -77,7 +82,7 @@ def preflight(context: Context, status: MigrationPlanStatus) -> Outcome:
             return Outcome(status, "Trying" if status.weight is None else "TakingOver", summary(tried), requeue=1)
         return _failed(context, status, summary(tried), requeue=2)
     if status.weight is None:
-        return take_over(context, status)
+        return take_over_with_record(context, status)
     if seen.traffic is None or not seen.traffic.current:
         # Heroku's answer proves the route; if that check is skipped, only this does.
         return Outcome(status, "TakingOver", "the route is being written", requeue=1)

@@ -1,0 +1,116 @@
+"""A real Prometheus with a history that is written by its remote-write protocol.
+
+See https://prometheus.io/docs/specs/prw/remote_write_spec/. It takes what is old into a window that is set for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import yaml
+
+from devstack.build import ensure_programs
+
+Series = dict[tuple[tuple[str, str], ...], list[tuple[float, float]]]
+
+#: Samples of one request.
+_MOST = 2000
+
+
+def _varint(number: int) -> bytes:
+    coded = bytearray()
+    while number > 0x7F:
+        coded.append(number & 0x7F | 0x80)
+        number >>= 7
+    coded.append(number)
+    return bytes(coded)
+
+
+def _field(number: int, body: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(body)) + body
+
+
+def _write_request(series: Series) -> bytes:
+    """Encode ``prometheus.WriteRequest``: series of labels (name, value) and samples (double, int64 milliseconds)."""
+    request = bytearray()
+    for labels, samples in series.items():
+        one = bytearray()
+        for name, value in sorted(labels):
+            one += _field(1, _field(1, name.encode()) + _field(2, value.encode()))
+        for at, value in samples:
+            one += _field(2, b"\x09" + struct.pack("<d", value) + b"\x10" + _varint(round(at * 1000)))
+        request += _field(1, bytes(one))
+    return bytes(request)
+
+
+def _snappy(data: bytes) -> bytes:
+    """Write Snappy's block format without compressing: the length, and literals of up to 64 KiB each."""
+    parts = [_varint(len(data))]
+    for start in range(0, len(data), 1 << 16):
+        literal = data[start : start + (1 << 16)]
+        parts += [b"\xf4", struct.pack("<H", len(literal) - 1), literal]
+    return b"".join(parts)
+
+
+def write(http: httpx.Client, url: str, series: Series) -> None:
+    """Write series to a Prometheus."""
+    headers = {
+        "Content-Type": "application/x-protobuf",
+        "Content-Encoding": "snappy",
+        "X-Prometheus-Remote-Write-Version": "0.1.0",
+    }
+    for labels, samples in series.items():
+        for part in range(0, len(samples), _MOST):
+            body = _snappy(_write_request({labels: samples[part : part + _MOST]}))
+            answer = http.post(f"{url}/api/v1/write", content=body, headers=headers)
+            assert answer.status_code in (200, 204), answer.text
+
+
+@contextlib.contextmanager
+def filled_prometheus(folder: Path, series: Series, *, window: str) -> Iterator[str]:
+    """Run a Prometheus with nothing but a history; yield its URL.
+
+    Parameters
+    ----------
+    window
+        How old samples may be, as Prometheus writes durations.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    configuration = {"storage": {"tsdb": {"out_of_order_time_window": window}}}
+    (folder / "prometheus.yaml").write_text(yaml.safe_dump(configuration))
+    with (folder / "log").open("ab") as log:
+        process = subprocess.Popen(
+            [
+                ensure_programs().prometheus,
+                f"--config.file={folder / 'prometheus.yaml'}",
+                f"--storage.tsdb.path={folder / 'data'}",
+                f"--web.listen-address=127.0.0.1:{port}",
+                "--web.enable-remote-write-receiver",
+            ],
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        with httpx.Client(trust_env=False, timeout=30) as http:
+            for _ in range(1200):
+                with contextlib.suppress(httpx.HTTPError):
+                    if http.get(f"{url}/-/ready").status_code == 200:
+                        break
+                time.sleep(0.05)
+            else:
+                raise AssertionError((folder / "log").read_text())
+            write(http, url, series)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(20)
