@@ -1,0 +1,76 @@
+"""Writes to the terminal: colours where there is one, ASCII where there is no UTF-8."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import TextIO
+
+from rich.console import Console, RenderableType
+
+#: Columns of a table that is read by a program or a file: nothing is cut.
+PIPED_COLUMNS = 400
+#: Columns of a screen that is written to a file.
+SCREEN_COLUMNS = 80
+#: One character for one, so that columns stay where they are.
+_ASCII = str.maketrans(
+    {
+        "█": "#", "▌": "#", "░": ".", "─": "-", "━": "=", "│": "|", "→": ">", "…": "~", "·": "-", "•": "*", "×": "x",
+        "≥": ">", "≤": "<", "✓": "+", "✗": "x", "–": "-", "—": "-", "’": "'", "“": '"', "”": '"', "‘": "'", "\u00a0": " ",
+    }
+)  # fmt: skip
+
+
+def ascii_only(text: str) -> str:
+    """Return a text of the same length in ASCII."""
+    return text.translate(_ASCII).encode("ascii", "replace").decode()
+
+
+class _AsciiFile(io.TextIOBase):
+    """A file that takes any text and writes ASCII."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return "ascii"
+
+    def write(self, text: str) -> int:
+        self._file.write(ascii_only(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def isatty(self) -> bool:
+        return self._file.isatty()
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+
+def console(file: TextIO | None = None, *, piped_columns: int = SCREEN_COLUMNS) -> Console:
+    """Return a console for a file, by default the standard output.
+
+    It has colours only in a terminal, and not with ``NO_COLOR``.
+
+    Parameters
+    ----------
+    piped_columns
+        Columns where the file is no terminal and ``COLUMNS`` is not set.
+    """
+    file = file or sys.stdout
+    utf8 = (file.encoding or "ascii").lower().replace("-", "").startswith("utf8")
+    terminal = file.isatty()
+    columns = None if terminal or os.environ.get("COLUMNS", "").isdecimal() else piped_columns
+    target: TextIO = file if utf8 else _AsciiFile(file)  # type: ignore[assignment]
+    return Console(file=target, highlight=False, emoji=False, markup=False, width=columns, soft_wrap=False)
+
+
+def lines(renderable: RenderableType, *, columns: int = SCREEN_COLUMNS) -> str:
+    """Return what a renderable looks like without colours, without blanks at the ends of lines."""
+    file = io.StringIO()
+    Console(file=file, width=columns, highlight=False, emoji=False, markup=False, no_color=True).print(renderable)
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
