@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 import typer
 
+from cutover.cli.deciding import approve, ceiling, forward, proceed, resume, retry, rollback, skip, suspend
 from cutover.cli.get import get
 from cutover.cli.session import connected
 from cutover.cli.status import explain, history, status
 from cutover.cli.watch import watch
 
-_LOOK = "Look"
+_LOOK, _DECIDE = "Look", "Decide"
 
 app = typer.Typer(
     name="kubectl-cutover",
@@ -24,6 +25,7 @@ app = typer.Typer(
 
 COMMANDS: dict[str, list[Callable[..., int | None]]] = {
     _LOOK: [get, status, watch, explain, history],
+    _DECIDE: [approve, proceed, skip, rollback, forward, suspend, resume, ceiling, retry],
 }
 
 for panel, commands in COMMANDS.items():

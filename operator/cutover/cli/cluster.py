@@ -77,7 +77,7 @@ class Cluster:
             If there is no kubeconfig that can be used.
         """
         # More than a second, which neither help nor completion waits for.
-        from kubernetes import client, config  # noqa: PLC0415
+        from kubernetes import client, config
 
         configuration = client.Configuration()
         file = str(target.kubeconfig) if target.kubeconfig else os.environ.get("KUBECONFIG") or None
@@ -247,8 +247,8 @@ class _reasons:  # noqa: N801 - reads as a word of the language
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        from kubernetes.client.exceptions import ApiException  # noqa: PLC0415
-        from urllib3.exceptions import HTTPError  # noqa: PLC0415
+        from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
 
         if isinstance(error, HTTPError | OSError | ApiException):
             said = " ".join(str(getattr(error, "reason", None) or error).split())

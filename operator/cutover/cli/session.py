@@ -232,7 +232,7 @@ def reasons() -> Iterator[None]:
     try:
         yield
     except CliError as error:
-        tell(f"kubectl-cutover: {error}")
+        tell(str(error) if error.code is Exit.DONE else f"kubectl-cutover: {error}")
         raise typer.Exit(error.code) from None
     except (Unavailable, Gone, Conflict) as error:
         tell(f"kubectl-cutover: {error}{hint(error)}")

@@ -24,10 +24,9 @@ from cutover.api.v1alpha1 import (
 )
 from cutover.cli.views.advice import advice
 from cutover.cli.views.parts import EKS, HEROKU, PHASES, VERDICTS, age, bar, held_style, percent
-from cutover.domain.evidence.sentences import tolerated_by_bound
 from cutover.domain.evidence.rules import ALIVE
+from cutover.domain.evidence.sentences import tolerated_by_bound
 from cutover.domain.plan import Plan
-from cutover.domain.steps import next_step
 from cutover.domain.texts import plain
 
 #: Columns of the weight's bars and of the evidence's.
