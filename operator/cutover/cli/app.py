@@ -6,13 +6,18 @@ from collections.abc import Callable
 
 import typer
 
+from cutover.cli.audit import audit, diff
 from cutover.cli.deciding import approve, ceiling, forward, proceed, resume, retry, rollback, skip, suspend
+from cutover.cli.estimate import estimate
 from cutover.cli.get import get
+from cutover.cli.init import init
+from cutover.cli.replay import backtest
 from cutover.cli.session import connected
 from cutover.cli.status import explain, history, status
+from cutover.cli.support_bundle import support_bundle
 from cutover.cli.watch import watch
 
-_LOOK, _DECIDE = "Look", "Decide"
+_BEGIN, _LOOK, _DECIDE, _HELP = "Begin", "Look", "Decide", "Help"
 
 app = typer.Typer(
     name="kubectl-cutover",
@@ -24,13 +29,23 @@ app = typer.Typer(
 )
 
 COMMANDS: dict[str, list[Callable[..., int | None]]] = {
+    _BEGIN: [init, audit, diff, estimate],
     _LOOK: [get, status, watch, explain, history],
     _DECIDE: [approve, proceed, skip, rollback, forward, suspend, resume, ceiling, retry],
+    _HELP: [support_bundle],
 }
 
 for panel, commands in COMMANDS.items():
     for command in commands:
         app.command(command.__name__.replace("_", "-").rstrip("-"), rich_help_panel=panel)(connected(command))
+
+# It takes the arguments of another program, and nothing of the cluster.
+app.command(
+    "backtest",
+    rich_help_panel=_BEGIN,
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)(backtest)
 
 
 def main() -> None:
