@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -265,4 +264,8 @@ def _rendered(template: str, **values: Any) -> str:
 def quoted(text: str) -> str:
     """Return a text as a YAML scalar: plain where it reads the same so, otherwise in double quotes."""
     plain_enough = text and text[0].isalpha() and all(one.isalnum() or one in "-._/" for one in text)
-    return text if (plain_enough or text.startswith("/")) and yaml.safe_load(text) == text else json.dumps(text)
+    return text if (plain_enough or text.startswith("/")) and yaml.safe_load(text) == text else _in_quotes(text)
+
+
+def _in_quotes(text: str) -> str:
+    return str(yaml.safe_dump(text, default_style='"', allow_unicode=True, width=float("inf"))).rstrip("\n")

@@ -8,7 +8,6 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -22,7 +21,7 @@ from rich.console import Console
 from cutover.api.problems import problem_text
 from cutover.cli.cluster import Cluster, Target, hint
 from cutover.cli.exits import CliError, Exit
-from cutover.cli.terminal import PIPED_COLUMNS, SCREEN_COLUMNS, console
+from cutover.cli.terminal import ALL_COLUMNS, console
 from cutover.domain.plan import Plan
 from cutover.domain.resources import PLANS, Json
 from cutover.domain.texts import plain
@@ -41,21 +40,26 @@ class Output(StrEnum):
     NAME = "name"
 
 
-@dataclass(frozen=True, slots=True)
 class Session:
     """One call of the program.
 
     Parameters
     ----------
-    cluster
-        The API server, with the person's rights.
+    target
+        Which cluster and namespace.
     where
         Options that name the cluster and the namespace, for commands that the program suggests; ``""`` if they are those
         that the person has anyhow.
     """
 
-    cluster: Cluster
-    where: str = ""
+    def __init__(self, target: Target, where: str = "") -> None:
+        self._target = target
+        self.where = where
+
+    @functools.cached_property
+    def cluster(self) -> Cluster:
+        """The API server, with the person's rights. Raises CliError where there is none."""
+        return Cluster.connect(self._target)
 
     @property
     def namespace(self) -> str:
@@ -131,17 +135,17 @@ def without_managed_fields(body: Json) -> Json:
 
 def screen() -> Console:
     """Return the console for what people read."""
-    return console(piped_columns=SCREEN_COLUMNS)
+    return console()
 
 
 def wide() -> Console:
     """Return the console for tables that programs may read."""
-    return console(piped_columns=PIPED_COLUMNS)
+    return console(columns=ALL_COLUMNS)
 
 
 def tell(text: str) -> None:
     """Write a line for people to the standard error, where it does not mix with the output."""
-    console(sys.stderr, piped_columns=PIPED_COLUMNS).print(plain(text), soft_wrap=True)
+    console(sys.stderr).print(plain(text), soft_wrap=True)
 
 
 # --------------------------------------------------------------------------------------------------- shared options
@@ -210,7 +214,7 @@ def connected(command: Callable[..., int | None]) -> Callable[..., None]:
     def run(**values: Any) -> None:
         connection = {name: values.pop(name) for name in _COMMON}
         with reasons():
-            session = Session(Cluster.connect(_target(connection)), _where(connection))
+            session = Session(_target(connection), _where(connection))
             code = command(session, **values)
         raise typer.Exit(code or Exit.DONE)
 

@@ -9,8 +9,8 @@ from typing import TextIO
 
 from rich.console import Console, RenderableType
 
-#: Columns of a table that is read by a program or a file: nothing is cut.
-PIPED_COLUMNS = 400
+#: Columns of a table of which nothing is cut; a terminal wraps its lines, as kubectl's.
+ALL_COLUMNS = 400
 #: Columns of a screen that is written to a file.
 SCREEN_COLUMNS = 80
 #: One character for one, so that columns stay where they are.
@@ -51,20 +51,20 @@ class _AsciiFile(io.TextIOBase):
         return self._file.fileno()
 
 
-def console(file: TextIO | None = None, *, piped_columns: int = SCREEN_COLUMNS) -> Console:
+def console(file: TextIO | None = None, *, columns: int | None = None) -> Console:
     """Return a console for a file, by default the standard output.
 
     It has colours only in a terminal, and not with ``NO_COLOR``.
 
     Parameters
     ----------
-    piped_columns
-        Columns where the file is no terminal and ``COLUMNS`` is not set.
+    columns
+        Columns; ``None`` for the terminal's, or ``COLUMNS``, or 80.
     """
     file = file or sys.stdout
     utf8 = (file.encoding or "ascii").lower().replace("-", "").startswith("utf8")
-    terminal = file.isatty()
-    columns = None if terminal or os.environ.get("COLUMNS", "").isdecimal() else piped_columns
+    if columns is None and not file.isatty() and not os.environ.get("COLUMNS", "").isdecimal():
+        columns = SCREEN_COLUMNS
     target: TextIO = file if utf8 else _AsciiFile(file)  # type: ignore[assignment]
     return Console(file=target, highlight=False, emoji=False, markup=False, width=columns, soft_wrap=False)
 

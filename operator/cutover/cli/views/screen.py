@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from math import log
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -31,8 +32,6 @@ from cutover.domain.texts import plain
 
 #: Columns of the weight's bars and of the evidence's.
 _WEIGHT_BAR, _EVIDENCE_BAR = 40, 8
-#: Lines of the screen besides the gates and the decisions.
-_FIXED = 14
 #: Decisions that are shown at least, also where there are many gates.
 _LEAST_DECISIONS = 2
 
@@ -48,28 +47,24 @@ def screen(plan: Plan, now: datetime, *, columns: int = 80, height: int = 24, wh
         Options that name the plan's namespace in commands; ``""`` if it is the person's own.
     """
     status = plan.status
-    room = max(4, height - _FIXED)
+    above = [_head(plan, now), _legs(plan), Text(""), *_weights(status, plan.spec.ceiling, now), Text("")]
+    below = [*_answers(status.answers), Text(""), *_why(plan, now, where, columns), Text("")]
+    # The prompt, or a problem of the live view, has the last line.
+    room = height - 1 - _lines(above, columns) - _lines(below, columns)
     body: list[RenderableType]
     if status.gates:
-        table = _gates(status, room - _LEAST_DECISIONS)
-        body, taken = [table], len(table.rows)
+        table = _gates(status, room - _LEAST_DECISIONS - 1)
+        body, taken = [table], len(table.rows) + 1
     else:
         body = _checks(status, room - _LEAST_DECISIONS)
         taken = len(body)
-    decisions = max(_LEAST_DECISIONS, room - taken)
-    return Group(
-        _head(plan, now),
-        _legs(plan),
-        Text(""),
-        *_weights(status, plan.spec.ceiling, now),
-        Text(""),
-        *body,
-        *_answers(status.answers),
-        Text(""),
-        *_why(plan, now, where, columns),
-        Text(""),
-        *_ledger(status.ledger, decisions),
-    )
+    return Group(*above, *body, *below, *_ledger(status.ledger, max(1, room - taken)))
+
+
+def _lines(parts: Sequence[RenderableType], columns: int) -> int:
+    """Return how many lines parts take."""
+    console = Console(width=columns, file=io.StringIO())
+    return len(console.render_lines(Group(*parts), console.options))
 
 
 def _head(plan: Plan, now: datetime) -> RenderableType:

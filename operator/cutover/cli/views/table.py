@@ -98,7 +98,7 @@ def table(found: Sequence[Row], now: datetime, *, namespaces: bool, wide: bool) 
         made.add_column(name, no_wrap=True, overflow="ellipsis")
     for one in found:
         cells: list[RenderableType] = [one.namespace] if namespaces else []
-        cells += [one.name, Text(one.phase, PHASES.get(one.phase, "")), one.step, one.eks, one.seen]  # type: ignore[call-overload]
+        cells += [one.name, Text(one.phase, _phase_style(one.phase)), one.step, one.eks, one.seen]
         cells += [
             one.proof,
             Text(one.held, held_style(one.held) if one.held else ""),
@@ -125,13 +125,39 @@ def board(found: Sequence[Row], now: datetime, *, namespaces: bool, problem: str
     told = troubled[: max(0, (height - 6) // 3)]
     room = max(1, height - len(told) - 6)
     parts: list[RenderableType] = [head, Text(problem, "bold red") if problem else Text("")]
-    parts.append(table(found[:room], now, namespaces=namespaces, wide=False))
+    parts.append(_narrow(found[:room], now, namespaces=namespaces))
     if len(found) > room:
         parts.append(Text(f"… and {len(found) - room} more", "dim"))
     if told:
         parts.append(Text(""))
         parts += [_said(one, namespaces=namespaces) for one in told]
     return Group(*parts)
+
+
+def _narrow(found: Sequence[Row], now: datetime, *, namespaces: bool) -> Table:
+    """Return a table that fits 80 columns: names and holds are cut first."""
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("PLAN", "PHASE", "STEP", "EKS", "SEEN", "PROOF", "HELD"):
+        made.add_column(name, no_wrap=name not in ("PLAN", "HELD"))
+    for one in found:
+        name = f"{one.namespace}/{one.name}" if namespaces else one.name
+        held = Text(no_wrap=True, overflow="ellipsis")
+        if one.held:
+            held.append(one.held, held_style(one.held)).append(f" {age(one.held_since, now)}")
+        made.add_row(
+            Text(name, "bold", no_wrap=True, overflow="ellipsis"),
+            Text(one.phase, _phase_style(one.phase)),
+            one.step,
+            one.eks,
+            one.seen,
+            one.proof,
+            held,
+        )
+    return made
+
+
+def _phase_style(phase: str) -> str:
+    return PHASES[Phase(phase)] if phase in PHASES else ""
 
 
 def _said(one: Row, *, namespaces: bool) -> Text:
