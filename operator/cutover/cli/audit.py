@@ -36,7 +36,7 @@ def audit(
     output: OutputOption = Output.TABLE,
 ) -> int:
     """Run preflight's checks now, with your own rights. Exits with 6 where one fails."""
-    found = plan_of(session, plan, filename)
+    found = plan_of(session, plan, filename, session.namespace)
     inventory = read_inventory(session.cluster, found, registry.reads(found))
     mine = [one for one in registry.before_takeover(found, inventory) if one.check not in ONLY_OPERATOR]
     its = [one for one in found.status.preflight if one.check in ONLY_OPERATOR]

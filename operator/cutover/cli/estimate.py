@@ -50,14 +50,14 @@ def estimate(
         screen().print(render(made, found.spec, told.text if told is not None else ""))
 
 
-def plan_of(session: Session, name: str | None, filename: str | None) -> Plan:
-    """Return the plan of a name, or of a file. Raises CliError."""
+def plan_of(session: Session, name: str | None, filename: str | None, namespace: str = "default") -> Plan:
+    """Return the plan of a name, or of a file, whose plan is in ``namespace`` if it names none. Raises CliError."""
     if (name is None) is (filename is None):
         raise CliError("name a plan, or a file by --filename", Exit.USAGE)
     if name is not None:
         return session.plan(name)
     try:
-        return read_plan(str(filename), None)
+        return read_plan(str(filename), None, namespace)
     except PlanFileError as error:
         raise CliError(str(error)) from None
 

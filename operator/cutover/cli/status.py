@@ -30,6 +30,9 @@ from cutover.cli.views.history import history as decisions
 from cutover.cli.views.screen import screen
 from cutover.domain.plan import Plan
 
+#: Lines of a decision, with a long message.
+_ENTRY = 4
+
 ExitCode = Annotated[
     bool, typer.Option("--exit-code", help="Exit with 6 where the plan is held or has gone back, for scripts.")
 ]
@@ -70,7 +73,13 @@ def history(
         return [entry.to_wire() for entry in one.status.ledger]
 
     with_gates = gates or output is Output.WIDE
-    _show(session, plan, output, watch, lambda one, _: decisions(one.status.ledger, gates=with_gates), data)
+
+    def view(one: Plan, lines: int) -> RenderableType:
+        # A live view is cut at its end, where the newest are.
+        entries = one.status.ledger[-max(1, lines // _ENTRY) :] if watch else one.status.ledger
+        return decisions(entries, gates=with_gates)
+
+    _show(session, plan, output, watch, view, data)
 
 
 def _whole(body: Any, _: Plan) -> Any:
