@@ -82,10 +82,12 @@ class Program:
 
     def status(self, name: str, status: MigrationPlanStatus) -> None:
         """Write a status, as the operator does."""
-        self.stack.kubectl(
-            "patch", "mplan", name, "-n", NAMESPACE, "--subresource=status", "--type=merge",
-            "-p", json.dumps({"status": status.to_wire()}),
-        )  # fmt: skip
+        answer = self.api.client.patch(
+            f"{OBJECTS}/{name}/status",
+            json={"status": status.to_wire()},
+            headers={"Content-Type": "application/merge-patch+json"},
+        )
+        assert answer.status_code == 200, answer.text
 
     def body(self, name: str = "pdf") -> Json:
         return self.api.call("GET", f"{OBJECTS}/{name}")[1]

@@ -213,7 +213,7 @@ class Cluster:
                 f"{what}: the API server does not accept your credentials: log in again, or choose another --context"
             )
         _, failure = translate(status, answer.headers, data, what)
-        if isinstance(failure, NotServed) and path.startswith(PLANS.path("")):
+        if isinstance(failure, NotServed) and PLANS.group in path.split("/"):
             raise NotServed(
                 "this cluster knows no MigrationPlans: is it the right --context? If it is, install the CRDs first"
                 " (charts/cutover-crds)"
