@@ -13,13 +13,14 @@ import pytest
 import typer
 import yaml
 from rich.text import Text
+from tests.kit import builders
 from typer.testing import CliRunner, Result
 
 from cutover.cli.app import app
 from cutover.cli.cluster import FIELD_MANAGER
 from cutover.cli.completion import main as complete
 from cutover.cli.exits import Exit
-from cutover.cli.session import INTERRUPTED
+from cutover.cli.session import INTERRUPTED, Session
 from cutover.cli.terminal import ascii_only, console
 
 ROOT = Path(__file__).parents[2]
@@ -139,6 +140,20 @@ def test_a_kubeconfig_that_leads_nowhere(tmp_path: Path, text: str, why: str) ->
 def test_a_wrong_command_line_exits_with_2() -> None:
     assert run("status").exit_code == Exit.USAGE
     assert run("nonsense").exit_code == Exit.USAGE
+
+
+def test_a_plan_that_cannot_be_read_can_still_go_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = builders.plan_body("pdf", "shop", status={"phase": "Paused", "attempt": 3})
+    body["metadata"]["uid"] = "1"
+    monkeypatch.setattr(Session, "body", lambda *_: body)
+    for command in ("status", "explain", "history", "approve"):
+        done = run(command, "pdf")
+        assert done.exit_code == Exit.ERROR
+        said = " ".join(done.stderr.split())
+        assert "shop/pdf is not a plan that this version can read: phase: Input should be" in said
+        assert "is the plugin older or newer than the operator?" in said
+    said = " ".join(run("rollback", "pdf").stderr.split())
+    assert said.endswith("kubectl -n shop annotate mplan pdf --overwrite cutover.dev/rollback=a3")
 
 
 def test_estimate_reads_a_file_and_needs_no_cluster() -> None:

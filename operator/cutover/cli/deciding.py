@@ -14,7 +14,8 @@ from cutover.cli import intents
 from cutover.cli.exits import CliError, Exit
 from cutover.cli.intents import Author, Intent
 from cutover.cli.session import PlanName, Session, now, readable, tell
-from cutover.domain.commands.annotations import Skippable
+from cutover.domain.commands.annotations import Skippable, assignment
+from cutover.domain.commands.annotations import rollback as rollback_command
 from cutover.domain.resources import PLANS, Json
 from cutover.domain.texts import plain
 from cutover.ports.errors import Gone, Unavailable
@@ -35,7 +36,13 @@ Timeout = Annotated[
 def rollback(session: Session, plan: PlanName, yes: Yes = False, git: Git = False, timeout: Timeout = "2m") -> int:
     """Go back to Heroku now, from any step."""
     body = session.body(plan)
-    return _carry_out(session, body, intents.rollback(readable(body), _author(session)), yes, git, timeout)
+    try:
+        found = readable(body)
+    except CliError as error:
+        command = assignment(rollback_command(attempt_of(body)))
+        by_hand = f"kubectl -n {body['metadata']['namespace']} annotate mplan {plan} --overwrite {command}"
+        raise CliError(f"{error}. To go back without it: {by_hand}") from None
+    return _carry_out(session, body, intents.rollback(found, _author(session)), yes, git, timeout)
 
 
 def approve(
@@ -112,6 +119,15 @@ def ceiling(
     """Set the highest weight. Raising it approves the step that it held back."""
     body = session.body(plan)
     return _carry_out(session, body, intents.ceiling(readable(body), weight), yes, git, timeout)
+
+
+def attempt_of(body: Json) -> int:
+    """Return the attempt of a plan that cannot be read, as far as it tells."""
+    for part in ("status", "spec"):
+        attempt = (body.get(part) or {}).get("attempt")
+        if isinstance(attempt, int) and attempt > 0:
+            return attempt
+    return 1
 
 
 def _author(session: Session) -> Author:

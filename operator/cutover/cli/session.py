@@ -226,7 +226,7 @@ def connected(command: Callable[..., int | None]) -> Callable[..., None]:
 
 
 def _where(connection: Json) -> str:
-    options = (("-n", "namespace"), ("--context", "context"), ("--kubeconfig", "kubeconfig"))
+    options = (("-n", "namespace"), ("--context", "context"), ("--kubeconfig", "kubeconfig"), ("--as", "as_user"))
     return " ".join(f"{option} {connection[name]}" for option, name in options if connection[name])
 
 
