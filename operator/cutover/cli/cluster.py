@@ -21,7 +21,7 @@ from cutover.ports.errors import Conflict, Gone, Unavailable
 #: Flux takes the fields of managers whose name begins with ``kubectl`` for its own, and drops them.
 FIELD_MANAGER = "cutover-cli"
 #: Seconds to connect, and between two parts of an answer.
-CONNECT_SECONDS, READ_SECONDS = 5.0, 20.0
+CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0
 #: Seconds after which the API server ends a watch, which then begins anew.
 WATCH_SECONDS = 300
 PAGE = 250

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cutover.api.v1alpha1 import Approval, CheckResult, GateKind, GateStatus, Mode, Phase, format_duration
+from cutover.api.v1alpha1 import Approval, GateKind, GateStatus, Mode, Phase, format_duration
 from cutover.cli.views.advice import advice
 from cutover.cli.views.parts import age
 from cutover.domain.commands.refusals import refusals
@@ -87,7 +87,6 @@ def _waiting(plan: Plan, now: datetime) -> tuple[str, tuple[str, ...]]:
     if status.held is not None:
         reason = status.held.reason
         lines = [f"{reason}, for {age(status.held.since, now)}: {plain(status.message)}"]
-        lines += [f"{check.check}: {plain(check.message)}" for check in status.preflight if _open(plan, check.result)]
         page = f"{HOLDS_PAGE}#{reason.lower()}" if reason in set(HoldReason) else HOLDS_PAGE
         return "Why it does not move", (*lines, *_next(plan), f"More: {page}")
     match status.phase:
@@ -102,12 +101,6 @@ def _waiting(plan: Plan, now: datetime) -> tuple[str, tuple[str, ...]]:
         case _:
             said = f"{status.reason}: {plain(status.message)}" if status.reason else ""
             return "What it waits for", tuple(filter(None, (said, *_next(plan))))
-
-
-def _open(plan: Plan, result: CheckResult) -> bool:
-    held = plan.status.held
-    failing = result in (CheckResult.FAILED, CheckResult.UNKNOWN)
-    return held is not None and held.reason == HoldReason.PREFLIGHT_FAILED and failing
 
 
 def _next(plan: Plan) -> Iterator[str]:
