@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
+from rich.table import Table
 from rich.text import Text
 from tests.kit import builders
 from typer.testing import CliRunner, Result
@@ -192,6 +193,17 @@ def test_without_utf_8_there_is_only_ascii(encoding: str) -> None:
     console(file).print("25 % → 0 %: ███░░ … é")
     utf8 = "utf" in encoding.lower()
     assert file.getvalue() == ("25 % → 0 %: ███░░ … é\n" if utf8 else "25 % > 0 %: ###.. ~ ?\n")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_nothing_ends_with_blanks_where_a_program_reads(encoding: str) -> None:
+    file = File(encoding)
+    grid = Table.grid(expand=True)
+    grid.add_row("a", " b")
+    grid.add_row("c", "")
+    console(file, columns=40).print(grid)
+    assert [line for line in file.getvalue().split("\n") if line != line.rstrip()] == []
+    assert file.getvalue().endswith("\n")
 
 
 def test_ascii_keeps_every_column() -> None:

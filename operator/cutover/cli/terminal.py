@@ -27,18 +27,21 @@ def ascii_only(text: str) -> str:
     return text.translate(_ASCII).encode("ascii", "replace").decode()
 
 
-class _AsciiFile(io.TextIOBase):
-    """A file that takes any text and writes ASCII."""
+class _File(io.TextIOBase):
+    """A file that is no terminal with UTF-8: blanks at the ends of lines are left out, and without UTF-8 all but ASCII."""
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: TextIO, *, utf8: bool) -> None:
         self._file = file
+        self._utf8 = utf8
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        return "ascii"
+        return "utf-8" if self._utf8 else "ascii"
 
     def write(self, text: str) -> int:
-        self._file.write(ascii_only(text))
+        if not self.isatty():
+            text = "\n".join(line.rstrip(" ") for line in text.split("\n"))
+        self._file.write(text if self._utf8 else ascii_only(text))
         return len(text)
 
     def flush(self) -> None:
@@ -65,7 +68,7 @@ def console(file: TextIO | None = None, *, columns: int | None = None) -> Consol
     utf8 = (file.encoding or "ascii").lower().replace("-", "").startswith("utf8")
     if columns is None and not file.isatty() and not os.environ.get("COLUMNS", "").isdecimal():
         columns = SCREEN_COLUMNS
-    target: TextIO = file if utf8 else _AsciiFile(file)  # type: ignore[assignment]
+    target: TextIO = file if utf8 and file.isatty() else _File(file, utf8=utf8)  # type: ignore[assignment]
     return Console(file=target, highlight=False, emoji=False, markup=False, width=columns, soft_wrap=False)
 
 
