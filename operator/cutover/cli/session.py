@@ -145,7 +145,8 @@ def wide() -> Console:
 
 def tell(text: str) -> None:
     """Write a line for people to the standard error, where it does not mix with the output."""
-    console(sys.stderr).print(plain(text), soft_wrap=True)
+    out = console(sys.stderr)
+    out.print(plain(text), soft_wrap=not out.is_terminal)
 
 
 # --------------------------------------------------------------------------------------------------- shared options
