@@ -121,7 +121,10 @@ def board(found: Sequence[Row], now: datetime, *, namespaces: bool, problem: str
     """
     moving = sum(one.trouble in (Trouble.MOVING, Trouble.WAITING) for one in found)
     troubled = [one for one in found if one.trouble <= Trouble.HELD]
-    head = Text(f"{len(found)} plans: {moving} on their way, {len(troubled)} held or back   {now:%H:%M:%S} UTC", "dim")
+    head = Text(
+        f"{len(found)} {'plan' if len(found) == 1 else 'plans'}: {moving} on their way, {len(troubled)} held or back   {now:%H:%M:%S} UTC",
+        "dim",
+    )
     told = troubled[: max(0, (height - 6) // 3)]
     room = max(1, height - len(told) - 6)
     parts: list[RenderableType] = [head, Text(problem, "bold red") if problem else Text("")]
