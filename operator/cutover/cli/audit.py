@@ -17,14 +17,13 @@ from cutover.cli.session import Output, OutputOption, PlanName, Session, now, sc
 from cutover.cli.views.checks import checks, differences
 from cutover.domain.preflight import registry
 from cutover.domain.preflight.check import Stage
+from cutover.domain.preflight.heroku_check import heroku_check
 
 #: Checks that need what a person does not have: the operator's Prometheus, a route for its probes, a key for Heroku's API.
 ONLY_OPERATOR = frozenset(
-    {
-        "gate-queries",
-        *(check.name for check in registry.CHECKS if check.stage is Stage.TRIAL or check.name.startswith("heroku-")),
-    }
-    - {"heroku-unshared"}
+    check.name
+    for check in registry.CHECKS
+    if check.name == "gate-queries" or check.stage is Stage.TRIAL or check.judge.__module__ == heroku_check.__module__
 )
 
 

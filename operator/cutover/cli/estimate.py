@@ -60,6 +60,3 @@ def plan_of(session: Session, name: str | None, filename: str | None, namespace:
         return read_plan(str(filename), None, namespace)
     except PlanFileError as error:
         raise CliError(str(error)) from None
-
-
-__all__ = ["File", "PlanOrNone", "estimate", "plan_of"]

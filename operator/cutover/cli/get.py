@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from cutover.cli.live import Feed, follow
+from cutover.cli.live import Feed
 from cutover.cli.session import (
     Output,
     OutputOption,
@@ -100,6 +100,3 @@ def _watch(session: Session, names: list[str], everywhere: bool) -> None:
             if (not names or one.name in names) and shown.get(one.key) != said:
                 shown[one.key] = said
                 out.print(Text(f"{now():%H:%M:%S} {said}"), soft_wrap=True)
-
-
-__all__ = ["AllNamespaces", "Selector", "Sort", "follow", "get"]
