@@ -13,7 +13,7 @@ from cutover.api.v1alpha1 import MigrationPlanStatus
 from cutover.cli import intents
 from cutover.cli.exits import CliError, Exit
 from cutover.cli.intents import Author, Intent
-from cutover.cli.session import PlanName, Session, now, readable, tell
+from cutover.cli.session import PlanName, Session, now, readable, tell, write
 from cutover.domain.commands.annotations import Skippable, assignment
 from cutover.domain.commands.annotations import rollback as rollback_command
 from cutover.domain.resources import PLANS, Json
@@ -144,7 +144,7 @@ def _carry_out(session: Session, body: Json, intent: Intent, yes: bool, git: boo
             raise CliError(
                 "this word is for the present moment, and Git is not: it has no place in a commit", Exit.REFUSED
             )
-        print(intent.git)
+        write(f"{intent.git}\n")
         return Exit.DONE
     for effect in filter(None, (*intent.effects, intents.caution(intent, intents.from_git(body)))):
         tell(f"- {effect}")

@@ -11,7 +11,7 @@ import yaml
 from cutover.adapters.kube.answers import NotServed
 from cutover.cli.drafts import Draft, gateways_of, kustomization_text, plan_text, service_of, with_workload
 from cutover.cli.exits import CliError, Exit
-from cutover.cli.session import Session, tell
+from cutover.cli.session import Session, tell, write
 from cutover.domain.preflight.checks.istio.kinds import GATEWAYS
 from cutover.domain.resources import DEPLOYMENTS, PLANS, SERVICES
 from cutover.ports.errors import Conflict, Gone, Unavailable
@@ -73,7 +73,7 @@ def init(
     text = plan_text(_completed(session, draft))
     _judged(session, text)
     if flux is None:
-        print(text, end="")
+        write(text)
         tell("Save it, then: kubectl cutover audit -f FILE; kubectl apply -f FILE")
         return
     folder = f"{name}-migration"
@@ -81,7 +81,7 @@ def init(
         flux / folder / "plan.yaml": text,
         flux / "clusters" / f"{folder}.yaml": kustomization_text(draft, source=source, path=f"./{folder}"),
     }
-    _write(files)
+    _write_files(files)
 
 
 def _completed(session: Session, draft: Draft) -> Draft:
@@ -117,7 +117,7 @@ def _judged(session: Session, text: str) -> None:
         tell(f"The API server has not judged it: {error}")
 
 
-def _write(files: dict[Path, str]) -> None:
+def _write_files(files: dict[Path, str]) -> None:
     for path in files:
         if path.exists():
             raise CliError(f"{path} exists already; nothing was written", Exit.ERROR)

@@ -122,8 +122,13 @@ def show(data: Any, output: Output) -> None:
         text = json.dumps(data, indent=4, ensure_ascii=False)
     else:
         text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120).rstrip("\n")
-    # Whoever reads it takes UTF-8, whatever the terminal shows.
-    sys.stdout.buffer.write(f"{text}\n".encode(errors="replace"))
+    write(f"{text}\n")
+
+
+def write(text: str) -> None:
+    """Write text for programs and files to the standard output: UTF-8, whatever the terminal shows."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode(errors="replace"))
     sys.stdout.flush()
 
 
