@@ -28,6 +28,7 @@ SERVICE, RATE = "pdf", 40.0
 BROKEN_RATIO = 0.2
 _BROKEN = f"{100 * BROKEN_RATIO:.0f} %"
 INTERRUPTED = 130
+_OPERATOR = Path(__file__).parents[2] / "operator"
 
 #: The plan waits for a person once, so that whoever plays has a look first.
 PLAN = plan(
@@ -106,9 +107,15 @@ def _write_files(environment: Environment) -> None:
     kubeconfig = state / "kubeconfig"
     kubeconfig.touch(mode=0o600)
     kubeconfig.write_text(yaml.safe_dump(config))
+    plugin = state / "bin" / "kubectl-cutover"
+    plugin.parent.mkdir(exist_ok=True)
+    plugin.write_text(
+        f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(_OPERATOR))} exec {shlex.quote(sys.executable)} -m cutover.cli.app "$@"\n'
+    )
+    plugin.chmod(0o755)
     lines = {
         "KUBECONFIG": shlex.quote(str(kubeconfig)),
-        "PATH": f'{shlex.quote(str(stack.kubectl_path.parent))}:"$PATH"',
+        "PATH": f'{shlex.quote(str(plugin.parent))}:{shlex.quote(str(stack.kubectl_path.parent))}:"$PATH"',
         "PLAN": shlex.quote(str(state / "plan.yaml")),
         "GATEWAY": stack.gateway_url,
         "PROMETHEUS": stack.prometheus_url,
@@ -126,6 +133,9 @@ def what_to_type(state: Path) -> str:
             f"kubectl get {app} --watch"
         ),
         "Why, and on what numbers:": f"kubectl describe {app}",
+        "The same on one screen, live; explain says why it does or does not move:": (
+            f"kubectl cutover status {SERVICE} --watch; kubectl cutover explain {SERVICE}"
+        ),
         "Which leg answers a user:": f"curl -si -H 'Host: {host}' $GATEWAY | grep x-cutover-leg",
         "Your word for 25 %:": f"kubectl annotate {app} cutover.dev/approve=a1-w25",
         f"{_BROKEN} of EKS' answers become errors; within two minutes proven harm brings it back to Heroku:": (

@@ -11,7 +11,8 @@ from tests.kit.builders import UID, plan_body
 from tests.kit.pages import seen
 from tests.kit.reports import completed, entry, rolled_back
 
-from cutover.cli.report import ReportError, read_log, record_of, report
+from cutover.cli.exits import CliError
+from cutover.cli.report import read_log, record_of, report
 from cutover.domain.resources import CONFIG_MAPS, EVENTS, Json, Resource
 from cutover.ports.errors import Unavailable
 
@@ -68,12 +69,12 @@ def test_a_file_has_the_form_of_its_name(tmp_path: Path, name: str, begin: str, 
 
 @pytest.mark.parametrize("output", ["pdf", "report.pdf", "", "json", "html5"])
 def test_another_form_is_refused(output: str) -> None:
-    with pytest.raises(ReportError, match="write html, md, or a file"):
+    with pytest.raises(CliError, match="write html, md, or a file"):
         report(Session(body()), "pdf", output=output)
 
 
 def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ReportError, match="cannot be written: No such file"):
+    with pytest.raises(CliError, match="cannot be written: No such file"):
         report(Session(body()), "pdf", output=str(tmp_path / "nowhere" / "report.md"))
 
 
@@ -115,14 +116,14 @@ def test_a_prometheus_that_is_away_leaves_a_report_that_says_so(
 
 @pytest.mark.parametrize("url", ["prometheus:9090", "ftp://x", "http://user:S3CR3T@x"])
 def test_an_address_that_is_none_is_refused_and_not_quoted(url: str) -> None:
-    with pytest.raises(ReportError, match="--prometheus: ") as refused:
+    with pytest.raises(CliError, match="--prometheus: ") as refused:
         report(Session(body()), "pdf", prometheus=url)
     assert "S3CR3T" not in str(refused.value)
 
 
 @pytest.mark.parametrize("broken", [{}, {"metadata": {}}, {"metadata": {"name": "pdf"}, "spec": {"heroku": 1}}])
 def test_an_object_that_is_no_plan_is_refused(broken: Json) -> None:
-    with pytest.raises(ReportError, match="this is no plan"):
+    with pytest.raises(CliError, match="this is no plan"):
         report(Session(broken), "pdf")
 
 
@@ -145,7 +146,7 @@ def test_decisions_of_the_log_are_those_of_the_plan(tmp_path: Path) -> None:
     log = tmp_path / "operator.log"
     log.write_text("\n".join(lines), encoding="utf-8")
     assert read_log(log, plan) == (wanted,)
-    with pytest.raises(ReportError, match="cannot be read"):
+    with pytest.raises(CliError, match="cannot be read"):
         read_log(tmp_path / "nowhere", plan)
 
 

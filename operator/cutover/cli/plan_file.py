@@ -19,8 +19,15 @@ class PlanFileError(Exception):
     """No plan could be read from the file. The text says why."""
 
 
-def read_plan(path: str, name: str | None) -> Plan:
+def read_plan(path: str, name: str | None, namespace: str = "default") -> Plan:
     """Read the MigrationPlan of a file, or of the standard input for ``-``.
+
+    Parameters
+    ----------
+    path, name
+        The file, and the plan's name where it has several.
+    namespace
+        Namespace of a plan that names none.
 
     Raises
     ------
@@ -47,7 +54,7 @@ def read_plan(path: str, name: str | None) -> Plan:
     try:
         plan = MigrationPlan.from_wire(plans[0])
         return Plan(
-            namespace=plan.metadata.get("namespace", "default"),
+            namespace=plan.metadata.get("namespace", namespace),
             name=plan.metadata["name"],
             uid="",
             generation=0,

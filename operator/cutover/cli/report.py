@@ -10,17 +10,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
 from cutover.api.problems import problem_text
 from cutover.api.v1alpha1 import LedgerEntry
+from cutover.cli.cluster import Cluster
+from cutover.cli.exits import CliError
+from cutover.cli.session import Session
 from cutover.domain.managed_fields import owners
 from cutover.domain.marks import PLAN_LABEL
 from cutover.domain.plan import Plan
-from cutover.domain.resources import CONFIG_MAPS, EVENTS, PLANS, Json, Resource
+from cutover.domain.resources import CONFIG_MAPS, EVENTS
 from cutover.domain.texts import plain
 from cutover.ports.errors import Conflict, Gone, Unavailable
 from cutover.report.compose import compose
@@ -33,28 +36,6 @@ from cutover.report.week import KEY, Week, read_week
 HTML, MARKDOWN = "html", "md"
 #: Bytes of the operator's log that are read.
 _LONGEST_LOG = 256 << 20
-
-
-class ReportError(Exception):
-    """There is no report. The text says why, and what to do."""
-
-
-class Objects(Protocol):
-    """The API server, with the person's rights."""
-
-    def objects(self, resource: Resource, namespace: str = "", **query: str) -> list[Json]:
-        """Read all objects of a namespace. Raises Unavailable."""
-
-
-class Session(Protocol):
-    """One call of the program."""
-
-    @property
-    def cluster(self) -> Objects:
-        """The API server."""
-
-    def body(self, name: str) -> Json:
-        """Return a plan as the API server has it. Raises an error with a text for people."""
 
 
 Output = Annotated[
@@ -97,7 +78,7 @@ def report(
     try:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise ReportError(f"{file} cannot be written: {error.strerror}") from None
+        raise CliError(f"{file} cannot be written: {error.strerror}") from None
     _tell(f"{file} written, {len(text.encode()) >> 10} KiB")
     return None
 
@@ -107,7 +88,7 @@ def record_of(body: Mapping[str, Any], at: datetime) -> Record:
 
     Raises
     ------
-    ReportError
+    CliError
         If this version cannot read it.
     """
     metadata = {"namespace": "default", "uid": "", **body.get("metadata", {})}
@@ -115,7 +96,7 @@ def record_of(body: Mapping[str, Any], at: datetime) -> Record:
         plan = Plan.from_object({**body, "metadata": metadata})
     except (ValidationError, KeyError) as error:
         said = problem_text(error) if isinstance(error, ValidationError) else f"{error} is missing"
-        raise ReportError(f"this is no plan that this version can read: {plain(said)[:600]}") from None
+        raise CliError(f"this is no plan that this version can read: {plain(said)[:600]}") from None
     written = owners(metadata, "spec", "preflight", "skip")
     skippers = {SKIP_FIELD: f"the field manager {written[0].manager} at {written[0].time}"} if written else {}
     return Record(plan, at, skippers=skippers)
@@ -126,16 +107,16 @@ def read_log(file: Path, plan: Plan) -> tuple[LedgerEntry, ...]:
 
     Raises
     ------
-    ReportError
+    CliError
         If the file cannot be read.
     """
     try:
         if file.stat().st_size > _LONGEST_LOG:
-            raise ReportError(f"{file} is longer than {_LONGEST_LOG >> 20} MiB; give the part with this plan")
+            raise CliError(f"{file} is longer than {_LONGEST_LOG >> 20} MiB; give the part with this plan")
         with file.open(encoding="utf-8", errors="replace") as lines:
             found = {entry.model_dump_json(): entry for entry in _logged(lines, plan)}
     except OSError as error:
-        raise ReportError(f"{file} cannot be read: {error.strerror}") from None
+        raise CliError(f"{file} cannot be read: {error.strerror}") from None
     return tuple(found.values())
 
 
@@ -159,11 +140,11 @@ def _form(output: str) -> tuple[str, Path | None]:
         return output, None
     form = Path(output).suffix.removeprefix(".").lower()
     if form not in (HTML, MARKDOWN):
-        raise ReportError(f"--output {output}: write html, md, or a file that ends with .html or .md")
+        raise CliError(f"--output {output}: write html, md, or a file that ends with .html or .md")
     return form, Path(output)
 
 
-def _events(cluster: Objects, body: Mapping[str, Any]) -> tuple[Happening, ...]:
+def _events(cluster: Cluster, body: Mapping[str, Any]) -> tuple[Happening, ...]:
     metadata = body["metadata"]
     uid, namespace = metadata.get("uid"), metadata.get("namespace", "default")
     try:
@@ -188,7 +169,7 @@ def _event(event: Mapping[str, Any]) -> Happening | None:
     )
 
 
-def _week(cluster: Objects, body: Mapping[str, Any]) -> Week | None:
+def _week(cluster: Cluster, body: Mapping[str, Any]) -> Week | None:
     """Return Heroku's record of before the takeover, from the plan's ConfigMap; ``None`` where there is none."""
     metadata = body["metadata"]
     try:
@@ -204,7 +185,7 @@ def _week(cluster: Objects, body: Mapping[str, Any]) -> Week | None:
 
 
 def _with_history(record: Record, url: str) -> Record:
-    """Return the record with what Prometheus has. Raises ReportError."""
+    """Return the record with what Prometheus has. Raises CliError."""
     try:
         # Whoever only looks at plans needs none of it, and may not have it installed.
         from cutover.adapters.dialects.istio.history import IstioHistory
@@ -212,12 +193,12 @@ def _with_history(record: Record, url: str) -> Record:
         from cutover.services.history import with_history
         from cutover.settings import PrometheusServer, PrometheusServers
     except ImportError as missing:
-        raise ReportError(f"--prometheus needs the package {missing.name}: pip install 'cutover[operator]'") from None
+        raise CliError(f"--prometheus needs the package {missing.name}: pip install 'cutover[operator]'") from None
     token = os.environ.get("CUTOVER_PROMETHEUS_TOKEN_FILE")
     try:
         server = PrometheusServer(url=url, bearer_token_file=Path(token) if token else None)
     except ValidationError as error:
-        raise ReportError(problem_text(error, "--prometheus: ")) from None
+        raise CliError(problem_text(error, "--prometheus: ")) from None
 
     async def ask() -> Record:
         sources = Sources(PrometheusServers(default=server))
@@ -234,62 +215,3 @@ def _with_history(record: Record, url: str) -> Record:
 
 def _tell(text: str) -> None:
     print(plain(text), file=sys.stderr)
-
-
-# ------------------------------------------------------------------------------------ until the plugin has the command
-
-
-class _Alone:
-    """A session of this command alone, by the person's kubeconfig."""
-
-    def __init__(self, namespace: str | None, context: str | None) -> None:
-        from kubernetes import config
-
-        try:
-            self._api = config.new_client_from_config(context=context)  # type: ignore[no-untyped-call]
-            contexts, current = config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
-        except (config.ConfigException, OSError) as no:
-            raise ReportError(f"no cluster: {plain(str(no))}") from None
-        chosen = next((one for one in contexts if one["name"] == context), current)
-        self.namespace = namespace or chosen["context"].get("namespace") or "default"
-        self.cluster = self
-
-    def body(self, name: str) -> Json:
-        return self._get(PLANS.path(self.namespace, name))
-
-    def objects(self, resource: Resource, namespace: str = "", **query: str) -> list[Json]:
-        return list(self._get(resource.path(namespace), **query).get("items") or ())
-
-    def _get(self, path: str, **query: str) -> Json:
-        request = self._api.param_serialize(
-            "GET", path, query_params=list(query.items()), auth_settings=["BearerToken"]
-        )
-        try:
-            answer = self._api.call_api(*request, _request_timeout=20)
-            data: Json = json.loads(answer.read())
-        except Exception as error:
-            raise Unavailable(f"{path}: {plain(str(error))[:300]}") from error
-        if answer.status != 200:
-            raise Unavailable(f"{path}: {data.get('message', answer.status)}")
-        return data
-
-
-def _alone(
-    name: Annotated[str, typer.Argument(metavar="PLAN")],
-    output: Output = HTML,
-    prometheus: str = "",
-    log: Path | None = None,
-    heroku_cost: str = "",
-    eks_cost: str = "",
-    namespace: Annotated[str | None, typer.Option("--namespace", "-n")] = None,
-    context: str | None = None,
-) -> None:
-    try:
-        report(_Alone(namespace, context), name, output, prometheus, log, heroku_cost, eks_cost)
-    except (ReportError, Unavailable) as error:
-        _tell(f"report: {error}")
-        raise typer.Exit(1) from None
-
-
-if __name__ == "__main__":
-    typer.run(_alone)

@@ -1,0 +1,439 @@
+"""What people ask of a plan: what will happen, what is written, the same for Git, and how its effect is known. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from cutover.api.v1alpha1 import Approval, MigrationPlanStatus, Phase, Step
+from cutover.cli.exits import CliError, Exit
+from cutover.domain.commands.annotations import (
+    Command,
+    Skippable,
+    read,
+    skip_hold,
+    write,
+)
+from cutover.domain.commands.annotations import approve as approve_command
+from cutover.domain.commands.annotations import forward as forward_command
+from cutover.domain.commands.annotations import proceed as proceed_command
+from cutover.domain.commands.annotations import rollback as rollback_command
+from cutover.domain.commands.refusals import refusals
+from cutover.domain.holds import HoldReason
+from cutover.domain.plan import Plan
+from cutover.domain.resources import Json
+from cutover.domain.steps import next_step
+from cutover.domain.texts import plain
+
+_FLUX = "kustomize.toolkit.fluxcd.io"
+_HELM = "helm.toolkit.fluxcd.io"
+_ARGO = "argocd.argoproj.io/tracking-id"
+
+#: Phases in which a rollback is obeyed at once.
+_OBEY = (Phase.SHIFTING, Phase.SOAKING, Phase.COMPLETED)
+
+#: Tells whether the effect is there: a sentence, or ``""`` while it is not.
+Seen = Callable[[MigrationPlanStatus], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who asks, and when.
+
+    Parameters
+    ----------
+    name
+        The person's name as the API server knows it; ``""`` if it does not tell.
+    at
+        When.
+    """
+
+    name: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What a person asks of a plan.
+
+    Parameters
+    ----------
+    question
+        What is asked, as a question to confirm.
+    effects
+        What will happen, in sentences.
+    patch
+        The merge patch to write.
+    git
+        The change to commit instead.
+    seen
+        Tells whether the effect is there.
+    annotation
+        Name of the annotation; ``""`` for an edit of the spec.
+    later
+        Why its effect is not waited for; ``""`` if it is.
+    """
+
+    question: str
+    effects: tuple[str, ...]
+    patch: Json
+    git: str
+    seen: Seen
+    annotation: str = ""
+    later: str = ""
+
+
+def refused(text: str) -> CliError:
+    """Return the error of what cannot be asked of a plan now."""
+    return CliError(text, Exit.REFUSED)
+
+
+# ------------------------------------------------------------------------------------------------------- annotations
+
+
+def rollback(plan: Plan, author: Author) -> Intent:
+    """Go back to Heroku now. Raises CliError."""
+    status = plan.status
+    if status.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK):
+        raise CliError(f"{plan.key} is {status.phase} already: {plain(status.message)}", Exit.DONE)
+    weight = status.weight or 0
+    effects = [
+        f"{weight} % of users' requests go back to Heroku, at once: no evidence, calendar or approval is waited for."
+        if weight
+        else "Nothing is on EKS yet: the first step will not begin, and the plan ends as RolledBack.",
+        "The attempt is over. Another one begins with Preflight and without evidence (retry).",
+    ]
+    if status.phase is Phase.COMPLETED:
+        effects.append("The plan is complete: the rollback waits until Heroku answers.")
+    return _command(
+        plan,
+        rollback_command(_attempt(plan)),
+        author,
+        question=f"Roll {plan.key} back to Heroku?",
+        effects=effects,
+        seen=lambda now: "all traffic is on Heroku" if now.phase is Phase.ROLLED_BACK else "",
+        git=_spec_change(plan, "ceiling", plan.spec.ceiling, 0, "Roll {name} back: ceiling 0"),
+        later=""
+        if status.phase in _OBEY
+        else f"the plan is in {status.phase}; it counts before the first step begins",
+    )
+
+
+def forward(plan: Plan, author: Author) -> Intent:
+    """Send all users to EKS while Heroku is down. Raises CliError."""
+    if plan.status.weight == 100:
+        raise CliError(f"{plan.key} is at 100 % already: {plain(plan.status.message)}", Exit.DONE)
+    now = plan.status.weight or 0
+    effects = (
+        f"If Heroku is down and EKS answers well, all requests go to EKS at once ({now} % now).",
+        "Neither evidence of safety for it is asked for, nor the calendar, nor an approval.",
+        "There is no way back until Heroku answers again.",
+        "If Heroku is not down, the operator refuses it, and the word does not count later.",
+    )
+    return _command(
+        plan,
+        forward_command(_attempt(plan)),
+        author,
+        question=f"Send all users of {plan.key} to EKS?",
+        effects=effects,
+        seen=lambda now: "all traffic is meant for EKS" if now.weight == 100 else "",
+        git="",
+    )
+
+
+def approve(plan: Plan, author: Author, weight: int | None = None) -> Intent:
+    """Approve a step, by default the next one. Raises CliError."""
+    step = _step(plan, weight)
+    if step.approval is not Approval.MANUAL:
+        raise refused(f"the step at {step.weight} % of {plan.key} needs no approval: evidence alone decides")
+    effects = [f"The step at {step.weight} % may begin. It still waits for evidence, the calendar and the ceiling."]
+    if plan.spec.ceiling < step.weight:
+        effects.append(f"spec.ceiling ({plan.spec.ceiling}) holds it back: raising it in Git approves the step, too.")
+    return _for_step(plan, approve_command(_attempt(plan), step.weight), author, step, effects, "Approve")
+
+
+def proceed(plan: Plan, author: Author) -> Intent:
+    """Let the next step begin in place of evidence. Raises CliError."""
+    step = _step(plan, None)
+    effects = [
+        f"The step at {step.weight} % may begin without enough evidence, on your word, while nothing speaks against EKS.",
+        "From then on evidence decides again: harm leads back.",
+    ]
+    return _for_step(plan, proceed_command(_attempt(plan), step.weight), author, step, effects, "Proceed with")
+
+
+def skip(plan: Plan, author: Author, holds: Sequence[str] = ()) -> Intent:
+    """Let the next step begin in spite of holds, by default the present one. Raises CliError."""
+    step, held = _step(plan, None), plan.status.held
+    named = tuple(holds) or ((held.reason,) if held is not None else ())
+    if not named:
+        raise refused(f"{plan.key} is not held; name what to skip: {', '.join(Skippable)}")
+    command = replace(skip_hold(_attempt(plan), step.weight), holds=frozenset(named))
+    effects = [f"The step at {step.weight} % may begin in spite of {', '.join(named)}, once; all else is asked for."]
+    return _for_step(plan, command, author, step, effects, f"Skip {', '.join(named)} for")
+
+
+def _for_step(plan: Plan, command: Command, author: Author, step: Step, effects: Sequence[str], verb: str) -> Intent:
+    """Return an intent that lets a step begin. Its effect is waited for where nothing but the word is missing."""
+    text = plan.annotations.get(command.annotation)
+    given = read(command.annotation, text) if text else None
+    same = given is not None and (given.attempt, given.weight, given.holds) == (
+        command.attempt,
+        command.weight,
+        command.holds,
+    )
+    if given is not None and same and not _void(plan, command.annotation):
+        raise CliError(f"{plan.key}: {command.annotation} says so already, {given.who}", Exit.DONE)
+    held = plan.status.held
+    waits = {HoldReason.AWAITING_APPROVAL, HoldReason.AWAITING_DECISION, *map(str, command.holds)}
+    upcoming = next_step(plan.spec, plan.status.weight or 0)
+    alone = held is not None and held.reason in waits and upcoming is not None and upcoming.weight == step.weight
+    said = f"{plan.status.reason}: {plain(plan.status.message)}" if plan.status.reason else plan.status.phase
+    return _command(
+        plan,
+        command,
+        author,
+        question=f"{verb} the step at {step.weight} % of {plan.key}?",
+        effects=effects,
+        seen=lambda now: f"the step at {now.weight} % has begun" if (now.weight or 0) >= step.weight else "",
+        later="" if alone else f"it counts when the step is ready; now {said}",
+    )
+
+
+def _command(
+    plan: Plan,
+    command: Command,
+    author: Author,
+    *,
+    question: str,
+    effects: Sequence[str],
+    seen: Seen,
+    git: str | None = None,
+    later: str = "",
+) -> Intent:
+    signed = _signed(command, author)
+    value = write(signed)
+    given = {**plan.annotations, command.annotation: value}
+    _refuse(plan, given, command.annotation)
+    return Intent(
+        question=question,
+        effects=(*effects, f"Written: {command.annotation}={value}"),
+        patch={"metadata": {"annotations": {command.annotation: value}}},
+        git=_annotation_change(plan, command.annotation, value, question) if git is None else git,
+        seen=seen,
+        annotation=command.annotation,
+        later=later,
+    )
+
+
+def _signed(command: Command, author: Author) -> Command:
+    """Add who asks and when; no name where none can be written, which the chart's policy then does not ask for.
+
+    The time makes each text another one: a command that was refused for good counts when it is given anew.
+    """
+    dated = replace(command, at=author.at)
+    signed = replace(dated, name=author.name)
+    try:
+        write(signed)
+    except ValueError:
+        return dated
+    return signed
+
+
+def _refuse(plan: Plan, annotations: Mapping[str, str], annotation: str) -> None:
+    """Raise what the operator would say, before anything is written."""
+    # What was void is given anew, with another text.
+    status = plan.status.evolve(void=None)
+    for one in refusals(annotations, spec=plan.spec, status=status):
+        if one.annotation == annotation:
+            raise refused(f"{plan.key}: {one}")
+
+
+def _void(plan: Plan, annotation: str) -> bool:
+    return (plan.status.void or {}).get(annotation) == plan.annotations.get(annotation, "").strip()
+
+
+def _attempt(plan: Plan) -> int:
+    return plan.status.attempt or plan.spec.attempt
+
+
+def _step(plan: Plan, weight: int | None) -> Step:
+    current = plan.status.weight or 0
+    if plan.status.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK):
+        raise refused(
+            f"{plan.key} is {plan.status.phase}: no step can begin in this attempt; retry begins another one"
+        )
+    if weight is None:
+        upcoming = next_step(plan.spec, current)
+        if upcoming is None:
+            raise refused(f"{plan.key} is at {current} %: there is no step above")
+        return upcoming
+    for step in plan.spec.steps:
+        if step.weight == weight > current:
+            return step
+    there = ", ".join(f"{step.weight} %" for step in plan.spec.steps if step.weight > current)
+    raise refused(
+        f"{plan.key} at {current} % has no step at {weight} % ahead" + (f"; there are {there}" if there else "")
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- spec
+
+
+def suspend(plan: Plan) -> Intent:
+    """Hold the weight where it is. Raises CliError."""
+    if plan.spec.suspend:
+        raise CliError(f"{plan.key} is suspended already", Exit.DONE)
+    weight = plan.status.weight or 0
+    effects = [f"No step begins and the soak does not end; the weight stays at {weight} %.", "Harm still leads back."]
+    return _edit(
+        plan,
+        "suspend",
+        True,
+        question=f"Suspend {plan.key}?",
+        effects=effects,
+        seen=lambda _: "the operator has taken note: nothing rises",
+        message="Suspend {name}",
+    )
+
+
+def resume(plan: Plan) -> Intent:
+    """Go on after suspend. Raises CliError."""
+    if not plan.spec.suspend:
+        raise CliError(f"{plan.key} is not suspended", Exit.DONE)
+    return _edit(
+        plan,
+        "suspend",
+        False,
+        question=f"Resume {plan.key}?",
+        effects=["Steps begin again, as evidence, calendar, approvals and ceiling allow."],
+        seen=lambda now: "" if now.reason == HoldReason.SUSPENDED else "it goes on",
+        message="Resume {name}",
+    )
+
+
+def retry(plan: Plan) -> Intent:
+    """Begin another attempt after a rollback. Raises CliError."""
+    status, attempt = plan.status, max(plan.spec.attempt, plan.status.attempt)
+    failed = status.failed_takeover is not None and status.failed_takeover == attempt
+    if status.phase is not Phase.ROLLED_BACK and not failed:
+        raise refused(f"{plan.key} is {status.phase}: another attempt begins after a rollback only")
+    if plan.spec.attempt > status.attempt:
+        raise CliError(f"{plan.key}: attempt {plan.spec.attempt} is asked for already", Exit.DONE)
+    wanted = attempt + 1
+    return _edit(
+        plan,
+        "attempt",
+        wanted,
+        question=f"Begin attempt {wanted} of {plan.key}?",
+        effects=[
+            "It begins with Preflight, and with no evidence; users stay on Heroku until the first step.",
+            "Annotations of earlier attempts no longer count.",
+        ],
+        seen=lambda now: f"attempt {now.attempt} has begun ({now.phase})" if now.attempt >= wanted else "",
+        message=f"Try {{name}} again: attempt {wanted}",
+    )
+
+
+def ceiling(plan: Plan, weight: int) -> Intent:
+    """Set the weight that is never exceeded. Raises CliError."""
+    before, current = plan.spec.ceiling, plan.status.weight or 0
+    if weight == before:
+        raise CliError(f"{plan.key} has the ceiling {weight} already", Exit.DONE)
+    if plan.spec.traffic.affinity is not None and weight and all(step.weight != weight for step in plan.spec.steps):
+        raise refused("with traffic.affinity users move with the steps; name the weight of one of the steps, or 0")
+    effects = []
+    held_back = next_step(plan.spec, before)
+    if weight == 0:
+        effects.append("All traffic goes back to Heroku, and the attempt ends, as by rollback.")
+    elif weight < current:
+        effects.append(
+            f"The weight is lowered from {current} % to {weight} %. Earlier approvals and skips no longer count."
+        )
+    elif weight > before and held_back is not None and held_back.weight <= weight:
+        effects.append(f"The step at {held_back.weight} % is approved by it, and may begin on evidence.")
+        effects.append("Steps after it that need an approval still need their own.")
+    effects.append(f"No step above {weight} % begins.")
+
+    def seen(now: MigrationPlanStatus) -> str:
+        if weight == 0 and current:
+            return "all traffic is on Heroku" if now.phase is Phase.ROLLED_BACK else ""
+        return f"the ceiling is {weight} %" if (now.weight or 0) <= weight else ""
+
+    verb = "Raise" if weight > before else "Lower"
+    return _edit(
+        plan,
+        "ceiling",
+        weight,
+        question=f"{verb} the ceiling of {plan.key} from {before} to {weight} %?",
+        effects=effects,
+        seen=seen,
+        message=f"{verb} the ceiling of {{name}} to {weight} %",
+    )
+
+
+def _edit(
+    plan: Plan, name: str, value: bool | int, *, question: str, effects: Sequence[str], seen: Seen, message: str
+) -> Intent:
+    before = getattr(plan.spec, name)
+
+    def seen_by_operator(now: MigrationPlanStatus) -> str:
+        return seen(now) if now.observed_generation > plan.generation else ""
+
+    return Intent(
+        question=question,
+        effects=(*effects, f"Written: spec.{name}: {_yaml(before)} -> {_yaml(value)}"),
+        patch={"spec": {name: value}},
+        git=_spec_change(plan, name, before, value, message),
+        seen=seen_by_operator,
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------- Git
+
+
+def from_git(body: Json) -> str:
+    """Return what applies a plan from Git, in words; ``""`` if nothing is known to."""
+    metadata = body.get("metadata") or {}
+    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    for group, kind in ((_FLUX, "Kustomization"), (_HELM, "HelmRelease")):
+        if name := labels.get(f"{group}/name"):
+            return plain(f"Flux ({kind} {labels.get(f'{group}/namespace', '')}/{name})")
+    managers = {str(entry.get("manager", "")) for entry in metadata.get("managedFields") or ()}
+    if _ARGO in annotations or any(manager.startswith("argocd") for manager in managers):
+        return "Argo CD"
+    return "Flux" if managers & {"kustomize-controller", "helm-controller"} else ""
+
+
+def caution(intent: Intent, applied_by: str) -> str:
+    """Return what Git will make of an intent; ``""`` for nothing."""
+    if not applied_by:
+        return ""
+    if intent.annotation:
+        return f"{applied_by} leaves this annotation alone: it has a field manager of its own."
+    return (
+        f"{applied_by} applies this plan from Git, and undoes an edit of its spec at the next interval. The word belongs to"
+        " Git: --git prints the change to commit."
+    )
+
+
+def _spec_change(plan: Plan, name: str, before: bool | int, after: bool | int, message: str) -> str:
+    lines = [" spec:", f"-  {name}: {_yaml(before)}", f"+  {name}: {_yaml(after)}"]
+    return _change(plan, lines, message.format(name=plan.name))
+
+
+def _annotation_change(plan: Plan, annotation: str, value: str, question: str) -> str:
+    lines = [" metadata:", "   annotations:"]
+    if annotation in plan.annotations:
+        lines.append(f'-    {annotation}: "{plain(plan.annotations[annotation])}"')
+    return _change(plan, [*lines, f'+    {annotation}: "{value}"'], question.rstrip("?"))
+
+
+def _change(plan: Plan, lines: Sequence[str], message: str) -> str:
+    head = (f"# MigrationPlan {plan.key}, in its file in Git:", f"--- a/{plan.name}.yaml", f"+++ b/{plan.name}.yaml")
+    return "\n".join((*head, *lines, f'# git commit -m "{message}"'))
+
+
+def _yaml(value: bool | int) -> str:
+    return str(value).lower()

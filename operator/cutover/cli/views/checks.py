@@ -1,0 +1,71 @@
+"""Results of preflight's checks, and how the legs' answers differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from cutover.api.v1alpha1 import CheckResult, CheckStatus
+from cutover.cli.views.parts import EKS, HEROKU, age
+from cutover.cli.views.screen import CHECKS
+from cutover.domain.plan import Plan
+from cutover.domain.texts import plain
+
+_ORDER = (CheckResult.FAILED, CheckResult.UNKNOWN, CheckResult.WARNED, CheckResult.SKIPPED, CheckResult.PASSED)
+
+
+def checks(found: Sequence[CheckStatus], *, everything: bool) -> RenderableType:
+    """Return checks with what to do, those that fail first.
+
+    Parameters
+    ----------
+    everything
+        Whether checks that passed are named, too.
+    """
+    shown = [one for one in found if everything or one.result is not CheckResult.PASSED]
+    if not shown:
+        return Text("every check passes" if found else "no check has run")
+    made = Table.grid(padding=(0, 2, 0, 0))
+    made.add_column(no_wrap=True)
+    made.add_column(no_wrap=True)
+    made.add_column(overflow="fold")
+    for one in sorted(shown, key=lambda check: _ORDER.index(check.result)):
+        made.add_row(one.check, Text(one.result, CHECKS[one.result]), plain(one.message))
+    return made
+
+
+def differences(plan: Plan, alike: Sequence[CheckStatus], now: datetime) -> RenderableType:
+    """Return what the operator saw of both legs' answers."""
+    status = plan.status
+    parts: list[RenderableType] = [
+        Text("Before the takeover, by the operator's own requests", "bold"),
+        checks(alike, everything=True),
+    ]
+    answers = status.answers
+    if answers is not None and (answers.heroku or answers.eks):
+        since = f" ({age(status.since, now)})" if status.since is not None else ""
+        made = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="")
+        made.add_column("STATUS")
+        made.add_column("HEROKU", justify="right", style=HEROKU)
+        made.add_column("EKS", justify="right", style=EKS)
+        totals = sum(answers.heroku.values()), sum(answers.eks.values())
+        codes = sorted({*answers.heroku, *answers.eks}, key=lambda code: -answers.heroku.get(code, 0))
+        for code in codes:
+            counts = answers.heroku.get(code, 0), answers.eks.get(code, 0)
+            made.add_row(code, *(_part(count, total) for count, total in zip(counts, totals, strict=True)))
+        parts += [
+            Text(""),
+            Text(f"Users' answers in this step{since}, at {status.weight or 0} % to EKS", "bold"),
+            made,
+        ]
+    if status.probes is not None and status.probes.sentence:
+        parts += [Text(""), Text("Pairs of probes", "bold"), Text(plain(status.probes.sentence))]
+    return Group(*parts)
+
+
+def _part(count: int, total: int) -> str:
+    return f"{count:,} ({100 * count / total:.3g} %)" if total else "-"
