@@ -22,6 +22,8 @@ from cutover.drain.messages import LOGPLEX, count_message, told_loss, written_at
 MOST_SEEN = 32_768
 #: Messages that are believed to be in a frame that was not read; Logplex buffers 1,024.
 MOST_BELIEVED = 2048
+#: Messages of a frame that are read, with room to spare; empty ones of three bytes each would take seconds of all apps' time.
+MOST_READ = 4096
 #: Seconds after which a message counts as late.
 LATE_SECONDS = 60.0
 #: Reasons for which messages are not counted, besides Logplex' L10 to L13, UNREADABLE, and those of a refusal.
@@ -131,6 +133,9 @@ class Record:
         counts.size += len(frame.body)
         try:
             for message in messages(frame.body):
+                if read == MOST_READ:
+                    reason = BROKEN
+                    break
                 kind = count_message(message, counts, at)
                 read += 1
                 if oldest is None and kind is not LOGPLEX:
