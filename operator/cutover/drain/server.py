@@ -1,4 +1,4 @@
-"""Takes the requests of Logplex over HTTP, and answers as Logplex wants.
+"""Takes the requests of Logplex over HTTP, and answers as Logplex wants; and those of OTLP exporters, likewise.
 
 Its client waits 5 s for an answer, knows no chunked ones, and drops a frame for ever where it gets a 4xx other than 429. After
 a 5xx it tries twice more, at once, and drops it then. So there is no answer that asks it to wait; what cannot be taken now is
@@ -19,6 +19,8 @@ from aiohttp import web
 from cutover.drain.access import AccessFile
 from cutover.drain.faults import place_of
 from cutover.drain.frames import Frame, Record, Refusal
+from cutover.drain.otlp_body import JSON, PROTOBUF, BrokenBody, LargeBody, answer, read_export
+from cutover.drain.otlp_points import Names
 from cutover.drain.places import Places
 from cutover.drain.room import Room
 
@@ -39,10 +41,13 @@ END_SECONDS = 10.0
 #: Seconds between two looks at the file, and between two lines of the log about refusals of one reason.
 LOOK_SECONDS, TELL_SECONDS = 2.0, 60.0
 CONTENT_TYPE = "application/logplex-1"
+#: The end of the path of OTLP/HTTP.
+EXPORT_PATH = "/v1/metrics"
 
 #: Statuses of refusals. 4xx has Logplex drop the frame, as it will never be taken; after 5xx it sends the frame again.
-_OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_ALLOWED, _TOO_LARGE, _UNSUPPORTED, _FAULT, _UNAVAILABLE = (
+_OK, _BROKEN, _UNAUTHORIZED, _FORBIDDEN, _NOT_ALLOWED, _TOO_LARGE, _UNSUPPORTED, _FAULT, _UNAVAILABLE = (
     200,
+    400,
     401,
     403,
     405,
@@ -75,12 +80,21 @@ class Receiver:
         Where frames are counted.
     on_configuration
         Called with whether the file is as it was read last, when it has changed.
+    names
+        Names of the router's metrics in OTLP; without them no OTLP is taken.
     """
 
-    def __init__(self, file: AccessFile, record: Record, on_configuration: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        file: AccessFile,
+        record: Record,
+        on_configuration: Callable[[bool], None],
+        names: Names | None = None,
+    ) -> None:
         self._file = file
         self._record = record
         self._on_configuration = on_configuration
+        self._names = names
         self._room = Room(MOST_BYTES, APP_BYTES, PATIENCE_SECONDS)
         self._looked = self._now()
         self._told: dict[Refusal, float] = {}
@@ -120,11 +134,14 @@ class Receiver:
         """
         self._look()
         app = self._file.access.app_of(request.headers.get("Logplex-Drain-Token", ""))
-        count = _number(request.headers.get("Logplex-Msg-Count", ""))
+        names = self._names if request.path.endswith(EXPORT_PATH) else None
+        # How many points a refused export has is not known.
+        count = 1 if names is not None else _number(request.headers.get("Logplex-Msg-Count", ""))
         try:
-            self._admit(request, app)
+            self._admit(request, app, export=names is not None)
             admitted(app)
             body = await self._body(request, app)
+            response = self._take(request, app, body, count) if names is None else self._take_export(request, app, body, names)
         except Refused as refused:
             # Without a whole body, Logplex sends the frame again.
             self._record.refuse(app, refused.reason, 0 if refused.reason is Refusal.INCOMPLETE else count)
@@ -134,20 +151,37 @@ class Receiver:
                 response.headers["WWW-Authenticate"] = 'Basic realm="drain"'
             response.force_close()  # what is left of the body is not read
             return response
-        self._record.take(app, Frame(request.headers.get("Logplex-Frame-Id", "")[:64], count, body))
-        response = web.Response(status=_OK)
         if self.leaving:
             response.force_close()
         return response
 
-    def _admit(self, request: web.BaseRequest, app: str) -> None:
+    def _take(self, request: web.BaseRequest, app: str, body: bytes, count: int | None) -> web.Response:
+        self._record.take(app, Frame(request.headers.get("Logplex-Frame-Id", "")[:64], count, body))
+        return web.Response(status=_OK)
+
+    def _take_export(self, request: web.BaseRequest, app: str, body: bytes, names: Names) -> web.Response:
+        """Count an export. Raises Refused where it cannot be read."""
+        kind = request.content_type
+        try:
+            export = read_export(body, kind, gzip=request.headers.get("Content-Encoding", "").lower() == "gzip")
+        except LargeBody:
+            raise Refused(_TOO_LARGE, Refusal.TOO_LARGE) from None
+        except BrokenBody:
+            raise Refused(_BROKEN, Refusal.CONTENT) from None
+        refused = self._record.take_export(app, body, export, names)
+        return web.Response(status=_OK, body=answer(kind, refused), content_type=kind)
+
+    def _admit(self, request: web.BaseRequest, app: str, *, export: bool) -> None:
         """Raise Refused where the body need not be read."""
         headers = request.headers
-        if not self._file.access.allows(headers.get("Authorization", ""), request.path):
+        path = request.path.removesuffix(EXPORT_PATH) if export else request.path
+        if not self._file.access.allows(headers.get("Authorization", ""), path):
             raise Refused(_UNAUTHORIZED, Refusal.CREDENTIALS)
         if request.method != "POST":
             raise Refused(_NOT_ALLOWED, Refusal.CONTENT)
-        if request.content_type != CONTENT_TYPE or "Content-Encoding" in headers:
+        encodings = ("gzip", "identity", "") if export else ("",)
+        types = (PROTOBUF, JSON) if export else (CONTENT_TYPE,)
+        if request.content_type not in types or headers.get("Content-Encoding", "").lower() not in encodings:
             raise Refused(_UNSUPPORTED, Refusal.CONTENT)
         if not app:
             raise Refused(_FORBIDDEN, Refusal.DRAIN_TOKEN)

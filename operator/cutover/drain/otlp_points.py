@@ -1,0 +1,370 @@
+"""Counts what the data points of an OTLP export say of Heroku's router.
+
+Names are the configuration's. A point that has a name of its and cannot be counted is refused and told as lost: its minute is
+not one of record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from cutover.drain.counts import BOUNDS, AppCounts, Times
+
+if TYPE_CHECKING:
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+    from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+    from opentelemetry.proto.metrics.v1.metrics_pb2 import HistogramDataPoint, Metric, NumberDataPoint
+
+#: What is read of an export: its points, and its resources, scopes and metrics together; attributes of one of them; bounds.
+MOST_POINTS, MOST_ENTRIES, MOST_ATTRIBUTES, MOST_BOUNDS = 4096, 4096, 64, 64
+#: Cumulative series that are remembered of an app, and seconds after which one makes room that has sent nothing.
+MOST_SERIES, SERIES_SECONDS = 500, 3600.0
+#: Above this, numbers of protobuf's doubles have gaps.
+_MOST = 2.0**53
+#: Kinds of what is counted, as the metrics name them: points, and metrics under other names.
+POINT, UNMAPPED = "point", "unmapped"
+#: Reasons for which a point is refused.
+KIND, VALUE, BUCKETS, SERIES, NUMBER = "point_kind", "point_value", "point_buckets", "point_series", "point_number"
+REASONS = (KIND, VALUE, BUCKETS, SERIES, NUMBER)
+
+_DELTA, _CUMULATIVE = 1, 2  # AggregationTemporality
+_NOTHING_RECORDED = 1  # DataPointFlags
+_ERROR = re.compile(r"H\d\d")
+_UNITS = {"ms": 1.0, "s": 1000.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Names of metrics and attributes; ``""`` for what there is not.
+
+    Parameters
+    ----------
+    requests, service, connect, size
+        Metrics: requests, both times, bytes of answers.
+    code, error
+        Attributes: the status, Heroku's code.
+    resource
+        Attributes that a resource needs to have.
+    milliseconds
+        Milliseconds in the unit of times whose metric has no unit that is known; ``None`` where such are refused.
+    """
+
+    requests: str
+    code: str
+    service: str = ""
+    connect: str = ""
+    size: str = ""
+    error: str = ""
+    resource: Mapping[str, str] = field(default_factory=dict)
+    milliseconds: float | None = None
+
+
+class Refused(Exception):
+    """A point cannot be counted."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    start: int
+    time: int
+    values: tuple[float, ...]
+    at: float
+
+
+class Totals:
+    """What an app's cumulative series were at last, so that only what is new is counted.
+
+    Parameters
+    ----------
+    began
+        Nanoseconds since 1970 at which the counting began.
+    """
+
+    def __init__(self, began: int) -> None:
+        self._began = began
+        self._series: OrderedDict[bytes, _Seen] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._series)
+
+    def new(self, series: bytes, start: int, time: int, values: tuple[float, ...], at: float) -> tuple[float, ...]:
+        """Return what is new in a series. Raises Refused where there are too many series.
+
+        A series that was there before the counting began only says from where on it is counted. What comes again, or late, is
+        nothing new.
+
+        Parameters
+        ----------
+        series
+            What the series is known by.
+        start, time
+            Nanoseconds since 1970: since when its values count, and when they were so.
+        values
+            The values; a lower one than before begins anew.
+        at
+            Seconds of a monotonic clock.
+        """
+        seen = self._series.get(series)
+        if seen is None:
+            self._make_room(at)
+            before = (0.0,) * len(values) if start >= self._began else values
+        elif time <= seen.time or start < seen.start:
+            return (0.0,) * len(values)
+        elif start > seen.start or any(new < old for new, old in zip(values, seen.values, strict=True)):
+            before = (0.0,) * len(values)
+        else:
+            before = seen.values
+        self._series[series] = _Seen(start, time, values, at)
+        self._series.move_to_end(series)
+        return tuple(new - old for new, old in zip(values, before, strict=True))
+
+    def _make_room(self, at: float) -> None:
+        if len(self._series) >= MOST_SERIES:
+            oldest = next(iter(self._series))
+            if at - self._series[oldest].at <= SERIES_SECONDS:
+                raise Refused(SERIES)
+            del self._series[oldest]
+
+
+@dataclass(slots=True)
+class Counted:
+    """What became of an export's points.
+
+    Parameters
+    ----------
+    points
+        Points that were counted.
+    refused
+        Points that were refused.
+    newest
+        Nanoseconds since 1970 of the newest point; 0 without any.
+    """
+
+    points: int = 0
+    refused: int = 0
+    newest: int = 0
+
+
+def count_export(
+    export: ExportMetricsServiceRequest, names: Names, counts: AppCounts, totals: Totals, at: float
+) -> Counted:
+    """Count an export's points.
+
+    Parameters
+    ----------
+    export
+        What was sent.
+    names
+        Which of it is the router's.
+    counts, totals
+        Those of the app.
+    at
+        When it came, in seconds of a monotonic clock.
+    """
+    found = Counted()
+    for attributes, metric in islice(_metrics(export), MOST_ENTRIES):
+        if metric is None:
+            continue
+        # An app's own metrics come the same way, and may have the same names.
+        is_routers = names.resource.items() <= _texts(attributes, names.resource).items()
+        if is_routers and metric.name and metric.name in (names.requests, names.service, names.connect, names.size):
+            _count_metric(metric, names, _Context(counts, totals, at, attributes), found)
+        else:
+            counts.lines[UNMAPPED] = counts.lines.get(UNMAPPED, 0) + 1
+    if next(islice(_metrics(export), MOST_ENTRIES, None), None) is not None:
+        _refuse(counts, found, NUMBER, 1)
+    return found
+
+
+def _metrics(export: ExportMetricsServiceRequest) -> Iterator[tuple[Sequence[KeyValue], Metric | None]]:
+    """Yield the metrics with their resource's attributes; without one for each resource and scope, which are work, too."""
+    for resource in export.resource_metrics:
+        attributes = resource.resource.attributes
+        yield attributes, None
+        for scope in resource.scope_metrics:
+            yield attributes, None
+            for metric in scope.metrics:
+                yield attributes, metric
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    counts: AppCounts
+    totals: Totals
+    at: float
+    resource: Sequence[KeyValue]
+
+
+def _refuse(counts: AppCounts, found: Counted, reason: str, number: int) -> None:
+    found.refused += number
+    counts.add_dropped(reason, number)
+
+
+def _count_metric(metric: Metric, names: Names, context: _Context, found: Counted) -> None:
+    kind = metric.WhichOneof("data")
+    points: Sequence[NumberDataPoint | HistogramDataPoint]
+    if kind == "sum" and metric.sum.is_monotonic:
+        points, temporality = metric.sum.data_points, metric.sum.aggregation_temporality
+    elif kind == "histogram":
+        points, temporality = metric.histogram.data_points, metric.histogram.aggregation_temporality
+    else:
+        _refuse(context.counts, found, KIND, max(1, len(getattr(metric, kind).data_points)) if kind else 1)
+        return
+    times = metric.name in (names.service, names.connect)
+    if temporality not in (_DELTA, _CUMULATIVE) or (times and kind == "sum"):
+        _refuse(context.counts, found, KIND, max(1, len(points)))
+        return
+    room = MOST_POINTS - found.points - found.refused
+    for point in islice(points, max(0, room)):
+        if point.flags & _NOTHING_RECORDED:
+            continue
+        try:
+            _count_point(metric, point, names, context, cumulative=temporality == _CUMULATIVE)
+        except Refused as refused:
+            _refuse(context.counts, found, str(refused), 1)
+        else:
+            found.points += 1
+            found.newest = max(found.newest, point.time_unix_nano)
+            context.counts.lines[POINT] = context.counts.lines.get(POINT, 0) + 1
+    if len(points) > room:
+        _refuse(context.counts, found, NUMBER, len(points) - max(0, room))
+
+
+def _count_point(
+    metric: Metric, point: NumberDataPoint | HistogramDataPoint, names: Names, context: _Context, *, cumulative: bool
+) -> None:
+    """Count a point, for all that its metric stands for. Raises Refused; what has no place are its times only, at most."""
+    if not 0 < point.time_unix_nano or point.start_time_unix_nano > point.time_unix_nano:
+        raise Refused(VALUE)
+    attributes = _texts(point.attributes, (names.code, names.error))
+    code, error = _code(attributes.get(names.code, ""), attributes.get(names.error, ""))
+    scale = _UNITS.get(metric.unit, names.milliseconds)
+    bounds: tuple[float, ...] = ()
+    if metric.WhichOneof("data") == "sum":
+        values: tuple[float, ...] = (_number(point),)  # type: ignore[arg-type]
+    else:
+        values = _histogram(point)  # type: ignore[arg-type]
+        bounds = tuple(point.explicit_bounds)  # type: ignore[union-attr]
+    timed = [
+        times
+        for name, times in ((names.service, context.counts.service), (names.connect, context.counts.connect))
+        if name == metric.name
+    ]
+    fitted = _Fitted.of(bounds, scale) if timed else None
+    if fitted is None and timed and metric.name not in (names.requests, names.size):
+        raise Refused(BUCKETS)
+    if cumulative:
+        key = _identity(metric.name, bounds, context.resource, point.attributes)
+        values = context.totals.new(key, point.start_time_unix_nano, point.time_unix_nano, values, context.at)
+    if metric.name == names.requests:
+        context.counts.count_requests(code, error, int(values[0]))
+    if metric.name == names.size:
+        context.counts.answered += int(values[-1] if len(values) == 1 else values[1])
+    if timed and context.counts.is_timed(code):
+        if fitted is None:
+            raise Refused(BUCKETS)
+        for times in timed:
+            fitted.add(times, values)
+
+
+def _number(point: NumberDataPoint) -> float:
+    value = point.as_int if point.WhichOneof("value") == "as_int" else point.as_double
+    if point.WhichOneof("value") is None or not 0 <= value <= _MOST:
+        raise Refused(VALUE)
+    return float(value)
+
+
+def _histogram(point: HistogramDataPoint) -> tuple[float, ...]:
+    """Return count, sum and buckets."""
+    bounds, buckets = point.explicit_bounds, point.bucket_counts
+    if len(bounds) > MOST_BOUNDS or len(buckets) != (len(bounds) + 1 if bounds or buckets else 0):
+        raise Refused(BUCKETS)
+    rises = all(low < high for low, high in zip(bounds, islice(bounds, 1, None), strict=False))
+    if not rises or not all(map(math.isfinite, bounds)):
+        raise Refused(BUCKETS)
+    if not 0 <= point.count <= _MOST or (buckets and sum(buckets) != point.count):
+        raise Refused(VALUE)
+    # Without a sum there are negative values, which no time and no size has.
+    if not point.HasField("sum") or not 0 <= point.sum <= _MOST:
+        raise Refused(VALUE)
+    return (float(point.count), point.sum, *map(float, buckets))
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """Where a histogram's buckets are in ours.
+
+    Parameters
+    ----------
+    places
+        For each of its buckets, the first of ours whose bound is no lower.
+    shared
+        Our bounds that it has, by their places. What is up to another one is not known.
+    scale
+        Milliseconds in its unit.
+    """
+
+    places: tuple[int, ...]
+    shared: frozenset[int]
+    scale: float
+
+    @classmethod
+    def of(cls, bounds: Iterable[float], scale: float | None) -> _Fitted | None:
+        if scale is None:
+            return None
+        places, shared = list[int](), set[int]()
+        for bound in bounds:
+            value = round(bound * scale, 6)
+            place = bisect_left(BOUNDS, value)
+            places.append(place)
+            if place < len(BOUNDS) and BOUNDS[place] == value:
+                shared.add(place)
+        if not shared:
+            return None
+        return cls((*places, len(BOUNDS)), frozenset(shared), scale)
+
+    def add(self, times: Times, values: tuple[float, ...]) -> None:
+        _, total, *buckets = values
+        times.add_many(zip(self.places, map(int, buckets), strict=True), total * self.scale, self.shared)
+
+
+def _code(code: str, error: str) -> tuple[str, str]:
+    error = error if _ERROR.fullmatch(error) else ""
+    if not code and error:
+        return "503", error  # as of lines of the log
+    if not (len(code) == 3 and code.isascii() and code.isdigit() and "100" <= code <= "599"):
+        raise Refused(VALUE)
+    return code, error
+
+
+def _texts(attributes: Sequence[KeyValue], names: Iterable[str]) -> dict[str, str]:
+    """Return those of the first attributes that have these names, as texts."""
+    wanted = set(names) - {""}
+    return {
+        one.key: one.value.string_value if one.value.WhichOneof("value") == "string_value" else str(one.value.int_value)
+        for one in islice(attributes, MOST_ATTRIBUTES)
+        if one.key in wanted and one.value.WhichOneof("value") in ("string_value", "int_value")
+    }
+
+
+def _identity(name: str, bounds: tuple[float, ...], *attributes: Sequence[KeyValue]) -> bytes:
+    """Return what a series is known by. Raises Refused where it has too many attributes."""
+    parts = [name, repr(bounds)]
+    for some in attributes:
+        if len(some) > MOST_ATTRIBUTES:
+            raise Refused(VALUE)
+        parts.append(repr(sorted(_serialized(some))))
+    return hashlib.blake2b("\0".join(parts).encode(errors="surrogatepass"), digest_size=16).digest()
+
+
+def _serialized(attributes: Sequence[KeyValue]) -> Iterator[bytes]:
+    for one in attributes:
+        yield one.SerializeToString(deterministic=True)
