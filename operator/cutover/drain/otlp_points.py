@@ -33,7 +33,9 @@ _MOST = 2.0**53
 POINT, UNMAPPED = "point", "unmapped"
 #: Reasons for which a point is refused.
 KIND, VALUE, BUCKETS, SERIES, NUMBER = "point_kind", "point_value", "point_buckets", "point_series", "point_number"
-REASONS = (KIND, VALUE, BUCKETS, SERIES, NUMBER)
+#: The reason for which something of a cumulative series is lost: what it had before it was seen for the first time.
+FIRST = "point_first"
+REASONS = (KIND, VALUE, BUCKETS, SERIES, NUMBER, FIRST)
 
 _DELTA, _CUMULATIVE = 1, 2  # AggregationTemporality
 _NOTHING_RECORDED = 1  # DataPointFlags
@@ -95,11 +97,10 @@ class Totals:
     def __len__(self) -> int:
         return len(self._series)
 
-    def new(self, series: bytes, start: int, time: int, values: tuple[float, ...], at: float) -> tuple[float, ...]:
-        """Return what is new in a series. Raises Refused where there are too many series.
+    def new(self, series: bytes, start: int, time: int, values: tuple[float, ...], at: float) -> tuple[float, ...] | None:
+        """Return what is new in a series; ``None`` where that is not known, as the series was there before the counting began.
 
-        A series that was there before the counting began only says from where on it is counted. What comes again, or late, is
-        nothing new.
+        What comes again, or late, is nothing new. Raises Refused where there are too many series.
 
         Parameters
         ----------
@@ -113,9 +114,10 @@ class Totals:
             Seconds of a monotonic clock.
         """
         seen = self._series.get(series)
+        before: tuple[float, ...] | None
         if seen is None:
             self._make_room(at)
-            before = (0.0,) * len(values) if start >= self._began else values
+            before = (0.0,) * len(values) if start >= self._began else None
         elif time <= seen.time or start < seen.start:
             return (0.0,) * len(values)
         elif start > seen.start or any(new < old for new, old in zip(values, seen.values, strict=True)):
@@ -124,7 +126,7 @@ class Totals:
             before = seen.values
         self._series[series] = _Seen(start, time, values, at)
         self._series.move_to_end(series)
-        return tuple(new - old for new, old in zip(values, before, strict=True))
+        return tuple(new - old for new, old in zip(values, before, strict=True)) if before is not None else None
 
     def _make_room(self, at: float) -> None:
         if len(self._series) >= MOST_SERIES:
@@ -263,7 +265,11 @@ def _count_point(
         raise Refused(BUCKETS)
     if cumulative:
         key = _identity(metric.name, bounds, context.resource, point.attributes)
-        values = context.totals.new(key, point.start_time_unix_nano, point.time_unix_nano, values, context.at)
+        new = context.totals.new(key, point.start_time_unix_nano, point.time_unix_nano, values, context.at)
+        if new is None:
+            context.counts.add_dropped(FIRST, 1)
+            return
+        values = new
     if metric.name == names.requests:
         context.counts.count_requests(code, error, int(values[0]))
     if metric.name == names.size:
