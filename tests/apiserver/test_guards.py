@@ -8,7 +8,7 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -285,9 +285,10 @@ def flood(applied: Any, stack: Stack, namespace: str, tmp_path: Path) -> Iterato
 async def test_a_flood_that_throttles_tenants_throttles_neither_lease_nor_rollback(
     applied: Any, stack: Stack, operator_kubeconfig: Path, cluster: Cluster, plan: Plan, flood: Callable[[], int]
 ) -> None:
-    token = yaml.safe_load(operator_kubeconfig.read_text())["users"][0]["user"]["token"]
+    text = await asyncio.to_thread(operator_kubeconfig.read_text)
+    token = yaml.safe_load(text)["users"][0]["user"]["token"]
     lease = f"/apis/coordination.k8s.io/v1/namespaces/{OPERATOR_NAMESPACE}/leases/cutover"
-    with httpx.Client(
+    async with httpx.AsyncClient(
         base_url=stack.api_url,
         verify=ssl.create_default_context(cafile=stack.ca_file),
         headers={"Authorization": f"Bearer {token}"},
@@ -295,23 +296,32 @@ async def test_a_flood_that_throttles_tenants_throttles_neither_lease_nor_rollba
         trust_env=False,
     ) as client:
 
-        async def until(happened: Callable[[], bool]) -> None:
+        async def is_throttled() -> bool:
+            return (await client.get(lease)).status_code == 429
+
+        async def is_of(schema: str) -> bool:
+            return (await client.get(lease)).headers.get("x-kubernetes-pf-flowschema-uid") == schema
+
+        async def goes_on() -> bool:
+            return await asyncio.to_thread(flood) == 429
+
+        async def until(happens: Callable[[], Awaitable[bool]]) -> None:
             async with asyncio.timeout(60):
-                while not await asyncio.to_thread(happened):
+                while not await happens():  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
 
-        await until(lambda: flood() == 429)
-        await until(lambda: client.get(lease).status_code == 429)  # without the chart's
+        await until(goes_on)
+        await until(is_throttled)  # without the chart's
         applied(rendered("flowcontrol.yaml"))
         uid = json.loads(stack.kubectl("get", "flowschema", "cutover", "-o", "json"))["metadata"]["uid"]
-        await until(lambda: client.get(lease).headers.get("x-kubernetes-pf-flowschema-uid") == uid)
+        await until(lambda: is_of(uid))
         for _ in range(20):
-            assert client.get(lease).status_code != 429
+            assert not await is_throttled()
         traffic = AskedTraffic(cluster)
         for weight in (0, 25, 0):
             await traffic.set(plan, weight)
         assert split_weight(await cluster.get(VIRTUAL_SERVICES, plan.namespace, "cutover-pdf"), plan) == 0
-        await until(lambda: flood() == 429)  # it has gone on
+        await until(goes_on)
 
 
 async def test_with_namespaces_the_operator_writes_only_there(stack: Stack, namespace: str, plan: Plan) -> None:

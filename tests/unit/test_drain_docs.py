@@ -204,9 +204,14 @@ def test_frames_come_to_the_same_replica_again(chart: dict[tuple[str, str], dict
 
 
 def test_the_documented_names_of_otlp_are_taken_by_chart_and_process() -> None:
-    (values,) = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if "otlp:" in block]
+    (values,) = [
+        yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if "otlp:" in block
+    ]
     drain = {"enabled": True, "secret": "drains", "destinationRule": True, **values["drain"]}
-    found = {(item["kind"], item["metadata"]["name"]): item for item in rendered("drain.yaml", namespace="logs", drain=drain)}
+    found = {
+        (item["kind"], item["metadata"]["name"]): item
+        for item in rendered("drain.yaml", namespace="logs", drain=drain)
+    }
     (container,) = found["Deployment", "cutover-drain"]["spec"]["template"]["spec"]["containers"]
     variables = {one["name"]: one["value"] for one in container["env"]}
     settings = read_variables(DrainSettings, {"CUTOVER_DRAIN_OTLP": variables["CUTOVER_DRAIN_OTLP"]})

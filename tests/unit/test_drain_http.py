@@ -309,7 +309,9 @@ async def test_bodies_wait_until_there_is_room_for_them(served: Served, monkeypa
 SHOP = TOKENS["acme-shop"]
 
 
-async def stalled(served: Served, token: str, credentials: str = BASIC) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def stalled(
+    served: Served, token: str, credentials: str = BASIC
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Announce a body that never comes."""
     reader, writer = await served.connect()
     begin = head(token, credentials, ID, 1, b"").replace(b"Content-Length: 0", b"Content-Length: %d" % LARGEST_BODY)

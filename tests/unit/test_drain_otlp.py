@@ -78,16 +78,16 @@ def point(value: float = 1, *, start: int = BEGAN, at: int = BEGAN + 60, **label
     }
 
 
-def times(
-    bounds: Sequence[float], buckets: Sequence[int], total: float | None = 1.0, **more: Any
-) -> dict[str, Any]:
+def times(bounds: Sequence[float], buckets: Sequence[int], total: float | None = 1.0, **more: Any) -> dict[str, Any]:
     one = point(**more)
     del one["asInt"]
     one |= {"explicitBounds": list(map(number, bounds)), "bucketCounts": list(buckets), "count": sum(buckets)}
     return one if total is None else one | {"sum": number(total)}
 
 
-def metric(name: str, *points: dict[str, Any], kind: str = "sum", temporality: str = DELTA, unit: str = "ms") -> dict[str, Any]:
+def metric(
+    name: str, *points: dict[str, Any], kind: str = "sum", temporality: str = DELTA, unit: str = "ms"
+) -> dict[str, Any]:
     data: dict[str, Any] = {"dataPoints": list(points)}
     if kind in ("sum", "histogram", "exponentialHistogram"):
         data["aggregationTemporality"] = temporality
@@ -244,7 +244,10 @@ def test_a_histogram_with_our_bounds_is_ours(sender: Sender) -> None:
     buckets[MESH.index(25)] = 3
     for unit, scale in (("ms", 1.0), ("s", 1000.0)):
         bounds = [bound / scale for bound in BOUNDS]
-        assert sender.send(metric("router.service", times(bounds, buckets, 5000 / scale), kind="histogram", unit=unit)) == 0
+        assert (
+            sender.send(metric("router.service", times(bounds, buckets, 5000 / scale), kind="histogram", unit=unit))
+            == 0
+        )
     found = sender.buckets()
     assert len(found) == len(BOUNDS) + 1
     assert (found["0.01"], found["0.025"], found["3600"], found["+Inf"]) == (0, 6, 6, 10)
@@ -424,7 +427,10 @@ EXPORTS = st.lists(
     st.one_of(
         st.builds(lambda name, points, how: metric(name, *points, temporality=how), NAMED, POINTS, TEMPORALITY),
         st.builds(
-            lambda name, points, how: metric(name, *points, kind="histogram", temporality=how), NAMED, TIMES, TEMPORALITY
+            lambda name, points, how: metric(name, *points, kind="histogram", temporality=how),
+            NAMED,
+            TIMES,
+            TEMPORALITY,
         ),
         st.builds(lambda name, points: metric(name, *points, kind="gauge"), NAMED, POINTS),
     ),
@@ -467,7 +473,11 @@ def test_an_export_that_is_spoiled_anywhere_ends_nothing(
 ) -> None:
     body = message(export(*metrics)).SerializeToString()
     place = where % (len(body) + 1)
-    for spoiled in (body[:place], body[:place] + noise + body[place:], body[:place] + noise + body[place + len(noise) :]):
+    for spoiled in (
+        body[:place],
+        body[:place] + noise + body[place:],
+        body[:place] + noise + body[place + len(noise) :],
+    ):
         try:
             found = read_export(spoiled, PROTOBUF, gzip=False)
         except BrokenBody:
@@ -484,7 +494,9 @@ def test_an_export_that_is_spoiled_anywhere_ends_nothing(
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("kind", [PROTOBUF, JSON])
 def test_protobuf_and_json_are_the_same(kind: str, packed: bool) -> None:
-    content = export(metric("router.requests", point(5)), metric("router.service", times([100], [1, 2]), kind="histogram"))
+    content = export(
+        metric("router.requests", point(5)), metric("router.service", times([100], [1, 2]), kind="histogram")
+    )
     body = message(content).SerializeToString() if kind == PROTOBUF else json.dumps(content | {"later": 1}).encode()
     assert read_export(gzip.compress(body) if packed else body, kind, gzip=packed) == message(content)
 
@@ -532,8 +544,14 @@ async def served(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[tuple[in
 
 async def posted(port: int, body: bytes, *, path: str = "/v1/metrics", **headers: str) -> Answer:
     """Send an export as an exporter does, with its headers."""
-    lines = {"Authorization": "", "Content-Type": PROTOBUF, **{name.replace("_", "-"): one for name, one in headers.items()}}
-    begin = head(TOKENS[APP], f"{USER}:{PASSWORD}" if not lines.pop("Authorization") else "", "", 0, body, path=path).decode()
+    lines = {
+        "Authorization": "",
+        "Content-Type": PROTOBUF,
+        **{name.replace("_", "-"): one for name, one in headers.items()},
+    }
+    begin = head(
+        TOKENS[APP], f"{USER}:{PASSWORD}" if not lines.pop("Authorization") else "", "", 0, body, path=path
+    ).decode()
     begin = begin.replace("Content-Type: application/logplex-1\r\n", "").replace("Logplex-Frame-Id: \r\n", "")
     for name, value in lines.items():
         begin = begin.replace("\r\n\r\n", f"\r\n{name}: {value}\r\n\r\n")

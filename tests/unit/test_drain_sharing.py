@@ -167,6 +167,6 @@ async def test_who_is_nobodys_ends_after_a_while() -> None:
     places, connection = Places[Connection](), Connection()
     places.disown(connection, 0.0)
     async with asyncio.timeout(30):
-        while not connection.ended:
+        while not connection.ended:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
     assert len(places) == 0

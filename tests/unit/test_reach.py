@@ -362,7 +362,8 @@ def test_addresses_of_the_internet(address: str, public: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["168.63.129.16", "100.100.100.200", "192.0.0.192", "::ffff:0:a9fe:a9fe", "::7f00:1", "64:ff9b:1::a9fe:a9fe"]
+    "address",
+    ["168.63.129.16", "100.100.100.200", "192.0.0.192", "::ffff:0:a9fe:a9fe", "::7f00:1", "64:ff9b:1::a9fe:a9fe"],
 )
 def test_clouds_services_for_machines_are_not_connected_to(address: str) -> None:
     assert not may_connect(ipaddress.ip_address(address))

@@ -101,7 +101,9 @@ def is_public(address: Address) -> bool:
     if isinstance(address, ipaddress.IPv6Address) and (inner := _inside(address)) is not None:
         return is_public(inner)
     # Versions of Python differ about networks of the IETF.
-    reserved = address in _IETF if isinstance(address, ipaddress.IPv4Address) else any(address in one for one in _LOCAL)
+    reserved = (
+        address in _IETF if isinstance(address, ipaddress.IPv4Address) else any(address in one for one in _LOCAL)
+    )
     return address.is_global and not reserved and may_connect(address)
 
 

@@ -40,9 +40,7 @@ class PublicNames(AbstractResolver):
         except (dns.exception.DNSException, UnicodeError) as error:
             raise socket.gaierror(socket.EAI_NONAME, type(error).__name__) from None
         return [
-            ResolveResult(
-                hostname=host, host=address, port=port, family=kind, proto=0, flags=socket.AI_NUMERICHOST
-            )
+            ResolveResult(hostname=host, host=address, port=port, family=kind, proto=0, flags=socket.AI_NUMERICHOST)
             for address, kind in found.addresses_and_families()
         ]
 

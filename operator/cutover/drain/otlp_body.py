@@ -81,5 +81,5 @@ def answer(content_type: str, refused: int) -> bytes:
         message.partial_success.rejected_data_points = refused
         message.partial_success.error_message = "see heroku_drain_dropped_messages_total"
     if content_type == JSON:
-        return json_format.MessageToJson(message, indent=None).encode()
+        return str(json_format.MessageToJson(message, indent=None)).encode()
     return bytes(message.SerializeToString())

@@ -97,7 +97,9 @@ class Totals:
     def __len__(self) -> int:
         return len(self._series)
 
-    def new(self, series: bytes, start: int, time: int, values: tuple[float, ...], at: float) -> tuple[float, ...] | None:
+    def new(
+        self, series: bytes, start: int, time: int, values: tuple[float, ...], at: float
+    ) -> tuple[float, ...] | None:
         """Return what is new in a series; ``None`` where that is not known, as the series was there before the counting began.
 
         What comes again, or late, is nothing new. Raises Refused where there are too many series.
@@ -244,17 +246,17 @@ def _count_point(
     metric: Metric, point: NumberDataPoint | HistogramDataPoint, names: Names, context: _Context, *, cumulative: bool
 ) -> None:
     """Count a point, for all that its metric stands for. Raises Refused; what has no place are its times only, at most."""
-    if not 0 < point.time_unix_nano or point.start_time_unix_nano > point.time_unix_nano:
+    if not point.time_unix_nano > 0 or point.start_time_unix_nano > point.time_unix_nano:
         raise Refused(VALUE)
     attributes = _texts(point.attributes, (names.code, names.error))
     code, error = _code(attributes.get(names.code, ""), attributes.get(names.error, ""))
     scale = _UNITS.get(metric.unit, names.milliseconds)
     bounds: tuple[float, ...] = ()
     if metric.WhichOneof("data") == "sum":
-        values: tuple[float, ...] = (_number(point),)  # type: ignore[arg-type]
+        values: tuple[float, ...] = (_number(point),)
     else:
-        values = _histogram(point)  # type: ignore[arg-type]
-        bounds = tuple(point.explicit_bounds)  # type: ignore[union-attr]
+        values = _histogram(point)
+        bounds = tuple(point.explicit_bounds)
     timed = [
         times
         for name, times in ((names.service, context.counts.service), (names.connect, context.counts.connect))
@@ -355,7 +357,9 @@ def _texts(attributes: Sequence[KeyValue], names: Iterable[str]) -> dict[str, st
     """Return those of the first attributes that have these names, as texts."""
     wanted = set(names) - {""}
     return {
-        one.key: one.value.string_value if one.value.WhichOneof("value") == "string_value" else str(one.value.int_value)
+        one.key: one.value.string_value
+        if one.value.WhichOneof("value") == "string_value"
+        else str(one.value.int_value)
         for one in islice(attributes, MOST_ATTRIBUTES)
         if one.key in wanted and one.value.WhichOneof("value") in ("string_value", "int_value")
     }

@@ -141,7 +141,11 @@ class Receiver:
             self._admit(request, app, export=names is not None)
             admitted(app)
             body = await self._body(request, app)
-            response = self._take(request, app, body, count) if names is None else self._take_export(request, app, body, names)
+            response = (
+                self._take(request, app, body, count)
+                if names is None
+                else self._take_export(request, app, body, names)
+            )
         except Refused as refused:
             # Without a whole body, Logplex sends the frame again.
             self._record.refuse(app, refused.reason, 0 if refused.reason is Refusal.INCOMPLETE else count)
