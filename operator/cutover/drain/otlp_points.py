@@ -174,37 +174,49 @@ def count_export(
         When it came, in seconds of a monotonic clock.
     """
     found = Counted()
-    for attributes, metric in islice(_metrics(export), MOST_ENTRIES):
+    for number, (source, metric) in enumerate(_metrics(export, names)):
+        if number == MOST_ENTRIES:
+            _refuse(counts, found, NUMBER, 1)
+            break
         if metric is None:
             continue
-        # An app's own metrics come the same way, and may have the same names.
-        is_routers = names.resource.items() <= _texts(attributes, names.resource).items()
-        if is_routers and metric.name and metric.name in (names.requests, names.service, names.connect, names.size):
-            _count_metric(metric, names, _Context(counts, totals, at, attributes), found)
+        name = metric.name
+        if source is not None and name and name in (names.requests, names.service, names.connect, names.size):
+            scale = _UNITS.get(metric.unit, names.milliseconds)
+            _count_metric(metric, _Context(name, scale, source, names, counts, totals, at), found)
         else:
             counts.lines[UNMAPPED] = counts.lines.get(UNMAPPED, 0) + 1
-    if next(islice(_metrics(export), MOST_ENTRIES, None), None) is not None:
-        _refuse(counts, found, NUMBER, 1)
     return found
 
 
-def _metrics(export: ExportMetricsServiceRequest) -> Iterator[tuple[Sequence[KeyValue], Metric | None]]:
-    """Yield the metrics with their resource's attributes; without one for each resource and scope, which are work, too."""
+def _metrics(export: ExportMetricsServiceRequest, names: Names) -> Iterator[tuple[bytes | None, Metric | None]]:
+    """Yield the metrics, with what they are from; ``None`` in its place where that is not the router.
+
+    Resources and scopes are work, too, and yielded without a metric. Each is read once, as it may be large and have many.
+    """
     for resource in export.resource_metrics:
-        attributes = resource.resource.attributes
-        yield attributes, None
+        yield None, None
+        # An app's own metrics come the same way, and may have the same names.
+        is_router = names.resource.items() <= _texts(resource.resource.attributes, names.resource).items()
+        whose = _digest(resource.resource.SerializeToString(deterministic=True))
         for scope in resource.scope_metrics:
-            yield attributes, None
+            yield None, None
+            source = _digest(whose, scope.scope.SerializeToString(deterministic=True))
             for metric in scope.metrics:
-                yield attributes, metric
+                yield source if is_router else None, metric
 
 
 @dataclass(frozen=True, slots=True)
 class _Context:
+    """What a metric's points have in common."""
+
+    name: str
+    scale: float | None
+    source: bytes
+    names: Names
     counts: AppCounts
     totals: Totals
     at: float
-    resource: Sequence[KeyValue]
 
 
 def _refuse(counts: AppCounts, found: Counted, reason: str, number: int) -> None:
@@ -212,7 +224,7 @@ def _refuse(counts: AppCounts, found: Counted, reason: str, number: int) -> None
     counts.add_dropped(reason, number)
 
 
-def _count_metric(metric: Metric, names: Names, context: _Context, found: Counted) -> None:
+def _count_metric(metric: Metric, context: _Context, found: Counted) -> None:
     kind = metric.WhichOneof("data")
     points: Sequence[NumberDataPoint | HistogramDataPoint]
     if kind == "sum" and metric.sum.is_monotonic:
@@ -222,7 +234,7 @@ def _count_metric(metric: Metric, names: Names, context: _Context, found: Counte
     else:
         _refuse(context.counts, found, KIND, max(1, len(getattr(metric, kind).data_points)) if kind else 1)
         return
-    times = metric.name in (names.service, names.connect)
+    times = context.name in (context.names.service, context.names.connect)
     if temporality not in (_DELTA, _CUMULATIVE) or (times and kind == "sum"):
         _refuse(context.counts, found, KIND, max(1, len(points)))
         return
@@ -231,7 +243,7 @@ def _count_metric(metric: Metric, names: Names, context: _Context, found: Counte
         if point.flags & _NOTHING_RECORDED:
             continue
         try:
-            _count_point(metric, point, names, context, cumulative=temporality == _CUMULATIVE)
+            _count_point(point, context, is_sum=kind == "sum", cumulative=temporality == _CUMULATIVE)
         except Refused as refused:
             _refuse(context.counts, found, str(refused), 1)
         else:
@@ -243,40 +255,32 @@ def _count_metric(metric: Metric, names: Names, context: _Context, found: Counte
 
 
 def _count_point(
-    metric: Metric, point: NumberDataPoint | HistogramDataPoint, names: Names, context: _Context, *, cumulative: bool
+    point: NumberDataPoint | HistogramDataPoint, context: _Context, *, is_sum: bool, cumulative: bool
 ) -> None:
     """Count a point, for all that its metric stands for. Raises Refused; what has no place are its times only, at most."""
+    name, names, counts = context.name, context.names, context.counts
     if not point.time_unix_nano > 0 or point.start_time_unix_nano > point.time_unix_nano:
         raise Refused(VALUE)
     attributes = _texts(point.attributes, (names.code, names.error))
     code, error = _code(attributes.get(names.code, ""), attributes.get(names.error, ""))
-    scale = _UNITS.get(metric.unit, names.milliseconds)
-    bounds: tuple[float, ...] = ()
-    if metric.WhichOneof("data") == "sum":
-        values: tuple[float, ...] = (_number(point),)
-    else:
-        values = _histogram(point)
-        bounds = tuple(point.explicit_bounds)
-    timed = [
-        times
-        for name, times in ((names.service, context.counts.service), (names.connect, context.counts.connect))
-        if name == metric.name
-    ]
-    fitted = _Fitted.of(bounds, scale) if timed else None
-    if fitted is None and timed and metric.name not in (names.requests, names.size):
+    values = (_number(point),) if is_sum else _histogram(point)
+    bounds = () if is_sum else tuple(point.explicit_bounds)
+    timed = [times for of, times in ((names.service, counts.service), (names.connect, counts.connect)) if of == name]
+    fitted = _Fitted.of(bounds, context.scale) if timed else None
+    if fitted is None and timed and name not in (names.requests, names.size):
         raise Refused(BUCKETS)
     if cumulative:
-        key = _identity(metric.name, bounds, context.resource, point.attributes)
-        new = context.totals.new(key, point.start_time_unix_nano, point.time_unix_nano, values, context.at)
+        series = _series(context, bounds, point.attributes)
+        new = context.totals.new(series, point.start_time_unix_nano, point.time_unix_nano, values, context.at)
         if new is None:
-            context.counts.add_dropped(FIRST, 1)
+            counts.add_dropped(FIRST, 1)
             return
         values = new
-    if metric.name == names.requests:
-        context.counts.count_requests(code, error, int(values[0]))
-    if metric.name == names.size:
-        context.counts.answered += int(values[-1] if len(values) == 1 else values[1])
-    if timed and context.counts.is_timed(code):
+    if name == names.requests:
+        counts.count_requests(code, error, int(values[0]))
+    if name == names.size:
+        counts.answered += int(values[0] if is_sum else values[1])
+    if timed and counts.is_timed(code):
         if fitted is None:
             raise Refused(BUCKETS)
         for times in timed:
@@ -365,16 +369,17 @@ def _texts(attributes: Sequence[KeyValue], names: Iterable[str]) -> dict[str, st
     }
 
 
-def _identity(name: str, bounds: tuple[float, ...], *attributes: Sequence[KeyValue]) -> bytes:
+def _series(context: _Context, bounds: tuple[float, ...], attributes: Sequence[KeyValue]) -> bytes:
     """Return what a series is known by. Raises Refused where it has too many attributes."""
-    parts = [name, repr(bounds)]
-    for some in attributes:
-        if len(some) > MOST_ATTRIBUTES:
-            raise Refused(VALUE)
-        parts.append(repr(sorted(_serialized(some))))
-    return hashlib.blake2b("\0".join(parts).encode(errors="surrogatepass"), digest_size=16).digest()
+    if len(attributes) > MOST_ATTRIBUTES:
+        raise Refused(VALUE)
+    parts = sorted(one.SerializeToString(deterministic=True) for one in attributes)
+    return _digest(context.source, context.name.encode(), repr(bounds).encode(), *parts)
 
 
-def _serialized(attributes: Sequence[KeyValue]) -> Iterator[bytes]:
-    for one in attributes:
-        yield one.SerializeToString(deterministic=True)
+def _digest(*parts: bytes) -> bytes:
+    found = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        found.update(b"%d:" % len(part))
+        found.update(part)
+    return found.digest()
