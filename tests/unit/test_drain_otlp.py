@@ -8,6 +8,7 @@ import gzip
 import json
 import math
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -561,8 +562,13 @@ def test_protobuf_and_json_are_the_same(kind: str, packed: bool) -> None:
 def test_a_bomb_is_not_inflated() -> None:
     bomb = gzip.compress(b"\0" * (20 * MOST_INFLATED))
     assert len(bomb) < MOST_INFLATED
-    with pytest.raises(LargeBody):
-        read_export(bomb, PROTOBUF, gzip=True)
+    tracemalloc.start()
+    try:
+        with pytest.raises(LargeBody):
+            read_export(bomb, PROTOBUF, gzip=True)
+        assert tracemalloc.get_traced_memory()[1] < 4 * MOST_INFLATED
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,20 @@ async def test_an_app_has_its_share_and_its_bodies_keep_their_order() -> None:
     assert (room.left, room.waiting) == (80, 0)
 
 
+async def test_where_all_of_it_is_taken_the_app_with_least_goes_before_those_that_came_first() -> None:
+    room, log = Room(40, 30, 600.0), list[str]()
+    held = [Body(room, app, 10, log) for app in ("a", "a", "b", "b")]
+    waiting = [Body(room, "a", 10, log, "a again"), Body(room, "pdf", 10, log)]
+    await settle()
+    held[3].come()
+    await settle()
+    assert log[4:] == ["pdf"]
+    for body in (*held, *waiting):
+        body.come()
+    await settle()
+    assert log[4:] == ["pdf", "a again"]
+
+
 async def test_where_all_of_it_is_taken_the_app_with_least_is_next_and_what_never_comes_is_cut() -> None:
     room, log = Room(40, 20, 0.0), list[str]()
     held = [Body(room, app, 10, log) for app in ("a", "a", "b", "b")]
@@ -117,7 +131,7 @@ async def test_who_is_nobodys_makes_room_first_and_the_oldest_of_them() -> None:
     places = Places[Connection]()
     first, second, own = Connection(), Connection(), Connection()
     for connection in (first, second, own):
-        places.disown(connection, 600.0)
+        places.enter(connection, 600.0)
     places.own(own, "pdf")
     assert places.make(4)
     assert not first.ended
@@ -131,7 +145,7 @@ async def test_the_app_with_the_most_makes_room_with_its_newest_unless_it_has_it
     made = {app: [Connection() for _ in range(number)] for app, number in (("a", 2), ("b", 3))}
     for app, connections in made.items():
         for connection in connections:
-            places.disown(connection, 600.0)
+            places.enter(connection, 600.0)
             places.own(connection, app)
     assert places.make(5)
     assert [one.ended for one in made["b"]] == [False, False, True]
@@ -143,29 +157,30 @@ async def test_apps_that_have_no_more_than_their_part_keep_it(most: int) -> None
     places = Places[Connection]()
     made = [Connection() for _ in range(most)]
     for number, connection in enumerate(made):
-        places.disown(connection, 600.0)
+        places.enter(connection, 600.0)
         places.own(connection, f"app-{number % 8}")
     assert not places.make(most)
     assert not any(connection.ended for connection in made)
 
 
-async def test_a_refused_connection_is_nobodys_and_one_that_has_ended_is_in_no_way() -> None:
+async def test_a_connection_that_has_ended_is_in_no_way() -> None:
     places = Places[Connection]()
     made = [Connection() for _ in range(3)]
     for connection in made:
-        places.disown(connection, 600.0)
+        places.enter(connection, 600.0)
         places.own(connection, "pdf")
     places.left(made[0])
-    places.own(made[0], "pdf")  # its answer came too late
+    places.own(made[0], "pdf")  # it ended meanwhile
+    places.own(made[1], "shop")  # another drain on the same connection
     assert len(places) == 2
-    places.disown(made[2], 600.0)
     assert places.make(2)
-    assert [connection.ended for connection in made] == [False, False, True]
+    assert sum(connection.ended for connection in made) == 1
+    assert len(places) == 1
 
 
 async def test_who_is_nobodys_ends_after_a_while() -> None:
     places, connection = Places[Connection](), Connection()
-    places.disown(connection, 0.0)
+    places.enter(connection, 0.0)
     async with asyncio.timeout(30):
         while not connection.ended:  # noqa: ASYNC110
             await asyncio.sleep(0.001)

@@ -35,9 +35,8 @@ class Places(Generic[_C]):
     def __len__(self) -> int:
         return len(self._nobodys) + len(self._owners)
 
-    def disown(self, connection: _C, seconds: float) -> None:
-        """Take a connection for nobody's: a new one, or one whose request was refused. It ends after so many seconds."""
-        self.left(connection)
+    def enter(self, connection: _C, seconds: float) -> None:
+        """Take a new connection for nobody's. It ends after so many seconds, unless it becomes an app's."""
         self._nobodys[connection] = asyncio.get_running_loop().call_later(seconds, self._end, connection)
 
     def own(self, connection: _C, app: str) -> None:

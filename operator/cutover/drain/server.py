@@ -269,7 +269,7 @@ class Port:
         if not self._places.make(MOST_CONNECTIONS):
             return _Closing()
         connection = self._http()
-        self._places.disown(connection, HEADER_SECONDS)
+        self._places.enter(connection, HEADER_SECONDS)
         return connection
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
@@ -277,15 +277,11 @@ class Port:
         self._busy.add(connection)
         self._idle.clear()
         try:
-            response = await self._receiver.answer(request, lambda app: self._places.own(connection, app))
+            return await self._receiver.answer(request, lambda app: self._places.own(connection, app))
         except Exception as error:  # noqa: BLE001
             # The library would answer the same, and tell nobody.
             log.error("a request cannot be answered", fault=place_of(error))  # noqa: TRY400
             return web.Response(status=_FAULT)
-        else:
-            if response.status != _OK and request.transport is not None:
-                self._places.disown(connection, HEADER_SECONDS)
-            return response
         finally:
             self._busy.discard(connection)
             if not self._busy:
