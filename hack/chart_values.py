@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, TypeAdapter
 
 from cutover.drain.main import DrainSettings
+from cutover.drain.otlp_names import OtlpNames
 from cutover.settings import NamedPrometheus, PrometheusServer, Receiver, Settings
 
 _CHART = Path(__file__).resolve().parents[1] / "charts" / "cutover"
@@ -44,6 +45,7 @@ FILES: Mapping[str, type[BaseModel]] = {
     "prometheus.default": PrometheusServer,
     "prometheus.sources": NamedPrometheus,
     "notifications.receivers": Receiver,
+    "drain.otlp": OtlpNames,
 }
 _NAMES: Schema = {"type": "array", "items": {"type": "string", "minLength": 1}}
 _TEXTS: Schema = {"type": "object", "additionalProperties": {"type": "string"}}

@@ -314,6 +314,7 @@ BAD: list[tuple[Json, str]] = [
     ({"replicas": "two"}, "/replicas"),
     ({"image": {"repository": "r", "digest": "latest"}}, "/image/digest"),
     ({"flowControl": "yes"}, "/flowControl"),
+    ({"drain": {"otlp": {"requests": "router.requests"}}}, "/drain/otlp"),
     ({"promtheus": {"url": "http://p"}}, "promtheus"),
     ({"alerts": {"prometheusRules": True}}, "prometheusRules"),
 ]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import ssl
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import pytest
 import yaml
 from tests.kit import builders
 from tests.kit.chart import rendered
+from tests.kit.http_serving import certificate
 from tests.kit.routing import AskedTraffic
 
 from cutover.adapters.kube.client import Cluster
@@ -166,6 +170,165 @@ def test_leases_and_rollbacks_go_by_a_priority_of_their_own(
         assert schema_of(route) == uid
         assert schema_of(route.rsplit("/", 1)[0]) != uid  # a list
         assert schema_of(lease) == uid
+
+
+class HungWebhook(BaseHTTPRequestHandler):
+    """Admits a write once the test is over, so that it has a seat until then."""
+
+    over = threading.Event()
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.over.wait(25)
+        body = json.dumps({**asked, "response": {"uid": asked["request"]["uid"], "allowed": True}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+@pytest.fixture
+def flood(applied: Any, stack: Stack, namespace: str, tmp_path: Path) -> Iterator[Callable[[], int]]:
+    """Have another ServiceAccount take all seats that ServiceAccounts have together; yields what a GET of its says."""
+    folder = certificate(tmp_path, "localhost")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(folder)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), HungWebhook)
+    server.socket = tls.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    pem = folder.read_text(encoding="utf-8")
+    authority = pem[pem.index("-----BEGIN CERTIFICATE-----") :]
+    level = {
+        "apiVersion": "flowcontrol.apiserver.k8s.io/v1",
+        "kind": "PriorityLevelConfiguration",
+        "metadata": {"name": "tenants"},
+        "spec": {
+            "type": "Limited",
+            "limited": {
+                "nominalConcurrencyShares": 1,
+                "lendablePercent": 0,
+                "borrowingLimitPercent": 0,
+                "limitResponse": {"type": "Reject"},
+            },
+        },
+    }
+    everybody = [{"kind": "Group", "group": {"name": "system:serviceaccounts"}}]
+    anything = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"], "namespaces": ["*"], "clusterScope": True}
+    schema = {
+        "apiVersion": "flowcontrol.apiserver.k8s.io/v1",
+        "kind": "FlowSchema",
+        "metadata": {"name": "tenants"},
+        "spec": {
+            "priorityLevelConfiguration": {"name": "tenants"},
+            "matchingPrecedence": 8000,
+            "rules": [{"subjects": everybody, "resourceRules": [anything]}],
+        },
+    }
+    webhook = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": "hung"},
+        "webhooks": [
+            {
+                "name": "hung.example.com",
+                "clientConfig": {
+                    "url": f"https://localhost:{server.server_address[1]}/",
+                    "caBundle": base64.b64encode(authority.encode()).decode(),
+                },
+                "rules": [
+                    {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}
+                ],
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+                "failurePolicy": "Ignore",
+                "timeoutSeconds": 30,
+                "sideEffects": "None",
+                "admissionReviewVersions": ["v1"],
+            }
+        ],
+    }
+    rights = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": "flooding"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"kind": "ServiceAccount", "name": "flooder", "namespace": namespace}],
+    }
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "flooder", "namespace": namespace}}
+    stack.apply([account])
+    applied([level, schema, webhook, rights])
+    token = yaml.safe_load(stack.service_account_kubeconfig(namespace, "flooder").read_text())["users"][0]["user"]
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    ending = threading.Event()
+    with httpx.Client(
+        base_url=stack.api_url,
+        verify=ssl.create_default_context(cafile=stack.ca_file),
+        headers={"Authorization": f"Bearer {token['token']}"},
+        timeout=60.0,
+        trust_env=False,
+        limits=httpx.Limits(max_connections=200),
+    ) as client:
+
+        def write() -> None:
+            while not ending.is_set():
+                if client.post(path, json={"metadata": {"generateName": "flood-"}}).status_code == 429:
+                    ending.wait(0.2)
+
+        writers = [threading.Thread(target=write, daemon=True) for _ in range(30)]
+        for writer in writers:
+            writer.start()
+        yield lambda: client.get(path).status_code
+        ending.set()
+        HungWebhook.over.set()
+        for writer in writers:
+            writer.join(60)
+    server.shutdown()
+    HungWebhook.over.clear()
+
+
+async def test_a_flood_that_throttles_tenants_throttles_neither_lease_nor_rollback(
+    applied: Any, stack: Stack, operator_kubeconfig: Path, cluster: Cluster, plan: Plan, flood: Callable[[], int]
+) -> None:
+    text = await asyncio.to_thread(operator_kubeconfig.read_text)
+    token = yaml.safe_load(text)["users"][0]["user"]["token"]
+    lease = f"/apis/coordination.k8s.io/v1/namespaces/{OPERATOR_NAMESPACE}/leases/cutover"
+    async with httpx.AsyncClient(
+        base_url=stack.api_url,
+        verify=ssl.create_default_context(cafile=stack.ca_file),
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=60.0,
+        trust_env=False,
+    ) as client:
+
+        async def is_throttled() -> bool:
+            return (await client.get(lease)).status_code == 429
+
+        async def is_of(schema: str) -> bool:
+            return (await client.get(lease)).headers.get("x-kubernetes-pf-flowschema-uid") == schema
+
+        async def goes_on() -> bool:
+            return await asyncio.to_thread(flood) == 429
+
+        async def until(happens: Callable[[], Awaitable[bool]]) -> None:
+            async with asyncio.timeout(60):
+                while not await happens():  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+
+        await until(goes_on)
+        await until(is_throttled)  # without the chart's
+        applied(rendered("flowcontrol.yaml"))
+        uid = json.loads(stack.kubectl("get", "flowschema", "cutover", "-o", "json"))["metadata"]["uid"]
+        await until(lambda: is_of(uid))
+        for _ in range(20):
+            assert not await is_throttled()
+        traffic = AskedTraffic(cluster)
+        for weight in (0, 25, 0):
+            await traffic.set(plan, weight)
+        assert split_weight(await cluster.get(VIRTUAL_SERVICES, plan.namespace, "cutover-pdf"), plan) == 0
+        await until(goes_on)
 
 
 async def test_with_namespaces_the_operator_writes_only_there(stack: Stack, namespace: str, plan: Plan) -> None:

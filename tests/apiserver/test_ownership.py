@@ -325,6 +325,32 @@ async def test_a_route_that_kubectl_replaced_is_rolled_back_and_put_to_rest(
     assert split_weight(writers.read("cutover-pdf"), plan) == 0
 
 
+@pytest.mark.parametrize("ownership", ["Generate", "Adopt"])
+async def test_a_route_that_is_full_of_others_annotations_is_rolled_back(
+    traffic: AskedTraffic, writers: Writers, namespace: str, ownership: str
+) -> None:
+    """The API server refuses an object with more than 256 KiB of annotations, ours among them."""
+    plan = make_plan(namespace, ownership)
+    name = "cutover-pdf" if ownership == "Generate" else "pdf"
+
+    def written(phase: Phase, weight: int) -> Plan:
+        decided = at(plan, phase, weight)
+        return replace(decided, status=decided.status.evolve(route=RouteRecord(name=f"VirtualService {name}")))
+
+    if ownership == "Adopt":
+        writers.deaf(in_git(plan, "pdf", REST))
+    await traffic.set(at(plan, Phase.PREFLIGHT, 0), 0)
+    await traffic.set(written(Phase.SHIFTING, 50), 50)
+    live = writers.read(name)
+    filled = {**live, "metadata": {"name": name, "annotations": {"note": "x" * (256 * 1024 - 20)}}}
+    writers.kubectl("replace", "-f", "-", stdin=json.dumps(filled))
+    state = await traffic.get(written(Phase.SHIFTING, 50), 50, fresh=True)
+    assert state.weight == 50
+    await traffic.set(written(Phase.ROLLING_BACK, 0), 0)
+    assert (await traffic.get(written(Phase.ROLLING_BACK, 0), 0, fresh=True)).weight == 0
+    assert ("note" in writers.read(name)["metadata"]["annotations"]) is (ownership == "Adopt")
+
+
 # ------------------------------------------------------------------------------------------------------------ Delegate
 
 DELEGATING = {"delegate": {"name": "cutover-pdf"}}

@@ -43,7 +43,7 @@ def install(environment: Environment, replicas: list[DrainProcess]) -> None:
         )
     }
     documented = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)]
-    (route,) = [item for item in documented if item["kind"] == "VirtualService"]
+    (route,) = [item for item in documented if item.get("kind") == "VirtualService"]
     labels = chart["Deployment", "cutover-drain"]["spec"]["template"]["metadata"]["labels"]
     environment.stack.apply(
         [

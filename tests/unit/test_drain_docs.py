@@ -18,7 +18,10 @@ from cutover.drain.exposition import Exposition
 from cutover.drain.frames import BROKEN, FAULT, OVERFLOW, Frame, Record, Refusal
 from cutover.drain.main import DrainSettings
 from cutover.drain.messages import KINDS, UNREADABLE
+from cutover.drain.otlp_names import OtlpNames
+from cutover.drain.otlp_points import POINT, REASONS, UNMAPPED
 from cutover.drain.platform_lines import DYNO_SAMPLES, POSTGRES_SAMPLES, REDIS_SAMPLES
+from cutover.settings.variables import read_variables
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "drain.md").read_text(encoding="utf-8")
@@ -53,7 +56,7 @@ def test_all_metrics_are_documented() -> None:
 
 
 def test_all_reasons_and_kinds_are_documented() -> None:
-    told = {OVERFLOW, "L12", "L13", BROKEN, FAULT, UNREADABLE}
+    told = {OVERFLOW, "L12", "L13", BROKEN, FAULT, UNREADABLE, POINT, UNMAPPED, *REASONS}
     assert told | set(KINDS) | set(Refusal) - {Refusal.INCOMPLETE} <= set(CELLS)
 
 
@@ -198,3 +201,24 @@ def test_frames_come_to_the_same_replica_again(chart: dict[tuple[str, str], dict
     rule = chart["DestinationRule", "cutover-drain"]["spec"]
     assert rule["host"] == "cutover-drain.logs.svc.cluster.local"
     assert rule["trafficPolicy"]["loadBalancer"] == {"consistentHash": {"httpHeaderName": "Logplex-Frame-Id"}}
+
+
+def test_the_documented_names_of_otlp_are_taken_by_chart_and_process() -> None:
+    (values,) = [
+        yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if "otlp:" in block
+    ]
+    drain = {"enabled": True, "secret": "drains", "destinationRule": True, **values["drain"]}
+    found = {
+        (item["kind"], item["metadata"]["name"]): item
+        for item in rendered("drain.yaml", namespace="logs", drain=drain)
+    }
+    (container,) = found["Deployment", "cutover-drain"]["spec"]["template"]["spec"]["containers"]
+    variables = {one["name"]: one["value"] for one in container["env"]}
+    settings = read_variables(DrainSettings, {"CUTOVER_DRAIN_OTLP": variables["CUTOVER_DRAIN_OTLP"]})
+    assert settings.otlp == OtlpNames.model_validate(values["drain"]["otlp"])
+    service, plain = found["Service", "cutover-drain-otlp"]["spec"], found["Service", "cutover-drain"]["spec"]
+    assert service["selector"] == plain["selector"]
+    assert service["ports"][0]["targetPort"] == plain["ports"][0]["targetPort"]
+    rule = found["DestinationRule", "cutover-drain-otlp"]["spec"]
+    assert rule["host"] == "cutover-drain-otlp.logs.svc.cluster.local"
+    assert rule["trafficPolicy"]["loadBalancer"] == {"consistentHash": {"httpHeaderName": "Logplex-Drain-Token"}}

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from tests.kit.logplex import frame, message, overflow, request_line
 
 from cutover.drain.exposition import Exposition
-from cutover.drain.frames import MOST_BELIEVED, MOST_SEEN, Frame, Record, Refusal
+from cutover.drain.frames import MOST_BELIEVED, MOST_READ, MOST_SEEN, Frame, Record, Refusal
 from cutover.drain.framing import BrokenFrame, messages
+from cutover.drain.platform_lines import DYNO_SAMPLES, samples
 
 NOW = datetime(2026, 11, 20, 10, 0, 30, tzinfo=UTC).timestamp()
 
@@ -74,6 +75,18 @@ def test_messages_that_the_count_promises_are_lost() -> None:
     assert sent(record(), request_line(), count=5).of("acme-pdf").dropped == {"broken": 4}
     assert sent(record(), request_line(), request_line(), count=1).of("acme-pdf").dropped == {}
     assert sent(record(), request_line(), count=10**9).of("acme-pdf").dropped == {"broken": MOST_BELIEVED - 1}
+
+
+def test_a_frame_of_very_many_messages_is_read_to_a_bound() -> None:
+    """A body of the largest size may have 349,000 messages, which would hold up the frames of all apps for seconds."""
+    counts = sent(record(), *[b"1 x"] * 349_000, count=1024).of("acme-pdf")
+    assert counts.lines == {"unreadable": MOST_READ}
+    assert counts.dropped == {"unreadable": MOST_READ, "broken": 1}
+
+
+def test_a_line_of_very_many_samples_is_read_to_a_bound() -> None:
+    line = b"source=web.1 " + b"sample#memory_total=1MB " * 90_000
+    assert len(list(samples(line, DYNO_SAMPLES))) == 64
 
 
 # -------------------------------------------------------------------------------------------------------- each one once

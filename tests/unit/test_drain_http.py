@@ -22,6 +22,7 @@ from cutover.drain import server
 from cutover.drain.access import AccessFile
 from cutover.drain.frames import Record, Refusal
 from cutover.drain.main import main
+from cutover.drain.room import Room
 from cutover.drain.server import LARGEST_BODY, Port, Receiver
 from cutover.settings import SettingsError
 
@@ -38,7 +39,7 @@ class Served:
     receiver: Port
     record: Record
     file: Path
-    room: server._Room
+    room: Room
     configured: list[bool] = field(default_factory=list)
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -288,21 +289,74 @@ async def test_a_body_that_does_not_come_ends(served: Served, monkeypatch: pytes
 
 
 async def test_bodies_wait_until_there_is_room_for_them(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(served.room, "_left", 3000)
+    monkeypatch.setattr(served.room, "left", 3000)
     frames = [frame([request_line()] * 5) for _ in range(10)]  # 1.4 KB each
     slow = [await served.connect() for _ in frames]
     for number, ((_, writer), (count, body)) in enumerate(zip(slow, frames, strict=True)):
         writer.write(head(PDF, BASIC, f"{number:032x}", count, body) + body[:-1])
         await writer.drain()
-    await until(lambda: served.room._left < 1400)
+    await until(lambda: served.room.left < 1400)
     for (_, writer), (_, body) in zip(slow, frames, strict=True):
         writer.write(body[-1:])
     answers = [await asyncio.wait_for(read_answer(reader), 5) for reader, _ in slow]
     assert {answer.status for answer in answers} == {200}
     assert served.record.of("acme-pdf").requests == {("200", ""): 50}
-    assert served.room._left == 3000
+    assert served.room.left == 3000
     for _, writer in slow:
         writer.close()
+
+
+SHOP = TOKENS["acme-shop"]
+
+
+async def stalled(
+    served: Served, token: str, credentials: str = BASIC
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Announce a body that never comes."""
+    reader, writer = await served.connect()
+    begin = head(token, credentials, ID, 1, b"").replace(b"Content-Length: 0", b"Content-Length: %d" % LARGEST_BODY)
+    writer.write(begin)
+    await writer.drain()
+    return reader, writer
+
+
+async def test_bodies_of_an_app_that_never_come_delay_no_other_app(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "BODY_SECONDS", 600.0)
+    held = [await stalled(served, SHOP) for _ in range(24)]
+    await until(lambda: served.room.waiting == 22)
+    assert (await served.send(request_line())).status == 200
+    assert served.room.left == server.MOST_BYTES - server.APP_BYTES
+    for _, writer in held:
+        writer.transport.abort()
+    await until(lambda: served.room.left == server.MOST_BYTES)  # who is gone does not wait
+    assert served.room.waiting == 0
+    assert served.record.refused[Refusal.INCOMPLETE] == 24
+
+
+async def test_connections_whose_requests_are_refused_make_room(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are still open for a while: otherwise the refusal might be lost with what is left of the body."""
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 10)
+    refused = [await stalled(served, PDF, "logplex:wrong") for _ in range(10)]
+    for reader, _ in refused:
+        assert (await asyncio.wait_for(read_answer(reader), 5)).status == 401
+    assert (await served.send(request_line())).status == 200
+    for _, writer in refused:
+        writer.transport.abort()
+
+
+async def test_connections_of_one_app_make_room_for_another(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 16)
+    monkeypatch.setattr(server, "BODY_SECONDS", 600.0)
+    held = [await stalled(served, SHOP) for _ in range(16)]
+    await until(lambda: served.room.waiting == 14)
+    assert (await served.send(request_line())).status == 200
+    await until(lambda: served.room.waiting == 13)
+    for _, writer in held:
+        writer.transport.abort()
 
 
 async def test_whoever_leaves_answers_what_is_there_and_takes_no_more(served: Served) -> None:
@@ -369,7 +423,7 @@ async def test_any_bytes_on_the_wire_end_nothing(served: Served, caplog: pytest.
     assert served.record.apps.keys() == {"acme-pdf", "acme-shop", ""}
     assert served.record.of("acme-shop").lines == {}
     assert all("fault" not in counts.dropped for counts in served.record.apps.values())
-    assert served.room._left == server.MOST_BYTES
+    assert served.room.left == server.MOST_BYTES
     assert (await served.send(request_line(), identity="f" * 32)).status == 200
     assert not [line for line in caplog.records if line.levelno >= logging.ERROR]
 

@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.kit.heroku_api import BLIND_KEY, KEY, SECRETS, PlayedHerokuApi, app_answers
 from tests.kit.world import plan_spec
 
-from cutover.adapters.heroku.client import FIRST_PAUSE, LEFT_FOR_OTHERS, MOST_PAGES, HerokuClient
+from cutover.adapters.heroku.client import FIRST_PAUSE, LEFT_FOR_OTHERS, MOST_KEPT, MOST_PAGES, HerokuClient
 from cutover.adapters.heroku.keys import KeyedHerokuApi
 from cutover.adapters.kube.client import Cluster
 from cutover.domain.heroku import Addon, Certificate, Domain, HerokuApp, Process
@@ -87,6 +88,26 @@ async def test_an_answer_that_has_not_changed_is_not_sent_again(client: HerokuCl
     with pytest.raises(Unavailable):
         await client.app("acme-pdf", BLIND_KEY)
     assert "If-None-Match" not in heroku.requests[0][1], "what one key was shown is not for another"
+
+
+async def test_answers_are_kept_up_to_a_size_and_accounts_up_to_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys are what plans' Secrets have, and answers may be large however little they say."""
+    monkeypatch.setattr("cutover.adapters.heroku.client.MOST_ACCOUNTS", 10)
+    tags = iter(range(1000))
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        body = b'{"name": "acme-pdf"}' if request.url.path.endswith("/acme-pdf") else b"[]"
+        return httpx.Response(200, content=body + b" " * 100_000, headers={"ETag": f'"{next(tags)}"'})
+
+    client = HerokuClient(transport=httpx.MockTransport(answer))
+    try:
+        for number in (*range(20), 19, 19):
+            await client.app("acme-pdf", f"HRKU-{number}")
+            assert client._kept_bytes <= MOST_KEPT
+    finally:
+        await client.close()
+    assert client._kept_bytes == sum(sum(map(len, one)) + 512 for one in client._kept.values()) > MOST_KEPT // 2
+    assert len(client._budgets) == 10
 
 
 async def test_a_list_is_read_to_its_end(client: HerokuClient, heroku: PlayedHerokuApi) -> None:

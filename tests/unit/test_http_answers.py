@@ -5,18 +5,28 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import aiohttp
+import dns.asyncresolver
+import dns.message
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
 import pytest
 from aiohttp import web
+from aiohttp.abc import ResolveResult
 from tests.kit import builders
 from tests.kit.http_serving import Answer, Loopback, certificate, sending, serving
 
+from cutover.adapters import public_names
 from cutover.adapters.kube.client import Cluster
+from cutover.adapters.public_names import PublicNames
+from cutover.adapters.traffic.istio import gateway_client
 from cutover.adapters.traffic.istio.answers import HttpAnswers
 from cutover.adapters.traffic.istio.rendering import probe_value
 from cutover.domain.alike.findings import NoAnswer
@@ -110,10 +120,10 @@ async def test_a_public_name_that_leads_into_a_network_is_not_asked(
     """Whoever writes a plan chooses the name, and whoever owns the name its address."""
     kind = socket.AF_INET6 if ":" in address else socket.AF_INET
 
-    def found(*_: object, **__: object) -> list[Any]:
-        return [(kind, socket.SOCK_STREAM, 6, "", (address, 443, *((0, 0) if ":" in address else ())))]
+    async def found(_: object, host: str, port: int, family: int) -> list[ResolveResult]:
+        return [ResolveResult(hostname=host, host=address, port=port, family=kind, proto=0, flags=0)]
 
-    monkeypatch.setattr(socket, "getaddrinfo", found)
+    monkeypatch.setattr(PublicNames, "resolve", found)
     answers = HttpAnswers(NO_CLUSTER)
     try:
         said = await answers.of_users(a_plan(), "/")
@@ -122,16 +132,81 @@ async def test_a_public_name_that_leads_into_a_network_is_not_asked(
     assert said == NoAnswer(f"https://{HOST}: its address is not a public one")
 
 
-async def test_a_name_without_an_address_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def found(*_: object, **__: object) -> list[Any]:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+@asynccontextmanager
+async def name_server() -> AsyncIterator[tuple[PublicNames, list[str]]]:
+    """Yield what asks a name server, and the names that it was asked for: of ``tarpit`` it never says anything."""
+    asked: list[str] = []
 
-    monkeypatch.setattr(socket, "getaddrinfo", found)
-    answers = HttpAnswers(NO_CLUSTER)
+    class Answering(asyncio.DatagramProtocol):
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+
+        def datagram_received(self, data: bytes, address: Any) -> None:
+            query = dns.message.from_wire(data)
+            (question,) = query.question
+            name = str(question.name)
+            asked.append(name)
+            if "tarpit" in name:
+                return
+            answer = dns.message.make_response(query)
+            if not name.startswith("known"):
+                answer.set_rcode(dns.rcode.NXDOMAIN)
+            elif question.rdtype == dns.rdatatype.A:
+                answer.answer.append(dns.rrset.from_text(question.name, 60, "IN", "A", "192.0.2.7"))
+            self.transport.sendto(answer.to_wire(), address)
+
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Answering, local_addr=("127.0.0.1", 0))
     try:
-        assert await answers.of_users(a_plan(), "/") == NoAnswer(f"https://{HOST}: its name has no address")
+        resolver = dns.asyncresolver.Resolver(configure=False)
+        resolver.nameservers, resolver.port = ["127.0.0.1"], transport.get_extra_info("sockname")[1]
+        yield PublicNames(resolver), asked
     finally:
-        await answers.close()
+        transport.close()
+
+
+async def test_a_public_name_is_asked_for_at_name_servers() -> None:
+    async with name_server() as (names, asked):
+        (found,) = await names.resolve("known.example.com", 443)
+        assert (found["host"], found["port"], found["family"]) == ("192.0.2.7", 443, socket.AF_INET)
+        for host in ("unknown.example.com", f"{'a' * 64}.example.com", "a..b"):
+            with pytest.raises(OSError, match=r"NXDOMAIN|LabelTooLong|EmptyLabel"):
+                await names.resolve(host, 443)
+    assert set(asked) == {"known.example.com.", "unknown.example.com."}, "without search domains"
+
+
+async def test_a_name_without_an_address_is_told() -> None:
+    async with name_server() as (names, _):
+        answers = HttpAnswers(NO_CLUSTER, public=aiohttp.TCPConnector(resolver=names, use_dns_cache=False))
+        try:
+            assert await answers.of_users(a_plan(), "/") == NoAnswer(f"https://{HOST}: its name has no address")
+        finally:
+            await answers.close()
+
+
+async def test_names_whose_servers_never_answer_take_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The few threads of asyncio also count evidence, find Prometheus and answer its scrapes."""
+    monkeypatch.setattr(public_names, "SECONDS", 600.0)
+    monkeypatch.setattr(gateway_client, "TIMEOUT", 600.0)
+    async with name_server() as (names, asked):
+        monkeypatch.setattr("cutover.adapters.traffic.istio.answers.PublicNames", lambda: names)
+        answers = HttpAnswers(NO_CLUSTER)
+        hosts = [f"h{number}.tarpit.example" for number in range(100)]
+        plans = [
+            builders.plan(uid=host, status=STATUS, traffic={"istio": {"hosts": [host], "gateways": [GATEWAY]}})
+            for host in hosts
+        ]
+        threads = threading.active_count()
+        asking = [asyncio.create_task(answers.of_users(plan, "/")) for plan in plans]
+        try:
+            async with asyncio.timeout(60):
+                while len(set(asked)) < 100:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            assert threading.active_count() <= threads
+        finally:
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+            await answers.close()
 
 
 @pytest.mark.parametrize("ownership", ["Adopt", "Delegate"])

@@ -489,6 +489,26 @@ async def test_a_route_without_the_operators_marks_is_rolled_back(traffic: Asked
     assert all(body["metadata"]["labels"]["cutover.dev/plan"] == "pdf" for body in cluster.objects.values())
 
 
+async def test_a_route_that_others_filled_with_annotations_is_rolled_back(
+    traffic: AskedTraffic, cluster: FakeCluster
+) -> None:
+    """The API server takes 256 KiB of annotations, ours among them."""
+    shifting = make_plan(status={"phase": "Shifting", "weight": 50, **WRITTEN})
+    await traffic.set(shifting, 50)
+    for size, stays in ((1000, True), (256 * 1024 - 20, False)):
+        for body in list(cluster.objects.values()):
+            filled = stripped(body)
+            filled["metadata"]["annotations"] = {"note": "x" * size}
+            traffic.cache.observe_event("DELETED", cluster.store(filled, "kubectl-replace"))
+        await traffic.set(make_plan(status={"phase": "RollingBack", "weight": 0, **WRITTEN}), 0)
+        assert split_weight(cluster.route(), shifting) == 0
+        for body in cluster.objects.values():
+            annotations = body["metadata"]["annotations"]
+            assert ("note" in annotations) is stays
+            assert annotations["cutover.dev/plan-uid"] == "7f0c"
+            assert sum(len(name) + len(value) for name, value in annotations.items()) <= 256 * 1024
+
+
 async def test_edits_of_a_route_that_the_watch_does_not_deliver_are_seen(
     traffic: AskedTraffic, cluster: FakeCluster
 ) -> None:

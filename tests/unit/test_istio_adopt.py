@@ -599,6 +599,29 @@ async def test_a_forged_mark_of_another_plan_does_not_strand_the_traffic(uid: st
     assert weights(team.http[0]) == {OUR_HEROKU: 100, EKS: 0}
 
 
+@pytest.mark.parametrize("size", [256 * 1024 - 20, 256 * 1024 - 200, 1000])
+async def test_an_adopted_route_that_is_full_of_annotations_is_rolled_back(size: int) -> None:
+    """The team's stay, and of the operator's those that the API server takes beside them."""
+    team = Team(ALL)
+    traffic = AskedTraffic(cast("Cluster", team))
+    record = {"name": "VirtualService pdf"}
+    shifting = plan(status={"phase": "Shifting", "weight": 40, "route": record})
+    await traffic.set(shifting, 40)
+    edited = copy.deepcopy(team.virtual_service)
+    edited["metadata"]["annotations"] = {"note": "x" * (size - 4)}
+    traffic.cache.observe_event("MODIFIED", team.store(edited, "kubectl-replace"))
+    await traffic.set(plan(status={"phase": "RollingBack", "weight": 0, "route": record}), 0)
+    assert weights(team.http[2]) == {OUR_HEROKU: 100, EKS: 0}
+    annotations = team.virtual_service["metadata"]["annotations"]
+    assert len(annotations["note"]) == size - 4
+    assert sum(len(name) + len(value) for name, value in annotations.items()) <= 256 * 1024
+    assert ("cutover.dev/plan-uid" in annotations) is (size < 256 * 1024 - 100)
+    for _ in range(2):  # what was the team's is noted anew, once
+        writes = len(team.log)
+        await traffic.set(plan(status={"phase": "RollingBack", "weight": 0, "route": record}), 0)
+    assert not [line for line in team.log[writes:] if not line.startswith("get")]
+
+
 # ------------------------------------------------------------------------------------------------------------ refusals
 
 

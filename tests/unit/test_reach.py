@@ -18,7 +18,7 @@ from tests.kit.target import READY
 
 from cutover.adapters import addresses
 from cutover.adapters.addresses import AddressRefused, CheckedResolver, is_public, may_connect
-from cutover.adapters.traffic.istio.gateway_client import address
+from cutover.adapters.traffic.istio.gateway_client import ADDRESS_LIFETIME, GatewayClient, address
 from cutover.adapters.traffic.istio.leg_probe import HttpLegProbe
 from cutover.api.v1alpha1 import MigrationPlanSpec
 from cutover.domain.plan import Plan
@@ -271,6 +271,19 @@ class OneGateway:
         return [{"metadata": {"name": "ingress"}, "spec": {"selector": {"a": "b"}}}]
 
 
+async def test_addresses_of_gateways_that_are_old_are_forgotten() -> None:
+    """Each edit of a plan's host is another look-up."""
+    now = 1000.0
+    client = GatewayClient(OneGateway(), now=lambda: now)  # type: ignore[arg-type]
+    try:
+        for number in range(50):
+            now += 60.0
+            await client.url(make_plan(gateways=["local"], hosts=[f"h{number}.example.com"]))
+    finally:
+        await client.close()
+    assert len(client._found) == 1 + ADDRESS_LIFETIME // 60
+
+
 @pytest.mark.parametrize("trusted", [False, True], ids=["of-a-plan", "of-the-settings"])
 async def test_a_probe_asks_this_machine_only_where_the_settings_say_so(
     trusted: bool, monkeypatch: pytest.MonkeyPatch
@@ -331,8 +344,26 @@ def test_private_addresses_are_where_services_are() -> None:
         ("::ffff:10.0.0.1", False),
         ("64:ff9b::a00:1", False),
         ("2002:a00:1::", False),  # 6to4 of a private one
+        ("::ffff:0:a9fe:a9fe", False),  # as translators write 169.254.169.254
+        ("::ffff:0:2e89:f56", True),
+        ("::7f00:1", False),  # as old tunnels write 127.0.0.1
+        ("64:ff9b:1::a9fe:a9fe", False),  # NAT64 of a local network
+        ("64:ff9b:1:a9fe:a9:fe00::", False),
+        ("fec0::1", False),
+        ("192.0.0.192", False),
+        ("192.0.0.9", False),
+        ("168.63.129.16", False),  # Azure's host has a public address
+        ("100.100.100.200", False),
         ("ff02::1", False),
     ],
 )
 def test_addresses_of_the_internet(address: str, public: bool) -> None:
     assert is_public(ipaddress.ip_address(address)) is public
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["168.63.129.16", "100.100.100.200", "192.0.0.192", "::ffff:0:a9fe:a9fe", "::7f00:1", "64:ff9b:1::a9fe:a9fe"],
+)
+def test_clouds_services_for_machines_are_not_connected_to(address: str) -> None:
+    assert not may_connect(ipaddress.ip_address(address))

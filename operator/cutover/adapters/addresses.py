@@ -17,10 +17,18 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-#: The metadata service of AWS has a private address, too.
-_METADATA = frozenset({ipaddress.ip_address("fd00:ec2::254"), ipaddress.ip_address("fd00:ec2::23")})
-#: Addresses of NAT64, with an IPv4 address in their last 32 bits.
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+#: Clouds' own services for machines that are not on the link: AWS' metadata, Azure's host, Alibaba's and Oracle's metadata.
+_METADATA = frozenset(
+    map(
+        ipaddress.ip_address,
+        ("fd00:ec2::254", "fd00:ec2::23", "168.63.129.16", "100.100.100.200", "192.0.0.192"),
+    )
+)
+#: Networks of IPv6 with an IPv4 address in their last 32 bits: NAT64, the same as translators and as old tunnels write it.
+_WITH_IPV4 = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "::ffff:0:0:0/96", "::/96")))
+#: NAT64 of a local network: how the IPv4 address is in it is that network's affair. Sites' addresses, as they were once.
+_LOCAL = tuple(map(ipaddress.ip_network, ("64:ff9b:1::/48", "fec0::/10")))
+_IETF = ipaddress.ip_network("192.0.0.0/24")
 _THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
 _BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 
@@ -92,7 +100,11 @@ def is_public(address: Address) -> bool:
     """Tell whether an address is one of the Internet, and of no private network."""
     if isinstance(address, ipaddress.IPv6Address) and (inner := _inside(address)) is not None:
         return is_public(inner)
-    return address.is_global and may_connect(address)
+    # Versions of Python differ about networks of the IETF.
+    reserved = (
+        address in _IETF if isinstance(address, ipaddress.IPv4Address) else any(address in one for one in _LOCAL)
+    )
+    return address.is_global and not reserved and may_connect(address)
 
 
 def may_connect(address: Address, allowed: tuple[Network, ...] = ()) -> bool:
@@ -114,12 +126,12 @@ def may_connect(address: Address, allowed: tuple[Network, ...] = ()) -> bool:
         return True
     here = address.is_loopback or address.is_link_local or address.is_unspecified or address.is_multicast
     broad = isinstance(address, ipaddress.IPv4Address) and (address in _THIS_NETWORK or address == _BROADCAST)
-    return not (here or broad or address in _METADATA)
+    return not (here or broad or address in _METADATA or address in _LOCAL[0])
 
 
 def _inside(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     """Return the IPv4 address that an IPv6 address stands for."""
-    if address in _NAT64:
+    if not (address.is_loopback or address.is_unspecified) and any(address in network for network in _WITH_IPV4):
         return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
     return address.ipv4_mapped or address.sixtofour
 

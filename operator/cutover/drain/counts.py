@@ -29,16 +29,25 @@ _UNTIMED = frozenset({"101", "499"})
 class Times:
     """A histogram of milliseconds."""
 
-    __slots__ = ("buckets", "total")
+    __slots__ = ("buckets", "shared", "total")
 
     def __init__(self) -> None:
         self.buckets = [0] * (len(BOUNDS) + 1)
-        self.total = 0
+        self.total = 0.0
+        #: Places of the bounds up to which all is known; what was counted elsewhere may have had others.
+        self.shared = frozenset(range(len(BOUNDS)))
 
     def add(self, milliseconds: int) -> None:
         """Count one."""
         self.buckets[bisect_left(BOUNDS, milliseconds)] += 1
         self.total += milliseconds
+
+    def add_many(self, buckets: Iterable[tuple[int, int]], total: float, shared: frozenset[int]) -> None:
+        """Count what was counted elsewhere: numbers by their place, their sum in milliseconds, and the bounds that both have."""
+        for place, number in buckets:
+            self.buckets[place] += number
+        self.total += total
+        self.shared &= shared
 
 
 class Gauges:
@@ -121,10 +130,7 @@ class AppCounts:
     def add_request(self, request: Request) -> None:
         """Count a request."""
         code, error, connect, service, size = request
-        key = (code, error)
-        if key not in self.requests and len(self.requests) >= MOST_CODES:
-            key = (f"{code[0]}xx", OTHER)
-        self.requests[key] = self.requests.get(key, 0) + 1
+        self.count_requests(code, error, 1)
         self.answered += size
         if code in _UNTIMED:
             return
@@ -132,6 +138,18 @@ class AppCounts:
             self.service.add(service)
         if connect is not None:
             self.connect.add(connect)
+
+    def count_requests(self, code: str, error: str, number: int) -> None:
+        """Count requests of one status and error."""
+        key = (code, error)
+        if key not in self.requests and len(self.requests) >= MOST_CODES:
+            key = (f"{code[0]}xx", OTHER)
+        self.requests[key] = self.requests.get(key, 0) + number
+
+    @staticmethod
+    def is_timed(code: str) -> bool:
+        """Tell whether the times of requests with a status say anything."""
+        return code not in _UNTIMED
 
     def add_event(self, dyno: str, event: str) -> None:
         """Count an event of a dyno."""

@@ -86,8 +86,8 @@ def _coverage(apps: _Apps) -> Iterator[Metric]:
         "heroku_drain_late_messages", "Messages that came over a minute after they were written.", labels=["app"]
     )
     for app, counts in apps:
-        for kind in KINDS:
-            lines.add_metric([app, kind], counts.lines.get(kind, 0))
+        for kind, number in {**dict.fromkeys(KINDS, 0), **counts.lines}.items():
+            lines.add_metric([app, kind], number)
         for result, number in list(counts.frames.items()):
             frames.add_metric([app, result], number)
         for reason, number in {**dict.fromkeys(_REASONS, 0), **counts.dropped}.items():
@@ -124,10 +124,13 @@ def _router(apps: _Apps) -> Iterator[Metric]:
 
 
 def _buckets(times: Times) -> list[tuple[str, float]]:
-    numbers, total, found = list(times.buckets), 0, []
-    for bound, number in zip((*BOUNDS, float("inf")), numbers, strict=True):
+    numbers, shared, total, found = list(times.buckets), times.shared, 0, []
+    for place, (bound, number) in enumerate(zip((*BOUNDS, float("inf")), numbers, strict=True)):
         total += number
-        found.append(("+Inf" if bound == float("inf") else f"{bound / 1000:g}", float(total)))
+        if bound == float("inf"):
+            found.append(("+Inf", float(total)))
+        elif place in shared:
+            found.append((f"{bound / 1000:g}", float(total)))
     return found
 
 

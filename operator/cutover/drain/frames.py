@@ -6,10 +6,12 @@ made anew at each try). A frame is marked as seen once it is counted; so it may 
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -17,11 +19,17 @@ from cutover.drain.counts import AppCounts
 from cutover.drain.faults import place_of
 from cutover.drain.framing import BrokenFrame, messages
 from cutover.drain.messages import LOGPLEX, count_message, told_loss, written_at
+from cutover.drain.otlp_points import Counted, Names, Totals, count_export
+
+if TYPE_CHECKING:
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 #: Frames that are remembered, for all apps. Retries follow at once; at a thousand frames a second this is half a minute.
 MOST_SEEN = 32_768
 #: Messages that are believed to be in a frame that was not read; Logplex buffers 1,024.
 MOST_BELIEVED = 2048
+#: Messages of a frame that are read, with room to spare; empty ones of three bytes each would take seconds of all apps' time.
+MOST_READ = 4096
 #: Seconds after which a message counts as late.
 LATE_SECONDS = 60.0
 #: Reasons for which messages are not counted, besides Logplex' L10 to L13, UNREADABLE, and those of a refusal.
@@ -84,6 +92,8 @@ class Record:
         self.apps: dict[str, AppCounts] = {}
         self.refused: dict[Refusal, int] = dict.fromkeys(Refusal, 0)
         self._seen: OrderedDict[tuple[str, str], int] = OrderedDict()  # the losses that a frame told of
+        self._began = int(now() * 1e9)
+        self._totals: dict[str, Totals] = {}
 
     def of(self, app: str) -> AppCounts:
         """Return the counts of an app."""
@@ -121,9 +131,50 @@ class Record:
         self._count(app, counts, frame)
         counts.frames["counted"] += 1
         if frame.identity:
-            self._seen[key] = _overflow(frame.body)
-            if len(self._seen) > MOST_SEEN:
-                self._seen.popitem(last=False)
+            self._remember(key, _overflow(frame.body))
+
+    def take_export(self, app: str, body: bytes, export: ExportMetricsServiceRequest, names: Names) -> int:
+        """Count an export of OTLP, unless it was counted before: its sender sends the same bytes again without an answer.
+
+        It does not fail, whatever the export is.
+
+        Parameters
+        ----------
+        app
+            The app whose drain token it has.
+        body, export
+            Its bytes, and what they say.
+        names
+            Names of the router's metrics.
+
+        Returns
+        -------
+        int
+            Points that are not counted.
+        """
+        counts = self.of(app)
+        key = (app, "otlp:" + hashlib.blake2b(body, digest_size=16).hexdigest())
+        if key in self._seen:
+            counts.frames["duplicate"] += 1
+            return 0
+        totals = self._totals.setdefault(app, Totals(self._began))
+        found = Counted(refused=1)
+        try:
+            found = count_export(export, names, counts, totals, self.monotonic())
+        except Exception as error:  # noqa: BLE001  # as for a frame
+            log.error("an export cannot be counted", fault=place_of(error), app=app)  # noqa: TRY400
+            counts.add_dropped(FAULT, 1)
+        counts.frames["counted"] += 1
+        counts.size += len(body)
+        if found.points and self._now() - found.newest / 1e9 > LATE_SECONDS:
+            counts.late += found.points
+        self._remember(key, 0)
+        return found.refused
+
+    def _remember(self, key: tuple[str, str], overflow: int) -> None:
+        self._seen[key] = overflow
+        if len(self._seen) > MOST_SEEN:
+            self._seen.popitem(last=False)
 
     def _count(self, app: str, counts: AppCounts, frame: Frame) -> None:
         at, read, reason = self.monotonic(), 0, ""
@@ -131,6 +182,9 @@ class Record:
         counts.size += len(frame.body)
         try:
             for message in messages(frame.body):
+                if read == MOST_READ:
+                    reason = BROKEN
+                    break
                 kind = count_message(message, counts, at)
                 read += 1
                 if oldest is None and kind is not LOGPLEX:

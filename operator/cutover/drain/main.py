@@ -11,12 +11,13 @@ from pathlib import Path
 
 import prometheus_client
 import structlog
-from pydantic import Field
+from pydantic import Field, Json
 from pydantic_settings import SettingsConfigDict
 
 from cutover.drain.access import AccessFile
 from cutover.drain.exposition import Exposition
 from cutover.drain.frames import Record
+from cutover.drain.otlp_names import OtlpNames
 from cutover.drain.server import Port, Receiver
 from cutover.listening import MetricsPage, Page, alive, listening
 from cutover.logs import configure_logging
@@ -39,6 +40,10 @@ class DrainSettings(Variables):
     port: int = Field(default=8000, ge=1, le=65535, description="Port for Logplex, HTTP.")
     health_port: int = Field(default=8080, ge=0, le=65535, description="Port of /healthz; 0 for none.")
     metrics_port: int = Field(default=9090, ge=0, le=65535, description="Port of /metrics; 0 for none.")
+    otlp: Json[OtlpNames] | OtlpNames | None = Field(
+        default=None,
+        description="Names of the router's metrics in OTLP, of Fir's apps; without them no OTLP is taken.",
+    )
     listen_address: str = Field(default="0.0.0.0", description="Address of all three.")
     leave_seconds: float = Field(
         default=5.0, ge=0, le=120, description="Seconds for which a process that ends still accepts connections."
@@ -74,7 +79,12 @@ async def run(settings: DrainSettings, file: AccessFile) -> None:
         (settings.metrics_port, "/metrics"): MetricsPage(),
     }
     async with listening(settings.listen_address, pages):
-        receiver = Receiver(file, record, on_configuration=lambda good: setattr(exposition, "configured", good))
+        receiver = Receiver(
+            file,
+            record,
+            on_configuration=lambda good: setattr(exposition, "configured", good),
+            names=settings.otlp.names() if settings.otlp is not None else None,
+        )
         port = await Port(receiver).open(settings.listen_address, settings.port)
         log.info("waiting for frames", port=settings.port, apps=len(file.access.apps))
         await ended.wait()

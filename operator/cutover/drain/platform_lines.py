@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import NamedTuple
 
 _DYNO = re.compile(rb"([a-z0-9][a-z0-9_-]{0,62}?)\.(\d{1,6})")
@@ -13,6 +14,8 @@ _FIR_DYNO = re.compile(rb"([a-z0-9][a-z0-9_]{0,62})-[a-z0-9]{8,10}-[a-z0-9]{5}")
 _ONE_OFF = frozenset({"run", "scheduler", "release"})
 
 _SAMPLES = re.compile(rb"sample#([a-z0-9_-]{1,40})=(-?\d{1,18}(?:\.\d{1,9})?)([A-Za-z]{0,8})(?=[\s,]|\Z)")
+#: Samples of a line that are read; the longest real lines have some twenty.
+_MOST_SAMPLES = 64
 _SOURCE = re.compile(rb"(?:^| )source=([\w.-]{1,64})")
 _ADDON = re.compile(rb"(?:^| )addon=([\w.-]{1,64})")
 _UNITS = {b"": 1.0, b"bytes": 1.0, b"kB": 1024.0, b"MB": 1024.0**2, b"GB": 1024.0**3}
@@ -118,7 +121,8 @@ def dyno_events(line: bytes) -> Iterator[str]:
 
 def samples(line: bytes, names: Mapping[str, str]) -> Iterator[tuple[str, float]]:
     """Yield the metrics of a line's samples, by a table of their names; sizes are in bytes."""
-    for name, value, unit in _SAMPLES.findall(line):
+    for found in islice(_SAMPLES.finditer(line), _MOST_SAMPLES):
+        name, value, unit = found.groups()
         metric = names.get(name.decode("ascii").replace("-", "_"))
         if metric is not None and unit in _UNITS:
             yield metric, float(value) * _UNITS[unit]

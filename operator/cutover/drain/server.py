@@ -1,4 +1,4 @@
-"""Takes the requests of Logplex over HTTP, and answers as Logplex wants.
+"""Takes the requests of Logplex over HTTP, and answers as Logplex wants; and those of OTLP exporters, likewise.
 
 Its client waits 5 s for an answer, knows no chunked ones, and drops a frame for ever where it gets a 4xx other than 429. After
 a 5xx it tries twice more, at once, and drops it then. So there is no answer that asks it to wait; what cannot be taken now is
@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Self
+from collections.abc import Callable
+from typing import Any, Self
 
 import structlog
 from aiohttp import web
@@ -20,15 +19,21 @@ from aiohttp import web
 from cutover.drain.access import AccessFile
 from cutover.drain.faults import place_of
 from cutover.drain.frames import Frame, Record, Refusal
+from cutover.drain.otlp_body import JSON, PROTOBUF, BrokenBody, LargeBody, answer, read_export
+from cutover.drain.otlp_points import Names
+from cutover.drain.places import Places
+from cutover.drain.room import Room
 
 #: Bytes of a body; Logplex sends about 100 KiB.
 LARGEST_BODY = 1024 * 1024
-#: Bytes of all bodies that are read at a time. Where they are slow to come, many of the usual size have room.
-MOST_BYTES = 8 * LARGEST_BODY
+#: Bytes of all bodies that are read at a time, and of one app's. Where they are slow to come, many of the usual size have room.
+MOST_BYTES, APP_BYTES = 8 * LARGEST_BODY, 2 * LARGEST_BODY
 #: Connections; each node of Logplex has a few.
 MOST_CONNECTIONS = 512
 #: Seconds for the first request's header, and for a body.
 HEADER_SECONDS, BODY_SECONDS = 10.0, 10.0
+#: Seconds that are left to all bodies once one waits for the whole room: it has an answer before Logplex gives up.
+PATIENCE_SECONDS = 2.0
 #: Seconds without a request after which a connection is closed. Logplex closes its own after 144.
 IDLE_SECONDS = 300.0
 #: Seconds that requests may take to end once the port is closed.
@@ -36,9 +41,13 @@ END_SECONDS = 10.0
 #: Seconds between two looks at the file, and between two lines of the log about refusals of one reason.
 LOOK_SECONDS, TELL_SECONDS = 2.0, 60.0
 CONTENT_TYPE = "application/logplex-1"
+#: The end of the path of OTLP/HTTP.
+EXPORT_PATH = "/v1/metrics"
 
 #: Statuses of refusals. 4xx has Logplex drop the frame, as it will never be taken; after 5xx it sends the frame again.
-_UNAUTHORIZED, _FORBIDDEN, _NOT_ALLOWED, _TOO_LARGE, _UNSUPPORTED, _FAULT, _UNAVAILABLE = (
+_OK, _BROKEN, _UNAUTHORIZED, _FORBIDDEN, _NOT_ALLOWED, _TOO_LARGE, _UNSUPPORTED, _FAULT, _UNAVAILABLE = (
+    200,
+    400,
     401,
     403,
     405,
@@ -71,13 +80,22 @@ class Receiver:
         Where frames are counted.
     on_configuration
         Called with whether the file is as it was read last, when it has changed.
+    names
+        Names of the router's metrics in OTLP; without them no OTLP is taken.
     """
 
-    def __init__(self, file: AccessFile, record: Record, on_configuration: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        file: AccessFile,
+        record: Record,
+        on_configuration: Callable[[bool], None],
+        names: Names | None = None,
+    ) -> None:
         self._file = file
         self._record = record
         self._on_configuration = on_configuration
-        self._room = _Room(MOST_BYTES)
+        self._names = names
+        self._room = Room(MOST_BYTES, APP_BYTES, PATIENCE_SECONDS)
         self._looked = self._now()
         self._told: dict[Refusal, float] = {}
         #: Whether connections are closed after their answer.
@@ -104,15 +122,30 @@ class Receiver:
             self._count_apps()
             self._on_configuration(not self._file.problem)
 
-    async def answer(self, request: web.BaseRequest) -> web.Response:
-        """Answer a request."""
+    async def answer(self, request: web.BaseRequest, admitted: Callable[[str], None]) -> web.Response:
+        """Answer a request.
+
+        Parameters
+        ----------
+        request
+            The request, whose body is not read yet.
+        admitted
+            Called with the app before the body is read, where the request may send.
+        """
         self._look()
         app = self._file.access.app_of(request.headers.get("Logplex-Drain-Token", ""))
-        count = _number(request.headers.get("Logplex-Msg-Count", ""))
+        names = self._names if request.path.endswith(EXPORT_PATH) else None
+        # How many points a refused export has is not known.
+        count = 1 if names is not None else _number(request.headers.get("Logplex-Msg-Count", ""))
         try:
-            self._admit(request, app)
-            async with self._room.held(request.content_length or LARGEST_BODY):
-                body = await _body(request)
+            self._admit(request, app, export=names is not None)
+            admitted(app)
+            body = await self._body(request, app)
+            response = (
+                self._take(request, app, body, count)
+                if names is None
+                else self._take_export(request, app, body, names)
+            )
         except Refused as refused:
             # Without a whole body, Logplex sends the frame again.
             self._record.refuse(app, refused.reason, 0 if refused.reason is Refusal.INCOMPLETE else count)
@@ -122,52 +155,60 @@ class Receiver:
                 response.headers["WWW-Authenticate"] = 'Basic realm="drain"'
             response.force_close()  # what is left of the body is not read
             return response
-        self._record.take(app, Frame(request.headers.get("Logplex-Frame-Id", "")[:64], count, body))
-        response = web.Response(status=200)
         if self.leaving:
             response.force_close()
         return response
 
-    def _admit(self, request: web.BaseRequest, app: str) -> None:
+    def _take(self, request: web.BaseRequest, app: str, body: bytes, count: int | None) -> web.Response:
+        self._record.take(app, Frame(request.headers.get("Logplex-Frame-Id", "")[:64], count, body))
+        return web.Response(status=_OK)
+
+    def _take_export(self, request: web.BaseRequest, app: str, body: bytes, names: Names) -> web.Response:
+        """Count an export. Raises Refused where it cannot be read."""
+        kind = request.content_type
+        try:
+            export = read_export(body, kind, gzip=request.headers.get("Content-Encoding", "").lower() == "gzip")
+        except LargeBody:
+            raise Refused(_TOO_LARGE, Refusal.TOO_LARGE) from None
+        except BrokenBody:
+            raise Refused(_BROKEN, Refusal.CONTENT) from None
+        refused = self._record.take_export(app, body, export, names)
+        return web.Response(status=_OK, body=answer(kind, refused), content_type=kind)
+
+    def _admit(self, request: web.BaseRequest, app: str, *, export: bool) -> None:
         """Raise Refused where the body need not be read."""
         headers = request.headers
-        if not self._file.access.allows(headers.get("Authorization", ""), request.path):
+        path = request.path.removesuffix(EXPORT_PATH) if export else request.path
+        if not self._file.access.allows(headers.get("Authorization", ""), path):
             raise Refused(_UNAUTHORIZED, Refusal.CREDENTIALS)
         if request.method != "POST":
             raise Refused(_NOT_ALLOWED, Refusal.CONTENT)
-        if request.content_type != CONTENT_TYPE or "Content-Encoding" in headers:
+        encodings = ("gzip", "identity", "") if export else ("",)
+        types = (PROTOBUF, JSON) if export else (CONTENT_TYPE,)
+        if request.content_type not in types or headers.get("Content-Encoding", "").lower() not in encodings:
             raise Refused(_UNSUPPORTED, Refusal.CONTENT)
         if not app:
             raise Refused(_FORBIDDEN, Refusal.DRAIN_TOKEN)
         if (request.content_length or 0) > LARGEST_BODY:
             raise Refused(_TOO_LARGE, Refusal.TOO_LARGE)
 
+    async def _body(self, request: web.BaseRequest, app: str) -> bytes:
+        """Read the body once there is room for it. Raises Refused; CancelledError where the sender has gone."""
+        size = request.content_length
+        try:
+            async with self._room.held(app, LARGEST_BODY if size is None else size, BODY_SECONDS):
+                return await _body(request)
+        except (TimeoutError, web.RequestPayloadError, ConnectionError):
+            raise Refused(_UNAVAILABLE, Refusal.INCOMPLETE) from None
+        except asyncio.CancelledError:
+            self._record.refuse(app, Refusal.INCOMPLETE, 0)
+            raise
+
     def _tell(self, reason: Refusal, app: str) -> None:
         """Log a refusal, with nothing that the sender wrote."""
         if self._now() - self._told.get(reason, float("-inf")) >= TELL_SECONDS:
             self._told[reason] = self._now()
             log.warning("a request was refused, as maybe others for this reason", reason=str(reason), app=app)
-
-
-class _Room:
-    """Room for bytes, which those who find none wait for."""
-
-    def __init__(self, size: int) -> None:
-        self._left = size
-        self._freed = asyncio.Condition()
-
-    @asynccontextmanager
-    async def held(self, size: int) -> AsyncIterator[None]:
-        """Hold room for so many bytes while the context is open."""
-        async with self._freed:
-            await self._freed.wait_for(lambda: self._left >= size)
-            self._left -= size
-        try:
-            yield
-        finally:
-            async with self._freed:
-                self._left += size
-                self._freed.notify_all()
 
 
 def _number(text: str) -> int | None:
@@ -177,18 +218,14 @@ def _number(text: str) -> int | None:
 async def _body(request: web.BaseRequest) -> bytes:
     """Read the body. Raises Refused."""
     parts, size = list[bytes](), 0
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for part in request.content.iter_any():
-                size += len(part)
-                if size > LARGEST_BODY:
-                    raise Refused(_TOO_LARGE, Refusal.TOO_LARGE)
-                parts.append(part)
-    except (TimeoutError, web.RequestPayloadError, ConnectionError):
-        raise Refused(_UNAVAILABLE, Refusal.INCOMPLETE) from None
+    async for part in request.content.iter_any():
+        size += len(part)
+        if size > LARGEST_BODY:
+            raise Refused(_TOO_LARGE, Refusal.TOO_LARGE)
+        parts.append(part)
     if request.transport is None:
         # It is gone, and will send the frame again, maybe to another replica.
-        raise Refused(_UNAVAILABLE, Refusal.INCOMPLETE)
+        raise ConnectionResetError
     return b"".join(parts)
 
 
@@ -206,15 +243,17 @@ class Port:
         quiet = logging.getLogger("cutover.drain.http")
         quiet.setLevel(logging.CRITICAL)
         self._receiver = receiver
-        self._fresh: dict[web.RequestHandler, asyncio.TimerHandle] = {}  # without a request yet
+        self._places = Places[web.RequestHandler]()
         self._busy: set[web.RequestHandler] = set()
         self._idle = asyncio.Event()
-        self._http = web.Server(
+        self._http = _Http(
+            self._places.left,
             self._answer,
             logger=quiet,
             access_log=None,  # paths may have a token
             keepalive_timeout=IDLE_SECONDS,
-            lingering_time=2.0,
+            lingering_time=2.0,  # of refused ones, which make room for others meanwhile
+            handler_cancellation=True,  # who is gone does not wait for room
             auto_decompress=False,
             read_bufsize=2**14,
         )
@@ -227,36 +266,24 @@ class Port:
         return self
 
     def _connected(self) -> asyncio.Protocol:
-        if len(self._http.connections) >= MOST_CONNECTIONS:
-            # Whoever says nothing makes room.
-            oldest = next(iter(self._fresh), None)
-            if oldest is None:
-                return _Closing()
-            self._close_fresh(oldest)
+        if not self._places.make(MOST_CONNECTIONS):
+            return _Closing()
         connection = self._http()
-        self._fresh[connection] = asyncio.get_running_loop().call_later(HEADER_SECONDS, self._close_fresh, connection)
+        self._places.enter(connection, HEADER_SECONDS)
         return connection
 
-    def _close_fresh(self, connection: web.RequestHandler) -> None:
-        timer = self._fresh.pop(connection, None)
-        if timer is not None:
-            timer.cancel()
-            connection.force_close()
-
     async def _answer(self, request: web.BaseRequest) -> web.Response:
-        timer = self._fresh.pop(request.protocol, None)
-        if timer is not None:
-            timer.cancel()
-        self._busy.add(request.protocol)
+        connection = request.protocol
+        self._busy.add(connection)
         self._idle.clear()
         try:
-            return await self._receiver.answer(request)
+            return await self._receiver.answer(request, lambda app: self._places.own(connection, app))
         except Exception as error:  # noqa: BLE001
             # The library would answer the same, and tell nobody.
             log.error("a request cannot be answered", fault=place_of(error))  # noqa: TRY400
             return web.Response(status=_FAULT)
         finally:
-            self._busy.discard(request.protocol)
+            self._busy.discard(connection)
             if not self._busy:
                 self._idle.set()
 
@@ -282,6 +309,19 @@ class Port:
                 await asyncio.wait_for(self._idle.wait(), END_SECONDS)
         self._http.pre_shutdown()
         await self._http.shutdown(1.0)
+
+
+class _Http(web.Server):
+    """The library's server, which tells of connections that have ended."""
+
+    def __init__(self, left: Callable[[web.RequestHandler], None], *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._left = left
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        """Tell of it."""
+        super().connection_lost(handler, exc)
+        self._left(handler)
 
 
 class _Closing(asyncio.Protocol):

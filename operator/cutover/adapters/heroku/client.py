@@ -29,8 +29,10 @@ LEFT_FOR_OTHERS = 500
 FIRST_PAUSE, LONGEST_PAUSE = 30.0, 900.0
 #: Seconds for a connection, and for an answer.
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 15.0
-#: Bytes of an answer that are read, pages of a list, and answers that are kept for their ETag.
-LARGEST_ANSWER, MOST_PAGES, MOST_KEPT = 2_000_000, 20, 1000
+#: Bytes of an answer that are read, and pages of a list.
+LARGEST_ANSWER, MOST_PAGES = 2_000_000, 20
+#: Bytes of all answers that are kept for their ETag, and accounts whose budgets are remembered.
+MOST_KEPT, MOST_ACCOUNTS = 8 * 1024 * 1024, 1000
 #: Requests at the same time, of all plans.
 CONCURRENT = 4
 
@@ -85,8 +87,9 @@ class HerokuClient:
             follow_redirects=False,
         )
         self._now = now
-        self._budgets: dict[str, _Budget] = {}
+        self._budgets: OrderedDict[str, _Budget] = OrderedDict()
         self._kept: OrderedDict[tuple[str, str, str], tuple[str, bytes, str]] = OrderedDict()
+        self._kept_bytes = 0
         self._slots = asyncio.Semaphore(CONCURRENT)
 
     async def close(self) -> None:
@@ -181,7 +184,7 @@ class HerokuClient:
             status, answered, body = await self._ask(path, headers)
         self._note(account, status, answered)
         if status == 304 and kept is not None:
-            self._kept.move_to_end((account, path, page))
+            self._keep((account, path, page), kept)  # again, where others have pushed it out meanwhile
             _, body, following = kept
         elif status in (200, 206):
             following = answered.get("Next-Range", "") if status == 206 else ""
@@ -211,13 +214,13 @@ class HerokuClient:
 
     def _check(self, account: str) -> None:
         """Raise Unavailable where the account has no request left for us."""
-        budget = self._budgets.setdefault(account, _Budget())
+        budget = self._budget(account)
         if (left := budget.resume_at - self._now()) > 0:
             raise Unavailable(f"the account's requests to Heroku's API are used up; asked again in {left:.0f} s")
 
     def _note(self, account: str, status: int, headers: httpx.Headers) -> None:
         """Take over what an answer says of the account's requests."""
-        budget = self._budgets.setdefault(account, _Budget())
+        budget = self._budget(account)
         remaining = headers.get("RateLimit-Remaining", "")
         short = remaining.isdecimal() and len(remaining) < 10 and int(remaining) < LEFT_FOR_OTHERS
         if status == 429 or short:
@@ -226,11 +229,24 @@ class HerokuClient:
         elif status < 400:
             budget.pause = 0.0
 
+    def _budget(self, account: str) -> _Budget:
+        budget = self._budgets.setdefault(account, _Budget())
+        self._budgets.move_to_end(account)
+        if len(self._budgets) > MOST_ACCOUNTS:
+            self._budgets.popitem(last=False)
+        return budget
+
     def _keep(self, of: tuple[str, str, str], answer: tuple[str, bytes, str]) -> None:
+        if before := self._kept.pop(of, None):
+            self._kept_bytes -= _size(before)
         self._kept[of] = answer
-        self._kept.move_to_end(of)
-        while len(self._kept) > MOST_KEPT:
-            self._kept.popitem(last=False)
+        self._kept_bytes += _size(answer)
+        while self._kept_bytes > MOST_KEPT:
+            self._kept_bytes -= _size(self._kept.popitem(last=False)[1])
+
+
+def _size(answer: tuple[str, bytes, str]) -> int:
+    return sum(map(len, answer)) + 512  # small answers are less than their entry
 
 
 def _refusal(status: int, body: bytes, path: str) -> Exception:

@@ -10,6 +10,7 @@ from aiohttp.abc import AbstractResolver
 
 from cutover.adapters.addresses import public_sockets
 from cutover.adapters.kube.client import Cluster
+from cutover.adapters.public_names import PublicNames
 from cutover.adapters.traffic.istio import gateway_client
 from cutover.adapters.traffic.istio.gateway_client import GatewayClient, asked_with, reason, session, shown, way
 from cutover.adapters.traffic.istio.rendering import probe_value
@@ -53,7 +54,7 @@ class HttpAnswers:
         self._gateways = GatewayClient(cluster, urls, proxied=proxied, resolver=resolver, by_tls=True)
         # A connection for each request: they are rare, and the address may change between two.
         connector = public or aiohttp.TCPConnector(
-            force_close=True, use_dns_cache=False, limit=0, socket_factory=public_sockets
+            force_close=True, use_dns_cache=False, limit=0, resolver=PublicNames(), socket_factory=public_sockets
         )
         self._public = session(connector)
 

@@ -135,13 +135,18 @@ class GatewayClient:
         if gateway in self._urls:
             return self._urls[gateway]
         known = self._found.get((gateway, host))
-        if known is None or self._now() - known.found_at > ADDRESS_LIFETIME:
+        if known is None or self._is_old(known):
             namespace, name = gateway.split("/", 1)
             spec = (await self._cluster.get(GATEWAYS, namespace, name)).get("spec") or {}
             services = await self._cluster.list(SERVICES, namespace)
             found = address(namespace, spec, services, host, by_tls=self._by_tls)
+            # Hosts come and go with edits of plans.
+            self._found = {of: one for of, one in self._found.items() if not self._is_old(one)}
             known = self._found[(gateway, host)] = _Address(found, self._now())
         return known.url
+
+    def _is_old(self, known: _Address) -> bool:
+        return self._now() - known.found_at > ADDRESS_LIFETIME
 
     def forget(self, plan: Plan) -> None:
         """Look the gateway up again: it may have moved."""

@@ -24,6 +24,7 @@ from cutover.adapters.traffic.istio.trial import ended_spec, trial_revision, tri
 from cutover.adapters.traffic.istio.whole import (
     CALLED_OFF_ANNOTATION,
     completed,
+    fitted,
     merged,
     restored,
     takes_over,
@@ -386,6 +387,8 @@ class IstioTraffic:
         return bool(spec == wanted["spec"] or (asked == wanted["spec"] and answered == spec))
 
     async def _write(self, wanted: Json, live: Live | None, plan: Plan) -> None:
+        if live is not None:
+            wanted = fitted(wanted, live.body, plan)
         if self._matches(live, wanted):
             return
         resource = RESOURCES[wanted["kind"]]

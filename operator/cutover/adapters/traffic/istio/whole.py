@@ -24,6 +24,11 @@ from cutover.ports.errors import Unavailable
 #: Annotation with the last raise that was cancelled before it reached the route.
 CALLED_OFF_ANNOTATION = "cutover.dev/called-off"
 
+#: Bytes of an object's annotations that the API server takes.
+ANNOTATIONS_LIMIT = 256 * 1024
+#: Bytes of labels and annotations that others may add to an object of the operator's name.
+FOREIGN_LIMIT = 200 * 1024
+
 
 def completed(plan: Plan, split: Split, wanted: Json, live: Live | None, cluster_domain: str) -> Json:
     """Return the wanted object, with the spec of an adopted VirtualService derived from the live object."""
@@ -85,6 +90,8 @@ def without_label(metadata: Mapping[str, Json]) -> Json:
 def merged(live: Json, wanted: Json, plan: Plan) -> Json:
     """Return the live object with our spec, labels and annotations; other metadata stays.
 
+    Of an object of the operator's name it stays as long as it is small: a rollback must not depend on how much others wrote.
+
     Raises
     ------
     Unavailable
@@ -98,6 +105,8 @@ def merged(live: Json, wanted: Json, plan: Plan) -> Json:
             f"{live['kind']} {metadata['namespace']}/{metadata['name']} exists and is not the operator's: delete or "
             f"rename it, or hand it over with the label {MANAGED_BY_LABEL}={FIELD_MANAGER}"
         )
+    if named_by_us(metadata["name"]) and _size(labels) + _size(annotations) > FOREIGN_LIMIT:
+        labels, annotations = {}, {}
     return {
         **wanted,
         "metadata": {
@@ -106,6 +115,28 @@ def merged(live: Json, wanted: Json, plan: Plan) -> Json:
             "annotations": {**annotations, **ours["annotations"]},
         },
     }
+
+
+def fitted(wanted: Json, live: Json, plan: Plan) -> Json:
+    """Return the wanted object with those of our annotations that the API server takes beside the team's.
+
+    The team's own VirtualService keeps the team's annotations, and a later restoration matters less than the weights. The
+    takeover itself has all of ours, or is refused.
+    """
+    if named_by_us(wanted["metadata"]["name"]) or not wrote(plan, wanted):
+        return wanted
+    annotations = live["metadata"].get("annotations") or {}
+    left, ours = ANNOTATIONS_LIMIT - _size(annotations), dict[str, str]()
+    for name, value in wanted["metadata"]["annotations"].items():
+        more = _size({name: value}) - _size(_selected(annotations, [name]))
+        if more <= max(left, 0):
+            left -= more
+            ours[name] = value
+    return {**wanted, "metadata": {**wanted["metadata"], "annotations": ours}}
+
+
+def _size(texts: Mapping[str, str]) -> int:
+    return sum(len(name.encode()) + len(value.encode()) for name, value in texts.items())
 
 
 def _selected(annotations: Mapping[str, str], names: Iterable[str]) -> Json:
