@@ -96,7 +96,8 @@ async def test_answers_are_kept_up_to_a_size_and_accounts_up_to_a_number(monkeyp
     tags = iter(range(1000))
 
     def answer(request: httpx.Request) -> httpx.Response:
-        body = b'{"name": "acme-pdf"}' if request.url.path.endswith("/acme-pdf") else b"[]"
+        objects = {"acme-pdf": b'{"name": "acme-pdf"}', "config-vars": b"{}"}
+        body = objects.get(request.url.path.rpartition("/")[2], b"[]")
         return httpx.Response(200, content=body + b" " * 100_000, headers={"ETag": f'"{next(tags)}"'})
 
     client = HerokuClient(transport=httpx.MockTransport(answer))

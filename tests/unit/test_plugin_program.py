@@ -36,7 +36,6 @@ MODULES = {
     "kopf": "kopf",
     "opentelemetry-proto": "opentelemetry",
     "prometheus-client": "prometheus_client",
-    "pydantic-settings": "pydantic_settings",
     "structlog": "structlog",
 }
 

@@ -15,6 +15,8 @@ HOLDS: Mapping[HoldReason, str] = {
     HoldReason.CAPABILITY_MISSING: "choose a traffic provider that can do what is missing",
     HoldReason.PREFLIGHT_FAILED: "mend what the message names; `{go} audit {plan}` looks again with your own rights",
     HoldReason.TAKEOVER_FAILED: "mend Heroku's way through the gateway, then `{go} retry {plan}`",
+    HoldReason.BASELINE_INCOMPLETE: "wait for the record, shorten baseline.window in Git, or `{go} skip {plan} BaselineIncomplete`",
+    HoldReason.TAKEOVER_DIFFERS: "see what the gateway changes of requests, or `{go} skip {plan} TakeoverDiffers`",
     HoldReason.SUSPENDED: "`{go} resume {plan}`, or set suspend to false in Git",
     HoldReason.AWAITING_APPROVAL: "`{go} approve {plan}` lets the step at {next} % begin",
     HoldReason.AWAITING_DECISION: "`{go} proceed {plan}` lets the step at {next} % begin in place of evidence",
