@@ -731,6 +731,10 @@ def ports(world: KillableWorld, recorder: Recorder) -> tuple[Ports, IstioTraffic
         "slots": asyncio.Semaphore(8),
         "notifier": HttpNotifier(()),
         "heroku": None,
+        "heroku_record": None,
+        "records": None,
+        "reports": None,
+        "resolver": None,
     }
     wired: dict[str, Any] = {}
     for one in dataclasses.fields(Ports):

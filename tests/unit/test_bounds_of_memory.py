@@ -106,7 +106,7 @@ def test_a_namespace_without_plans_keeps_nothing(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("cutover.services.operator.PlanLoop", lambda *_: SimpleNamespace(end=lambda: None))
     cache = RouteCache()
     notifier = SimpleNamespace(forget=lambda _: None)
-    operator = Operator(SimpleNamespace(notifier=notifier), cache, TemplateCache())  # type: ignore[arg-type]
+    operator = Operator(SimpleNamespace(notifier=notifier, reports=None), cache, TemplateCache())  # type: ignore[arg-type]
     body = {"metadata": {"namespace": "docs", "name": "pdf"}}
     operator.loop("u1", body)
     cache.put(route("cutover-pdf", "pdf"))
