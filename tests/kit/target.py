@@ -9,6 +9,7 @@ from cutover.api.v1alpha1 import Ownership
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks.istio.heroku_unshared import services_named
 from cutover.domain.preflight.checks.istio.kinds import GATEWAYS, SERVICE_ENTRIES, VIRTUAL_SERVICES
+from cutover.domain.preflight.checks.istio.indexed import Hosts, Routes
 from cutover.domain.preflight.checks.istio.listed import entry_claims, route_claims
 from cutover.domain.preflight.checks.istio.names import gateway_keys, qualified_gateways, root_key, route_name
 from cutover.domain.preflight.inventory import ClusterSettings, Inventory
@@ -24,6 +25,16 @@ from cutover.domain.resources import (
 
 def named(namespace: str, name: str, **parts: Any) -> Json:
     return {"metadata": {"namespace": namespace, "name": name}, **parts}
+
+
+def listed_routes(*bodies: Json) -> Routes:
+    """Return VirtualServices as checks look them up."""
+    return Routes.of([route_claims(body) for body in bodies])
+
+
+def listed_entries(*bodies: Json) -> Hosts:
+    """Return ServiceEntries as checks look them up."""
+    return Hosts.of([entry_claims(body) for body in bodies])
 
 
 #: A Gateway's server that takes all hosts from all namespaces.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 #: Characters that Unicode takes for letters, marks or symbols, and that show as nothing or as a blank: fillers of Hangul and
 #: Braille, vowels of Khmer that are never shown, and selectors of variants. The two selectors of emoji stay.
@@ -56,6 +56,13 @@ def is_plain(text: str) -> bool:
 def shorten(text: str, longest: int) -> str:
     """Cut a text of unknown length; ``…`` marks the cut."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def listed(texts: Iterable[str], most: int = 5) -> str:
+    """Join texts with commas, the first few and how many there are more."""
+    found = list(texts)
+    more = [f"and {len(found) - most} more"] if len(found) > most else []
+    return ", ".join([*found[:most], *more])
 
 
 def fitted(text: str, longest: int) -> str:

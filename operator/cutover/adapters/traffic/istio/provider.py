@@ -18,7 +18,7 @@ from cutover.adapters.traffic.istio.live import (
     stamped_revision,
 )
 from cutover.adapters.traffic.istio.previews import Previews
-from cutover.adapters.traffic.istio.recorded import name_of, originals_of, wrote
+from cutover.adapters.traffic.istio.recorded import name_of, originals_of, recorded_originals, wrote
 from cutover.adapters.traffic.istio.rendering import DevelopmentHeroku, adopts, probe_routes, render
 from cutover.adapters.traffic.istio.trial import ended_spec, trial_revision, trial_spec, users_have_it
 from cutover.adapters.traffic.istio.whole import (
@@ -135,9 +135,12 @@ class IstioTraffic:
         # One after the other: nearly always all are in the cache, and a task for each would cost more than the reconcile.
         live = [await self._live(body, fresh=fresh) for body in bodies]
         route = live[-1]
-        # Before the takeover too: the digests of the originals are recorded before these are written.
-        taken = completed(plan, wanted if isinstance(wanted, Split) else _ANY, bodies[-1], route, self.cluster_domain)
-        originals = originals_of(plan, taken, route)
+        taken, originals = bodies[-1], tuple(recorded_originals(plan))
+        if not (before and adopts(plan) and route is not None and route_adoptable.too_large(route.body)):
+            # Before the takeover too: the digests of the originals are recorded before these are written.
+            split = wanted if isinstance(wanted, Split) else _ANY
+            taken = completed(plan, split, taken, route, self.cluster_domain)
+            originals = originals_of(plan, taken, route)
         bodies[-1] = self._tried(plan, wanted, bodies[-1], route) if isinstance(wanted, Trial) else taken
         drifted = [one for one, body in zip(live, bodies, strict=True) if not self._matches(one, body)]
         present = [one for one in drifted or live if one is not None]
