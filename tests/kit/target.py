@@ -8,8 +8,8 @@ from typing import Any
 from cutover.api.v1alpha1 import Ownership
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks.istio.heroku_unshared import services_named
-from cutover.domain.preflight.checks.istio.kinds import GATEWAYS, SERVICE_ENTRIES, VIRTUAL_SERVICES
 from cutover.domain.preflight.checks.istio.indexed import Hosts, Routes
+from cutover.domain.preflight.checks.istio.kinds import GATEWAYS, SERVICE_ENTRIES, VIRTUAL_SERVICES
 from cutover.domain.preflight.checks.istio.listed import entry_claims, route_claims
 from cutover.domain.preflight.checks.istio.names import gateway_keys, qualified_gateways, root_key, route_name
 from cutover.domain.preflight.inventory import ClusterSettings, Inventory
@@ -128,7 +128,7 @@ class Target:
             objects={
                 SERVICES: {**dict.fromkeys(services_named(plan)), (plan.namespace, eks.service.name): service},
                 DEPLOYMENTS: {(plan.namespace, eks.workload_ref.name): deployment},
-                GATEWAYS: dict.fromkeys(gateway_keys(plan), gateway),
+                GATEWAYS: {key: None if gateway is None else named(*key, **gateway) for key in gateway_keys(plan)},
                 VIRTUAL_SERVICES: {root: next(iter(team), None)} if root is not None else {},
             },
             lists={

@@ -265,5 +265,5 @@ def test_of_what_is_listed_only_the_needed_part_is_kept() -> None:
         "annotations": {PLAN_UID_ANNOTATION: "u1"},
     }
     claims = {"metadata": metadata, "hosts": ("a",), "gateways": ("b/c",), "sends": ("pdf.docs.svc.",)}
-    assert route_claims(body) == {**claims, "mirrors": ("pdf.docs.svc.",), "size": 324}
+    assert route_claims(body) == {**claims, "mirrors": ("pdf.docs.svc.",), "size": 294}
     assert entry_claims(body) == {"metadata": metadata, "hosts": ("a",), "exportTo": (".",), "size": 234}

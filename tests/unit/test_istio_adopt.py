@@ -695,7 +695,10 @@ async def test_the_plans_root_claims_no_host() -> None:
         assert claimed_hosts(plan(ownership), listed_routes(root(ALL)), Proxies()) == {}
     other = root(ALL)
     other["metadata"]["name"] = "older"
-    assert set(claimed_hosts(plan(), listed_routes(root(ALL), other), Proxies())) == {"docs.example.com", "pdf.example.com"}
+    assert set(claimed_hosts(plan(), listed_routes(root(ALL), other), Proxies())) == {
+        "docs.example.com",
+        "pdf.example.com",
+    }
 
 
 # ------------------------------------------------------------------------------------------------------------- writers

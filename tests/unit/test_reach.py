@@ -120,7 +120,9 @@ def test_what_another_namespace_routes_is_not_taken_from_it(item: Json, taken: b
 
 def test_who_runs_the_gateway_may_give_a_part_of_a_wildcard_to_a_namespace() -> None:
     given = gateway("*.example.com", "shop/pdf.example.com")
-    assert host_unclaimed.others_hosts(make_plan(), listed_routes(route("team-b", "*.example.com")), Proxies(given)) == ""
+    assert (
+        host_unclaimed.others_hosts(make_plan(), listed_routes(route("team-b", "*.example.com")), Proxies(given)) == ""
+    )
     assert host_unclaimed.others_hosts(make_plan(), listed_routes(route("team-b", PUBLIC_HOST)), Proxies(given)) != ""
 
 

@@ -88,7 +88,9 @@ def test_of_the_plans_own_routes_only_a_mirror_counts() -> None:
     own["metadata"]["labels"] = {MANAGED_BY_LABEL: FIELD_MANAGER, PLAN_LABEL: PLAN.name}
     assert others(PLAN, listed_routes(own), ALONE) == []
     own["spec"]["http"][0]["mirrors"] = [{"destination": {"host": SERVICE}}]
-    assert others(PLAN, listed_routes(own), ALONE) == [f"a mirror of VirtualService {NAMESPACE}/cutover-pdf (pdf-new.example.com)"]
+    assert others(PLAN, listed_routes(own), ALONE) == [
+        f"a mirror of VirtualService {NAMESPACE}/cutover-pdf (pdf-new.example.com)"
+    ]
     mirrored = service("a", http=[{**to("other"), "mirror": {"host": f"{SERVICE}.{NAMESPACE}.svc.x"}}])
     assert others(PLAN, listed_routes(mirrored), ALONE)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ParamSpec, TypeVar
 
 from cutover.adapters.kube.answers import NotServed
 from cutover.adapters.kube.client import Cluster
@@ -41,6 +44,12 @@ from cutover.domain.resources import Json
 from cutover.domain.revision import Split, Trial
 from cutover.domain.traffic import Capabilities, TrafficState
 from cutover.ports.errors import Conflict, Gone, Unavailable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Characters of an object from which on it is compared beside the event loop: some 500 routes.
+LONG_ROUTE = 64 << 10
 
 #: A split for uses that need only the objects' names, or what the route refers to, which does not depend on the split.
 _ANY = Split(attempt=0, weight=0)
@@ -128,13 +137,22 @@ class IstioTraffic:
             if wanted is not None and known.holds(plan, wanted, preview, self.cache):
                 return known.state
             del self._compared[plan.key]
-        before = not isinstance(wanted, Split)
         bodies = self._render(plan, wanted or _ANY, preview)
         if wanted is None:
             bodies = bodies[-1:]
         # One after the other: nearly always all are in the cache, and a task for each would cost more than the reconcile.
         live = [await self._live(body, fresh=fresh) for body in bodies]
-        route = live[-1]
+        state = await _beside(live[-1], self._compare, plan, wanted, bodies, live)
+        # Missing and unwatched objects and the team's VirtualService are compared each time.
+        if wanted is not None and not adopts(plan) and all(one is not None and one.watched for one in live):
+            self._compared[plan.key] = _Comparison(plan.spec, plan.uid, wanted, preview, live, state)
+        return state
+
+    def _compare(
+        self, plan: Plan, wanted: Split | Trial | None, bodies: list[Json], live: list[Live | None]
+    ) -> TrafficState:
+        """Compare objects with those that are wanted, the route last."""
+        before, route = not isinstance(wanted, Split), live[-1]
         taken, originals = bodies[-1], tuple(recorded_originals(plan))
         if not (before and adopts(plan) and route is not None and route_adoptable.too_large(route.body)):
             # Before the takeover too: the digests of the originals are recorded before these are written.
@@ -147,7 +165,7 @@ class IstioTraffic:
         seen = None if route is None else self._weight(route, plan, takeover=before)
         stamped = "" if route is None else self._revision(route, plan)
         tried = trial_revision(route.body["spec"] or {}, plan) if route is not None and (before or not stamped) else ""
-        state = TrafficState(
+        return TrafficState(
             weight=seen,
             revision=tried or stamped,
             # An adopted VirtualService may have lost all routes of the plan: then there is no weight to compare.
@@ -162,10 +180,6 @@ class IstioTraffic:
             gives_back=before and self._gives_back(plan, route),
             in_the_way=_in_the_way(plan, seen) if before and seen else "",
         )
-        # Missing and unwatched objects and the team's VirtualService are compared each time.
-        if wanted is not None and not adopts(plan) and all(one is not None and one.watched for one in live):
-            self._compared[plan.key] = _Comparison(plan.spec, plan.uid, wanted, preview, live, state)
-        return state
 
     async def prepare(self, plan: Plan) -> None:
         """Write what the route refers to, before the takeover; write only what differs. Raises Conflict, Unavailable."""
@@ -238,7 +252,7 @@ class IstioTraffic:
             takeover = takes_over(plan, route, known)
             if takeover and (problem := route_adoptable.problem(plan, None if known is None else known.body)):
                 raise Unavailable(f"not taken over: {problem}")
-            route = completed(plan, write.split, route, known, self.cluster_domain)
+            route = await _beside(known, completed, plan, write.split, route, known, self.cluster_domain)
             if istio_adopt.live_weight(route["spec"], plan) is None:
                 where = f"VirtualService {plan.namespace}/{route['metadata']['name']}"
                 raise Unavailable(f"{where}: none of its http routes goes to a leg of the plan any more; put one back")
@@ -409,6 +423,13 @@ class IstioTraffic:
             self._answers[key_of(wanted)] = (wanted["spec"], stored["spec"])
         else:
             self._answers.pop(key_of(wanted), None)
+
+
+async def _beside(route: Live | None, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do work on a route, beside the event loop where the route is so long that other plans would wait."""
+    if route is None or len(route.text) <= LONG_ROUTE:
+        return work(*args, **kwargs)
+    return await asyncio.to_thread(work, *args, **kwargs)
 
 
 def _in_the_way(plan: Plan, percent: int) -> str:

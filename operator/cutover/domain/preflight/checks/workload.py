@@ -23,7 +23,11 @@ def judge(plan: Plan, facts: Facts) -> Finding:
         return judged(f"{what} is scaled to zero; scale it up")
     if available < wanted:
         return judged(f"{what} has {available} of {wanted} replicas available; see its events")
-    return warned(f"{what}: {unseen}, and audits do not judge what is beyond") if (unseen := _unseen(workload)) else judged("")
+    return (
+        warned(f"{what}: {unseen}, and audits do not judge what is beyond")
+        if (unseen := _unseen(workload))
+        else judged("")
+    )
 
 
 def _unseen(workload: Json) -> str:

@@ -44,7 +44,9 @@ def judge(plan: Plan, facts: Facts) -> Finding:
             f"Gateway {unseen} is on proxies of the Gateway API, and no check sees the hosts of its HTTPRoutes"
         )
     notes += [
-        f"Gateway {name} has {body['cut']}, and no more are looked at" for name, body in present.items() if "cut" in body
+        f"Gateway {name} has {body['cut']}, and no more are looked at"
+        for name, body in present.items()
+        if "cut" in body
     ]
     return warned("; ".join(notes)) if notes else judged("")
 

@@ -118,7 +118,9 @@ def others_names(plan: Plan, names: Iterable[str], entries: Hosts) -> str:
 
 def _visible(item: Json, namespace: str, there: str) -> bool:
     """Tell whether a ServiceEntry of a namespace is visible in another; without ``exportTo`` it is in all."""
-    return any(target in ("*", there) or (target == "." and namespace == there) for target in item.get("exportTo") or ("*",))
+    return any(
+        target in ("*", there) or (target == "." and namespace == there) for target in item.get("exportTo") or ("*",)
+    )
 
 
 def heroku_shared_with(plan: Plan, entries: Hosts, routed: Container[tuple[str, str | None]]) -> str:
@@ -137,7 +139,11 @@ def heroku_shared_with(plan: Plan, entries: Hosts, routed: Container[tuple[str, 
         # Every plan's ServiceEntry has the name for probes; the leg's name depends on the ownership.
         for item in entries.named(probe_host(plan.spec.heroku.hostname))
         if key_of(item) != (plan.namespace, route_name(plan))
-        and (item["metadata"]["namespace"] != plan.namespace or not is_ours(item["metadata"]) or owner_of(item) in routed)
+        and (
+            item["metadata"]["namespace"] != plan.namespace
+            or not is_ours(item["metadata"])
+            or owner_of(item) in routed
+        )
     )
     return min(others, default="")
 

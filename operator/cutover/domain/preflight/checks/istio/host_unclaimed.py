@@ -45,9 +45,7 @@ def judge(plan: Plan, facts: Facts) -> Finding:
         # The team's route has the hosts already, and nothing is taken from others: a host's paths may be of several teams.
         return _noted(_shared(claims), _staying(narrower))
     allowed = inventory.settings.gateway_namespaces
-    problem = others_hosts(plan, routes, proxies) or asked_hosts(
-        plan, plans_before(plan, inventory), proxies, allowed
-    )
+    problem = others_hosts(plan, routes, proxies) or asked_hosts(plan, plans_before(plan, inventory), proxies, allowed)
     if problem:
         return refused(problem)
     if claims:

@@ -99,9 +99,7 @@ class Routes:
     def is_bound(self, item: Json, gateways: frozenset[str]) -> bool:
         """Tell whether a VirtualService is on one of some Gateways, or delegated to by one that is."""
         key = "/".join(key_of(item))
-        return any(
-            not gateways.isdisjoint(one.get("gateways", ())) for one in (item, *self.delegating.get(key, ()))
-        )
+        return any(not gateways.isdisjoint(one.get("gateways", ())) for one in (item, *self.delegating.get(key, ())))
 
 
 def owner_of(item: Json) -> tuple[str, str | None]:

@@ -126,8 +126,9 @@ def _delegate_problems(root: Json, plan: Plan) -> Iterator[str]:
                 " weight 0"
             )
     for index, route in enumerate(routes):
-        if id(route) in theirs:
-            yield from (f"http[{index}] {problem}" for problem in asked_twice(route, plan))
+        if id(route) not in theirs:
+            continue
+        yield from (f"http[{index}] {problem}" for problem in asked_twice(route, plan))
         if route.get("headers"):
             yield "headers beside delegate have no effect, as Istio uses the delegate's headers; move them to the app"
         if (route.get("rewrite") or {}).get("authority"):

@@ -54,7 +54,9 @@ def judge(plan: Plan, facts: Facts) -> Finding:
     if problems:
         return judged("; ".join(problems))
     unseen = _unseen(plan, routes, proxies)
-    return warned(f"not looked at as a whole: {unseen}; they may send requests to the plan's legs") if unseen else PASSED
+    return (
+        warned(f"not looked at as a whole: {unseen}; they may send requests to the plan's legs") if unseen else PASSED
+    )
 
 
 def others(plan: Plan, routes: Routes, proxies: Proxies, destination: str = "") -> list[str]:
@@ -85,9 +87,7 @@ def others(plan: Plan, routes: Routes, proxies: Proxies, destination: str = "") 
 
 
 def _is_the_plans(item: Json, plan: Plan, team: Key | None) -> bool:
-    return key_of(item) == team or (
-        is_ours(item["metadata"]) and owner_of(item) == (plan.namespace, plan.name)
-    )
+    return key_of(item) == team or (is_ours(item["metadata"]) and owner_of(item) == (plan.namespace, plan.name))
 
 
 def _unseen(plan: Plan, routes: Routes, proxies: Proxies) -> str:
