@@ -378,7 +378,9 @@ async def test_answer_that_comes_in_parts() -> None:
 
 async def test_partial_answers_are_none() -> None:
     with pytest.raises(PartialAnswer) as caught:
-        await client(lambda _: answer(warnings=["no StoreAPIs matched for this query " + "x" * 999])).query("up[1m]", 0)
+        await client(lambda _: answer(warnings=["no StoreAPIs matched for this query " + "x" * 999])).query(
+            "up[1m]", 0
+        )
     text = str(caught.value)
     assert text.startswith(f"{NAME} warns that its answer is not complete: no StoreAPIs matched")
     assert len(text) < 400

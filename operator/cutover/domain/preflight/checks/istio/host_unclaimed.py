@@ -118,16 +118,17 @@ def _taker(host: str, plan: Plan, routes: Routes, proxies: Proxies) -> str:
     """Return the VirtualService of another namespace that one of the plan's hosts would be taken from; ``""`` if none."""
     shared = proxies.beside(qualified_gateways(plan))
     # All narrower hosts of a namespace on a Gateway yield alike, and there may be very many.
-    yielding = dict[tuple[str, str, bool], bool]()
+    yielding = dict[tuple[str, str, str], bool]()
     for pattern, item in routes.hosts.overlapping(host):
         namespace = item["metadata"]["namespace"]
         if namespace == plan.namespace:
             continue
+        wider = pattern if covers(pattern, host) else ""
         for gateway in item.get("gateways", ()):
             if gateway not in shared:
                 continue
-            alike = namespace, gateway, covers(pattern, host)
-            if alike not in yielding or alike[-1]:
+            alike = namespace, gateway, wider
+            if alike not in yielding:
                 yielding[alike] = _yields(pattern, host, plan, namespace, gateway, proxies)
             if not yielding[alike]:
                 return f"{namespace}/{item['metadata']['name']} ({pattern})"

@@ -18,6 +18,9 @@ from cutover.domain.resources import Json
 #: What a route that delegates keeps for its delegate, of a route that serves until then.
 _CARRIED = ("match", "rewrite", "corsPolicy")
 
+#: Most routes of a VirtualService that delegates.
+MOST_ROUTES = 1000
+
 #: Most items that a message writes out.
 _MOST_LINES = 5
 
@@ -91,6 +94,9 @@ def _delegating(root: Json, plan: Plan) -> list[Json]:
 def _delegate_problems(root: Json, plan: Plan) -> Iterator[str]:
     spec: Mapping[str, Any] = root.get("spec") or {}
     routes, delegate, found = spec.get("http") or (), route_name(plan), _delegating(root, plan)
+    if len(routes) > MOST_ROUTES:
+        yield f"it has {len(routes)} routes, and no more than {MOST_ROUTES} are looked at; split it up"
+        return
     theirs = set(map(id, found))  # to compare routes takes long where there are many
     for route in routes:
         named = route.get("delegate") or {}
