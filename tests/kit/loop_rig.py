@@ -197,7 +197,7 @@ class LoopRig:
         if error := self._failing("finalize"):
             raise error
 
-    async def inventory(self, plan: Plan, reads: Any = None) -> Inventory:
+    async def inventory(self, plan: Plan, reads: Any = None, *, fresh: bool = False) -> Inventory:
         raise Unavailable("not asked in these tests")
 
     async def probe(self, plan: Plan, leg: Leg, path: str) -> Probe:
