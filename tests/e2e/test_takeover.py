@@ -80,7 +80,8 @@ def undo(environment: Environment, service: str, route: str) -> None:
     failed = [record for record in records if record.failed]
     print(f"{service}: users had their own route back after {back - onset:.1f} s; {len(failed)} of them failed")
     assert failed
-    assert back - onset <= 5
+    # Three probes a second apart, and the write: 3 s on an idle machine.
+    assert back - onset <= 10
     assert [str(record) for record in failed if record not in operators] == []
     assert {record.revision for record in records if record.at > back} == {""}
     status = environment.status(service)
@@ -119,7 +120,7 @@ def test_an_adopted_route_comes_back_after_three_time_outs_of_a_probe_when_herok
     )
     print(f"{service}: users had their own route back after {back - onset:.1f} s")
     # A probe waits 5 s for an answer; the next one begins a second after it.
-    assert back - onset <= 3 * 5 + 4
+    assert back - onset <= 3 * 5 + 10
     environment.until_status(service, 10, reason="TakeoverFailed")
     time.sleep(3)
     records = requests(environment, service, back + 1)
