@@ -10,6 +10,8 @@ from tests.kit import builders
 from tests.kit.builders import GATEWAY, PUBLIC_HOST
 from tests.kit.target import OPEN_SERVER, READY, named
 
+from cutover.adapters.traffic.istio.provider import CAPABILITIES
+from cutover.domain.observation import Observation
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.caps import Rooms
 from cutover.domain.preflight.checks.istio.kinds import GATEWAYS, VIRTUAL_SERVICES
@@ -104,6 +106,11 @@ def inventory_of(asked: Plan, objects: dict[Resource, Sequence[Json]]) -> Invent
     lists = {resource: read_all(resource, bodies) for resource, bodies in objects.items()}
     gateways = read_all(GATEWAYS, [SHARED, *objects.get(GATEWAYS, ())])
     return replace(whole, lists={**whole.lists, **lists, GATEWAYS: gateways})
+
+
+def observed(inventory: Inventory) -> Observation:
+    """Return an observation of a plan in preflight."""
+    return Observation(inventory=inventory, capabilities=CAPABILITIES)
 
 
 def pod(container: Json, **spec: Any) -> Json:
