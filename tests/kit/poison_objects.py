@@ -123,7 +123,7 @@ DEPLOYED = {
     "words": pod({"command": ["env"] * 60_000}),
     "many wrappers": pod({"command": ["env", "A=b"] * 240}),
     "script": pod({"command": ["sh", "-c", "a b " * 300_000]}),
-    "a script that is looked at": pod({"command": ["sh", "-c", "env a; " * 2300]}),
+    "a script that is looked at": pod({"command": ["sh", "-c", "env a; " * 1100]}),
     "unclosed quote": pod({"command": ["sh", "-c", '"' + "a" * 1_000_000]}),
     "many scripts": pod({}, initContainers=[{"name": f"i{n}", "args": ["sh", "-c", ";" * 3000]} for n in range(400)]),
     "variables": pod({"env": [{"name": f"A{n}", "value": "a." * 50} for n in range(9000)]}),
