@@ -21,14 +21,13 @@ from urllib.parse import parse_qs
 import httpx
 from rich.console import Console
 from rich.table import Table
-from tests.kit.poison_objects import BY_NAME, DEPLOYED, OF_OTHERS, PLAN, WILDCARD, inventory_of
+from tests.kit.poison_objects import BY_NAME, DEPLOYED, OF_OTHERS, PLAN, WILDCARD, inventory_of, observed
 from tests.kit.target import READY
 
 from cutover.adapters.prometheus.client import PrometheusClient
 from cutover.api.problems import problem_text
 from cutover.api.v1alpha1 import MigrationPlanSpec
 from cutover.domain.engine.decide import decide
-from cutover.domain.observation import Observation
 from cutover.domain.resources import DEPLOYMENTS
 from cutover.domain.slo.templates import custom_slos
 from cutover.ports.slo_feed import SloSubscription
@@ -140,7 +139,7 @@ async def decide_beside(name: str, said: list[str]) -> None:
         inventory = inventory_of(asked, objects)
         await asyncio.sleep(0)
         for _ in range(3):
-            decision = decide(asked, Observation(inventory=inventory), NOW)
+            decision = decide(asked, observed(inventory), NOW)
             await asyncio.sleep(0)
     said.append(decision.status.message[:60])
 
@@ -153,7 +152,7 @@ async def decide_deployed(name: str, said: list[str]) -> None:
     await asyncio.sleep(0)
     decision = decide(
         PLAN,
-        Observation(inventory=replace(inventory, objects={**inventory.objects, DEPLOYMENTS: {key: kept}})),
+        observed(replace(inventory, objects={**inventory.objects, DEPLOYMENTS: {key: kept}})),
         NOW,
     )
     said.append(decision.status.message[:60])

@@ -10,6 +10,8 @@ from tests.kit import builders
 from tests.kit.builders import GATEWAY, PUBLIC_HOST
 from tests.kit.target import OPEN_SERVER, READY, named
 
+from cutover.adapters.traffic.istio.provider import CAPABILITIES
+from cutover.domain.observation import Observation
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.caps import Rooms
 from cutover.domain.preflight.checks.istio.kinds import GATEWAYS, VIRTUAL_SERVICES
@@ -106,6 +108,11 @@ def inventory_of(asked: Plan, objects: dict[Resource, Sequence[Json]]) -> Invent
     return replace(whole, lists={**whole.lists, **lists, GATEWAYS: gateways})
 
 
+def observed(inventory: Inventory) -> Observation:
+    """Return an observation of a plan in preflight."""
+    return Observation(inventory=inventory, capabilities=CAPABILITIES)
+
+
 def pod(container: Json, **spec: Any) -> Json:
     whole = {"name": "web", "image": "x:1", "ports": [{"containerPort": 80}], **container}
     template = {"spec": {"containers": [whole], **spec}}
@@ -116,7 +123,7 @@ DEPLOYED = {
     "words": pod({"command": ["env"] * 60_000}),
     "many wrappers": pod({"command": ["env", "A=b"] * 240}),
     "script": pod({"command": ["sh", "-c", "a b " * 300_000]}),
-    "a script that is looked at": pod({"command": ["sh", "-c", "env a; " * 2300]}),
+    "a script that is looked at": pod({"command": ["sh", "-c", "env a; " * 1100]}),
     "unclosed quote": pod({"command": ["sh", "-c", '"' + "a" * 1_000_000]}),
     "many scripts": pod({}, initContainers=[{"name": f"i{n}", "args": ["sh", "-c", ";" * 3000]} for n in range(400)]),
     "variables": pod({"env": [{"name": f"A{n}", "value": "a." * 50} for n in range(9000)]}),

@@ -15,7 +15,7 @@ from cutover.domain.resources import Json
 
 #: Most entries of one list or map, and of all together; most characters of one text, and of all together.
 MOST_ENTRIES, MOST_IN_ALL = 500, 10_000
-LONGEST_TEXT, MOST_TEXT = 16 << 10, 128 << 10
+LONGEST_TEXT, MOST_TEXT = 8 << 10, 48 << 10
 #: Longest key of a map, or name of an object: a prefix and a name of DNS.
 LONGEST_NAME = 317
 #: Bytes that are kept of all objects of a kind in a namespace: some 20,000 ordinary VirtualServices.
@@ -103,11 +103,11 @@ def names(given: Iterable[object], most: int) -> tuple[tuple[str, ...], bool]:
     given
         The names. What is too long to be one, or no text, is none.
     most
-        How many are kept; twenty times as many are looked at.
+        How many are kept; five times as many are looked at.
     """
-    looked_at = list(islice(given, 20 * most + 1))
+    looked_at = list(islice(given, 5 * most + 1))
     found = dict.fromkeys(one for one in looked_at if isinstance(one, str) and len(one) <= LONGEST_NAME)
-    left_out = len(looked_at) > 20 * most or len(found) > most
+    left_out = len(looked_at) > 5 * most or len(found) > most
     return tuple(islice(found, most)), left_out
 
 

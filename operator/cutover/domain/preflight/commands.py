@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 #: Most words of a command, and characters of all of them, that are looked at.
-MOST_WORDS, MOST_CHARACTERS = 500, 16 << 10
+MOST_WORDS, MOST_CHARACTERS = 500, 8 << 10
 #: Shells that take a script after ``-c``.
 SHELLS = frozenset({"sh", "bash", "ash", "dash", "zsh"})
 #: What separates commands in a script.
