@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.kit import builders
 
 from cutover import metrics
-from cutover.api.v1alpha1 import Condition, EvidenceStatus, GateStatus, MigrationPlanStatus, Phase, Share
+from cutover.api.v1alpha1 import Condition, EvidenceStatus, GateStatus, MigrationPlanStatus, Phase
 from cutover.domain.plan import Plan
 from cutover.metrics import Loop, OperatorCollector
 
@@ -200,7 +200,7 @@ def test_what_is_told_is_documented_and_what_is_documented_is_told() -> None:
     status = {
         "phase": Phase.SHIFTING,
         "weight": 25,
-        "share": Share.model_validate({"observed": 25, "at": STAMP}),
+        "share": {"observed": 25, "at": STAMP},
         "evidence": EVIDENCE,
         "gates": (GateStatus(name="errors", verdict="Fail"),),
         "conditions": held("Suspended"),
