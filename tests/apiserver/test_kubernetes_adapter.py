@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +58,12 @@ async def test_status_is_written_whole_and_nothing_else(cluster: Cluster, admin:
         attempt=1,
         weight=10,
         conditions=(
-            Condition.model_validate(
-                {
-                    "type": "Ready",
-                    "status": "True",
-                    "reason": "Shifting",
-                    "lastTransitionTime": since,
-                    "observedGeneration": 1,
-                }
+            Condition(
+                type="Ready",
+                status="True",
+                reason="Shifting",
+                last_transition_time=datetime.fromisoformat(since),
+                observed_generation=1,
             ),
         ),
     )

@@ -21,7 +21,7 @@ import pytest
 import yaml
 from tests.kit.metrics_server import MetricsServer
 
-from cutover.api.v1alpha1 import Condition, GateStatus, MigrationPlanStatus, Phase
+from cutover.api.v1alpha1 import GateStatus, MigrationPlanStatus, Phase
 from cutover.domain.holds import HoldReason
 from cutover.domain.plan import Plan
 from cutover.metrics import OperatorCollector
@@ -90,7 +90,7 @@ def loop(name: str, phase: Phase, weight: int | None, *, held: str = "", gate: G
         phase=phase,
         weight=weight,
         gates=(gate,) if gate else (),
-        conditions=(Condition.model_validate(condition),),
+        conditions=MigrationPlanStatus.model_validate({"conditions": [condition]}).conditions,
     )
     body = {"metadata": {"namespace": NAMESPACE, "name": name, "uid": name}, "spec": {}}
     return Loop(replace(Plan.refused(body, "not of interest here"), status=status))

@@ -23,7 +23,6 @@ from cutover.api.v1alpha1 import (
     GateStatus,
     MigrationPlanStatus,
     Phase,
-    Share,
 )
 from cutover.domain.plan import Plan
 from cutover.metrics import Loop, OperatorCollector
@@ -87,7 +86,7 @@ EVIDENCE = EvidenceStatus(harm=195.0, harm_limit=100.0, safety=0.2, safety_limit
 
 def held(reason: str) -> tuple[Condition, ...]:
     known = {"type": "Held", "status": "True", "lastTransitionTime": STAMP, "observedGeneration": 1}
-    return (Condition.model_validate({**known, "reason": reason}),)
+    return MigrationPlanStatus.model_validate({"conditions": [{**known, "reason": reason}]}).conditions
 
 
 def scrape(loops: Iterable[Loop] | Callable[[], Iterable[Loop]]) -> Samples:
@@ -158,7 +157,7 @@ def test_a_plan_in_the_middle_is_told_with_its_numbers() -> None:
     status = {
         "phase": Phase.SHIFTING,
         "weight": 25,
-        "share": Share.model_validate({"observed": 24.6, "at": STAMP}),
+        "share": {"observed": 24.6, "at": STAMP},
         "evidence": EVIDENCE,
         "gates": (GateStatus(name="errors", verdict="Fail"), GateStatus(name="slow", verdict="Undecided")),
         "conditions": held("AwaitingApproval"),
@@ -236,7 +235,7 @@ def test_what_is_told_is_documented_and_what_is_documented_is_told() -> None:
     status = {
         "phase": Phase.SHIFTING,
         "weight": 25,
-        "share": Share.model_validate({"observed": 25, "at": STAMP}),
+        "share": {"observed": 25, "at": STAMP},
         "evidence": EVIDENCE,
         "gates": (GateStatus(name="errors", verdict="Fail"),),
         "conditions": held("Suspended"),

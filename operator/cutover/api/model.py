@@ -24,7 +24,7 @@ from pydantic_core import CoreSchema
 
 from cutover.api.durations import DURATION_PATTERN, format_duration, parse_duration
 from cutover.api.rules import Rule, matching
-from cutover.scale.field_sets import share_field_set
+from cutover.scale.field_sets import share_field_set, shared
 
 T = TypeVar("T")
 
@@ -101,9 +101,18 @@ class Model(BaseModel):
         return self
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Return a copy with some fields changed, without validation."""
-        copied = super().model_copy(update=update, deep=deep)
-        share_field_set(copied)
+        """Return a copy with some fields changed, without validation.
+
+        Each decision copies its status several times: without what a copy of any pydantic model may need, it takes a third.
+        """
+        if deep:
+            return super().model_copy(update=update, deep=True)
+        changes = update or {}
+        copied = object.__new__(type(self))
+        object.__setattr__(copied, "__dict__", {**self.__dict__, **changes})
+        object.__setattr__(copied, "__pydantic_extra__", None)
+        object.__setattr__(copied, "__pydantic_private__", None)
+        object.__setattr__(copied, "__pydantic_fields_set__", shared(self.model_fields_set, changes))
         return copied
 
     @classmethod

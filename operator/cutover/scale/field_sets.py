@@ -6,10 +6,20 @@ same fields: a set for each would be two fifths of the status' memory.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pydantic import BaseModel
 
 #: The sets of given fields, one for each combination.
 _FIELD_SETS: dict[frozenset[str], set[str]] = {}
+
+
+def shared(given: set[str], more: Iterable[str]) -> set[str]:
+    """Return the set of the given fields and some more."""
+    if given.issuperset(more):
+        return given
+    both = given.union(more)
+    return _FIELD_SETS.setdefault(frozenset(both), both)
 
 
 def share_field_set(model: BaseModel) -> None:

@@ -32,6 +32,8 @@ UNANSWERED_WRITES = 32
 #: Blocks that wait for a successful write. Later blocks stay in Prometheus' history until then.
 PENDING_BLOCKS = 240
 
+_NONE = MigrationPlanStatus()
+
 
 class StatusUnreadable(Exception):
     """A plan's status that this version cannot read, without an earlier status to use instead."""
@@ -71,7 +73,7 @@ class WorkingStatus:
         self._ports = ports
         self.plan: Plan | None = None
         self.version = ""
-        self._stored = MigrationPlanStatus()
+        self._stored = _NONE
         self._sent: MigrationPlanStatus | None = None
         self.pending: tuple[Block, ...] = ()
         self.pending_custom: dict[str, tuple[Block, ...]] = {}
@@ -235,7 +237,7 @@ class WorkingStatus:
 
     async def _send(self, plan: Plan, sent: MigrationPlanStatus) -> None:
         self.version = await self._ports.plans.write_status(plan, sent, self.version)
-        self._sent = sent
+        self._sent, self._stored = sent, _NONE
 
     @staticmethod
     def _as_stored(sent: MigrationPlanStatus) -> MigrationPlanStatus:

@@ -58,7 +58,8 @@ class GateKind(StrEnum):
     """A custom SLO's value with a limit."""
 
 
-class Share(Model):
+@dataclass(config=COMPACT, frozen=True, slots=True)
+class Share:
     """Percent of requests seen on the EKS leg at the gateway."""
 
     observed: Annotated[float, PlainSerializer(_round_share, return_type=float, when_used="json")] = Field(
@@ -426,7 +427,8 @@ class ApprovedStep(Model):
     by: str = Field(description="The old and the new ceiling, and who raised it.")
 
 
-class RouteRecord(Model):
+@dataclass(config=COMPACT, frozen=True, slots=True)
+class RouteRecord:
     """What is known of the route that the operator has written. Labels and annotations of the route itself may be edited."""
 
     name: str = Field(
@@ -524,7 +526,8 @@ class HeldStatus(Model):
     since: Time = Field(description="Since when the plan is held for this reason.")
 
 
-class Condition(Model):
+@dataclass(config=COMPACT, frozen=True, slots=True, kw_only=True)
+class Condition:
     """A standard Kubernetes condition."""
 
     type: str

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from cutover.api.model import computed
 from cutover.api.v1alpha1 import Condition, MigrationPlanStatus, Phase
 from cutover.domain.holds import Hold, HoldReason
 
@@ -75,7 +76,8 @@ def _condition(
         since = before.last_transition_time
         if (before.reason, before.message, before.observed_generation) == (reason, message, generation):
             return before  # the usual case
-    return Condition(
+    return computed(
+        Condition,
         type=kind,
         status=status,
         reason=reason,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cutover.api.durations import span
+from cutover.api.model import computed
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase, RouteRecord
 from cutover.domain.engine.actions import Event
 from cutover.domain.engine.context import Context
@@ -170,7 +171,8 @@ def recorded(context: Context, status: MigrationPlanStatus) -> MigrationPlanStat
     written = context.plan.status.weight is not None and traffic.current and traffic.weight is not None
     taking_over = context.plan.status.weight is None
     confirmed = status.checkpoint is not None and status.checkpoint.observed_at is not None
-    after = RouteRecord(
+    after = computed(
+        RouteRecord,
         name=traffic.name if written else before.name,
         originals=traffic.originals,
         undoable=traffic.gives_back if taking_over else before.undoable and not confirmed,

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from pydantic_core import from_json, to_json
 
+from cutover.api.model import computed
 from cutover.api.opaque import Opaque
 from cutover.api.v1alpha1 import Checkpoint, Share
 from cutover.domain.evidence.blocks import Block
@@ -132,4 +133,4 @@ def share(checkpoint: Checkpoint, evidence: Evidence, now: float) -> Share | Non
     percent = 100.0 * eks.requests / judged if judged else Pool(*checkpoint.share_pool).percent
     if percent is None:
         return None
-    return Share(observed=round(percent, 1), at=datetime.fromtimestamp(now, UTC))
+    return computed(Share, observed=round(percent, 1), at=datetime.fromtimestamp(now, UTC))

@@ -107,7 +107,7 @@ def answers_of(codes: tuple[Mapping[str, float], Mapping[str, float]]) -> Answer
     heroku, eks = (
         {code: round(count) for code, count in top_codes(leg, TOLD_CODES).items() if round(count)} for leg in codes
     )
-    return AnswersStatus(heroku=heroku, eks=eks)
+    return computed(AnswersStatus, heroku=heroku, eks=eks)
 
 
 def numbers_only(gate: GateStatus) -> GateNumbers:
