@@ -11,8 +11,9 @@ from cutover.domain.alike.findings import PathAnswers
 from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.pairs import NO_PAIRS, Pairs
-from cutover.domain.heroku import HerokuReading
+from cutover.domain.heroku import HerokuNews, HerokuReading
 from cutover.domain.preflight.inventory import Inventory
+from cutover.domain.rollout import Rollout
 from cutover.domain.slo.custom import SloReading
 from cutover.domain.traffic import NOTHING, Capabilities, Probe, TrafficState
 
@@ -83,6 +84,10 @@ class Observation:
         Result of the replay that the plan asks for; ``None`` until it is done.
     heroku
         What Heroku's API says about the app; asked in preflight only, ``None`` without a key for it.
+    news
+        What Heroku's API says of releases and the app during a cutover; ``None`` without a key for it.
+    rollout
+        What the workload runs, during a cutover; ``None`` if it was not read yet, or cannot be.
     unwritten
         Whether the last write of the route failed, as the status says. Until a write succeeds, the route is written
         before the status.
@@ -113,6 +118,8 @@ class Observation:
     queries: Mapping[str, str] = field(default_factory=dict)
     backtest: BacktestStatus | None = None
     heroku: HerokuReading | None = None
+    news: HerokuNews | None = None
+    rollout: Rollout | None = None
     unwritten: bool = False
     clock_ahead: float = 0.0
     remember_in: float | None = None

@@ -36,7 +36,7 @@ LONGEST_COMMAND, LONGEST_NAME, LONGEST_QUOTE = 250, 100, 60
 
 
 class Skippable(StrEnum):
-    """Holds that a command may skip: the calendar's, the least time at a weight, and a difference that is no harm.
+    """Holds that a command may skip: the calendar's, the least time at a weight, and differences that are no harm.
 
     All others are about harm, or about evidence.
     """
@@ -46,6 +46,7 @@ class Skippable(StrEnum):
     HOLD_TIME = "HoldTime"
     ANSWERS_DIFFER = HoldReason.ANSWERS_DIFFER
     SESSIONS_NOT_SHARED = HoldReason.SESSIONS_NOT_SHARED
+    LEGS_DIFFER = HoldReason.LEGS_DIFFER
 
 
 _NAME = r"\w(?:[\w .@+:/=,#'-]*?[\w.])??"

@@ -238,6 +238,7 @@ def retry(context: Context, status: MigrationPlanStatus) -> Outcome:
         probes=None,
         checkpoint=None,
         templates=(),
+        releases=None,
         approved=None,
         void=None,
     )
