@@ -253,7 +253,10 @@ HOLD_CASES = {
     ),
     HoldReason.LEGS_DIFFER: HoldCase(
         _released,
-        ("Heroku changed and EKS did not since: code (v43 (Deploy 5e6f7a8b))", "cutover.dev/skip-hold=a1-w25/LegsDiffer"),
+        (
+            "Heroku changed and EKS did not since: code (v43 (Deploy 5e6f7a8b))",
+            "cutover.dev/skip-hold=a1-w25/LegsDiffer",
+        ),
         10,
     ),
     HoldReason.BREACH: HoldCase(_breach, ("EKS is worse", "annotate the plan cutover.dev/rollback=a1"), 25),
