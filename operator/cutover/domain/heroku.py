@@ -107,7 +107,7 @@ class HerokuNews:
 
 #: Requests that an account may save up (https://devcenter.heroku.com/articles/platform-api-reference#rate-limits); those that are
 #: left for people and pipelines; and how many times as seldom the operator asks at most.
-ACCOUNT_REQUESTS, LEFT_FOR_OTHERS, SELDOM = 4500, 500, 20.0
+ACCOUNT_REQUESTS, LEFT_FOR_OTHERS, SELDOM = 4500, 500, 8.0
 
 
 def pace(remaining: int | None) -> float:
