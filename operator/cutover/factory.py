@@ -135,6 +135,7 @@ async def wired(
             # A process that waits for the plans' CRD reconciles no plan.
             lambda: leading() and operator.serving,
             lambda: notifier.senders,
+            heroku,
         )
 
         def at_work() -> AbstractAsyncContextManager[None]:

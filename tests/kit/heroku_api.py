@@ -103,6 +103,8 @@ class PlayedHerokuApi:
         Requests that are left of the account; ``None`` to say nothing of them.
     revoked
         Keys that are accepted no more.
+    away
+        Whether connections end without an answer.
     requests
         Path and headers of each request.
     """
@@ -113,6 +115,7 @@ class PlayedHerokuApi:
         self.page = 200
         self.remaining: int | None = 4000
         self.revoked: set[str] = set()
+        self.away = False
         self.requests: list[tuple[str, Mapping[str, str]]] = []
         played = self
 
@@ -120,6 +123,9 @@ class PlayedHerokuApi:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
+                if played.away:
+                    self.close_connection = True
+                    return
                 played.requests.append((self.path, dict(self.headers)))
                 status, headers, body = played._answer(self.path, self.headers)
                 self.send_response(status)

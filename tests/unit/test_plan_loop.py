@@ -45,7 +45,7 @@ from cutover.domain.engine.outcome import NEXT_BLOCK, Outcome, Requeue
 from cutover.domain.engine.way_back import PROBE_LIFETIME_SECONDS
 from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.ingest import load, load_evidence
-from cutover.domain.heroku import HerokuApp, HerokuReading
+from cutover.domain.heroku import HerokuApp, HerokuReading, Release
 from cutover.domain.journal.notifications import key_of
 from cutover.domain.journal.outbox import Batch
 from cutover.domain.observation import Observation
@@ -1318,8 +1318,14 @@ class PlayedHeroku:
             raise Unavailable(self.problem)
         return HerokuApp(plan.spec.heroku.app, maintenance=False, own_hostname="")
 
+    async def releases(self, plan: Plan) -> tuple[Release, ...]:
+        raise Unavailable("not asked in these tests")
 
-async def test_herokus_api_is_asked_in_preflight_beside_the_loop_and_not_later() -> None:
+    def pace(self, plan: Plan) -> float:
+        return 1.0
+
+
+async def test_herokus_api_is_asked_in_preflight_beside_the_loop() -> None:
     api = PlayedHeroku()
     w = LoopRig(heroku=api, status=MigrationPlanStatus(phase=Phase.PREFLIGHT))
     loop = w.loop()
