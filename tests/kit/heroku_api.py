@@ -93,8 +93,10 @@ class PlayedHerokuApi:
     ----------
     url
         Base URL.
+    app
+        Name of the only app that there is.
     answers
-        By the path after ``/apps/acme-pdf``. A number is the status of an error, a text a page that is no JSON.
+        By the path after ``/apps/<app>``. A number is the status of an error, a text a page that is no JSON.
     hidden
         Paths that the key may not see.
     page
@@ -109,7 +111,8 @@ class PlayedHerokuApi:
         Path and headers of each request.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, app: str = "acme-pdf") -> None:
+        self.app = app
         self.answers: dict[str, Any] = app_answers()
         self.hidden: set[str] = set()
         self.page = 200
@@ -157,7 +160,7 @@ class PlayedHerokuApi:
         if scope is None or key in self.revoked:
             return _error(401, "unauthorized")
         apps, config_vars = SCOPES[scope]
-        part = path.removeprefix("/apps/acme-pdf")
+        part = path.removeprefix(f"/apps/{self.app}")
         found = self.answers.get(part, 404)
         if part in self.hidden or not (config_vars if part == "/config-vars" else apps):
             return _error(403, "forbidden")
