@@ -162,7 +162,7 @@ def test_what_is_seen_first_is_no_change() -> None:
         ([release(43, "slug-b"), release(44, "slug-b")], "v43, v44: code and configuration changed"),
         # There and back again: the code is what it was, and it was changed.
         ([release(43, "slug-b"), release(44, "slug-a", "Rollback to v42")], "v44 (Rollback to v42): code changed"),
-        ([release(43, succeeded=False, current=False), release(44, "slug-b")], "released 1 more, v44: code"),
+        ([release(43, succeeded=False, current=False), release(44, "slug-b")], "Heroku released v44: code"),
         ([release(version) for version in range(43, 50)], "released 3 more, v46, v47, v48, v49: configuration"),
         # The operator was away for longer than the API's answer tells.
         ([release(version, "slug-b") for version in range(90, 92)], "released 47 more, v90, v91: code and"),

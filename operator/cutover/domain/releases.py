@@ -162,7 +162,8 @@ def _released(before: ReleasesStatus, current: Release, releases: tuple[Release,
         code = one.code or code
     changed = " and ".join(sorted(kinds))
     named = [_named(one) for one in news[-MOST_NAMED:]]
-    more = f"{current.version - known - len(named)} more, " if known < current.version - len(named) else ""
+    unseen = max(current.version - known - sum(known < one.version <= current.version for one in releases), 0)
+    more = f"{count} more, " if (count := unseen + len(news) - len(named)) else ""
     return (
         Change("HerokuReleased", f"Heroku released {more}{', '.join(named)}: {changed} changed"),
         f"{changed} ({'' if not more else '…, '}{', '.join(named)})",
