@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 from tests.kit.heroku_api import KEY, SECRETS, PlayedHerokuApi, app_answers, release
 from tests.kit.loop_rig import LoopRig, shifting
-from tests.unit.test_releases import deployment
+from tests.kit.rollouts import deployment
 
 from cutover.adapters.heroku.client import HerokuClient
 from cutover.adapters.heroku.keys import KeyedHerokuApi

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.kit.builders import spec_fields
 from tests.kit.custom_slos import gates_of
+from tests.kit.rollouts import deployment
 from tests.kit.states import checked_world
-from tests.kit.target import POD_TEMPLATE
 from tests.kit.world import DEAD, START, World
 
 from cutover.api.v1alpha1 import LedgerEntry, LegName, Phase, ReleasesStatus
@@ -41,25 +41,6 @@ def news(*releases: Release, app: HerokuApp | None = None, problem: str | None =
     current = max((one.version for one in newest_first if one.current), default=0)
     shown = tuple(replace(one, current=one.version == current) for one in newest_first)
     return HerokuNews(shown or None, app, problem)
-
-
-def deployment(
-    *, replicas: int = 3, new: int = 3, generation: int = 1, observed: int | None = None, **template: Any
-) -> Json:
-    """Return a Deployment; ``template`` are fields of its container, and ``annotations`` of the Pod."""
-    pod = copy.deepcopy(POD_TEMPLATE)
-    if (annotations := template.pop("annotations", None)) is not None:
-        pod["metadata"]["annotations"] = annotations
-    pod["spec"]["containers"][0].update(template)
-    return {
-        "metadata": {"generation": generation},
-        "spec": {"template": pod},
-        "status": {
-            "observedGeneration": generation if observed is None else observed,
-            "replicas": replicas,
-            "updatedReplicas": new,
-        },
-    }
 
 
 def rollout(**template: Any) -> Rollout:
