@@ -419,6 +419,10 @@ def test_herokus_api_goes_away_in_mid_cutover() -> None:
     assert ends[0] == ends[1]
     assert not [entry for entry in w.status.ledger if entry.decision == "Change"]
     assert len(w.told("HerokuApiUnavailable")) == 1
+    w.run(600)
+    assert w.status.releases is not None
+    assert w.status.releases.problem == "", "an alert on a plan that is done would never end"
+    assert not w.told("HerokuApiAnswers")
 
 
 def test_a_key_that_works_again_is_told_and_what_was_missed_is_noticed() -> None:

@@ -22,11 +22,14 @@ CHANGE = "Change"
 
 def note_changes(context: Context, status: MigrationPlanStatus) -> MigrationPlanStatus:
     """Record what changed on a leg since the last decision, each change once: the same write has what was seen."""
-    if not releases_wanted(status) or context.plan.unreadable:
+    known = status.releases
+    if not releases_wanted(status):
+        # Nobody asks any more, so that nothing is missing.
+        return status if known is None or not known.problem else status.evolve(releases=known.evolve(problem=""))
+    if context.plan.unreadable:
         return status
     # Another app or workload is no change of the one before; the edit of the spec has its own line.
     of = f"{context.spec.heroku.app}, {context.spec.eks.workload_ref.name}"
-    known = status.releases
     before = known if known is not None and known.of == of else ReleasesStatus(of=of)
     compared = compare(before, context.seen.news, context.seen.rollout, context.spec.traffic.hosts, context.now)
     for change in compared.changes:
@@ -47,7 +50,7 @@ def tell_changes(context: Context, outcome: Outcome) -> Outcome:
     if is_ and not was:
         text = f"{is_}; releases on Heroku are not noticed meanwhile, and nothing is held for it"
         events.append(Event("Warning", "HerokuApiUnavailable", text))
-    elif was and not is_ and outcome.status.releases is not None:
+    elif was and not is_ and releases_wanted(before):
         events.append(Event("Normal", "HerokuApiAnswers", "Heroku's API answers again"))
     return replace(outcome, events=(*events, *outcome.events)) if events else outcome
 
