@@ -12,7 +12,7 @@ from sandbox.environment import Environment
 from sandbox.manifests import NAMESPACE, OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, Json
 
 from .heroku_api import SERVICE, heroku_api
-from .observing import at_weight, plan
+from .observing import UNHURRIED, at_weight, plan
 from .playing import decisions, scenario, start
 
 SECRET = "heroku-key"
@@ -60,7 +60,7 @@ def test_a_release_on_one_side_holds_the_step_until_eks_rolls_out(environment: E
         "apiKeySecretRef": {"name": SECRET, "key": "api-key"},
     }
     steps = [{"weight": 10, "hold": "10s"}, {"weight": 100}]
-    start(environment, plan(SERVICE, heroku=heroku, steps=steps))
+    start(environment, plan(SERVICE, UNHURRIED, heroku=heroku, steps=steps), rate=10.0)
 
     def known() -> Json:
         found: Json = environment.status(SERVICE).get("releases", {})
