@@ -4,7 +4,7 @@ A real etcd and kube-apiserver; the operator as its own process under its Servic
 memory. Beside a few plans of another team there are, one after the other:
 
 - a namespace with many large objects of each kind that the operator watches, with the operator's label and names, which
-  somebody edits all the time;
+  somebody edits all the time, while a plan of another team is in preflight;
 - a mesh with thousands of VirtualServices and ServiceEntries, while a plan is in preflight.
 
 Printed are the process' peak memory beside the chart's limit, and how long its event loop was held.
@@ -60,7 +60,7 @@ def labelled(kind: str, number: int, kib: int) -> Json:
                 "apiVersion": ISTIO,
                 "kind": kind,
                 "metadata": meta,
-                "spec": {"hosts": [f"{name}.example.com"], "http": routes},
+                "spec": {"hosts": [f"{name}.example.com"], "gateways": [f"{INGRESS}/public"], "http": routes},
             }
         case "GateTemplate":
             spec = {"description": "x", "runbook": "x", "bound": {"query": "a", "max": "1"}}
@@ -233,8 +233,16 @@ async def run(bench: Bench, options: argparse.Namespace, row: Callable[..., None
             bodies = [labelled(kind, number, options.kib) for number in range(options.objects)]
             await bench.create(session, bodies)
 
-            async def edits(bodies: list[Json] = bodies) -> str:
-                return f"{await bench.edit(session, bodies, options.seconds, options.rate)} edits"
+            # Another team's plan is in preflight meanwhile, whose checks list these objects again and again.
+            waiting = plan_of(f"waiting-{kind.lower()}")
+            waiting["spec"]["traffic"]["istio"]["hosts"] = [f"{kind.lower()}.example.com"]
+            await bench.create(session, [waiting])
+
+            async def edits(bodies: list[Json] = bodies, waiting: Json = waiting) -> str:
+                edits = await bench.edit(session, bodies, options.seconds, options.rate)
+                async with session.get(path_of(waiting, waiting["metadata"]["name"])) as answer:
+                    status = (await answer.json()).get("status", {})
+                return f"{edits} edits, the waiting plan: {status.get('message', 'no status')[:60]}"
 
             await measured(f"{options.objects} × {options.kib} KiB {kind}", edits, 40.0)
             if kind != "MigrationPlan":

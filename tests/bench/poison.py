@@ -1,6 +1,6 @@
 """How long poison of every kind holds the event loop: ``python tests/bench/poison.py``.
 
-Plans of a tenant are resolved and queried by the operator's own feed, in a loop that says for how long it was held. Queries are as
+Objects of another team are listed, and a plan is decided on beside them. Plans of a tenant are resolved and queried by the operator's own feed, in a loop that says for how long it was held. Queries are as
 long and as nested as the API allows and more; Prometheus' answers are as long as they are read. What holds the loop for more
 than 50 ms is marked. Times are of the CPU, which a busy machine does not change.
 """
@@ -12,16 +12,24 @@ import gc
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
+from urllib.parse import parse_qs
 
 import httpx
 from rich.console import Console
 from rich.table import Table
+from tests.kit.target import READY
+from tests.unit.test_poison_objects import BY_NAME, DEPLOYED, OF_OTHERS, PLAN, WILDCARD, inventory_of
 
 from cutover.adapters.prometheus.client import PrometheusClient
 from cutover.api.problems import problem_text
 from cutover.api.v1alpha1 import MigrationPlanSpec
+from cutover.domain.engine.decide import decide
+from cutover.domain.observation import Observation
+from cutover.domain.resources import DEPLOYMENTS
 from cutover.domain.slo.templates import custom_slos
 from cutover.ports.slo_feed import SloSubscription
 from cutover.services.slo_feed import PrometheusSloFeed
@@ -63,9 +71,29 @@ ANSWERS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def body_of(result: list[dict[str, Any]]) -> bytes:
-    kind = "matrix" if result and "values" in result[0] else "vector"
-    return json.dumps({"status": "success", "data": {"resultType": kind, "result": result}}).encode()
+class Answer:
+    """An answer of Prometheus, as a vector or as a matrix: as it is asked for."""
+
+    def __init__(self, result: list[dict[str, Any]]) -> None:
+        metrics = [one["metric"] for one in result]
+        times = [one.get("values") or [one["value"]] for one in result]
+        self.matrix = self._body("matrix", [{"metric": a, "values": b} for a, b in zip(metrics, times, strict=True)])
+        self.vector = self._body(
+            "vector", [{"metric": a, "value": b[-1]} for a, b in zip(metrics, times, strict=True)]
+        )
+
+    @staticmethod
+    def _body(kind: str, result: list[dict[str, Any]]) -> bytes:
+        return json.dumps({"status": "success", "data": {"resultType": kind, "result": result}}).encode()
+
+    def to(self, request: httpx.Request) -> bytes:
+        """Return the answer to a request."""
+        query = parse_qs(request.content.decode())["query"][0]
+        if request.url.path.endswith("query_range") or query.rstrip().endswith("]"):
+            return self.matrix
+        if query.startswith("label_replace(max(timestamp("):
+            return self._body("vector", [{"metric": {"selector": "0"}, "value": [NOW, str(time.time())]}])
+        return self.vector
 
 
 async def held(work: Callable[[], Any]) -> tuple[float, float]:
@@ -105,12 +133,38 @@ def spec_of(query: str) -> MigrationPlanSpec:
     )
 
 
-async def reconcile(query: str, answer: bytes, said: list[str]) -> None:
+async def decide_beside(name: str, said: list[str]) -> None:
+    """Decide on a plan in preflight beside large objects of another team, as several reconciles would."""
+    objects = OF_OTHERS[name]
+    for asked in (PLAN, WILDCARD):
+        inventory = inventory_of(asked, objects)
+        await asyncio.sleep(0)
+        for _ in range(3):
+            decision = decide(asked, Observation(inventory=inventory), NOW)
+            await asyncio.sleep(0)
+    said.append(decision.status.message[:60])
+
+
+async def decide_deployed(name: str, said: list[str]) -> None:
+    """Decide on a plan with a large Deployment."""
+    inventory = READY.inventory(PLAN)
+    key = (PLAN.namespace, PLAN.spec.eks.workload_ref.name)
+    kept = BY_NAME[DEPLOYMENTS](DEPLOYED[name])
+    await asyncio.sleep(0)
+    decision = decide(
+        PLAN,
+        Observation(inventory=replace(inventory, objects={**inventory.objects, DEPLOYMENTS: {key: kept}})),
+        NOW,
+    )
+    said.append(decision.status.message[:60])
+
+
+async def reconcile(query: str, answer: Answer, said: list[str]) -> None:
     """Resolve a plan's queries and make them, as two reconciles would."""
 
-    async def answered(_: httpx.Request) -> httpx.Response:
+    async def answered(request: httpx.Request) -> httpx.Response:
         await asyncio.sleep(0.001)  # as over a network
-        return httpx.Response(200, content=answer)
+        return httpx.Response(200, content=answer.to(request))
 
     client = PrometheusClient(
         "http://prometheus",
@@ -142,14 +196,19 @@ async def run() -> int:
     gc.freeze()  # the answers are no garbage of the operator's
     table = Table("poison", "loop held, ms", "CPU, ms", "what the plan says")
     worst = 0
-    empty = body_of([])
-    few = body_of(series(1, 20))
-    cases = [(name, query, few) for name, query in QUERIES.items()]
-    cases += [(f"answer: {name}", QUERIES["plain"], body_of(result)) for name, result in ANSWERS.items()]
-    await held(lambda: reconcile(QUERIES["plain"], empty, []))
-    for name, query, answer in cases:
+    few = Answer(series(1, 20))
+    cases: list[tuple[str, Callable[[list[str]], Awaitable[None]]]] = [
+        (f"query: {name}", partial(reconcile, query, few)) for name, query in QUERIES.items()
+    ]
+    cases += [
+        (f"answer: {name}", partial(reconcile, QUERIES["plain"], Answer(result))) for name, result in ANSWERS.items()
+    ]
+    cases += [(f"another team's {name}", partial(decide_beside, name)) for name in OF_OTHERS]
+    cases += [(f"Deployment: {name}", partial(decide_deployed, name)) for name in DEPLOYED]
+    await held(lambda: reconcile(QUERIES["plain"], Answer([]), []))
+    for name, work in cases:
         said = list[str]()
-        longest, cpu = await held(lambda query=query, answer=answer, said=said: reconcile(query, answer, said))
+        longest, cpu = await held(lambda work=work, said=said: work(said))
         worst += longest > HELD
         table.add_row(name, f"{1000 * longest:.0f}{' !' if longest > HELD else ''}", f"{1000 * cpu:.0f}", said[0])
     Console(width=140).print(table)

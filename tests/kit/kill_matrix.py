@@ -463,7 +463,7 @@ class _Api:
         self.world.told_of.append(str(reason))
         self.world.wrote()
 
-    async def inventory(self, plan: Plan, reads: Any = None) -> Inventory:
+    async def inventory(self, plan: Plan, reads: Any = None, *, fresh: bool = False) -> Inventory:
         return READY.inventory(plan)
 
     async def probe(self, plan: Plan, leg: Leg, path: str) -> Probe:
@@ -731,6 +731,10 @@ def ports(world: KillableWorld, recorder: Recorder) -> tuple[Ports, IstioTraffic
         "slots": asyncio.Semaphore(8),
         "notifier": HttpNotifier(()),
         "heroku": None,
+        "heroku_record": None,
+        "records": None,
+        "reports": None,
+        "resolver": None,
     }
     wired: dict[str, Any] = {}
     for one in dataclasses.fields(Ports):

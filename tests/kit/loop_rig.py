@@ -203,7 +203,7 @@ class LoopRig:
         if error := self._failing("finalize"):
             raise error
 
-    async def inventory(self, plan: Plan, reads: Any = None) -> Inventory:
+    async def inventory(self, plan: Plan, reads: Any = None, *, fresh: bool = False) -> Inventory:
         if self.deployment is None or reads != (DEPLOYMENT,):
             raise Unavailable("not asked in these tests")
         (key,) = DEPLOYMENT.names(plan) if DEPLOYMENT.names is not None else ()

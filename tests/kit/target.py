@@ -8,6 +8,7 @@ from typing import Any
 from cutover.api.v1alpha1 import Ownership
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks.istio.heroku_unshared import services_named
+from cutover.domain.preflight.checks.istio.indexed import Hosts, Routes
 from cutover.domain.preflight.checks.istio.kinds import GATEWAYS, SERVICE_ENTRIES, VIRTUAL_SERVICES
 from cutover.domain.preflight.checks.istio.listed import entry_claims, route_claims
 from cutover.domain.preflight.checks.istio.names import gateway_keys, qualified_gateways, root_key, route_name
@@ -24,6 +25,16 @@ from cutover.domain.resources import (
 
 def named(namespace: str, name: str, **parts: Any) -> Json:
     return {"metadata": {"namespace": namespace, "name": name}, **parts}
+
+
+def listed_routes(*bodies: Json) -> Routes:
+    """Return VirtualServices as checks look them up."""
+    return Routes.of([route_claims(body) for body in bodies])
+
+
+def listed_entries(*bodies: Json) -> Hosts:
+    """Return ServiceEntries as checks look them up."""
+    return Hosts.of([entry_claims(body) for body in bodies])
 
 
 #: A Gateway's server that takes all hosts from all namespaces.
@@ -117,7 +128,7 @@ class Target:
             objects={
                 SERVICES: {**dict.fromkeys(services_named(plan)), (plan.namespace, eks.service.name): service},
                 DEPLOYMENTS: {(plan.namespace, eks.workload_ref.name): deployment},
-                GATEWAYS: dict.fromkeys(gateway_keys(plan), gateway),
+                GATEWAYS: {key: None if gateway is None else named(*key, **gateway) for key in gateway_keys(plan)},
                 VIRTUAL_SERVICES: {root: next(iter(team), None)} if root is not None else {},
             },
             lists={

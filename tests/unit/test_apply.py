@@ -42,6 +42,7 @@ class Outside:
         self.time = START
         self.version = "1"
         self.plans = self.traffic = self.notifier = self.clock = self
+        self.reports = None
 
     def _do(self, what: str) -> None:
         self.done.append(what)

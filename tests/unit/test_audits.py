@@ -172,7 +172,7 @@ def test_no_deployment_makes_an_audit_fail(pod: Json, replicas: int, strategy: A
 def test_the_commands_that_start_a_container(
     words: list[str], programs: list[str], shell: str, replaces: bool
 ) -> None:
-    found = commands(words)
+    found = commands(tuple(words))
     assert [one.program for one in found] == programs
     if programs:
         assert (found[-1].shell, found[-1].replaces_shell) == (shell, replaces)

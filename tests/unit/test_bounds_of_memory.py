@@ -106,12 +106,35 @@ def test_a_namespace_without_plans_keeps_nothing(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("cutover.services.operator.PlanLoop", lambda *_: SimpleNamespace(end=lambda: None))
     cache = RouteCache()
     notifier = SimpleNamespace(forget=lambda _: None)
-    operator = Operator(SimpleNamespace(notifier=notifier), cache, TemplateCache())  # type: ignore[arg-type]
+    operator = Operator(SimpleNamespace(notifier=notifier, reports=None), cache, TemplateCache())  # type: ignore[arg-type]
     body = {"metadata": {"namespace": "docs", "name": "pdf"}}
     operator.loop("u1", body)
     cache.put(route("cutover-pdf", "pdf"))
     operator.end("u1", body)
     assert cache.get(route("cutover-pdf", "pdf")) is None
+
+
+def test_a_plan_that_is_gone_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside another plan of the namespace a hundred plans kept 95 MiB of large objects with their names."""
+    monkeypatch.setattr("cutover.services.operator.PlanLoop", lambda *_: SimpleNamespace(end=lambda: None))
+    cache = RouteCache()
+    notifier = SimpleNamespace(forget=lambda _: None)
+    operator = Operator(SimpleNamespace(notifier=notifier), cache, TemplateCache())  # type: ignore[arg-type]
+    operator.loop("kept", {"metadata": {"namespace": "docs", "name": "kept"}})
+    cache.put(route("cutover-kept", "kept"))
+    for name, marked in (("cutover-pdf", "pdf"), ("probe-cutover-pdf", "pdf"), ("team", "pdf")):
+        body = {"metadata": {"namespace": "docs", "name": "pdf"}}
+        operator.loop("u1", body)
+        cache.put(route(name, marked))
+        operator.end("u1", body)
+        assert cache.get(route(name, marked)) is None, name
+    unlabelled = route("theirs", "")
+    del unlabelled["metadata"]["labels"]
+    cache.put(unlabelled)
+    operator.loop("u1", body)
+    operator.end("u1", body)
+    assert cache.get(unlabelled) is None
+    assert cache.get(route("cutover-kept", "kept")) is not None
 
 
 # --------------------------------------------------------------------------------------------------- objects: templates
@@ -241,5 +264,6 @@ def test_of_what_is_listed_only_the_needed_part_is_kept() -> None:
         "labels": {PLAN_LABEL: "pdf"},
         "annotations": {PLAN_UID_ANNOTATION: "u1"},
     }
-    assert route_claims(body) == {"metadata": metadata, "spec": {"hosts": ["a"], "gateways": ["b/c"], "http": [sent]}}
-    assert entry_claims(body) == {"metadata": metadata, "spec": {"hosts": ["a"], "exportTo": ["."]}}
+    claims = {"metadata": metadata, "hosts": ("a",), "gateways": ("b/c",), "sends": ("pdf.docs.svc.",)}
+    assert route_claims(body) == {**claims, "mirrors": ("pdf.docs.svc.",), "size": 294}
+    assert entry_claims(body) == {"metadata": metadata, "hosts": ("a",), "exportTo": (".",), "size": 234}

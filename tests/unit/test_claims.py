@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.kit.builders import GATEWAY, PUBLIC_HOST, spec_fields
 from tests.kit.routing import rendered
+from tests.kit.target import listed_entries, listed_routes
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.api.v1alpha1 import Phase
 from cutover.domain.plan import Plan
 from cutover.domain.preflight import registry
-from cutover.domain.preflight.checks.istio.heroku_unshared import asked_app, claiming, heroku_shared_with
+from cutover.domain.preflight.checks.istio.heroku_unshared import asked_app, heroku_shared_with
 from cutover.domain.preflight.checks.istio.host_unclaimed import asked_hosts
 from cutover.domain.preflight.checks.istio.kinds import GATEWAYS
 from cutover.domain.preflight.checks.istio.proxies import Proxies
@@ -188,11 +189,12 @@ def test_what_was_made_for_a_plan_that_did_not_get_its_turn_claims_nothing() -> 
     plan, other = Plan.from_object(body(made=4)), Plan.from_object(body("png", made=5))
     entries = [item for item in rendered(other, 0) if item["kind"] == "ServiceEntry"]
     routes = [item for item in rendered(other, 0) if item["kind"] == "VirtualService"]
-    assert heroku_shared_with(plan, claiming(plan, entries, [])) == ""
-    assert heroku_shared_with(plan, claiming(plan, entries, routes)) == "docs/png"
+    routed = listed_routes(*routes).owners
+    assert heroku_shared_with(plan, listed_entries(*entries), set()) == ""
+    assert heroku_shared_with(plan, listed_entries(*entries), routed) == "docs/png"
     theirs = [{**item, "metadata": {**item["metadata"], "namespace": "team-b"}} for item in entries]
-    assert claiming(plan, theirs, []) == theirs, "of others it is asked as before"
+    assert heroku_shared_with(plan, listed_entries(*theirs), set()) == "team-b/png", "of others it is asked as before"
     unmarked = [
         {**item, "metadata": {name: item["metadata"][name] for name in ("namespace", "name")}} for item in entries
     ]
-    assert claiming(plan, unmarked, []) == unmarked
+    assert heroku_shared_with(plan, listed_entries(*unmarked), set()) == "docs/png"

@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 import yaml
 from tests.kit.routing import AskedTraffic, FakeCluster, make_plan, rendered
+from tests.kit.target import listed_routes
 
 from cutover.adapters.kube.answers import NotServed
 from cutover.adapters.kube.client import Cluster
@@ -668,8 +669,8 @@ async def test_a_look_that_finds_the_cache_warm_asks_nobody(traffic: AskedTraffi
 )
 def test_claimed_hosts(namespace: str, name: str, spec: Json, claimed: dict[str, str]) -> None:
     item = {"metadata": {"namespace": namespace, "name": name}, "spec": spec}
-    assert claimed_hosts(make_plan(), [item], Proxies()) == claimed
+    assert claimed_hosts(make_plan(), listed_routes(item), Proxies()) == claimed
 
 
 def test_the_plans_own_route_claims_nothing() -> None:
-    assert claimed_hosts(make_plan(), rendered(make_plan(), 0)[-1:], Proxies()) == {}
+    assert claimed_hosts(make_plan(), listed_routes(rendered(make_plan(), 0)[-1]), Proxies()) == {}

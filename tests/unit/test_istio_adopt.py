@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.kit.builders import HEROKU_HOST
 from tests.kit.routing import AskedTraffic, FakeCluster, RecordedTraffic, make_plan, rendered
+from tests.kit.target import listed_routes
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio import adopt as istio_adopt
@@ -714,10 +715,13 @@ async def test_a_refusal_writes_nothing_even_where_the_check_is_skipped() -> Non
 
 async def test_the_plans_root_claims_no_host() -> None:
     for ownership in ("Adopt", "Delegate"):
-        assert claimed_hosts(plan(ownership), [root(ALL)], Proxies()) == {}
+        assert claimed_hosts(plan(ownership), listed_routes(root(ALL)), Proxies()) == {}
     other = root(ALL)
     other["metadata"]["name"] = "older"
-    assert set(claimed_hosts(plan(), [root(ALL), other], Proxies())) == {"docs.example.com", "pdf.example.com"}
+    assert set(claimed_hosts(plan(), listed_routes(root(ALL), other), Proxies())) == {
+        "docs.example.com",
+        "pdf.example.com",
+    }
 
 
 # ------------------------------------------------------------------------------------------------------------- writers
@@ -835,7 +839,7 @@ def test_a_root_may_be_where_the_gateway_is() -> None:
     body = root({"match": [{"uri": {"prefix": "/other"}}], "route": []}, line, gateways=["public"])
     body["metadata"] |= {"name": "edge", "namespace": "istio-ingress"}
     assert route_delegates.problem(delegating, body) == ""
-    assert claimed_hosts(delegating, [body], Proxies()) == {}
+    assert claimed_hosts(delegating, listed_routes(body), Proxies()) == {}
     assert rendered(delegating, 0)[-1]["spec"]["exportTo"] == [".", "istio-ingress"]
     # Of an object that is not for this plan, nothing is told that is in it.
     secret = root({"match": [{"uri": {"prefix": "/secret"}}], "route": []}, DELEGATING, hosts=["secret.org"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +23,7 @@ from cutover.adapters.traffic.istio.live import RouteCache
 from cutover.api.v1alpha1 import GROUP, PLURAL, VERSION, MigrationPlanStatus, Phase
 from cutover.domain.managed_fields import of_spec_and_annotations
 from cutover.domain.plan import Plan
+from cutover.domain.preflight.check import Read
 from cutover.domain.preflight.checks.istio.kinds import SERVICE_ENTRIES, VIRTUAL_SERVICES
 from cutover.domain.preflight.checks.istio.preview_pods import PreviewPods
 from cutover.domain.resources import PLANS, Json, Resource
@@ -126,22 +127,25 @@ class Listed(Cluster):
         self.busy.remove(resource)
         if self.failing:
             raise Unavailable("away")
-        return [{"number": said}]
+        return [{"metadata": {"namespace": "docs", "name": "a"}, "number": said}]
+
+
+ROUTES, ENTRIES = Read(VIRTUAL_SERVICES), Read(SERVICE_ENTRIES)
 
 
 async def test_plans_that_begin_together_read_all_routes_once() -> None:
     cluster = Listed()
     inventories = KubernetesInventories(cluster)
-    first = asyncio.create_task(inventories._list(VIRTUAL_SERVICES))
+    first = asyncio.create_task(inventories._list(ROUTES))
     await asyncio.sleep(0.005)
     # What is under way may have been read before whatever they want to know of.
-    others = [asyncio.create_task(inventories._list(VIRTUAL_SERVICES)) for _ in range(1000)]
-    entries = await inventories._list(SERVICE_ENTRIES)
+    others = [asyncio.create_task(inventories._list(ROUTES)) for _ in range(1000)]
+    entries = await inventories._list(ENTRIES)
     assert (await first)[0]["number"] == 1
     assert {found[0]["number"] for found in await asyncio.gather(*others)} == {3}
     assert entries[0]["number"] == 2
     assert cluster.lists == [VIRTUAL_SERVICES, SERVICE_ENTRIES, VIRTUAL_SERVICES]
-    await inventories._list(VIRTUAL_SERVICES)
+    await inventories._list(ROUTES)
     assert len(cluster.lists) == 4, "an answer is kept for nobody who asks later"
 
 
@@ -149,13 +153,37 @@ async def test_a_reading_that_fails_or_is_left_does_not_spoil_the_next() -> None
     cluster = Listed()
     inventories = KubernetesInventories(cluster)
     cluster.failing = True
-    asking = [asyncio.create_task(inventories._list(VIRTUAL_SERVICES)) for _ in range(3)]
+    asking = [asyncio.create_task(inventories._list(ROUTES)) for _ in range(3)]
     assert {type(error) for error in await asyncio.gather(*asking, return_exceptions=True)} == {Unavailable}
     cluster.failing = False
-    leaving, staying = (asyncio.create_task(inventories._list(VIRTUAL_SERVICES)) for _ in range(2))
+    leaving, staying = (asyncio.create_task(inventories._list(ROUTES)) for _ in range(2))
     await asyncio.sleep(0.005)
     leaving.cancel()
-    assert await staying == [{"number": 2}]
+    assert (await staying)[0]["number"] == 2
+
+
+async def test_a_list_serves_for_a_moment_and_not_what_has_to_be_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, derived = Listed(), list[int]()
+
+    def index(listed: Sequence[Json]) -> int:
+        derived.append(len(listed))
+        return len(derived)
+
+    routes = Read(VIRTUAL_SERVICES, derived=(index,))
+    inventories = KubernetesInventories(cluster)
+
+    async def numbers(*, fresh: bool = False) -> tuple[int, int, bool]:
+        found = await inventories.inventory(plan(), [routes], fresh=fresh)
+        number = found.all(VIRTUAL_SERVICES)[0]["number"]
+        return number, found.derived(VIRTUAL_SERVICES, index), found.earlier
+
+    assert await numbers() == (1, 1, False)
+    assert await numbers() == (1, 1, True)
+    assert await numbers(fresh=True) == (2, 2, False)
+    assert await numbers() == (2, 2, True)
+    assert derived == [1, 1], "an index is made once for a list"
+    inventories._drop(VIRTUAL_SERVICES, inventories._read[VIRTUAL_SERVICES])  # after a while
+    assert await numbers() == (3, 3, False)
 
 
 # --------------------------------------------------------------------------------------------------------- the routes

@@ -635,9 +635,9 @@ def test_no_value_is_anything_but_text(value: str) -> None:
     """Neither a mention, nor a link, nor a placeholder of its own."""
     hostile = f"<!channel> {{{{ id }}}} {value}"
     filled = fill("<@U1> {{ message }}", notice(message=hostile), slack_escape)
-    assert filled == f"<@U1> {slack_escape(hostile)}"
+    assert filled == f"<@U1> {slack_escape(hostile)}".rstrip("\n")
     assert not set("<>") & set(filled.removeprefix("<@U1> "))
-    assert text(slack(Batch((notice(message=hostile),)), "{{ message }}")) == slack_escape(hostile)
+    assert text(slack(Batch((notice(message=hostile),)), "{{ message }}")) == slack_escape(hostile).rstrip("\n")
 
 
 @pytest.mark.parametrize(

@@ -788,7 +788,7 @@ async def test_a_rollback_waits_for_no_preflight(script: Callable[[Script], None
     script(roll_back)
 
     class Waiting(LoopRig):
-        async def inventory(self, plan: Plan, reads: Any = None) -> Inventory:
+        async def inventory(self, plan: Plan, reads: Any = None, *, fresh: bool = False) -> Inventory:
             await answers.wait()
             raise Unavailable("not in this test")
 

@@ -55,6 +55,17 @@ async def failure(handle: Callable[[httpx.Request], httpx.Response], **options: 
     return str(caught.value)
 
 
+async def test_an_answer_of_another_type_is_none() -> None:
+    """Each used to end in a traceback, where its values were read."""
+    matrix = answer([{"metric": {}, "values": [[1, "2"]]}], "matrix")
+    assert await failure(lambda _: matrix) == f"{NAME} answered with a matrix instead of a vector"
+    asked = client(lambda _: answer([{"metric": {}, "value": [1, "2"]}]))
+    for query in (asked.query("up[1m]", 0), asked.query_range("up", 0, 1, 1)):
+        with pytest.raises(Unavailable, match="answered with a vector instead of a matrix"):
+            await query
+    assert len(await client(lambda _: matrix).query("up[1m] ", 0)) == 1
+
+
 async def test_instant_query() -> None:
     seen: list[httpx.Request] = []
 
@@ -108,11 +119,11 @@ async def test_token_is_read_each_time(tmp_path: Path) -> None:
     asked = client(handle, auth=BearerToken(file))
     for token in ("first", "second\n"):
         file.write_text(token)
-        await asked.query("up", 0)
+        await asked.query("up[1m]", 0)
     assert seen == ["Bearer first", "Bearer second"]
     file.unlink()
     with pytest.raises(Unavailable, match=f"^{NAME} was not asked: the token file cannot be read: No such file"):
-        await asked.query("up", 0)
+        await asked.query("up[1m]", 0)
 
 
 @pytest.mark.parametrize("token", ["s3cret\nmore", "s3crét", "s3cret\x01", b"s3cret\xff", ""])
@@ -132,7 +143,7 @@ async def test_name_and_password(tmp_path: Path) -> None:
         seen.append(request.headers["authorization"])
         return answer()
 
-    await client(handle, auth=BasicAuth(tmp_path / "name", tmp_path / "password")).query("up", 0)
+    await client(handle, auth=BasicAuth(tmp_path / "name", tmp_path / "password")).query("up[1m]", 0)
     assert seen == [httpx.BasicAuth("cutover", "pässword")._auth_header]
     text = await failure(handle, auth=BasicAuth(tmp_path / "name", tmp_path / "absent"))
     assert text == f"{NAME} was not asked: the password file cannot be read: No such file or directory"
@@ -235,14 +246,14 @@ async def test_queries_that_are_wrong(response: httpx.Response, text: str) -> No
         return response
 
     with pytest.raises(QueryRefused) as caught:
-        await client(handle).query("up", 0)
+        await client(handle).query("up[1m]", 0)
     assert str(caught.value).startswith(text)
     assert len(calls) == 1
 
 
 async def test_refusals_are_cut() -> None:
     with pytest.raises(QueryRefused) as caught:
-        await client(lambda _: refusal(400, "bad_data", "1:2: " + "x" * 9999)).query("up", 0)
+        await client(lambda _: refusal(400, "bad_data", "1:2: " + "x" * 9999)).query("up[1m]", 0)
     assert len(str(caught.value)) <= 300
 
 
@@ -262,7 +273,7 @@ async def test_refusals_are_cut() -> None:
 )
 async def test_what_is_not_the_querys_fault(response: httpx.Response) -> None:
     with pytest.raises(Unavailable) as caught:
-        await client(lambda _: response).query("up", 0)
+        await client(lambda _: response).query("up[1m]", 0)
     assert not isinstance(caught.value, QueryRefused)
 
 
@@ -291,7 +302,7 @@ async def test_refusals_are_told_and_not_tried_again(status: int, text: str) -> 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 async def test_passing_troubles_are_tried_once_more(status: int) -> None:
     answers = [httpx.Response(status), answer()]
-    assert await client(lambda _: answers.pop(0)).query("up", 0) == MATRIX
+    assert await client(lambda _: answers.pop(0)).query("up[1m]", 0) == MATRIX
     answers = [httpx.Response(status), httpx.Response(status)]
     assert await failure(lambda _: answers.pop(0)) == f"{NAME} answered HTTP {status}"
 
@@ -310,7 +321,7 @@ async def test_refused_connection() -> None:
 async def test_refused_connection_for_real(unused_tcp_port: int) -> None:
     asked = PrometheusClient(f"http://127.0.0.1:{unused_tcp_port}", pause=0.001)
     with pytest.raises(Unavailable, match=f"127.0.0.1:{unused_tcp_port} cannot be connected to"):
-        await asked.query("up", 0)
+        await asked.query("up[1m]", 0)
     await asked.close()
 
 
@@ -362,12 +373,14 @@ async def test_answer_that_comes_in_parts() -> None:
             for byte in answer().content:
                 yield bytes([byte])
 
-    assert await client(lambda _: httpx.Response(200, stream=Parts())).query("up", 0) == MATRIX
+    assert await client(lambda _: httpx.Response(200, stream=Parts())).query("up[1m]", 0) == MATRIX
 
 
 async def test_partial_answers_are_none() -> None:
     with pytest.raises(PartialAnswer) as caught:
-        await client(lambda _: answer(warnings=["no StoreAPIs matched for this query " + "x" * 999])).query("up", 0)
+        await client(lambda _: answer(warnings=["no StoreAPIs matched for this query " + "x" * 999])).query(
+            "up[1m]", 0
+        )
     text = str(caught.value)
     assert text.startswith(f"{NAME} warns that its answer is not complete: no StoreAPIs matched")
     assert len(text) < 400
@@ -376,7 +389,7 @@ async def test_partial_answers_are_none() -> None:
 async def test_partial_answers_of_victoriametrics_are_none() -> None:
     body = {"status": "success", "isPartial": True, "data": {"resultType": "matrix", "result": []}}
     with pytest.raises(PartialAnswer, match=f"^{NAME} says that its answer is not complete$"):
-        await client(lambda _: httpx.Response(200, json=body)).query("up", 0)
+        await client(lambda _: httpx.Response(200, json=body)).query("up[1m]", 0)
 
 
 @pytest.mark.parametrize(
@@ -443,7 +456,7 @@ async def test_the_settings_matchers_are_in_whatever_is_asked() -> None:
         return answer([])
 
     asked = client(handle, matchers={"cluster": "prod"})
-    await asked.query("up", 1_800_000_000)
+    await asked.query("up[1m]", 1_800_000_000)
     await asked.query_range("sum(up)", 1_800_000_000, 1_800_000_060, 15)
     await asked.counters('up{a="b"}[1m]', 1_800_000_000, IstioLabels)
     assert seen == ['up{cluster="prod"}', 'sum(up{cluster="prod"})', 'up{cluster="prod",a="b"}[1m]']
@@ -568,7 +581,7 @@ class Flaky:
 
 async def outcome(asked: PrometheusClient) -> str:
     try:
-        await asked.query("up", 0)
+        await asked.query("up[1m]", 0)
     except Unavailable as error:
         return str(error)
     return ""

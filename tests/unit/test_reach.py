@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from tests.kit import builders
 from tests.kit.builders import GATEWAY, HEROKU_HOST, PUBLIC_HOST
 from tests.kit.host_names import INTERNAL_NAMES
-from tests.kit.target import READY
+from tests.kit.target import READY, listed_entries, listed_routes
 
 from cutover.adapters import addresses
 from cutover.adapters.addresses import AddressRefused, CheckedResolver, is_public, may_connect
@@ -91,7 +91,7 @@ def test_servers_of_other_protocols_take_no_host() -> None:
 )
 def test_gateways_that_say_little_break_nothing(body: Json) -> None:
     assert gateway_check.unserved_hosts(make_plan(), {GATEWAY: body}) == ""
-    assert host_unclaimed.others_hosts(make_plan(), [], Proxies({GATEWAY: body})) == ""
+    assert host_unclaimed.others_hosts(make_plan(), listed_routes(), Proxies({GATEWAY: body})) == ""
 
 
 @pytest.mark.parametrize(
@@ -113,15 +113,17 @@ def test_gateways_that_say_little_break_nothing(body: Json) -> None:
     ],
 )
 def test_what_another_namespace_routes_is_not_taken_from_it(item: Json, taken: bool) -> None:
-    problem = host_unclaimed.others_hosts(make_plan(), [item], Proxies(gateway("*")))
+    problem = host_unclaimed.others_hosts(make_plan(), listed_routes(item), Proxies(gateway("*")))
     assert bool(problem) is taken
     assert not taken or f"{PUBLIC_HOST} by VirtualService {item['metadata']['namespace']}/old" in problem
 
 
 def test_who_runs_the_gateway_may_give_a_part_of_a_wildcard_to_a_namespace() -> None:
     given = gateway("*.example.com", "shop/pdf.example.com")
-    assert host_unclaimed.others_hosts(make_plan(), [route("team-b", "*.example.com")], Proxies(given)) == ""
-    assert host_unclaimed.others_hosts(make_plan(), [route("team-b", PUBLIC_HOST)], Proxies(given)) != ""
+    assert (
+        host_unclaimed.others_hosts(make_plan(), listed_routes(route("team-b", "*.example.com")), Proxies(given)) == ""
+    )
+    assert host_unclaimed.others_hosts(make_plan(), listed_routes(route("team-b", PUBLIC_HOST)), Proxies(given)) != ""
 
 
 @pytest.mark.parametrize(
@@ -137,7 +139,7 @@ def test_who_runs_the_gateway_may_give_a_part_of_a_wildcard_to_a_namespace() -> 
 def test_names_in_the_mesh_are_not_shared_between_namespaces(hosts: list[str], namespace: str, refused: bool) -> None:
     names = (HEROKU_HOST, f"cutover-probe.{HEROKU_HOST}")
     entry = {"metadata": {"namespace": namespace, "name": "e"}, "spec": {"hosts": hosts}}
-    assert bool(heroku_unshared.others_names(make_plan(), names, [entry])) is refused
+    assert bool(heroku_unshared.others_names(make_plan(), names, listed_entries(entry))) is refused
 
 
 @pytest.mark.parametrize(

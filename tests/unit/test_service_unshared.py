@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.kit.builders import GATEWAY, plan
 from tests.kit.routing import rendered
+from tests.kit.target import listed_routes
 
 from cutover.api.v1alpha1 import CheckResult
 from cutover.domain.marks import FIELD_MANAGER, MANAGED_BY_LABEL, PLAN_LABEL
@@ -56,7 +57,7 @@ def facts(*items: Json, gateways: Sequence[Json] = ()) -> Facts:
 )
 def test_who_sends_there_is_named(item: Json) -> None:
     key = f"{item['metadata']['namespace']}/pdf-new"
-    assert others(PLAN, [item], ALONE) == [f"VirtualService {key} (pdf-new.example.com)"]
+    assert others(PLAN, listed_routes(item), ALONE) == [f"VirtualService {key} (pdf-new.example.com)"]
 
 
 @pytest.mark.parametrize(
@@ -72,31 +73,33 @@ def test_who_sends_there_is_named(item: Json) -> None:
     ],
 )
 def test_who_does_not_is_not(item: Json) -> None:
-    assert others(PLAN, [item], ALONE) == []
+    assert others(PLAN, listed_routes(item), ALONE) == []
 
 
 def test_a_delegate_is_on_the_gateways_of_its_root() -> None:
     root = service("edge", name="root", http=[{"delegate": {"name": "leaf", "namespace": NAMESPACE}}])
     leaf = service(name="leaf", gateways=[], hosts=[])
-    assert others(PLAN, [root, leaf], ALONE) == [f"VirtualService {NAMESPACE}/leaf"]
-    assert others(PLAN, [leaf], ALONE) == []
+    assert others(PLAN, listed_routes(root, leaf), ALONE) == [f"VirtualService {NAMESPACE}/leaf"]
+    assert others(PLAN, listed_routes(leaf), ALONE) == []
 
 
 def test_of_the_plans_own_routes_only_a_mirror_counts() -> None:
     own = service(name="cutover-pdf")
     own["metadata"]["labels"] = {MANAGED_BY_LABEL: FIELD_MANAGER, PLAN_LABEL: PLAN.name}
-    assert others(PLAN, [own], ALONE) == []
+    assert others(PLAN, listed_routes(own), ALONE) == []
     own["spec"]["http"][0]["mirrors"] = [{"destination": {"host": SERVICE}}]
-    assert others(PLAN, [own], ALONE) == [f"a mirror of VirtualService {NAMESPACE}/cutover-pdf (pdf-new.example.com)"]
+    assert others(PLAN, listed_routes(own), ALONE) == [
+        f"a mirror of VirtualService {NAMESPACE}/cutover-pdf (pdf-new.example.com)"
+    ]
     mirrored = service("a", http=[{**to("other"), "mirror": {"host": f"{SERVICE}.{NAMESPACE}.svc.x"}}])
-    assert others(PLAN, [mirrored], ALONE)
+    assert others(PLAN, listed_routes(mirrored), ALONE)
 
 
 def test_another_plan_counts_from_its_first_step_on() -> None:
     """At weight 0 only its route for probes of EKS goes there."""
     another = plan("another", eks={"service": {"name": SERVICE, "port": 80}, "workloadRef": {"name": SERVICE}})
-    assert others(PLAN, [route_claims(rendered(another, 0)[-1])], ALONE) == []
-    (named,) = others(PLAN, [route_claims(rendered(another, 10)[-1])], ALONE)
+    assert others(PLAN, listed_routes(rendered(another, 0)[-1]), ALONE) == []
+    (named,) = others(PLAN, listed_routes(rendered(another, 10)[-1]), ALONE)
     assert named.startswith(f"VirtualService {NAMESPACE}/cutover-another ")
 
 

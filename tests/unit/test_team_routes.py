@@ -15,6 +15,7 @@ from tests.corpus import load
 from tests.kit.builders import GATEWAY, PUBLIC_HOST
 from tests.kit.builders import plan as make_plan
 from tests.kit.routing import FakeCluster, RecordedTraffic
+from tests.kit.target import listed_routes
 
 from cutover.adapters.kube.client import Cluster
 from cutover.api.v1alpha1 import OnDelete
@@ -113,7 +114,7 @@ def test_what_the_docs_show_can_be_taken_over(page: str) -> None:
         heroku={"app": "acme-pdf", "hostname": "acme-pdf-1a2b3c.herokuapp.com"},
     )
     assert route_adoptable.problem(taken, whole) == ""
-    assert service_unshared.others(taken, routes, Proxies()) == []
+    assert service_unshared.others(taken, listed_routes(*routes), Proxies()) == []
 
 
 @pytest.mark.parametrize("case", DELEGATING, ids=named)

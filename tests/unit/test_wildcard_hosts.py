@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.kit import builders
 from tests.kit.builders import GATEWAY
-from tests.kit.target import OPEN_SERVER, READY, Target, named
+from tests.kit.target import OPEN_SERVER, READY, Target, listed_routes, named
 
 from cutover.api.hosts import covers
 from cutover.domain.plan import Plan
@@ -113,7 +113,7 @@ def test_overlaps_with_hosts_of_other_namespaces(
     hosts: list[str], theirs: str, open_to: list[str], taken: bool
 ) -> None:
     asking = plan(*hosts, asked="t.a.shop.example.com" if hosts[0].startswith("*") else None)
-    problem = host_unclaimed.others_hosts(asking, [route("team-b", theirs)], Proxies(gateway(*open_to)))
+    problem = host_unclaimed.others_hosts(asking, listed_routes(route("team-b", theirs)), Proxies(gateway(*open_to)))
     assert bool(problem) is taken
     assert not taken or f"{hosts[0]} by VirtualService team-b/theirs ({theirs})" in problem
 
@@ -122,10 +122,10 @@ def test_who_runs_the_gateway_has_its_wildcards() -> None:
     """As with the ingress team's wildcard, which others may take names from: their Gateway, their word."""
     own = {"shop/own": gateway(WILDCARD)[GATEWAY], **gateway("*")}
     asking, theirs = plan(gateways=["own"]), route("team-b", ONE, on="shop/own")
-    assert host_unclaimed.others_hosts(asking, [theirs], Proxies(own)) == ""
+    assert host_unclaimed.others_hosts(asking, listed_routes(theirs), Proxies(own)) == ""
     # What is on another team's Gateway of the same proxies is not theirs to give.
     elsewhere = route("team-b", ONE)
-    assert "team-b/theirs" in host_unclaimed.others_hosts(asking, [elsewhere], Proxies(own))
+    assert "team-b/theirs" in host_unclaimed.others_hosts(asking, listed_routes(elsewhere), Proxies(own))
 
 
 @pytest.mark.parametrize(

@@ -20,3 +20,13 @@ def covers(pattern: str, host: str) -> bool:
     """
     pattern, host = pattern.lower(), host.lower()
     return host.endswith(pattern[1:]) if is_wildcard(pattern) else pattern == host
+
+
+def covering(host: str) -> tuple[str, ...]:
+    """Return all patterns in lower case that cover a host, the most specific first.
+
+    To look for these among many patterns takes no longer than for few.
+    """
+    host = host.lower()
+    exact = () if is_wildcard(host) else (host,)
+    return (*exact, *(f"*{host[start:]}" for start in range(1 if is_wildcard(host) else 0, len(host) + 1)))

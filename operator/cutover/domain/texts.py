@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 #: Characters that Unicode takes for letters, marks or symbols, and that show as nothing or as a blank: fillers of Hangul and
 #: Braille, vowels of Khmer that are never shown, and selectors of variants. The two selectors of emoji stay.
@@ -36,12 +36,6 @@ def shorten_together(texts: Sequence[str], longest: int) -> tuple[str, ...]:
     return tuple(shorten(text, max(most, 2)) for text in texts)
 
 
-def listed(names: Sequence[str], most: int = 6) -> str:
-    """Return names as a part of a sentence: the first ones, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(shorten(name, 60) for name in names[:most]) + more
-
-
 def plain(text: str) -> str:
     """Return a text that is safe to show in a terminal, a chat and a table, and that can always be encoded.
 
@@ -62,6 +56,13 @@ def is_plain(text: str) -> bool:
 def shorten(text: str, longest: int) -> str:
     """Cut a text of unknown length; ``…`` marks the cut."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def listed(texts: Iterable[str], most: int = 6) -> str:
+    """Join texts with commas: the first ones, and how many there are more."""
+    found = list(texts)
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    return ", ".join(shorten(text, 160) for text in found[:most]) + more
 
 
 def fitted(text: str, longest: int) -> str:

@@ -161,6 +161,13 @@ class Observer:
         self._looked = now
         return seen, now
 
+    async def listed_anew(self, plan: Plan, seen: Observation) -> Observation:
+        """Return an observation with what preflight judges, all of it read now."""
+        try:
+            return replace(seen, inventory=await self._ports.inventories.inventory(plan, fresh=True))
+        except (Conflict, Gone, Unavailable) as outage:
+            return replace(seen, inventory=None, errors=(*seen.errors, str(outage)))
+
     def unreadable(self, plan: Plan) -> Observation:
         """Return the observation for a plan without a spec: only what is still to be written."""
         return Observation(unwritten=self._working.unwritten, remember_in=self._working.remember_in(plan))

@@ -17,8 +17,8 @@ class Routes(Protocol):
     def observe_event(self, kind: str | None, body: Mapping[str, Any]) -> bool:
         """Ingest one watch event; return whether it changed an object of a plan."""
 
-    def forget(self, namespace: str) -> None:
-        """Forget the objects of a namespace, which has no plans any more."""
+    def forget(self, namespace: str, plan: str) -> None:
+        """Forget the objects of a plan that is gone."""
 
 
 class Templates(Protocol):
@@ -58,7 +58,7 @@ class Operator:
         uids.discard(uid)
         if not uids:
             self._by_namespace.pop(namespace, None)
-            self._routes.forget(namespace)
+        self._routes.forget(namespace, body["metadata"]["name"])
         return self.loops.pop(uid, None)
 
     def end(self, uid: str, body: Mapping[str, Any]) -> None:

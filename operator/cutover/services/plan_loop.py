@@ -16,6 +16,7 @@ import structlog
 from cutover.api.v1alpha1 import GROUP, Phase
 from cutover.domain.engine.actions import Decision, Finalize, WakeAfter, WakeAtBlock
 from cutover.domain.engine.decide import decide, not_written, refuse
+from cutover.domain.engine.writes import claims
 from cutover.domain.evidence.lengths import in_force
 from cutover.domain.observation import Observation
 from cutover.domain.plan import Plan
@@ -225,6 +226,11 @@ class PlanLoop:
         async with turn:
             seen, now = await self._observer.look(plan)
         decision = decide(plan, seen, now)
+        if claims(plan, decision) and seen.inventory is not None and seen.inventory.earlier:
+            # What was listed a moment ago does not have what another plan has written since.
+            async with self._ports.slots:
+                seen = await self._observer.listed_anew(plan, seen)
+            decision = decide(plan, seen, now)
         self._note_judged(plan)
         return decision
 

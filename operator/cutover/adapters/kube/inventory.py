@@ -1,20 +1,26 @@
-"""Reads the objects that preflight's checks judge: objects by name, and each list once for all plans that need it."""
+"""Reads the objects that preflight's checks judge: objects by name, and each list once for all plans that need it.
+
+A list serves for some seconds. What a plan writes into the cluster is decided on lists that are read for it, in the order in
+which its checks declare them: an older one may not have what another plan wrote in between.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from cutover.adapters.kube.answers import Forbidden
 from cutover.adapters.kube.client import Cluster
 from cutover.domain.plan import Plan
 from cutover.domain.preflight import registry
+from cutover.domain.preflight.caps import Rooms
 from cutover.domain.preflight.check import Read
-from cutover.domain.preflight.inventory import ClusterSettings, Inventory, Key
+from cutover.domain.preflight.inventory import ClusterSettings, Inventory, Key, Listing
 from cutover.domain.resources import Json, Resource
 from cutover.ports.errors import Gone
 
-Keep = Callable[[Json], Json]
+#: Seconds for which a list serves.
+LIST_SECONDS = 10.0
 
 
 class KubernetesInventories:
@@ -31,30 +37,39 @@ class KubernetesInventories:
     def __init__(self, cluster: Cluster, settings: ClusterSettings | None = None) -> None:
         self._cluster = cluster
         self._settings = settings or ClusterSettings()
-        self._lists: dict[Resource, asyncio.Task[list[Json]]] = {}  # under way
-        self._following: dict[Resource, asyncio.Task[list[Json]]] = {}
+        self._lists: dict[Resource, asyncio.Task[Listing]] = {}  # under way
+        self._following: dict[Resource, asyncio.Task[Listing]] = {}
+        self._read: dict[Resource, Listing] = {}  # a moment ago
 
-    async def inventory(self, plan: Plan, reads: Sequence[Read] | None = None) -> Inventory:
+    async def inventory(self, plan: Plan, reads: Sequence[Read] | None = None, *, fresh: bool = False) -> Inventory:
         """Make reads for a plan, by default those that its checks declare. Raises Unavailable.
 
         A kind that the operator may not read is marked as unread: only the checks that need it are Unknown.
+
+        Parameters
+        ----------
+        fresh
+            Whether all lists are read now, in their order.
         """
         if reads is None:
             reads = registry.reads(plan)
         unread: dict[Resource, str] = {}
         objects = await self._objects({read: read.names(plan) for read in reads if read.names is not None}, unread)
-        known = Inventory(objects, unread=unread)
-        following = {read: read.follows(plan, known) for read in reads if read.follows is not None}
+        found = Inventory(objects, unread=unread)
+        following = {read: read.follows(plan, found) for read in reads if read.follows is not None}
         objects |= await self._objects(following, unread)
-        lists: dict[Resource, list[Json]] = {}
+        lists: dict[Resource, Listing] = {}
+        earlier = False
         # One after the other: checks declare the order in which lists have to be read.
         for read in reads:
             if read.verb == "list":
+                known = self._read.get(read.resource) if not fresh else None
+                earlier = earlier or known is not None
                 try:
-                    lists[read.resource] = await self._list(read.resource, read.keep)
+                    lists[read.resource] = known if known is not None else await self._list(read)
                 except Forbidden as refusal:
                     unread[read.resource] = str(refusal)
-        return Inventory(objects, lists, unread, self._settings)
+        return Inventory(objects, lists, unread, self._settings, earlier)
 
     async def _objects(
         self, wanted: Mapping[Read, Iterable[Key]], unread: dict[Resource, str]
@@ -75,31 +90,42 @@ class KubernetesInventories:
             unread[resource] = str(refusal)
             return None
 
-    async def _list(self, resource: Resource, keep: Keep | None = None) -> list[Json]:
+    async def _list(self, read: Read) -> Listing:
         """Read all objects of a kind, once for all plans that need them while the last read is under way.
 
         Otherwise a thousand plans that start together would read each other's objects a million times.
 
         Parameters
         ----------
-        keep
-            As for :meth:`Cluster.list`; always the same for a kind.
+        read
+            What is kept; always the same for a kind.
         """
-        following = self._following.get(resource)
+        following = self._following.get(read.resource)
         if following is None:
-            following = asyncio.create_task(self._list_after(resource, self._lists.get(resource), keep))
-            self._following[resource] = following
+            following = asyncio.create_task(self._list_after(read, self._lists.get(read.resource)))
+            self._following[read.resource] = following
         return await asyncio.shield(following)
 
-    async def _list_after(
-        self, resource: Resource, before: asyncio.Task[list[Json]] | None, keep: Keep | None
-    ) -> list[Json]:
+    async def _list_after(self, read: Read, before: asyncio.Task[Listing] | None) -> Listing:
         if before is not None:
             await asyncio.wait([before])
+        resource, keep, rooms = read.resource, read.keep, Rooms()
         # Later callers need a newer list than this one.
         mine = self._lists[resource] = self._following.pop(resource)
         try:
-            return await self._cluster.list(resource, keep=keep)
+            listed = Listing(
+                await self._cluster.list(resource, keep=lambda body: rooms.fit(keep(body) if keep else body))
+            )
+            for derive in read.derived:
+                # It takes as long as there are objects, and no other plan waits for it.
+                await asyncio.to_thread(listed.derived, derive)
         finally:
             if self._lists.get(resource) is mine:
                 del self._lists[resource]
+        self._read[resource] = listed
+        asyncio.get_running_loop().call_later(LIST_SECONDS, self._drop, resource, listed)
+        return listed
+
+    def _drop(self, resource: Resource, listed: Listing) -> None:
+        if self._read.get(resource) is listed:
+            del self._read[resource]

@@ -289,7 +289,8 @@ class PrometheusClient:
         Unavailable
             Where there is no usable answer: no connection, an error of the server, an answer that is not Prometheus'.
         """
-        return await self._ask("query", _instant(self._matched(promql), at), self._result)
+        kind = "matrix" if promql.rstrip().endswith("]") else "vector"  # of a range selector
+        return await self._ask("query", _instant(self._matched(promql), at), partial(self._result, kind=kind))
 
     async def counters(self, selector: str, at: float, labels: type[L]) -> Sequence[Counter[L]]:
         """Return counters.
@@ -333,7 +334,7 @@ class PrometheusClient:
             As for :meth:`query`.
         """
         form = {"query": self._matched(promql), "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:.3f}"}
-        return await self._ask("query_range", form, self._result)
+        return await self._ask("query_range", form, partial(self._result, kind="matrix"))
 
     async def retention(self) -> float | None:
         """Return for how many seconds the server keeps samples; ``None`` where it does not tell.
@@ -506,7 +507,7 @@ class PrometheusClient:
         with unavailable_if_malformed(labels.product):
             return [Counter.of(item, labels) for item in result]
 
-    def _result(self, status: int, body: bytearray) -> Result:
+    def _result(self, status: int, body: bytearray, kind: str = "") -> Result:
         try:
             answer: Any = decode(body)
         except (ValueError, RecursionError):
@@ -531,6 +532,8 @@ class PrometheusClient:
         if data.get("resultType") in ("vector", "matrix"):
             result = data.get("result")
             if isinstance(result, list):
+                if kind and data["resultType"] != kind:
+                    raise Unavailable(f"{self._name} answered with a {data['resultType']} instead of a {kind}")
                 return result
         raise Unavailable(f"{self._name} answered with neither a vector nor a matrix")
 

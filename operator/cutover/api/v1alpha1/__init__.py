@@ -54,6 +54,7 @@ from cutover.api.v1alpha1.plan import Steps as Steps
 from cutover.api.v1alpha1.plan import Weekday as Weekday
 from cutover.api.v1alpha1.plan import Window as Window
 from cutover.api.v1alpha1.status import LEDGER_LENGTH as LEDGER_LENGTH
+from cutover.api.v1alpha1.status import LONGEST_MESSAGE as LONGEST_MESSAGE
 from cutover.api.v1alpha1.status import AnswersStatus as AnswersStatus
 from cutover.api.v1alpha1.status import ApprovedStep as ApprovedStep
 from cutover.api.v1alpha1.status import BacktestStatus as BacktestStatus

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Decisions kept in ``status.ledger``; the oldest go first.
 LEDGER_LENGTH = 30
+#: Characters of a message in the status, which may quote others. The message of the plan is repeated in the conditions.
+LONGEST_MESSAGE = 1000
 
 
 class Phase(StrEnum):
@@ -242,7 +244,12 @@ class CheckStatus(Model):
     result: CheckResult = Field(
         description="Failed and Unknown hold the plan; Warned is shown and holds nothing; Skipped is due to preflight.skip."
     )
-    message: str = Field(default="", description="What to do.")
+    message: str = Field(
+        default="",
+        description="What to do.",
+        # For the API server alone: a longer one, which an earlier version wrote, is cut with the next write.
+        json_schema_extra={"maxLength": LONGEST_MESSAGE},
+    )
 
 
 class DecommissionState(StrEnum):

@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import assert_never
 
-from cutover.api.v1alpha1 import HeldStatus, MigrationPlanStatus, Phase
+from cutover.api.v1alpha1 import LONGEST_MESSAGE, HeldStatus, MigrationPlanStatus, Phase
 from cutover.domain.engine.actions import Decision, WriteStatus
 from cutover.domain.engine.audits import tell_audits
 from cutover.domain.engine.conditions import conditions
@@ -40,9 +40,6 @@ from cutover.domain.observation import Observation
 from cutover.domain.plan import Plan
 from cutover.domain.steps import progress, shift_text
 from cutover.domain.texts import is_plain, plain, shorten
-
-#: Characters of a message in the status; it is repeated in the conditions.
-LONGEST_MESSAGE = 1000
 
 
 def decide(plan: Plan, observation: Observation, now: float) -> Decision:
@@ -176,9 +173,10 @@ def _conclude(context: Context, outcome: Outcome) -> Decision:
     plan = context.plan
     outcome = tell_changes(context, tell_audits(context, tell_refusals(context, tell_edits(context, outcome))))
     status, reason = _readable(recorded(context, outcome.status)), str(outcome.reason)
-    message = shorten(plain(outcome.message), LONGEST_MESSAGE)
+    message = _readable_text(outcome.message)
     if outcome.events:
-        outcome = replace(outcome, events=tuple(replace(one, message=plain(one.message)) for one in outcome.events))
+        events = (replace(one, message=_readable_text(one.message)) for one in outcome.events)
+        outcome = replace(outcome, events=tuple(events))
     # From the next block on: those of this decision had the length of before.
     blocks = next_length(plan.spec, status.blocks, context.seen.samples.scrape_seconds) if plan.has_spec else None
     concluded = status.evolve(
@@ -208,11 +206,15 @@ def _conclude(context: Context, outcome: Outcome) -> Decision:
 
 
 def _readable(status: MigrationPlanStatus) -> MigrationPlanStatus:
-    """Return the status with texts of checks that are safe to show, as they may quote others.
+    """Return the status with texts of checks that are safe to show, and short, as they may quote others.
 
     The texts of the ledger and of the gates are so from the beginning.
     """
-    if not all(is_plain(check.message) for check in status.preflight):
-        checks = (check.model_copy(update={"message": plain(check.message)}) for check in status.preflight)
+    if not all(len(check.message) <= LONGEST_MESSAGE and is_plain(check.message) for check in status.preflight):
+        checks = (check.model_copy(update={"message": _readable_text(check.message)}) for check in status.preflight)
         status = status.evolve(preflight=tuple(checks))
     return status
+
+
+def _readable_text(text: str) -> str:
+    return plain(shorten(text, LONGEST_MESSAGE))

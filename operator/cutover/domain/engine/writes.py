@@ -90,6 +90,13 @@ def decision_of(plan: Plan, seen: Observation, outcome: Outcome, status: Migrati
     )
 
 
+def claims(plan: Plan, decision: Decision) -> bool:
+    """Tell whether a decision writes routing objects for a plan that has not taken over, and so claims hosts and names."""
+    return plan.status.weight is None and any(
+        isinstance(action, Prepare | Try | SetWeight) for action in decision.actions
+    )
+
+
 def finalize(plan: Plan, end: RestingPlace) -> Finalize:
     """Return the write that moves the traffic of a deleted plan to where it stays."""
     status = plan.status

@@ -49,7 +49,7 @@ def note(
         from_weight=status.weight or 0,
         to_weight=to,
         reason=reason,
-        message=shorten(plain(message), LONGEST_MESSAGE),
+        message=plain(shorten(message, LONGEST_MESSAGE)),
         gates=tuple(numbers_only(gate) for gate in status.gates),
         # The queries of the mesh's metrics never change, and are in the status.
         queries=shorten_together(

@@ -41,6 +41,8 @@ class Read:
     keep
         Returns the part of an object that is kept; ``None`` to keep all of it. All checks that list a kind keep the same
         part, because one list serves all plans.
+    derived
+        What checks derive of the list, which is made beside the event loop.
     wanted
         Whether a plan needs the objects.
     follows
@@ -50,6 +52,7 @@ class Read:
     resource: Resource
     names: Callable[[Plan], Iterable[Key]] | None = None
     keep: Callable[[Json], Json] | None = None
+    derived: tuple[Callable[[Sequence[Json]], object], ...] = ()
     wanted: Callable[[Plan], bool] = lambda _: True
     follows: Callable[[Plan, Inventory], Iterable[Key]] | None = None
 

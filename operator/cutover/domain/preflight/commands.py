@@ -10,7 +10,10 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
+#: Most words of a command, and characters of all of them, that are looked at.
+MOST_WORDS, MOST_CHARACTERS = 500, 16 << 10
 #: Shells that take a script after ``-c``.
 SHELLS = frozenset({"sh", "bash", "ash", "dash", "zsh"})
 #: What separates commands in a script.
@@ -85,15 +88,21 @@ class Command:
         return None
 
 
-def commands(words: Sequence[str]) -> tuple[Command, ...]:
+def too_long(words: Sequence[str]) -> bool:
+    """Tell whether a command is so long that it is not looked at."""
+    return len(words) > MOST_WORDS or sum(map(len, words)) > MOST_CHARACTERS
+
+
+@lru_cache(maxsize=128)  # many audits ask for the same, again and again
+def commands(words: tuple[str, ...]) -> tuple[Command, ...]:
     """Return the simple commands of a container's ``command`` and ``args``, the one that stays running last.
 
     Parameters
     ----------
     words
-        ``command`` followed by ``args``.
+        ``command`` followed by ``args``. Of a command that is :func:`too_long` nothing is known, as of an image's own.
     """
-    unwrapped, _ = _unwrapped(list(words))
+    unwrapped, _ = _unwrapped(words) if not too_long(words) else ((), False)
     if not unwrapped:
         return ()
     shell = _file_name(unwrapped[0])
@@ -140,24 +149,24 @@ def _simple_commands(script: str) -> Iterator[list[str]]:
     yield current
 
 
-def _unwrapped(words: list[str]) -> tuple[list[str], bool]:
+def _unwrapped(words: Sequence[str]) -> tuple[Sequence[str], bool]:
     """Return a command without variables and wrappers before it, and whether ``exec`` is among these."""
-    replaces = False
-    while words:
-        name = _file_name(words[0])
-        two = " ".join((name, *words[1:2]))
-        if _VARIABLE.match(words[0]):
-            words = words[1:]
+    replaces, at = False, 0
+    while at < len(words):
+        name = _file_name(words[at])
+        two = " ".join((name, *words[at + 1 : at + 2]))
+        if _VARIABLE.match(words[at]):
+            at += 1
         elif two in _WRAPPERS:
-            words = words[2:]
+            at += 2
         elif name in _WRAPPERS:
             replaces = replaces or name == "exec"
-            words = words[1:]
-            while words and words[0].startswith("-"):
-                words = words[1:]
+            at += 1
+            while at < len(words) and words[at].startswith("-"):
+                at += 1
         else:
             break
-    return words, replaces
+    return words[at:], replaces
 
 
 def _file_name(word: str) -> str:

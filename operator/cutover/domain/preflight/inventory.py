@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from cutover.domain.resources import Json, Resource
+
+T = TypeVar("T")
 
 #: Namespace and name of an object.
 Key = tuple[str, str]
@@ -27,6 +30,21 @@ class ClusterSettings:
     cluster_domain: str = "cluster.local"
 
 
+class Listing(list[Json]):
+    """All objects of a kind, for all plans, with what is derived of them: such an index is made once and not for each plan."""
+
+    def __init__(self, objects: Iterable[Json] = ()) -> None:
+        super().__init__(objects)
+        self._derived: dict[Callable[[Sequence[Json]], Any], Any] = {}
+
+    def derived(self, derive: Callable[[Sequence[Json]], T]) -> T:
+        """Return what a function makes of the objects, the same at each call."""
+        if derive not in self._derived:
+            self._derived[derive] = derive(self)
+        result: T = self._derived[derive]
+        return result
+
+
 @dataclass(frozen=True, slots=True)
 class Inventory:
     """Raw Kubernetes objects that the checks of a plan read.
@@ -42,12 +60,15 @@ class Inventory:
         Why a kind could not be read, such as a missing right, in words for people.
     settings
         What the operator's settings say about the cluster.
+    earlier
+        Whether a list may be from before this inventory was asked for.
     """
 
     objects: Mapping[Resource, Mapping[Key, Json | None]] = field(default_factory=dict)
     lists: Mapping[Resource, Sequence[Json]] = field(default_factory=dict)
     unread: Mapping[Resource, str] = field(default_factory=dict)
     settings: ClusterSettings = ClusterSettings()
+    earlier: bool = False
 
     def get(self, resource: Resource, namespace: str, name: str) -> Json | None:
         """Return an object; ``None`` if it does not exist.
@@ -68,6 +89,17 @@ class Inventory:
             If the objects were not read, because the check does not declare them.
         """
         return self.lists[resource]
+
+    def derived(self, resource: Resource, derive: Callable[[Sequence[Json]], T]) -> T:
+        """Return what a function makes of all objects of a kind, such as an index, which plans share as they do the list.
+
+        Raises
+        ------
+        KeyError
+            As for :meth:`all`.
+        """
+        listed = self.lists[resource]
+        return listed.derived(derive) if isinstance(listed, Listing) else derive(listed)
 
 
 def key_of(body: Json) -> Key:

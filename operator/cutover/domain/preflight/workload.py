@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cutover.domain.plan import Plan
+from cutover.domain.preflight.caps import trimmed
 from cutover.domain.preflight.check import Read
 from cutover.domain.preflight.commands import Command, commands
 from cutover.domain.preflight.inventory import Inventory, only_spec
@@ -23,7 +24,11 @@ _SUFFIXES = {"": 1.0, "n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 
 MEBIBYTE = 2**20
 
 SERVICE = Read(SERVICES, names=lambda plan: [(plan.namespace, plan.spec.eks.service.name)])
-DEPLOYMENT = Read(DEPLOYMENTS, names=lambda plan: [(plan.namespace, plan.spec.eks.workload_ref.name)])
+DEPLOYMENT = Read(
+    DEPLOYMENTS,
+    names=lambda plan: [(plan.namespace, plan.spec.eks.workload_ref.name)],
+    keep=lambda body: trimmed(body, "spec", "status"),
+)
 AUTOSCALERS = Read(HORIZONTAL_POD_AUTOSCALERS, keep=only_spec("scaleTargetRef", "minReplicas", "maxReplicas"))
 #: What :func:`workload_of` needs.
 WORKLOAD_READS = (SERVICE, DEPLOYMENT, AUTOSCALERS)
@@ -47,7 +52,12 @@ class Container:
     @property
     def commands(self) -> tuple[Command, ...]:
         """The commands that start it; ``()`` if only its image knows them."""
-        return commands([*_list(self.body.get("command")), *_list(self.body.get("args"))])
+        return commands(self.words)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Its command and arguments."""
+        return tuple(map(str, (*_list(self.body.get("command")), *_list(self.body.get("args")))))
 
     @property
     def main(self) -> Command | None:

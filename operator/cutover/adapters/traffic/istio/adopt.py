@@ -10,6 +10,7 @@ so *current* means that adopting changes nothing.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd
@@ -162,13 +163,13 @@ class _Kept:
     """Original routes by name and match; of several with the same, each is found once, in their order."""
 
     def __init__(self, kept: Sequence[Json]) -> None:
-        self._routes: dict[str, list[Json]] = {}
+        self._routes: dict[str, deque[Json]] = {}
         for route in kept:
-            self._routes.setdefault(self._identity(route), []).append(route)
+            self._routes.setdefault(self._identity(route), deque()).append(route)
 
     def next_of(self, route: Mapping[str, Any]) -> Json | None:
         there = self._routes.get(self._identity(route))
-        return there.pop(0) if there else None
+        return there.popleft() if there else None
 
     @staticmethod
     def _identity(route: Mapping[str, Any]) -> str:
@@ -185,15 +186,15 @@ def _adopted(
     heroku, eks = (
         [{**part, "weight": total // unit * part["weight"]} for part in parts[leg]] for leg in (Leg.HEROKU, Leg.EKS)
     )
-    destinations = list[Json]()
+    destinations, shares, no_legs = list[Json](), iter(others), frozenset(legs.others)
     for index, there in enumerate(legs.destinations):
         # A missing leg is inserted beside the other one.
         if index in legs.heroku[:1]:
             destinations += heroku if legs.eks else [*heroku, *eks]
         elif index in legs.eks[:1]:
             destinations += eks if legs.heroku else [*heroku, *eks]
-        elif index in legs.others:
-            share = others.pop(0) // unit
+        elif index in no_legs:
+            share = next(shares) // unit
             destinations.append({**there, "weight": share} if share or there.get("weight") else there)
     result = {"retries": shape.retries, **route, "route": destinations}
     stamp = {"response": {"set": {HEADER: shape.revision}}}

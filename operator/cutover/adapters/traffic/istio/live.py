@@ -48,8 +48,8 @@ class Live:
         Field managers other than the operator that own a part of its spec.
     written_at
         Unix seconds at which the operator wrote it last; ``None`` if that is not known.
-    watched
-        Whether it has the label that the watch selects by. Edits of other objects are not delivered.
+    plan
+        The plan that its label names; ``None`` without the label, by which the watch selects.
     """
 
     key: Key
@@ -57,7 +57,12 @@ class Live:
     text: str
     managers: tuple[str, ...] = ()
     written_at: float | None = None
-    watched: bool = True
+    plan: str | None = None
+
+    @property
+    def watched(self) -> bool:
+        """Whether edits of it are delivered."""
+        return self.plan is not None
 
     @property
     def body(self) -> Json:
@@ -215,10 +220,12 @@ class RouteCache:
         self._live.pop(key, None)
         self._drop_spare(key)
 
-    def forget(self, namespace: str) -> None:
-        """Forget the objects of a namespace, which has no plans any more."""
-        for key in [key for key in self._live if key[1] == namespace]:
-            del self._live[key]
+    def forget(self, namespace: str, plan: str) -> None:
+        """Forget the objects of a plan that is gone, and those in its namespace that are read anew each time anyway."""
+        named = {f"{prefix}{plan}" for prefix in OPERATOR_PREFIXES}
+        for key, live in [(key, live) for key, live in self._live.items() if key[1] == namespace]:
+            if key[2] in named or live.plan == plan or not live.watched:
+                del self._live[key]
 
     def _drop_spare(self, key: Key) -> None:
         if (spare := self._spare.pop(key, None)) is not None:
@@ -242,5 +249,5 @@ def _live(key: Key, body: Mapping[str, Any]) -> Live:
     # Of an adopted object the operator owns only routes.
     managers = foreign_managers(body, "spec") if named_by_us(key[2]) else foreign_managers(body, "spec", "http")
     text = json.dumps(kept, separators=(",", ":"))
-    watched = PLAN_LABEL in (metadata.get("labels") or {})
-    return Live(key, metadata["resourceVersion"], text, managers, _written_at(body), watched)
+    plan = (metadata.get("labels") or {}).get(PLAN_LABEL)
+    return Live(key, metadata["resourceVersion"], text, managers, _written_at(body), plan)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ParamSpec, TypeVar
 
 from cutover.adapters.kube.answers import NotServed
 from cutover.adapters.kube.client import Cluster
@@ -18,7 +21,7 @@ from cutover.adapters.traffic.istio.live import (
     stamped_revision,
 )
 from cutover.adapters.traffic.istio.previews import Previews
-from cutover.adapters.traffic.istio.recorded import name_of, originals_of, wrote
+from cutover.adapters.traffic.istio.recorded import name_of, originals_of, recorded_originals, wrote
 from cutover.adapters.traffic.istio.rendering import DevelopmentHeroku, adopts, probe_routes, render
 from cutover.adapters.traffic.istio.trial import ended_spec, trial_revision, trial_spec, users_have_it
 from cutover.adapters.traffic.istio.whole import (
@@ -42,6 +45,12 @@ from cutover.domain.resources import Json
 from cutover.domain.revision import Split, Trial
 from cutover.domain.traffic import Capabilities, TrafficState
 from cutover.ports.errors import Conflict, Gone, Unavailable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Characters of an object from which on it is compared beside the event loop: some 500 routes.
+LONG_ROUTE = 64 << 10
 
 #: A split for uses that need only the objects' names, or what the route refers to, which does not depend on the split.
 _ANY = Split(attempt=0, weight=0)
@@ -129,23 +138,35 @@ class IstioTraffic:
             if wanted is not None and known.holds(plan, wanted, preview, self.cache):
                 return known.state
             del self._compared[plan.key]
-        before = not isinstance(wanted, Split)
         bodies = self._render(plan, wanted or _ANY, preview)
         if wanted is None:
             bodies = bodies[-1:]
         # One after the other: nearly always all are in the cache, and a task for each would cost more than the reconcile.
         live = [await self._live(body, fresh=fresh) for body in bodies]
-        route = live[-1]
-        # Before the takeover too: the digests of the originals are recorded before these are written.
-        taken = completed(plan, wanted if isinstance(wanted, Split) else _ANY, bodies[-1], route, self.cluster_domain)
-        originals = originals_of(plan, taken, route)
+        state = await _beside(live[-1], self._compare, plan, wanted, bodies, live)
+        # Missing and unwatched objects and the team's VirtualService are compared each time.
+        if wanted is not None and not adopts(plan) and all(one is not None and one.watched for one in live):
+            self._compared[plan.key] = _Comparison(plan.spec, plan.uid, wanted, preview, live, state)
+        return state
+
+    def _compare(
+        self, plan: Plan, wanted: Split | Trial | None, bodies: list[Json], live: list[Live | None]
+    ) -> TrafficState:
+        """Compare objects with those that are wanted, the route last."""
+        before, route = not isinstance(wanted, Split), live[-1]
+        taken, originals = bodies[-1], tuple(recorded_originals(plan))
+        if not (before and adopts(plan) and route is not None and route_adoptable.too_large(route.body)):
+            # Before the takeover too: the digests of the originals are recorded before these are written.
+            split = wanted if isinstance(wanted, Split) else _ANY
+            taken = completed(plan, split, taken, route, self.cluster_domain)
+            originals = originals_of(plan, taken, route)
         bodies[-1] = self._tried(plan, wanted, bodies[-1], route) if isinstance(wanted, Trial) else taken
         drifted = [one for one, body in zip(live, bodies, strict=True) if not self._matches(one, body)]
         present = [one for one in drifted or live if one is not None]
         seen = None if route is None else self._weight(route, plan, takeover=before)
         stamped = "" if route is None else self._revision(route, plan)
         tried = trial_revision(route.body["spec"] or {}, plan) if route is not None and (before or not stamped) else ""
-        state = TrafficState(
+        return TrafficState(
             weight=seen,
             revision=tried or stamped,
             # An adopted VirtualService may have lost all routes of the plan: then there is no weight to compare.
@@ -160,10 +181,6 @@ class IstioTraffic:
             gives_back=before and self._gives_back(plan, route),
             in_the_way=_in_the_way(plan, seen) if before and seen else "",
         )
-        # Missing and unwatched objects and the team's VirtualService are compared each time.
-        if wanted is not None and not adopts(plan) and all(one is not None and one.watched for one in live):
-            self._compared[plan.key] = _Comparison(plan.spec, plan.uid, wanted, preview, live, state)
-        return state
 
     async def prepare(self, plan: Plan) -> None:
         """Write what the route refers to, before the takeover; write only what differs. Raises Conflict, Unavailable."""
@@ -236,7 +253,7 @@ class IstioTraffic:
             takeover = takes_over(plan, route, known)
             if takeover and (problem := route_adoptable.problem(plan, None if known is None else known.body)):
                 raise Unavailable(f"not taken over: {problem}")
-            route = completed(plan, write.split, route, known, self.cluster_domain)
+            route = await _beside(known, completed, plan, write.split, route, known, self.cluster_domain)
             if istio_adopt.live_weight(route["spec"], plan) is None:
                 where = f"VirtualService {plan.namespace}/{route['metadata']['name']}"
                 raise Unavailable(f"{where}: none of its http routes goes to a leg of the plan any more; put one back")
@@ -409,6 +426,13 @@ class IstioTraffic:
             self._answers[key_of(wanted)] = (wanted["spec"], stored["spec"])
         else:
             self._answers.pop(key_of(wanted), None)
+
+
+async def _beside(route: Live | None, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do work on a route, beside the event loop where the route is so long that other plans would wait."""
+    if route is None or len(route.text) <= LONG_ROUTE:
+        return work(*args, **kwargs)
+    return await asyncio.to_thread(work, *args, **kwargs)
 
 
 def _in_the_way(plan: Plan, percent: int) -> str:

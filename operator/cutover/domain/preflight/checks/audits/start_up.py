@@ -62,7 +62,7 @@ def _found(where: str, started_by: tuple[Command, ...]) -> Iterator[str]:
 
 def _after_start(container: Container) -> tuple[Command, ...]:
     hook = ((container.body.get("lifecycle") or {}).get("postStart") or {}).get("exec") or {}
-    return commands(list(hook.get("command") or ()))
+    return commands(tuple(hook.get("command") or ()))
 
 
 CHECK = audit(

@@ -9,18 +9,18 @@ from cutover.domain.plan import Plan
 from cutover.domain.preflight.check import Check, Facts, Finding, Read, judged, refused, warned
 from cutover.domain.preflight.checks.istio.kinds import GATEWAYS
 from cutover.domain.preflight.checks.istio.names import gateway_keys, qualified_gateways, uses_istio
-from cutover.domain.preflight.checks.istio.proxies import GATEWAY_API_LABELS
+from cutover.domain.preflight.checks.istio.proxies import GATEWAY_API_LABELS, selector_and_servers
 from cutover.domain.preflight.checks.istio.servers import (
     closed_gateways,
     http_servers,
     takes,
-    touches,
+    touched,
     unopened_servers,
 )
 from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.resources import Json
 
-THE_PLANS_GATEWAYS = Read(GATEWAYS, names=gateway_keys)
+THE_PLANS_GATEWAYS = Read(GATEWAYS, names=gateway_keys, keep=selector_and_servers)
 
 
 def judge(plan: Plan, facts: Facts) -> Finding:
@@ -43,6 +43,11 @@ def judge(plan: Plan, facts: Facts) -> Finding:
         notes.append(
             f"Gateway {unseen} is on proxies of the Gateway API, and no check sees the hosts of its HTTPRoutes"
         )
+    notes += [
+        f"Gateway {name} has {body['cut']}, and no more are looked at"
+        for name, body in present.items()
+        if "cut" in body
+    ]
     return warned("; ".join(notes)) if notes else judged("")
 
 
@@ -102,7 +107,7 @@ def unopened(plan: Plan, gateways: Mapping[str, Mapping[str, Any]]) -> Iterator[
     """
     for name, body in gateways.items():
         for server in unopened_servers(body):
-            hosts = [host for host in plan.spec.traffic.istio.hosts if touches(server, host)]
+            hosts = touched(server, plan.spec.traffic.istio.hosts)
             if hosts:
                 yield (
                     f"Gateway {name} passes {', '.join(hosts)} on unopened at port {(server.get('port') or {}).get('number')}:"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Container, Iterable, Sequence
 
-from cutover.api.hosts import covers
-from cutover.domain.marks import PLAN_LABEL, is_ours
+from cutover.domain.marks import is_ours
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.check import Check, Facts, Finding, Read, judged, refused
+from cutover.domain.preflight.checks.istio.indexed import Hosts, Routes, owner_of
 from cutover.domain.preflight.checks.istio.kinds import SERVICE_ENTRIES, VIRTUAL_SERVICES
 from cutover.domain.preflight.checks.istio.listed import ALL_SERVICE_ENTRIES, ALL_VIRTUAL_SERVICES
 from cutover.domain.preflight.checks.istio.names import (
@@ -29,7 +28,8 @@ from cutover.domain.resources import SERVICES, Json
 def judge(plan: Plan, facts: Facts) -> Finding:
     """Refuse names of the cluster and of other namespaces; then find another plan with the same app."""
     inventory, hostname = facts.inventory, plan.spec.heroku.hostname
-    entries = claiming(plan, inventory.all(SERVICE_ENTRIES), inventory.all(VIRTUAL_SERVICES))
+    entries = inventory.derived(SERVICE_ENTRIES, Hosts.of)
+    routed = inventory.derived(VIRTUAL_SERVICES, Routes.of).owners
     # With Delegate and Adopt the leg has a separate name, so that the team may have a ServiceEntry for the host name.
     names = (*((hostname,) if generates(plan.spec) else ()), probe_host(hostname))
     services = [key for key in services_named(plan) if inventory.get(SERVICES, *key) is not None]
@@ -38,7 +38,7 @@ def judge(plan: Plan, facts: Facts) -> Finding:
     )
     if problem:
         return refused(problem)
-    other = heroku_shared_with(plan, entries) or asked_app(plan, plans_before(plan, inventory))
+    other = heroku_shared_with(plan, entries, routed) or asked_app(plan, plans_before(plan, inventory))
     if not other:
         return judged("")
     return judged(
@@ -81,7 +81,7 @@ def internal_name(hostname: str, cluster_domain: str, services: Sequence[Key]) -
     return f"heroku.hostname: {hostname} is {what}; write the app's *.herokuapp.com name" if what else ""
 
 
-def others_names(plan: Plan, names: Iterable[str], entries: Iterable[Json]) -> str:
+def others_names(plan: Plan, names: Iterable[str], entries: Hosts) -> str:
     """Return the problem with Heroku leg names that a ServiceEntry of another namespace has; ``""`` if none.
 
     The mesh would merge the two: their age decides whose endpoints and TLS settings win, and metrics could not tell their
@@ -95,63 +95,55 @@ def others_names(plan: Plan, names: Iterable[str], entries: Iterable[Json]) -> s
     entries
         ServiceEntries of all namespaces.
     """
-    wanted = {name.lower() for name in names}
-    asked = {name for name in wanted if not name.startswith((LEG_PREFIX, PROBE_PREFIX))}
     where = {plan.namespace, *(namespace for namespace, _ in gateway_keys(plan))}
-    for item in entries:
-        namespace, name = key_of(item)
-        if namespace == plan.namespace:
-            continue
-        spec = item.get("spec") or {}
-        hosts = [host.lower() for host in spec.get("hosts") or ()]
-        wildcards = [host for host in hosts if host.startswith("*") and any(covers(host, one) for one in asked)]
-        if wildcards and any(_visible(spec, namespace, there) for there in where):
-            return (
-                f"ServiceEntry {namespace}/{name} of another namespace has {wildcards[0]}, and would lose"
-                f" {min(asked)} to the plan; have it exported (exportTo) to none of {', '.join(sorted(where))}, or use"
-                " ownership: Delegate, where the leg has a name of its own"
-            )
-        if both := wanted.intersection(hosts):
-            return (
-                f"ServiceEntry {namespace}/{name} of another namespace has {min(both)} as well; have it removed first, or"
-                " use another host name of the app"
-            )
+    for wanted in (name.lower() for name in names):
+        asked = not wanted.startswith((LEG_PREFIX, PROBE_PREFIX))
+        for host, item in entries.overlapping(wanted):
+            namespace, name = key_of(item)
+            if namespace == plan.namespace:
+                continue
+            if host == wanted:
+                return (
+                    f"ServiceEntry {namespace}/{name} of another namespace has {wanted} as well; have it removed first, or"
+                    " use another host name of the app"
+                )
+            if asked and any(_visible(item, namespace, there) for there in where):
+                return (
+                    f"ServiceEntry {namespace}/{name} of another namespace has {host}, and would lose"
+                    f" {wanted} to the plan; have it exported (exportTo) to none of {', '.join(sorted(where))}, or use"
+                    " ownership: Delegate, where the leg has a name of its own"
+                )
     return ""
 
 
-def _visible(spec: Mapping[str, Any], namespace: str, there: str) -> bool:
+def _visible(item: Json, namespace: str, there: str) -> bool:
     """Tell whether a ServiceEntry of a namespace is visible in another; without ``exportTo`` it is in all."""
     return any(
-        target in ("*", there) or (target == "." and namespace == there) for target in spec.get("exportTo") or ("*",)
+        target in ("*", there) or (target == "." and namespace == there) for target in item.get("exportTo") or ("*",)
     )
 
 
-def claiming(plan: Plan, entries: Iterable[Json], virtual_services: Iterable[Json]) -> list[Json]:
-    """Leave out ServiceEntries that the operator wrote for plans of the namespace that have no route.
+def heroku_shared_with(plan: Plan, entries: Hosts, routed: Container[tuple[str, str | None]]) -> str:
+    """Return another plan, as ``namespace/name``, whose ServiceEntry has the plan's Heroku host name; ``""`` if none.
 
-    Two plans that were created together may both have ServiceEntries before it is clear which of them takes over.
+    ServiceEntries that the operator wrote for plans of the namespace that have no route do not count: two plans that were
+    created together may both have them before it is clear which of them takes over.
+
+    Parameters
+    ----------
+    routed
+        Namespace and plan of each VirtualService.
     """
-
-    def owner(item: Json) -> tuple[str, str | None]:
-        metadata = item["metadata"]
-        return metadata["namespace"], (metadata.get("labels") or {}).get(PLAN_LABEL)
-
-    routed = {owner(item) for item in virtual_services}
-    return [
-        item
-        for item in entries
-        if item["metadata"]["namespace"] != plan.namespace or not is_ours(item["metadata"]) or owner(item) in routed
-    ]
-
-
-def heroku_shared_with(plan: Plan, entries: Sequence[Json]) -> str:
-    """Return another plan, as ``namespace/name``, whose ServiceEntry has the plan's Heroku host name; ``""`` if none."""
     others = (
         f"{item['metadata']['namespace']}/{item['metadata']['name'].removeprefix(ROUTE_PREFIX)}"
-        for item in entries
-        if key_of(item) != (plan.namespace, route_name(plan))
         # Every plan's ServiceEntry has the name for probes; the leg's name depends on the ownership.
-        and probe_host(plan.spec.heroku.hostname) in (item.get("spec", {}).get("hosts") or ())
+        for item in entries.named(probe_host(plan.spec.heroku.hostname))
+        if key_of(item) != (plan.namespace, route_name(plan))
+        and (
+            item["metadata"]["namespace"] != plan.namespace
+            or not is_ours(item["metadata"])
+            or owner_of(item) in routed
+        )
     )
     return min(others, default="")
 

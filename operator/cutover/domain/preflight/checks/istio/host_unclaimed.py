@@ -7,18 +7,18 @@ A plan can skip only findings in its namespace.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import product
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice, product
 
-from cutover.api.hosts import covers
+from cutover.api.hosts import covering, covers, is_wildcard
 from cutover.domain.marks import is_ours
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.check import PASSED, Check, Facts, Finding, judged, refused, warned
+from cutover.domain.preflight.checks.istio.indexed import Routes
 from cutover.domain.preflight.checks.istio.kinds import GATEWAYS, VIRTUAL_SERVICES
 from cutover.domain.preflight.checks.istio.listed import ALL_VIRTUAL_SERVICES
 from cutover.domain.preflight.checks.istio.names import (
     generates,
-    qualified,
     qualified_gateways,
     root_key,
     route_name,
@@ -29,21 +29,23 @@ from cutover.domain.preflight.checks.istio.servers import closed_gateways, takes
 from cutover.domain.preflight.checks.istio.turns import OTHER_PLANS, plans_before
 from cutover.domain.preflight.inventory import key_of
 from cutover.domain.resources import Json
+from cutover.domain.texts import listed
+
+#: Most hosts that a wildcard of the plan includes and that are looked at, to warn of them.
+MOST_NARROWER = 5000
 
 
 def judge(plan: Plan, facts: Facts) -> Finding:
     """Refuse hosts of other namespaces and of earlier plans; then find routes in the plan's namespace."""
     inventory = facts.inventory
-    proxies, virtual_services = Proxies.of(inventory.all(GATEWAYS)), inventory.all(VIRTUAL_SERVICES)
-    claims = _told(claimed_hosts(plan, virtual_services, proxies))
-    narrower = _told(narrower_hosts(plan, virtual_services, proxies))
+    proxies, routes = inventory.derived(GATEWAYS, Proxies.of), inventory.derived(VIRTUAL_SERVICES, Routes.of)
+    claims = _told(claimed_hosts(plan, routes, proxies))
+    narrower = _told(narrower_hosts(plan, routes, proxies))
     if not generates(plan.spec):
         # The team's route has the hosts already, and nothing is taken from others: a host's paths may be of several teams.
         return _noted(_shared(claims), _staying(narrower))
     allowed = inventory.settings.gateway_namespaces
-    problem = others_hosts(plan, virtual_services, proxies) or asked_hosts(
-        plan, plans_before(plan, inventory), proxies, allowed
-    )
+    problem = others_hosts(plan, routes, proxies) or asked_hosts(plan, plans_before(plan, inventory), proxies, allowed)
     if problem:
         return refused(problem)
     if claims:
@@ -51,15 +53,9 @@ def judge(plan: Plan, facts: Facts) -> Finding:
     return _noted(_staying(narrower))
 
 
-#: Most hosts that a message names.
-_MOST_HOSTS = 5
-
-
 def _told(owners: Mapping[str, str]) -> str:
     """Return hosts with the VirtualServices that route them, for a message."""
-    found = [f"{host} by VirtualService {owner}" for host, owner in sorted(owners.items())]
-    more = [f"and {len(found) - _MOST_HOSTS} more"] if len(found) > _MOST_HOSTS else []
-    return ", ".join([*found[:_MOST_HOSTS], *more])
+    return listed(f"{host} by VirtualService {owners[host]}" for host in sorted(owners))
 
 
 def _noted(*notes: str) -> Finding:
@@ -87,11 +83,7 @@ def _staying(claims: str) -> str:
     )
 
 
-def others_hosts(
-    plan: Plan,
-    virtual_services: Iterable[Json],
-    proxies: Proxies,
-) -> str:
+def others_hosts(plan: Plan, routes: Routes, proxies: Proxies) -> str:
     """Return the problem with hosts that VirtualServices of other namespaces route on the plan's gateways; ``""`` if none.
 
     A VirtualService claims the hosts that it names. It also claims the hosts of a wildcard, because the plan's more
@@ -106,24 +98,13 @@ def others_hosts(
 
     Parameters
     ----------
-    virtual_services
+    routes
         VirtualServices of all namespaces.
     proxies
         Gateways of all namespaces.
     """
-    named = qualified_gateways(plan)
-    taken: dict[str, str] = {}
-    for item in virtual_services:
-        namespace, spec = item["metadata"]["namespace"], item.get("spec") or {}
-        if namespace == plan.namespace:
-            continue
-        for gateway in {qualified(name, namespace) for name in spec.get("gateways") or ()}:
-            if not proxies.shared_with(gateway, named):
-                continue
-            for pattern in spec.get("hosts") or ():
-                for host in plan.spec.traffic.istio.hosts:
-                    if _overlap(pattern, host) and not _yields(pattern, host, plan, namespace, gateway, proxies):
-                        taken.setdefault(host, f"{namespace}/{item['metadata']['name']} ({pattern})")
+    found = ((host, _taker(host, plan, routes, proxies)) for host in plan.spec.traffic.istio.hosts)
+    taken = {host: taker for host, taker in found if taker}
     if not taken:
         return ""
     claims = ", ".join(f"{host} by VirtualService {owner}" for host, owner in sorted(taken.items()))
@@ -131,6 +112,27 @@ def others_hosts(
         f"routed from another namespace: {claims}; have the host taken out of it first, or, where one of the two is a"
         f" wildcard, have {plan.namespace}/{min(taken)} written into the Gateway's hosts"
     )
+
+
+def _taker(host: str, plan: Plan, routes: Routes, proxies: Proxies) -> str:
+    """Return the VirtualService of another namespace that one of the plan's hosts would be taken from; ``""`` if none."""
+    shared = proxies.beside(qualified_gateways(plan))
+    # All narrower hosts of a namespace on a Gateway yield alike, and there may be very many.
+    yielding = dict[tuple[str, str, str], bool]()
+    for pattern, item in routes.hosts.overlapping(host):
+        namespace = item["metadata"]["namespace"]
+        if namespace == plan.namespace:
+            continue
+        wider = pattern if covers(pattern, host) else ""
+        for gateway in item.get("gateways", ()):
+            if gateway not in shared:
+                continue
+            alike = namespace, gateway, wider
+            if alike not in yielding:
+                yielding[alike] = _yields(pattern, host, plan, namespace, gateway, proxies)
+            if not yielding[alike]:
+                return f"{namespace}/{item['metadata']['name']} ({pattern})"
+    return ""
 
 
 def _overlap(one: str, another: str) -> bool:
@@ -180,16 +182,19 @@ def asked_hosts(
     allowed
         As for :func:`~cutover.domain.preflight.checks.istio.servers.closed_gateways`.
     """
+    wanted, shared = plan.spec.traffic.istio.hosts, proxies.beside(qualified_gateways(plan))
+    patterns = {pattern for host in wanted for pattern in covering(host)}
+    below = tuple(host[1:] for host in wanted if is_wildcard(host))
     for other in before:
         namespace = other["metadata"]["namespace"]
+        if patterns.isdisjoint(other["hosts"]) and not any(host.endswith(below) for host in other["hosts"]):
+            continue  # nearly always, and quickly told
         common = {
             name: proxies.gateways[name]
             for name in other["gateways"]
-            if name in proxies.gateways
-            and proxies.shared_with(name, qualified_gateways(plan))
-            and not closed_gateways([name], namespace, allowed)
+            if name in proxies.gateways and name in shared and not closed_gateways([name], namespace, allowed)
         }
-        for host, asked in product(plan.spec.traffic.istio.hosts, other["hosts"]):
+        for host, asked in product(wanted, other["hosts"]):
             # In a namespace of their own, a wildcard and a name that it includes may be two plans.
             if not (asked == host if namespace == plan.namespace else _overlap(asked, host)):
                 continue
@@ -204,39 +209,36 @@ def asked_hosts(
     return ""
 
 
-def claimed_hosts(plan: Plan, virtual_services: Iterable[Json], proxies: Proxies) -> dict[str, str]:
+def claimed_hosts(plan: Plan, routes: Routes, proxies: Proxies) -> dict[str, str]:
     """Return the plan's hosts that another VirtualService routes on the plan's gateways, each with that VirtualService.
 
     The VirtualService of the plan's ``virtualServiceRef`` claims nothing. Only equal hosts count: of a host and a wildcard
     Istio uses the more specific one, so neither takes anything from the other.
     """
-    hosts = set(plan.spec.traffic.istio.hosts)
-    return {host: owner for host, owner in _routed_beside(plan, virtual_services, proxies) if host in hosts}
+    return _routed_beside(plan, plan.spec.traffic.istio.hosts, routes, proxies)
 
 
-def narrower_hosts(plan: Plan, virtual_services: Iterable[Json], proxies: Proxies) -> dict[str, str]:
+def narrower_hosts(plan: Plan, routes: Routes, proxies: Proxies) -> dict[str, str]:
     """Return the hosts that a wildcard of the plan includes and that another VirtualService routes on its gateways."""
-    hosts = set(plan.spec.traffic.istio.hosts)
-    return {
-        host: owner
-        for host, owner in _routed_beside(plan, virtual_services, proxies)
-        if host not in hosts and any(covers(wildcard, host) for wildcard in hosts)
-    }
+    hosts = plan.spec.traffic.istio.hosts
+    narrower = (host for wildcard in hosts for host in routes.hosts.below(wildcard) if host not in hosts)
+    return _routed_beside(plan, islice(narrower, MOST_NARROWER), routes, proxies)
 
 
-def _routed_beside(plan: Plan, virtual_services: Iterable[Json], proxies: Proxies) -> Iterator[tuple[str, str]]:
-    """Yield each host that a VirtualService beside the plan's and the team's routes on the plan's gateways."""
-    gateways = qualified_gateways(plan)
-    for item in virtual_services:
-        namespace, name = key_of(item)
-        if (namespace, name) == (plan.namespace, route_name(plan)) and is_ours(item["metadata"]):
-            continue
-        if (namespace, name) == root_key(plan):
-            continue
-        spec = item.get("spec", {})
-        # Without gateways it is for sidecars only, and so is the reserved gateway "mesh", which matches no name here.
-        if any(proxies.shared_with(qualified(name, namespace), gateways) for name in spec.get("gateways") or ()):
-            yield from ((host.lower(), f"{namespace}/{name}") for host in spec.get("hosts") or ())
+def _routed_beside(plan: Plan, hosts: Iterable[str], routes: Routes, proxies: Proxies) -> dict[str, str]:
+    """Return those hosts that a VirtualService beside the plan's and the team's routes on the plan's gateways, with it."""
+    # Without gateways it is for sidecars only, and so is the reserved gateway "mesh", which matches no name here.
+    shared, own, team = proxies.beside(qualified_gateways(plan)), (plan.namespace, route_name(plan)), root_key(plan)
+    found = dict[str, str]()
+    for host in hosts:
+        for item in routes.hosts.named(host):
+            key = key_of(item)
+            if key == team or (key == own and is_ours(item["metadata"])):
+                continue
+            if not shared.isdisjoint(item.get("gateways", ())):
+                found[host] = "/".join(key)
+                break
+    return found
 
 
 CHECK = Check(

@@ -26,12 +26,15 @@ class Legs:
     ----------
     weights
         Weight of each destination. A single destination has 100, because Istio ignores its weight.
+    others
+        Indices of the destinations that are no leg.
     """
 
     destinations: Sequence[Json]
     weights: Sequence[int]
     heroku: Sequence[int]
     eks: Sequence[int]
+    others: Sequence[int]
 
     @property
     def total(self) -> int:
@@ -46,11 +49,6 @@ class Legs:
         percent, rest = divmod(100 * sum(self.weights[index] for index in self.eks), self.total)
         return None if rest else percent
 
-    @property
-    def others(self) -> list[int]:
-        """Indices of destinations that are no leg."""
-        return [index for index in range(len(self.weights)) if index not in (*self.heroku, *self.eks)]
-
 
 def legs_of(route: Mapping[str, Any], plan: Plan) -> Legs | None:
     """Return the plan's legs in a route; ``None`` if the route neither sends requests to a leg nor was adopted."""
@@ -59,12 +57,10 @@ def legs_of(route: Mapping[str, Any], plan: Plan) -> Legs | None:
     weights = [100] if len(destinations) == 1 else [item.get("weight") or 0 for item in destinations]
     hostname, service = plan.spec.heroku.hostname.lower(), plan.spec.eks.service.name
     cluster = f"{service}.{plan.namespace}.svc."
-    legs = Legs(
-        destinations,
-        weights,
-        [index for index, host in enumerate(hosts) if host == hostname or host.startswith(LEG_PREFIX)],
-        [index for index, host in enumerate(hosts) if host == service or host.startswith(cluster)],
-    )
+    heroku = [index for index, host in enumerate(hosts) if host == hostname or host.startswith(LEG_PREFIX)]
+    eks = [index for index, host in enumerate(hosts) if host == service or host.startswith(cluster)]
+    of_a_leg = {*heroku, *eks}
+    legs = Legs(destinations, weights, heroku, eks, [index for index in range(len(hosts)) if index not in of_a_leg])
     # A route without weight on a leg is not the plan's, unless the operator adopted it and its weights were edited later.
     return legs if legs.total > 0 or is_adopted(legs) else None
 

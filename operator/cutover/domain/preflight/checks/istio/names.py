@@ -42,6 +42,22 @@ def qualified(gateway: str, namespace: str) -> str:
     return f"{rest.split('.', 1)[0]}/{name}" if dot else f"{namespace}/{name}"
 
 
+def destination_key(host: str, namespace: str) -> str:
+    """Return a route's destination as ``service.namespace.svc.`` or, if it is no Service, in lower case.
+
+    Parameters
+    ----------
+    host
+        As the route has it. A name without a dot is a Service of the route's namespace.
+    namespace
+        The route's namespace.
+    """
+    labels = host.lower().split(".", 3)
+    if len(labels) == 1:
+        return f"{labels[0]}.{namespace}.svc."
+    return ".".join((*labels[:3], "")) if len(labels) == 4 and labels[2] == "svc" else host.lower()
+
+
 def qualified_gateways(plan: Plan) -> tuple[str, ...]:
     """Return the plan's gateways as ``namespace/name``."""
     return plan.spec.traffic.istio.qualified_gateways(plan.namespace)

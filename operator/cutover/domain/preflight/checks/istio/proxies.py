@@ -8,36 +8,54 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
+from cutover.domain.preflight.caps import LONGEST_NAME, names, size_of
 from cutover.domain.preflight.check import Read
 from cutover.domain.preflight.checks.istio.kinds import GATEWAYS
+from cutover.domain.preflight.checks.istio.servers import lowered
 from cutover.domain.resources import Json
+
+#: What of a Gateway is looked at: labels of its selector, servers, and their hosts together.
+MOST_LABELS, MOST_SERVERS, MOST_HOSTS = 50, 500, 5000
 
 #: Labels of proxies that serve the Kubernetes Gateway API.
 GATEWAY_API_LABELS = frozenset({"gateway.networking.k8s.io/gateway-name", "istio.io/gateway-name"})
 
 
 def selector_and_servers(body: Json) -> Json:
-    """Keep the part of a Gateway that says on which proxies it is, and which hosts it takes there."""
+    """Keep the part of a Gateway that says on which proxies it is, and which hosts it takes there.
+
+    The servers' ``hosts`` are a map, in which each is found at once. What is left out of a selector is not asked for, so that
+    more Gateways count as being on the same proxies; a host that is left out is not taken.
+    """
     metadata, spec = body["metadata"], body.get("spec") or {}
-    return {
+    selector, servers, cut = dict[str, str](), list[Json](), False
+    for name, value in islice((spec.get("selector") or {}).items(), MOST_LABELS):
+        # No Pod has a label that is longer.
+        if len(name) <= LONGEST_NAME and len(str(value)) <= LONGEST_NAME:
+            selector[name] = str(value)
+    left = MOST_HOSTS
+    for server in islice(spec.get("servers") or (), MOST_SERVERS):
+        taken, more = names(server.get("hosts") or (), max(left, 0))
+        left, cut, port = left - len(taken), cut or more, server.get("port") or {}
+        mode = (server.get("tls") or {}).get("mode")
+        servers.append(
+            {
+                "hosts": dict.fromkeys(map(lowered, taken)),
+                "port": {"number": port.get("number"), "protocol": str(port.get("protocol"))[:LONGEST_NAME]},
+                **({"tls": {"mode": str(mode)[:LONGEST_NAME]}} if mode else {}),
+            }
+        )
+    kept: Json = {
         "metadata": {"namespace": metadata["namespace"], "name": metadata["name"]},
-        "spec": {
-            "selector": spec.get("selector") or {},
-            "servers": [
-                {
-                    "hosts": server.get("hosts") or (),
-                    "port": {"protocol": (server.get("port") or {}).get("protocol")},
-                    **({"tls": {"mode": mode}} if (mode := (server.get("tls") or {}).get("mode")) else {}),
-                }
-                for server in spec.get("servers") or ()
-            ],
-        },
+        "spec": {"selector": selector, "servers": servers},
+        "size": size_of(selector, selector.values(), *(server["hosts"] for server in servers)),
     }
-
-
-ALL_GATEWAYS = Read(GATEWAYS, keep=selector_and_servers)
+    if cut or len(spec.get("servers") or ()) > MOST_SERVERS:
+        kept["cut"] = f"more than {MOST_SERVERS} servers or {MOST_HOSTS:,} hosts"
+    return kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +63,7 @@ class Proxies:
     """All Gateways, by ``namespace/name``, and which of them are on the same proxies."""
 
     gateways: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    _beside: dict[tuple[str, ...], frozenset[str]] = field(default_factory=dict, init=False, compare=False)
 
     @classmethod
     def of(cls, gateways: Iterable[Json]) -> Proxies:
@@ -61,9 +80,17 @@ class Proxies:
             return True
         if one not in self.gateways or other not in self.gateways:
             return False
-        mine, theirs = ((self.gateways[name].get("spec") or {}).get("selector") or {} for name in (one, other))
-        return all(theirs.get(label, value) == value for label, value in mine.items())
+        few, many = sorted(
+            ((self.gateways[name].get("spec") or {}).get("selector") or {} for name in (one, other)), key=len
+        )
+        return all(many.get(label, value) == value for label, value in few.items())
 
-    def shared_with(self, gateway: str, others: Iterable[str]) -> bool:
-        """Tell whether a Gateway may be on the proxies of one of several others."""
-        return any(self.shared(gateway, other) for other in others)
+    def beside(self, names: tuple[str, ...]) -> frozenset[str]:
+        """Return the Gateways that may be on the proxies of some, and these: one answer for all plans with the same."""
+        if names not in self._beside:
+            found = (one for one in self.gateways if any(self.shared(one, name) for name in names))
+            self._beside[names] = frozenset((*names, *found))
+        return self._beside[names]
+
+
+ALL_GATEWAYS = Read(GATEWAYS, keep=selector_and_servers, derived=(Proxies.of,))

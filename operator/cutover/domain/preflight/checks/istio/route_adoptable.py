@@ -16,6 +16,9 @@ from cutover.domain.preflight.checks.istio.original import ORIGINAL_LIMIT, note_
 from cutover.domain.preflight.checks.istio.team_route import THE_TEAMS_ROUTE, problem_of, team_route
 from cutover.domain.resources import Json
 
+#: Most routes of a VirtualService, and destinations of a route, that can be taken over.
+MOST_IN_ALL, MOST_DESTINATIONS = 500, 50
+
 
 def judge(plan: Plan, facts: Facts) -> Finding:
     """Judge the team's VirtualService."""
@@ -38,7 +41,24 @@ def problem(plan: Plan, root: Json | None) -> str:
     )
 
 
-def _adoption_problems(root: Mapping[str, Any], plan: Plan) -> Iterator[str]:
+def too_large(root: Json) -> str:
+    """Return why a VirtualService is not even looked at; ``""`` if it is."""
+    routes = (root.get("spec") or {}).get("http") or ()
+    if len(routes) > MOST_IN_ALL:
+        return f"it has {len(routes)} routes, and no more than {MOST_IN_ALL} can be taken over; split it up"
+    for index, route in enumerate(routes):
+        if (destinations := len(route.get("route") or ())) > MOST_DESTINATIONS:
+            return (
+                f"{_named(index, route)} has {destinations} destinations, and no more than {MOST_DESTINATIONS} can be taken"
+                " over; put some behind one Service"
+            )
+    return ""
+
+
+def _adoption_problems(root: Json, plan: Plan) -> Iterator[str]:
+    if large := too_large(root):
+        yield large
+        return
     metadata, spec = root["metadata"], root.get("spec") or {}
     other = (metadata.get("labels") or {}).get(PLAN_LABEL)
     if other not in (None, plan.name):

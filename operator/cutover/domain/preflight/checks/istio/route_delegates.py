@@ -18,6 +18,9 @@ from cutover.domain.resources import Json
 #: What a route that delegates keeps for its delegate, of a route that serves until then.
 _CARRIED = ("match", "rewrite", "corsPolicy")
 
+#: Most routes of a VirtualService that delegates.
+MOST_ROUTES = 1000
+
 #: Most items that a message writes out.
 _MOST_LINES = 5
 
@@ -91,9 +94,13 @@ def _delegating(root: Json, plan: Plan) -> list[Json]:
 def _delegate_problems(root: Json, plan: Plan) -> Iterator[str]:
     spec: Mapping[str, Any] = root.get("spec") or {}
     routes, delegate, found = spec.get("http") or (), route_name(plan), _delegating(root, plan)
+    if len(routes) > MOST_ROUTES:
+        yield f"it has {len(routes)} routes, and no more than {MOST_ROUTES} are looked at; split it up"
+        return
+    theirs = set(map(id, found))  # to compare routes takes long where there are many
     for route in routes:
         named = route.get("delegate") or {}
-        if named.get("name") == delegate and route not in found:
+        if named.get("name") == delegate and id(route) not in theirs:
             where = named.get("namespace") or root["metadata"]["namespace"]
             yield f"it delegates to {delegate} of namespace {where}; write namespace: {plan.namespace}"
             return
@@ -104,7 +111,7 @@ def _delegate_problems(root: Json, plan: Plan) -> Iterator[str]:
     if any(not route.get("match") for route in routes[:before]):
         yield f"a route without match comes before the one that delegates, so that no request arrives there; {_advice(spec, plan)}"
     whole = next(
-        (index for index, route in enumerate(routes) if route in found and not route.get("match")), len(routes)
+        (index for index, route in enumerate(routes) if id(route) in theirs and not route.get("match")), len(routes)
     )
     service = plan.spec.eks.service.name
     for index, route, legs in plans_routes(spec, plan):
@@ -124,8 +131,10 @@ def _delegate_problems(root: Json, plan: Plan) -> Iterator[str]:
                 f" them go to a second Service with the selector of {service} (docs/testers.md), or give that destination"
                 " weight 0"
             )
-    for route in found:
-        yield from (f"http[{routes.index(route)}] {problem}" for problem in asked_twice(route, plan))
+    for index, route in enumerate(routes):
+        if id(route) not in theirs:
+            continue
+        yield from (f"http[{index}] {problem}" for problem in asked_twice(route, plan))
         if route.get("headers"):
             yield "headers beside delegate have no effect, as Istio uses the delegate's headers; move them to the app"
         if (route.get("rewrite") or {}).get("authority"):

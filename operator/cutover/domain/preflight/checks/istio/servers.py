@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from cutover.api.hosts import covers
+from cutover.api.hosts import covering, covers, is_wildcard
 
 #: Protocols of servers that serve the HTTP routes of VirtualServices.
 _HTTP = frozenset({"HTTP", "HTTP2", "HTTPS", "GRPC", "GRPC-WEB"})
@@ -24,19 +24,30 @@ def serves(server: Mapping[str, Any], host: str, namespace: str | None = None, *
     of
         The Gateway's namespace, which ``.`` stands for.
     """
-    for entry in server.get("hosts") or ():
-        open_to, _, name = entry.rpartition("/")
-        if covers(name, host) and (
-            namespace is None or open_to in ("", "*", namespace) or (open_to, of) == (".", namespace)
-        ):
-            return True
-    return False
+    given = server.get("hosts") or ()
+    if namespace is None:
+        return any(covers(entry.rpartition("/")[2], host) for entry in given)
+    # Of a Gateway that was read the hosts are a map, see ``selector_and_servers``.
+    entries = given if isinstance(given, Mapping) else set(map(lowered, given))
+    whence = ("", "*/", f"{namespace}/", *(("./",) if namespace == of else ()))
+    return any(f"{by}{pattern}" in entries for pattern in covering(host) for by in whence)
 
 
-def touches(server: Mapping[str, Any], host: str) -> bool:
-    """Tell whether a Gateway's server takes requests for any name that a host, which may be a wildcard, includes."""
-    names = (entry.rpartition("/")[2] for entry in server.get("hosts") or ())
-    return any(covers(name, host) or covers(host, name) for name in names)
+def lowered(entry: str) -> str:
+    """Return a host of a server, with the namespaces that may have it as they are, in lower case."""
+    open_to, slash, name = entry.rpartition("/")
+    return f"{open_to}{slash}{name.lower()}"
+
+
+def touched(server: Mapping[str, Any], hosts: Iterable[str]) -> list[str]:
+    """Return the hosts, among which may be wildcards, that include any name for which a Gateway's server takes requests."""
+    names = {entry.rpartition("/")[2].lower() for entry in server.get("hosts") or ()}
+    return [
+        host
+        for host in hosts
+        if not names.isdisjoint(covering(host))
+        or (is_wildcard(host) and any(name.endswith(host[1:]) for name in names))
+    ]
 
 
 def takes(gateway: str, body: Mapping[str, Any], host: str, namespace: str) -> bool:

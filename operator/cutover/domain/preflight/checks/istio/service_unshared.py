@@ -7,18 +7,16 @@ users' requests. So are requests that a route aborts (``fault``): the gateway co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
-
-from cutover.domain.marks import PLAN_LABEL, is_ours
+from cutover.domain.marks import is_ours
 from cutover.domain.plan import Plan
-from cutover.domain.preflight.check import Check, Facts, Finding, judged
+from cutover.domain.preflight.check import PASSED, Check, Facts, Finding, judged, warned
+from cutover.domain.preflight.checks.istio.indexed import Routes, owner_of
 from cutover.domain.preflight.checks.istio.kinds import GATEWAYS, VIRTUAL_SERVICES
 from cutover.domain.preflight.checks.istio.listed import ALL_VIRTUAL_SERVICES
 from cutover.domain.preflight.checks.istio.names import (
+    destination_key,
     generates,
     leg_host,
-    qualified,
     qualified_gateways,
     root_key,
     uses_istio,
@@ -26,90 +24,85 @@ from cutover.domain.preflight.checks.istio.names import (
 from cutover.domain.preflight.checks.istio.proxies import ALL_GATEWAYS, Proxies
 from cutover.domain.preflight.inventory import Key, key_of
 from cutover.domain.resources import Json
-
-#: Tells whether a destination in a VirtualService of a namespace is a leg of a plan.
-IsLeg = Callable[[Mapping[str, Any] | None, Plan, str], bool]
+from cutover.domain.texts import listed
 
 _MIRROR = "a mirror of"
 
 
 def judge(plan: Plan, facts: Facts) -> Finding:
     """Find other VirtualServices that send to the legs, and mirrored requests."""
-    items, proxies = facts.inventory.all(VIRTUAL_SERVICES), Proxies.of(facts.inventory.all(GATEWAYS))
+    inventory = facts.inventory
+    routes, proxies = inventory.derived(VIRTUAL_SERVICES, Routes.of), inventory.derived(GATEWAYS, Proxies.of)
     service, app = plan.spec.eks.service.name, _heroku(plan)
     remedies = {
-        f"Service {service}": (_is_the_service, f"let them go to a second Service with the selector of {service}"),
-        app: (_is_heroku, "have the plan route their hosts too"),
+        f"Service {service}": (_service(plan), f"let them go to a second Service with the selector of {service}"),
+        app: (app, "have the plan route their hosts too"),
     }
     problems = []
-    for leg, (is_leg, remedy) in remedies.items():
-        found = others(plan, items, proxies, is_leg)
+    for leg, (destination, remedy) in remedies.items():
+        found = others(plan, routes, proxies, destination)
         if copies := [one for one in found if one.startswith(_MIRROR)]:
             problems.append(
-                f"{', '.join(copies)} copies requests to {leg}, which would carry out each request twice once it serves"
+                f"{listed(copies)} copies requests to {leg}, which would carry out each request twice once it serves"
                 " users, and the plan's gates see its double load; take the mirror out"
             )
-        if found := [one for one in found if one not in copies]:
+        if found := [one for one in found if not one.startswith(_MIRROR)]:
             problems.append(
-                f"{', '.join(found)} {'sends' if len(found) == 1 else 'send'} to {leg} through the plan's gateways too, and"
+                f"{listed(found)} {'sends' if len(found) == 1 else 'send'} to {leg} through the plan's gateways too, and"
                 f" the gates cannot tell these requests from the plan's; {remedy}, or take them out"
             )
-    return judged("; ".join(problems))
+    if problems:
+        return judged("; ".join(problems))
+    unseen = _unseen(plan, routes, proxies)
+    return (
+        warned(f"not looked at as a whole: {unseen}; they may send requests to the plan's legs") if unseen else PASSED
+    )
 
 
-def others(plan: Plan, virtual_services: Iterable[Json], proxies: Proxies, is_leg: IsLeg | None = None) -> list[str]:
+def others(plan: Plan, routes: Routes, proxies: Proxies, destination: str = "") -> list[str]:
     """Return the VirtualServices beside the plan's that send requests to a leg on its gateways' proxies, with their hosts.
 
-    The leg is that of EKS unless ``is_leg`` tells another. Of the plan's own and of the team's route that it works with, only mirrored requests count: the other checks and the
+    Of the plan's own and of the team's route that it works with, only mirrored requests count: the other checks and the
     takeover see to their destinations.
+
+    Parameters
+    ----------
+    destination
+        The leg, as VirtualServices name it; by default that of EKS.
     """
-    items, is_leg = list(virtual_services), is_leg or _is_the_service
-    bound = set(_bound(items, qualified_gateways(plan), proxies))
-    found = []
-    for item in items:
-        key, metadata = key_of(item), item["metadata"]
-        if key not in bound:
-            continue
-        labels = metadata.get("labels") or {}
-        own = key[0] == plan.namespace and is_ours(metadata) and labels.get(PLAN_LABEL) == plan.name
-        of_the_plan = own or key == root_key(plan)
-        hosts = ", ".join((item.get("spec") or {}).get("hosts") or ())
-        told = f"VirtualService {key[0]}/{key[1]}" + (f" ({hosts})" if hosts else "")
-        routes = [route for route in (item.get("spec") or {}).get("http") or () if isinstance(route, Mapping)]
-        if not of_the_plan and any(_sends(route, plan, key[0], is_leg) for route in routes):
-            found.append(told)
-        elif any(_mirrors(route, plan, key[0], is_leg) for route in routes):
-            found.append(f"{_MIRROR} {told}")
+    key = destination_key(destination or _service(plan), plan.namespace)
+    shared, team = proxies.beside(qualified_gateways(plan)), root_key(plan)
+    found = list[str]()
+    senders = [item for item in routes.sending.get(key, ()) if not _is_the_plans(item, plan, team)]
+    known = set(map(key_of, senders))
+    for items, what in (
+        (senders, ""),
+        ([item for item in routes.mirroring.get(key, ()) if key_of(item) not in known], f"{_MIRROR} "),
+    ):
+        for item in items:
+            if routes.is_bound(item, shared):
+                hosts = listed(item.get("hosts", ()))
+                found.append(f"{what}VirtualService {'/'.join(key_of(item))}" + (f" ({hosts})" if hosts else ""))
     return sorted(found)
 
 
-def _bound(virtual_services: Iterable[Json], gateways: Sequence[str], proxies: Proxies) -> Iterator[Key]:
-    """Yield the VirtualServices on the proxies of some gateways, and those that these delegate to, which name no gateway."""
-    for item in virtual_services:
-        namespace, spec = item["metadata"]["namespace"], item.get("spec") or {}
-        if not any(proxies.shared_with(qualified(name, namespace), gateways) for name in spec.get("gateways") or ()):
-            continue
-        yield key_of(item)
-        for route in spec.get("http") or ():
-            if delegate := route.get("delegate"):
-                yield delegate.get("namespace") or namespace, delegate.get("name", "")
+def _is_the_plans(item: Json, plan: Plan, team: Key | None) -> bool:
+    return key_of(item) == team or (is_ours(item["metadata"]) and owner_of(item) == (plan.namespace, plan.name))
 
 
-def _sends(route: Mapping[str, Any], plan: Plan, namespace: str, is_leg: IsLeg) -> bool:
-    destinations = route.get("route") or ()
-    # Istio ignores the weight of a single destination.
-    weighted = [one for one in destinations if len(destinations) == 1 or one.get("weight")]
-    return any(is_leg(one.get("destination"), plan, namespace) for one in weighted)
+def _unseen(plan: Plan, routes: Routes, proxies: Proxies) -> str:
+    """Name those that may be on the plan's gateways and that are too large to be looked at whole."""
+    shared, team = proxies.beside(qualified_gateways(plan)), root_key(plan)
+    found = (
+        f"VirtualService {'/'.join(key_of(item))} ({item['cut']})"
+        for item in routes.cut
+        if not _is_the_plans(item, plan, team) and (item.get("unbound", True) or routes.is_bound(item, shared))
+    )
+    return listed(found)
 
 
-def _mirrors(route: Mapping[str, Any], plan: Plan, namespace: str, is_leg: IsLeg) -> bool:
-    mirrored = [one.get("destination") for one in route.get("mirrors") or ()]
-    return any(is_leg(one, plan, namespace) for one in (route.get("mirror"), *mirrored))
-
-
-def _is_the_service(destination: Mapping[str, Any] | None, plan: Plan, namespace: str) -> bool:
-    host, service = str((destination or {}).get("host", "")).lower(), plan.spec.eks.service.name
-    return host.startswith(f"{service}.{plan.namespace}.svc.") or (host == service and namespace == plan.namespace)
+def _service(plan: Plan) -> str:
+    return f"{plan.spec.eks.service.name}.{plan.namespace}.svc."
 
 
 def _heroku(plan: Plan) -> str:
@@ -117,15 +110,12 @@ def _heroku(plan: Plan) -> str:
     return hostname if generates(plan.spec) else leg_host(hostname)
 
 
-def _is_heroku(destination: Mapping[str, Any] | None, plan: Plan, namespace: str) -> bool:  # noqa: ARG001
-    return str((destination or {}).get("host", "")).lower() == _heroku(plan)
-
-
 CHECK = Check(
     name="service-unshared",
     passes_when="no other VirtualService sends or mirrors requests to the Service or to the Heroku app on one of the plan's"
     " gateways or of their proxies, as the [gates could not tell them from the"
-    " plan's](operating.md#other-requests-to-the-same-service)",
+    " plan's](operating.md#other-requests-to-the-same-service). It warns of VirtualServices that are [too large to be looked at"
+    " whole](security.md#how-much-is-looked-at)",
     reads=(ALL_VIRTUAL_SERVICES, ALL_GATEWAYS),
     applies=uses_istio,
     judge=judge,
