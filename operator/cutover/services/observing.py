@@ -213,7 +213,7 @@ class Observer:
         legs = plan.spec.heroku.app, plan.spec.eks.workload_ref.name
         if self._legs not in (None, legs):
             for fact in (self.heroku, self.releases, self.rollout):
-                fact.drop()  # of what the plan named before
+                fact.drop_until_wanted()  # of what the plan named before
         self._legs = legs
         slow, very_slow = thresholds(plan.spec, plan.status)
         subscription = replace(ports.dialect.subscription(plan), slow_ms=slow, very_slow_ms=very_slow)
