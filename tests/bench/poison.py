@@ -21,8 +21,8 @@ from urllib.parse import parse_qs
 import httpx
 from rich.console import Console
 from rich.table import Table
+from tests.kit.poison_objects import BY_NAME, DEPLOYED, OF_OTHERS, PLAN, WILDCARD, inventory_of
 from tests.kit.target import READY
-from tests.unit.test_poison_objects import BY_NAME, DEPLOYED, OF_OTHERS, PLAN, WILDCARD, inventory_of
 
 from cutover.adapters.prometheus.client import PrometheusClient
 from cutover.api.problems import problem_text

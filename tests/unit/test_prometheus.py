@@ -59,7 +59,7 @@ async def test_an_answer_of_another_type_is_none() -> None:
     """Each used to end in a traceback, where its values were read."""
     matrix = answer([{"metric": {}, "values": [[1, "2"]]}], "matrix")
     assert await failure(lambda _: matrix) == f"{NAME} answered with a matrix instead of a vector"
-    asked = client(lambda _: answer([{"metric": {}, "value": [1, "2"]}]))
+    asked = client(lambda _: answer([{"metric": {}, "value": [1, "2"]}], "vector"))
     for query in (asked.query("up[1m]", 0), asked.query_range("up", 0, 1, 1)):
         with pytest.raises(Unavailable, match="answered with a vector instead of a matrix"):
             await query
@@ -179,7 +179,7 @@ async def test_signature_for_aws(session: str | None, prefix: str) -> None:
 
     def handle(request: httpx.Request) -> httpx.Response:
         seen.append(request)
-        return answer()
+        return answer([], "vector")
 
     provider = AwsCredentialsProvider.new_static("AKIDEXAMPLE", "s3cret/key", session)
     asked = PrometheusClient(
@@ -459,7 +459,7 @@ async def test_the_settings_matchers_are_in_whatever_is_asked() -> None:
     await asked.query("up[1m]", 1_800_000_000)
     await asked.query_range("sum(up)", 1_800_000_000, 1_800_000_060, 15)
     await asked.counters('up{a="b"}[1m]', 1_800_000_000, IstioLabels)
-    assert seen == ['up{cluster="prod"}', 'sum(up{cluster="prod"})', 'up{cluster="prod",a="b"}[1m]']
+    assert seen == ['up{cluster="prod"}[1m]', 'sum(up{cluster="prod"})', 'up{cluster="prod",a="b"}[1m]']
     with pytest.raises(QueryRefused, match=r"has matchers in the operator's settings: .*two selectors"):
         await asked.query('up{a="b" or c="d"}', 1_800_000_000)
     assert len(seen) == 3, "it is not asked without them"
