@@ -81,6 +81,12 @@ def test_a_release_on_one_side_holds_the_step_until_eks_rolls_out(environment: E
     status = environment.status(SERVICE)
     assert [entry["reason"] for entry in decisions(status, "Change")] == ["HerokuReleased", "EksRolledOut"]
     assert status["weight"] == 10
-    reasons = [event["reason"] for event in environment.events(SERVICE)]
-    assert reasons.count("HerokuReleased") == reasons.count("EksRolledOut") == 1
+
+    def told() -> list[int]:
+        reasons = [event["reason"] for event in environment.events(SERVICE)]
+        return [reasons.count(one) for one in ("HerokuReleased", "EksRolledOut")]
+
+    # Events are written after the status.
+    environment.until("an Event of each change", lambda: min(told()) > 0, 30)
+    assert told() == [1, 1]
     assert KEY not in json.dumps(environment.plan(SERVICE)) + environment.operator_log()
