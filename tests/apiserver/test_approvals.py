@@ -100,7 +100,7 @@ def people(api: Api, stack: Stack) -> Iterator[Person]:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.2)

@@ -5,6 +5,7 @@ Vic looks on, eve edits, jane approves, and nobody has no role. The policy for a
 
 from __future__ import annotations
 
+import itertools
 import json
 import tarfile
 import time
@@ -54,7 +55,7 @@ HELD = MigrationPlanStatus(
 
 
 def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.1)
@@ -111,10 +112,12 @@ def program(api: Api, stack: Stack, istio_crds: None) -> Iterator[Program]:
     stack.apply([*rendered("roles.yaml"), *bindings, *policy])
     program = Program(api, stack)
     program.plan()
-    wrong = {"metadata": {"annotations": {ROLLBACK_ANNOTATION: "a1 by somebody"}}}
+    tries = itertools.count()
     cluster = Cluster.connect(Target(api.kubeconfig, namespace=NAMESPACE, user="eve"))
 
     def in_force() -> bool:
+        # Another one each time: what is there already, taken before the policy was seen, is no change that it would judge.
+        wrong = {"metadata": {"annotations": {ROLLBACK_ANNOTATION: f"a1 by somebody {next(tries)}"}}}
         try:
             cluster.patch(PLANS, NAMESPACE, "pdf", wrong)
         except Exception as error:  # noqa: BLE001 - whatever refuses it

@@ -111,6 +111,8 @@ HELD = {
     HoldReason.CAPABILITY_MISSING: ("CutoverNeedsMending",) * 2,
     HoldReason.PREFLIGHT_FAILED: ("", "CutoverDoesNotStart"),
     HoldReason.TAKEOVER_FAILED: ("CutoverNeedsMending",) * 2,
+    HoldReason.BASELINE_INCOMPLETE: ("CutoverWaitsForPeople",) * 2,
+    HoldReason.TAKEOVER_DIFFERS: ("CutoverAnswersDiffer",) * 2,
     HoldReason.SUSPENDED: ("CutoverWaitsForPeople",) * 2,
     HoldReason.AWAITING_APPROVAL: ("CutoverWaitsForPeople",) * 2,
     HoldReason.AWAITING_DECISION: ("CutoverWaitsForPeople",) * 2,
@@ -461,6 +463,7 @@ def test_each_reason_says_something_of_its_own(story: Story) -> None:
     assert "probes of both legs are answered alike" in said["CutoverHarmWithoutRollback"]["HarmUnconfirmed"]
     assert "limits by address on Heroku" in said["CutoverAnswersDiffer"]["AnswersDiffer"]
     assert "session store" in said["CutoverAnswersDiffer"]["SessionsNotShared"]
+    assert "what the gateway changes of requests" in said["CutoverAnswersDiffer"]["TakeoverDiffers"]
     assert "webhook" in said["CutoverWeightNotInForce"]["RouteNotWritten"]
     assert "istioctl" in said["CutoverWeightNotInForce"]["ShareNotObserved"]
     assert "in Git" in said["CutoverNeedsMending"]["InvalidSpec"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -21,6 +22,7 @@ from cutover.domain.baseline.document import document
 from cutover.domain.baseline.record import HOUR, KeptRecord, RecordReading, quantile
 from cutover.domain.baseline.week import peak
 from cutover.domain.plan import Plan
+from cutover.ports.errors import Unavailable
 from cutover.ports.records import RecordQuestion
 from cutover.services.records import PrometheusRecords
 
@@ -167,7 +169,13 @@ def plan(app: str = "acme-pdf", **baseline: object) -> Plan:
 async def read(records: PrometheusRecords, asking: Plan) -> RecordReading:
     question = records.question(asking)
     assert isinstance(question, RecordQuestion)
-    return await records.read(asking, question, None)
+    for _ in range(20):
+        try:
+            return await records.read(asking, question, None)
+        except Unavailable as away:  # Prometheus compacts what was written to it a moment ago
+            said = away
+            await asyncio.sleep(0.5)
+    raise said
 
 
 def going_on(reading: RecordReading, heroku: Leg) -> World:

@@ -119,7 +119,7 @@ def test_a_plan_that_is_gone_leaves_nothing_behind(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("cutover.services.operator.PlanLoop", lambda *_: SimpleNamespace(end=lambda: None))
     cache = RouteCache()
     notifier = SimpleNamespace(forget=lambda _: None)
-    operator = Operator(SimpleNamespace(notifier=notifier), cache, TemplateCache())  # type: ignore[arg-type]
+    operator = Operator(SimpleNamespace(notifier=notifier, reports=None), cache, TemplateCache())  # type: ignore[arg-type]
     operator.loop("kept", {"metadata": {"namespace": "docs", "name": "kept"}})
     cache.put(route("cutover-kept", "kept"))
     for name, marked in (("cutover-pdf", "pdf"), ("probe-cutover-pdf", "pdf"), ("team", "pdf")):

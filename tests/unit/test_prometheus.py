@@ -261,6 +261,7 @@ async def test_refusals_are_cut() -> None:
     "response",
     [
         refusal(422, "execution", "receive series from Addr: store-0: rpc error: code = Unavailable"),
+        refusal(422, "execution", "cannot populate chunk 16777349 from block 00000000000000000000000000: not found"),
         refusal(500, "internal", "expanding series"),
         refusal(503, "timeout", "query timed out in expression evaluation"),
         refusal(400, "", "1:5: parse error"),

@@ -165,7 +165,7 @@ def test_names_with_routes_of_their_own_are_told(ownership: str) -> None:
     found = judged(moving, replace(READY, virtual_services=tuple(there)))
     assert found.result == "Warned"
     assert "with routes of their own: a.shop.example.com by VirtualService shop/beside" in found.message
-    assert "e.shop.example.com by VirtualService shop/beside, and 2 more; requests for these stay" in found.message
+    assert "e.shop.example.com by VirtualService shop/beside, and 1 more; requests for these stay" in found.message
     assert judged(moving, replace(READY, virtual_services=tuple(there[1:]))).result == "Passed"
 
 

@@ -38,6 +38,8 @@ _RETRIED_STATUS = frozenset({429, 502, 503, 504})
 _AWAY_STATUS = frozenset({502, 503})
 #: Status and error type of a wrong query: of Prometheus, Thanos, Mimir and Cortex; of VictoriaMetrics.
 _REFUSALS = frozenset({(400, "bad_data"), (422, "execution"), (400, "400"), (422, "422")})
+#: Parts of errors that are the server's own, although it calls them the query's.
+_SERVERS_OWN = ("rpc error", "cannot populate chunk")
 _LONGEST_TEXT = 300
 #: Seconds to establish a connection: an unreachable address must not look like a slow query.
 _CONNECT_SECONDS = 3.0
@@ -539,8 +541,8 @@ class PrometheusClient:
 
     def _failure(self, status: int, answer: dict[str, Any]) -> Exception:
         error, kind = str(answer.get("error") or ""), str(answer.get("errorType") or "")
-        # Thanos reports the failure of a store as a failure of the query.
-        if (status, kind) in _REFUSALS and error and "rpc error" not in error:
+        # A failure of a store (Thanos), or of a block that is being compacted (Prometheus), is reported as one of the query.
+        if (status, kind) in _REFUSALS and error and not any(text in error for text in _SERVERS_OWN):
             return QueryRefused(_short(error.removeprefix('invalid parameter "query": ')))
         text = f"{self._name} answered HTTP {status}"
         if error:

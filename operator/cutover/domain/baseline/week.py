@@ -155,7 +155,9 @@ def dispersion(record: Record, metric: MetricName, slow_ms: float | None = None)
         fraction = sum(bad for bad, _ in kept) / sum(total for _, total in kept) if kept else 0.0
         if len(kept) > 1 and 0 < fraction < 1:
             statistic += sum(
-                (bad - total * fraction) ** 2 / (total * fraction * (1 - fraction)) for bad, total in kept
+                (bad - total * fraction) ** 2 / variance
+                for bad, total in kept
+                if (variance := total * fraction * (1 - fraction)) > 0
             )
             degrees += len(kept) - 1
     return min(max(statistic / degrees, 1.0), MOST_DISPERSION) if degrees else 1.0
