@@ -76,7 +76,7 @@ def test_a_release_on_one_side_holds_the_step_until_eks_rolls_out(environment: E
     deployment["spec"]["template"]["spec"]["containers"][0]["image"] = f"{SERVICE}:2"
     environment.stack.apply([deployment])
     environment.until(
-        "EKS has rolled out", lambda: "ahead" not in known() and "rolling" not in known(), NOTICED_SECONDS
+        "EKS has rolled out", lambda: not known().get("ahead") and not known().get("rolling"), NOTICED_SECONDS
     )
     status = environment.status(SERVICE)
     assert [entry["reason"] for entry in decisions(status, "Change")] == ["HerokuReleased", "EksRolledOut"]
