@@ -69,6 +69,18 @@ KUBERNETES: Mapping[str, Schema] = {
         },
     },
     "heroku.secrets": _NAMES,
+    "heroku.planSecrets": {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": {
+                "namespace": {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"},
+                "name": {"type": "string", "pattern": "^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$"},
+            },
+            "required": ["namespace", "name"],
+            "additionalProperties": False,
+        },
+    },
     "prometheus.secrets": _NAMES,
     "notifications.secrets": _NAMES,
     "approvals.accounts": _NAMES,

@@ -44,6 +44,8 @@ class Environment:
         Seconds between two scrapes.
     gateways
         Proxies of the ingress gateway.
+    settings
+        Further settings of each operator, by the name of the environment variable.
     log
         Called with a line for each step of starting.
     """
@@ -56,8 +58,10 @@ class Environment:
         scrape_interval: float = 5.0,
         gateways: int = 1,
         detached: bool = False,
+        settings: Mapping[str, str] | None = None,
         log: Callable[[str], None] | None = None,
     ) -> None:
+        self._settings = dict(settings or {})
         self.state_dir = state_dir.absolute()
         self.services = tuple(services)
         self._log = log or (lambda _: None)
@@ -159,6 +163,7 @@ class Environment:
             "CUTOVER_GATEWAY_URLS": json.dumps({"istio-ingress/public": self.stack.gateway_url}),
             "CUTOVER_DEVELOPMENT_HEROKU": json.dumps(["127.0.0.1", self.apps.heroku_port]),
             "CUTOVER_CACHE": "",
+            **self._settings,
         }
 
     def restart_operator(self, **settings: str) -> None:

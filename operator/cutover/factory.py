@@ -162,6 +162,7 @@ async def wired(
             lambda: leading() and operator.serving,
             lambda: notifier.senders,
             counted=dialect.subscription,
+            heroku=heroku,
         )
 
         def at_work() -> AbstractAsyncContextManager[None]:

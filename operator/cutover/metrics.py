@@ -54,11 +54,11 @@ class Loop(Protocol):
 
 
 class Requests(Protocol):
-    """Counts of requests to the API server."""
+    """Counts of requests to the API server, or to Heroku's API."""
 
     @property
     def requests(self) -> Mapping[str, int]:
-        """Requests made, by verb."""
+        """Requests made, by verb, or by what was asked for."""
 
     @property
     def errors(self) -> Mapping[str, int]:
@@ -129,6 +129,8 @@ class OperatorCollector(Collector):
         Returns the counts of the receivers of notifications, by name.
     counted
         Returns where a plan's requests are counted; ``None`` where nothing is known of it.
+    heroku
+        Counts of requests to Heroku's API; ``None`` for none.
     """
 
     def __init__(
@@ -141,6 +143,7 @@ class OperatorCollector(Collector):
         leading: Callable[[], bool] = lambda: True,
         receivers: Callable[[], Mapping[str, Sent]] = dict,
         counted: Callable[[Plan], BlockSubscription | None] = lambda _: None,
+        heroku: Requests | None = None,
     ) -> None:
         self._loops = loops
         self._api = api
@@ -150,6 +153,7 @@ class OperatorCollector(Collector):
         self._leading = leading
         self._receivers = receivers
         self._counted = counted
+        self._heroku = heroku
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing, so that registering does not collect before there are plans."""
@@ -247,6 +251,11 @@ class OperatorCollector(Collector):
             "Since when a rollback cannot be written to the route, where a rollback waits.",
             ((key, since) for key, _, loop in told if (since := loop.rollback_waits_since)),
         )
+        yield _gauge(
+            "cutover_heroku_api_unavailable",
+            "1 where Heroku's API does not say what runs there during the plan's cutover.",
+            ((key, 1.0) for key, status, _ in told if status.releases is not None and status.releases.problem),
+        )
         rollbacks = CounterMetricFamily("cutover_rollbacks", "Rollbacks begun by this process.", labels=_PLAN)
         # Also 0: for Prometheus, a counter that appears has not risen.
         for key, _, loop in told:
@@ -269,6 +278,7 @@ class OperatorCollector(Collector):
         )
         yield requests
         yield errors
+        yield from self._heroku_requests()
         yield CounterMetricFamily(
             "cutover_prometheus_queries", "Queries to Prometheus.", value=self._prometheus.queries
         )
@@ -312,6 +322,20 @@ class OperatorCollector(Collector):
             skew.add_metric((name,), seconds)
         yield skew
         yield from self._notifications()
+
+    def _heroku_requests(self) -> Iterable[Metric]:
+        requests = CounterMetricFamily(
+            "cutover_heroku_api_requests", "Requests to Heroku's API, by what was asked for.", labels=("what",)
+        )
+        errors = CounterMetricFamily(
+            "cutover_heroku_api_errors", "Requests to Heroku's API without a usable answer.", labels=("cause",)
+        )
+        if self._heroku is not None:
+            for what, count in dict(self._heroku.requests).items():
+                requests.add_metric((what,), count)
+            for cause, count in dict(self._heroku.errors).items():
+                errors.add_metric((cause,), count)
+        yield from (requests, errors)
 
     def _notifications(self) -> Iterable[Metric]:
         labels = ("receiver",)

@@ -68,6 +68,21 @@ def test_with_namespaces_writes_are_bound_only_there() -> None:
         assert binding["subjects"] == [{"kind": "ServiceAccount", "name": RELEASE, "namespace": NAMESPACE}]
 
 
+def test_keys_of_heroku_are_read_by_name_only_where_that_is_asked_for() -> None:
+    """Without it the operator reads no Secret at all: see the test of all rights."""
+    named = [("shop", "heroku"), ("docs", "keys"), ("shop", "other"), ("shop", "heroku")]
+    items = rendered("rbac.yaml", heroku={"planSecrets": [{"namespace": ns, "name": name} for ns, name in named]})
+    found = {role["metadata"]["namespace"]: role["rules"] for role in of_kind(items, "Role")}
+    assert found == {
+        namespace: [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": names, "verbs": ["get"]}]
+        for namespace, names in (("docs", ["keys"]), ("shop", ["heroku", "other"]))
+    }
+    for binding in of_kind(items, "RoleBinding"):
+        assert binding["metadata"]["namespace"] in found
+        assert binding["roleRef"]["kind"] == "Role"
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": RELEASE, "namespace": NAMESPACE}]
+
+
 def test_the_account_mounts_its_token_nowhere_else() -> None:
     (account,) = of_kind(rendered("rbac.yaml"), "ServiceAccount")
     assert account["automountServiceAccountToken"] is False

@@ -17,6 +17,7 @@ import pytest
 
 from sandbox.environment import Environment
 
+from .heroku_api import heroku_api
 from .playing import Scenario, set_rate
 
 #: Scenarios at once, with three hundred requests a second; the next begins when one has ended. With ten, requests wait on
@@ -69,7 +70,8 @@ def environment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     """
     services = services_of(request)
     state = tmp_path_factory.mktemp("e2e")
-    with Environment(state, services, gateways=2, log=print) as running:
+    settings = {"CUTOVER_HEROKU_API_URL": heroku_api().url}
+    with Environment(state, services, gateways=2, settings=settings, log=print) as running:
         running.stack.stop_process("envoy-1")
         running.start_load(dict.fromkeys(services, 0.0))
         yield running

@@ -1,4 +1,4 @@
-"""Heroku's Platform API, played: the shapes of its answers, its pages, its errors and its budget, over real HTTP."""
+"""Heroku's Platform API, played: the shapes of its answers, its pages, its errors, its scopes and its budget, over real HTTP."""
 
 from __future__ import annotations
 
@@ -8,10 +8,21 @@ from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-#: A key that may see everything of the app, and one of the scope ``identity``, which may see nothing.
-KEY, BLIND_KEY = "HRKU-played-key", "HRKU-played-blind-key"
+#: By scope (https://devcenter.heroku.com/articles/oauth#scopes) whether a key sees apps, and their config vars.
+SCOPES = {
+    "global": (True, True),
+    "write-protected": (True, True),
+    "write": (True, False),
+    "read-protected": (True, True),
+    "read": (True, False),
+    "identity": (False, False),
+}
+#: A key of each scope.
+KEYS = {scope: f"HRKU-played-{scope}-key" for scope in SCOPES}
+#: A key that sees all that is asked for, and one that sees nothing of apps.
+KEY, BLIND_KEY = KEYS["read-protected"], KEYS["identity"]
 #: What no answer of the client's may ever quote.
-SECRETS = ("logs.example.com/secret-drain", "postgres://u:secret-password@db", KEY, BLIND_KEY)
+SECRETS = ("logs.example.com/secret-drain", "postgres://u:secret-password@db", *KEYS.values())
 
 
 def app_answers() -> dict[str, Any]:
@@ -57,6 +68,7 @@ def app_answers() -> dict[str, Any]:
                 "web_url": SECRETS[0],
             }
         ],
+        "/releases": [release(41), release(42, "Set FEATURE_X config vars")],
         "/features": [{"name": "preboot", "enabled": True}, {"name": "http-session-affinity", "enabled": False}],
         "/buildpack-installations": [
             {"ordinal": 0, "buildpack": {"name": "heroku/ruby", "url": "urn:buildpack:heroku/ruby"}},
@@ -70,6 +82,24 @@ def app_answers() -> dict[str, Any]:
     }
 
 
+def release(
+    version: int, description: str = "Deploy 1a2b3c4d", *, slug: str | None = "s-1", **fields: Any
+) -> dict[str, Any]:
+    """Return a release as the API has it; by default it has succeeded, and no other is in force yet."""
+    return {
+        "id": f"01234567-0000-0000-0000-{version:012}",
+        "version": version,
+        "status": "succeeded",
+        "current": True,
+        "description": description,
+        "created_at": "2027-01-11T10:00:00Z",
+        "slug": None if slug is None else {"id": slug},
+        "user": {"email": "jane@example.com"},
+        "output_stream_url": f"https://{SECRETS[0]}",
+        **fields,
+    }
+
+
 class PlayedHerokuApi:
     """Answers until it is stopped.
 
@@ -77,23 +107,32 @@ class PlayedHerokuApi:
     ----------
     url
         Base URL.
+    app
+        Name of the only app that there is.
     answers
-        By the path after ``/apps/acme-pdf``. A number is the status of an error, a text a page that is no JSON.
+        By the path after ``/apps/<app>``. A number is the status of an error, a text a page that is no JSON.
     hidden
         Paths that the key may not see.
     page
         Entries of a list in one answer.
     remaining
         Requests that are left of the account; ``None`` to say nothing of them.
+    revoked
+        Keys that are accepted no more.
+    away
+        Whether connections end without an answer.
     requests
         Path and headers of each request.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, app: str = "acme-pdf") -> None:
+        self.app = app
         self.answers: dict[str, Any] = app_answers()
         self.hidden: set[str] = set()
         self.page = 200
         self.remaining: int | None = 4000
+        self.revoked: set[str] = set()
+        self.away = False
         self.requests: list[tuple[str, Mapping[str, str]]] = []
         played = self
 
@@ -101,6 +140,9 @@ class PlayedHerokuApi:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
+                if played.away:
+                    self.close_connection = True
+                    return
                 played.requests.append((self.path, dict(self.headers)))
                 status, headers, body = played._answer(self.path, self.headers)
                 self.send_response(status)
@@ -128,28 +170,42 @@ class PlayedHerokuApi:
         if headers.get("Accept") != "application/vnd.heroku+json; version=3":
             return _error(406, "not_acceptable")
         key = headers.get("Authorization", "").removeprefix("Bearer ")
-        if key not in (KEY, BLIND_KEY):
+        scope = next((name for name, known in KEYS.items() if known == key), None)
+        if scope is None or key in self.revoked:
             return _error(401, "unauthorized")
-        part = path.removeprefix("/apps/acme-pdf")
+        apps, config_vars = SCOPES[scope]
+        part = path.removeprefix(f"/apps/{self.app}")
         found = self.answers.get(part, 404)
-        if part in self.hidden or key == BLIND_KEY:
+        if part in self.hidden or not (config_vars if part == "/config-vars" else apps):
             return _error(403, "forbidden")
         if isinstance(found, int):
             return _error(found, "not_found" if found == 404 else "rate_limit" if found == 429 else "server_error")
         if isinstance(found, str):
             return 503, {"Content-Type": "text/html"}, found.encode()
-        more: dict[str, str] = {}
-        status = 200
+        following = ""
         if isinstance(found, list):
-            start = int(headers.get("Range", "id 0").rpartition(" ")[2])
-            if start + self.page < len(found):
-                status, more = 206, {"Next-Range": f"id {start + self.page}"}
-            found = found[start : start + self.page]
+            found, following = _page(found, headers.get("Range", "id 0"), self.page)
         body = json.dumps(found).encode()
         tag = f'"{abs(hash(body))}"'
         if headers.get("If-None-Match") == tag:
             return 304, {"ETag": tag}, b""
-        return status, {"ETag": tag, **more}, body
+        return (206, {"ETag": tag, "Next-Range": following}, body) if following else (200, {"ETag": tag}, body)
+
+
+def _page(found: list[Any], asked: str, most: int) -> tuple[list[Any], str]:
+    """Return the part of a list that a ``Range`` asks for, and the ``Range`` of the next part; ``""`` at the end."""
+    if not asked.startswith("version "):
+        start = int(asked.rpartition(" ")[2])
+        end = start + most
+        return found[start:end], f"id {end}" if end < len(found) else ""
+    options = dict(one.strip().split("=") for one in asked.partition(";")[2].split(","))
+    most = int(options["max"])
+    if all(isinstance(one, dict) and {"version", "current"} <= one.keys() for one in found):
+        found = sorted(found, key=lambda one: one["version"], reverse=options.get("order") == "desc")
+        newest = max((one["version"] for one in found if one["current"]), default=0)
+        # Of those that were in force, the newest is.
+        found = [{**one, "current": one["version"] == newest} for one in found]
+    return found[:most], f"version ..; max={most}, from={most}" if most < len(found) else ""
 
 
 def _error(status: int, name: str) -> tuple[int, dict[str, str], bytes]:

@@ -23,6 +23,8 @@ from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.observation import Samples
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import Inventory
+from cutover.domain.preflight.workload import DEPLOYMENT
+from cutover.domain.resources import DEPLOYMENTS
 from cutover.domain.revision import Split, Trial
 from cutover.domain.slo.custom import SloReading
 from cutover.domain.traffic import Capabilities, Leg, Probe, TrafficState
@@ -81,6 +83,10 @@ class LoopRig:
     answered_with: int = 0
     heroku: HerokuApi | None = None
     records: Records | None = None
+    #: Whether Heroku fails its probes.
+    unhealthy: bool = False
+    #: EKS' Deployment, which cannot be read without one.
+    deployment: dict[str, Any] | None = None
     notifier: HttpNotifier = field(default_factory=lambda: HttpNotifier(()))
     #: What the watch has delivered last.
     watch: dict[str, Any] = field(default_factory=dict)
@@ -198,12 +204,17 @@ class LoopRig:
             raise error
 
     async def inventory(self, plan: Plan, reads: Any = None, *, fresh: bool = False) -> Inventory:
-        raise Unavailable("not asked in these tests")
+        if self.deployment is None or reads != (DEPLOYMENT,):
+            raise Unavailable("not asked in these tests")
+        (key,) = DEPLOYMENT.names(plan) if DEPLOYMENT.names is not None else ()
+        return Inventory({DEPLOYMENTS: {key: self.deployment}})
 
     async def probe(self, plan: Plan, leg: Leg, path: str) -> Probe:
         self.probes += 1
         if self.probing is not None:
             await self.probing()
+        if self.unhealthy:
+            return Probe(self.now, self.revision, healthy=False, detail="HTTP 503", failures=1, status=503)
         return Probe(self.now, self.revision, healthy=True, detail="HTTP 200", status=self.answered_with)
 
 

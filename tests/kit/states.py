@@ -13,6 +13,7 @@ from tests.kit.world import DEAD, HEALTHY, Leg, Route, World, check, plan_spec
 
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
 from cutover.domain.baseline.record import KeptRecord, Reach, RecordReading
+from cutover.domain.heroku import HerokuNews, Release
 from cutover.domain.holds import HoldReason
 from cutover.domain.slo.custom import QueryProblem
 from cutover.domain.verdicts import Verdict
@@ -166,6 +167,14 @@ def _otherwise() -> World:
     return w
 
 
+def _released() -> World:
+    w = checked_world()
+    w.news = HerokuNews((Release(42, "slug-a", "Deploy 1a2b3c4d", current=True, succeeded=True),), problem="")
+    w.until_judging(10)
+    w.news = HerokuNews((Release(43, "slug-b", "Deploy 5e6f7a8b", current=True, succeeded=True),), problem="")
+    return w
+
+
 def _undone() -> World:
     w = checked_world()
     w.gives_back = True
@@ -264,6 +273,14 @@ HOLD_CASES = {
     ),
     HoldReason.SESSIONS_NOT_SHARED: HoldCase(
         _unshared, ("did not accept the other's sessions", "cutover.dev/skip-hold=a1-w100/SessionsNotShared"), 50
+    ),
+    HoldReason.LEGS_DIFFER: HoldCase(
+        _released,
+        (
+            "Heroku changed and EKS did not since: code (v43 (Deploy 5e6f7a8b))",
+            "cutover.dev/skip-hold=a1-w25/LegsDiffer",
+        ),
+        10,
     ),
     HoldReason.BREACH: HoldCase(_breach, ("EKS is worse", "annotate the plan cutover.dev/rollback=a1"), 25),
     HoldReason.STEP_TIMEOUT: HoldCase(

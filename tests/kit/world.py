@@ -71,6 +71,7 @@ from cutover.domain.engine.wanted import (
     pair_interval,
     paired_step,
     probe_interval,
+    releases_wanted,
     route_wanted,
     samples_wanted,
 )
@@ -80,9 +81,11 @@ from cutover.domain.evidence.ingest import ingest, load_evidence
 from cutover.domain.evidence.lengths import in_force
 from cutover.domain.evidence.pairs import NO_PAIRS, Pair, Pairs, enter, take, worth
 from cutover.domain.evidence.tolerances import answers_slo, gate_rules
+from cutover.domain.heroku import HerokuNews
 from cutover.domain.observation import Observation, Samples
 from cutover.domain.plan import Plan
 from cutover.domain.revision import Split, desired_revision
+from cutover.domain.rollout import Rollout
 from cutover.domain.slo.custom import CustomSlo, QueryProblem, SloReading
 from cutover.domain.steps import current_step, next_step
 from cutover.domain.traffic import Capabilities, Probe, TrafficState
@@ -191,6 +194,9 @@ class World:
     kept: KeptRecord | None = None
     templates: dict[str, Template | str] = field(default_factory=dict)
     backtest: BacktestStatus | None = None
+    #: What the legs run, as Heroku's API and the workload say.
+    news: HerokuNews | None = None
+    rollout: Rollout | None = None
     #: By name of a gate: the value of a bound (none: no series), and the parts of each leg's events that go wrong.
     values: dict[str, float | None] = field(default_factory=dict)
     wrong: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -339,6 +345,8 @@ class World:
             templates=self.templates,
             sources=("mimir-eu",),
             backtest=self.backtest if status.phase is Phase.BASELINE else None,
+            news=self.news if releases_wanted(status) else None,
+            rollout=self.rollout if releases_wanted(status) else None,
             unwritten=self.unwritten,
         )
 

@@ -21,7 +21,7 @@ import pytest
 import yaml
 from tests.kit.metrics_server import MetricsServer
 
-from cutover.api.v1alpha1 import GateStatus, MigrationPlanStatus, Phase
+from cutover.api.v1alpha1 import GateStatus, MigrationPlanStatus, Phase, ReleasesStatus
 from cutover.domain.holds import HoldReason
 from cutover.domain.plan import Plan
 from cutover.metrics import OperatorCollector
@@ -83,7 +83,15 @@ class OwnCounts:
     rounds_skipped: int = 3
 
 
-def loop(name: str, phase: Phase, weight: int | None, *, held: str = "", gate: GateStatus | None = None) -> Loop:
+def loop(
+    name: str,
+    phase: Phase,
+    weight: int | None,
+    *,
+    held: str = "",
+    gate: GateStatus | None = None,
+    releases: ReleasesStatus | None = None,
+) -> Loop:
     known = {"type": "Held", "lastTransitionTime": "2027-01-11T10:00:00Z", "observedGeneration": 1}
     condition = {**known, "status": "True" if held else "False", "reason": held or "NotHeld"}
     status = MigrationPlanStatus(
@@ -91,6 +99,7 @@ def loop(name: str, phase: Phase, weight: int | None, *, held: str = "", gate: G
         weight=weight,
         gates=(gate,) if gate else (),
         conditions=MigrationPlanStatus.model_validate({"conditions": [condition]}).conditions,
+        releases=releases,
     )
     body = {"metadata": {"namespace": NAMESPACE, "name": name, "uid": name}, "spec": {}}
     return Loop(replace(Plan.refused(body, "not of interest here"), status=status))
@@ -126,6 +135,7 @@ HELD = {
     HoldReason.ROUTE_NOT_WRITTEN: ("CutoverWeightNotInForce",) * 2,
     HoldReason.ANSWERS_DIFFER: ("CutoverAnswersDiffer",) * 2,
     HoldReason.SESSIONS_NOT_SHARED: ("CutoverAnswersDiffer",) * 2,
+    HoldReason.LEGS_DIFFER: ("CutoverLegsDiffer",) * 2,
     HoldReason.BREACH: ("CutoverHarmWithoutRollback",) * 2,
     HoldReason.STEP_TIMEOUT: ("CutoverNeedsMending",) * 2,
 }
@@ -149,6 +159,10 @@ STATES = {
     "cannot-begin": (
         replace(loop("cannot-begin", Phase.PREFLIGHT, None), failing_since=FAILING_SINCE),
         "CutoverReconcilesFail",
+    ),
+    "unanswered": (
+        loop("unanswered", Phase.SHIFTING, 25, releases=ReleasesStatus(of="acme-pdf, pdf", problem="revoked")),
+        "CutoverHerokuApiUnavailable",
     ),
     "hanging": (replace(loop("hanging", Phase.SHIFTING, 50), behind=1000), "CutoverPlanNotReconciled"),
 }

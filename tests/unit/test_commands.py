@@ -240,6 +240,7 @@ def test_only_the_calendar_differences_and_the_hold_time_can_be_skipped(reason: 
         HoldReason.FROZEN,
         HoldReason.ANSWERS_DIFFER,
         HoldReason.SESSIONS_NOT_SHARED,
+        HoldReason.LEGS_DIFFER,
     )
     found = list(
         refusals(

@@ -74,6 +74,7 @@ CURES: dict[HoldReason, Callable[[World], None]] = {
     HoldReason.DRIFT_DETECTED: lambda w: None,
     HoldReason.ANSWERS_DIFFER: lambda w: setattr(w, "heroku", HEALTHY),
     HoldReason.SESSIONS_NOT_SHARED: lambda w: setattr(w, "unshared", 0.0),
+    HoldReason.LEGS_DIFFER: lambda w: w.annotations.update({"cutover.dev/skip-hold": "a1-w25/LegsDiffer"}),
     HoldReason.BREACH: lambda w: setattr(w, "eks", HEALTHY),
     HoldReason.STEP_TIMEOUT: lambda w: setattr(w, "rate", 50.0),
     HoldReason.AWAITING_DECISION: lambda w: setattr(w, "rate", 50.0),

@@ -23,6 +23,7 @@ from cutover.api.v1alpha1 import (
     GateStatus,
     MigrationPlanStatus,
     Phase,
+    ReleasesStatus,
 )
 from cutover.domain.plan import Plan
 from cutover.metrics import Loop, OperatorCollector
@@ -47,6 +48,12 @@ class Running:
 class Dealings:
     requests: Counter[str] = field(default_factory=lambda: Counter({"get": 3, "update": 2}))
     errors: Counter[str] = field(default_factory=lambda: Counter({"conflict": 1}))
+
+
+@dataclass
+class HerokuDealings:
+    requests: Counter[str] = field(default_factory=lambda: Counter({"releases": 5}))
+    errors: Counter[str] = field(default_factory=lambda: Counter({"key": 1}))
 
 
 @dataclass
@@ -102,6 +109,7 @@ def scrape(loops: Iterable[Loop] | Callable[[], Iterable[Loop]]) -> Samples:
             lambda: {"": 1.5},
             receivers=lambda: {"chat": Sent()},
             counted=IstioDialect().subscription,
+            heroku=HerokuDealings(),
         )
     )
     text = prometheus_client.generate_latest(registry).decode()
@@ -123,6 +131,8 @@ def test_without_plans_the_operator_tells_of_itself() -> None:
     samples = scrape([])
     assert value(samples, "cutover_api_requests_total", verb="update") == 2
     assert value(samples, "cutover_api_errors_total", cause="conflict") == 1
+    assert value(samples, "cutover_heroku_api_requests_total", what="releases") == 5
+    assert value(samples, "cutover_heroku_api_errors_total", cause="key") == 1
     assert value(samples, "cutover_prometheus_queries_total") == 12
     assert value(samples, "cutover_prometheus_errors_total") == 1
     assert value(samples, "cutover_refused_counters_total") == 7
@@ -239,6 +249,7 @@ def test_what_is_told_is_documented_and_what_is_documented_is_told() -> None:
         "evidence": EVIDENCE,
         "gates": (GateStatus(name="errors", verdict="Fail"),),
         "conditions": held("Suspended"),
+        "releases": ReleasesStatus(of="acme-pdf, pdf", problem="Heroku's API cannot be reached"),
     }
     in_trouble = Running(plan("pdf", **status), failing_since=NOW, rollback_waits_since=NOW)
     told = {(name, *sorted(dict(labels))) for name, labels in scrape([in_trouble])}

@@ -80,6 +80,73 @@ class Addon:
 
 
 @dataclass(frozen=True, slots=True)
+class Release:
+    """A release of the app: a deploy, or a change of config vars or add-ons, after which all dynos start anew.
+
+    Parameters
+    ----------
+    version
+        Its number.
+    code
+        Digest of the slug's or image's identifier; ``""`` if the API names none.
+    description
+        What Heroku says of it, such as ``Deploy 1a2b3c4d`` or ``Set FOO config vars``. It has names of config vars, never values.
+    current
+        Whether it is in force. The newest release is not while its release phase runs, nor after that failed.
+    succeeded
+        Whether it has been, at some time.
+    """
+
+    version: int
+    code: str
+    description: str
+    current: bool
+    succeeded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HerokuNews:
+    """What Heroku's API says about an app during a cutover.
+
+    Parameters
+    ----------
+    releases
+        The newest releases, the newest first; ``None`` before the first answer.
+    app
+        The app, which is asked for seldom; ``None`` before the first answer.
+    problem
+        Why there is no newer answer, once it has been missing for some time; ``""`` while there are answers; ``None`` while
+        neither is known.
+    """
+
+    releases: tuple[Release, ...] | None = None
+    app: HerokuApp | None = None
+    problem: str | None = None
+
+
+#: Requests that an account may save up (https://devcenter.heroku.com/articles/platform-api-reference#rate-limits); those that are
+#: left for people and pipelines; and how many times as seldom the operator asks at most.
+ACCOUNT_REQUESTS, LEFT_FOR_OTHERS, SELDOM = 4500, 500, 8.0
+
+
+def pace(remaining: int | None) -> float:
+    """Return how many times as seldom as with a full account Heroku's API is asked.
+
+    All plans of an account slow down together until they ask no more than comes back, whatever key each has and whoever else
+    uses the account.
+
+    Parameters
+    ----------
+    remaining
+        Requests that the account has left, as the last answer said; ``None`` if it did not say.
+    """
+    if remaining is None:
+        return 1.0
+    left = max(remaining - LEFT_FOR_OTHERS, 1)
+    return min(max((ACCOUNT_REQUESTS - LEFT_FOR_OTHERS) / left, 1.0), SELDOM)
+
+
+@dataclass(frozen=True, slots=True)
 class HerokuApp:
     """An app, as far as the key may see it.
 

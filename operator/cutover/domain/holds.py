@@ -40,6 +40,7 @@ class HoldReason(StrEnum):
     ROUTE_NOT_WRITTEN = "RouteNotWritten"
     ANSWERS_DIFFER = "AnswersDiffer"
     SESSIONS_NOT_SHARED = "SessionsNotShared"
+    LEGS_DIFFER = "LegsDiffer"
     BREACH = "Breach"
     STEP_TIMEOUT = "StepTimeout"
 

@@ -14,8 +14,9 @@ from cutover.domain.dns import HostRecord
 from cutover.domain.dynos import DynoUse
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.pairs import NO_PAIRS, Pairs
-from cutover.domain.heroku import HerokuReading
+from cutover.domain.heroku import HerokuNews, HerokuReading
 from cutover.domain.preflight.inventory import Inventory
+from cutover.domain.rollout import Rollout
 from cutover.domain.slo.custom import SloReading
 from cutover.domain.traffic import NOTHING, Capabilities, Probe, TrafficState
 
@@ -90,6 +91,10 @@ class Observation:
         Result of the replay that the plan asks for; ``None`` until it is done.
     heroku
         What Heroku's API says about the app; asked in preflight and once Completed, ``None`` without a key for it.
+    news
+        What Heroku's API says of releases and the app during a cutover; ``None`` without a key for it.
+    rollout
+        What the workload runs, during a cutover; ``None`` if it was not read yet, or cannot be.
     dns
         What DNS says about the hosts, as far as it was asked; in preflight and once Completed.
     dynos
@@ -130,6 +135,8 @@ class Observation:
     queries: Mapping[str, str] = field(default_factory=dict)
     backtest: BacktestStatus | None = None
     heroku: HerokuReading | None = None
+    news: HerokuNews | None = None
+    rollout: Rollout | None = None
     dns: tuple[HostRecord, ...] = ()
     dynos: DynoUse | None = None
     last_requests: float | None = None

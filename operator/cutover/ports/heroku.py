@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from cutover.domain.heroku import HerokuApp
+from cutover.domain.heroku import HerokuApp, Release
 from cutover.domain.plan import Plan
 
 
@@ -22,3 +22,9 @@ class HerokuApi(Protocol):
         Unavailable
             Where Heroku gives no answer, or the key cannot be read or used. The text is for people and quotes no key.
         """
+
+    async def releases(self, plan: Plan) -> tuple[Release, ...]:
+        """Return the newest releases of the plan's app, the newest first. Raises Unavailable, as :meth:`app`."""
+
+    def pace(self, plan: Plan) -> float:
+        """Return how many times as seldom as usual to ask, so that plans of one account together leave it requests."""

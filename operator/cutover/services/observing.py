@@ -33,6 +33,7 @@ from cutover.domain.engine.wanted import (
     neighbours_wanted,
     pair_interval,
     probe_interval,
+    releases_wanted,
     route_wanted,
     samples_wanted,
 )
@@ -40,11 +41,14 @@ from cutover.domain.evidence.lengths import in_force
 from cutover.domain.evidence.own_requests import Owed, owed_for, settle
 from cutover.domain.evidence.pairs import NO_PAIRS
 from cutover.domain.evidence.tolerances import thresholds, thresholds_wanted
-from cutover.domain.heroku import HerokuApp, HerokuReading
+from cutover.domain.heroku import HerokuApp, HerokuNews, HerokuReading, Release
 from cutover.domain.observation import Observation, Samples
 from cutover.domain.plan import Plan
 from cutover.domain.preflight import capacity, registry
 from cutover.domain.preflight.inventory import Inventory
+from cutover.domain.preflight.workload import DEPLOYMENT
+from cutover.domain.resources import DEPLOYMENTS
+from cutover.domain.rollout import Rollout, rollout_of
 from cutover.domain.slo.custom import CustomSlo, SloReading
 from cutover.domain.traffic import Leg, Probe, TrafficState
 from cutover.ports.all import Ports
@@ -71,6 +75,15 @@ SELDOM_PROBE_SECONDS, WELL_PROBE_SECONDS, PROBE_SPREAD_SECONDS = 10.0, 20.0, 10.
 MOST_OWED = 240
 #: Seconds between two reads of EKS' replicas, while Heroku is down, and of all routes, while the share does not fit.
 CAPACITY_SECONDS, NEIGHBOURS_SECONDS = 30.0, 60.0
+#: Seconds between two questions to Heroku's API for the app during a cutover, nine requests each, and while Heroku does not
+#: answer its probes, as maintenance mode would explain. An account has 75 requests a minute for all; where it has few left, all
+#: of its plans ask more seldom (:func:`cutover.domain.heroku.pace`).
+SELDOM_HEROKU_SECONDS, URGENT_HEROKU_SECONDS = 900.0, 60.0
+#: Seconds between two questions for releases, one request each, and consecutive ones without an answer that are told.
+RELEASES_SECONDS, TOLD_FAILURES = 60.0, 2
+#: Seconds between two reads of EKS' Deployment during a cutover, and while it rolls out. With a thousand plans the former are
+#: as many requests as their checkpoints.
+ROLLOUT_SECONDS, ROLLING_SECONDS = 60.0, 10.0
 #: Seconds until answers that users get are asked for again, while something about them holds the takeover.
 ANSWERS_SECONDS = 30.0
 #: Seconds after a whole hour in which the plans that wait for their record ask how far it reaches by now.
@@ -96,6 +109,7 @@ class Observer:
         self._ports = ports
         self._working = working
         self._since = math.inf  # by Prometheus' clock, which may turn out to be behind the first estimate
+        self._legs: tuple[str, str] | None = None  # the app and the workload that are known
         self._looked = self._due = math.inf  # the last observation, and when the next is due, by the same clock
         self.probe: BackgroundFact[Probe] = BackgroundFact(
             "probe of the Heroku leg", now=self._now, news=wake, is_news=_another_answer, patience=SLEPT_SECONDS
@@ -114,7 +128,15 @@ class Observer:
         self.neighbours: BackgroundFact[Inventory] = BackgroundFact(
             "other routes to the legs", now=self._now, news=wake, is_news=_first, patience=SLEPT_SECONDS
         )
-        self.heroku: BackgroundFact[HerokuApp] = BackgroundFact("Heroku's API", now=self._now, news=wake)
+        self.heroku: BackgroundFact[HerokuApp] = BackgroundFact(
+            "Heroku's API: app", now=self._now, news=wake, is_news=_differs
+        )
+        self.releases: BackgroundFact[tuple[Release, ...]] = BackgroundFact(
+            "Heroku's API: releases", now=self._now, news=wake, is_news=_differs
+        )
+        self.rollout: BackgroundFact[Rollout | None] = BackgroundFact(
+            "rollout of EKS", now=self._now, news=wake, is_news=_differs
+        )
         self.advice = Advice(ports, now=self._now, news=wake)
         self.record: BackgroundFact[tuple[RecordQuestion, RecordReading]] = BackgroundFact(
             "Heroku's record", now=self._now, news=wake
@@ -166,6 +188,8 @@ class Observer:
         self.advice.stop()
         self.record.stop()
         self.kept.stop()
+        self.releases.stop()
+        self.rollout.stop()
         self.backtest.stop()
         if self._working.plan is not None:
             self._ports.block_feed.forget(self._working.plan.key)
@@ -186,6 +210,11 @@ class Observer:
     async def _observe(self, plan: Plan) -> Observation:
         ports, errors = self._ports, list[str]()
         self._since = min(self._since, ports.now(plan))
+        legs = plan.spec.heroku.app, plan.spec.eks.workload_ref.name
+        if self._legs not in (None, legs):
+            for fact in (self.heroku, self.releases, self.rollout):
+                fact.drop_until_wanted()  # of what the plan named before
+        self._legs = legs
         slow, very_slow = thresholds(plan.spec, plan.status)
         subscription = replace(ports.dialect.subscription(plan), slow_ms=slow, very_slow_ms=very_slow)
         sources = ports.sources(plan.namespace)
@@ -228,6 +257,8 @@ class Observer:
             queries=ports.dialect.dashboard_queries(subscription),
             backtest=self._backtest_result(plan, subscription),
             heroku=self._heroku(plan),
+            news=self._news(plan),
+            rollout=self._rollout(plan),
             dns=self.advice.dns(plan),
             dynos=self.advice.dynos(plan),
             last_requests=self.advice.last_requests(plan),
@@ -436,11 +467,47 @@ class Observer:
         """Return what Heroku's API says about the app, where there is a key for the plan. An outage holds nothing."""
         api = self._ports.heroku
         interval = advice_interval(plan.status)
-        if api is None or interval is None or not api.has_key(plan):
+        if api is None or not api.has_key(plan) or (interval is None and not releases_wanted(plan.status)):
             self.heroku.drop_until_wanted()
             return None
-        fact = self.heroku.keep(lambda: api.app(plan), interval)
+        if interval is None:
+            return None  # kept by _news()
+        fact = self.heroku.keep(lambda: api.app(plan), interval * api.pace(plan))
         return HerokuReading(fact.value, fact.problem, fact.at if fact.value is not None else 0.0)
+
+    def _news(self, plan: Plan) -> HerokuNews | None:
+        """Return what Heroku's API says during a cutover, where there is a key for the plan. An outage holds nothing."""
+        api = self._ports.heroku
+        if api is None or not releases_wanted(plan.status) or not api.has_key(plan):
+            self.releases.drop()
+            return None
+        pace, probe = api.pace(plan) * (1 + spread_part(plan.uid) / 4), self.probe.fact.value
+        fails = probe is not None and not probe.healthy
+        releases = self.releases.keep(lambda: api.releases(plan), RELEASES_SECONDS * pace)
+        app = self.heroku.keep(
+            lambda: api.app(plan), (URGENT_HEROKU_SECONDS if fails else SELDOM_HEROKU_SECONDS) * pace
+        )
+        failing = next((fact.problem for fact in (releases, app) if fact.failures >= TOLD_FAILURES), None)
+        answered = releases.value is not None and not releases.failures and not app.failures
+        return HerokuNews(releases.value, app.value, failing if failing is not None else "" if answered else None)
+
+    def _rollout(self, plan: Plan) -> Rollout | None:
+        """Return what EKS' workload runs, during a cutover."""
+        if not releases_wanted(plan.status):
+            self.rollout.drop()
+            return None
+        known = self.rollout.fact.value
+        rolling = known is not None and not known.complete
+        seconds = ROLLING_SECONDS if rolling else ROLLOUT_SECONDS * (1 + spread_part(plan.uid) / 4)
+        return self.rollout.keep(lambda: self._read_rollout(plan), seconds).value
+
+    async def _read_rollout(self, plan: Plan) -> Rollout | None:
+        """Read EKS' workload; ``None`` without one, which the probes of EKS show sooner."""
+        inventory = await self._ports.inventories.inventory(plan, (DEPLOYMENT,))
+        if unread := inventory.unread.get(DEPLOYMENTS):
+            raise Unavailable(unread)
+        found = inventory.get(DEPLOYMENTS, plan.namespace, plan.spec.eks.workload_ref.name)
+        return rollout_of(found) if found is not None else None
 
     def _record(self, plan: Plan) -> RecordReading | None:
         """Return what is known of Heroku's record, where the plan asks for one. It is asked for once an hour."""
@@ -507,6 +574,10 @@ def _first(before: Inventory | None, inventory: Inventory) -> bool:  # noqa: ARG
 
 def _others(before: Asked | None, asked: Asked) -> bool:
     return before != asked
+
+
+def _differs(before: object, after: object) -> bool:
+    return before != after
 
 
 def _another_answer(before: Probe | None, probe: Probe) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -19,12 +19,16 @@ import httpx
 import msgspec
 
 from cutover.adapters.heroku import models
-from cutover.domain.heroku import Addon, Certificate, Domain, HerokuApp, Process
+from cutover.adapters.masking import masked
+from cutover.domain.heroku import LEFT_FOR_OTHERS, Addon, Certificate, Domain, HerokuApp, Process, Release, pace
+from cutover.domain.texts import digest, plain, shorten
 from cutover.ports.errors import Unavailable
 
 API = "https://api.heroku.com"
-#: Requests of an account that are left for others.
-LEFT_FOR_OTHERS = 500
+#: Releases that are read: those that a busy team makes while nothing is asked for an hour.
+MOST_RELEASES = 20
+#: Characters of what Heroku says of a release.
+LONGEST_DESCRIPTION = 100
 #: Seconds without a request after 429, doubled each time; Heroku names none.
 FIRST_PAUSE, LONGEST_PAUSE = 30.0, 900.0
 #: Seconds for a connection, and for an answer.
@@ -49,12 +53,15 @@ class _Budget:
 
     Parameters
     ----------
+    remaining
+        Requests that the account has left, as its last answer said; ``None`` if it did not say.
     resume_at
         Monotonic seconds until which nothing is asked.
     pause
         Seconds of the last pause.
     """
 
+    remaining: int | None = None
     resume_at: float = 0.0
     pause: float = 0.0
 
@@ -70,6 +77,14 @@ class HerokuClient:
         For tests.
     now
         Returns monotonic seconds.
+
+    Attributes
+    ----------
+    requests
+        Requests made, by the last part of their path's pattern: ``app``, ``releases`` …
+    errors
+        Requests without a usable answer, by cause: key, hidden, rate-limit (also requests that were not sent), server,
+        invalid, timeout, unreachable.
     """
 
     def __init__(
@@ -91,6 +106,8 @@ class HerokuClient:
         self._kept: OrderedDict[tuple[str, str, str], tuple[str, bytes, str]] = OrderedDict()
         self._kept_bytes = 0
         self._slots = asyncio.Semaphore(CONCURRENT)
+        self.requests: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
 
     async def close(self) -> None:
         """Close the connections."""
@@ -150,6 +167,34 @@ class HerokuClient:
             return None
         return frozenset(found)
 
+    async def releases(self, name: str, key: str) -> tuple[Release, ...]:
+        """Return an app's newest releases, the newest first, with one request.
+
+        Parameters
+        ----------
+        name
+            The app's name.
+        key
+            An API key or an OAuth token; the scope ``read`` is enough.
+
+        Raises
+        ------
+        Unavailable
+            Where Heroku gives no answer, takes the key or the name for unknown, or does not show it the releases.
+        """
+        newest = f"version ..; max={MOST_RELEASES}, order=desc"
+        path = f"/apps/{quote(name, safe='')}/releases"
+        try:
+            found, _ = await self._get(key, path, list[models.Release], newest)
+        except Hidden:
+            raise Unavailable(f"the key may not see the releases of the app {name}, or there is no such app") from None
+        return tuple(map(_release, found))
+
+    def pace(self, key: str) -> float:
+        """Return how many times as seldom as usual to ask with a key, by what its account has left."""
+        budget = self._budgets.get(_account(key))
+        return pace(budget.remaining) if budget is not None else 1.0
+
     async def _list(self, key: str, path: str, kind: type[_T], *, keep: bool = True) -> list[_T] | None:
         """Return all of a list; ``None`` where the key may not see it. ``keep`` is as for :meth:`_get`."""
         found: list[_T] = []
@@ -172,7 +217,7 @@ class HerokuClient:
         keep
             Whether to keep the answer for its ETag; not where it has secrets.
         """
-        account = hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
+        account = _account(key)
         kept = self._kept.get((account, path, page))
         headers = {"Authorization": f"Bearer {key}"}
         if kept is not None:
@@ -181,6 +226,7 @@ class HerokuClient:
             headers["Range"] = page
         async with self._slots:
             self._check(account)
+            self.requests[_kind(path)] += 1
             status, answered, body = await self._ask(path, headers)
         self._note(account, status, answered)
         if status == 304 and kept is not None:
@@ -191,10 +237,12 @@ class HerokuClient:
             if keep and (tag := answered.get("ETag")):
                 self._keep((account, path, page), (tag, body, following))
         else:
+            self.errors[_CAUSES.get(status, "server" if status >= 500 else "invalid")] += 1
             raise _refusal(status, body, path)
         try:
             return msgspec.json.decode(body, type=kind), following
         except (msgspec.DecodeError, UnicodeDecodeError):
+            self.errors["invalid"] += 1
             raise Unavailable(f"Heroku's answer for {_last(path)} is not as its API is documented") from None
 
     async def _ask(self, path: str, headers: dict[str, str]) -> tuple[int, httpx.Headers, bytes]:
@@ -204,10 +252,13 @@ class HerokuClient:
                 async for part in answer.aiter_bytes():
                     body += part
                     if len(body) > LARGEST_ANSWER:
+                        self.errors["invalid"] += 1
                         raise Unavailable(f"Heroku's answer for {_last(path)} is larger than {LARGEST_ANSWER} bytes")
         except httpx.TimeoutException:
+            self.errors["timeout"] += 1
             raise Unavailable(f"Heroku's API gave no answer within {ANSWER_SECONDS:g} s") from None
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            self.errors["unreachable"] += 1
             # The error's own text may have the request, and so the key.
             raise Unavailable(f"Heroku's API cannot be reached: {type(error).__name__}") from None
         return answer.status_code, answer.headers, body
@@ -215,14 +266,18 @@ class HerokuClient:
     def _check(self, account: str) -> None:
         """Raise Unavailable where the account has no request left for us."""
         budget = self._budget(account)
-        if (left := budget.resume_at - self._now()) > 0:
-            raise Unavailable(f"the account's requests to Heroku's API are used up; asked again in {left:.0f} s")
+        if self._now() < budget.resume_at:
+            self.errors["rate-limit"] += 1
+            # Without the seconds: the text is in the status, and each other text would be another write.
+            raise Unavailable(_USED_UP)
 
     def _note(self, account: str, status: int, headers: httpx.Headers) -> None:
         """Take over what an answer says of the account's requests."""
         budget = self._budget(account)
         remaining = headers.get("RateLimit-Remaining", "")
-        short = remaining.isdecimal() and len(remaining) < 10 and int(remaining) < LEFT_FOR_OTHERS
+        if remaining.isdecimal() and len(remaining) < 10:
+            budget.remaining = int(remaining)
+        short = budget.remaining is not None and budget.remaining < LEFT_FOR_OTHERS
         if status == 429 or short:
             budget.pause = min(max(2 * budget.pause, FIRST_PAUSE), LONGEST_PAUSE)
             budget.resume_at = self._now() + budget.pause
@@ -249,6 +304,32 @@ def _size(answer: tuple[str, bytes, str]) -> int:
     return sum(map(len, answer)) + 512  # small answers are less than their entry
 
 
+_USED_UP = "the account's requests to Heroku's API are used up; asked again within 15 minutes"
+_CAUSES = {401: "key", 402: "key", 403: "hidden", 404: "hidden", 429: "rate-limit"}
+
+
+def _account(key: str) -> str:
+    """Return what stands for a key. Keys of one account learn of each other by what the account has left."""
+    return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
+
+
+def _kind(path: str) -> str:
+    """Return what a request is for."""
+    parts = path.split("/")
+    return parts[3] if len(parts) > 3 else "app"
+
+
+def _release(entry: models.Release) -> Release:
+    code = (entry.slug and entry.slug.id) or (entry.oci_image and entry.oci_image.id) or ""
+    return Release(
+        entry.version,
+        digest(code) if code else "",
+        shorten(plain(masked(entry.description or "")), LONGEST_DESCRIPTION),
+        current=entry.current,
+        succeeded=entry.status in ("", "succeeded"),
+    )
+
+
 def _refusal(status: int, body: bytes, path: str) -> Exception:
     """Return the error for an answer that is no success."""
     try:
@@ -263,7 +344,7 @@ def _refusal(status: int, body: bytes, path: str) -> Exception:
         case 403 | 404:
             return Hidden(path)
         case 429:
-            return Unavailable("the account's requests to Heroku's API are used up")
+            return Unavailable(_USED_UP)
         case _:
             known = f" ({problem})" if problem.isidentifier() and len(problem) < 40 else ""
             return Unavailable(f"Heroku's API answered HTTP {status}{known} for {_last(path)}")

@@ -87,6 +87,23 @@ class Feature(Struct, frozen=True):
     enabled: bool = False
 
 
+class Identified(Struct, frozen=True):
+    """An object of which only the identifier counts."""
+
+    id: str = ""
+
+
+class Release(Struct, frozen=True):
+    """One of ``GET /apps/{app}/releases``. Fir's apps have an image in place of a slug."""
+
+    version: int
+    status: str = ""
+    current: bool = False
+    description: str | None = None
+    slug: Identified | None = None
+    oci_image: Identified | None = None
+
+
 class Problem(Struct, frozen=True):
     """The body of an error. Its message is not read: it may quote the request."""
 

@@ -81,14 +81,17 @@ from cutover.api.v1alpha1.status import GateStatus as GateStatus
 from cutover.api.v1alpha1.status import HeldStatus as HeldStatus
 from cutover.api.v1alpha1.status import LedgerEntry as LedgerEntry
 from cutover.api.v1alpha1.status import LegCounts as LegCounts
+from cutover.api.v1alpha1.status import LegName as LegName
 from cutover.api.v1alpha1.status import MigrationPlanStatus as MigrationPlanStatus
 from cutover.api.v1alpha1.status import Phase as Phase
 from cutover.api.v1alpha1.status import ProbesStatus as ProbesStatus
 from cutover.api.v1alpha1.status import RecordStatus as RecordStatus
+from cutover.api.v1alpha1.status import ReleasesStatus as ReleasesStatus
 from cutover.api.v1alpha1.status import ResolvedTemplate as ResolvedTemplate
 from cutover.api.v1alpha1.status import RouteRecord as RouteRecord
 from cutover.api.v1alpha1.status import Share as Share
 from cutover.api.v1alpha1.status import SpecSnapshot as SpecSnapshot
+from cutover.api.v1alpha1.status import TemplateDigests as TemplateDigests
 from cutover.api.v1alpha1.status import ToleranceStatus as ToleranceStatus
 from cutover.api.v1alpha1.traffic import EksLeg as EksLeg
 from cutover.api.v1alpha1.traffic import Gateways as Gateways

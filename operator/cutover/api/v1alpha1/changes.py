@@ -30,13 +30,16 @@ from cutover.api.v1alpha1.status import (
     GateStatus,
     HeldStatus,
     LedgerEntry,
+    LegName,
     Phase,
     ProbesStatus,
     RecordStatus,
+    ReleasesStatus,
     ResolvedTemplate,
     RouteRecord,
     Share,
     SpecSnapshot,
+    TemplateDigests,
 )
 
 
@@ -94,6 +97,25 @@ class LedgerEntryChanges(TypedDict, total=False):
     queries: tuple[str, ...]
 
 
+class ReleasesChanges(TypedDict, total=False):
+    """Fields of :class:`ReleasesStatus` that releases and rollouts change."""
+
+    heroku_version: int | None
+    heroku_code: str
+    heroku_at: datetime | None
+    dynos: dict[str, int] | None
+    sizes: dict[str, str] | None
+    maintenance: bool | None
+    certificate: str
+    eks: TemplateDigests | None
+    rolling: tuple[str, ...]
+    level: str
+    ahead: LegName | None
+    change: str
+    evidence_from: float | None
+    problem: str
+
+
 class StatusChanges(TypedDict, total=False):
     """Fields of :class:`MigrationPlanStatus`."""
 
@@ -124,6 +146,7 @@ class StatusChanges(TypedDict, total=False):
     notified: dict[str, str] | None
     checkpoint: Checkpoint | None
     route: RouteRecord | None
+    releases: ReleasesStatus | None
     failed_takeover: int | None
     spec_snapshot: SpecSnapshot | None
     approved: ApprovedStep | None

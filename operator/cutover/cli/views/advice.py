@@ -39,6 +39,7 @@ HOLDS: Mapping[HoldReason, str] = {
     HoldReason.ROUTE_NOT_WRITTEN: "the message says what refuses the write: istiod's webhook, a right, the API server",
     HoldReason.ANSWERS_DIFFER: "find out why the answers differ, or `{go} skip {plan} AnswersDiffer`",
     HoldReason.SESSIONS_NOT_SHARED: "have both legs accept each other's sessions, or `{go} skip {plan} SessionsNotShared`",
+    HoldReason.LEGS_DIFFER: "release the same on the leg that is behind, or `{go} skip {plan} LegsDiffer`",
     HoldReason.BREACH: "decide: `{go} rollback {plan}`, or mend EKS",
     HoldReason.STEP_TIMEOUT: "it goes on once the step passes; `{go} rollback {plan}` goes back",
 }

@@ -38,8 +38,8 @@ LONGEST_COMMAND, LONGEST_NAME, LONGEST_QUOTE = 250, 100, 60
 
 
 class Skippable(StrEnum):
-    """Holds that a command may skip: the calendar's, the least time at a weight, a record of Heroku that is too short, and a
-    difference that is no harm.
+    """Holds that a command may skip: the calendar's, the least time at a weight, a record of Heroku that is too short, and
+    differences that are no harm.
 
     All others are about harm, or about evidence.
     """
@@ -51,6 +51,7 @@ class Skippable(StrEnum):
     SESSIONS_NOT_SHARED = HoldReason.SESSIONS_NOT_SHARED
     BASELINE_INCOMPLETE = HoldReason.BASELINE_INCOMPLETE
     TAKEOVER_DIFFERS = HoldReason.TAKEOVER_DIFFERS
+    LEGS_DIFFER = HoldReason.LEGS_DIFFER
 
 
 _NAME = r"\w(?:[\w .@+:/=,#'-]*?[\w.])??"

@@ -9,6 +9,7 @@ from cutover.domain.engine.moves import begin_checkpoint
 from cutover.domain.evidence.ingest import ingest, load_evidence, share
 from cutover.domain.evidence.judge import judge
 from cutover.domain.evidence.lengths import in_force
+from cutover.domain.releases import safety_from
 from cutover.domain.revision import desired_revision
 from cutover.domain.slo.judge import ingest_custom_slos, judge_custom_slos
 from cutover.domain.steps import next_step
@@ -17,7 +18,7 @@ from cutover.domain.steps import next_step
 def consume_blocks(context: Context, status: MigrationPlanStatus) -> Checkpoint:
     """Return the checkpoint after the new blocks: first they confirm the weight, then they are evidence."""
     weight, next_weight = _weights(context, status)
-    can = context.can
+    can, safe_from = context.can, safety_from(status)
     before = status.checkpoint or begin_checkpoint(context, status, previous=0)
     checkpoint = ingest(
         before,
@@ -29,6 +30,7 @@ def consume_blocks(context: Context, status: MigrationPlanStatus) -> Checkpoint:
         probe=context.seen.probe,
         revision=desired_revision(status),
         can=can,
+        safety_from=safe_from,
     )
     custom = ingest_custom_slos(
         before,
@@ -39,6 +41,7 @@ def consume_blocks(context: Context, status: MigrationPlanStatus) -> Checkpoint:
         next_weight=next_weight,
         observed_at=checkpoint.observed_at,
         restarted=next_weight > before.next_weight > 0,
+        safety_from=safe_from,
     )
     return checkpoint.evolve(custom_slos=custom) if custom or checkpoint.custom_slos else checkpoint
 

@@ -28,6 +28,7 @@ from cutover.domain.engine.phases.preflight import pending, preflight
 from cutover.domain.engine.phases.rest import completed, once_heroku_answers, put_to_rest, rolled_back
 from cutover.domain.engine.phases.rollback import found_rolled_back, rolling_back
 from cutover.domain.engine.phases.takeover import already_given_back, give_back
+from cutover.domain.engine.releases import note_changes, tell_changes
 from cutover.domain.engine.route import doubted, recorded, rolled_back_attempt, tell_edits
 from cutover.domain.engine.support import not_yet_supported
 from cutover.domain.engine.templates import await_templates, unchanged_while_reading
@@ -100,6 +101,7 @@ def not_written(plan: Plan, decision: Decision, problem: str, now: float) -> Dec
 def _outcome(context: Context) -> Outcome:
     """Look at operator commands and at the route first, then at the phase."""
     status = note_refusals(context, note_edits(context, context.plan.status))
+    status = note_changes(context, status)
     if (attempt := rolled_back_attempt(context, status)) is not None:
         return found_rolled_back(context, status.evolve(attempt=attempt))
     if already_given_back(context, status):
@@ -169,7 +171,7 @@ def _held(before: HeldStatus | None, hold: Hold | None, now: datetime) -> HeldSt
 def _conclude(context: Context, outcome: Outcome) -> Decision:
     """Derive the decision from an outcome: the conditions, the writes and their order."""
     plan = context.plan
-    outcome = tell_audits(context, tell_refusals(context, tell_edits(context, outcome)))
+    outcome = tell_changes(context, tell_audits(context, tell_refusals(context, tell_edits(context, outcome))))
     status, reason = _readable(recorded(context, outcome.status)), str(outcome.reason)
     message = _readable_text(outcome.message)
     if outcome.events:

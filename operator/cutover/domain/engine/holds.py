@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from cutover.api.durations import span
-from cutover.api.v1alpha1 import Approval, Checkpoint, MigrationPlanStatus, Step
+from cutover.api.v1alpha1 import Approval, Checkpoint, LegName, MigrationPlanStatus, Step
 from cutover.domain import schedule
 from cutover.domain.commands.annotations import APPROVE_ANNOTATION, Skippable, approve, assignment, skip_hold
 from cutover.domain.engine.actions import Event
@@ -128,9 +128,27 @@ def blocked(
         return _share_over(context, status)
     if weight and weight < 100 and assessment.legs.heroku_silent:
         return Hold(HoldReason.INSUFFICIENT_TRAFFIC, "the Heroku leg has no requests to compare with")
-    hold = unequal_answers(context, status, checkpoint, assessment)
+    skipped = holds_skipped(context, status, next_step(context.spec, weight))
+    holds = (legs_differ(context, status), unequal_answers(context, status, checkpoint, assessment))
+    return next((hold for hold in holds if hold is not None and hold.reason not in skipped), None)
+
+
+def legs_differ(context: Context, status: MigrationPlanStatus) -> Hold | None:
+    """Return the hold for code or configuration that changed on one leg only, and for a rollout of EKS that is under way."""
+    releases, weight = status.releases, status.weight or 0
     upcoming = next_step(context.spec, weight)
-    return None if hold is None or hold.reason in holds_skipped(context, status, upcoming) else hold
+    if releases is None or upcoming is None or not (releases.rolling or releases.ahead):
+        return None
+    command = assignment(skip_hold(status.attempt, upcoming.weight, Skippable.LEGS_DIFFER))
+    if releases.rolling:
+        rollout = context.seen.rollout
+        progress = f": {rollout.progress}" if rollout is not None else ""
+        said = f"EKS is rolling out ({' and '.join(releases.rolling)}){progress}; it goes on once all Pods are new"
+    elif releases.ahead is LegName.HEROKU:
+        said = f"Heroku changed and EKS did not since: {releases.change}; it goes on once EKS has rolled out, too"
+    else:
+        said = f"EKS changed and Heroku did not since: {releases.change}; it goes on once there is a release on Heroku, too"
+    return Hold(HoldReason.LEGS_DIFFER, f"{said}; if that is as it should be: {command}")
 
 
 def unequal_answers(
@@ -302,4 +320,9 @@ def held_raise(context: Context, status: MigrationPlanStatus, before: int) -> Ho
     if heroku_fails(context):
         return Hold(HoldReason.HEROKU_CANNOT_TAKE_BACK, probe_text(context))
     upcoming = next_step(context.spec, before)
-    return policy_hold(context, status, upcoming) if upcoming is not None else None
+    if upcoming is None:
+        return None
+    differ = legs_differ(context, status.evolve(weight=before))
+    if differ is not None and differ.reason not in holds_skipped(context, status, upcoming):
+        return differ
+    return policy_hold(context, status, upcoming)

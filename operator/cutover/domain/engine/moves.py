@@ -257,6 +257,7 @@ def retry(context: Context, status: MigrationPlanStatus) -> Outcome:
         probes=None,
         checkpoint=None,
         templates=(),
+        releases=None,
         approved=None,
         void=None,
     )

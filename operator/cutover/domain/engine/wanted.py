@@ -27,6 +27,7 @@ from cutover.domain.evidence.tolerances import thresholds_wanted
 from cutover.domain.holds import HoldReason
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks import answers_alike
+from cutover.domain.releases import safety_from
 from cutover.domain.revision import Split, Trial, desired_revision, desired_split
 from cutover.domain.slo.custom import CustomSlo
 from cutover.domain.steps import next_step
@@ -145,6 +146,11 @@ def capacity_wanted(plan: Plan) -> bool:
         and checkpoint is not None
         and checkpoint.heroku_down_since is not None
     )
+
+
+def releases_wanted(status: MigrationPlanStatus) -> bool:
+    """Tell whether the plan wants to know what the legs run: users may be split between them, or will soon be."""
+    return status.weight is not None and status.phase in (Phase.BASELINE, Phase.SHIFTING, Phase.SOAKING)
 
 
 def neighbours_wanted(status: MigrationPlanStatus) -> bool:
@@ -323,7 +329,7 @@ def paired_step(plan: Plan) -> PairedStep | None:
     upcoming = next_step(spec, status.weight or 0)
     if not status.weight or not observed or upcoming is None:
         return None
-    return PairedStep(status.attempt, status.weight, upcoming.weight)
+    return PairedStep(status.attempt, status.weight, upcoming.weight, safety_from(status))
 
 
 def _urgent(checkpoint: Checkpoint, pairs: Pairs, now: float) -> bool:

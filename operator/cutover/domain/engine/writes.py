@@ -264,6 +264,7 @@ def _significant(status: MigrationPlanStatus) -> Iterable[Any]:
         status.templates,
         status.blocks,
         status.route,
+        status.releases,
         len(status.ledger),
         status.ledger[-1:],
         status.void,

@@ -1,4 +1,5 @@
-"""What an edit of the gates does to the evidence: what was earned under other rules does not count.
+"""What an edit of the gates, or a release, does to the evidence: what was earned under other rules or by other code does not
+count.
 
 The money that a dropped bag held stays spent, so an edit never makes money.
 """
@@ -66,6 +67,23 @@ def follow_thresholds(evidence: Evidence, block: Block) -> tuple[Evidence, Block
             for slot in evidence.recent
         ),
     ), block
+
+
+def follow_release(evidence: Evidence) -> Evidence:
+    """Return the evidence that holds after a leg changed what it runs: safety and the step's counts begin anew.
+
+    Evidence of harm stays, as at the beginning of a step: it fades while the new code answers well, and a release that mends
+    nothing must not put a rollback off. So does a pool that is not judged yet, which counts for harm only. That the gateway has
+    the step's whole share stays known.
+    """
+    return _without_safety(evidence)._replace(
+        pool_trusted=evidence.pool_trusted and not evidence.pool_seconds,
+        total=(Counts(), Counts()),
+        total_seconds=0.0,
+        unequal={},
+        equal_money=1.0,
+        codes=({}, {}),
+    )
 
 
 def _without_harm(evidence: Evidence, name: MetricName) -> Evidence:

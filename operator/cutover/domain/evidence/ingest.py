@@ -11,6 +11,7 @@ from cutover.api.opaque import Opaque
 from cutover.api.v1alpha1 import Checkpoint, Share
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.confirmation import collect, confirmed
+from cutover.domain.evidence.edits import follow_release
 from cutover.domain.evidence.judge import Evidence, GateRules, begin_step, consume, learn
 from cutover.domain.evidence.live_key import live_key
 from cutover.domain.evidence.mix import recounted
@@ -32,12 +33,14 @@ def ingest(
     probe: Probe | None,
     revision: str,
     can: Capabilities,
+    safety_from: float = 0.0,
 ) -> Checkpoint:
     """Ingest blocks: first to confirm the weight at the gateway, from then on as evidence.
 
     A block counts only if it lies wholly after the change of weight (to confirm it) or after the confirmation (as
     evidence), so that no judgement mixes two steps. What confirms a weight depends on what the provider can do
-    (:mod:`cutover.domain.evidence.confirmation`). No weight is confirmed while a probe returns another revision.
+    (:mod:`cutover.domain.evidence.confirmation`). No weight is confirmed while a probe returns another revision. Blocks that
+    began before ``safety_from`` are no evidence of safety: a leg has changed what it runs since.
     """
     evidence, pace = load_evidence(checkpoint), load_pace(checkpoint.pace)
     if next_weight > checkpoint.next_weight > 0:
@@ -45,6 +48,8 @@ def ingest(
         evidence = begin_step(evidence)
     if evidence.counted != rules.codes:
         evidence = recounted(evidence, rules.codes)
+    if evidence.last_end < safety_from:
+        evidence = follow_release(evidence)
     live_at, elsewhere = checkpoint.live_at, False
     if probe is not None and probe.at >= checkpoint.weight_since:
         if live_at is None and probe.revision == revision:
@@ -73,6 +78,8 @@ def ingest(
             evidence = consume(
                 evidence, block, rules=rules, weight=weight, next_weight=next_weight, observed_at=observed_at
             )
+            if block.start < safety_from:
+                evidence = follow_release(evidence)
     if consumed_until != checkpoint.consumed_until:
         pace = _turned(pace, evidence, rules)
     return checkpoint.evolve(

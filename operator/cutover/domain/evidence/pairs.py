@@ -145,11 +145,14 @@ class PairedStep(NamedTuple):
         The step.
     next_weight
         Percent of requests to EKS in the next step.
+    since
+        Unix seconds from which on pairs count: a leg changed what it runs.
     """
 
     attempt: int
     weight: int
     next_weight: int
+    since: float = 0.0
 
     @property
     def margin(self) -> float:
@@ -305,7 +308,7 @@ def take(pairs: Pairs, pair: Pair) -> Pairs:
     both = heroku_failed and pair.eks is Worth.FAILED
     first = pairs.row == 0
     safety = pairs.safety
-    if safety is not None and pair.heroku <= Worth.SLOW:
+    if safety is not None and pair.heroku <= Worth.SLOW and pair.at >= safety.step.since:
         safety = safety._replace(pairs=safety.pairs + 1, pool=safety.pool.add(pair))
     return pairs._replace(
         asked=pairs.asked + 1,

@@ -21,7 +21,7 @@ LONGEST_QUERIES, LONGEST_LEDGER = 1200, 12_000
 _SHORT_MESSAGE, _ENTRY, _GATE = 100, 150, 370
 
 #: Decisions that do not change the weight: a hold before them and the same hold after them are one hold.
-_MOVES_NOTHING = ("Hold", "Repair", "Edit", "Refuse", "Audit")
+_MOVES_NOTHING = ("Hold", "Repair", "Edit", "Refuse", "Audit", "Change")
 #: Decisions that are no decisions on the weight.
 _NO_MOVES = (*_MOVES_NOTHING, "Skip", "Gates")
 
@@ -138,6 +138,11 @@ def note_repair(
         return status.ledger
     weight = status.weight or 0
     return note(status, "Repair", to=weight, reason=reason, message=message, subject=known, now=now)
+
+
+def noted_since_move(status: MigrationPlanStatus, decision: str, reason: str) -> bool:
+    """Tell whether the ledger has such an entry since the weight moved."""
+    return any((entry.decision, entry.reason) == (decision, reason) for entry in _since_weight_moved(status))
 
 
 def _since_weight_moved(status: MigrationPlanStatus) -> Iterator[LedgerEntry]:

@@ -56,6 +56,7 @@ DECISIONS: Mapping[str, Severity] = {
     "Lower": Severity.INFO,
     "Gates": Severity.INFO,
     "Edit": Severity.INFO,
+    "Change": Severity.INFO,
     "RollBack": Severity.WARNING,
     "RolledBack": Severity.WARNING,
     "Withdraw": Severity.WARNING,

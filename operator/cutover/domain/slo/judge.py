@@ -17,6 +17,7 @@ from cutover.api.v1alpha1 import (
 )
 from cutover.api.v1alpha1.gates import BoundSlo, RatioSlo
 from cutover.domain.evidence.blocks import Counts
+from cutover.domain.evidence.edits import follow_release
 from cutover.domain.evidence.ingest import GAPS_UNTIL_NO_DATA, keep, load
 from cutover.domain.evidence.judge import (
     Evidence,
@@ -178,6 +179,7 @@ def ingest_custom_slos(
     next_weight: int,
     observed_at: float | None,
     restarted: bool,
+    safety_from: float = 0.0,
 ) -> tuple[CustomSloEvidence, ...]:
     """Ingest the blocks of custom SLOs that compare the legs, if they lie after the weight was observed.
 
@@ -196,6 +198,8 @@ def ingest_custom_slos(
         Unix seconds at which the gateway showed the weight; ``None`` if it has not yet.
     restarted
         Whether the evidence of safety is earned anew, because the next weight was raised.
+    safety_from
+        Unix seconds from which on blocks are evidence of safety: a leg changed what it runs.
     """
     known = {kept.gate: kept for kept in checkpoint.custom_slos}
     ingested = []
@@ -209,6 +213,8 @@ def ingest_custom_slos(
         evidence, until, gaps = _of_use(before, custom), before.consumed_until, before.gaps
         if restarted:
             evidence = begin_step(evidence)
+        if until < safety_from:
+            evidence = follow_release(evidence)
         rules = ratio_rules(custom.slo, spec)
         for block in blocks:
             if not until <= block.start < block.end:
@@ -223,6 +229,8 @@ def ingest_custom_slos(
                 evidence = consume(
                     evidence, block, rules=rules, weight=weight, next_weight=next_weight, observed_at=observed_at
                 )
+                if block.start < safety_from:
+                    evidence = follow_release(evidence)
         ingested.append(
             CustomSloEvidence(
                 gate=custom.name,

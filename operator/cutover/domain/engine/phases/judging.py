@@ -26,7 +26,16 @@ from cutover.domain.engine.assessment import Assessment, edits
 from cutover.domain.engine.consume import assess_gates, consume_blocks, observed_share, watched_seconds
 from cutover.domain.engine.context import Context
 from cutover.domain.engine.estimate import estimate, requests_short
-from cutover.domain.engine.holds import blind, blocked, calendar, held, late, policy_hold, unequal_answers
+from cutover.domain.engine.holds import (
+    blind,
+    blocked,
+    calendar,
+    held,
+    late,
+    legs_differ,
+    policy_hold,
+    unequal_answers,
+)
 from cutover.domain.engine.outcome import NEXT_BLOCK, Outcome
 from cutover.domain.engine.people import approval, note_skips, skip
 from cutover.domain.engine.phases.breach import back_or_hold, breach
@@ -43,6 +52,7 @@ from cutover.domain.evidence.judge import HARM_HOLD
 from cutover.domain.evidence.numbers import answers_of
 from cutover.domain.holds import Hold, HoldReason
 from cutover.domain.journal.ledger import note
+from cutover.domain.releases import level
 from cutover.domain.steps import current_step, next_step
 
 #: Holds that a step's timeout may end. In them the plan waits for evidence, not for data or for Heroku.
@@ -214,6 +224,10 @@ def _advance(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoi
         by = "; ".join(filter(None, (by, approved)))
     told: tuple[Event, ...] = ()
     if command is not None:
+        releases, alike = status.releases, legs_differ(context, status)
+        if releases is not None and alike is not None:
+            skipped.append((alike.reason, alike.message))
+            status = status.evolve(releases=level(releases))
         if differ is not None:
             skipped.append((differ.reason, differ.message))
         skipped += [
