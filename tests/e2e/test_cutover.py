@@ -50,10 +50,10 @@ def test_a_healthy_service_is_moved(environment: Environment) -> None:
     assert environment.routed_weight("healthy") == 100, "it rests where evidence has put it"
 
 
-@scenario("errors", minutes=2.75)
+@scenario("errors", minutes=4)
 def test_errors_from_25_percent_on_roll_back(environment: Environment) -> None:
     """5 % errors of the EKS leg."""
-    start(environment, _from_step(25, "errors"))
+    start(environment, plan("errors"))
     at_weight(environment, "errors", 25)
     onset = environment.knobs("eks", "errors").set(error_ratio=0.05)
     status = rolled_back(environment, "errors", 300)
@@ -62,10 +62,10 @@ def test_errors_from_25_percent_on_roll_back(environment: Environment) -> None:
     print("errors 5 % at 25 %:", rescue(environment, "errors", onset))
 
 
-@scenario("tail", minutes=4)
+@scenario("tail", minutes=5.25)
 def test_a_slow_tail_from_50_percent_on_rolls_back(environment: Environment) -> None:
     """4 % of the EKS leg's requests get 3 s slower."""
-    start(environment, _from_step(25, "tail"))
+    start(environment, plan("tail"))
     at_weight(environment, "tail", 50)
     onset = environment.knobs("eks", "tail").set(slow_ratio=0.04, slow_ms=3000)
     rolled_back(environment, "tail", 360)
@@ -86,10 +86,13 @@ def test_refused_connections_are_left_within_three_scrapes(environment: Environm
     assert found.seconds <= 3 * SCRAPE + REACTION
 
 
-@scenario("hung", minutes=1.25)
+@scenario("hung", minutes=2.25)
 def test_a_hung_leg_is_left_within_four_scrapes(environment: Environment) -> None:
     """EKS accepts and answers nothing at 25 %: not after the route's time-out of 30 s."""
-    start(environment, plan("hung", steps=[{"weight": 25, "hold": "10m"}, {"weight": 100}]))
+    start(
+        environment,
+        plan("hung", steps=[{"weight": 10, "hold": "5s"}, {"weight": 25, "hold": "10m"}, {"weight": 100}]),
+    )
     at_weight(environment, "hung", 25)
     time.sleep(3 * SCRAPE)
     onset = environment.knobs("eks", "hung").set(hang=True)
