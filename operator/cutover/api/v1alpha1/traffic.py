@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from cutover.api.durations import format_duration
-from cutover.api.hosts import HOST, covers, is_wildcard
+from cutover.api.hosts import HOST, cel_covers, covers, is_wildcard
 from cutover.api.model import DNS_NAME, GATEWAY_NAME, Duration, Model, ObjectName
 from cutover.api.rules import Rule, matching, once, within
 
@@ -472,8 +472,8 @@ class Traffic(Model):
         Rule(
             "probe.host: it is none of the hosts, so that its requests would not meet the plan's route; write one of them,"
             " or a name that one of their wildcards includes",
-            "!has(self.istio) || !has(self.probe.host) || self.istio.hosts.exists(host, host == self.probe.host"
-            " || (host.startsWith('*') && self.probe.host.endsWith(host.substring(1))))",
+            "!has(self.istio) || !has(self.probe.host)"
+            f" || self.istio.hosts.exists(host, {cel_covers('host', 'self.probe.host')})",
             lambda self: self.probe.host is None or any(covers(host, self.probe.host) for host in self.hosts),
             at=".probe.host",
         ),
