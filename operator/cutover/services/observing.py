@@ -403,12 +403,14 @@ class Observer:
         if interval is None:
             self.eks.drop()
             return None
-        return self.eks.keep(lambda: self._ask_eks(plan), interval).value
+        return self.eks.keep(lambda: self._ask_leg(plan, Leg.EKS, self.eks), interval).value
 
-    async def _ask_eks(self, plan: Plan) -> Probe:
-        before, path = self.eks.fact.value, plan.spec.traffic.probe.paths[0]
-        probe = await ask(self._ports.leg_probe, plan, Leg.EKS, path, now=lambda: self._ports.now(plan))
-        self._owe(probe, self._ports.now(plan))
+    async def _ask_leg(self, plan: Plan, leg: Leg, fact: BackgroundFact[Probe]) -> Probe:
+        """Ask a leg by itself, and count its failures in a row."""
+        before, path = fact.fact.value, plan.spec.traffic.probe.paths[0]
+        probe = await ask(self._ports.leg_probe, plan, leg, path, now=lambda: self._ports.now(plan))
+        if leg is Leg.EKS:
+            self._owe(probe, self._ports.now(plan))
         return counted(before, probe)
 
     def _answers(self, plan: Plan, *probes: Probe | None) -> tuple[PathAnswers, ...] | None:
@@ -448,12 +450,7 @@ class Observer:
         probe = self.probe.fact.value
         if probe is not None and probe.healthy and interval >= SELDOM_PROBE_SECONDS:
             interval = WELL_PROBE_SECONDS + PROBE_SPREAD_SECONDS * spread_part(plan.uid)
-        return self.probe.keep(lambda: self._ask_heroku(plan), interval).value
-
-    async def _ask_heroku(self, plan: Plan) -> Probe:
-        before, path = self.probe.fact.value, plan.spec.traffic.probe.paths[0]
-        probe = await ask(self._ports.leg_probe, plan, Leg.HEROKU, path, now=lambda: self._ports.now(plan))
-        return counted(before, probe)
+        return self.probe.keep(lambda: self._ask_leg(plan, Leg.HEROKU, self.probe), interval).value
 
     def _capacity(self, plan: Plan) -> Inventory | None:
         """Return the objects that say how many replicas EKS can have, if they are not outdated."""
