@@ -18,7 +18,7 @@ from cutover.api.v1alpha1 import (
     MigrationPlanStatus,
     Phase,
 )
-from cutover.domain.backtest.replay import least_seconds
+from cutover.domain.backtest.climbing import least_seconds
 from cutover.domain.commands.annotations import ROLLBACK_ANNOTATION, SKIP_ANNOTATION, Skippable, read
 from cutover.domain.evidence.lengths import in_force
 from cutover.domain.evidence.pace import load_pace
