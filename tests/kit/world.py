@@ -61,16 +61,13 @@ from cutover.domain.engine.actions import (
 from cutover.domain.engine.context import resolve
 from cutover.domain.engine.decide import decide
 from cutover.domain.engine.phases.takeover import REFUSALS
+from cutover.domain.engine.probe_intervals import eks_probe_interval, pair_interval, paired_step, probe_interval
 from cutover.domain.engine.wanted import (
     answers_wanted,
     capacity_wanted,
-    eks_probe_interval,
     keeping_wanted,
     least_coverage,
     neighbours_wanted,
-    pair_interval,
-    paired_step,
-    probe_interval,
     releases_wanted,
     route_wanted,
     samples_wanted,

@@ -21,6 +21,7 @@ from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.baseline.record import HOUR, KeptRecord, RecordReading
 from cutover.domain.engine.context import resolve
 from cutover.domain.engine.phases.takeover import REFUSALS
+from cutover.domain.engine.probe_intervals import eks_probe_interval, pair_interval, probe_interval
 from cutover.domain.engine.wanted import (
     advice_interval,
     answers_wanted,
@@ -28,11 +29,8 @@ from cutover.domain.engine.wanted import (
     baselines_wanted,
     capacity_wanted,
     custom_slos_wanted,
-    eks_probe_interval,
     keeping_wanted,
     neighbours_wanted,
-    pair_interval,
-    probe_interval,
     releases_wanted,
     route_wanted,
     samples_wanted,

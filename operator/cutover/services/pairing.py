@@ -12,7 +12,7 @@ from typing import Protocol
 
 import structlog
 
-from cutover.domain.engine.wanted import paired_step
+from cutover.domain.engine.probe_intervals import paired_step
 from cutover.domain.evidence.pairs import IN_A_ROW, NO_PAIRS, Pair, Pairs, enter, take, worth
 from cutover.domain.evidence.tolerances import thresholds
 from cutover.domain.plan import Plan

@@ -11,7 +11,7 @@ from cutover.domain.engine.context import Context
 from cutover.domain.engine.holds import held
 from cutover.domain.engine.moves import retry
 from cutover.domain.engine.outcome import Outcome
-from cutover.domain.engine.wanted import asked_back
+from cutover.domain.engine.probe_intervals import asked_back
 from cutover.domain.engine.way_back import heroku_answers, heroku_fails, probe_text
 from cutover.domain.engine.writes import finalize
 from cutover.domain.holds import Hold, HoldReason
