@@ -59,7 +59,7 @@ from cutover.domain.revision import Split, desired_revision, desired_split
 from cutover.domain.traffic import Leg
 from cutover.ports.errors import Conflict, Gone, Unavailable
 from cutover.scale import turns
-from cutover.services import apply, observing
+from cutover.services import apply, probing
 from cutover.services import plan_loop as reconciler
 from cutover.services.plan_loop import PlanLoop
 from cutover.services.working_status import PENDING_BLOCKS, UNANSWERED_WRITES
@@ -721,11 +721,11 @@ async def test_a_way_back_that_is_open_is_asked_for_more_seldom(script: Callable
     assert await asked(60) >= 4
 
 
-async def test_the_next_probe_waits_for_no_pass(
+async def test_the_next_probe_waits_for_no_reconcile(
     monkeypatch: pytest.MonkeyPatch, script: Callable[[Script], None]
 ) -> None:
-    monkeypatch.setattr(observing, "WELL_PROBE_SECONDS", 0.02)
-    monkeypatch.setattr(observing, "PROBE_SPREAD_SECONDS", 0.0)
+    monkeypatch.setattr(probing, "WELL_PROBE_SECONDS", 0.02)
+    monkeypatch.setattr(probing, "PROBE_SPREAD_SECONDS", 0.0)
     world, asked = LoopRig(), asyncio.Event()
     script(quiet)
     loop = world.loop()
