@@ -200,7 +200,7 @@ class World:
     problems: dict[str, QueryProblem] = field(default_factory=dict)
     asked: bool = True
     baselines: dict[str, float] = field(default_factory=dict)
-    #: What no exporter should give, and some do: every value and count of the own gates, while it is set.
+    #: What no exporter should give, and some do: every value and count of the custom SLOs, while it is set.
     odd: float | None = None
 
     # What is broken, or will break.
@@ -348,7 +348,7 @@ class World:
         )
 
     def _read_own(self, own: CustomSlo) -> SloReading:
-        """Return what is known of an own gate: as blocks come, with the lag of a scrape."""
+        """Return what is known of a custom SLO: as blocks come, with the lag of a scrape."""
         checkpoint, name = self.working.checkpoint, own.name
         if not self.asked:
             return SloReading()

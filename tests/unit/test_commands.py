@@ -59,7 +59,7 @@ SPEC = plan_spec(steps=[{"weight": weight} for weight in (10, 25, 50, 100)])
         (SKIP_ANNOTATION, "a1-w25/Frozen,HoldTime", (1, 25, {"Frozen", "HoldTime"})),
     ],
 )
-def test_wishes_are_read(annotation: str, text: str, understood: tuple[int, int | None, set[str]]) -> None:
+def test_commands_are_read(annotation: str, text: str, understood: tuple[int, int | None, set[str]]) -> None:
     command = read(annotation, text)
     assert command is not None
     assert (command.attempt, command.weight, command.holds) == understood

@@ -1058,7 +1058,7 @@ async def test_probes_of_eks_are_taken_out_of_its_counts() -> None:
     assert (heroku.requests, eks.requests) == (8, 1)
 
 
-# ------------------------------------------------------------------------------------------------------ own gates
+# ---------------------------------------------------------------------------------------------------- custom SLOs
 
 RATIO: dict[str, Any] = {
     "name": "checkout",

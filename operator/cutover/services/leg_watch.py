@@ -56,7 +56,7 @@ class LegWatch:
         self.facts: tuple[BackgroundFact[Any], ...] = (self._app, self._releases, self._rollout)
 
     def name(self, plan: Plan) -> None:
-        """Note the app and the workload that the plan names; what is known of others is dropped."""
+        """Note the app and the workload that the plan names. Answers about other names are dropped."""
         named = plan.spec.heroku.app, plan.spec.eks.workload_ref.name
         if self._named not in (None, named):
             for fact in self.facts:

@@ -110,7 +110,7 @@ class Pairing:
         self._cancel()
 
     def _schedule(self) -> None:
-        """Set the timer for the next pair. Who is in a line stays there, until it is urgent."""
+        """Set the timer for the next pair. A plan that waits for its turn keeps waiting, until its pair is urgent."""
         interval = self._interval(self.pairs)
         urgent = interval is not None and interval < URGENT_SECONDS
         if self._line is self._outside.urgent_turns or (self._line is not None and not urgent):

@@ -211,7 +211,7 @@ def asked_with(plan: Plan) -> dict[str, str]:
 
 
 def session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
-    """Return a session for requests that are nobody's."""
+    """Return a session for requests of no user: without cookies."""
     return aiohttp.ClientSession(
         connector=connector,
         # Cookies of one host's app must not reach another's.
