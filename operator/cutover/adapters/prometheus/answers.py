@@ -1,4 +1,4 @@
-"""Reads a Prometheus server's answers, and says why an answer is none."""
+"""Reads a Prometheus server's answers, and says what is wrong with unusable ones."""
 
 from __future__ import annotations
 
