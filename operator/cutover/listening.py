@@ -96,7 +96,7 @@ class _Port:
             return
         self._connections += 1
         try:
-            # Whoever is slow or talks nonsense gets no answer.
+            # A client that is slow or sends no HTTP gets no answer.
             with contextlib.suppress(TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
                 async with asyncio.timeout(LONGEST_SECONDS):
                     request = await reader.readuntil(b"\r\n\r\n")

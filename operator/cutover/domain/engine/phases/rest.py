@@ -19,7 +19,8 @@ from cutover.domain.journal.ledger import led_to_weight
 from cutover.domain.plan import Plan
 from cutover.domain.texts import listed
 
-#: Seconds after which a probe is no answer of now, as the last one of the soak is none. A probe that hangs takes 10 s.
+#: Seconds after which a probe is too old to show that Heroku answers now, such as the last probe of the soak. A probe that
+#: hangs takes 10 s.
 FRESH_SECONDS = 15.0
 
 
