@@ -1,4 +1,4 @@
-"""Answers ``/healthz`` and ``/metrics`` at their ports, to whoever asks: with little, soon, and never for long.
+"""Answers ``/healthz`` and ``/metrics`` at their ports. Any client may ask, so answers are short, quick and bounded in time.
 
 Anybody in the cluster may connect where no NetworkPolicy is enforced. So connections are few, each has one request and a
 time limit, and the text of the metrics is made at most once a second, in one thread.
@@ -96,7 +96,7 @@ class _Port:
             return
         self._connections += 1
         try:
-            # Whoever is slow or talks nonsense gets no answer.
+            # A client that is slow or sends no HTTP gets no answer.
             with contextlib.suppress(TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
                 async with asyncio.timeout(LONGEST_SECONDS):
                     request = await reader.readuntil(b"\r\n\r\n")

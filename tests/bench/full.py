@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cutover.domain.engine.phases.full import UNCONFIRMED_SECONDS
-from cutover.domain.engine.wanted import (
+from cutover.domain.engine.probe_intervals import (
     FULL_PAIR_SECONDS,
     MOST_FULL_PAIR_SECONDS,
     URGENCY_SECONDS,

@@ -26,7 +26,7 @@ import numpy as np
 from gate_rivals import Argo, Ending, Flagger, Kayenta, Rule, ZTest
 from gate_worlds import EKS, HEROKU, Conditions, Regression, Trace, trace
 
-from cutover.domain.backtest.replay import clopper_pearson
+from cutover.domain.backtest.forecast import clopper_pearson
 from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.judge import DEFAULT_METRICS, Evidence, GateRules, Judgement, begin_step, consume, judge
 

@@ -1,8 +1,8 @@
 """CPU and memory of judging plans' loops in one process, with everything outside of them played.
 
-``python tests/bench/loop.py compare --beside DIRECTORY`` compares the operator of this working tree with that of another: two
-processes take turns minute by minute, as a busy machine is seldom equally busy for longer. ``weigh`` shows the memory of a
-plan, ``profile`` where the time goes. HTTP, Kopf and Prometheus are left out; ``scale.py`` has them.
+``PYTHONPATH=operator:hack:. python tests/bench/loop.py compare --beside DIRECTORY`` compares the operator of this working
+tree with that of another: two processes take turns minute by minute, as a busy machine is seldom equally busy for longer.
+``weigh`` shows the memory of a plan, ``profile`` where the time goes. HTTP, Kopf and Prometheus are left out; ``scale.py`` has them.
 """
 
 from __future__ import annotations
@@ -26,22 +26,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import structlog
+from tests.kit.loop_rig import START, LoopRig, shifting
+
+from cutover.api.v1alpha1 import Checkpoint, MigrationPlanStatus
+from cutover.domain import managed_fields
+from cutover.domain.evidence.blocks import Block, Counts
+from cutover.domain.plan import Plan
+from cutover.ports.errors import Conflict
+from cutover.scale.garbage import YOUNG
+from cutover.scale.packing import slim
+from cutover.services.plan_loop import PlanLoop
+from sandbox import manifests
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "hack")]
-
-import structlog  # noqa: E402
-from tests.kit.loop_rig import START, LoopRig, shifting  # noqa: E402
-
-from cutover.api.v1alpha1 import Checkpoint, MigrationPlanStatus  # noqa: E402
-from cutover.domain import managed_fields  # noqa: E402
-from cutover.domain.evidence.blocks import Block, Counts  # noqa: E402
-from cutover.domain.plan import Plan  # noqa: E402
-from cutover.ports.errors import Conflict  # noqa: E402
-from cutover.scale.garbage import YOUNG  # noqa: E402
-from cutover.scale.packing import slim  # noqa: E402
-from cutover.services.plan_loop import PlanLoop  # noqa: E402
-from sandbox import manifests  # noqa: E402
-
 BLOCK, WEIGHT = 15.0, 10
 WARM_UP_MINUTES = 3
 LATENCY = {"slowMs": 100, "verySlowMs": 1000}
@@ -187,7 +185,7 @@ def compare(there: Path, plans: int, minutes: int) -> None:
 
 
 def _served(tree: Path, plans: int) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": f"{tree / 'operator'}:{ROOT / 'hack'}", "PYTHONHASHSEED": "0"}
+    environment = {**os.environ, "PYTHONPATH": f"{tree / 'operator'}:{ROOT / 'hack'}:{ROOT}", "PYTHONHASHSEED": "0"}
     command = [sys.executable, __file__, "serve", "--plans", str(plans)]
     return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 

@@ -15,7 +15,7 @@ from sandbox.manifests import NAMESPACE, Json
 from .observing import NAMED, at_weight, plan
 from .playing import decisions, path, rolled_back, scenario, set_rate, start
 
-#: A cutover with an own gate is about that gate; few requests are enough for the others.
+#: A cutover with a custom SLO is about that gate; few requests are enough for the others.
 _RATE = 40.0
 
 
@@ -48,7 +48,7 @@ def _gate(status: Json, name: str) -> Json:
 
 
 def _nothing_failed(environment: Environment, service: str) -> None:
-    """Users of the service have seen nothing of what its own gate saw."""
+    """Users of the service have seen nothing of what its custom SLO saw."""
     assert environment.load is not None
     host = manifests.public_host(service)
     environment.load.settle(time.time() - 1, host)

@@ -541,7 +541,7 @@ class _BlockFeed:
 
 @dataclass
 class _OwnMetrics:
-    """The same for the team's own gates."""
+    """The same for the team's custom SLOs."""
 
     world: KillableWorld
     time: _PrometheusTime

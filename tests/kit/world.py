@@ -61,16 +61,13 @@ from cutover.domain.engine.actions import (
 from cutover.domain.engine.context import resolve
 from cutover.domain.engine.decide import decide
 from cutover.domain.engine.phases.takeover import REFUSALS
+from cutover.domain.engine.probe_intervals import eks_probe_interval, pair_interval, paired_step, probe_interval
 from cutover.domain.engine.wanted import (
     answers_wanted,
     capacity_wanted,
-    eks_probe_interval,
     keeping_wanted,
     least_coverage,
     neighbours_wanted,
-    pair_interval,
-    paired_step,
-    probe_interval,
     releases_wanted,
     route_wanted,
     samples_wanted,
@@ -203,7 +200,7 @@ class World:
     problems: dict[str, QueryProblem] = field(default_factory=dict)
     asked: bool = True
     baselines: dict[str, float] = field(default_factory=dict)
-    #: What no exporter should give, and some do: every value and count of the own gates, while it is set.
+    #: What no exporter should give, and some do: every value and count of the custom SLOs, while it is set.
     odd: float | None = None
 
     # What is broken, or will break.
@@ -351,7 +348,7 @@ class World:
         )
 
     def _read_own(self, own: CustomSlo) -> SloReading:
-        """Return what is known of an own gate: as blocks come, with the lag of a scrape."""
+        """Return what is known of a custom SLO: as blocks come, with the lag of a scrape."""
         checkpoint, name = self.working.checkpoint, own.name
         if not self.asked:
             return SloReading()

@@ -14,11 +14,11 @@ from tests.kit.fake_api import FakeApi
 from tests.kit.kopf_harness import RECONCILES, FakeBlockFeed, KopfRig, make_target
 
 import kmock
-from cutover.domain.engine import wanted
+from cutover.domain.engine import probe_intervals
 from cutover.domain.engine.phases import preflight
 from cutover.kopf_app import configuration, handlers
-from cutover.services import observing
 from cutover.services import plan_loop as reconciler
+from cutover.services import probing
 from cutover.settings import Settings
 
 
@@ -43,8 +43,8 @@ def world(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kopf
     monkeypatch.setattr(reconciler, "RETRY_SECONDS", 0.1)
     monkeypatch.setattr(reconciler, "ROLLBACK_RETRY_SECONDS", 0.05)
     monkeypatch.setattr(configuration.Backoffs, "__iter__", lambda self: iter([0.1] * 1000))
-    interval = wanted.probe_interval
-    monkeypatch.setattr(observing, "probe_interval", lambda plan: 0.1 if interval(plan) else None)
+    interval = probe_intervals.probe_interval
+    monkeypatch.setattr(probing, "probe_interval", lambda plan: 0.1 if interval(plan) else None)
     _count_reconciles(monkeypatch)
     settings = Settings(prometheus_url="http://unused.example", kubeconfig=kubeconfig, health_port=0, metrics_port=0)
     return KopfRig(api, settings, FakeBlockFeed())

@@ -20,6 +20,7 @@ import prometheus_client
 import pytest
 import yaml
 from tests.kit.metrics_server import MetricsServer
+from tests.kit.played_counts import BlockQueries, SloQueries
 
 from cutover.api.v1alpha1 import GateStatus, MigrationPlanStatus, Phase, ReleasesStatus
 from cutover.domain.holds import HoldReason
@@ -65,22 +66,6 @@ class Operator:
     skew: float = 1.5
     requests: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
-
-
-@dataclass
-class Prometheus:
-    queries: int = 12
-    errors: int = 1
-    refused: int = 0
-    last_success: float = 0.0
-    lateness: float = 0.25
-
-
-@dataclass
-class OwnCounts:
-    queries: int = 40
-    errors: int = 2
-    rounds_skipped: int = 3
 
 
 def loop(
@@ -212,13 +197,13 @@ def loops() -> dict[str, Loop]:
 class Exporter:
     """Answers with what the real collector says."""
 
-    def __init__(self, operator: Operator, counts: OwnCounts) -> None:
+    def __init__(self, operator: Operator, counts: SloQueries) -> None:
         registry = prometheus_client.CollectorRegistry()
         registry.register(
             OperatorCollector(
                 lambda: operator.loops.values(),
                 operator,
-                Prometheus(),
+                BlockQueries(),
                 counts,
                 lambda: {"": operator.skew, "amp": 0.1},
                 lambda: operator.leading,
@@ -310,8 +295,8 @@ def expected() -> set[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     folder = tmp_path_factory.mktemp("alerts")
-    operator, counts = Operator(loops()), OwnCounts()
-    acting, waiting = Exporter(operator, counts), Exporter(Operator(leading=False, skew=0.0), OwnCounts())
+    operator, counts = Operator(loops()), SloQueries()
+    acting, waiting = Exporter(operator, counts), Exporter(Operator(leading=False, skew=0.0), SloQueries())
     (folder / "alerts.yaml").write_text(shortened())
     config = {
         "global": {"scrape_interval": INTERVAL, "scrape_timeout": INTERVAL, "evaluation_interval": INTERVAL},
@@ -361,7 +346,7 @@ def _address(process: subprocess.Popen[bytes], log: Path) -> str:
     raise AssertionError(log.read_text())
 
 
-def _play(server: Server, operator: Operator, counts: OwnCounts, acting: Exporter) -> Story:
+def _play(server: Server, operator: Operator, counts: SloQueries, acting: Exporter) -> Story:
     operator.loops |= MOMENTARY
     moments = server.until(
         lambda alerts: MOMENTARY.keys() <= {one.labels.get("plan") for one in alerts}, "pending alerts"

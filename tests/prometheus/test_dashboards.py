@@ -20,6 +20,7 @@ from tests.kit import builders
 from tests.kit.dashboards import BOARDS, Asked, Grafana, queries
 from tests.kit.logplex import frame, message, request_line
 from tests.kit.metrics_server import MetricsServer
+from tests.kit.played_counts import Sent
 from tests.kit.real_prometheus import RealPrometheus
 
 from cutover import metrics
@@ -68,14 +69,6 @@ class Counts:
     rounds_skipped: int = 0
     last_success: float = 0.0
     lateness: float = 0.25
-
-
-@dataclass
-class Sent:
-    sent: int = 7
-    failures: int = 4
-    waiting: int = 2
-    dropped: Counter[str] = field(default_factory=lambda: Counter({"refused": 1}))
 
 
 def held(reason: str) -> tuple[Condition, ...]:

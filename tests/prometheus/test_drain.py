@@ -19,7 +19,7 @@ from tests.kit.real_prometheus import RealPrometheus
 
 from cutover.adapters.dialects.heroku_drain.counters import HerokuDrainDialect
 from cutover.adapters.prometheus.client import PrometheusClient
-from cutover.domain.backtest.replay import Record
+from cutover.domain.backtest.record import Record
 from cutover.ports.block_feed import BlockSubscription
 from cutover.services.backtest import read_record
 

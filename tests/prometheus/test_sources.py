@@ -250,7 +250,7 @@ async def test_counters_are_what_a_query_gives(
     client = PrometheusClient(f"http://127.0.0.1:{prefixed.port}/tools/prometheus/")
     result = await client.query(promql, at)
     if quick:  # as nearly all answers are: not the long way
-        monkeypatch.setattr(client, "_result", None)
+        monkeypatch.setattr(client._answers, "result", None)
     counters = await client.counters(promql, at, IstioLabels)
     await client.close()
     assert len(counters) == len(spelt)

@@ -29,19 +29,12 @@ from cutover.adapters.dialects.istio.counters import IstioDialect
 from cutover.api.v1alpha1 import BacktestStatus, BaselineStatus, MigrationPlanSpec, MigrationPlanStatus
 from cutover.cli.backtest import main
 from cutover.cli.plan_file import read_plan
+from cutover.domain.backtest.climbing import least_seconds
 from cutover.domain.backtest.few_requests import ways
-from cutover.domain.backtest.replay import (
-    Forecast,
-    NotPossible,
-    Record,
-    Split,
-    backtest,
-    clopper_pearson,
-    least_seconds,
-    legs,
-    quantile,
-    take,
-)
+from cutover.domain.backtest.forecast import Forecast, clopper_pearson, quantile
+from cutover.domain.backtest.record import Record
+from cutover.domain.backtest.replay import NotPossible, backtest
+from cutover.domain.backtest.splitting import Split, legs, take
 from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.tolerances import gate_rules
 from cutover.domain.plan import Plan

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from tests.kit.world import plan_spec
 
@@ -59,7 +59,7 @@ SPEC = plan_spec(steps=[{"weight": weight} for weight in (10, 25, 50, 100)])
         (SKIP_ANNOTATION, "a1-w25/Frozen,HoldTime", (1, 25, {"Frozen", "HoldTime"})),
     ],
 )
-def test_wishes_are_read(annotation: str, text: str, understood: tuple[int, int | None, set[str]]) -> None:
+def test_commands_are_read(annotation: str, text: str, understood: tuple[int, int | None, set[str]]) -> None:
     command = read(annotation, text)
     assert command is not None
     assert (command.attempt, command.weight, command.holds) == understood
@@ -172,8 +172,9 @@ def test_what_is_written_is_read_as_it_was_meant(command: Command) -> None:
 )
 def test_what_is_read_can_be_written(annotation: str, text: str) -> None:
     command = read(annotation, text)
-    if command is not None:
-        assert read(annotation, write(command)) == command
+    assume(command is not None)
+    assert command is not None
+    assert read(annotation, write(command)) == command
 
 
 @pytest.mark.parametrize(

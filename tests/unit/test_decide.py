@@ -29,7 +29,8 @@ from cutover.domain.commands.annotations import ROLLBACK_ANNOTATION
 from cutover.domain.engine.actions import Decision, Finalize, Prepare, SetWeight, Try, WriteStatus
 from cutover.domain.engine.decide import decide, not_written, refuse
 from cutover.domain.engine.phases.preflight import PREPARED_SECONDS
-from cutover.domain.engine.wanted import probe_interval, samples_wanted
+from cutover.domain.engine.probe_intervals import probe_interval
+from cutover.domain.engine.wanted import samples_wanted
 from cutover.domain.evidence.ingest import load_evidence
 from cutover.domain.observation import Observation, Samples
 from cutover.domain.plan import Plan

@@ -481,7 +481,7 @@ EDITS = specs(
     gates=any_gates(),
     baseline=st.sampled_from([{}, {"window": "1d"}]),
 )
-WISHES = st.sampled_from(["approve", "skip", "skip", "none", "none", "nonsense"])
+COMMANDS = st.sampled_from(["approve", "skip", "skip", "none", "none", "nonsense"])
 LEGS = st.sampled_from([HEALTHY, HEALTHY, HEALTHY, FAILING, Leg(errors=0.01)])
 
 
@@ -546,7 +546,7 @@ def named(guard: str, lines: list[LedgerEntry]) -> bool:
 @given(
     start=st.sampled_from([0, 10, 25]),
     edits=st.lists(
-        st.tuples(EDITS, st.sampled_from([1, 30, 200]), LEGS, WISHES, st.booleans()), min_size=1, max_size=7
+        st.tuples(EDITS, st.sampled_from([1, 30, 200]), LEGS, COMMANDS, st.booleans()), min_size=1, max_size=7
     ),
 )
 def test_whatever_is_edited_no_weight_jumps_and_no_guard_is_lowered_in_silence(

@@ -29,7 +29,7 @@ WITH_EKS = (Phase.SHIFTING, Phase.SOAKING)
 
 
 TEMPLATE = "ClusterGateTemplate/limit"
-#: Own gates by kind. The same name may become another kind.
+#: Custom SLOs by kind. The same name may become another kind.
 KINDS: dict[str, dict[str, Any]] = {
     "ratio": {
         "ratio": {
@@ -132,7 +132,7 @@ class Cutover(RuleBasedStateMachine):
         self.w.run(seconds)
         self.w.crash_at = None
 
-    # ------------------------------------------------------------------------------------------- the team's own gates
+    # ---------------------------------------------------------------------------------------------- the custom SLOs
 
     @rule(name=st.sampled_from(NAMES), value=st.sampled_from([0.1, 0.1, 0.2, 0.4, None]))
     def a_value_changes(self, name: str, value: float | None) -> None:

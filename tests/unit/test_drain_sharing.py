@@ -127,7 +127,7 @@ class Connection:
         self.ended = True
 
 
-async def test_who_is_nobodys_makes_room_first_and_the_oldest_of_them() -> None:
+async def test_the_oldest_connection_without_an_app_makes_room_first() -> None:
     places = Places[Connection]()
     first, second, own = Connection(), Connection(), Connection()
     for connection in (first, second, own):
@@ -178,7 +178,7 @@ async def test_a_connection_that_has_ended_is_in_no_way() -> None:
     assert len(places) == 1
 
 
-async def test_who_is_nobodys_ends_after_a_while() -> None:
+async def test_a_connection_without_an_app_ends_after_a_while() -> None:
     places, connection = Places[Connection](), Connection()
     places.enter(connection, 0.0)
     async with asyncio.timeout(30):

@@ -12,8 +12,8 @@ from tests.kit.states import checked_world
 from tests.kit.world import DEAD, HANGING, HEALTHY, Leg, World, check, plan_spec
 
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
-from cutover.domain.engine import wanted
-from cutover.domain.engine.wanted import pair_interval
+from cutover.domain.engine import probe_intervals
+from cutover.domain.engine.probe_intervals import pair_interval
 from cutover.domain.evidence.pace import Pace, store_pace
 from cutover.domain.evidence.pairs import NO_PAIRS
 from cutover.domain.holds import HoldReason
@@ -275,17 +275,17 @@ def plan(
 @pytest.mark.parametrize(
     ("asked", "heroku_fails", "seconds"),
     [
-        (plan(100), False, wanted.MOST_FULL_PAIR_SECONDS),
-        (plan(100, observed=False), False, wanted.MOST_FULL_PAIR_SECONDS),
-        (plan(100, Phase.SOAKING), False, wanted.MOST_FULL_PAIR_SECONDS),
-        (plan(100, turned=990.0), False, wanted.URGENT_PAIR_SECONDS),
-        (plan(100, turned=300.0), False, wanted.MOST_FULL_PAIR_SECONDS),
+        (plan(100), False, probe_intervals.MOST_FULL_PAIR_SECONDS),
+        (plan(100, observed=False), False, probe_intervals.MOST_FULL_PAIR_SECONDS),
+        (plan(100, Phase.SOAKING), False, probe_intervals.MOST_FULL_PAIR_SECONDS),
+        (plan(100, turned=990.0), False, probe_intervals.URGENT_PAIR_SECONDS),
+        (plan(100, turned=300.0), False, probe_intervals.MOST_FULL_PAIR_SECONDS),
         (plan(100, rate=1.0), False, 1.0),
-        (plan(0), False, wanted.EMPTY_PAIR_SECONDS),
-        (plan(0, Phase.BASELINE), False, wanted.EMPTY_PAIR_SECONDS),
+        (plan(0), False, probe_intervals.EMPTY_PAIR_SECONDS),
+        (plan(0, Phase.BASELINE), False, probe_intervals.EMPTY_PAIR_SECONDS),
         (plan(0, observed=False), False, None),
         (plan(50), False, None),
-        (plan(50), True, wanted.STRANDED_PAIR_SECONDS),
+        (plan(50), True, probe_intervals.STRANDED_PAIR_SECONDS),
         (plan(50, rate=0.1), False, 10.0),
         (plan(0, Phase.ROLLING_BACK, rate=1.0), True, None),
         (plan(0, Phase.ROLLED_BACK, rate=1.0), True, None),
@@ -299,8 +299,8 @@ def test_how_often_both_legs_are_asked(asked: Plan, heroku_fails: bool, seconds:
 
 def test_a_row_is_urgent_for_a_while() -> None:
     row = NO_PAIRS._replace(row=1, row_since=999.0)
-    assert pair_interval(plan(100), row, 1000.0, heroku_fails=False) == wanted.URGENT_PAIR_SECONDS
-    assert pair_interval(plan(100), row, 2000.0, heroku_fails=False) == wanted.MOST_FULL_PAIR_SECONDS
+    assert pair_interval(plan(100), row, 1000.0, heroku_fails=False) == probe_intervals.URGENT_PAIR_SECONDS
+    assert pair_interval(plan(100), row, 2000.0, heroku_fails=False) == probe_intervals.MOST_FULL_PAIR_SECONDS
 
 
 def test_before_the_first_step_a_heroku_that_refuses_what_eks_answers_holds_it() -> None:

@@ -36,7 +36,7 @@ from cutover.domain.heroku import (
 from cutover.domain.plan import Plan
 from cutover.domain.resources import Json, Resource
 from cutover.ports.errors import Gone, Unavailable
-from cutover.services.observing import RELEASES_SECONDS, SELDOM_HEROKU_SECONDS
+from cutover.services.leg_watch import RELEASES_SECONDS, SELDOM_HEROKU_SECONDS
 
 
 @pytest.fixture(scope="module")

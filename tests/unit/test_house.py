@@ -51,11 +51,13 @@ def changes(node: ast.AST) -> bool:
             return True
         case ast.Attribute(ast.Name("sys"), "path", ast.Store()):
             return True
+        case ast.Subscript(ast.Attribute(ast.Name("sys"), "path"), ctx=ast.Store() | ast.Del()):
+            return True
     return False
 
 
 def test_changes_are_seen() -> None:
-    for source in ("sys.path.insert(0, 'x')", "sys.path += ['x']", "sys.path = []"):
+    for source in ("sys.path.insert(0, 'x')", "sys.path += ['x']", "sys.path = []", "sys.path[:0] = ['x']"):
         assert any(changes(node) for node in ast.walk(ast.parse(source)))
     assert not any(changes(node) for node in ast.walk(ast.parse("':'.join(sys.path)")))
 

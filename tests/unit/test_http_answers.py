@@ -185,7 +185,7 @@ async def test_a_name_without_an_address_is_told() -> None:
 
 async def test_names_whose_servers_never_answer_take_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """The few threads of asyncio also count evidence, find Prometheus and answer its scrapes."""
-    monkeypatch.setattr(public_names, "SECONDS", 600.0)
+    monkeypatch.setattr(public_names, "ANSWER_SECONDS", 600.0)
     monkeypatch.setattr(gateway_client, "TIMEOUT", 600.0)
     async with name_server() as (names, asked):
         monkeypatch.setattr("cutover.adapters.traffic.istio.answers.PublicNames", lambda: names)

@@ -15,7 +15,7 @@ from cutover.adapters.kube.discovery import named, served, until_served
 from cutover.domain.preflight.checks.istio.kinds import VIRTUAL_SERVICES
 from cutover.domain.resources import PLANS, Json, Resource
 from cutover.kopf_app import running
-from cutover.kopf_app.running import WATCHED
+from cutover.kopf_app.watched import WATCHED
 from cutover.ports.errors import Unavailable
 from cutover.services.operator import Operator
 

@@ -13,6 +13,7 @@ import prometheus_client
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.kit import builders
+from tests.kit.played_counts import BlockQueries, Sent, SloQueries
 
 from cutover import metrics
 from cutover.adapters.dialects.istio.counters import IstioDialect
@@ -56,34 +57,6 @@ class HerokuDealings:
     errors: Counter[str] = field(default_factory=lambda: Counter({"key": 1}))
 
 
-@dataclass
-class Queries:
-    queries: int = 12
-    errors: int = 1
-    refused: int = 7
-    last_success: float = NOW
-    lateness: float = 0.25
-
-
-@dataclass
-class OwnCounts:
-    """The plans' own queries."""
-
-    queries: int = 40
-    errors: int = 2
-    rounds_skipped: int = 3
-
-
-@dataclass
-class Sent:
-    """What a receiver of notifications was sent."""
-
-    sent: int = 7
-    failures: int = 4
-    waiting: int = 2
-    dropped: Counter[str] = field(default_factory=lambda: Counter({"refused": 1}))
-
-
 def plan(name: str, **status: Any) -> Plan:
     return builders.plan(name, uid=name, status=MigrationPlanStatus(**status))
 
@@ -104,8 +77,8 @@ def scrape(loops: Iterable[Loop] | Callable[[], Iterable[Loop]]) -> Samples:
         OperatorCollector(
             found,
             Dealings(),
-            Queries(),
-            OwnCounts(),
+            BlockQueries(refused=7, last_success=NOW),
+            SloQueries(),
             lambda: {"": 1.5},
             receivers=lambda: {"chat": Sent()},
             counted=IstioDialect().subscription,
@@ -150,7 +123,9 @@ def test_without_plans_the_operator_tells_of_itself() -> None:
 
 
 def test_who_waits_for_the_lease_says_so() -> None:
-    collector = OperatorCollector(tuple, Dealings(), Queries(), OwnCounts(), dict, leading=lambda: False)
+    collector = OperatorCollector(
+        tuple, Dealings(), BlockQueries(refused=7, last_success=NOW), SloQueries(), dict, leading=lambda: False
+    )
     assert [m.samples[0].value for m in collector.collect() if m.name == "cutover_leader"] == [0]
 
 

@@ -56,9 +56,10 @@ from cutover.domain.preflight.check import Read
 from cutover.domain.preflight.inventory import Inventory
 from cutover.domain.preflight.workload import DEPLOYMENT
 from cutover.domain.revision import Split, desired_revision, desired_split
+from cutover.domain.traffic import Leg
 from cutover.ports.errors import Conflict, Gone, Unavailable
 from cutover.scale import turns
-from cutover.services import apply, observing
+from cutover.services import apply, probing
 from cutover.services import plan_loop as reconciler
 from cutover.services.plan_loop import PlanLoop
 from cutover.services.working_status import PENDING_BLOCKS, UNANSWERED_WRITES
@@ -643,11 +644,13 @@ async def test_a_tool_that_fights_over_the_route_gets_no_answer_at_its_own_pace(
     world = LoopRig()
     script(lambda plan, status: (status, (SetWeight(desired_split(status), repairs=True),), ()))
     loop = world.loop()
+    began = asyncio.get_running_loop().time()
     running = asyncio.create_task(loop.run(lambda: False))
     for _ in range(200):
         loop.wake()
         await asyncio.sleep(0.001)
-    assert apply.REPAIRS_AT_ONCE <= world.done.count("route 25") <= 20
+    most = apply.REPAIRS_AT_ONCE + 1 + (asyncio.get_running_loop().time() - began) / 0.05
+    assert apply.REPAIRS_AT_ONCE <= world.done.count("route 25") <= most
     world.now += apply.FIGHT_SECONDS
     assert not loop._applier.fought_over
     running.cancel()
@@ -688,7 +691,7 @@ async def test_a_probe_that_cannot_be_made_is_told(script: Callable[[Script], No
     for failures in (1, 2):
         await loop.reconcile()
         await asyncio.sleep(0.01)
-        probe = loop._observer.probe.fact.value
+        probe = loop._observer.probes.alone[Leg.HEROKU].fact.value
         assert probe is not None
         assert (probe.healthy, probe.failures) == (False, failures)
         assert "KeyError('number')" in probe.detail
@@ -718,11 +721,11 @@ async def test_a_way_back_that_is_open_is_asked_for_more_seldom(script: Callable
     assert await asked(60) >= 4
 
 
-async def test_the_next_probe_waits_for_no_pass(
+async def test_the_next_probe_waits_for_no_reconcile(
     monkeypatch: pytest.MonkeyPatch, script: Callable[[Script], None]
 ) -> None:
-    monkeypatch.setattr(observing, "WELL_PROBE_SECONDS", 0.02)
-    monkeypatch.setattr(observing, "PROBE_SPREAD_SECONDS", 0.0)
+    monkeypatch.setattr(probing, "WELL_PROBE_SECONDS", 0.02)
+    monkeypatch.setattr(probing, "PROBE_SPREAD_SECONDS", 0.0)
     world, asked = LoopRig(), asyncio.Event()
     script(quiet)
     loop = world.loop()
@@ -1055,7 +1058,7 @@ async def test_probes_of_eks_are_taken_out_of_its_counts() -> None:
     assert (heroku.requests, eks.requests) == (8, 1)
 
 
-# ------------------------------------------------------------------------------------------------------ own gates
+# ---------------------------------------------------------------------------------------------------- custom SLOs
 
 RATIO: dict[str, Any] = {
     "name": "checkout",

@@ -439,7 +439,7 @@ async def test_counters_have_what_matters_and_nothing_else(monkeypatch: pytest.M
     result = [item("7", "7.5", **labels, source_app="istio-ingress"), item("NaN", "-Inf")]
     asked = client(lambda _: answer(result, infos=["metric might not be a counter"], warnings=[], isPartial=False))
     # Or it would be read the long way.
-    monkeypatch.setattr(asked, "_result", None)
+    monkeypatch.setattr(asked._answers, "result", None)
     full, bare = await asked.counters("up[1m]", 1_800_000_060, IstioLabels)
     assert fields(full.metric) == {"destination_service": "pdf", **labels}
     assert full.values == [(1_800_000_000.25, 7.0), (1_800_000_015.25, 7.5)]

@@ -17,7 +17,7 @@ from cutover.adapters.heroku.keys import KeyedHerokuApi
 from cutover.adapters.kube.client import Cluster
 from cutover.api.v1alpha1 import LegName, Phase, ReleasesStatus
 from cutover.metrics import OperatorCollector
-from cutover.services.observing import RELEASES_SECONDS, ROLLING_SECONDS, ROLLOUT_SECONDS
+from cutover.services.leg_watch import RELEASES_SECONDS, ROLLING_SECONDS, ROLLOUT_SECONDS
 from cutover.services.plan_loop import PlanLoop
 
 #: Longer than any of the intervals, with its spread.
@@ -52,7 +52,7 @@ async def until(rig: LoopRig, loop: PlanLoop, reached: Callable[[ReleasesStatus]
 
 async def later(rig: LoopRig, loop: PlanLoop, times: int = 1) -> None:
     """Let time pass, and wait for all answers to what is asked then."""
-    facts = (loop._observer.releases, loop._observer.heroku, loop._observer.rollout)
+    facts = loop._observer.legs.facts
     for _ in range(times):
         rig.run(LATER)
         await loop.reconcile()

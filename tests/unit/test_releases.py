@@ -21,7 +21,8 @@ from tests.kit.states import checked_world
 from tests.kit.world import DEAD, START, World
 
 from cutover.api.v1alpha1 import LedgerEntry, LegName, Phase, ReleasesStatus
-from cutover.domain.engine.wanted import paired_step, releases_wanted
+from cutover.domain.engine.probe_intervals import paired_step
+from cutover.domain.engine.wanted import releases_wanted
 from cutover.domain.evidence.pairs import NO_PAIRS, Pair, PairedStep, Worth, enter, take
 from cutover.domain.heroku import Certificate, HerokuApp, HerokuNews, Process, Release
 from cutover.domain.releases import EKS_SETTLES_SECONDS, HEROKU_SETTLES_SECONDS, compare

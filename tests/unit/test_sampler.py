@@ -17,8 +17,7 @@ from cutover.adapters.dialects.istio.counters import IstioDialect
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.observation import Samples
 from cutover.ports.errors import Unavailable
-from cutover.services.reading import best_phase
-from cutover.services.sampler import OLDEST_BLOCK
+from cutover.services.reading import OLDEST_BLOCK, best_phase
 from cutover.services.samplers import Samplers
 
 

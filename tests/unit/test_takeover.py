@@ -11,7 +11,7 @@ from tests.kit.world import DEAD, HANGING, HEALTHY, ROUTE_NAME, Leg, Route, Worl
 from cutover.api.v1alpha1 import Phase, RouteRecord
 from cutover.domain.engine.actions import GiveBack, WriteStatus
 from cutover.domain.engine.decide import decide
-from cutover.domain.engine.wanted import probe_interval
+from cutover.domain.engine.probe_intervals import probe_interval
 from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.traffic import Probe
 from cutover.services.pairing import counted

@@ -11,7 +11,8 @@ from tests.kit.world import DEAD, HANGING, HEALTHY, ROUTE_NAME, Leg, Route, Worl
 from cutover.api.v1alpha1 import CheckResult, Phase, RouteRecord
 from cutover.domain.engine.actions import EndTrial, Finalize, Prepare, SetWeight, Try, WriteStatus
 from cutover.domain.engine.decide import decide
-from cutover.domain.engine.wanted import HELD_TRIAL_SECONDS, eks_probe_interval, probe_interval, route_wanted
+from cutover.domain.engine.probe_intervals import HELD_TRIAL_SECONDS, eks_probe_interval, probe_interval
+from cutover.domain.engine.wanted import route_wanted
 from cutover.domain.revision import Trial
 
 TRIED = Route(None, "a1-trial")

@@ -13,8 +13,7 @@ import dns.exception
 import dns.name
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-#: Seconds until a name has no address, with its retries.
-SECONDS = 5.0
+from cutover.adapters.resolver import ANSWER_SECONDS, machine_resolver
 
 
 class PublicNames(AbstractResolver):
@@ -34,9 +33,9 @@ class PublicNames(AbstractResolver):
     ) -> list[ResolveResult]:
         """Return the addresses. Raises OSError where the name has none."""
         try:
-            resolver = self._resolver or dns.asyncresolver.Resolver()
+            resolver = self._resolver or machine_resolver()
             # The root at its end: the cluster's search domains are not for it.
-            found = await resolver.resolve_name(dns.name.from_text(host), family, lifetime=SECONDS)
+            found = await resolver.resolve_name(dns.name.from_text(host), family, lifetime=ANSWER_SECONDS)
         except (dns.exception.DNSException, UnicodeError) as error:
             raise socket.gaierror(socket.EAI_NONAME, type(error).__name__) from None
         return [

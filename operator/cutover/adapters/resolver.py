@@ -21,6 +21,22 @@ CONCURRENT = 8
 MOST_TARGETS = 8
 
 
+def machine_resolver() -> dns.asyncresolver.Resolver:
+    """Return what asks the machine's own resolvers, which are read anew as they may change; it keeps no answer.
+
+    Raises
+    ------
+    dns.exception.DNSException
+        If there are none.
+    """
+    return _bounded(dns.asyncresolver.Resolver())
+
+
+def _bounded(resolver: dns.asyncresolver.Resolver) -> dns.asyncresolver.Resolver:
+    resolver.timeout, resolver.lifetime, resolver.cache = SERVER_SECONDS, ANSWER_SECONDS, None
+    return resolver
+
+
 class DnsResolver:
     """:class:`cutover.ports.resolver.Resolver` by the machine's own resolvers.
 
@@ -40,9 +56,7 @@ class DnsResolver:
         """Return the records of a host. Never raises."""
         try:
             async with self._slots:
-                answer = await self._resolver().resolve(
-                    dns.name.from_text(host), dns.rdatatype.A, search=False, lifetime=ANSWER_SECONDS
-                )
+                answer = await self._resolver().resolve(dns.name.from_text(host), dns.rdatatype.A, search=False)
             links = answer.chaining_result.cnames
             ttl = links[0].ttl if links else answer.rrset.ttl if answer.rrset is not None else None
             names = [str(link[0].target).rstrip(".").lower() for link in links]
@@ -57,10 +71,8 @@ class DnsResolver:
         return HostRecord(host, ttl, tuple(names[:MOST_TARGETS]))
 
     def _resolver(self) -> dns.asyncresolver.Resolver:
-        # Read anew, as the machine's resolvers may change. Raises DNSException where there are none.
-        resolver = dns.asyncresolver.Resolver(configure=not self._servers)
-        if self._servers:
-            resolver.nameservers, resolver.port = list(self._servers), self._port
-        resolver.timeout = SERVER_SECONDS
-        resolver.cache = None
-        return resolver
+        if not self._servers:
+            return machine_resolver()
+        resolver = dns.asyncresolver.Resolver(configure=False)
+        resolver.nameservers, resolver.port = list(self._servers), self._port
+        return _bounded(resolver)

@@ -22,6 +22,11 @@ def covers(pattern: str, host: str) -> bool:
     return host.endswith(pattern[1:]) if is_wildcard(pattern) else pattern == host
 
 
+def cel_covers(pattern: str, host: str) -> str:
+    """Return the CEL expression for :func:`covers`, of two expressions; the API server has both in lower case."""
+    return f"{pattern} == {host} || ({pattern}.startsWith('*') && {host}.endsWith({pattern}.substring(1)))"
+
+
 def covering(host: str) -> tuple[str, ...]:
     """Return all patterns in lower case that cover a host, the most specific first.
 

@@ -23,7 +23,8 @@ from cutover.adapters.prometheus.sources import Sources
 from cutover.api.durations import span
 from cutover.api.problems import problem_text
 from cutover.cli.plan_file import PlanFileError, read_plan
-from cutover.domain.backtest.replay import Forecast, NotPossible, impossible, per_second, percent
+from cutover.domain.backtest.forecast import Forecast, impossible, per_second, percent
+from cutover.domain.backtest.replay import NotPossible
 from cutover.domain.evidence.lengths import UNSEEN_SECONDS
 from cutover.domain.plan import Plan
 from cutover.domain.texts import plain

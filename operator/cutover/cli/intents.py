@@ -21,6 +21,7 @@ from cutover.domain.commands.annotations import proceed as proceed_command
 from cutover.domain.commands.annotations import rollback as rollback_command
 from cutover.domain.commands.refusals import refusals
 from cutover.domain.holds import HoldReason
+from cutover.domain.managed_fields import owners
 from cutover.domain.plan import Plan
 from cutover.domain.resources import Json
 from cutover.domain.steps import next_step
@@ -400,7 +401,7 @@ def from_git(body: Json) -> str:
     for group, kind in ((_FLUX, "Kustomization"), (_HELM, "HelmRelease")):
         if name := labels.get(f"{group}/name"):
             return plain(f"Flux ({kind} {labels.get(f'{group}/namespace', '')}/{name})")
-    managers = {str(entry.get("manager", "")) for entry in metadata.get("managedFields") or ()}
+    managers = {owner.manager for owner in owners(metadata)}
     if _ARGO in annotations or any(manager.startswith("argocd") for manager in managers):
         return "Argo CD"
     return "Flux" if managers & {"kustomize-controller", "helm-controller"} else ""

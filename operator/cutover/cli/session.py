@@ -22,6 +22,7 @@ from cutover.api.problems import problem_text
 from cutover.cli.cluster import Cluster, Target, hint
 from cutover.cli.exits import CliError, Exit
 from cutover.cli.terminal import ALL_COLUMNS, console
+from cutover.domain import managed_fields
 from cutover.domain.plan import Plan
 from cutover.domain.resources import PLANS, Json
 from cutover.domain.texts import plain
@@ -134,7 +135,7 @@ def write(text: str) -> None:
 
 def without_managed_fields(body: Json) -> Json:
     """Return an object as ``kubectl get -o yaml`` shows it."""
-    metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
+    metadata = managed_fields.without(body["metadata"])
     return {"apiVersion": PLANS.api_version, "kind": PLANS.kind, **body, "metadata": metadata}
 
 

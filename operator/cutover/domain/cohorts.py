@@ -66,5 +66,5 @@ def ladder(plan: Plan, split: Split) -> str:
 def _weights(plan: Plan, split: Split) -> list[int]:
     """Return the weights by which users are drawn, the last of them 100."""
     steps: Iterable[int] = (step.weight for step in plan.spec.steps)
-    # The weight is none of the steps' only where these were edited meanwhile.
+    # Only if the steps were edited meanwhile, no step has the weight.
     return sorted({*steps, split.weight, 100})

@@ -137,7 +137,7 @@ def _plan(plan: Plan) -> Found:
 
 def _domains(app: HerokuApp | None, name: str) -> Found:
     how = (
-        "remove them once DNS has left: heroku domains:remove; before, whoever adds such a name to an app of theirs gets your"
+        "remove them once DNS has left: heroku domains:remove; before that, anybody who adds such a name to their own app gets your"
         " users"
     )
     if app is None or app.domains is None:
@@ -195,7 +195,7 @@ def _app(heroku: HerokuReading | None, name: str) -> Found:
     )
     state = OPEN if heroku is not None and heroku.app is not None else UNKNOWN
     return state, (
-        f"the app, its pipeline and its secrets stay until heroku apps:destroy --app {name}{asked}; until then who may deploy"
+        f"the app, its pipeline and its secrets stay until heroku apps:destroy --app {name}{asked}; until then everybody who may deploy"
         f" there may read its config vars; {key}"
     )
 

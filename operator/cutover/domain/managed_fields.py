@@ -49,6 +49,11 @@ def _owns(fields: Any, path: tuple[str, ...]) -> bool:
     return True
 
 
+def without(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata without managed fields, which are half of an object."""
+    return {name: value for name, value in metadata.items() if name != "managedFields"}
+
+
 def of_spec_and_annotations(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Keep only the owners of a plan's spec and annotations; the other managed fields are a third of the object."""
     return [kept for entry in entries if (kept := _slim(entry))]

@@ -1,4 +1,4 @@
-"""Who may send, and which app a drain token belongs to, from a file that is mounted from a Secret."""
+"""Which senders are accepted, and which app a drain token belongs to, from a file that is mounted from a Secret."""
 
 from __future__ import annotations
 

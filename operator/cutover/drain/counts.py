@@ -22,7 +22,7 @@ MOST_ADD_ONS = 32
 OTHER = "other"
 #: Seconds after which a sample is no longer exported: its dyno or add-on is gone, or another replica gets its samples.
 SAMPLE_SECONDS = 300.0
-#: Codes whose time is nobody's: a connection's whole life, and a client that went away.
+#: Codes whose time is not the app's: a connection's whole life, and a client that went away.
 _UNTIMED = frozenset({"101", "499"})
 
 

@@ -1,7 +1,7 @@
-"""Places for connections: whose each one is, and which one makes room where all are taken.
+"""Places for connections: which app has each, and which connection is closed where all places are taken.
 
-Whoever has shown no credentials makes room first, the oldest of them. Then the app with the most connections does, if it has
-more than its part, with its newest: what it began to send can end.
+The oldest connection without credentials is closed first. If there is none, it is the newest connection of the app with the
+most connections, if that app has more than its part: what the app began to send earlier can end.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _PART = 8
 
 
 class Connection(Hashable, Protocol):
-    """What has a place."""
+    """A connection that has a place."""
 
     def force_close(self) -> None:
         """End it."""
@@ -28,20 +28,20 @@ class Places(Generic[_C]):
     """The connections that are open."""
 
     def __init__(self) -> None:
-        self._nobodys: dict[_C, asyncio.TimerHandle] = {}
+        self._without_app: dict[_C, asyncio.TimerHandle] = {}
         self._owners: dict[_C, str] = {}
         self._of: dict[str, dict[_C, None]] = {}
 
     def __len__(self) -> int:
-        return len(self._nobodys) + len(self._owners)
+        return len(self._without_app) + len(self._owners)
 
     def enter(self, connection: _C, seconds: float) -> None:
-        """Take a new connection for nobody's. It ends after so many seconds, unless it becomes an app's."""
-        self._nobodys[connection] = asyncio.get_running_loop().call_later(seconds, self._end, connection)
+        """Take a new connection, without an app. It is closed after so many seconds, unless it becomes an app's."""
+        self._without_app[connection] = asyncio.get_running_loop().call_later(seconds, self._end, connection)
 
     def own(self, connection: _C, app: str) -> None:
-        """Take a connection for an app's; without effect where it has ended."""
-        if self._owners.get(connection) == app or not (connection in self._nobodys or connection in self._owners):
+        """Give a connection to an app; without effect if it has ended."""
+        if self._owners.get(connection) == app or not (connection in self._without_app or connection in self._owners):
             return
         self.left(connection)
         self._owners[connection] = app
@@ -49,7 +49,7 @@ class Places(Generic[_C]):
 
     def left(self, connection: _C) -> None:
         """Forget a connection, which has ended."""
-        timer = self._nobodys.pop(connection, None)
+        timer = self._without_app.pop(connection, None)
         if timer is not None:
             timer.cancel()
         app = self._owners.pop(connection, None)
@@ -62,8 +62,8 @@ class Places(Generic[_C]):
         """End a connection where there are so many. Return whether there is a place then."""
         if len(self) < most:
             return True
-        if self._nobodys:
-            self._end(next(iter(self._nobodys)))
+        if self._without_app:
+            self._end(next(iter(self._without_app)))
             return True
         largest = max(self._of.values(), key=len, default={})
         if len(largest) <= most // _PART:

@@ -134,7 +134,7 @@ class Room:
             self._hurry()
 
     def _hurry(self) -> None:
-        """Have all that is read end soon: who sends at all has sent it by then, and who is cut off sends it again."""
+        """Bound the time of all bodies that are being read: live senders are done by then, and senders that are cut off repeat."""
         until = asyncio.get_running_loop().time() + self._patience
         for limit in self._read:
             at = limit.when()

@@ -1,8 +1,8 @@
-"""Takes the requests of Logplex over HTTP, and answers as Logplex wants; and those of OTLP exporters, likewise.
+"""Takes the requests of Logplex and of OTLP exporters over HTTP.
 
-Its client waits 5 s for an answer, knows no chunked ones, and drops a frame for ever where it gets a 4xx other than 429. After
-a 5xx it tries twice more, at once, and drops it then. So there is no answer that asks it to wait; what cannot be taken now is
-left in the socket. What it may never take is refused before its body is read, and counted.
+Logplex waits 5 s for an answer, does not read chunked answers, and drops a frame for good after a 4xx other than 429. After
+a 5xx it tries twice more at once, and then drops the frame. So no answer can make it wait; what cannot be taken now stays in
+the socket. Requests that may never be taken are refused before their body is read, and counted.
 """
 
 from __future__ import annotations

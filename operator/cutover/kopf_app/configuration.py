@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import kopf
 
-from cutover.adapters.traffic.istio.live import ROUTING_KINDS
 from cutover.api.v1alpha1 import GROUP, PLURAL, VERSION
 from cutover.domain.marks import PLAN_LABEL
+from cutover.kopf_app.watched import ROUTING_KINDS
 
 
 class NoDiffs(kopf.DiffBaseStorage):

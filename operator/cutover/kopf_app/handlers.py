@@ -12,10 +12,10 @@ from typing import Any
 
 import kopf
 
-from cutover.adapters.traffic.istio.live import ROUTING_KINDS
 from cutover.api.v1alpha1 import GROUP, PLURAL, VERSION, TemplateKind
 from cutover.api.v1alpha1.templates import CLUSTER_GATE_TEMPLATES, GATE_TEMPLATES
 from cutover.domain import managed_fields
+from cutover.kopf_app.watched import ROUTING_KINDS
 from cutover.ports.errors import Conflict, Gone, Unavailable
 from cutover.scale.packing import slim
 from cutover.services.operator import Operator

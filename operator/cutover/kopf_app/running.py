@@ -12,18 +12,16 @@ import kopf
 import structlog
 
 from cutover.adapters.kube.client import Cluster
-from cutover.adapters.kube.discovery import OWN_KINDS, named, served, until_served
-from cutover.adapters.traffic.istio.live import ROUTING_KINDS
+from cutover.adapters.kube.discovery import named, served, until_served
 from cutover.domain.resources import PLANS, Resource
 from cutover.kopf_app.configuration import kopf_settings
 from cutover.kopf_app.handlers import register
 from cutover.kopf_app.login import register_login
+from cutover.kopf_app.watched import WATCHED
 from cutover.ports.errors import Unavailable
 from cutover.services.operator import Operator
 from cutover.settings import Settings
 
-#: The kinds that Kopf watches for the operator.
-WATCHED = OWN_KINDS | ROUTING_KINDS
 #: Seconds between two checks for kinds that were not served at the start.
 KINDS_SECONDS = 10.0
 

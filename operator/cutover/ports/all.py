@@ -26,7 +26,7 @@ from cutover.ports.slo_feed import SloFeed
 from cutover.ports.traffic import TrafficProvider
 from cutover.scale.turns import Turns
 
-#: Pairs of probes a second of all plans together: where nothing is wrong, and of plans that have to know at once. Where more
+#: Pairs of probes a second of all plans together: where nothing is wrong, and urgent ones, of plans that have to know at once. If more
 #: are due, as with a thousand plans at 100 %, or in an incident of many, each plan asks less often.
 CALM_PAIRS_PER_SECOND, URGENT_PAIRS_PER_SECOND = 30.0, 70.0
 
@@ -59,7 +59,7 @@ class Ports:
     slots
         Bounds how many reconciles run at a time.
     turns, urgent_turns
-        Bound how many pairs of probes all plans together ask in a second. Who has to know at once waits for no other.
+        Bound how many pairs of probes all plans together ask in a second. An urgent pair waits for no calm one.
     """
 
     plans: Plans

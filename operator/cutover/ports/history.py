@@ -14,6 +14,10 @@ class HistoryQueries(Protocol):
     """PromQL for the lines and figures of a report; nothing is decided by them."""
 
     @property
+    def product(self) -> str:
+        """Who counts, for messages about an answer that is not understood."""
+
+    @property
     def label(self) -> str:
         """The label by which a result's legs are told apart."""
 

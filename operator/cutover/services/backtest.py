@@ -14,7 +14,10 @@ from typing import Any
 
 from cutover.api.durations import span
 from cutover.api.v1alpha1 import BaselineStatus
-from cutover.domain.backtest.replay import Forecast, NotPossible, Record, Split, backtest
+from cutover.domain.backtest.forecast import Forecast
+from cutover.domain.backtest.record import Record
+from cutover.domain.backtest.replay import NotPossible, backtest
+from cutover.domain.backtest.splitting import Split
 from cutover.domain.baseline.thresholds import LEAST_REQUESTS, choose_thresholds
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.counters import Counter, CounterLabels

@@ -16,7 +16,7 @@ from typing import Any
 
 from cutover.api.durations import span
 from cutover.api.v1alpha1 import GROUP, KIND, VERSION, BacktestStatus, BaselineSource
-from cutover.domain.backtest.replay import impossible
+from cutover.domain.backtest.forecast import impossible
 from cutover.domain.plan import Plan
 from cutover.ports.block_feed import BlockSubscription
 

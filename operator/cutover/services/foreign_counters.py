@@ -13,7 +13,7 @@ from cutover.domain.texts import shorten
 from cutover.ports.block_feed import Dialect
 from cutover.ports.prometheus import Prometheus, unavailable_if_malformed
 
-#: Characters of a label's value that are shown. Whoever forges counters may choose it.
+#: Characters of a label's value that are shown, as forged counters may have any value.
 _LONGEST_NAME = 80
 
 

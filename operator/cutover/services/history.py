@@ -29,7 +29,6 @@ MOST_STRETCHES = 12
 SCRAPES_IN_RATE = 4
 #: Points that are so many steps apart are not joined.
 _GAP_STEPS = 2.5
-_PRODUCT = "Istio"
 
 
 async def with_history(record: Record, prometheus: Prometheus, queries: HistoryQueries) -> Record:
@@ -80,11 +79,11 @@ class _Asking:
         for since, until, step in self._stretches(scale):
             query = self._queries.measure(self._plan, measure, self._window(step))
             answer = await self._prometheus.query_range(query, since, until, step)
-            with unavailable_if_malformed(_PRODUCT):
+            with unavailable_if_malformed(self._queries.product):
                 for series in answer:
                     leg = self._legs.get(str(series["metric"].get(self._queries.label, "")))
                     if leg is not None:
-                        found.setdefault(leg, []).extend(_points(series, step))
+                        found.setdefault(leg, []).extend(self._points(series, step))
         return tuple(Line(leg, tuple(found[leg])) for leg in Leg if leg in found)
 
     async def throttled(self, scale: TimeScale) -> tuple[tuple[float, float], ...]:
@@ -93,7 +92,7 @@ class _Asking:
         for since, until, step in self._stretches(scale):
             query = self._queries.throttled(self._plan, self._window(step))
             for series in await self._prometheus.query_range(query, since, until, step):
-                found += [(at, value) for at, value in _points(series, step) if math.isfinite(value)]
+                found += [(at, value) for at, value in self._points(series, step) if math.isfinite(value)]
         return tuple(found)
 
     async def figures(self, since: float, until: float) -> dict[Leg, Figures]:
@@ -101,7 +100,7 @@ class _Asking:
         found: dict[Leg, dict[str, float]] = {}
         for name, query in self._queries.figures(self._plan, until - since).items():
             answer = await self._prometheus.query(query, until)
-            with unavailable_if_malformed(_PRODUCT):
+            with unavailable_if_malformed(self._queries.product):
                 for item in answer:
                     leg = self._legs.get(str(item["metric"].get(self._queries.label, "")))
                     value = float(item["value"][1])
@@ -125,15 +124,14 @@ class _Asking:
     def _step(self, seconds: float, part: float) -> float:
         return max(self._scrape, math.ceil(seconds / max(POINTS * part, 1.0)))
 
-
-def _points(series: Mapping[str, Any], step: float) -> tuple[tuple[float, float], ...]:
-    """Return the points of a series, with a point that is no number in each gap."""
-    found: list[tuple[float, float]] = []
-    with unavailable_if_malformed(_PRODUCT):
-        for at, value in ((float(at), float(value)) for at, value in series["values"]):
-            if not math.isfinite(value):
-                continue
-            if found and at - found[-1][0] > _GAP_STEPS * step:
-                found.append((at, math.nan))
-            found.append((at, value))
-    return tuple(found)
+    def _points(self, series: Mapping[str, Any], step: float) -> tuple[tuple[float, float], ...]:
+        """Return the points of a series, with a point that is no number in each gap."""
+        found: list[tuple[float, float]] = []
+        with unavailable_if_malformed(self._queries.product):
+            for at, value in ((float(at), float(value)) for at, value in series["values"]):
+                if not math.isfinite(value):
+                    continue
+                if found and at - found[-1][0] > _GAP_STEPS * step:
+                    found.append((at, math.nan))
+                found.append((at, value))
+        return tuple(found)

@@ -1,4 +1,4 @@
-"""Logs each entry of a plan's ledger as one line, for whoever keeps a record of decisions that nobody can change."""
+"""Logs each entry of a plan's ledger as one line, for archives of decisions that cannot be edited."""
 
 from __future__ import annotations
 

@@ -20,37 +20,26 @@ from cutover.domain.alike.page import Page
 from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.baseline.record import HOUR, KeptRecord, RecordReading
 from cutover.domain.engine.context import resolve
-from cutover.domain.engine.phases.takeover import REFUSALS
 from cutover.domain.engine.wanted import (
-    advice_interval,
     answers_wanted,
     backtest_wanted,
     baselines_wanted,
     capacity_wanted,
     custom_slos_wanted,
-    eks_probe_interval,
     keeping_wanted,
     neighbours_wanted,
-    pair_interval,
-    probe_interval,
-    releases_wanted,
     route_wanted,
     samples_wanted,
 )
 from cutover.domain.evidence.lengths import in_force
-from cutover.domain.evidence.own_requests import Owed, owed_for, settle
 from cutover.domain.evidence.pairs import NO_PAIRS
 from cutover.domain.evidence.tolerances import thresholds, thresholds_wanted
-from cutover.domain.heroku import HerokuApp, HerokuNews, HerokuReading, Release
 from cutover.domain.observation import Observation, Samples
 from cutover.domain.plan import Plan
 from cutover.domain.preflight import capacity, registry
 from cutover.domain.preflight.inventory import Inventory
-from cutover.domain.preflight.workload import DEPLOYMENT
-from cutover.domain.resources import DEPLOYMENTS
-from cutover.domain.rollout import Rollout, rollout_of
 from cutover.domain.slo.custom import CustomSlo, SloReading
-from cutover.domain.traffic import Leg, Probe, TrafficState
+from cutover.domain.traffic import Probe, TrafficState
 from cutover.ports.all import Ports
 from cutover.ports.block_feed import BlockSubscription
 from cutover.ports.errors import Conflict, Gone, Unavailable
@@ -60,30 +49,16 @@ from cutover.scale.turns import spread_part
 from cutover.services.advice import Advice
 from cutover.services.background import BackgroundFact
 from cutover.services.comparing import Asked, compare, question
-from cutover.services.pairing import Pairing, ask, counted
+from cutover.services.leg_watch import LegWatch
+from cutover.services.probing import Probing
 from cutover.services.working_status import PENDING_BLOCKS, WorkingStatus
 
 log = structlog.get_logger("cutover")
 
 T = TypeVar("T")
 
-#: Where a plan's phase wants probes no more often than the first number, a healthy Heroku leg is probed at the second
-#: interval: an answer counts for a minute. A leg that failed is probed again as soon as the phase says. The spread gives each
-#: plan an interval of its own, so that plans that started together do not stay in step.
-SELDOM_PROBE_SECONDS, WELL_PROBE_SECONDS, PROBE_SPREAD_SECONDS = 10.0, 20.0, 10.0
-#: Probes of EKS that wait for the block that has them: those of two minutes, two a second.
-MOST_OWED = 240
 #: Seconds between two reads of EKS' replicas, while Heroku is down, and of all routes, while the share does not fit.
 CAPACITY_SECONDS, NEIGHBOURS_SECONDS = 30.0, 60.0
-#: Seconds between two questions to Heroku's API for the app during a cutover, nine requests each, and while Heroku does not
-#: answer its probes, as maintenance mode would explain. An account has 75 requests a minute for all; where it has few left, all
-#: of its plans ask more seldom (:func:`cutover.domain.heroku.pace`).
-SELDOM_HEROKU_SECONDS, URGENT_HEROKU_SECONDS = 900.0, 60.0
-#: Seconds between two questions for releases, one request each, and consecutive ones without an answer that are told.
-RELEASES_SECONDS, TOLD_FAILURES = 60.0, 2
-#: Seconds between two reads of EKS' Deployment during a cutover, and while it rolls out. With a thousand plans the former are
-#: as many requests as their checkpoints.
-ROLLOUT_SECONDS, ROLLING_SECONDS = 60.0, 10.0
 #: Seconds until answers that users get are asked for again, while something about them holds the takeover.
 ANSWERS_SECONDS = 30.0
 #: Seconds after a whole hour in which the plans that wait for their record ask how far it reaches by now.
@@ -109,16 +84,8 @@ class Observer:
         self._ports = ports
         self._working = working
         self._since = math.inf  # by Prometheus' clock, which may turn out to be behind the first estimate
-        self._legs: tuple[str, str] | None = None  # the app and the workload that are known
         self._looked = self._due = math.inf  # the last observation, and when the next is due, by the same clock
-        self.probe: BackgroundFact[Probe] = BackgroundFact(
-            "probe of the Heroku leg", now=self._now, news=wake, is_news=_another_answer, patience=SLEPT_SECONDS
-        )
-        self.eks: BackgroundFact[Probe] = BackgroundFact(
-            "probe of the EKS leg", now=self._now, news=wake, is_news=_another_answer, patience=SLEPT_SECONDS
-        )
-        self.pairing = Pairing(ports, now=self._now, news=wake, answered=self._owe)
-        self._owed: tuple[Owed, ...] = ()
+        self.probes = Probing(ports, working, now=self._now, news=wake, patience=SLEPT_SECONDS)
         self.answers: BackgroundFact[Asked] = BackgroundFact(
             "answers that users get", now=self._now, news=wake, is_news=_others
         )
@@ -128,15 +95,7 @@ class Observer:
         self.neighbours: BackgroundFact[Inventory] = BackgroundFact(
             "other routes to the legs", now=self._now, news=wake, is_news=_first, patience=SLEPT_SECONDS
         )
-        self.heroku: BackgroundFact[HerokuApp] = BackgroundFact(
-            "Heroku's API: app", now=self._now, news=wake, is_news=_differs
-        )
-        self.releases: BackgroundFact[tuple[Release, ...]] = BackgroundFact(
-            "Heroku's API: releases", now=self._now, news=wake, is_news=_differs
-        )
-        self.rollout: BackgroundFact[Rollout | None] = BackgroundFact(
-            "rollout of EKS", now=self._now, news=wake, is_news=_differs
-        )
+        self.legs = LegWatch(ports, now=self._now, news=wake)
         self.advice = Advice(ports, now=self._now, news=wake)
         self.record: BackgroundFact[tuple[RecordQuestion, RecordReading]] = BackgroundFact(
             "Heroku's record", now=self._now, news=wake
@@ -178,18 +137,14 @@ class Observer:
 
     def stop(self) -> None:
         """Stop the background requests, and the feeds of the plan."""
-        self.probe.stop()
-        self.eks.stop()
+        self.probes.stop()
         self.answers.stop()
-        self.pairing.stop()
         self.capacity.stop()
         self.neighbours.stop()
-        self.heroku.stop()
+        self.legs.stop()
         self.advice.stop()
         self.record.stop()
         self.kept.stop()
-        self.releases.stop()
-        self.rollout.stop()
         self.backtest.stop()
         if self._working.plan is not None:
             self._ports.block_feed.forget(self._working.plan.key)
@@ -197,10 +152,8 @@ class Observer:
 
     def _begin_anew(self, now: float) -> None:
         self._since = now
-        self.probe.forget()
-        self.eks.forget()
+        self.probes.forget()
         self.answers.forget()
-        self.pairing.forget()
         self.capacity.forget()
         self.neighbours.forget()
 
@@ -210,11 +163,7 @@ class Observer:
     async def _observe(self, plan: Plan) -> Observation:
         ports, errors = self._ports, list[str]()
         self._since = min(self._since, ports.now(plan))
-        legs = plan.spec.heroku.app, plan.spec.eks.workload_ref.name
-        if self._legs not in (None, legs):
-            for fact in (self.heroku, self.releases, self.rollout):
-                fact.drop_until_wanted()  # of what the plan named before
-        self._legs = legs
+        self.legs.name(plan)
         slow, very_slow = thresholds(plan.spec, plan.status)
         subscription = replace(ports.dialect.subscription(plan), slow_ms=slow, very_slow_ms=very_slow)
         sources = ports.sources(plan.namespace)
@@ -227,7 +176,8 @@ class Observer:
         )
         histogram = await self._histogram(plan, subscription, errors) if may else None
         templates = ports.templates(plan.namespace)
-        probe, eks = self._probes(plan), self._eks_probe(plan)
+        probe = self.probes.heroku(plan)
+        eks_alone, eks_paired = self.probes.eks(plan)
         record = self._record(plan)
         readings = self._understood(
             "answers to custom SLOs",
@@ -241,9 +191,9 @@ class Observer:
             capacity=self._capacity(plan),
             neighbours=self._neighbours(plan),
             probe=probe,
-            eks_probe=eks or self.pairing.eks,
-            pairs=self.pairing.pairs,
-            answers=self._answers(plan, probe, eks),
+            eks_probe=eks_alone or eks_paired,
+            pairs=self.probes.pairs,
+            answers=self._answers(plan, probe, eks_alone),
             prepared_for=self._working.prepared_for(plan),
             samples=samples,
             histogram=histogram,
@@ -256,9 +206,9 @@ class Observer:
             sources=sources,
             queries=ports.dialect.dashboard_queries(subscription),
             backtest=self._backtest_result(plan, subscription),
-            heroku=self._heroku(plan),
-            news=self._news(plan),
-            rollout=self._rollout(plan),
+            heroku=self.legs.app(plan),
+            news=self.legs.news(plan, heroku_fails=self.probes.heroku_fails),
+            rollout=self.legs.rollout(plan),
             dns=self.advice.dns(plan),
             dynos=self.advice.dynos(plan),
             last_requests=self.advice.last_requests(plan),
@@ -315,8 +265,7 @@ class Observer:
         since = working.pending[-1].end if working.pending else checkpoint.consumed_until
         feed.watch(plan.key, replace(subscription, since=since))
         news = feed.take(plan.key)
-        settled, self._owed = settle(news.blocks, self._owed)
-        working.pending = (*working.pending, *settled)
+        working.pending = (*working.pending, *self.probes.settle(news.blocks))
         return replace(news, blocks=working.pending)
 
     async def _histogram(self, plan: Plan, subscription: BlockSubscription, errors: list[str]) -> Histogram | None:
@@ -386,31 +335,6 @@ class Observer:
 
     # ---------------------------------------------------------------------------------------------- beside the loop
 
-    def _probes(self, plan: Plan) -> Probe | None:
-        """Ask on in pairs where pairs are wanted; return the newest probe of the Heroku leg."""
-        alone, can = self._leg_probe(plan), self._ports.traffic.capabilities
-        fails = alone is not None and alone.failures > 1
-        self.pairing.keep(
-            plan,
-            lambda pairs: pair_interval(plan, pairs, self._now(), heroku_fails=fails) if can.probes_eks else None,
-        )
-        paired = self.pairing.heroku
-        return paired if alone is not None and paired is not None and paired.at > alone.at else alone
-
-    def _eks_probe(self, plan: Plan) -> Probe | None:
-        """Return the newest probe of the EKS leg where it is asked by itself, and schedule the next."""
-        interval = eks_probe_interval(plan) if self._ports.traffic.capabilities.probes_eks else None
-        if interval is None:
-            self.eks.drop()
-            return None
-        return self.eks.keep(lambda: self._ask_eks(plan), interval).value
-
-    async def _ask_eks(self, plan: Plan) -> Probe:
-        before, path = self.eks.fact.value, plan.spec.traffic.probe.paths[0]
-        probe = await ask(self._ports.leg_probe, plan, Leg.EKS, path, now=lambda: self._ports.now(plan))
-        self._owe(probe, self._ports.now(plan))
-        return counted(before, probe)
-
     def _answers(self, plan: Plan, *probes: Probe | None) -> tuple[PathAnswers, ...] | None:
         """Return the answers that users get and will get, if they are those to what the plan asks now."""
         if not answers_wanted(plan, probes, self._ports.traffic.capabilities):
@@ -427,33 +351,8 @@ class Observer:
         for each in asked.answers:
             if isinstance(each.eks, Page):
                 now = self._ports.now(plan)
-                self._owe(Probe(now, "", healthy=True, detail="", status=each.eks.status), now)
+                self.probes.owe(Probe(now, "", healthy=True, detail="", status=each.eks.status), now)
         return asked
-
-    def _owe(self, probe: Probe, at: float) -> None:
-        """Note a probe of EKS, which the metrics count as a user's request."""
-        plan = self._working.plan
-        if plan is None:
-            return
-        slow, very_slow = thresholds(plan.spec, plan.status)
-        if owed := owed_for(probe, at, slow_ms=slow, very_slow_ms=very_slow):
-            self._owed = (*self._owed[-MOST_OWED:], owed)
-
-    def _leg_probe(self, plan: Plan) -> Probe | None:
-        """Return the newest probe of the Heroku leg, and schedule the next."""
-        interval = probe_interval(plan)
-        if interval is None:
-            self.probe.drop()
-            return None
-        probe = self.probe.fact.value
-        if probe is not None and probe.healthy and interval >= SELDOM_PROBE_SECONDS:
-            interval = WELL_PROBE_SECONDS + PROBE_SPREAD_SECONDS * spread_part(plan.uid)
-        return self.probe.keep(lambda: self._ask_heroku(plan), interval).value
-
-    async def _ask_heroku(self, plan: Plan) -> Probe:
-        before, path = self.probe.fact.value, plan.spec.traffic.probe.paths[0]
-        probe = await ask(self._ports.leg_probe, plan, Leg.HEROKU, path, now=lambda: self._ports.now(plan))
-        return counted(before, probe)
 
     def _capacity(self, plan: Plan) -> Inventory | None:
         """Return the objects that say how many replicas EKS can have, if they are not outdated."""
@@ -462,52 +361,6 @@ class Observer:
             return None
         fact = self.capacity.keep(lambda: self._ports.inventories.inventory(plan, capacity.READS), CAPACITY_SECONDS)
         return None if fact.stale(self._now(), 2 * CAPACITY_SECONDS) else fact.value
-
-    def _heroku(self, plan: Plan) -> HerokuReading | None:
-        """Return what Heroku's API says about the app, where there is a key for the plan. An outage holds nothing."""
-        api = self._ports.heroku
-        interval = advice_interval(plan.status)
-        if api is None or not api.has_key(plan) or (interval is None and not releases_wanted(plan.status)):
-            self.heroku.drop_until_wanted()
-            return None
-        if interval is None:
-            return None  # kept by _news()
-        fact = self.heroku.keep(lambda: api.app(plan), interval * api.pace(plan))
-        return HerokuReading(fact.value, fact.problem, fact.at if fact.value is not None else 0.0)
-
-    def _news(self, plan: Plan) -> HerokuNews | None:
-        """Return what Heroku's API says during a cutover, where there is a key for the plan. An outage holds nothing."""
-        api = self._ports.heroku
-        if api is None or not releases_wanted(plan.status) or not api.has_key(plan):
-            self.releases.drop()
-            return None
-        pace, probe = api.pace(plan) * (1 + spread_part(plan.uid) / 4), self.probe.fact.value
-        fails = probe is not None and not probe.healthy
-        releases = self.releases.keep(lambda: api.releases(plan), RELEASES_SECONDS * pace)
-        app = self.heroku.keep(
-            lambda: api.app(plan), (URGENT_HEROKU_SECONDS if fails else SELDOM_HEROKU_SECONDS) * pace
-        )
-        failing = next((fact.problem for fact in (releases, app) if fact.failures >= TOLD_FAILURES), None)
-        answered = releases.value is not None and not releases.failures and not app.failures
-        return HerokuNews(releases.value, app.value, failing if failing is not None else "" if answered else None)
-
-    def _rollout(self, plan: Plan) -> Rollout | None:
-        """Return what EKS' workload runs, during a cutover."""
-        if not releases_wanted(plan.status):
-            self.rollout.drop()
-            return None
-        known = self.rollout.fact.value
-        rolling = known is not None and not known.complete
-        seconds = ROLLING_SECONDS if rolling else ROLLOUT_SECONDS * (1 + spread_part(plan.uid) / 4)
-        return self.rollout.keep(lambda: self._read_rollout(plan), seconds).value
-
-    async def _read_rollout(self, plan: Plan) -> Rollout | None:
-        """Read EKS' workload; ``None`` without one, which the probes of EKS show sooner."""
-        inventory = await self._ports.inventories.inventory(plan, (DEPLOYMENT,))
-        if unread := inventory.unread.get(DEPLOYMENTS):
-            raise Unavailable(unread)
-        found = inventory.get(DEPLOYMENTS, plan.namespace, plan.spec.eks.workload_ref.name)
-        return rollout_of(found) if found is not None else None
 
     def _record(self, plan: Plan) -> RecordReading | None:
         """Return what is known of Heroku's record, where the plan asks for one. It is asked for once an hour."""
@@ -574,16 +427,3 @@ def _first(before: Inventory | None, inventory: Inventory) -> bool:  # noqa: ARG
 
 def _others(before: Asked | None, asked: Asked) -> bool:
     return before != asked
-
-
-def _differs(before: object, after: object) -> bool:
-    return before != after
-
-
-def _another_answer(before: Probe | None, probe: Probe) -> bool:
-    """Tell whether a decision may depend on the difference."""
-    return before is None or _said(before) != _said(probe)
-
-
-def _said(probe: Probe) -> tuple[str, bool, int]:
-    return probe.revision, probe.healthy, min(probe.refusals, REFUSALS)

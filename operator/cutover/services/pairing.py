@@ -12,7 +12,7 @@ from typing import Protocol
 
 import structlog
 
-from cutover.domain.engine.wanted import paired_step
+from cutover.domain.engine.probe_intervals import paired_step
 from cutover.domain.evidence.pairs import IN_A_ROW, NO_PAIRS, Pair, Pairs, enter, take, worth
 from cutover.domain.evidence.tolerances import thresholds
 from cutover.domain.plan import Plan
@@ -110,7 +110,7 @@ class Pairing:
         self._cancel()
 
     def _schedule(self) -> None:
-        """Set the timer for the next pair. Who is in a line stays there, until it is urgent."""
+        """Set the timer for the next pair. A plan that waits for its turn keeps waiting, until its pair is urgent."""
         interval = self._interval(self.pairs)
         urgent = interval is not None and interval < URGENT_SECONDS
         if self._line is self._outside.urgent_turns or (self._line is not None and not urgent):

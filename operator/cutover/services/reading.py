@@ -16,6 +16,10 @@ from cutover.ports.prometheus import Prometheus
 
 #: Longest time, in seconds, that one query covers.
 LONGEST_REPLAY = 3600.0
+#: Seconds: older blocks are not delivered. There would be thousands, and no checkpoint is that old.
+OLDEST_BLOCK = 24 * 3600.0
+#: Undelivered blocks after which no more are read for a plan.
+MOST_WAITING = 1000
 #: Seconds by which a scrape may start late.
 SCRAPE_JITTER = 0.05
 

@@ -34,7 +34,14 @@ from cutover.ports.prometheus import Prometheus, unavailable_if_malformed
 from cutover.services.block_queue import BlockQueue
 from cutover.services.foreign_counters import ForeignCounters, read_foreign_counters
 from cutover.services.isolation import Isolation
-from cutover.services.reading import LONGEST_REPLAY, SCRAPE_JITTER, blocks_of, range_selector
+from cutover.services.reading import (
+    LONGEST_REPLAY,
+    MOST_WAITING,
+    OLDEST_BLOCK,
+    SCRAPE_JITTER,
+    blocks_of,
+    range_selector,
+)
 from cutover.services.rhythm import Rhythms, read_rhythms
 from cutover.services.server_time import ServerTime
 
@@ -48,10 +55,6 @@ _CHUNKS_AT_ONCE = 3
 _APART_AT_ONCE = 2
 #: Limits of one query, which bound its answer: a long time for few destinations, or a short time for many.
 _SHORTEST_REPLAY, _DESTINATION_SECONDS = 300.0, 60_000.0
-#: Older blocks are not delivered: there would be thousands, and no checkpoint is that old.
-OLDEST_BLOCK = 24 * 3600.0
-#: Undelivered blocks after which no more are read for a plan.
-_MOST_WAITING = 1000
 _RETRY_SECONDS = 5.0
 #: Seconds until the times of the gateways' scrapes are read again, and the shift that is ignored. They are read sooner where
 #: the last two scrapes are further apart, or closer, than known, by more than a fraction.
@@ -383,7 +386,7 @@ class Sampler:
         not_before = feed.not_before if feed.pauses(self._clock.now()) else 0.0
         if self._rhythms is None:
             return max(self._find_rhythms_at if self._rhythms_are_known() else 0.0, not_before) + self._time.skew
-        if feed.waiting() >= _MOST_WAITING:
+        if feed.waiting() >= MOST_WAITING:
             return math.inf
         settled = feed.fetched + feed.subscription.block_seconds + max(self.settle, self._patience)
         return max(settled, not_before + self._time.skew)

@@ -30,7 +30,7 @@ from cutover.ports.clock import Clock
 from cutover.ports.errors import PartialAnswer, QueryRefused, Unavailable
 from cutover.ports.prometheus import Prometheus
 from cutover.ports.slo_feed import SloSubscription
-from cutover.services.reading import LONGEST_REPLAY
+from cutover.services.reading import LONGEST_REPLAY, MOST_WAITING, OLDEST_BLOCK
 from cutover.services.slo_state import Edge, PlanState, SloState, same_queries
 
 _logger = logging.getLogger(__name__)
@@ -43,8 +43,6 @@ _SHORTEST_REPLAY = 60.0
 _MANY_SAMPLES = 2_000
 #: Most samples of one SLO that are kept while its blocks are counted; each takes about 200 bytes.
 MOST_SAMPLES = 25_000
-#: Older blocks are not delivered: no checkpoint is that old.
-OLDEST_BLOCK = 24 * 3600.0
 #: Seconds until a refused query is repeated unchanged.
 REFUSED_SECONDS = 60.0
 #: Consecutive skipped rounds after which the plan's status says so.
@@ -57,8 +55,6 @@ _SLOW_PART = 1 / 3
 _QUICK_SECONDS = 5.0
 #: Seconds after which a query is aborted, in case that its client does not abort it.
 _LONGEST_QUERY = 60.0
-#: Undelivered blocks after which no more are read for a plan.
-_MOST_WAITING = 1000
 #: Shortest and longest sleep between two checks of what is due; the longest because the clock may have been set.
 _GRAIN, _LONGEST_SLEEP = 0.1, 60.0
 #: A round that begins so many seconds after it was due is late.
@@ -297,7 +293,7 @@ class PrometheusSloFeed:
         if gate.fetched is None or gate.delivered is None:
             return False
         length = slo_series.block_length(plan.subscription.block_seconds, gate.interval)
-        if (gate.fetched - gate.delivered) / length >= _MOST_WAITING:
+        if (gate.fetched - gate.delivered) / length >= MOST_WAITING:
             return False
         return gate.fetched + length + gate.settle <= now
 

@@ -5,48 +5,34 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import re
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache, partial
-from typing import Any, Generic, Literal, TypeVar
+from functools import partial
+from typing import TypeVar
 
 import httpx
-from msgspec import Struct
-from msgspec.json import Decoder, decode
 
 from cutover.adapters.clocks import elapsed
-from cutover.adapters.masking import masked
+from cutover.adapters.prometheus.answers import Answers, TransientError, retention, short
+from cutover.adapters.prometheus.breaker import Breaker
 from cutover.adapters.secret_files import CredentialsError
 from cutover.adapters.tls import TlsVersion, tls_context, tls_reason, tls_version
 from cutover.domain.evidence.counters import Counter, L
 from cutover.domain.evidence.scrapes import Result
 from cutover.domain.slo.matchers import MatchersError, with_matchers
-from cutover.domain.texts import shorten
-from cutover.ports.errors import PartialAnswer, QueryFailed, QueryRefused, Unavailable
-from cutover.ports.prometheus import unavailable_if_malformed
+from cutover.ports.errors import QueryFailed, QueryRefused, Unavailable
 from cutover.settings import Tls
 
 _logger = logging.getLogger(__name__)
 
-_RETRIED_STATUS = frozenset({429, 502, 503, 504})
-#: How a gateway says that the server is away. It also answers 504, but that may be one slow query.
-_AWAY_STATUS = frozenset({502, 503})
-#: Status and error type of a wrong query: of Prometheus, Thanos, Mimir and Cortex; of VictoriaMetrics.
-_REFUSALS = frozenset({(400, "bad_data"), (422, "execution"), (400, "400"), (422, "422")})
-#: Parts of errors that are the server's own, although it calls them the query's.
-_SERVERS_OWN = ("rpc error", "cannot populate chunk")
-_LONGEST_TEXT = 300
 #: Seconds to establish a connection: an unreachable address must not look like a slow query.
 _CONNECT_SECONDS = 3.0
 #: Idle time-out of connections in seconds: longer than the time between two blocks, shorter than load balancers'.
 _KEEP_SECONDS = 45.0
-#: Consecutive failures to reach the server after which it is queried more rarely.
-_FAILURES_TO_OPEN = 5
 #: A comparison of clocks with a longer round trip is dropped, and so is one during which the operator's clock was set.
 _LONGEST_ROUND_TRIP = 1.0
 _CLOCK_WAS_SET = 0.1
@@ -56,93 +42,6 @@ _SKEW_STEP = 0.25
 LARGEST_SKEW = 86_400.0
 
 _T = TypeVar("_T")
-
-
-class _Matrix(Struct, Generic[L]):
-    resultType: Literal["matrix"]  # noqa: N815
-    result: list[Counter[L]]
-    warnings: Any = None
-
-
-class _Counters(Struct, Generic[L]):
-    """A successful answer with counters."""
-
-    status: Literal["success"]
-    data: _Matrix[L]
-    warnings: Any = None
-    isPartial: Any = None  # noqa: N815
-
-    @property
-    def complete(self) -> bool:
-        return not (self.warnings or self.data.warnings or self.isPartial)
-
-
-@cache  # one for each dialect
-def _decoder(labels: type[L]) -> Decoder[_Counters[L]]:
-    """Return a decoder that takes well under half the time of a generic one. Not strict, as the numbers are in quotes."""
-    return Decoder(_Counters[labels], strict=False)  # type: ignore[valid-type]
-
-
-class _TransientError(Exception):
-    """A failure that a retry may cure; its text is for people."""
-
-
-class _Breaker:
-    """A circuit breaker, which limits queries to a server that cannot be reached.
-
-    Only failures to reach the server count. Any answer shows that it is there, and a slow query says nothing about other
-    queries. While the server is away, one query at a time finds out whether it is back. Other queries wait for its result,
-    so that the first block after an outage is read completely. A refused query fails with the text of the last failure: a
-    plan's status quotes it, and must not change every second.
-
-    Parameters
-    ----------
-    cooldown
-        Seconds between two tries, plus or minus a quarter. It is shorter than the sampler's own pause, so that it delays no
-        read.
-    """
-
-    def __init__(self, cooldown: float) -> None:
-        self._cooldown = cooldown
-        self._failures = 0
-        self._retry_at = 0.0
-        self._last = ""
-        self._trying = asyncio.Lock()
-
-    @property
-    def open(self) -> bool:
-        """Whether the server counts as away."""
-        return self._failures >= _FAILURES_TO_OPEN
-
-    def reached(self) -> None:
-        """Note that the server answered."""
-        self._failures = 0
-
-    def missed(self, reason: str) -> None:
-        """Note that the server could not be reached."""
-        self._failures += 1
-        self._put_off(reason)
-
-    def slow(self, reason: str) -> None:
-        """Note that the server did not answer in time, which counts only where it was away before."""
-        if self.open:
-            self._put_off(reason)
-
-    def _put_off(self, reason: str) -> None:
-        self._last = reason
-        self._retry_at = time.monotonic() + self._cooldown * random.uniform(0.75, 1.25)
-
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait for the query that tries the server, if there is any. Raises Unavailable while the server is away."""
-        if self.open:
-            async with self._trying:
-                if self.open:
-                    if time.monotonic() < self._retry_at:
-                        raise Unavailable(self._last)
-                    yield
-                    return
-        yield
 
 
 @dataclass(slots=True, eq=False)
@@ -252,7 +151,8 @@ class PrometheusClient:
         self._matchers = dict(matchers or {})
         self._transport = transport
         self._pause = pause
-        self._breaker = _Breaker(cooldown)
+        self._breaker = Breaker(cooldown)
+        self._answers = Answers(self._name, self._breaker)
         self._now = now
         if self._skew.ahead is None:
             self._skew.ahead = now() - elapsed()
@@ -292,7 +192,7 @@ class PrometheusClient:
             Where there is no usable answer: no connection, an error of the server, an answer that is not Prometheus'.
         """
         kind = "matrix" if promql.rstrip().endswith("]") else "vector"  # of a range selector
-        return await self._ask("query", _instant(self._matched(promql), at), partial(self._result, kind=kind))
+        return await self._ask("query", _instant(self._matched(promql), at), partial(self._answers.result, kind=kind))
 
     async def counters(self, selector: str, at: float, labels: type[L]) -> Sequence[Counter[L]]:
         """Return counters.
@@ -311,7 +211,7 @@ class PrometheusClient:
         QueryRefused, PartialAnswer, Unavailable
             As for :meth:`query`; Unavailable also where the answer has no counters.
         """
-        return await self._ask("query", _instant(self._matched(selector), at), partial(self._counters, labels))
+        return await self._ask("query", _instant(self._matched(selector), at), partial(self._answers.counters, labels))
 
     async def query_range(self, promql: str, start: float, end: float, step: float) -> Result:
         """Evaluate an expression at regular times.
@@ -336,7 +236,7 @@ class PrometheusClient:
             As for :meth:`query`.
         """
         form = {"query": self._matched(promql), "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:.3f}"}
-        return await self._ask("query_range", form, partial(self._result, kind="matrix"))
+        return await self._ask("query_range", form, partial(self._answers.result, kind="matrix"))
 
     async def retention(self) -> float | None:
         """Return for how many seconds the server keeps samples; ``None`` where it does not tell.
@@ -346,8 +246,8 @@ class PrometheusClient:
         """
         try:
             async with self._slots, self._breaker.turn():
-                return await self._attempt("status/runtimeinfo", {}, _retention, method="GET")
-        except (_TransientError, Unavailable):
+                return await self._attempt("status/runtimeinfo", {}, retention, method="GET")
+        except (TransientError, Unavailable):
             return None
 
     def _matched(self, query: str) -> str:
@@ -372,8 +272,8 @@ class PrometheusClient:
         async with self._slots, self._breaker.turn():
             wall, began = self._now(), elapsed()
             try:
-                result = await self._attempt("query", {"query": "vector(time())"}, self._result)
-            except _TransientError as error:
+                result = await self._attempt("query", {"query": "vector(time())"}, self._answers.result)
+            except TransientError as error:
                 raise Unavailable(str(error)) from error
             round_trip = elapsed() - began
         if round_trip > _LONGEST_ROUND_TRIP or abs(self._now() - wall - round_trip) > _CLOCK_WAS_SET:
@@ -404,13 +304,13 @@ class PrometheusClient:
             try:
                 async with self._slots, self._breaker.turn():
                     return await self._attempt(path, form, read)
-            except _TransientError:
+            except TransientError:
                 if self._breaker.open:
                     raise
             await asyncio.sleep(self._pause * (1 + random.random()))
             async with self._slots, self._breaker.turn():
                 return await self._attempt(path, form, read)
-        except _TransientError as error:
+        except TransientError as error:
             raise Unavailable(str(error)) from error
 
     async def _attempt(
@@ -441,9 +341,9 @@ class PrometheusClient:
             raise self._missed(f"{self._name} broke off: {_transport_reason(error)}") from error
         return read(response.status_code, body)
 
-    def _missed(self, reason: str) -> _TransientError:
+    def _missed(self, reason: str) -> TransientError:
         self._breaker.missed(reason)
-        return _TransientError(reason)
+        return TransientError(reason)
 
     @asynccontextmanager
     async def _pool(self) -> AsyncIterator[httpx.AsyncClient]:
@@ -494,85 +394,6 @@ class PrometheusClient:
                 raise QueryFailed(f"{self._name} answered more than {self._max_bytes >> 20} MiB")
         return body
 
-    def _counters(self, labels: type[L], status: int, body: bytearray) -> Sequence[Counter[L]]:
-        if status == 200:
-            try:
-                answer = _decoder(labels).decode(body)
-            except (ValueError, RecursionError):
-                pass
-            else:
-                if answer.complete:
-                    self._breaker.reached()
-                    return answer.data.result
-        # The generic decoder finds the reason, or reads the answer: msgspec does not know "+Inf".
-        result = self._result(status, body)
-        with unavailable_if_malformed(labels.product):
-            return [Counter.of(item, labels) for item in result]
-
-    def _result(self, status: int, body: bytearray, kind: str = "") -> Result:
-        try:
-            answer: Any = decode(body)
-        except (ValueError, RecursionError):
-            answer = None
-        if not isinstance(answer, dict):
-            answer = {}
-        if status in _AWAY_STATUS and "status" not in answer:
-            raise self._missed(f"{self._name} answered HTTP {status}")
-        self._breaker.reached()
-        if status != 200 or answer.get("status") != "success":
-            raise self._failure(status, answer)
-        data = answer.get("data")
-        if not isinstance(data, dict):
-            data = {}
-        if warnings := _texts(answer.get("warnings")) or _texts(data.get("warnings")):
-            # Prometheus warns of doubtful queries in the same field in which others warn of partial answers.
-            if all(text.startswith("PromQL warning") for text in warnings):
-                raise QueryRefused(_short(warnings[0]))
-            raise PartialAnswer(f"{self._name} warns that its answer is not complete: {_short(warnings[0])}")
-        if answer.get("isPartial"):  # VictoriaMetrics' way to say so
-            raise PartialAnswer(f"{self._name} says that its answer is not complete")
-        if data.get("resultType") in ("vector", "matrix"):
-            result = data.get("result")
-            if isinstance(result, list):
-                if kind and data["resultType"] != kind:
-                    raise Unavailable(f"{self._name} answered with a {data['resultType']} instead of a {kind}")
-                return result
-        raise Unavailable(f"{self._name} answered with neither a vector nor a matrix")
-
-    def _failure(self, status: int, answer: dict[str, Any]) -> Exception:
-        error, kind = str(answer.get("error") or ""), str(answer.get("errorType") or "")
-        # A failure of a store (Thanos), or of a block that is being compacted (Prometheus), is reported as one of the query.
-        if (status, kind) in _REFUSALS and error and not any(text in error for text in _SERVERS_OWN):
-            return QueryRefused(_short(error.removeprefix('invalid parameter "query": ')))
-        text = f"{self._name} answered HTTP {status}"
-        if error:
-            text += f": {_short(error)}"
-        elif status in (401, 403):
-            text += "; see the credentials for it in the operator's settings"
-        elif status == 200:
-            text += " with something else than Prometheus' JSON"
-        # No retry after a time-out: a second slow query would only add to the load.
-        if kind == "timeout" or (status == 422 and error):
-            return QueryFailed(text)
-        return _TransientError(text) if status in _RETRIED_STATUS else Unavailable(text)
-
-
-#: Seconds of the units of Prometheus' durations.
-_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0, "y": 31_536_000.0}
-_DURATION = re.compile(r"([0-9]+)(ms|[smhdwy])")
-
-
-def _retention(status: int, body: bytearray) -> float | None:
-    """Return the seconds of ``storageRetention``, such as ``15d`` or ``15d or 10GiB``; ``None`` without a time in it."""
-    try:
-        said: Any = decode(body)["data"]["storageRetention"] if status == 200 else ""
-        parts = [part.strip() for part in said.split(" or ")]
-    except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
-        return None
-    times = [_DURATION.findall(part) for part in parts if re.fullmatch(r"([0-9]{1,6}(ms|[smhdwy]))+", part)]
-    seconds = sum(int(number) * _UNIT_SECONDS[unit] for number, unit in times[0]) if times else 0.0
-    return seconds or None  # 0: not limited by time
-
 
 def _instant(promql: str, at: float) -> dict[str, str]:
     return {"query": promql, "time": f"{at:.3f}"}
@@ -586,23 +407,15 @@ def _wrong_clock(there: float, here: float) -> str:
     return f"its clock says {told}, and the operator's {datetime.fromtimestamp(here, UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def _texts(value: Any) -> list[str]:
-    return [str(one) for one in value] if isinstance(value, list) else []
-
-
 def _transport_reason(error: Exception) -> str:
     """Return the reason of an error, without the wrappings of Python and OpenSSL."""
     cause: BaseException | None = error
-    reason = _short(str(error))
+    reason = short(str(error))
     while cause is not None:
         if isinstance(cause, ssl.SSLError):
-            return f"TLS: {_short(tls_reason(cause))}"
+            return f"TLS: {short(tls_reason(cause))}"
         if isinstance(cause, OSError) and cause.strerror:
             # A server that requires a certificate may just close the connection.
-            reason = _short(cause.strerror)
+            reason = short(cause.strerror)
         cause = cause.__cause__ or cause.__context__
     return reason or type(error).__name__
-
-
-def _short(text: str) -> str:
-    return shorten(masked(" ".join(text.split())), _LONGEST_TEXT)

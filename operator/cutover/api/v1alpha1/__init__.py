@@ -8,7 +8,6 @@ from cutover.api.durations import format_duration as format_duration
 from cutover.api.durations import parse_duration as parse_duration
 from cutover.api.model import GROUP as GROUP
 from cutover.api.model import VERSION as VERSION
-from cutover.api.v1alpha1.gates import BAD_OR_GOOD as BAD_OR_GOOD
 from cutover.api.v1alpha1.gates import DEFAULT_ANSWERS as DEFAULT_ANSWERS
 from cutover.api.v1alpha1.gates import DEFAULT_SLOS as DEFAULT_SLOS
 from cutover.api.v1alpha1.gates import HISTOGRAM_BOUNDS_MS as HISTOGRAM_BOUNDS_MS
@@ -24,6 +23,7 @@ from cutover.api.v1alpha1.gates import Mode as Mode
 from cutover.api.v1alpha1.gates import Parameter as Parameter
 from cutover.api.v1alpha1.gates import ParameterName as ParameterName
 from cutover.api.v1alpha1.gates import Query as Query
+from cutover.api.v1alpha1.gates import RatioQueries as RatioQueries
 from cutover.api.v1alpha1.gates import RatioSlo as RatioSlo
 from cutover.api.v1alpha1.gates import ScrapeInterval as ScrapeInterval
 from cutover.api.v1alpha1.gates import Slo as Slo

@@ -171,19 +171,17 @@ Query = Annotated[
 ScrapeInterval = Annotated[Duration, within("1s", "5m", "30s")]
 
 
-#: Rule of a ratio, in a plan and in a gate template.
-BAD_OR_GOOD = Rule(
-    "exactly one of bad and good must be set; write the query that counts the events that went wrong, or the one that"
-    " counts those that went well",
-    "has(self.bad) != has(self.good)",
-    lambda self: (self.bad is None) != (self.good is None),
-)
+class RatioQueries(Model):
+    """The queries of a ratio, in a plan and in a gate template."""
 
-
-class RatioSlo(Model):
-    """The fraction of the team's events that go wrong on each leg, from counters in Prometheus."""
-
-    RULES = (BAD_OR_GOOD,)
+    RULES = (
+        Rule(
+            "exactly one of bad and good must be set; write the query that counts the events that went wrong, or the one"
+            " that counts those that went well",
+            "has(self.bad) != has(self.good)",
+            lambda self: (self.bad is None) != (self.good is None),
+        ),
+    )
 
     bad: Query | None = Field(
         default=None, description="Counter of the leg's events that went wrong, with {{ leg }} in it."
@@ -192,6 +190,11 @@ class RatioSlo(Model):
         default=None, description="Counter of the leg's events that went well, in place of bad; with {{ leg }} in it."
     )
     total: Query = Field(description="Counter of all the leg's events, with {{ leg }} in it.")
+
+
+class RatioSlo(RatioQueries):
+    """The fraction of the team's events that go wrong on each leg, from counters in Prometheus."""
+
     tolerate: ToleranceSpec = _tolerate(1.25, 0.001)
     advance: ToleranceSpec = _advance(1.5, 0.005)
     scrape_interval: ScrapeInterval = Field(

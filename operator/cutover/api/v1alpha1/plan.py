@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from cutover.api.hosts import covers
+from cutover.api.hosts import cel_covers, covers
 from cutover.api.model import Duration, Model, ShortName, Time
 from cutover.api.rules import Rule, cel_seconds, matching, once, within
 from cutover.api.v1alpha1.gates import Gates, InsufficientTraffic
@@ -291,8 +291,8 @@ class MigrationPlanSpec(Model):
         Rule(
             "heroku.hostname: must not be one of traffic.istio.hosts, nor included in one, as its requests would come back to the gateway; write"
             " the app's *.herokuapp.com name, or the DNS target that Heroku gave the domain",
-            "!has(self.traffic.istio) || !self.traffic.istio.hosts.exists(host, host == self.heroku.hostname"
-            " || (host.startsWith('*') && self.heroku.hostname.endsWith(host.substring(1))))",
+            "!has(self.traffic.istio)"
+            f" || !self.traffic.istio.hosts.exists(host, {cel_covers('host', 'self.heroku.hostname')})",
             lambda self: not any(covers(host, self.heroku.hostname) for host in self.traffic.hosts),
             at=".heroku.hostname",
         ),

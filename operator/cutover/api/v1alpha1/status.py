@@ -434,8 +434,8 @@ class RouteRecord:
 
     name: str = Field(
         default="",
-        description="Kind and name of the object with the weights, once the operator has written it. It is written again"
-        " whoever edits it, also if its labels and annotations are gone.",
+        description="Kind and name of the object with the weights, once the operator has written it. The operator writes"
+        " it again after any edit, also if its labels and annotations are gone.",
     )
     originals: tuple[str, ...] = Field(
         default=(),

@@ -13,7 +13,7 @@ from cutover.api.durations import DURATION_PATTERN
 from cutover.api.model import Model
 from cutover.api.problems import problem_text
 from cutover.api.rules import Rule, matching, once
-from cutover.api.v1alpha1.gates import BAD_OR_GOOD, ParameterName, Query
+from cutover.api.v1alpha1.gates import ParameterName, Query, RatioQueries
 
 #: Placeholders that every query may use; parameters must have other names.
 BUILT_IN_NAMES = ("leg", "service", "namespace", "workload", "app", "plan")
@@ -51,18 +51,9 @@ class ToleranceTemplate(Model):
     margin: NumberText = Field(description="A fraction of events: 0.001 is 0.1 %.")
 
 
-class RatioTemplate(Model):
+class RatioTemplate(RatioQueries):
     """The fraction of events that go wrong on each leg; as in a plan, with numbers as texts."""
 
-    RULES = (BAD_OR_GOOD,)
-
-    bad: Query | None = Field(
-        default=None, description="Counter of the leg's events that went wrong, with {{ leg }} in it."
-    )
-    good: Query | None = Field(
-        default=None, description="Counter of the leg's events that went well, in place of bad; with {{ leg }} in it."
-    )
-    total: Query = Field(description="Counter of all the leg's events, with {{ leg }} in it.")
     tolerate: ToleranceTemplate | None = Field(
         default=None, description="Evidence that EKS is worse than this is harm."
     )

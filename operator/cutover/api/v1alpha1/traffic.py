@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from cutover.api.durations import format_duration
-from cutover.api.hosts import HOST, covers, is_wildcard
+from cutover.api.hosts import HOST, cel_covers, covers, is_wildcard
 from cutover.api.model import DNS_NAME, GATEWAY_NAME, Duration, Model, ObjectName
 from cutover.api.rules import Rule, matching, once, within
 
@@ -294,7 +294,7 @@ class ProbeHeader(Model):
         Field(min_length=1, max_length=64),
         matching(r"^[A-Za-z][-A-Za-z0-9]*$", "write the name of a header, such as Accept-Language"),
         Rule(
-            "write another header: this one is of the way that the request takes, or has credentials, which must not be in"
+            "write another header: proxies on the way set this one, or it carries credentials, which must not be in"
             " a plan, as everybody may read it",
             f"!self.lowerAscii().matches({json.dumps(_NOT_TO_CHOOSE)})",
             lambda name: re.search(_NOT_TO_CHOOSE, name.lower()) is None,
@@ -470,10 +470,10 @@ class Traffic(Model):
             at=".probe.host",
         ),
         Rule(
-            "probe.host: it is none of the hosts, so that its requests would not meet the plan's route; write one of them,"
+            "probe.host: it is none of the hosts, so its requests would not reach the plan's route; write one of the hosts,"
             " or a name that one of their wildcards includes",
-            "!has(self.istio) || !has(self.probe.host) || self.istio.hosts.exists(host, host == self.probe.host"
-            " || (host.startsWith('*') && self.probe.host.endsWith(host.substring(1))))",
+            "!has(self.istio) || !has(self.probe.host)"
+            f" || self.istio.hosts.exists(host, {cel_covers('host', 'self.probe.host')})",
             lambda self: self.probe.host is None or any(covers(host, self.probe.host) for host in self.hosts),
             at=".probe.host",
         ),
@@ -497,7 +497,7 @@ class Traffic(Model):
     preview: Preview | None = Field(
         default=None,
         description="Requests of testers: they go to EKS at any weight, from the takeover on, and are neither counted nor"
-        " judged. It keeps nobody out who knows the header or cookie.",
+        " judged. It is no protection: anybody who knows the header or cookie can use it.",
     )
     affinity: Affinity | None = Field(
         default=None,

@@ -13,7 +13,7 @@ _ASSETS = (
     " answers 404 for them"
 )
 
-#: Answers to those who may not come in.
+#: Answers to clients that may not come in.
 _DENIED = (401, 403)
 
 

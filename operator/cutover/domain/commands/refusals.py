@@ -160,7 +160,7 @@ def _why_not_forward(spec: MigrationPlanSpec, status: MigrationPlanStatus, *, vo
     if status.phase in _FORWARD_IS_OVER or status.weight == 100:
         return ""
     if not status.weight:
-        return f"nothing is on EKS, so that nobody knows whether it answers users; with traffic on EKS {_ANEW}"
+        return f"no traffic is on EKS, so it is not known whether EKS answers users; with traffic on EKS {_ANEW}"
     if spec.suspend:
         return f"spec.suspend is set; set it to false, then {_ANEW}"
     if spec.ceiling < 100:

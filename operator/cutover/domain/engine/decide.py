@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import assert_never
 
-from cutover.api.v1alpha1 import LONGEST_MESSAGE, HeldStatus, MigrationPlanStatus, Phase
+from cutover.api.v1alpha1 import LONGEST_MESSAGE, CheckStatus, HeldStatus, MigrationPlanStatus, Phase
 from cutover.domain.engine.actions import Decision, WriteStatus
 from cutover.domain.engine.audits import tell_audits
 from cutover.domain.engine.conditions import conditions
@@ -211,7 +211,10 @@ def _readable(status: MigrationPlanStatus) -> MigrationPlanStatus:
     The texts of the ledger and of the gates are so from the beginning.
     """
     if not all(len(check.message) <= LONGEST_MESSAGE and is_plain(check.message) for check in status.preflight):
-        checks = (check.model_copy(update={"message": _readable_text(check.message)}) for check in status.preflight)
+        checks = (
+            CheckStatus(check=check.check, result=check.result, message=_readable_text(check.message))
+            for check in status.preflight
+        )
         status = status.evolve(preflight=tuple(checks))
     return status
 

@@ -12,7 +12,7 @@ from cutover.domain.evidence.numbers import rounded
 from cutover.domain.evidence.pairs import FAILS, IN_A_ROW, NO_PAIRS, ProbeKey
 from cutover.domain.holds import Hold, HoldReason
 
-#: Pairs after which it is told that none of them counts.
+#: Pairs after which the plan says that none of them counts.
 LEAST_ASKED = 10
 #: Slots of the recent minute, of 15 s, in which EKS has answered nobody.
 SILENT_SLOTS = 2
@@ -21,8 +21,9 @@ SILENT_SLOTS = 2
 def proven_by_probes(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint) -> bool:
     """Tell whether pairs prove harm below 100 %.
 
-    Where the plan declares a rate, they are evidence at every step, but an outage in a row is none: the users' own requests
-    have a control and show it sooner. Where users are drawn they do not, so that there it is one if EKS answers no user either.
+    If the plan declares a rate, pairs are evidence at every step. Pairs that fail in a row, however, prove no outage there: the
+    users' own requests have a control and show it sooner. If users are drawn, their requests do not show it; then pairs that
+    fail in a row prove an outage if EKS answers no user either.
     """
     if not 0 < (status.weight or 0) < 100 or context.probes_say is not ProbeKey.EKS_WORSE:
         return False

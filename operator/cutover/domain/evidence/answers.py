@@ -36,7 +36,7 @@ class Answer(IntEnum):
 ROUTING_FAULTS: Mapping[str, str] = {"421": "misdirected request", "495": "certificate error"}
 #: The code of an upgraded connection, such as a WebSocket.
 UPGRADED = "101"
-#: Codes that are nobody's answers, as a PromQL matcher.
+#: Codes of requests that no leg answered, as a PromQL matcher.
 NOBODYS_CODES = f"0|{UPGRADED}|499"
 #: The error codes as a PromQL matcher, for both legs. On EKS the app may answer 421 or 495 itself, which a query counts as
 #: an error and a gate as refused.

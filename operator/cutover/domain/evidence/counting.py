@@ -235,7 +235,7 @@ def cut(
             answer = codes.answer_of(series.code, heroku=which == 0)
             for index in range(bisect_right(times, start), bisect_right(times, end)):
                 tally = tally_of(source, times[index])
-                # What is nobody's answer counts for neither leg, but its series shows that the gateway was scraped.
+                # A request that no leg answered counts for neither leg, but its series shows that the gateway was scraped.
                 if answer is not Answer.NOBODY or series.code == UPGRADED:
                     increment = increment_of(reading, series, index, reach, tally)
                     _count(tally.legs[which], series, increment, thresholds, answer)

@@ -408,6 +408,6 @@ def in_a_row(pairs: Pairs, block_seconds: float) -> bool:
 def outage_seconds(block_seconds: float) -> float:
     """Return the seconds for which pairs in a row must speak against EKS.
 
-    Whoever asks for short blocks wants to be back soon; with long ones, the metrics take longer than that anyway.
+    A plan with short blocks wants to roll back soon; with long blocks, the metrics take longer than this anyway.
     """
     return min(max(2.0 * block_seconds, SHORTEST_OUTAGE), LONGEST_OUTAGE)

@@ -255,7 +255,7 @@ def selects(selector: Json | None, labels: Mapping[str, str]) -> bool:
 
 
 def quantity(given: object) -> float | None:
-    """Return a Kubernetes quantity as a number; ``None`` if it is none."""
+    """Return a Kubernetes quantity as a number; ``None`` if it is not a quantity."""
     found = _QUANTITY.match(str(given))
     if found is None or found[2] not in _SUFFIXES:
         return None

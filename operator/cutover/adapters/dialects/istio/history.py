@@ -29,6 +29,7 @@ class IstioHistory:
 
     cluster_domain: str = "cluster.local"
     label: str = _LEG
+    product: str = "Istio"
 
     def legs(self, plan: Plan) -> Mapping[str, Leg]:
         """Return the legs by ``destination_service``."""

@@ -12,14 +12,21 @@ from cutover.adapters.addresses import public_sockets
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.public_names import PublicNames
 from cutover.adapters.traffic.istio import gateway_client
-from cutover.adapters.traffic.istio.gateway_client import GatewayClient, asked_with, reason, session, shown, way
-from cutover.adapters.traffic.istio.rendering import probe_value
+from cutover.adapters.traffic.istio.gateway_client import (
+    GatewayClient,
+    ask_leg,
+    asked_with,
+    reason,
+    session,
+    shown,
+    way,
+)
 from cutover.api.v1alpha1 import Ownership
 from cutover.domain.alike.findings import NoAnswer
 from cutover.domain.alike.page import MOST_BYTES, Page, read_page
 from cutover.domain.plan import Plan
-from cutover.domain.preflight.checks.istio.names import LEG_HEADER, PROBE_HEADER
-from cutover.domain.revision import HEADER, desired_revision
+from cutover.domain.preflight.checks.istio.names import LEG_HEADER
+from cutover.domain.revision import HEADER
 from cutover.domain.traffic import Leg
 from cutover.ports.errors import Conflict, Gone, Unavailable
 
@@ -85,19 +92,16 @@ class HttpAnswers:
             url = await self._gateways.url(plan)
         except (Conflict, Gone, Unavailable) as problem:
             return NoAnswer(shown(f"gateway {gateway}: {problem}"))
+
+        async def ask(token: Mapping[str, str]) -> tuple[Page | NoAnswer, str]:
+            async with self._gateways.get(plan, url, path, token) as response:
+                if leg is None or response.headers.get(LEG_HEADER) == leg:
+                    return await _page(plan, path, response), ""
+                told = NoAnswer(f"HTTP {response.status}, not by way of the plan's route")
+                return told, response.headers.get(HEADER, "")
+
         try:
-            revision = wanted = desired_revision(plan.status)
-            for _ in range(2):
-                token = {PROBE_HEADER: probe_value(plan, leg, revision)} if leg is not None else {}
-                async with self._gateways.get(plan, url, path, token) as response:
-                    came_by = response.headers.get(LEG_HEADER)
-                    if leg is None or came_by == leg:
-                        return await _page(plan, path, response)
-                    # The token is for one revision, and the gateway may have another.
-                    revision = response.headers.get(HEADER, "")
-                    if revision in ("", wanted):
-                        break
-            return NoAnswer(f"HTTP {response.status}, not by way of the plan's route")
+            return await ask_leg(plan, leg, ask) if leg is not None else (await ask({}))[0]
         except _FAILURES as error:
             self._gateways.forget(plan)
             return _failed(url, error)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import aiohttp
@@ -17,12 +17,18 @@ from aiohttp.tracing import Trace
 from cutover.adapters.addresses import CheckedResolver
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.proxy_protocol import announced_socket
+from cutover.adapters.traffic.istio.rendering import probe_value
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks.istio.kinds import GATEWAYS
+from cutover.domain.preflight.checks.istio.names import PROBE_HEADER
 from cutover.domain.preflight.checks.istio.servers import serves
 from cutover.domain.resources import SERVICES, Json
+from cutover.domain.revision import desired_revision
 from cutover.domain.texts import plain
+from cutover.domain.traffic import Leg
 from cutover.ports.errors import Unavailable
+
+_T = TypeVar("_T")
 
 #: Seconds that a request may take to connect, and to get an answer; twice that in total.
 TIMEOUT = 5.0
@@ -182,13 +188,30 @@ def way(plan: Plan) -> tuple[str, str]:
     return traffic.istio.qualified_gateways(plan.namespace)[0], traffic.asked_host
 
 
+async def ask_leg(plan: Plan, leg: Leg, ask: Callable[[Mapping[str, str]], Coroutine[Any, Any, tuple[_T, str]]]) -> _T:
+    """Ask a leg, and once more where the gateway has another revision of the route than the plan's status asks for.
+
+    The token is for one revision. Where the gateway has another, the first request went as a user's.
+
+    Parameters
+    ----------
+    ask
+        Sends one request with the token's header; returns the answer, and by which revision to ask again: ``""`` for none.
+    """
+    wanted = desired_revision(plan.status)
+    answer, there = await ask({PROBE_HEADER: probe_value(plan, leg, wanted)})
+    if there not in ("", wanted):
+        answer, _ = await ask({PROBE_HEADER: probe_value(plan, leg, there)})
+    return answer
+
+
 def asked_with(plan: Plan) -> dict[str, str]:
     """Return the headers of a plan's requests by whichever way."""
     return {header.name: header.value for header in plan.spec.traffic.probe.headers}
 
 
 def session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
-    """Return a session for requests that are nobody's."""
+    """Return a session for requests of no user: without cookies."""
     return aiohttp.ClientSession(
         connector=connector,
         # Cookies of one host's app must not reach another's.

@@ -10,12 +10,11 @@ from aiohttp.abc import AbstractResolver
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio import gateway_client
-from cutover.adapters.traffic.istio.gateway_client import GatewayClient, reason, shown, way
-from cutover.adapters.traffic.istio.rendering import probe_value
+from cutover.adapters.traffic.istio.gateway_client import GatewayClient, ask_leg, reason, shown, way
 from cutover.domain.evidence.answers import ROUTING_FAULTS, is_error
 from cutover.domain.plan import Plan
-from cutover.domain.preflight.checks.istio.names import LEG_HEADER, PROBE_HEADER
-from cutover.domain.revision import HEADER, desired_revision
+from cutover.domain.preflight.checks.istio.names import LEG_HEADER
+from cutover.domain.revision import HEADER
 from cutover.domain.traffic import Leg, Probe
 from cutover.ports.errors import Conflict, Gone, Unavailable
 
@@ -61,18 +60,17 @@ class HttpLegProbe:
             url = await self._client.url(plan)
         except (Conflict, Gone, Unavailable) as problem:
             return self._failed(self._now(), f"gateway {way(plan)[0]}: {problem}")
-        wanted = desired_revision(plan.status)
-        probe = await self._ask(plan, leg, url, path, wanted)
-        if probe.revision in ("", wanted):
-            return probe
-        # The token is for one revision and the gateway has another, so this request went as a user's.
-        return await self._ask(plan, leg, url, path, probe.revision)
 
-    async def _ask(self, plan: Plan, leg: Leg, url: str, path: str, revision: str) -> Probe:
+        async def ask(token: Mapping[str, str]) -> tuple[Probe, str]:
+            probe = await self._ask(plan, leg, url, path, token)
+            return probe, probe.revision
+
+        return await ask_leg(plan, leg, ask)
+
+    async def _ask(self, plan: Plan, leg: Leg, url: str, path: str, token: Mapping[str, str]) -> Probe:
         """Send one request, with the token for a revision of the route."""
         started = self._now()
         try:
-            token = {PROBE_HEADER: probe_value(plan, leg, revision)}
             async with self._client.get(plan, url, path, token) as response:
                 body = await _excerpt(response) if response.status >= 400 else ""
         except TimeoutError as error:

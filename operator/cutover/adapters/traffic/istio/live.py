@@ -10,6 +10,7 @@ from typing import Any
 
 from cutover.adapters.traffic.istio.names import eks_service, heroku_service
 from cutover.adapters.traffic.istio.rendering import SPLIT_ROUTE
+from cutover.domain import managed_fields
 from cutover.domain.managed_fields import owners
 from cutover.domain.marks import FIELD_MANAGER, PLAN_LABEL
 from cutover.domain.plan import Plan
@@ -243,8 +244,7 @@ def _of_plan(metadata: Mapping[str, Any]) -> bool:
 
 
 def _live(key: Key, body: Mapping[str, Any]) -> Live:
-    # Managed fields are half of an object, and only their owners' names are used.
-    metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
+    metadata = managed_fields.without(body["metadata"])
     kept = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": metadata, "spec": body.get("spec")}
     # Of an adopted object the operator owns only routes.
     managers = foreign_managers(body, "spec") if named_by_us(key[2]) else foreign_managers(body, "spec", "http")

@@ -99,7 +99,7 @@ def merged(live: Json, wanted: Json, plan: Plan) -> Json:
     """
     metadata, ours = live["metadata"], wanted["metadata"]
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
-    # Once the route is written, all objects of these names are the plan's, whoever edited them.
+    # Once the route is written, all objects of these names are the plan's, even after edits by others.
     if named_by_us(metadata["name"]) and not is_ours(metadata) and not has_written(plan):
         raise Unavailable(
             f"{live['kind']} {metadata['namespace']}/{metadata['name']} exists and is not the operator's: delete or "

@@ -19,11 +19,12 @@ from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.baseline.thresholds import LEAST_REQUESTS, choose_thresholds
 from cutover.domain.engine.consume import consume_blocks, observed_share
 from cutover.domain.engine.context import Context
-from cutover.domain.engine.holds import blind, crowded, held, too_early
+from cutover.domain.engine.holds import blind, held, too_early
 from cutover.domain.engine.moves import enter
 from cutover.domain.engine.outcome import NEXT_BLOCK, Outcome
 from cutover.domain.engine.phases.compared import compared
 from cutover.domain.engine.phases.takeover import undo
+from cutover.domain.engine.share_holds import crowded
 from cutover.domain.engine.wanted import baselines_wanted, seconds_until_replay
 from cutover.domain.evidence.share import LEAST_REQUESTS as LEAST_SHARE_REQUESTS
 from cutover.domain.evidence.share import Pool

@@ -199,7 +199,7 @@ def _recovered(context: Context, evidence: Evidence, weight: int) -> bool:
 
 
 def _unanswered(context: Context) -> str:
-    """Return in words that the newest probe failed: for a person, who has other sources, one is enough."""
+    """Return in words that the newest probe failed; one failure is enough to tell a person, who has other sources."""
     probe = context.seen.probe
     return probe_text(context) if probe is not None and not probe.healthy else ""
 

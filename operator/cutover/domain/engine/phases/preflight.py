@@ -11,11 +11,12 @@ from dataclasses import replace
 from cutover.api.durations import span
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase, RouteRecord
 from cutover.domain.engine.context import Context
-from cutover.domain.engine.holds import SHARE_DEADLINE_SECONDS, held, too_early
+from cutover.domain.engine.holds import held, too_early
 from cutover.domain.engine.moves import begin_baseline, enter
 from cutover.domain.engine.outcome import Outcome
 from cutover.domain.engine.phases.record import awaited_record, take_over_with_record
 from cutover.domain.engine.phases.takeover import takeover_held, undo
+from cutover.domain.engine.share_holds import SHARE_DEADLINE_SECONDS
 from cutover.domain.engine.wanted import takeover_failed, trial_begun, undoable
 from cutover.domain.holds import Hold, HoldReason
 from cutover.domain.preflight.registry import awaited, before_takeover, in_trial, passed, summary, unanswered

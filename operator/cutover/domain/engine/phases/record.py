@@ -107,7 +107,7 @@ def _incomplete(context: Context, status: MigrationPlanStatus, what: str) -> Out
 
 
 def _what_is_there(context: Context, reading: RecordReading, reach: Reach) -> str:
-    """Return what is there of the record, when it will be enough, and what keeps it from that."""
+    """Return how much is recorded, when it will be enough, and what is in the way."""
     spec = context.spec.baseline
     window, of = (
         format_duration(spec.window),

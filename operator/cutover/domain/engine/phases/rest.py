@@ -11,7 +11,7 @@ from cutover.domain.engine.context import Context
 from cutover.domain.engine.holds import held
 from cutover.domain.engine.moves import retry
 from cutover.domain.engine.outcome import Outcome
-from cutover.domain.engine.wanted import asked_back
+from cutover.domain.engine.probe_intervals import asked_back
 from cutover.domain.engine.way_back import heroku_answers, heroku_fails, probe_text
 from cutover.domain.engine.writes import finalize
 from cutover.domain.holds import Hold, HoldReason
@@ -19,7 +19,8 @@ from cutover.domain.journal.ledger import led_to_weight
 from cutover.domain.plan import Plan
 from cutover.domain.texts import listed
 
-#: Seconds after which a probe is no answer of now, as the last one of the soak is none. A probe that hangs takes 10 s.
+#: Seconds after which a probe is too old to show that Heroku answers now, such as the last probe of the soak. A probe that
+#: hangs takes 10 s.
 FRESH_SECONDS = 15.0
 
 
