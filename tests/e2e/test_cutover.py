@@ -10,7 +10,9 @@ from sandbox.environment import Environment
 from sandbox.manifests import NAMESPACE, Json
 
 from .observing import at_weight, plan, rescue, within_sampling_bounds
+from .panels import empty_panels
 from .playing import RATE, decisions, rolled_back, scenario, start
+from .readers import report_by_its_link
 
 SCRAPE = 5.0
 #: Seconds from a scrape until the gateway has a route that was decided on it; where an onset falls just after a scrape, it
@@ -21,6 +23,7 @@ REACTION = 0.5
 @scenario("healthy", minutes=5)
 def test_a_healthy_service_is_moved(environment: Environment) -> None:
     """100 % and Completed; every step's share fits its weight; the shifting itself fails no request."""
+    began = time.time()
     start(environment, manifests.plan("healthy"))
     environment.until_status("healthy", 480, phase="Completed")
     environment.stack.kubectl(
@@ -40,8 +43,28 @@ def test_a_healthy_service_is_moved(environment: Environment) -> None:
         assert within_sampling_bounds(answered.count("eks"), len(answered), weight), (weight, len(answered))
     moved = [record for record in records if record.revision or record.at > status["checkpoint"]["weightSince"]]
     assert [record for record in moved if record.failed and record.judged] == []
+    _seen_where_people_look(environment, began)
     environment.stack.kubectl("-n", NAMESPACE, "delete", "migrationplan", "healthy", "--timeout=30s")
     assert environment.routed_weight("healthy") == 100, "it rests where evidence has put it"
+
+
+def _seen_where_people_look(environment: Environment, began: float) -> None:
+    """See that the dashboards, the report and the log have the whole of this cutover."""
+    # It was never rolled back.
+    assert empty_panels(environment, "healthy", time.time() - began) == {("plan", "annotation", "rollback")}
+    kept = report_by_its_link(environment, "healthy")
+    assert kept["metadata"]["labels"]["cutover.dev/plan"] == "healthy"
+    page, text = kept["data"]["report.html"], kept["data"]["report.md"]
+    for words in ("Latency, 95th percentile", 'class="line-heroku"', 'class="line-eks"'):
+        assert words in page, "what Prometheus has is in it"
+    for words in ("side by side at 50 %", *(f"{weight} %" for weight in (10, 25, 50, 100))):
+        assert words in text
+    assert sum(event["reason"] == "Report" for event in environment.events("healthy")) == 2
+    lines = [json.loads(line) for line in environment.operator_log().splitlines() if '"decision"' in line]
+    mine = [line for line in lines if line["event"] == "decision" and line["plan"] == f"{NAMESPACE}/healthy"]
+    assert {line["decision"] for line in mine} >= {"Advance", "Complete"}
+    for line in mine:
+        assert {"attempt", "phase", "step", "fromWeight", "toWeight", "id"} <= line.keys(), line
 
 
 @scenario("errors", minutes=4)

@@ -1,0 +1,30 @@
+"""The chart's dashboards, asked of the Prometheus that scrapes the gateway and the operator."""
+
+from __future__ import annotations
+
+import time
+
+from tests.kit.dashboards import BOARDS, EXPORTED, Grafana, queries
+
+from sandbox.environment import Environment
+from sandbox.manifests import NAMESPACE
+
+
+def empty_panels(environment: Environment, plan: str, seconds: float) -> set[tuple[str, str, str]]:
+    """Return the queries of both dashboards that have no data, as dashboard, panel and letter.
+
+    Parameters
+    ----------
+    plan
+        The plan that a person looks at.
+    seconds
+        Length of the range of time until now that is shown.
+    """
+    grafana = Grafana(environment.stack.prometheus_url, time.time(), seconds, namespace=NAMESPACE, plan=plan)
+    # tests/prometheus/test_dashboards.py plays the exporters that there are none of here.
+    return {
+        (asked.board, asked.panel, asked.ref)
+        for board in BOARDS
+        for asked in queries(board)
+        if not EXPORTED.search(asked.expr) and not grafana.shown(asked)
+    }
