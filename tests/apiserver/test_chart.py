@@ -67,6 +67,9 @@ def test_reports_are_kept_on_a_volume_that_is_there() -> None:
     without = deployment()["spec"]["template"]["spec"]
     assert "fsGroup" not in without["securityContext"]
     assert "reports" not in {one["name"] for one in without["volumes"]}
+    assert {
+        one.get("value") for one in without["containers"][0]["env"] if one["name"].startswith("CUTOVER_REPORTS_")
+    } == {""}
     with pytest.raises(Refused, match=r"reportsVolume\.claim"):
         deployment(reportsVolume={"claim": "", "url": "https://reports.example"})
     with pytest.raises(Refused, match="claim"):

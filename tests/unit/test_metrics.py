@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import prometheus_client
@@ -110,6 +111,7 @@ def scrape(loops: Iterable[Loop] | Callable[[], Iterable[Loop]]) -> Samples:
             receivers=lambda: {"chat": Sent()},
             counted=IstioDialect().subscription,
             heroku=HerokuDealings(),
+            reports=SimpleNamespace(written={"ConfigMap": 2}, failed={"ConfigMap": 1}),
         )
     )
     text = prometheus_client.generate_latest(registry).decode()

@@ -670,10 +670,13 @@ def test_a_decision_that_ends_a_plan_names_its_report_where_reports_are_kept() -
         (ReportLinks(config_maps=True, url="https://reports.example/x"), (name, page)),
     ):
         outbox = Outbox(reports=links)
-        tell(outbox, entry(), ending)
-        first, told = sending(outbox, 0).notices
-        assert (first.report, first.report_url) == ("", "")
+        tell(outbox, ending)
+        (told,) = sending(outbox, 0).notices
         assert (told.report, told.report_url) == wanted
+        outbox = Outbox(reports=links)
+        tell(outbox, entry())
+        (other,) = sending(outbox, 0).notices
+        assert (other.report, other.report_url) == ("", "")
     named = replace(notice(decision="Complete"), report="cutover-pdf-report-a1-0123456789")
     assert text(slack(Batch((named,)), DEFAULT_TEMPLATE)).endswith(
         "\nReport: ConfigMap cutover-pdf-report-a1-0123456789"
