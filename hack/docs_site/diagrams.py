@@ -20,6 +20,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 
+from browser import open_page, program
 from devstack.support import cache_root
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,29 +114,12 @@ def draw(diagrams: dict[str, str]) -> dict[str, str]:
     with tempfile.TemporaryDirectory(prefix="cutover-diagrams-") as folder:
         file = Path(folder, "page.html")
         file.write_text(page, encoding="utf-8")
-        done = subprocess.run(
-            [
-                *(_program("chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
-                *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-                *(f"--user-data-dir={folder}/profile", "--virtual-time-budget=60000", "--dump-dom", file.as_uri()),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
-    found = re.search(r'<pre id="drawn">(.*?)</pre>', done.stdout, re.DOTALL)
-    drawn = json.loads(html.unescape(found[1])) if found else done.stderr
+        shown = open_page(file, "--virtual-time-budget=60000", "--dump-dom")
+    found = re.search(r'<pre id="drawn">(.*?)</pre>', shown, re.DOTALL)
+    drawn = json.loads(html.unescape(found[1])) if found else shown[-500:]
     if not isinstance(drawn, list):
         sys.exit(f"Mermaid drew nothing: {drawn}")
     return {name: _plain(svg, _digest(source)) for (name, source), svg in zip(diagrams.items(), drawn, strict=True)}
-
-
-def _program(name: str) -> str:
-    path = shutil.which(name)
-    if path is None:
-        sys.exit(f"{name} is needed to draw the diagrams")
-    return path
 
 
 def _library() -> Path:
@@ -145,7 +129,7 @@ def _library() -> Path:
     if not script.exists():
         folder.mkdir(parents=True, exist_ok=True)
         subprocess.run(
-            [_program("npm"), "pack", "--silent", f"mermaid@{MERMAID}"],
+            [program("npm"), "pack", "--silent", f"mermaid@{MERMAID}"],
             cwd=folder,
             check=True,
             stdout=subprocess.DEVNULL,
