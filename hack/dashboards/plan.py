@@ -154,7 +154,8 @@ def _annotations() -> tuple[Annotation, ...]:
         ),
         Annotation(
             "rollback",
-            f'max by (namespace, plan) (cutover_phase{{{_PLAN}, phase="RollingBack"}}) == 1',
+            # The phase may be over before the next scrape.
+            f"max by (namespace, plan) (increase(cutover_rollbacks_total{{{_PLAN}}}[1m])) > 0",
             HURTS,
             "rollback to Heroku",
         ),

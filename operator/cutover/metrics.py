@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from cutover.api.deferred import outline
+from cutover.domain.evidence.tolerances import thresholds
 from cutover.domain.plan import Plan
 from cutover.ports.block_feed import BlockSubscription
 
@@ -395,14 +396,12 @@ class OperatorCollector(Collector):
 
 def _info(plan: Plan, counted: BlockSubscription) -> tuple[str, ...]:
     """Return the values of the labels of a plan's information; one that is not known yet is empty, as for Prometheus."""
-    baseline = plan.status.baseline
-    bounds = (None, None) if baseline is None else (baseline.slow_ms, baseline.very_slow_ms)
     return (
         *(plan.namespace, plan.name),
         *(plan.spec.heroku.app, plan.spec.eks.workload_ref.name),
         *(counted.heroku, counted.eks),
         "|".join(counted.observers),
-        *("" if bound is None else f"{bound:g}" for bound in bounds),
+        *("" if bound is None else f"{bound:g}" for bound in thresholds(plan.spec, plan.status)),
     )
 
 

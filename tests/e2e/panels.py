@@ -9,8 +9,23 @@ from tests.kit.dashboards import BOARDS, EXPORTED, Grafana, queries
 from sandbox.environment import Environment
 from sandbox.manifests import NAMESPACE
 
+Query = tuple[str, str, str]
 
-def empty_panels(environment: Environment, plan: str, seconds: float) -> set[tuple[str, str, str]]:
+#: What is shown of a plan that is held.
+OF_A_HOLD: set[Query] = {
+    ("fleet", "Plans, those in trouble first", "G"),
+    ("fleet", "Plans by reason of the hold", "A"),
+    ("plan", "Held", "A"),
+    ("plan", "Holds", "A"),
+    ("plan", "annotation", "hold"),
+}
+#: What marks a rollback.
+OF_A_ROLLBACK: Query = ("plan", "annotation", "rollback")
+#: What the operator tells only once something went wrong.
+OF_FAILURES: set[Query] = {("fleet", "Failed requests of the operator", "A"), ("fleet", "Notifications", "B")}
+
+
+def empty(environment: Environment, plan: str, seconds: float) -> set[Query]:
     """Return the queries of both dashboards that have no data, as dashboard, panel and letter.
 
     Parameters

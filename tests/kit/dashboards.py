@@ -20,7 +20,7 @@ BOARDS: dict[str, Json] = {
 _TIMES = {"__rate_interval": "2m", "__range": "10m"}
 _VARIABLE = re.compile(r"\$\{(\w+)\}|\$(\w+)")
 #: What is asked of an exporter that only some clusters have.
-EXPORTED = re.compile(r"\b(container|kube|coredns|pg|pgbouncer|heroku)_(\w+)(?=\{)")
+EXPORTED = re.compile(r"\b(container|kube|coredns|pg|pgbouncer|heroku)_(\w+)(?=[{\[])")
 _LABEL_VALUES = re.compile(r"label_values\((.+), (\w+)\)")
 
 
