@@ -103,11 +103,11 @@ def test_failing_checkouts_roll_back(environment: Environment) -> None:
     _nothing_failed(environment, "checkout")
 
 
-@scenario("throttled", minutes=2.5)
+@scenario("throttled", minutes=1.25)
 def test_a_breached_bound_rolls_back(environment: Environment) -> None:
     """40 % of CFS periods are throttled at 25 %, and no request fails or is slow: only the bound sees it."""
     slo = {"name": "throttling", "bound": _throttled(_OWN_CONTAINER)}
-    steps = [{"weight": 10, "hold": "20s"}, {"weight": 25, "hold": "10m"}, {"weight": 100}]
+    steps = [{"weight": 25, "hold": "10m"}, {"weight": 100}]
     start(environment, plan("throttled", gates=_with(slo), steps=steps), rate=_RATE)
     at_weight(environment, "throttled", 25)
     onset = environment.knobs("eks", "throttled").set(throttled_ratio=0.4)

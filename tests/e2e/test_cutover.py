@@ -20,6 +20,12 @@ SCRAPE = 5.0
 REACTION = 0.5
 
 
+def _from_step(weight: int, service: str) -> Json:
+    """Return a plan that begins with this weight: the steps before it are what other scenarios are about."""
+    paced = manifests.plan(service)["spec"]["steps"]
+    return plan(service, steps=[step for step in paced if step["weight"] >= weight])
+
+
 @scenario("healthy", minutes=5)
 def test_a_healthy_service_is_moved(environment: Environment) -> None:
     """100 % and Completed; every step's share fits its weight; the shifting itself fails no request."""
@@ -154,10 +160,10 @@ def _other_answers(environment: Environment, service: str, code: int, rate: floa
     return status
 
 
-@scenario("shared", minutes=4.5)
+@scenario("shared", minutes=3.25)
 def test_a_shared_incident_holds(environment: Environment) -> None:
     """Both legs fail alike: held, no rollback, goes on when it is over."""
-    start(environment, plan("shared"))
+    start(environment, _from_step(25, "shared"))
     at_weight(environment, "shared", 25)
     for leg in ("heroku", "eks"):
         environment.knobs(leg, "shared").set(error_ratio=0.4)
@@ -197,10 +203,10 @@ def test_an_edit_of_the_weights_is_put_back(environment: Environment) -> None:
     environment.until_status("edited", 90, reason="Judging")
 
 
-@scenario("leaving", minutes=3)
+@scenario("leaving", minutes=0.75)
 def test_deletion_at_50_percent_rests_on_heroku(environment: Environment) -> None:
     """The plan is deleted at 50 %, which no evidence has put on EKS for good: traffic ends on Heroku, no request fails."""
-    start(environment, plan("leaving"))
+    start(environment, _from_step(50, "leaving"))
     at_weight(environment, "leaving", 50)
     since = time.time()
     environment.stack.kubectl("-n", NAMESPACE, "delete", "migrationplan", "leaving", "--timeout=30s")
@@ -215,10 +221,10 @@ def test_deletion_at_50_percent_rests_on_heroku(environment: Environment) -> Non
     assert {r.leg for r in load.records("leaving.example.com", now - 5)} == {"heroku"}
 
 
-@scenario("stranded", minutes=4)
+@scenario("stranded", minutes=1.75)
 def test_a_dead_heroku_is_no_rescue(environment: Environment) -> None:
     """The Heroku leg dies at 50 % while EKS is well: held, alarmed, no rollback onto it."""
-    start(environment, plan("stranded"))
+    start(environment, _from_step(50, "stranded"))
     at_weight(environment, "stranded", 50)
     environment.knobs("heroku", "stranded").set(down=True)
     environment.until_status("stranded", 60, reason="HerokuCannotTakeBack")

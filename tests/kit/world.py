@@ -855,7 +855,7 @@ def _check_advance(plan: Plan, seen: Observation, decision: Decision, old: int, 
             else:
                 safety = seen.pairs.safety
                 assert safety is not None
-                assert safety.step == (before.attempt, old, new)
+                assert safety.step[:3] == (before.attempt, old, new)
                 assert safety.evidence >= gate_rules(plan.spec).safety_limit
                 assert plan.spec.gates.insufficient_traffic is InsufficientTraffic.ACCEPT_PROBES
             assert judged.harm < gate.HARM_HOLD

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import prometheus_client
@@ -78,7 +79,7 @@ class Sent:
 
 def held(reason: str) -> tuple[Condition, ...]:
     known = {"type": "Held", "status": "True", "lastTransitionTime": STAMP, "observedGeneration": 1}
-    return (Condition.model_validate({**known, "reason": reason}),)
+    return MigrationPlanStatus.model_validate({"conditions": [{**known, "reason": reason}]}).conditions
 
 
 def loops(seconds: int, now: float) -> list[Loop]:
@@ -89,7 +90,7 @@ def loops(seconds: int, now: float) -> list[Loop]:
         phase=phase,
         trouble=2 if seconds >= HARMED else 0,
         weight=weight,
-        share=Share.model_validate({"observed": weight, "at": STAMP}),
+        share=Share(observed=weight, at=datetime.fromisoformat(STAMP)),
         evidence=EvidenceStatus(harm=1 + seconds / 10, harm_limit=100, safety=4.47, safety_limit=20),
         gates=(GateStatus(name="errors", verdict="Undecided"), GateStatus(name="slow", verdict="Pass")),
         conditions=held("Undecided") if seconds < RAISED else (),

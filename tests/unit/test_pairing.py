@@ -10,7 +10,7 @@ import pytest
 from tests.kit import builders
 
 from cutover.api.v1alpha1 import Checkpoint, MigrationPlanStatus, Phase
-from cutover.domain.evidence.pairs import IN_A_ROW, Pairs
+from cutover.domain.evidence.pairs import IN_A_ROW, PairedStep, Pairs
 from cutover.domain.plan import Plan
 from cutover.domain.traffic import Leg, Probe
 from cutover.scale.turns import Turns
@@ -162,7 +162,7 @@ async def test_each_step_has_evidence_of_its_own() -> None:
         pairing.keep(replace(plan, status=status), every(1.0))
         seen.append(pairing.pairs.safety and pairing.pairs.safety.step)
     pairing.stop()
-    assert seen == [(1, 10, 25), None, (1, 25, 50), None]
+    assert seen == [PairedStep(1, 10, 25), None, PairedStep(1, 25, 50), None]
 
 
 async def test_a_fault_of_ours_is_a_failed_probe() -> None:

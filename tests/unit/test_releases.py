@@ -59,7 +59,10 @@ def rollout(**template: Any) -> Rollout:
         ({"args": ["-w", "4"]}, ("code",)),
         ({"env": [{"name": "FEATURE", "value": "on"}]}, ("configuration",)),
         ({"envFrom": [{"secretRef": {"name": "pdf"}}]}, ("configuration",)),
-        ({"annotations": {"kubectl.kubernetes.io/restartedAt": "2027-01-11T10:00:00Z"}}, ("configuration",)),
+        (
+            {"annotations": {"kubectl.kubernetes.io/restartedAt": "2027-01-11T10:00:00Z"}},
+            ("time of the last restart",),
+        ),
         ({"annotations": {"checksum/config": "1a2b"}}, ("configuration",)),
         ({"resources": {"limits": {"cpu": "2"}}}, ("settings",)),
         ({"image": "pdf:2", "env": [{"name": "A", "value": "b"}]}, ("code", "configuration")),
@@ -178,7 +181,7 @@ def test_a_release_that_is_not_in_force_is_none(releases: list[Release]) -> None
 
 def played(*moves: str, minutes: float = 1) -> ReleasesStatus:
     """Return what is known after moves that are ``minutes`` apart: of Heroku, of EKS' image or environment, and back."""
-    status, version, image, env, now = KNOWN, 42, "pdf:1", "a", START
+    status, version, image, env, now, restarts = KNOWN, 42, "pdf:1", "a", START, 0
     for move in moves:
         now += 60 * minutes
         version += move in ("heroku", "both")
@@ -189,6 +192,9 @@ def played(*moves: str, minutes: float = 1) -> ReleasesStatus:
             template["env"] = [{"name": "A", "value": env}]
         if move == "resources":
             template["resources"] = {}
+        restarts += move == "restart"
+        if restarts:
+            template["annotations"] = {"kubectl.kubernetes.io/restartedAt": str(restarts)}
         status = compare(status, news(release(version, f"slug-{version}")), rollout(**template), HOSTS, now).status
     return status
 
@@ -212,6 +218,12 @@ BEHIND = 31.0  # minutes, after which a rollout no longer follows a release
         (("eks", "heroku"), BEHIND, None),
         (("eks", "heroku", "heroku"), BEHIND, LegName.HEROKU),
         (("resources",), BEHIND, None),
+        # Values of a Secret may have come with a restart, but it is no release of EKS' own.
+        (("restart",), BEHIND, None),
+        (("restart", "restart"), BEHIND, None),
+        (("heroku", "restart"), 600, None),
+        (("eks", "restart"), BEHIND, LegName.EKS),
+        (("restart", "heroku"), BEHIND, LegName.HEROKU),
         (("eks", "back"), BEHIND, None),
         (("both",), 1, None),
         # Two merges in a row, and each leg has a pipeline of its own.

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from cutover.api.v1alpha1 import LegName, MigrationPlanStatus, ReleasesStatus
 from cutover.domain.heroku import Certificate, HerokuApp, HerokuNews, Release
-from cutover.domain.rollout import CODE, CONFIG, Rollout, parts_changed
+from cutover.domain.rollout import CODE, CONFIG, RESTART, Rollout, parts_changed
 from cutover.domain.texts import fitted, plain, shorten
 
 #: Seconds from a release on Heroku until its dynos alone answer: preboot moves requests three minutes late.
@@ -250,16 +250,20 @@ def _rolled_out(before: ReleasesStatus, rollout: Rollout) -> tuple[ReleasesStatu
 def _level(status: ReleasesStatus, released: str, rolled: tuple[str, ...], now: datetime) -> ReleasesStatus:
     """Return the status with the leg that is ahead of the other, if one is."""
     eks = CODE in rolled or CONFIG in rolled
-    if released and eks:
+    # A restart may be how Pods get the values of a Secret that was changed like Heroku's. It brings nothing that is new by itself.
+    answers = eks or RESTART in rolled
+    if released and answers:
         return level(status)
     if released:
         if status.ahead is LegName.EKS:
             return level(status)
         return status.evolve(ahead=LegName.HEROKU, change=released)
+    if answers and status.ahead is LegName.HEROKU:
+        return level(status)
     if not eks:
         return status
     follows = status.heroku_at is not None and abs(now - status.heroku_at) <= FOLLOWS
-    if status.ahead is LegName.HEROKU or follows or _running(status) == status.level:
+    if follows or _running(status) == status.level:
         return level(status)
     return status.evolve(ahead=LegName.EKS, change=" and ".join(part for part in rolled if part in (CODE, CONFIG)))
 

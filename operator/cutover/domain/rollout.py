@@ -18,6 +18,8 @@ from cutover.domain.texts import digest
 #: Fields of a container that are its code, and that are its configuration; and lists of containers in a Pod.
 _CODE, _CONFIG = ("name", "image", "command", "args"), ("name", "env", "envFrom")
 _CONTAINERS = ("initContainers", "containers")
+#: What ``kubectl rollout restart`` writes.
+_RESTARTED = "kubectl.kubernetes.io/restartedAt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,8 @@ def rollout_of(deployment: Json) -> Rollout:
     pod = _map(template.get("spec"))
     containers = [(kind, one) for kind in _CONTAINERS for one in _maps(pod.get(kind))]
     # Tools that restart Pods for new configuration write an annotation; labels are for selectors.
-    annotations = _map(template.get("metadata")).get("annotations")
+    annotations = dict(_map(_map(template.get("metadata")).get("annotations")))
+    restarted = annotations.pop(_RESTARTED, None)
     config = [[_only(one, _CONFIG) for _, one in containers], pod.get("volumes"), annotations]
     rest = [
         {name: value for name, value in pod.items() if name not in (*_CONTAINERS, "volumes")},
@@ -62,6 +65,7 @@ def rollout_of(deployment: Json) -> Rollout:
             code=_digest([(kind, _only(one, _CODE)) for kind, one in containers]),
             config=_digest(config),
             rest=_digest(rest),
+            restart=_digest(restarted) if restarted is not None else "",
         ),
         complete=seen and new >= everywhere,
         progress=f"{new if seen else 0} of {everywhere} Pods are new",
@@ -69,17 +73,18 @@ def rollout_of(deployment: Json) -> Rollout:
 
 
 def parts_changed(before: TemplateDigests, after: TemplateDigests) -> tuple[str, ...]:
-    """Return which parts of two templates differ, in words for people: ``code``, ``configuration``, ``settings``."""
+    """Return which parts of two templates differ, in words for people, such as ``code``."""
     names = {
         CODE: (before.code, after.code),
         CONFIG: (before.config, after.config),
         REST: (before.rest, after.rest),
+        RESTART: (before.restart, after.restart),
     }
     return tuple(name for name, (old, new) in names.items() if old != new)
 
 
 #: Parts of a Pod template.
-CODE, CONFIG, REST = "code", "configuration", "settings"
+CODE, CONFIG, REST, RESTART = "code", "configuration", "settings", "time of the last restart"
 
 
 def _only(body: Json, names: Iterable[str]) -> Json:

@@ -523,6 +523,9 @@ class TemplateDigests(Model):
     code: str = Field(description="Digest of images, commands and arguments.")
     config: str = Field(description="Digest of environment, volumes and the template's annotations.")
     rest: str = Field(description="Digest of all else, such as resources and probes.")
+    restart: str = Field(
+        default="", description="Digest of the time at which `kubectl rollout restart` was last called."
+    )
 
 
 class ReleasesStatus(Model):
