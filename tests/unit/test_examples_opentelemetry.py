@@ -15,7 +15,7 @@ from cutover.api.v1alpha1 import LedgerEntry, MigrationPlanStatus, Phase
 from cutover.services.ledger_log import LedgerLog
 
 ROOT = Path(__file__).parents[2]
-(RECEIVER,) = yaml.safe_load((ROOT / "examples/opentelemetry.yaml").read_text("utf-8"))["receivers"].values()
+(RECEIVER,) = yaml.safe_load((ROOT / "examples/opentelemetry/collector.yaml").read_text("utf-8"))["receivers"].values()
 OPERATORS: list[dict[str, Any]] = RECEIVER["operators"]
 
 
