@@ -81,12 +81,16 @@ def readers() -> Readers:
 def report_by_its_link(environment: Environment, plan: str) -> Json:
     """Follow the link in the notification that a plan has ended; return the ConfigMap, which has the same page."""
     environment.until(f"{plan}: its end is told", lambda: bool(readers().told(plan)), 30)
-    (told,) = readers().told(plan)
+    told = readers().told(plan)[0]
     # Half a minute for Prometheus' last samples.
-    environment.until(f"{plan}: {told['reportUrl']}", lambda: bool(fetch(told["reportUrl"])), 120)
+    environment.until(f"{plan}: a file and a ConfigMap", lambda: _events(environment, plan) == 2, 120)
     named = told["report"]
     assert (named["kind"], named["namespace"]) == ("ConfigMap", NAMESPACE)
     kept: Json = environment.api.call(f"/api/v1/namespaces/{NAMESPACE}/configmaps/{named['name']}")
     assert kept["immutable"] is True
     assert kept["data"]["report.html"] == fetch(told["reportUrl"]).decode()
     return kept
+
+
+def _events(environment: Environment, plan: str) -> int:
+    return sum(event["reason"] == "Report" for event in environment.events(plan))

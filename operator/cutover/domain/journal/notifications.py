@@ -189,9 +189,9 @@ def check_template(text: str) -> str:
 
 
 def fill(template: str, notice: Notice, escape: Callable[[str], str] = str) -> str:
-    """Fill in a message template. Values are inserted once, escaped where others wrote them; a value that looks like a placeholder stays as it is.
+    """Fill in a message template. Values are inserted once; a value that looks like a placeholder stays as it is.
 
-    Line ends after the last text are cut, as the last values may be empty.
+    Values that others wrote are escaped. Line ends after the last text are cut, as the last values may be empty.
     """
 
     def value(place: re.Match[str]) -> str:
