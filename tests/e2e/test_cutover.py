@@ -26,7 +26,7 @@ def _from_step(weight: int, service: str) -> Json:
     return plan(service, steps=[step for step in paced if step["weight"] >= weight])
 
 
-@scenario("healthy", minutes=5)
+@scenario("healthy", minutes=5.5)
 def test_a_healthy_service_is_moved(environment: Environment) -> None:
     """100 % and Completed; every step's share fits its weight; the shifting itself fails no request."""
     began = time.time()
