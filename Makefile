@@ -9,7 +9,7 @@ export CUTOVER_CACHE := $(CACHE)
 STATE ?= $(CACHE)/stacks/default
 TRY ?= $(CACHE)/stacks/try
 
-.PHONY: help demo demo-stop try try-break try-heal try-stop test test-build test-long test-unit test-kmock test-demoapps test-prometheus test-apiserver test-e2e lint format stack-build stack-up stack-down status logs crds docs dashboards site lock bench bench-full bench-gates bench-answers bench-users bench-sampler bench-scale bench-drain image image-push image-sign kind
+.PHONY: help demo demo-stop try try-break try-heal try-stop test test-build test-long test-unit test-kmock test-demoapps test-prometheus test-apiserver test-e2e lint format stack-build stack-up stack-down status logs crds docs dashboards diagrams site lock bench bench-full bench-gates bench-answers bench-users bench-sampler bench-scale bench-drain image image-push image-sign kind
 
 help:  ## What can be done here
 	@grep -hE '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -64,6 +64,7 @@ lint: $(VENV)/.ready  ## Style, types, import layers, generated files
 	@$(PYTHON) -m dashboards --check
 	@$(PYTHON) -m rooms --check
 	@$(PYTHON) -m cutover.domain.preflight.docs --check
+	@$(PYTHON) -m docs_site.diagrams --check
 
 format: $(VENV)/.ready  ## Rewrite the sources in the project's style
 	@$(VENV)/bin/ruff check --fix-only .
@@ -80,6 +81,9 @@ docs: $(VENV)/.ready  ## Generate what is made of the code: the checks, the room
 
 dashboards: $(VENV)/.ready  ## Generate the Grafana dashboards alone
 	@$(PYTHON) -m dashboards
+
+diagrams: $(VENV)/.ready  ## Draw the docs' diagrams that changed; needs npm and Chromium
+	@$(PYTHON) -m docs_site.diagrams
 
 site: $(VENV)/.ready  ## Build the documentation as a site in out/site, without a network
 	@NO_MKDOCS_2_WARNING=true $(VENV)/bin/mkdocs build --quiet --strict

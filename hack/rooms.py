@@ -69,7 +69,12 @@ def direct(imports: Mapping[str, set[str]]) -> dict[str, set[str]]:
 
 def picture(imports: Mapping[str, set[str]]) -> str:
     """Draw the rooms as a Mermaid flow chart; an arrow says *knows*."""
-    lines = ["```mermaid", "flowchart TD"]
+    lines = [
+        "```mermaid",
+        "flowchart TD",
+        "  accTitle: The rooms of the operator",
+        "  accDescr: Which rooms import which, from the process and the commands at the top to the domain at the bottom",
+    ]
     for house in _HOUSES:
         inside = sorted(room for room in imports if room == house or room.startswith(f"{house}."))
         lines.append(f"  subgraph {house}")

@@ -111,7 +111,7 @@ def _quantiles(leg: str) -> Any:
     return chart(
         f"{leg}: times of answers",
         f"Half, 95 and 99 of 100 answers of {leg} were faster, as the gateway measures them. The dashed lines are the thresholds"
-        " that the baseline chose: what is slower counts as slow, and as very slow.",
+        " of the plan, or those that the baseline chose: what is slower counts as slow, and as very slow.",
         *(Query(_quantile(leg, q), f"{leg} p{100 * q:g}") for q in (0.5, 0.95, 0.99)),
         Query("vector(${slow_ms}+0) > 0", "slow"),
         Query("vector(${very_slow_ms}+0) > 0", "very slow"),
@@ -154,7 +154,8 @@ def _annotations() -> tuple[Annotation, ...]:
         ),
         Annotation(
             "rollback",
-            f'max by (namespace, plan) (cutover_phase{{{_PLAN}, phase="RollingBack"}}) == 1',
+            # The phase may be over before the next scrape.
+            f"max by (namespace, plan) (increase(cutover_rollbacks_total{{{_PLAN}}}[1m])) > 0",
             HURTS,
             "rollback to Heroku",
         ),
@@ -289,8 +290,8 @@ def _legs(made: Board) -> None:
         _quantiles(EKS),
         chart(
             "Slow answers",
-            "The share of each leg's answers that are slower than the threshold that 95 of a hundred of Heroku's own"
-            " kept in the baseline. This is what the gate compares.",
+            "The share of each leg's answers that are slower than the plan's threshold, or else than the one that 95 of a hundred"
+            " of Heroku's own kept in the baseline. This is what the gate compares.",
             *_both(_slower, "slow_ms"),
             unit="percentunit",
         ),

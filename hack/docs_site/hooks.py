@@ -13,7 +13,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from docs_site import reference
+from docs_site import diagrams, reference
 from docs_site.markdown import for_mkdocs, targets, with_links
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,4 +105,5 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
         place = wanted.removeprefix("docs/") if wanted.startswith("docs/") else _place(wanted)
         return posixpath.relpath(place, posixpath.dirname(here) or ".") + mark + anchor
 
-    return for_mkdocs(with_links(markdown, lead))
+    text = for_mkdocs(with_links(markdown, lead))
+    return diagrams.inserted(text, Path(here).stem) if source == f"docs/{here}" else text

@@ -20,9 +20,11 @@ from cutover.adapters.heroku.keys import KeyedHerokuApi
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.adapters.kube.plans import KubernetesPlans
+from cutover.adapters.kube.reports import ConfigMapReports
 from cutover.adapters.kube.templates import TemplateCache
 from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.prometheus.sources import Sources
+from cutover.adapters.report_folder import FolderReports
 from cutover.adapters.resolver import DnsResolver
 from cutover.adapters.traffic.istio.answers import HttpAnswers
 from cutover.adapters.traffic.istio.leg_probe import HttpLegProbe
@@ -30,6 +32,7 @@ from cutover.adapters.traffic.istio.live import RouteCache
 from cutover.adapters.traffic.istio.provider import IstioTraffic
 from cutover.adapters.traffic.istio.rendering import DevelopmentHeroku
 from cutover.api.v1alpha1 import BacktestStatus
+from cutover.domain.journal.reports import ReportLinks
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import ClusterSettings
 from cutover.domain.resources import CONFIG_MAPS
@@ -43,7 +46,7 @@ from cutover.ports.heroku_record import HerokuRecord
 from cutover.ports.leg_probe import LegProbe
 from cutover.ports.notifier import Notifier
 from cutover.ports.records import Records
-from cutover.ports.reports import Reports
+from cutover.ports.reports import Reports, ReportStore
 from cutover.ports.resolver import Resolver
 from cutover.ports.slo_feed import SloFeed
 from cutover.report.record import Record
@@ -115,7 +118,7 @@ async def wired(
         stack.push_async_callback(heroku.close)
         answers = HttpAnswers(cluster, gateways, proxied=proxied)
         stack.push_async_callback(answers.close)
-        notifier = HttpNotifier(receivers, reports=settings.reports)
+        notifier = HttpNotifier(receivers, reports=ReportLinks(settings.reports, settings.reports_url or ""))
         stack.push_async_callback(notifier.close)
 
         clock, waker = SystemClock(), LoopWaker()
@@ -128,7 +131,7 @@ async def wired(
             settle=settings.settle,
         )
         slo_feed = PrometheusSloFeed(sources.for_slos, clock, on_news=waker)
-        reports = report_writer(settings, cluster, sources, clock) if settings.reports else None
+        reports = report_writer(settings, cluster, sources, clock)
         operator = waker.operator = assemble(
             settings,
             cluster,
@@ -163,6 +166,7 @@ async def wired(
             lambda: notifier.senders,
             counted=dialect.subscription,
             heroku=heroku,
+            reports=reports,
         )
 
         def at_work() -> AbstractAsyncContextManager[None]:
@@ -232,8 +236,15 @@ def assemble(
     return Operator(ports, routes, templates)
 
 
-def report_writer(settings: Settings, cluster: Cluster, sources: Sources, clock: Clock) -> ReportWriter:
-    """Return what keeps the reports of plans that end, with what the plan's own Prometheus has."""
+def report_writer(settings: Settings, cluster: Cluster, sources: Sources, clock: Clock) -> ReportWriter | None:
+    """Return what keeps the reports of plans that end, with what the plan's own Prometheus has; ``None`` where nobody wants it."""
+    stores: list[ReportStore] = []
+    if settings.reports:
+        stores.append(ConfigMapReports(cluster))
+    if settings.reports_folder is not None:
+        stores.append(FolderReports(settings.reports_folder))
+    if not stores:
+        return None
     queries = IstioHistory(settings.cluster_domain)
 
     async def history(record: Record) -> Record:
@@ -245,7 +256,7 @@ def report_writer(settings: Settings, cluster: Cluster, sources: Sources, clock:
         return await with_history(record, sources.for_slos(name), queries)
 
     plans = KubernetesPlans(cluster, os.environ.get("HOSTNAME", ""), settings.selector)
-    return ReportWriter(lambda body: cluster.create(CONFIG_MAPS, body), plans, history, clock)
+    return ReportWriter(stores, plans, history, clock)
 
 
 class LoopWaker:

@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from cutover.api.deferred import outline
+from cutover.domain.evidence.tolerances import thresholds
 from cutover.domain.plan import Plan
 from cutover.ports.block_feed import BlockSubscription
 
@@ -112,6 +113,18 @@ class Sent(Protocol):
         """Notices in the queue."""
 
 
+class Kept(Protocol):
+    """Counts of reports of plans that ended, by the kind of the store."""
+
+    @property
+    def written(self) -> Mapping[str, int]:
+        """Reports that were written."""
+
+    @property
+    def failed(self) -> Mapping[str, int]:
+        """Reports that could not be written."""
+
+
 class OperatorCollector(Collector):
     """Collects the state of all plans, and counts of the operator's requests.
 
@@ -131,6 +144,8 @@ class OperatorCollector(Collector):
         Returns where a plan's requests are counted; ``None`` where nothing is known of it.
     heroku
         Counts of requests to Heroku's API; ``None`` for none.
+    reports
+        Counts of reports; ``None`` where none are kept.
     """
 
     def __init__(
@@ -144,6 +159,7 @@ class OperatorCollector(Collector):
         receivers: Callable[[], Mapping[str, Sent]] = dict,
         counted: Callable[[Plan], BlockSubscription | None] = lambda _: None,
         heroku: Requests | None = None,
+        reports: Kept | None = None,
     ) -> None:
         self._loops = loops
         self._api = api
@@ -154,6 +170,7 @@ class OperatorCollector(Collector):
         self._receivers = receivers
         self._counted = counted
         self._heroku = heroku
+        self._reports = reports
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing, so that registering does not collect before there are plans."""
@@ -322,6 +339,7 @@ class OperatorCollector(Collector):
             skew.add_metric((name,), seconds)
         yield skew
         yield from self._notifications()
+        yield from self._kept_reports()
 
     def _heroku_requests(self) -> Iterable[Metric]:
         requests = CounterMetricFamily(
@@ -336,6 +354,20 @@ class OperatorCollector(Collector):
             for cause, count in dict(self._heroku.errors).items():
                 errors.add_metric((cause,), count)
         yield from (requests, errors)
+
+    def _kept_reports(self) -> Iterable[Metric]:
+        written = CounterMetricFamily(
+            "cutover_reports_written", "Reports of plans that ended, by where they are kept.", labels=("store",)
+        )
+        failed = CounterMetricFamily(
+            "cutover_report_failures", "Reports that could not be written there.", labels=("store",)
+        )
+        if self._reports is not None:
+            for family, counts in ((written, self._reports.written), (failed, self._reports.failed)):
+                for store, count in dict(counts).items():
+                    family.add_metric((store,), count)
+        yield written
+        yield failed
 
     def _notifications(self) -> Iterable[Metric]:
         labels = ("receiver",)
@@ -364,14 +396,12 @@ class OperatorCollector(Collector):
 
 def _info(plan: Plan, counted: BlockSubscription) -> tuple[str, ...]:
     """Return the values of the labels of a plan's information; one that is not known yet is empty, as for Prometheus."""
-    baseline = plan.status.baseline
-    bounds = (None, None) if baseline is None else (baseline.slow_ms, baseline.very_slow_ms)
     return (
         *(plan.namespace, plan.name),
         *(plan.spec.heroku.app, plan.spec.eks.workload_ref.name),
         *(counted.heroku, counted.eks),
         "|".join(counted.observers),
-        *("" if bound is None else f"{bound:g}" for bound in bounds),
+        *("" if bound is None else f"{bound:g}" for bound in thresholds(plan.spec, plan.status)),
     )
 
 

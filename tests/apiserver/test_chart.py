@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import yaml
 from tests.kit.chart import CHART, NAMESPACE, RELEASE, Json, Refused, rendered, values
 
 from cutover.adapters.dialects.istio.counters import LATENCIES, REQUESTS
+from cutover.settings import read_settings
 
 ROOT = CHART.parents[1]
 WRITES = {"create", "update", "patch", "delete", "deletecollection"}
@@ -46,6 +48,32 @@ def test_rights_to_write_are_apart_and_nothing_is_deleted() -> None:
 def test_reports_are_a_setting() -> None:
     (environment,) = (one["spec"]["template"]["spec"]["containers"][0]["env"] for one in [deployment(reports=True)])
     assert {"name": "CUTOVER_REPORTS", "value": "true"} in environment
+
+
+def test_reports_are_kept_on_a_volume_that_is_there() -> None:
+    pod = deployment(reportsVolume={"claim": "reports", "url": "https://reports.example/"})["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    settings = {
+        one["name"]: one.get("value") for one in container["env"] if one["name"].startswith("CUTOVER_REPORTS_")
+    }
+    mounts = {one["name"]: one for one in container["volumeMounts"]}
+    assert mounts["reports"] == {"name": "reports", "mountPath": settings["CUTOVER_REPORTS_FOLDER"]}
+    assert {"name": "reports", "persistentVolumeClaim": {"claimName": "reports"}} in pod["volumes"]
+    # Whose account is no administrator's: without the group it could not write to a new disk.
+    assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"]
+    read = read_settings(settings)
+    assert (read.reports_folder, read.reports_url) == (Path(mounts["reports"]["mountPath"]), "https://reports.example")
+
+    without = deployment()["spec"]["template"]["spec"]
+    assert "fsGroup" not in without["securityContext"]
+    assert "reports" not in {one["name"] for one in without["volumes"]}
+    assert {
+        one.get("value") for one in without["containers"][0]["env"] if one["name"].startswith("CUTOVER_REPORTS_")
+    } == {""}
+    with pytest.raises(Refused, match=r"reportsVolume\.claim"):
+        deployment(reportsVolume={"claim": "", "url": "https://reports.example"})
+    with pytest.raises(Refused, match="claim"):
+        deployment(reportsVolume={"claim": "not a name", "url": ""})
 
 
 def test_without_namespaces_writes_are_bound_everywhere() -> None:

@@ -16,6 +16,7 @@ from tests.kit.reports import completed
 from cutover.adapters.clocks import SystemClock
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.plans import KubernetesPlans
+from cutover.adapters.kube.reports import ConfigMapReports
 from cutover.domain.plan import Plan
 from cutover.domain.resources import CONFIG_MAPS
 from cutover.ports.errors import Unavailable
@@ -61,7 +62,7 @@ async def keep(cluster: Cluster, plan: Plan) -> ReportWriter:
         return record
 
     writer = ReportWriter(
-        lambda body: cluster.create(CONFIG_MAPS, body),
+        [ConfigMapReports(cluster)],
         KubernetesPlans(cluster),
         none,
         SystemClock(),
@@ -78,10 +79,10 @@ async def keep(cluster: Cluster, plan: Plan) -> ReportWriter:
 
 async def test_a_report_is_kept_once_and_nobody_changes_it(account: Any, namespace: str, kubectl: Any) -> None:
     cluster, plan = await account("keeper"), ended_now(namespace)
-    assert (await keep(cluster, plan)).written == 1
+    assert (await keep(cluster, plan)).written.total() == 1
     # The next process, which does not know of it.
     again = await keep(cluster, plan)
-    assert (again.written, again.failed) == (0, 0)
+    assert (again.written.total(), again.failed.total()) == (0, 0)
     (found,) = json.loads(kubectl("-n", namespace, "get", "configmap", "-l", "cutover.dev/plan=pdf", "-o", "json"))[
         "items"
     ]
@@ -101,7 +102,7 @@ async def test_a_report_is_kept_once_and_nobody_changes_it(account: Any, namespa
 async def test_without_the_right_it_is_told_once(account: Any, namespace: str, kubectl: Any) -> None:
     cluster = await account("keeps-nothing", without="configmaps")
     writer = await keep(cluster, ended_now(namespace))
-    assert (writer.written, writer.failed) == (0, 1)
+    assert (writer.written.total(), writer.failed.total()) == (0, 1)
     events = json.loads(kubectl("-n", namespace, "get", "events", "-o", "json"))["items"]
     (told,) = [one for one in events if one["reason"] == "ReportNotWritten"]
     assert "missing permission" in told["message"]
@@ -133,7 +134,7 @@ async def test_the_guard_takes_no_config_map_of_another_name(account: Any, stack
                 except Unavailable as refusal:
                     refused = str(refusal)
                 await asyncio.sleep(0.2)
-        assert (await keep(cluster, ended_now(namespace))).written == 1
+        assert (await keep(cluster, ended_now(namespace))).written.total() == 1
     finally:
         for item in policy:
             stack.kubectl("delete", item["kind"], item["metadata"]["name"], "--ignore-not-found")

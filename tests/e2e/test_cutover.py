@@ -10,7 +10,9 @@ from sandbox.environment import Environment
 from sandbox.manifests import NAMESPACE, Json
 
 from .observing import at_weight, plan, rescue, within_sampling_bounds
+from .panels import OF_A_HOLD, OF_A_ROLLBACK, OF_FAILURES, empty
 from .playing import RATE, decisions, rolled_back, scenario, start
+from .readers import report_by_its_link
 
 SCRAPE = 5.0
 #: Seconds from a scrape until the gateway has a route that was decided on it; where an onset falls just after a scrape, it
@@ -24,9 +26,10 @@ def _from_step(weight: int, service: str) -> Json:
     return plan(service, steps=[step for step in paced if step["weight"] >= weight])
 
 
-@scenario("healthy", minutes=5)
+@scenario("healthy", minutes=5.5)
 def test_a_healthy_service_is_moved(environment: Environment) -> None:
     """100 % and Completed; every step's share fits its weight; the shifting itself fails no request."""
+    began = time.time()
     start(environment, manifests.plan("healthy"))
     environment.until_status("healthy", 480, phase="Completed")
     environment.stack.kubectl(
@@ -46,8 +49,27 @@ def test_a_healthy_service_is_moved(environment: Environment) -> None:
         assert within_sampling_bounds(answered.count("eks"), len(answered), weight), (weight, len(answered))
     moved = [record for record in records if record.revision or record.at > status["checkpoint"]["weightSince"]]
     assert [record for record in moved if record.failed and record.judged] == []
+    _seen_where_people_look(environment, began)
     environment.stack.kubectl("-n", NAMESPACE, "delete", "migrationplan", "healthy", "--timeout=30s")
     assert environment.routed_weight("healthy") == 100, "it rests where evidence has put it"
+
+
+def _seen_where_people_look(environment: Environment, began: float) -> None:
+    """See that the dashboards, the report and the log have the whole of this cutover."""
+    assert empty(environment, "healthy", time.time() - began) <= OF_A_HOLD | OF_FAILURES | {OF_A_ROLLBACK}
+    kept = report_by_its_link(environment, "healthy")
+    assert kept["metadata"]["labels"]["cutover.dev/plan"] == "healthy"
+    page, text = kept["data"]["report.html"], kept["data"]["report.md"]
+    for words in ("Latency, 95th percentile", 'class="line-heroku"', 'class="line-eks"'):
+        assert words in page, "what Prometheus has is in it"
+    for words in ("side by side at 50 %", *(f"{weight} %" for weight in (10, 25, 50, 100))):
+        assert words in text
+    # The last line may not be whole yet.
+    lines = [json.loads(line) for line in environment.operator_log().splitlines()[:-1] if '"decision"' in line]
+    mine = [line for line in lines if line["event"] == "decision" and line["plan"] == f"{NAMESPACE}/healthy"]
+    assert {line["decision"] for line in mine} >= {"Advance", "Complete"}
+    for line in mine:
+        assert {"attempt", "phase", "step", "fromWeight", "toWeight", "id"} <= line.keys(), line
 
 
 @scenario("errors", minutes=4)
@@ -59,6 +81,9 @@ def test_errors_from_25_percent_on_roll_back(environment: Environment) -> None:
     status = rolled_back(environment, "errors", 300)
     assert "errors" in status["message"]
     assert any(gate["verdict"] == "Fail" for gate in status["gates"])
+    # With the next scrape of the operator.
+    missing = OF_A_HOLD | OF_FAILURES
+    environment.until("its mark on the dashboard", lambda: empty(environment, "errors", 120) <= missing, 30)
     print("errors 5 % at 25 %:", rescue(environment, "errors", onset))
 
 
@@ -147,6 +172,7 @@ def test_a_shared_incident_holds(environment: Environment) -> None:
     status = environment.status("shared")
     assert (status["phase"], status["weight"]) == ("Shifting", 25)
     assert environment.routed_weight("shared") == 25
+    environment.until("the dashboards' holds", lambda: not empty(environment, "shared", 60) & OF_A_HOLD, 30)
     for leg in ("heroku", "eks"):
         environment.knobs(leg, "shared").set(error_ratio=0.0)
     environment.until("shared goes on", lambda: (environment.status("shared").get("weight") or 0) > 25, 240)

@@ -19,6 +19,8 @@ BOARDS: dict[str, Json] = {
 #: What Grafana sets by the range of time and the scrape interval.
 _TIMES = {"__rate_interval": "2m", "__range": "10m"}
 _VARIABLE = re.compile(r"\$\{(\w+)\}|\$(\w+)")
+#: What is asked of an exporter that only some clusters have.
+EXPORTED = re.compile(r"\b(container|kube|coredns|pg|pgbouncer|heroku)_(\w+)(?=[{\[])")
 _LABEL_VALUES = re.compile(r"label_values\((.+), (\w+)\)")
 
 

@@ -6,7 +6,6 @@ kube-state-metrics, CoreDNS, PgBouncer and Postgres are played. Everything is sc
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from typing import Any
 import prometheus_client
 import pytest
 from tests.kit import builders
-from tests.kit.dashboards import BOARDS, Asked, Grafana, queries
+from tests.kit.dashboards import BOARDS, EXPORTED, Asked, Grafana, queries
 from tests.kit.logplex import frame, message, request_line
 from tests.kit.metrics_server import MetricsServer
 from tests.kit.played_counts import Sent
@@ -335,6 +334,6 @@ def test_those_in_trouble_come_first(grafana: Grafana) -> None:
 
 def test_without_its_exporters_a_panel_is_empty_and_nothing_fails(grafana: Grafana) -> None:
     for asked in EVERY:
-        renamed = re.sub(r"\b(container|kube|coredns|pg|pgbouncer|heroku)_(\w+)(?=\{)", r"missing_\2", asked.expr)
+        renamed = EXPORTED.sub(r"missing_\2", asked.expr)
         if renamed != asked.expr:
             grafana.shown(Asked(asked.board, asked.panel, asked.ref, renamed))

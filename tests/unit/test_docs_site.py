@@ -18,7 +18,7 @@ from cutover.domain.commands.annotations import ANNOTATIONS
 from cutover.domain.holds import HoldReason
 from cutover.domain.preflight import registry
 from cutover.settings import PREFIX, Settings
-from docs_site import reference
+from docs_site import diagrams, reference
 from docs_site.markdown import for_mkdocs, targets, with_links
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +71,33 @@ def test_every_page_of_the_docs_is_on_the_site_and_fetches_nothing_from_elsewher
         assert [one for one in reader.found if re.match(r"(https?:)?//", one)] == [], page
         # The theme would fetch what draws these.
         assert 'class="mermaid"' not in text, page
+
+
+def test_diagrams_are_pictures_with_a_description(site: Path) -> None:
+    names = list(diagrams.sources())
+    assert "architecture-1" in names
+    shown = "".join(
+        (site / f"{page}.html").read_text(encoding="utf-8") for page in {one.rsplit("-", 1)[0] for one in names}
+    )
+    assert "accTitle" not in shown
+    for name in names:
+        (svg,) = re.findall(rf'<svg [^>]*id="{name}".*?</svg>', shown, re.DOTALL)
+        for tag in ("title", "desc"):
+            assert re.search(rf"<{tag} [^>]*>\S.*?</{tag}>", svg), f"{name}: write accTitle and accDescr"
+        # Colours follow the reader's choice of light and dark.
+        assert not re.search(r"<style| style=|#[0-9a-f]{6}", svg)
+
+
+def test_a_diagram_that_changed_has_to_be_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert diagrams.stale() == []
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert diagrams.inserted(page, "architecture").count("<figure") == 2
+    with pytest.raises(ValueError, match=r"architecture-1\.svg is not of the diagram.*make diagrams"):
+        diagrams.inserted(page.replace("no I/O", "some I/O"), "architecture")
+    monkeypatch.setattr(diagrams, "FOLDER", tmp_path)
+    assert diagrams.stale() == sorted(diagrams.sources())
+    (tmp_path / "gone-1.svg").write_text("<svg/>")
+    assert "gone-1" in diagrams.stale()
 
 
 def test_links_out_of_the_docs_stay_on_the_site(site: Path) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import prometheus_client
@@ -83,6 +84,7 @@ def scrape(loops: Iterable[Loop] | Callable[[], Iterable[Loop]]) -> Samples:
             receivers=lambda: {"chat": Sent()},
             counted=IstioDialect().subscription,
             heroku=HerokuDealings(),
+            reports=SimpleNamespace(written={"ConfigMap": 2}, failed={"ConfigMap": 1}),
         )
     )
     text = prometheus_client.generate_latest(registry).decode()
@@ -181,6 +183,10 @@ def test_a_plan_says_where_it_is_counted_and_its_thresholds_once_they_are_known(
     baseline = BaselineStatus.model_validate({"since": STAMP, "slow_ms": 250.0, "very_slow_ms": 2500.0})
     samples = scrape([Running(plan("pdf", phase=Phase.SHIFTING, baseline=baseline))])
     assert value(samples, "cutover_plan_info", **WHERE, slow_ms="250", very_slow_ms="2500") == 1
+    # Where the plan names them, nothing is chosen.
+    latency = {"name": "latency", "latency": {"slowMs": 100, "verySlowMs": 1000}}
+    samples = scrape([Running(builders.plan(uid="pdf", gates={"slos": [latency]}))])
+    assert value(samples, "cutover_plan_info", **WHERE, slow_ms="100", very_slow_ms="1000") == 1
 
 
 def test_where_nothing_fails_there_is_no_time_and_the_count_of_rollbacks_is_there_to_rise() -> None:

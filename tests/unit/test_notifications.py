@@ -57,7 +57,7 @@ from cutover.domain.journal.outbox import (
     Outbox,
     Throttle,
 )
-from cutover.domain.journal.reports import report_name
+from cutover.domain.journal.reports import ReportLinks, report_name
 from cutover.settings import ContentMode, Receiver, SettingsError, read_receivers, read_settings
 
 START = datetime(2027, 1, 11, 10, tzinfo=UTC)
@@ -661,14 +661,22 @@ def test_links_and_mentions_in_texts_of_others_are_dead(value: str, shown: str) 
 
 def test_a_decision_that_ends_a_plan_names_its_report_where_reports_are_kept() -> None:
     ending = entry(decision="Complete", reason="SoakOver")
-    for reports in (False, True):
-        outbox = Outbox(reports=reports)
+    name = report_name("uid-pdf", "pdf", ending)
+    page = f"https://reports.example/x/docs/{name}.html"
+    for links, wanted in (
+        (ReportLinks(), ("", "")),
+        (ReportLinks(config_maps=True), (name, "")),
+        (ReportLinks(url="https://reports.example/x"), ("", page)),
+        (ReportLinks(config_maps=True, url="https://reports.example/x"), (name, page)),
+    ):
+        outbox = Outbox(reports=links)
         tell(outbox, ending)
         (told,) = sending(outbox, 0).notices
-        assert told.report == (report_name("uid-pdf", "pdf", ending) if reports else "")
-    outbox = Outbox(reports=True)
-    tell(outbox, entry())
-    assert sending(outbox, 0).notices[0].report == ""
+        assert (told.report, told.report_url) == wanted
+        outbox = Outbox(reports=links)
+        tell(outbox, entry())
+        (other,) = sending(outbox, 0).notices
+        assert (other.report, other.report_url) == ("", "")
     named = replace(notice(decision="Complete"), report="cutover-pdf-report-a1-0123456789")
     assert text(slack(Batch((named,)), DEFAULT_TEMPLATE)).endswith(
         "\nReport: ConfigMap cutover-pdf-report-a1-0123456789"
@@ -676,7 +684,16 @@ def test_a_decision_that_ends_a_plan_names_its_report_where_reports_are_kept() -
     assert text(slack(Batch((notice(),)), DEFAULT_TEMPLATE)).endswith("because of 0")
     data = wire(cloud_event(named, {}))["data"]
     assert data["report"] == {"kind": "ConfigMap", "namespace": "docs", "name": named.report}
-    assert "report" not in wire(cloud_event(notice(), {}))["data"]
+    assert not {"report", "reportUrl"} & wire(cloud_event(notice(), {}))["data"].keys()
+
+
+def test_the_link_to_a_report_works_though_links_of_others_are_dead() -> None:
+    page = "https://reports.example/docs/cutover-pdf-report-a1-0123456789.html"
+    named = replace(
+        notice(decision="Complete", message="see https://evil.example"), report="cutover-pdf", report_url=page
+    )
+    assert text(slack(Batch((named,)), DEFAULT_TEMPLATE)).endswith(f"\nsee https[:]//evil.example\nReport: {page}")
+    assert wire(cloud_event(named, {}))["data"]["reportUrl"] == page
 
 
 @pytest.mark.parametrize("name", PLACEHOLDERS)

@@ -85,6 +85,8 @@ def test_what_is_empty_is_not_set() -> None:
         ({**LEAST, "CUTOVER_GATEWAY_URLS": '{"a/b": {"url": "http://b", "tls": 1}}'}, "CUTOVER_GATEWAY_URLS: Extra"),
         ({**LEAST, "CUTOVER_LEASE": "cutover"}, "CUTOVER_LEASE: .*should match"),
         ({**LEAST, "CUTOVER_LEASE": "a/b/c"}, "CUTOVER_LEASE: .*should match"),
+        ({**LEAST, "CUTOVER_REPORTS_URL": "reports.example"}, "CUTOVER_REPORTS_URL: .*must start with http"),
+        ({**LEAST, "CUTOVER_REPORTS_URL": "https://reports.example"}, "CUTOVER_REPORTS_URL: .*CUTOVER_REPORTS_FOLDER"),
         ({**LEAST, "CUTOVER_LOG_LEVEL": "info"}, "CUTOVER_LOG_LEVEL: .*DEBUG"),
         ({**LEAST, "CUTOVER_PROMETEUS_TOKEN": "x"}, "CUTOVER_PROMETEUS_TOKEN: Extra inputs"),
     ],

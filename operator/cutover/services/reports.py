@@ -1,4 +1,4 @@
-"""Writes the report of each plan that ends into a ConfigMap, beside the plans' loops.
+"""Writes the report of each plan that ends into one or more stores, beside the plans' loops.
 
 No decision waits for it. What cannot be written is told once, and the plan is as it would be without.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,11 +16,10 @@ import structlog
 
 from cutover.domain.journal.reports import ended_by, report_name
 from cutover.domain.plan import Plan
-from cutover.domain.resources import Json
 from cutover.ports.clock import Clock
 from cutover.ports.errors import Conflict, Gone, Unavailable
 from cutover.ports.plans import Plans
-from cutover.report.config_map import config_map
+from cutover.ports.reports import ReportStore
 from cutover.report.documents import documents
 from cutover.report.record import Record
 
@@ -42,12 +42,12 @@ class _Waiting:
 
 
 class ReportWriter:
-    """:class:`cutover.ports.reports.Reports` in ConfigMaps.
+    """:class:`cutover.ports.reports.Reports` in stores.
 
     Parameters
     ----------
-    create
-        Creates an object. Raises Conflict where it exists, Gone where its namespace does not, Unavailable.
+    stores
+        Where each report is kept.
     plans
         Takes Events.
     history
@@ -60,12 +60,12 @@ class ReportWriter:
     Attributes
     ----------
     written, failed
-        Reports that this process has written, and those that it could not write.
+        Reports that this process has written, and those that it could not write, by the kind of the store.
     """
 
     def __init__(
         self,
-        create: Callable[[Json], Awaitable[object]],
+        stores: Sequence[ReportStore],
         plans: Plans,
         history: Callable[[Record], Awaitable[Record]],
         clock: Clock,
@@ -73,7 +73,7 @@ class ReportWriter:
         settle: float = SETTLE_SECONDS,
         pauses: tuple[float, ...] = PAUSES,
     ) -> None:
-        self._create = create
+        self._stores = tuple(stores)
         self._plans = plans
         self._history = history
         self._clock = clock
@@ -82,8 +82,8 @@ class ReportWriter:
         self._seen: dict[str, object] = {}
         self._names: dict[str, str] = {}
         self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue()
-        self.written = 0
-        self.failed = 0
+        self.written: Counter[str] = Counter({store.kind: 0 for store in self._stores})
+        self.failed: Counter[str] = Counter({store.kind: 0 for store in self._stores})
 
     def tell(self, plan: Plan) -> None:
         """Note a stored status: a plan that has just ended waits for its report from now on."""
@@ -113,42 +113,53 @@ class ReportWriter:
                 await self._write(one)
             except Exception as fault:  # a bug: no plan may wait for it, and the next report may be made all the same
                 log.exception("report not written", plan=one.plan.key)
-                await self._say(one, f"a fault of the operator's: {type(fault).__name__}")
+                for store in self._stores:
+                    await self._say(store, one, _fault(fault))
             finally:
                 self._waiting.task_done()
 
     async def _write(self, one: _Waiting) -> None:
-        plan = one.plan
-        record = Record(plan, datetime.fromtimestamp(self._clock.now(), UTC))
+        record = Record(one.plan, datetime.fromtimestamp(self._clock.now(), UTC))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HISTORY_SECONDS):
                 record = await self._history(record)
         # It takes some hundredths of a second, for which no plan's loop should wait.
         texts = await asyncio.to_thread(documents, record)
-        body = config_map(one.name, texts, plan=plan.name, namespace=plan.namespace, uid=plan.uid)
+        # Beside each other: one that is away keeps no other waiting.
+        await asyncio.gather(*(self._keep(store, one, texts) for store in self._stores))
+
+    async def _keep(self, store: ReportStore, one: _Waiting, texts: Mapping[str, str]) -> None:
+        plan = one.plan
         problem = ""
         for pause in (0.0, *self._pauses):
             await asyncio.sleep(pause)
             try:
-                await self._create(body)
+                await store.keep(plan, one.name, texts)
             except Conflict:
                 return  # an earlier process has written it, or this one, and the answer was lost
-            except Gone:
-                problem = f"the namespace {plan.namespace} does not exist any more"
+            except Gone as gone:
+                problem = str(gone)
                 break
             except Unavailable as outage:
                 problem = str(outage)
+            except Exception as fault:  # a bug: the other stores may take the report all the same
+                log.exception("report not written", plan=plan.key, store=store.kind)
+                problem = _fault(fault)
+                break
             else:
-                self.written += 1
-                log.info("report written", plan=plan.key, config_map=one.name)
-                await self._plans.event(plan, "Normal", "Report", f"the report is in ConfigMap {one.name}")
+                self.written[store.kind] += 1
+                log.info("report written", plan=plan.key, store=store.kind, report=one.name)
+                await self._plans.event(plan, "Normal", "Report", f"the report is in {store.place(plan, one.name)}")
                 return
-        await self._say(one, problem)
+        await self._say(store, one, problem)
 
-    async def _say(self, one: _Waiting, problem: str) -> None:
-        self.failed += 1
-        log.warning("report not written", plan=one.plan.key, config_map=one.name, problem=problem)
-        message = (
-            f"the report is not in ConfigMap {one.name}: {problem}; kubectl cutover report {one.plan.name} makes it"
-        )
+    async def _say(self, store: ReportStore, one: _Waiting, problem: str) -> None:
+        self.failed[store.kind] += 1
+        log.warning("report not written", plan=one.plan.key, store=store.kind, report=one.name, problem=problem)
+        place = store.place(one.plan, one.name)
+        message = f"the report is not in {place}: {problem}; kubectl cutover report {one.plan.name} makes it"
         await self._plans.event(one.plan, "Warning", "ReportNotWritten", message)
+
+
+def _fault(fault: Exception) -> str:
+    return f"a fault of the operator's: {type(fault).__name__}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, Json, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, Json, ValidationInfo, WithJsonSchema, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from cutover.settings.files import FileModel, HttpUrl
@@ -69,6 +69,12 @@ class Settings(Variables):
     reports: bool = Field(
         default=False, description="Whether the report of each plan that ends is kept in a ConfigMap beside it."
     )
+    reports_folder: Path | None = Field(
+        default=None, description="Folder in which the report of each plan that ends is kept, such as one of a volume."
+    )
+    reports_url: HttpUrl | None = Field(
+        default=None, description="Address at which that folder is served, for links in notifications."
+    )
     settle: float = Field(
         default=1.0, ge=0, le=60, description="Seconds after the end of a block at which it is read."
     )
@@ -123,6 +129,13 @@ class Settings(Variables):
     log_level: str = Field(
         default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR."
     )
+
+    @field_validator("reports_url")
+    @classmethod
+    def _of_a_folder(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("reports_folder", "") is None:
+            raise ValueError("it is the address of CUTOVER_REPORTS_FOLDER; set that as well, or leave this out")
+        return value
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:

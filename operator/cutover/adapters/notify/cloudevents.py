@@ -87,6 +87,8 @@ def cloud_event(notice: Notice, lost: Mapping[Severity, int], source: str = "") 
     }
     if notice.report:
         data["report"] = {"kind": CONFIG_MAPS.kind, "namespace": notice.namespace, "name": notice.report}
+    if notice.report_url:
+        data["reportUrl"] = notice.report_url
     if lost:
         data["notTold"] = dict(lost)
     attributes = {

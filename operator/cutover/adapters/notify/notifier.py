@@ -19,6 +19,7 @@ from cutover.adapters.notify.slack import SlackFormat
 from cutover.adapters.notify.transport import Answer, Message, NotSentError, Transport, answer_of
 from cutover.domain.journal.notifications import Notice, Wanted
 from cutover.domain.journal.outbox import FIRST_RETRY_SECONDS, Batch, Outbox, Throttle
+from cutover.domain.journal.reports import NO_LINKS, ReportLinks
 from cutover.domain.plan import Plan
 from cutover.settings import Receiver, ReceiverKind
 
@@ -67,11 +68,15 @@ class HttpNotifier:
     first_retry
         Seconds until a failed request is first repeated.
     reports
-        Whether the reports of plans that end are kept in ConfigMaps, which notifications then name.
+        Where the reports of plans that end are kept, which notifications then name.
     """
 
     def __init__(
-        self, receivers: Sequence[Receiver], *, first_retry: float = FIRST_RETRY_SECONDS, reports: bool = False
+        self,
+        receivers: Sequence[Receiver],
+        *,
+        first_retry: float = FIRST_RETRY_SECONDS,
+        reports: ReportLinks = NO_LINKS,
     ) -> None:
         self._senders = [_Sender(one, first_retry, reports) for one in receivers]
         self._seen: dict[str, object] = {}
@@ -123,7 +128,7 @@ class HttpNotifier:
 class _Sender:
     """Sends to one receiver, one request at a time."""
 
-    def __init__(self, receiver: Receiver, first_retry: float, reports: bool) -> None:
+    def __init__(self, receiver: Receiver, first_retry: float, reports: ReportLinks) -> None:
         self.name = receiver.name
         self._format = format_of(receiver)
         self._transport = Transport(receiver)

@@ -81,8 +81,8 @@ def severity_of(decision: str, reason: str) -> Severity:
 class Notice:
     """A ledger entry of a plan that is to be sent.
 
-    ``report`` is the name of the ConfigMap that keeps the plan's report; empty where this entry does not end the plan, or
-    where reports are not kept.
+    ``report`` is the name of the ConfigMap that keeps the plan's report, and ``report_url`` the address of its page; both are
+    empty where this entry does not end the plan, and where reports are not kept so.
     """
 
     uid: str
@@ -90,6 +90,7 @@ class Notice:
     plan: str
     entry: LedgerEntry
     report: str = ""
+    report_url: str = ""
 
     @property
     def severity(self) -> Severity:
@@ -164,8 +165,10 @@ _VALUES: Mapping[str, Callable[[Notice], str]] = {
     "gates": lambda notice: "\n".join(f"{gate.name}: {sentence(gate)}" for gate in notice.entry.gates),
     "at": lambda notice: _time(notice.entry),
     "id": lambda notice: notice.id,
-    "report": lambda notice: f"Report: ConfigMap {notice.report}" if notice.report else "",
+    "report": lambda notice: _report(notice),
 }
+#: Placeholders whose values hold nothing that others wrote, so that a link in them may work.
+_OWN = frozenset({"report"})
 #: Names of placeholders in a message template.
 PLACEHOLDERS = tuple(_VALUES)
 
@@ -186,11 +189,23 @@ def check_template(text: str) -> str:
 
 
 def fill(template: str, notice: Notice, escape: Callable[[str], str] = str) -> str:
-    """Fill in a message template. Values are inserted once, escaped; a value that looks like a placeholder stays as it is.
+    """Fill in a message template. Values are inserted once; a value that looks like a placeholder stays as it is.
 
-    Line ends after the last text are cut, as the last values may be empty.
+    Values that others wrote are escaped. Line ends after the last text are cut, as the last values may be empty.
     """
-    return _PLACE.sub(lambda place: escape(_VALUES[place[1]](notice)), template).rstrip("\n")
+
+    def value(place: re.Match[str]) -> str:
+        text = _VALUES[place[1]](notice)
+        return text if place[1] in _OWN else escape(text)
+
+    return _PLACE.sub(value, template).rstrip("\n")
+
+
+def _report(notice: Notice) -> str:
+    """Return where the plan's report is: the address where there is one, as people can open that at once."""
+    if notice.report_url:
+        return f"Report: {notice.report_url}"
+    return f"Report: ConfigMap {notice.report}" if notice.report else ""
 
 
 def _time(entry: LedgerEntry) -> str:

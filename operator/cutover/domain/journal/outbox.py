@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from cutover.api.v1alpha1 import MigrationPlanStatus
+from cutover.api.v1alpha1 import LedgerEntry, MigrationPlanStatus
 from cutover.domain.journal.notifications import Notice, Severity, Wanted, key_of
-from cutover.domain.journal.reports import report_name
+from cutover.domain.journal.reports import NO_LINKS, ReportLinks, report_name
 
 #: Most notices that wait for one receiver. More are dropped, and the next message says how many.
 LONGEST_QUEUE = 500
@@ -128,7 +128,7 @@ class Outbox:
     first_retry
         Seconds until the first retry of a failed request.
     reports
-        Whether the reports of plans that end are kept, so that a notice names them.
+        Where the reports of plans that end are kept, so that a notice names them.
 
     Attributes
     ----------
@@ -143,7 +143,7 @@ class Outbox:
     digests: bool = True
     longest: int = LONGEST_QUEUE
     first_retry: float = FIRST_RETRY_SECONDS
-    reports: bool = False
+    reports: ReportLinks = NO_LINKS
     sent: int = 0
     failures: int = 0
     dropped: Counter[Cause] = field(default_factory=Counter)
@@ -200,10 +200,14 @@ class Outbox:
             wanted = self.wanted.entry(entries[key])
             track.see(key, wanted=wanted)
             if wanted:
-                report = report_name(uid, plan, entries[key]) if self.reports else ""
-                self._waiting.append(_Waiting(Notice(uid, namespace, plan, entries[key], report), now))
+                self._waiting.append(_Waiting(self._notice(uid, namespace, plan, entries[key]), now))
         while len(self._waiting) > max(self.longest, self._under_way):
             self._drop(self._least(), Cause.FULL, now)
+
+    def _notice(self, uid: str, namespace: str, plan: str, entry: LedgerEntry) -> Notice:
+        name = report_name(uid, plan, entry)
+        page = self.reports.page(namespace, name)
+        return Notice(uid, namespace, plan, entry, name if self.reports.config_maps else "", page)
 
     def told(self, uid: str) -> str | None:
         """Return the key up to which all entries of a plan are settled; ``None`` if the receiver does not follow the plan."""
