@@ -29,23 +29,31 @@ _TITLES: Mapping[Measure, tuple[str, Callable[[float], str], float]] = {
     Measure.ERRORS: ("Failed requests, of each leg's", percent, 0.01),
     Measure.P95: ("Latency, 95th percentile", milliseconds, 10.0),
 }
-#: What is shown, its name in Heroku's record, the same on EKS, and how a value is written.
-_USED: tuple[tuple[str, str, Quantity, Callable[[float], str]], ...] = (
+#: What is shown, its name in Heroku's record, the same on EKS with how much of it is one there, and how a value is written.
+_USED: tuple[tuple[str, str, Quantity, float, Callable[[float], str]], ...] = (
     (
         "Memory of the largest web dyno or Pod",
         "memoryMiB",
         Quantity.MEMORY,
+        1024.0**2,
         lambda value: f"{value:,.0f} MiB",
     ),
-    ("Load of the busiest dyno, CPUs of the busiest Pod", "load", Quantity.LOAD, lambda value: f"{value:.2g}"),
-    ("Connections of a database on Heroku", "connections", Quantity.CONNECTIONS, count),
+    ("Load of the busiest dyno, CPUs of the busiest Pod", "load", Quantity.LOAD, 1.0, lambda value: f"{value:.2g}"),
+    ("Connections of a database on Heroku", "connections", Quantity.CONNECTIONS, 1.0, count),
     (
         "DNS questions per second, of the whole cluster",
         "clusterDnsPerSecond",
         Quantity.DNS,
+        1.0,
         lambda value: f"{value:,.3g}",
     ),
-    ("Periods in which EKS' worst container was stopped for its CPU limit", "throttled", Quantity.THROTTLED, percent),
+    (
+        "Periods in which EKS' worst container was stopped for its CPU limit",
+        "throttled",
+        Quantity.THROTTLED,
+        1.0,
+        percent,
+    ),
 )
 _BEFORE = (
     "Before is the record of the time before the takeover, by the hour. Dynos and databases are measured by Heroku, as the"
@@ -107,10 +115,14 @@ def _used(record: Record) -> tuple[tuple[Cell, ...], ...]:
     after = record.history.used if record.history is not None else {}
     before = record.week.used if record.week is not None else {}
     return tuple(
-        (what, said(known.usual) if known else "–", _most(known, said), said(value) if value is not None else "–")
-        for what, name, quantity, said in _USED
+        (
+            what,
+            said(known.usual) if known else "–",
+            _most(known, said),
+            said(after[quantity] / one) if quantity in after else "–",
+        )
+        for what, name, quantity, one, said in _USED
         if (known := before.get(name)) is not None or quantity in after
-        for value in [after.get(quantity)]
     )
 
 
