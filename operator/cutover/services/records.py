@@ -221,7 +221,9 @@ class _Reader:
         used, unread = await self._used(usage, ends)
         hours = tuple(
             found.get(end)
-            or Hour.of(end - HOUR, minutes, counts.get(end, Counts()), buckets.get(end, {}), _used(used.get(end, {})))
+            or Hour.of(
+                end - HOUR, minutes, counts.get(end, Counts()), buckets.get(end, {}), _used_in(used.get(end, {}))
+            )
             for end, minutes in zip(every, reach.minutes, strict=True)
         )
         return hours, unread or (known.unread if known is not None else "")
@@ -283,7 +285,7 @@ class _Reader:
         return f"sum by ({kept}) (max by ({_TARGET}, {kept}) (sum by ({_SCRAPE}, {kept}) ({increase})))"
 
 
-def _used(measured: _Measured) -> Used:
+def _used_in(measured: _Measured) -> Used:
     """Return what was used in an hour. Of several databases it is the one with the most connections."""
     if not measured:
         return NOTHING

@@ -93,8 +93,8 @@ def _seen(hours: Sequence[tuple[float, int | None]]) -> Iterable[Mark]:
         last = max(last or 0, version)
 
 
-def releases_text(number: int, last: datetime | None) -> str:
-    """Return the mark that a record bears, as a sentence; ``""`` where there was no release."""
+def releases_text(number: int | None, last: datetime | None) -> str:
+    """Return the mark that a record bears, as a sentence; ``""`` where there was no release, or nothing tells."""
     if not number or last is None:
         return ""
     many = f"{number} releases, the last" if number > 1 else "a release,"

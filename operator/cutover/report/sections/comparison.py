@@ -106,7 +106,7 @@ def _releases(record: Record) -> str:
     """Return that the record spans releases; ``""`` if it does not, or nothing tells."""
     baseline = record.plan.status.baseline
     known = baseline.record if baseline is not None else None
-    text = releases_text(known.releases or 0, known.last_release) if known is not None else ""
+    text = releases_text(known.releases, known.last_release) if known is not None else ""
     return f"{text[:1].upper()}{text[1:]}: figures of before it are of other code or configuration." if text else ""
 
 
