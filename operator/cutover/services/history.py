@@ -125,7 +125,7 @@ class _Asking:
         found: dict[Quantity, float] = {}
         seconds = max(until - since, SCRAPES_IN_RATE * self._scrape)
         for item in await self._prometheus.query(one_query(self._usage.usage(self._plan, seconds)), until):
-            with unavailable_if_malformed("what the app used"):
+            with unavailable_if_malformed("cAdvisor or CoreDNS"):
                 value = float(item["value"][1])
                 if math.isfinite(value):
                     found[Quantity(item["metric"]["what"])] = value

@@ -233,7 +233,7 @@ class _Reader:
         found: dict[float, _Measured] = {}
         try:
             async for result in self._in_parts(one_query(usage), ends if usage else []):
-                with unavailable_if_malformed("what the app used"):
+                with unavailable_if_malformed("the drain, cAdvisor or CoreDNS"):
                     for item in result:
                         what, addon = item["metric"]["what"], item["metric"].get("addon", "")
                         for at, value in item["values"]:
