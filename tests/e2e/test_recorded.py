@@ -49,7 +49,7 @@ def test_two_weeks_are_waited_for_and_the_takeover_is_judged_by_them(environment
         write(http, environment.stack.prometheus_url, between(series, *hole))
     # It asks again once an hour, or when the plan is edited: here more is asked of the record.
     environment.patch(RECORDED, {"spec": {"baseline": {"minCoverage": 0.97}}})
-    environment.until_status(RECORDED, 300, phase="Completed")
+    environment.until_status(RECORDED, 480, phase="Completed")
 
     status = environment.status(RECORDED)
     assert path(status) == [50, 100]

@@ -108,6 +108,7 @@ def told(version: int, hour: float | None, what: str = "Deploy 1a2b3c4d") -> Rel
         ([41, 42], [told(42, 0.9)], Released(1, (Mark(0.9 * HOUR, 42, "Deploy 1a2b3c4d"),))),
         ([0, 42], [told(42, -0.1)], Released(0)),  # seen late
         ([41, 42], [told(42, None)], Released(1, (Mark(HOUR, 42),))),
+        ([41, 42], [replace(told(42, 1.0), succeeded=False)], Released(0)),
     ],
 )
 def test_releases_within_the_record(seen: list[int | None], api: list[Release] | None, found: Released | None) -> None:

@@ -72,10 +72,10 @@ def released(
         if release.at is None:
             continue
         at = release.at.timestamp()
-        if since <= at < until:
+        if release.succeeded and since <= at < until:
             found[release.version] = Mark(at, release.version, release.description)
         else:
-            found.pop(release.version, None)  # the drain saw it later than it was made
+            found.pop(release.version, None)  # it was never in force, or the drain saw it later than it was made
     newest = sorted(found.values(), key=lambda mark: (mark.at, mark.version))
     return Released(len(newest), tuple(newest[-MOST_LISTED:]))
 
