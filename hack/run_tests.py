@@ -89,6 +89,7 @@ _SCENARIOS = (
     "tests/e2e/test_forward.py",
     "tests/e2e/test_ownership.py",
     "tests/e2e/test_long_requests.py",
+    "tests/e2e/test_recorded.py",
     "tests/e2e/test_releases.py",
     "tests/e2e/test_takeover.py",
     "tests/e2e/test_team_routes.py",

@@ -145,7 +145,7 @@ def _address(port: int) -> dict[str, Any]:
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
 
-def prometheus(scrape_seconds: float, admin_ports: list[int], targets: Path) -> dict[str, Any]:
+def prometheus(scrape_seconds: float, admin_ports: list[int], targets: Path, backfill: str = "") -> dict[str, Any]:
     """Return Prometheus' configuration.
 
     The gateway's own statistics are renamed to what Istio's proxy calls them, so that queries made
@@ -159,9 +159,12 @@ def prometheus(scrape_seconds: float, admin_ports: list[int], targets: Path) -> 
         The gateway proxies' administration ports.
     targets
         The folder whose ``*.json`` files name further targets.
+    backfill
+        How old samples may be that are written to it; ``""`` for no older than the newest.
     """
     keep = "envoy_cluster_upstream_rq|envoy_cluster_upstream_rq_time_(bucket|sum|count)"
     return {
+        **({"storage": {"tsdb": {"out_of_order_time_window": backfill}}} if backfill else {}),
         "global": {
             "scrape_interval": _milliseconds(scrape_seconds),
             "scrape_timeout": _milliseconds(min(scrape_seconds, 10.0)),

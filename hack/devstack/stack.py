@@ -91,6 +91,9 @@ class Stack:
         How many proxies the ingress gateway has; they share its port.
     prometheus_targets
         Further metrics URLs to scrape, by job.
+    backfill
+        How old samples may be that are written to Prometheus by its remote-write protocol, as Prometheus writes durations;
+        ``""`` where none are.
     ports
         Ports that have to be these, by the names that `ports` has; the others are chosen.
     detached
@@ -116,6 +119,7 @@ class Stack:
         scrape_interval_seconds: float = 5.0,
         gateways: int = 1,
         prometheus_targets: Mapping[str, Sequence[str]] | None = None,
+        backfill: str = "",
         ports: Mapping[str, int] | None = None,
         detached: bool = False,
         log: Callable[[str], None] | None = None,
@@ -126,6 +130,7 @@ class Stack:
         self.scrape_interval_seconds = scrape_interval_seconds
         self.gateways = gateways
         self.ports: dict[str, int] = {}
+        self._backfill = backfill
         self._wanted_ports = dict(ports or {})
         self._targets = {job: list(urls) for job, urls in (prometheus_targets or {}).items()}
         self._detached = detached
@@ -638,6 +643,7 @@ class Stack:
                 self.scrape_interval_seconds,
                 [self.ports[name] for name in self._envoys()],
                 self.state_dir / "targets",
+                self._backfill,
             ),
         }
         for number, name in enumerate(self._envoys()):
@@ -712,6 +718,7 @@ class Stack:
                     # A killed Prometheus leaves its lock file behind.
                     "--storage.tsdb.no-lockfile",
                     "--web.enable-lifecycle",
+                    *(["--web.enable-remote-write-receiver"] if self._backfill else []),
                     "--log.level=warn",
                 ], _GO_ENVIRONMENT
             case envoy:

@@ -46,6 +46,8 @@ class Environment:
         Proxies of the ingress gateway.
     settings
         Further settings of each operator, by the name of the environment variable.
+    backfill
+        How old samples may be that a test writes to Prometheus, as for the stack.
     log
         Called with a line for each step of starting.
     """
@@ -59,6 +61,7 @@ class Environment:
         gateways: int = 1,
         detached: bool = False,
         settings: Mapping[str, str] | None = None,
+        backfill: str = "",
         log: Callable[[str], None] | None = None,
     ) -> None:
         self._settings = dict(settings or {})
@@ -69,6 +72,7 @@ class Environment:
             self.state_dir / "stack",
             scrape_interval_seconds=scrape_interval,
             gateways=gateways,
+            backfill=backfill,
             detached=detached,
             log=log,
         )

@@ -13,8 +13,10 @@ from typing import Any
 from cutover.adapters.clocks import SystemClock
 from cutover.adapters.dialects.heroku_drain.counters import HerokuDrainDialect
 from cutover.adapters.dialects.heroku_drain.record import DrainRecord
+from cutover.adapters.dialects.heroku_drain.usage import DrainUsage
 from cutover.adapters.dialects.istio.counters import IstioDialect
 from cutover.adapters.dialects.istio.history import IstioHistory
+from cutover.adapters.dialects.kubernetes.usage import ClusterUsage, PodUsage
 from cutover.adapters.heroku.client import HerokuClient
 from cutover.adapters.heroku.keys import KeyedHerokuApi
 from cutover.adapters.kube.client import Cluster
@@ -132,6 +134,8 @@ async def wired(
         )
         slo_feed = PrometheusSloFeed(sources.for_slos, clock, on_news=waker)
         reports = report_writer(settings, cluster, sources, clock)
+        heroku_api = KeyedHerokuApi(heroku, cluster, settings.heroku_key_files)
+        drain = HerokuDrainDialect((settings.drain_namespace,)) if settings.drain_namespace else None
         operator = waker.operator = assemble(
             settings,
             cluster,
@@ -143,16 +147,18 @@ async def wired(
             sources=sources.allowed,
             backtest=Backtests(drain_namespace=settings.drain_namespace).forecast,
             notifier=notifier,
-            heroku=KeyedHerokuApi(heroku, cluster, settings.heroku_key_files),
+            heroku=heroku_api,
             reports=reports,
             resolver=DnsResolver(),
             heroku_record=DrainRecord(sources.for_slos, samplers.now),
             records=PrometheusRecords(
                 sources.for_slos,
                 gateway=IstioDialect(settings.cluster_domain),
-                drain=HerokuDrainDialect((settings.drain_namespace,)) if settings.drain_namespace else None,
+                drain=drain,
                 create=partial(cluster.create, CONFIG_MAPS),
                 now=samplers.now,
+                usage=[*([DrainUsage(drain)] if drain is not None else []), ClusterUsage()],
+                heroku=heroku_api,
             ),
         )
         collector = OperatorCollector(
@@ -253,7 +259,7 @@ def report_writer(settings: Settings, cluster: Cluster, sources: Sources, clock:
         if name and name not in sources.allowed(plan.namespace):
             return record
         # The connections of custom SLOs: blocks wait for no report.
-        return await with_history(record, sources.for_slos(name), queries)
+        return await with_history(record, sources.for_slos(name), queries, PodUsage())
 
     plans = KubernetesPlans(cluster, os.environ.get("HOSTNAME", ""), settings.selector)
     return ReportWriter(stores, plans, history, clock)

@@ -20,6 +20,7 @@ from sandbox.environment import Environment
 from .heroku_api import heroku_api
 from .playing import Scenario, set_rate
 from .readers import readers
+from .recorded import DRAIN_NAMESPACE, RECORDED
 
 #: Scenarios at once, with three hundred requests a second; the next begins when one has ended. With ten, requests wait on
 #: two cores.
@@ -71,10 +72,11 @@ def environment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     """
     services = services_of(request)
     state = tmp_path_factory.mktemp("e2e")
-    settings = {"CUTOVER_HEROKU_API_URL": heroku_api().url}
+    settings = {"CUTOVER_HEROKU_API_URL": heroku_api().url, "CUTOVER_DRAIN_NAMESPACE": DRAIN_NAMESPACE}
     if scenarios_of(request):
         settings |= readers().settings
-    with Environment(state, services, gateways=2, settings=settings, log=print) as running:
+    backfill = "20d" if RECORDED in services else ""
+    with Environment(state, services, gateways=2, settings=settings, backfill=backfill, log=print) as running:
         running.stack.stop_process("envoy-1")
         running.start_load(dict.fromkeys(services, 0.0))
         yield running

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
+import httpx
 import numpy as np
 import pytest
 from tests.kit import builders
@@ -15,11 +17,14 @@ from tests.kit.remote_write import Series, filled_prometheus
 from tests.kit.world import Leg, World, check, plan_spec
 
 from cutover.adapters.dialects.heroku_drain.counters import HerokuDrainDialect
+from cutover.adapters.dialects.heroku_drain.usage import DrainUsage
 from cutover.adapters.dialects.istio.counters import IstioDialect
+from cutover.adapters.dialects.kubernetes.usage import ClusterUsage
 from cutover.adapters.prometheus.client import PrometheusClient
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
 from cutover.domain.baseline.document import document
 from cutover.domain.baseline.record import HOUR, KeptRecord, RecordReading, quantile
+from cutover.domain.baseline.released import Released
 from cutover.domain.baseline.week import peak
 from cutover.domain.plan import Plan
 from cutover.ports.errors import Unavailable
@@ -33,6 +38,9 @@ HOLE, LOSSES, NEW = (100, 105), (200 * 60, 200 * 60 + 40), 72
 #: Requests of a minute at noon, and at night.
 DAY, NIGHT = 600, 30
 BOUNDS_MS = (25.0, 100.0, 500.0, math.inf)
+#: Days before the end of most memory, and of two releases.
+PEAK_DAYS, RELEASED_DAYS = 9.5, 5.0
+MEBIBYTE = 1024.0**2
 
 
 @dataclass
@@ -129,8 +137,47 @@ def made_up() -> History:
         error="",
         **stranger,
     )
+    series |= used(at, end)
     hourly = [one.reshape(-1, 60).sum(axis=1) for one in (requests, errors)]
     return History(series, end, *hourly)
+
+
+def used(at: np.ndarray, end: float) -> Series:
+    """Make up what was used: samples of each tenth minute, and what must not count."""
+    days = (end - at) / 86_400
+    one, other = (
+        {"pod": f"one-{n}", "instance": f"10.0.0.{n}:9090", "job": "drain", "namespace": DRAIN} for n in range(2)
+    )
+    stranger = {"pod": "stranger", "instance": "10.0.0.9:80", "job": "shop", "namespace": DRAIN}
+    web = {"app": "acme-pdf", "dyno": "web.1"}
+    main = {"app": "acme-pdf", "addon": "postgresql-main-1"}
+    pod = {"namespace": "docs", "pod": "pdf-5d8f7c9b6d-abcde", "container": "app", "job": "cadvisor"}
+    peak = np.abs(days - PEAK_DAYS) < 0.1
+    gauges: list[tuple[str, dict[str, str], np.ndarray | float]] = [
+        ("heroku_dyno_memory_total_bytes", {**one, **web}, np.where(peak, 501.0, 384.0) * MEBIBYTE),
+        ("heroku_dyno_memory_total_bytes", {**other, **web, "dyno": "web.2"}, 300.0 * MEBIBYTE),
+        ("heroku_dyno_memory_total_bytes", {**one, **web, "dyno": "worker.1"}, 900.0 * MEBIBYTE),
+        ("heroku_dyno_memory_total_bytes", {**one, **web, "app": "acme-new"}, 950.0 * MEBIBYTE),
+        ("heroku_dyno_memory_total_bytes", {**stranger, **web}, 4096.0 * MEBIBYTE),
+        ("heroku_dyno_memory_quota_bytes", {**one, **web}, 512.0 * MEBIBYTE),
+        ("heroku_dyno_load_1m", {**one, **web}, 0.4),
+        ("heroku_postgres_active_connections", {**one, **main}, 110.0),
+        ("heroku_postgres_max_connections", {**one, **main}, 400.0),
+        ("heroku_postgres_active_connections", {**other, "app": "acme-pdf", "addon": "postgresql-follower-2"}, 3.0),
+        ("heroku_postgres_max_connections", {**other, "app": "acme-pdf", "addon": "postgresql-follower-2"}, 20.0),
+        ("heroku_release_version", {**other, "app": "acme-pdf"}, np.where(days < RELEASED_DAYS, 44.0, 42.0)),
+        ("heroku_release_version", {**stranger, "app": "acme-pdf"}, 99.0),
+        ("heroku_releases_total", {**one, "app": "acme-new"}, 0.0),
+        ("coredns_dns_requests_total", {"job": "coredns"}, np.cumsum(np.full(len(at), 60 * 120.0))),
+        ("container_cpu_cfs_throttled_periods_total", pod, np.cumsum(np.full(len(at), 6.0))),
+        ("container_cpu_cfs_periods_total", pod, np.cumsum(np.full(len(at), 600.0))),
+    ]
+    return {
+        tuple({"__name__": name, **labels}.items()): list(
+            zip(at[::10].tolist(), np.broadcast_to(values, at.shape)[::10].tolist(), strict=True)
+        )
+        for name, labels, values in gauges
+    }
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +200,7 @@ async def records(filled: tuple[str, History]) -> AsyncIterator[PrometheusRecord
         drain=HerokuDrainDialect((DRAIN,)),
         create=create,
         now=lambda _: filled[1].end + 100.0,
+        usage=[DrainUsage(HerokuDrainDialect((DRAIN,))), ClusterUsage()],
     )
     await client.close()
 
@@ -164,6 +212,24 @@ def plan(app: str = "acme-pdf", **baseline: object) -> Plan:
         baseline={"source": "Drain", **baseline},
         status=MigrationPlanStatus(phase=Phase.PREFLIGHT, attempt=1),
     )
+
+
+async def told(url: str) -> tuple[float, float, float, float]:
+    """Return what Prometheus has counted: range queries, bytes of their answers, samples that queries read, and their time."""
+    wanted = ("query_range", "query_range", "", "query_range")
+    names = (
+        "prometheus_http_request_duration_seconds_count",
+        "prometheus_http_response_size_bytes_sum",
+        "prometheus_engine_query_samples_total",
+        "prometheus_http_request_duration_seconds_sum",
+    )
+    async with httpx.AsyncClient(trust_env=False) as http:
+        lines = (await http.get(f"{url}/metrics")).text.splitlines()
+    first, second, third, fourth = (
+        sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name) and part in line)
+        for name, part in zip(names, wanted, strict=True)
+    )
+    return first, second, third, fourth
 
 
 async def read(records: PrometheusRecords, asking: Plan) -> RecordReading:
@@ -189,9 +255,14 @@ async def test_two_weeks_of_the_drain_become_a_baseline_and_the_plan_goes_on(
     filled: tuple[str, History], records: PrometheusRecords
 ) -> None:
     _, history = filled
-    began = time.monotonic()
+    before, began, computed = await told(filled[0]), time.monotonic(), time.process_time()
     reading = await read(records, plan())
-    print(f"read within {time.monotonic() - began:.1f} s")
+    took, computed = time.monotonic() - began, time.process_time() - computed
+    queries, size, samples, asked = (now - then for now, then in zip(await told(filled[0]), before, strict=True))
+    print(
+        f"{queries:.0f} queries, {samples:,.0f} samples, {size / 1024:.0f} KiB of answers (compressed), {asked:.1f} s of"
+        f" Prometheus' time and {1000 * computed:.0f} ms of CPU here, within {took:.1f} s"
+    )
     known = reading.record
     assert known is not None
     assert len(known.hours) == DAYS * 24
@@ -210,7 +281,24 @@ async def test_two_weeks_of_the_drain_become_a_baseline_and_the_plan_goes_on(
     assert known.total.refused == known.total.throttled == 0
     assert quantile(known.buckets, 0.5) == pytest.approx(25.0, rel=0.05)
     assert 60 * peak(known).rate == pytest.approx(DAY, rel=0.05)
-    assert len(document(known, plan="docs/pdf", app="acme-pdf")) < 40_000
+    text = document(known, plan="docs/pdf", app="acme-pdf")
+    print(f"kept in {len(text.encode()) / 1024:.0f} KiB")
+    kept = json.loads(text)
+    memory, connections = kept["used"]["memoryMiB"], kept["used"]["connections"]
+    assert (memory["usual"], memory["most"], memory["quota"], memory["hours"]) == (
+        384,
+        501,
+        512,
+        DAYS * 24 - 5,
+    )  # without the hole
+    assert (connections["most"], connections["limit"], connections["database"]) == (110, 400, "postgresql-main-1")
+    assert kept["used"]["load"]["usual"] == 0.4
+    assert kept["used"]["clusterDnsPerSecond"]["usual"] == pytest.approx(120, rel=0.01)
+    assert kept["used"]["throttled"]["usual"] == pytest.approx(0.01, rel=0.01)
+    assert known.unread == ""
+    assert known.released is not None
+    assert [mark.version for mark in known.released.newest] == [43, 44]
+    assert known.released.newest[-1].at == pytest.approx(history.end - RELEASED_DAYS * 86_400, abs=HOUR)
     w = going_on(reading, Leg())
     w.until_judging(10)
     assert w.status.baseline is not None
@@ -238,6 +326,8 @@ async def test_three_days_are_too_short_for_two_weeks_and_enough_for_two_days(
     nothing = await read(records, plan("acme-unknown"))
     assert nothing.reach is not None
     assert (nothing.reach.part, nothing.record) == (0.0, None)
+    # Nobody has released anything, and this drain would know.
+    assert shorter.record.released == Released(0)
 
 
 async def test_the_gateways_own_counts_are_a_record_too(

@@ -16,6 +16,7 @@ from tests.kit.world import Leg, World, check, plan_spec
 from cutover.api.v1alpha1 import BacktestStatus, Phase
 from cutover.domain.baseline.comparison import LEAST_REQUESTS, compare, mix_text
 from cutover.domain.baseline.record import KeptRecord, Reach, Record, RecordReading
+from cutover.domain.baseline.released import Mark, Released
 from cutover.domain.commands.annotations import SKIP_ANNOTATION
 from cutover.domain.engine.phases.compared import LONGEST_SECONDS
 from cutover.domain.engine.support import not_yet_supported
@@ -185,6 +186,17 @@ def test_a_heroku_that_answers_otherwise_than_before_holds(
     w.run(3 * LONGEST_SECONDS)
     assert (w.status.reason, w.status.weight) == ("TakeoverDiffers", 0)
     assert {one.kind for one in w.told("TakeoverDiffers")} == {"Warning"}
+
+
+def test_a_difference_bears_the_mark_of_the_releases_within_the_record() -> None:
+    marked = replace(record(answers=USUAL), released=Released(2, (Mark(END - 86_400.0, 42), Mark(END - 7200.0, 43))))
+    w = world(whole(marked))
+    w.heroku = Leg(refused=0.2)
+    w.until_reason("TakeoverDiffers", within=2 * LONGEST_SECONDS)
+    assert "; the record spans 2 releases, the last on 2027-01-11 08:00 UTC; it is compared anew" in w.status.message
+    assert w.status.baseline is not None
+    assert w.status.baseline.record is not None
+    assert w.status.baseline.record.releases == 2
 
 
 def test_it_goes_on_when_that_is_over_though_what_was_counted_stays() -> None:

@@ -7,7 +7,7 @@ import contextlib
 import heapq
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -242,8 +242,8 @@ async def test_what_is_read_of_the_newest_releases_with_one_request(
         *(release(version) for version in range(1, 43)),
         release(43, "Set FOO config vars", slug="s-1"),
         release(44, "Deploy", slug=None, oci_image={"id": "i-1"}),
-        release(45, "Deploy\u202e " + "x" * 500, status="pending", current=False),
-        release(46, "Authorization: Bearer abcdefghijkl", status="failed", current=False),
+        release(45, "Deploy\u202e " + "x" * 500, status="pending", current=False, created_at="2027-01-11T12:00:00"),
+        release(46, "Authorization: Bearer abcdefghijkl", status="failed", current=False, created_at=None),
     ]
     found = await client.releases("acme-pdf", KEY)
     assert [one.version for one in found] == list(range(46, 46 - MOST_RELEASES, -1))
@@ -252,6 +252,8 @@ async def test_what_is_read_of_the_newest_releases_with_one_request(
     codes = {one.version: one.code for one in found}
     assert codes[43] == codes[42] != codes[44]
     assert "s-1" not in codes.values(), "an identifier is kept as a digest"
+    noon = datetime(2027, 1, 11, 12, tzinfo=UTC)
+    assert [one.at for one in found[:3]] == [None, noon, noon - timedelta(hours=2)]
     said = {one.version: one.description for one in found}
     assert said[43] == "Set FOO config vars"
     assert len(said[45]) <= 100

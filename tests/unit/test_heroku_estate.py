@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 import yaml
+from tests.kit.record import record
 from tests.kit.target import named
 from tests.kit.world import plan_spec
 
@@ -17,6 +18,7 @@ from cutover.adapters.kube.answers import Forbidden
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.inventory import KubernetesInventories
 from cutover.api.v1alpha1 import CheckResult
+from cutover.domain.baseline.used import Used
 from cutover.domain.heroku import Addon, HerokuApp, HerokuReading, Process
 from cutover.domain.plan import Plan
 from cutover.domain.preflight import registry
@@ -307,6 +309,30 @@ def test_both_legs_share_the_databases_connections() -> None:
     assert found("database-connections", of, deployment({}), most=50) == "", "the manifest names no pool"
     larger = replace(of, addons=(PG, Addon("heroku-postgresql", "premium-4")))
     assert found("database-connections", larger, deployment(pooled), most=8) == ""
+
+
+@pytest.mark.parametrize(
+    ("most", "says"),
+    [
+        (Used(connections=50.0, connection_limit=400.0, database="main"), ""),
+        (Used(connections=50.0), "heroku-postgresql standard-0 allows 120 (heroku pg:info"),
+        (
+            Used(connections=50.0, connection_limit=100.0, database="main"),
+            "main allows 100; in the record of the time before it had 50 at most",
+        ),
+    ],
+)
+def test_a_database_that_has_told_its_limit_is_believed(most: Used, says: str) -> None:
+    pooled = {"env": [{"name": "DB_POOL", "value": "5"}, {"name": "WEB_CONCURRENCY", "value": "2"}]}
+    of = app(addons=(PG,), processes=(Process("web", 6, "Standard-1X"),))
+    facts = Facts(
+        inventory=inventory(deployment(pooled), 8),
+        heroku=HerokuReading(of, at=NOW.timestamp()),
+        record=replace(record(1), most=most),
+    )
+    told = CHECKS["database-connections"].judge(plan(), facts).message
+    assert bool(told) == bool(says)
+    assert says in told
 
 
 @pytest.mark.parametrize(

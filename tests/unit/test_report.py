@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from tests.kit.pages import seen
+from tests.kit.record import record as a_record
 from tests.kit.reports import AT, completed, entry, record_of, rolled_back, with_lines
 
 from cutover.api.v1alpha1 import (
@@ -37,6 +38,8 @@ from cutover.api.v1alpha1 import (
     ToleranceStatus,
 )
 from cutover.cli.report import record_of as read_record
+from cutover.domain.baseline.used import Quantity
+from cutover.domain.engine.phases.record import record_status
 from cutover.domain.journal.notifications import DECISIONS
 from cutover.domain.texts import plain
 from cutover.domain.traffic import Leg
@@ -50,7 +53,7 @@ from cutover.report.record import Costs, Happening, Record, merged
 from cutover.report.sections.skipped import SKIP_FIELD
 from cutover.report.spans import spans
 from cutover.report.stages import End, stages
-from cutover.report.week import read_week
+from cutover.report.week import UsedBefore, Week, read_week
 from cutover.report.words import way
 
 PARTS = [
@@ -280,6 +283,39 @@ def test_the_record_of_the_week_is_the_same_hours() -> None:
     assert row[2:] == ("3,600", "1.0 %", "50 ms", "10 ms", "900 ms")
     assert week.over(0.0, 2 * 3600.0).requests == 7200
     assert week.over(0.0, 30 * 86_400.0).requests == 168 * 3600
+
+
+def test_what_was_used_before_and_after_is_a_table_and_releases_are_a_mark() -> None:
+    assert not [one for one in tables(completed()) if one.caption == "What was used"]
+    assert "spans" not in said(section(compose(completed()), "Before and after"))
+    before = {
+        "memoryMiB": UsedBefore(384, 501, 512),
+        "connections": UsedBefore(11, 110, 400),
+        "clusterDnsPerSecond": UsedBefore(100, 200),
+        "of a later version": UsedBefore(1, 2),
+    }
+    after = {Quantity.MEMORY: 300 * 1024.0**2, Quantity.LOAD: 0.75, Quantity.DNS: 260.0, Quantity.THROTTLED: 0.0}
+    record = with_lines(completed())
+    assert record.history is not None
+    record = replace(record, week=Week({}, before), history=replace(record.history, used=after))
+    (used,) = [one for one in tables(record) if one.caption == "What was used"]
+    assert used.rows == (
+        ("Memory of the largest web dyno or Pod", "384 MiB", "501 MiB of 512 MiB", "300 MiB"),
+        ("Load of the busiest dyno, CPUs of the busiest Pod", "–", "–", "0.75"),
+        ("Connections of a database on Heroku", "11", "110 of 400", "–"),
+        ("DNS questions per second, of the whole cluster", "100", "200", "260"),
+        ("Periods in which EKS' worst container was stopped for its CPU limit", "–", "–", "0 %"),
+    )
+    status = record.plan.status
+    assert status.baseline is not None
+    known = record_status(a_record(), "").model_copy(update={"releases": 3, "last_release": AT})
+    marked = replace(record.plan, status=status.model_copy(update={"baseline": status.baseline.evolve(record=known)}))
+    text = said(section(compose(replace(record, plan=marked)), "Before and after"))
+    assert "The record spans 3 releases, the last on 2027-01-11 10:30 UTC" in text
+
+
+def tables(record: Record) -> list[Table]:
+    return [one for one in section(compose(record), "Before and after").blocks if isinstance(one, Table)]
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,16 @@ from tests.kit.builders import HEROKU_HOST, plan
 from tests.kit.reports import AT, START, completed, entry, record_of, rolled_back
 
 from cutover.adapters.dialects.istio.history import IstioHistory
+from cutover.adapters.dialects.kubernetes.usage import PodUsage, throttled
 from cutover.api.v1alpha1 import MigrationPlanStatus
+from cutover.domain.baseline.used import Quantity
 from cutover.domain.traffic import Leg
 from cutover.ports.errors import QueryFailed, Unavailable
 from cutover.report.compose import compose
 from cutover.report.history import Figures, History, Measure
 from cutover.report.page import Chart
 from cutover.report.record import Record
+from cutover.report.spans import AT_FULL
 from cutover.services.history import POINTS, with_history
 
 EKS = "pdf.docs.svc.cluster.local"
@@ -45,7 +48,9 @@ class PlayedPrometheus:
 
 
 def both(query: str) -> list[dict[str, Any]]:
-    """Answer with both legs, as lines and as single values; Heroku is twice EKS."""
+    """Answer with both legs, as lines and as single values; Heroku is twice EKS. Nothing tells what was used."""
+    if query.startswith("label_replace"):
+        return []
     return [
         {
             "metric": {"destination_service": name},
@@ -58,7 +63,7 @@ def both(query: str) -> list[dict[str, Any]]:
 
 async def asked(record: Record, answer: Callable[[str], Any]) -> tuple[History, PlayedPrometheus]:
     server = PlayedPrometheus(answer)
-    found = (await with_history(record, server, QUERIES)).history  # type: ignore[arg-type]
+    found = (await with_history(record, server, QUERIES, PodUsage())).history  # type: ignore[arg-type]
     assert found is not None
     return found, server
 
@@ -75,8 +80,8 @@ async def test_lines_and_figures_are_those_of_the_legs() -> None:
     assert by_label["side by side at 50 %", Leg.EKS] == Figures(1.0, 1.0, 1.0, 1.0, 1.0)
     assert history.problems == ()
     # Few queries: for each of five stretches one of each measure and one of throttling; and five figures for each of five spans,
-    # of both legs at once.
-    assert len(server.asked) == 5 * 4 + 5 * 5
+    # of both legs at once; and one of all that is used at 100 %.
+    assert len(server.asked) == 5 * 4 + 5 * 5 + 1
 
 
 async def test_a_line_has_few_points_however_long_the_cutover_took() -> None:
@@ -125,9 +130,30 @@ async def test_points_that_are_far_apart_are_not_joined() -> None:
     assert path.count("M") > 1
 
 
+async def test_what_eks_used_at_100_percent_is_asked_for_at_once() -> None:
+    def answer(query: str) -> Any:
+        if not query.startswith("label_replace"):
+            return both(query)
+        values = {"memory": "4e8", "load": "0.7", "dns": "NaN", "throttled": "0.01"}
+        return [{"metric": {"what": what}, "value": [0, value]} for what, value in values.items()]
+
+    history, server = await asked(completed(), answer)
+    assert history.used == {Quantity.MEMORY: 4e8, Quantity.LOAD: 0.7, Quantity.THROTTLED: 0.01}
+    (query, at) = next((query, end) for query, _, end, _ in server.asked if query.startswith("label_replace"))
+    (full,) = (one for one, _ in history.figures if one.label == AT_FULL)
+    assert at == full.until
+    assert f"[{full.until - full.since:.0f}000ms]" in query
+    for nonsense in ([{"metric": {"what": "tea"}, "value": [0, "1"]}], [{"metric": {}}]):
+        odd, _ = await asked(
+            completed(), lambda query, odd=nonsense: odd if query.startswith("label_replace") else both(query)
+        )
+        assert odd.used == {}
+        assert "not understood" in odd.problems[0]
+
+
 async def test_without_requests_nothing_more_is_asked_of_a_span() -> None:
     history, server = await asked(completed(), lambda _: [])
-    assert len(server.asked) == 5 * 4 + 5
+    assert len(server.asked) == 5 * 4 + 5 + 1
     assert {figures for _, figures in history.figures} == {Figures()}
     assert history.lines == dict.fromkeys(Measure, ())
 
@@ -163,7 +189,7 @@ async def test_an_answer_that_is_not_understood_is_a_reason(odd: Any) -> None:
 async def test_a_plan_without_decisions_asks_nothing() -> None:
     record = record_of(MigrationPlanStatus())
     server = PlayedPrometheus(both)
-    assert await with_history(record, server, QUERIES) is record  # type: ignore[arg-type]
+    assert await with_history(record, server, QUERIES, PodUsage()) is record  # type: ignore[arg-type]
     assert server.asked == []
 
 
@@ -172,7 +198,7 @@ def test_queries_are_promql_and_ask_for_the_plans_legs_at_its_gateways() -> None
     queries = [
         *(QUERIES.measure(of, measure, 60.0) for measure in Measure),
         *QUERIES.figures(of, 3600.0).values(),
-        QUERIES.throttled(of, 60.0),
+        throttled(of, 60.0),
     ]
     for query in queries:
         promql_parser.parse(query)

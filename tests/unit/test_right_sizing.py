@@ -9,11 +9,14 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.kit.record import record as a_record
 from tests.kit.target import READY, named
 from tests.kit.world import plan_spec
 
 from cutover.adapters.dialects.heroku_drain.record import DrainRecord
 from cutover.api.v1alpha1 import CheckResult
+from cutover.domain.baseline.record import Record
+from cutover.domain.baseline.used import NOTHING, Used
 from cutover.domain.dynos import DynoUse
 from cutover.domain.plan import Plan
 from cutover.domain.preflight import registry
@@ -35,12 +38,12 @@ def mebibytes(memory: float, most: float, load: float | None = None) -> DynoUse:
     return DynoUse(memory * MEBIBYTE, most * MEBIBYTE, load)
 
 
-def told(use: DynoUse | None, resources: Json) -> str:
+def told(use: DynoUse | None, resources: Json, before: Record | None = None) -> str:
     known = READY.inventory(plan())
     pod = {"containers": [{"name": "app", "resources": resources}]}
     body = named("shop", "pdf", spec={"replicas": 2, "template": {"spec": pod}})
     known = replace(known, objects={**known.objects, DEPLOYMENTS: {("shop", "pdf"): body}})
-    finding = CHECK.judge(plan(), Facts(inventory=known, dynos=use))
+    finding = CHECK.judge(plan(), Facts(inventory=known, dynos=use, record=before))
     assert (finding.result is CheckResult.WARNED) == bool(finding.message)
     return finding.message
 
@@ -135,3 +138,16 @@ async def test_the_requests_of_the_last_day() -> None:
     assert await record(Played([])).requests_of_last_day(plan()) is None
     with pytest.raises(QueryFailed):
         await record(Played([{"metric": {}, "value": ["x"]}])).requests_of_last_day(plan())
+
+
+def test_the_most_memory_is_that_of_the_record_where_it_is_more() -> None:
+    resources: Json = {"requests": {"cpu": "450m", "memory": "256Mi"}, "limits": {"memory": "384Mi"}}
+    before = replace(a_record(14), most=Used(memory=500 * MEBIBYTE))
+    assert told(LEAN, resources) == ""
+    found = told(LEAN, resources, before)
+    assert found.startswith(
+        "by the last 7 days of the dynos and the record before them container app is ended above 384 MiB"
+    )
+    assert "a dyno has used 500" in found
+    assert "limits: {memory: 640Mi}" in found
+    assert told(LEAN, resources, replace(before, most=NOTHING)) == told(None, resources, before) == ""

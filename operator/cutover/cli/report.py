@@ -189,6 +189,7 @@ def _with_history(record: Record, url: str) -> Record:
     try:
         # Whoever only looks at plans needs none of it, and may not have it installed.
         from cutover.adapters.dialects.istio.history import IstioHistory
+        from cutover.adapters.dialects.kubernetes.usage import PodUsage
         from cutover.adapters.prometheus.sources import Sources
         from cutover.services.history import with_history
         from cutover.settings import PrometheusServer, PrometheusServers
@@ -203,7 +204,7 @@ def _with_history(record: Record, url: str) -> Record:
     async def ask() -> Record:
         sources = Sources(PrometheusServers(default=server))
         try:
-            return await with_history(record, sources.get(""), IstioHistory())
+            return await with_history(record, sources.get(""), IstioHistory(), PodUsage())
         finally:
             await sources.close()
 

@@ -95,6 +95,8 @@ class Release:
         Whether it is in force. The newest release is not while its release phase runs, nor after that failed.
     succeeded
         Whether it has been, at some time.
+    at
+        When it was made; ``None`` if the API does not say.
     """
 
     version: int
@@ -102,6 +104,7 @@ class Release:
     description: str
     current: bool
     succeeded: bool
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

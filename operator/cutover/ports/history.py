@@ -29,6 +29,3 @@ class HistoryQueries(Protocol):
 
     def figures(self, plan: Plan, seconds: float) -> Mapping[str, str]:
         """Return the queries for the fields of :class:`cutover.report.history.Figures`, over seconds before their time."""
-
-    def throttled(self, plan: Plan, seconds: float) -> str:
-        """Return the query for the fraction of periods in which the workload's worst container was stopped for its limit."""

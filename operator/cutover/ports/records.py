@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from cutover.domain.baseline.record import Record, RecordReading
+from cutover.domain.baseline.used import Quantity
 from cutover.domain.plan import Plan
 
 
@@ -38,6 +40,16 @@ class RecordQuestion:
     hours: int
     least: float
     until: float | None = None
+
+
+class UsageQueries(Protocol):
+    """PromQL for what is used beside requests."""
+
+    def usage(self, plan: Plan, seconds: float) -> Mapping[Quantity, str]:
+        """Return a query for each quantity that it knows, over seconds before their time.
+
+        Each has one result, but those of databases, which have one for each ``addon``.
+        """
 
 
 class Records(Protocol):

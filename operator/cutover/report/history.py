@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from cutover.domain.baseline.used import Quantity
 from cutover.domain.traffic import Leg
 
 
@@ -81,6 +83,8 @@ class History:
     throttled
         Fraction of 100 ms periods in which a container of the workload was stopped for its CPU limit, over time; empty where
         nothing tells.
+    used
+        What the workload used while EKS had all requests; without what nothing tells.
     problems
         What could not be asked, and why.
     """
@@ -88,4 +92,5 @@ class History:
     lines: dict[Measure, tuple[Line, ...]]
     figures: tuple[tuple[Span, Figures], ...] = ()
     throttled: tuple[tuple[float, float], ...] = ()
+    used: Mapping[Quantity, float] = field(default_factory=dict)
     problems: tuple[str, ...] = ()

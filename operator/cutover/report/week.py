@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,10 +18,28 @@ _HOUR, _WEEK_HOURS = 3600.0, 168
 
 
 @dataclass(frozen=True, slots=True)
+class UsedBefore:
+    """What was used before the takeover: the median of the record's hours, the most of one, and how much is allowed."""
+
+    usual: float
+    most: float
+    limit: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Week:
-    """Figures of Heroku for each hour of the week that has any; hours are from Monday 00:00 UTC, from 0 to 167."""
+    """Heroku's record.
+
+    Parameters
+    ----------
+    hours
+        Figures of each hour of the week that has any; hours are from Monday 00:00 UTC, from 0 to 167.
+    used
+        What was used, by the names that the record has.
+    """
 
     hours: Mapping[int, Figures]
+    used: Mapping[str, UsedBefore] = field(default_factory=dict)
 
     def over(self, since: float, until: float) -> Figures:
         """Return the figures of the hours of the week between two times, in Unix seconds.
@@ -50,9 +68,15 @@ def read_week(text: str) -> Week | None:
         if not str(data["format"]).startswith(FORMAT):
             return None
         hours = {_number(one["hour"]): _figures(one) for one in data["week"]}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        used = {str(name): _used(one) for name, one in data.get("used", {}).items()}
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
-    return Week(hours)
+    return Week(hours, used)
+
+
+def _used(one: Mapping[str, Any]) -> UsedBefore:
+    limit = one.get("limit", one.get("quota"))
+    return UsedBefore(float(one["usual"]), float(one["most"]), None if limit is None else float(limit))
 
 
 def _number(name: str) -> int:

@@ -8,16 +8,18 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
+from cutover.domain.baseline.used import Quantity, one_query
 from cutover.domain.evidence.lengths import UNSEEN_SECONDS
 from cutover.domain.plan import Plan
 from cutover.domain.traffic import Leg
 from cutover.ports.errors import QueryFailed, Unavailable
 from cutover.ports.history import HistoryQueries
 from cutover.ports.prometheus import Prometheus, unavailable_if_malformed
+from cutover.ports.records import UsageQueries
 from cutover.report.history import Figures, History, Line, Measure, Span
 from cutover.report.record import Record
 from cutover.report.sections.summary import axis
-from cutover.report.spans import spans
+from cutover.report.spans import AT_FULL, spans
 from cutover.report.stages import stages
 from cutover.report.timescale import TimeScale
 
@@ -31,15 +33,16 @@ SCRAPES_IN_RATE = 4
 _GAP_STEPS = 2.5
 
 
-async def with_history(record: Record, prometheus: Prometheus, queries: HistoryQueries) -> Record:
+async def with_history(record: Record, prometheus: Prometheus, queries: HistoryQueries, usage: UsageQueries) -> Record:
     """Return the record with what Prometheus has; never raises for an outage of it: the history says what is missing."""
     scale = axis(stages(record))
     if scale is None:
         return record
-    asking = _Asking(record.plan, prometheus, queries)
+    asking = _Asking(record.plan, prometheus, queries, usage)
     lines: dict[Measure, tuple[Line, ...]] = {}
     throttled: tuple[tuple[float, float], ...] = ()
     figures: list[tuple[Span, Figures]] = []
+    used: dict[Quantity, float] = {}
     problems: list[str] = []
     try:
         for measure in Measure:
@@ -59,16 +62,22 @@ async def with_history(record: Record, prometheus: Prometheus, queries: HistoryQ
                 figures += [(one, by_leg.get(one.leg, Figures())) for one in wanted]
             except QueryFailed as failed:
                 problems.append(str(failed))
+        full = next((one for one in spans(record) if one.label == AT_FULL), None)
+        if full is not None:
+            try:
+                used = await asking.used(full.since, full.until)
+            except QueryFailed as failed:
+                problems.append(str(failed))
     except Unavailable as outage:  # nothing more is asked
         problems.append(str(outage))
-    return replace(record, history=History(lines, tuple(figures), throttled, tuple(dict.fromkeys(problems))))
+    return replace(record, history=History(lines, tuple(figures), throttled, used, tuple(dict.fromkeys(problems))))
 
 
 class _Asking:
     """Asks one server about one plan. All methods raise Unavailable, and QueryFailed where only their query fails."""
 
-    def __init__(self, plan: Plan, prometheus: Prometheus, queries: HistoryQueries) -> None:
-        self._plan, self._prometheus, self._queries = plan, prometheus, queries
+    def __init__(self, plan: Plan, prometheus: Prometheus, queries: HistoryQueries, usage: UsageQueries) -> None:
+        self._plan, self._prometheus, self._queries, self._usage = plan, prometheus, queries, usage
         self._legs = queries.legs(plan)
         length = plan.status.blocks
         self._scrape = length.scrape_seconds if length is not None else UNSEEN_SECONDS
@@ -90,7 +99,7 @@ class _Asking:
         """Return the fraction of periods in which the worst container was stopped, over time."""
         found: list[tuple[float, float]] = []
         for since, until, step in self._stretches(scale):
-            query = self._queries.throttled(self._plan, self._window(step))
+            query = self._usage.usage(self._plan, self._window(step))[Quantity.THROTTLED]
             for series in await self._prometheus.query_range(query, since, until, step):
                 found += [(at, value) for at, value in self._points(series, step) if math.isfinite(value)]
         return tuple(found)
@@ -109,6 +118,17 @@ class _Asking:
             if not found:
                 return {}  # no requests: nothing else will have a value
         return {leg: Figures(**values) for leg, values in found.items() if values.get("requests", 0.0) > 0}
+
+    async def used(self, since: float, until: float) -> dict[Quantity, float]:
+        """Return what the workload used, by one query; without what nothing tells."""
+        found: dict[Quantity, float] = {}
+        seconds = max(until - since, SCRAPES_IN_RATE * self._scrape)
+        for item in await self._prometheus.query(one_query(self._usage.usage(self._plan, seconds)), until):
+            with unavailable_if_malformed("cAdvisor or CoreDNS"):
+                value = float(item["value"][1])
+                if math.isfinite(value):
+                    found[Quantity(item["metric"]["what"])] = value
+        return found
 
     def _window(self, step: float) -> float:
         return max(step, SCRAPES_IN_RATE * self._scrape)

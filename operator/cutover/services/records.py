@@ -2,7 +2,8 @@
 
 First how far it reaches back, by the minute and as a count for each hour: a cheap query that is made once an hour while a
 plan waits for its record. What was counted is read once there is enough of it, some days at a time, so that each query is
-short. Plans take turns, and use the connections of custom SLOs: blocks never wait for it.
+short. Plans take turns, and use the connections of custom SLOs: blocks never wait for it. What was used besides, and the
+releases, are read with the hours; a record is whole without them.
 """
 
 from __future__ import annotations
@@ -10,25 +11,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Protocol
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Protocol, TypeAlias
 
 from msgspec.structs import fields
 
 from cutover.api.v1alpha1 import BaselineSource
 from cutover.domain.baseline.document import LONGEST, config_map, document
 from cutover.domain.baseline.record import HOUR, MINUTES, Hour, Reach, Record, RecordReading
+from cutover.domain.baseline.released import released
+from cutover.domain.baseline.used import NOTHING, Quantity, Used, most_of, one_query
 from cutover.domain.engine.wanted import least_coverage, record_until
 from cutover.domain.evidence.answers import Answer, Codes
 from cutover.domain.evidence.blocks import Counts
 from cutover.domain.evidence.scrapes import Result
 from cutover.domain.evidence.tolerances import codes
+from cutover.domain.heroku import Release
 from cutover.domain.plan import Plan
 from cutover.domain.resources import Json
+from cutover.domain.texts import plain, shorten
 from cutover.ports.block_feed import BlockSubscription, Dialect
 from cutover.ports.errors import Conflict, Gone, QueryFailed, QueryRefused, Unavailable
+from cutover.ports.heroku import HerokuApi
 from cutover.ports.prometheus import unavailable_if_malformed
-from cutover.ports.records import RecordQuestion
+from cutover.ports.records import RecordQuestion, UsageQueries
 
 #: Hours that are read at once, at most and at least. Where Prometheus does not answer, the span is halved.
 MOST_HOURS, FEWEST_HOURS = 48, 3
@@ -40,6 +47,10 @@ _LOST_WITHIN = "2m"
 _TARGET = "namespace, pod, instance"
 _SCRAPE = f"{_TARGET}, job, prometheus_replica, replica"
 _JOINED = "namespace, pod, job, instance"
+#: Characters of an add-on's name that are kept.
+_LONGEST_NAME = 64
+#: Numbers of releases are below it, as the drain reads nine digits.
+_MOST_VERSION = 1e9
 
 
 class RecordServer(Protocol):
@@ -65,6 +76,10 @@ class PrometheusRecords:
         Creates a ConfigMap. Raises Conflict where it exists, Gone, Unavailable.
     now
         Returns Unix seconds by a server's clock.
+    usage
+        What to ask for beside the requests.
+    heroku
+        Knows when releases were made; ``None`` to ask the drain alone.
     """
 
     def __init__(
@@ -75,11 +90,15 @@ class PrometheusRecords:
         drain: Dialect | None,
         create: Callable[[Json], Awaitable[object]],
         now: Callable[[str], float],
+        usage: Sequence[UsageQueries] = (),
+        heroku: HerokuApi | None = None,
     ) -> None:
         self._servers = servers
         self._dialects = {BaselineSource.GATEWAY: gateway, BaselineSource.DRAIN: drain}
         self._create = create
         self._now = now
+        self._usage = usage
+        self._heroku = heroku
         self._turn = asyncio.Semaphore(1)
 
     def question(self, plan: Plan) -> RecordQuestion | str | None:
@@ -111,9 +130,14 @@ class PrometheusRecords:
             reach = Reach(until, minutes)
             if reach.part < question.least:
                 return RecordReading(reach, keeps_seconds=await server.retention())
-            return RecordReading(
-                reach, Record(question.source, reach, await reader.hours(reach, known.record if known else None))
-            )
+            before = known.record if known is not None else None
+            usage = {what: query for one in self._usage for what, query in one.usage(plan, HOUR).items()}
+            hours, unread = await reader.hours(reach, before, usage)
+        releases = released([(hour.start, hour.used.version) for hour in hours], await self._told(plan), until)
+        return RecordReading(
+            reach,
+            Record(question.source, reach, hours, most_of(hour.used for hour in hours), releases, unread),
+        )
 
     async def keep(self, plan: Plan, record: Record) -> str:
         """Keep a record in full in a ConfigMap, and return its name. Raises Unavailable."""
@@ -129,6 +153,19 @@ class PrometheusRecords:
             raise Unavailable(str(gone)) from gone
         name: str = body["metadata"]["name"]
         return name
+
+    async def _told(self, plan: Plan) -> tuple[Release, ...] | None:
+        """Return the newest releases by Heroku's API; ``None`` without a key, and where it does not answer."""
+        if self._heroku is None or not self._heroku.has_key(plan):
+            return None
+        try:
+            return await self._heroku.releases(plan)
+        except Unavailable:
+            return None  # the plan's other questions to this API say why
+
+
+#: What was measured in an hour, by the quantity and, for databases, the add-on.
+_Measured: TypeAlias = dict[tuple[str, str], float]
 
 
 class _Reader:
@@ -152,8 +189,10 @@ class _Reader:
                         found[float(at)] = min(round(_number(value)), MINUTES)
         return tuple(found.get(end, 0) for end in ends)
 
-    async def hours(self, reach: Reach, known: Record | None) -> tuple[Hour, ...]:
-        """Return the hours of a record, of which only those are read that are not known."""
+    async def hours(
+        self, reach: Reach, known: Record | None, usage: Mapping[Quantity, str]
+    ) -> tuple[tuple[Hour, ...], str]:
+        """Return the hours of a record, of which only those are read that are not known; and why what was used is missing."""
         every = [reach.start + HOUR * (number + 1) for number in range(len(reach.minutes))]
         # As above, the last hour is read again.
         found = {one.start + HOUR: one for one in known.hours[:-1]} if known is not None else {}
@@ -179,10 +218,31 @@ class _Reader:
                     for at, value in item["values"]:
                         here = buckets.setdefault(float(at), {})
                         here[bound] = here.get(bound, 0.0) + _number(value)
-        return tuple(
-            found.get(end) or Hour.of(end - HOUR, minutes, counts.get(end, Counts()), buckets.get(end, {}))
+        used, unread = await self._used(usage, ends)
+        hours = tuple(
+            found.get(end)
+            or Hour.of(
+                end - HOUR, minutes, counts.get(end, Counts()), buckets.get(end, {}), _used_in(used.get(end, {}))
+            )
             for end, minutes in zip(every, reach.minutes, strict=True)
         )
+        return hours, unread or (known.unread if known is not None else "")
+
+    async def _used(self, usage: Mapping[Quantity, str], ends: list[float]) -> tuple[dict[float, _Measured], str]:
+        """Return what was measured by the ends of hours, all in one query; and why some of it is missing."""
+        found: dict[float, _Measured] = {}
+        try:
+            async for result in self._in_parts(one_query(usage), ends if usage else []):
+                with unavailable_if_malformed("the drain, cAdvisor or CoreDNS"):
+                    for item in result:
+                        what, addon = item["metric"]["what"], item["metric"].get("addon", "")
+                        for at, value in item["values"]:
+                            number = float(value)
+                            if math.isfinite(number):
+                                found.setdefault(float(at), {})[what, addon] = max(number, 0.0)
+        except QueryFailed as failed:  # an outage is another matter: then nothing of the record can be read
+            return found, str(failed)
+        return found, ""
 
     async def _in_parts(self, expression: str, ends: list[float]) -> AsyncIterator[Result]:
         """Yield the results for whole hours, some days at a time."""
@@ -223,6 +283,27 @@ class _Reader:
         present = f"max_over_time({self._dialect.presence(self._counted.observers)}[1h])"
         increase = f"increase({selector}[1h]) and on ({_JOINED}) {present}"
         return f"sum by ({kept}) (max by ({_TARGET}, {kept}) (sum by ({_SCRAPE}, {kept}) ({increase})))"
+
+
+def _used_in(measured: _Measured) -> Used:
+    """Return what was used in an hour. Of several databases it is the one with the most connections."""
+    if not measured:
+        return NOTHING
+    connections = {addon: value for (what, addon), value in measured.items() if what == Quantity.CONNECTIONS}
+    database = max(connections, key=lambda addon: (connections[addon], addon), default="")
+    version = measured.get((Quantity.VERSION, ""))
+    return Used(
+        memory=measured.get((Quantity.MEMORY, "")),
+        quota=measured.get((Quantity.QUOTA, "")),
+        load=measured.get((Quantity.LOAD, "")),
+        connections=connections.get(database),
+        connection_limit=measured.get((Quantity.CONNECTION_LIMIT, database)),
+        # It is the same in hundreds of hours.
+        database=sys.intern(shorten(plain(database), _LONGEST_NAME)),
+        version=round(version) if version is not None and version < _MOST_VERSION else None,
+        dns=measured.get((Quantity.DNS, "")),
+        throttled=measured.get((Quantity.THROTTLED, "")),
+    )
 
 
 def _number(value: object) -> float:

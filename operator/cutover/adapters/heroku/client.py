@@ -12,6 +12,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -327,7 +328,13 @@ def _release(entry: models.Release) -> Release:
         shorten(plain(masked(entry.description or "")), LONGEST_DESCRIPTION),
         current=entry.current,
         succeeded=entry.status in ("", "succeeded"),
+        at=_with_zone(entry.created_at),
     )
+
+
+def _with_zone(at: datetime | None) -> datetime | None:
+    """Return a time with its zone; one without is taken as UTC, in which Heroku's are."""
+    return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at
 
 
 def _refusal(status: int, body: bytes, path: str) -> Exception:

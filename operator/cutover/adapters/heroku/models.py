@@ -100,6 +100,7 @@ class Release(Struct, frozen=True):
     status: str = ""
     current: bool = False
     description: str | None = None
+    created_at: datetime | None = None
     slug: Identified | None = None
     oci_image: Identified | None = None
 

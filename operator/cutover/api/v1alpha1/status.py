@@ -321,6 +321,10 @@ class RecordStatus(Model):
     dispersion: float = Field(
         default=1.0, description="How many times more the errors differ from day to day than by chance."
     )
+    releases: int | None = Field(
+        default=None, description="Releases within the record; absent where neither the drain nor Heroku's API tells."
+    )
+    last_release: Time | None = Field(default=None, description="When the last of them was made.")
     config_map: str = Field(default="", description="ConfigMap with the whole record.")
 
 

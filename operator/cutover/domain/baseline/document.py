@@ -15,11 +15,14 @@ from typing import Any
 
 from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.baseline.record import HOUR, MINUTES, Reach, Record, quantile
+from cutover.domain.baseline.released import Released
 from cutover.domain.baseline.thresholds import LEAST_REQUESTS, choose_thresholds
-from cutover.domain.baseline.week import ANSWERS, by_week, dispersion, name_of, peak
+from cutover.domain.baseline.used import Used, summary
+from cutover.domain.baseline.week import ANSWERS, by_week, dispersion, hour_of_week, name_of, peak
 from cutover.domain.evidence.blocks import Counts
 from cutover.domain.marks import FIELD_MANAGER, MANAGED_BY_LABEL, PLAN_LABEL, PLAN_UID_ANNOTATION
 from cutover.domain.resources import CONFIG_MAPS, PLANS, Json
+from cutover.domain.texts import plain, shorten
 
 #: Name of the format, raised with each change that a reader would notice.
 FORMAT = "cutover.dev/baseline/v1"
@@ -28,7 +31,12 @@ KEY = "baseline.json"
 #: Holes that are listed, the longest of them.
 MOST_HOLES = 50
 #: The longest document, in bytes; a ConfigMap may have 1 MiB.
-LONGEST = 64 * 1024
+LONGEST = 96 * 1024
+#: Characters of the reason why what was used is missing.
+LONGEST_REASON = 300
+_MEBIBYTE = 1024.0**2
+#: Names of what was used.
+_FIGURES = ("memoryMiB", "load", "connections", "clusterDnsPerSecond", "throttled")
 
 
 def document(record: Record, *, plan: str, app: str) -> str:
@@ -59,6 +67,12 @@ def document(record: Record, *, plan: str, app: str) -> str:
         "histogram": {_bound(bound): round(number) for bound, number in record.buckets.items()},
         "holes": list(_holes(record.reach)),
     }
+    if used := _used(record):
+        head["used"] = used
+    if record.unread:
+        head["usedMissing"] = shorten(plain(record.unread), LONGEST_REASON)
+    if record.released is not None:
+        head["releases"] = _releases(record.released)
     lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in head.items()]
     hours = ",\n".join(
         json.dumps(
@@ -66,6 +80,7 @@ def document(record: Record, *, plan: str, app: str) -> str:
             | ({"requestsPerSecond": _short(one.rate)} if one.rate is not None else {})
             | _answers(one.counts)
             | _times(one.buckets)
+            | _figures(one.used)
         )
         for one in by_week(record)
     )
@@ -131,6 +146,48 @@ def _thresholds(buckets: Mapping[float, float]) -> dict[str, float]:
     except ValueError:
         return {}
     return {"slowMs": slow, "verySlowMs": very_slow}
+
+
+def _used(record: Record) -> dict[str, Any]:
+    """Return what was used over all hours, and its most with the hour of the week; without what nothing tells."""
+    figures, found = [_figures(hour.used) for hour in record.hours], dict[str, Any]()
+    for name in _FIGURES:
+        whole = summary([figure.get(name) for figure in figures])
+        if whole is not None:
+            hour = name_of(hour_of_week(record.hours[whole.at].start))
+            found[name] = {
+                "usual": _short(whole.usual),
+                "most": _short(whole.most),
+                "hour": hour,
+                "hours": whole.hours,
+            }
+    most = record.most
+    if "memoryMiB" in found and most.quota is not None:
+        found["memoryMiB"]["quota"] = _short(most.quota / _MEBIBYTE)
+    if "connections" in found:
+        found["connections"] |= {"database": most.database} if most.database else {}
+        found["connections"] |= {"limit": round(most.connection_limit)} if most.connection_limit is not None else {}
+    return found
+
+
+def _figures(used: Used) -> dict[str, float]:
+    """Return what was used in an hour; without what nothing tells."""
+    values = (
+        used.memory / _MEBIBYTE if used.memory is not None else None,
+        used.load,
+        used.connections,
+        used.dns,
+        used.throttled,
+    )
+    return {name: _short(value) for name, value in zip(_FIGURES, values, strict=True) if value is not None}
+
+
+def _releases(released: Released) -> dict[str, Any]:
+    newest = [
+        {"at": time_text(mark.at), "version": mark.version} | ({"what": mark.what} if mark.what else {})
+        for mark in released.newest
+    ]
+    return {"number": released.number, "newest": newest}
 
 
 def _holes(reach: Reach) -> Iterator[dict[str, Any]]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Self
 
+from cutover.domain.baseline.released import Released
+from cutover.domain.baseline.used import NOTHING, Used
 from cutover.domain.evidence.blocks import Counts
 
 HOUR = 3600.0
@@ -87,6 +89,8 @@ class Hour:
         Bounds of its histogram in milliseconds, rising, ``inf`` for all. Most hours share one tuple.
     below
         Requests at or below each bound. There are hundreds of hours, so these are plain numbers.
+    used
+        What was used besides.
     """
 
     start: float
@@ -94,15 +98,18 @@ class Hour:
     counts: Counts = field(default_factory=Counts)
     bounds: tuple[float, ...] = ()
     below: array[float] = field(default_factory=lambda: array("d"))
+    used: Used = NOTHING
 
     @classmethod
-    def of(cls, start: float, minutes: int, counts: Counts, buckets: Mapping[float, float]) -> Self:
+    def of(
+        cls, start: float, minutes: int, counts: Counts, buckets: Mapping[float, float], used: Used = NOTHING
+    ) -> Self:
         """Return an hour; ``buckets`` has requests at or below each bound."""
         rising, most = list[float](), 0.0
         for bound in sorted(buckets):
             rising.append(most := max(most, buckets[bound]))  # each is extrapolated by itself
         timed = counts._replace(timed=buckets.get(math.inf, 0.0))
-        return cls(start, minutes, timed, _shared(tuple(sorted(buckets))), array("d", rising))
+        return cls(start, minutes, timed, _shared(tuple(sorted(buckets))), array("d", rising), used)
 
     @property
     def buckets(self) -> Mapping[float, float]:
@@ -127,11 +134,20 @@ class Record:
         Which minutes are recorded.
     hours
         The hours, the oldest first.
+    most
+        The most that was used in an hour.
+    released
+        The releases within it; ``None`` where nothing tells of any.
+    unread
+        Why what was used is missing for some hours or all; ``""`` if it was asked for and answered.
     """
 
     source: str
     reach: Reach
     hours: tuple[Hour, ...]
+    most: Used = NOTHING
+    released: Released | None = None
+    unread: str = ""
 
     @property
     def total(self) -> Counts:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from cutover.domain.baseline.record import HOUR, Hour, Record, added, added_buckets, counts_by
+from cutover.domain.baseline.used import NOTHING, Used, most_of
 from cutover.domain.evidence.blocks import Counts
 from cutover.domain.evidence.metrics import counts_of
 from cutover.domain.evidence.rules import MetricName
@@ -37,6 +38,8 @@ class WeekHour:
         Minutes of them that were recorded without loss.
     counts, buckets
         As of an :class:`Hour`, all together.
+    used
+        The most that was used in any of them.
     """
 
     number: int
@@ -44,6 +47,7 @@ class WeekHour:
     minutes: int = 0
     counts: Counts = field(default_factory=Counts)
     buckets: Mapping[float, float] = field(default_factory=dict)
+    used: Used = NOTHING
 
     @property
     def rate(self) -> float | None:
@@ -94,6 +98,7 @@ def by_week(record: Record) -> tuple[WeekHour, ...]:
             sum(hour.minutes for hour in hours),
             added(hour.counts for hour in hours),
             added_buckets(hour.buckets for hour in hours),
+            most_of(hour.used for hour in hours),
         )
         for number, hours in found.items()
     )

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 from cutover.api.durations import span
 from cutover.api.v1alpha1 import GateNumbers
+from cutover.domain.baseline.released import releases_text
+from cutover.domain.baseline.used import Quantity
 from cutover.domain.traffic import Leg
 from cutover.report.charts import NAMES, lines_chart
 from cutover.report.history import Figures, History, Measure, Span
@@ -18,6 +20,7 @@ from cutover.report.spans import AT_FULL, SAME_HOURS
 from cutover.report.spans import spans as spans_of
 from cutover.report.stages import Stage
 from cutover.report.timescale import TimeScale
+from cutover.report.week import UsedBefore
 from cutover.report.words import count, milliseconds, moment, percent
 
 #: Title, text of a value, and the least that an axis shows, so that one failure of thousands does not look like many.
@@ -26,6 +29,37 @@ _TITLES: Mapping[Measure, tuple[str, Callable[[float], str], float]] = {
     Measure.ERRORS: ("Failed requests, of each leg's", percent, 0.01),
     Measure.P95: ("Latency, 95th percentile", milliseconds, 10.0),
 }
+#: What is shown, its name in Heroku's record, the same on EKS with how much of it is one there, and how a value is written.
+_USED: tuple[tuple[str, str, Quantity, float, Callable[[float], str]], ...] = (
+    (
+        "Memory of the largest web dyno or Pod",
+        "memoryMiB",
+        Quantity.MEMORY,
+        1024.0**2,
+        lambda value: f"{value:,.0f} MiB",
+    ),
+    ("Load of the busiest dyno, CPUs of the busiest Pod", "load", Quantity.LOAD, 1.0, lambda value: f"{value:.2g}"),
+    ("Connections of a database on Heroku", "connections", Quantity.CONNECTIONS, 1.0, count),
+    (
+        "DNS questions per second, of the whole cluster",
+        "clusterDnsPerSecond",
+        Quantity.DNS,
+        1.0,
+        lambda value: f"{value:,.3g}",
+    ),
+    (
+        "Periods in which EKS' worst container was stopped for its CPU limit",
+        "throttled",
+        Quantity.THROTTLED,
+        1.0,
+        percent,
+    ),
+)
+_BEFORE = (
+    "Before is the record of the time before the takeover, by the hour. Dynos and databases are measured by Heroku, as the"
+    " drain tells; DNS and CPU limits are EKS' in both columns, where Pods had no users before. At 100 % it is the most of the"
+    " time; of the CPUs what is exceeded in a twentieth of it."
+)
 _HEAD = ("Leg", "When", "Requests", "Failed", "p50", "p95", "p99")
 _INTERPOLATED = (
     "Figures are Prometheus' own, from the gateways' counters. Percentiles are interpolated between the bounds of a histogram,"
@@ -51,6 +85,13 @@ def comparison(record: Record, spans: tuple[Stage, ...], scale: TimeScale | None
                     " address with --prometheus."
                 )
             )
+    if mark := _releases(record):
+        blocks.append(Prose(mark))
+    if used := _used(record):
+        blocks += [
+            Table("What was used", ("What", "Before: usual", "Before: most", "EKS at 100 %"), used),
+            Prose(_BEFORE),
+        ]
     if record.costs != Costs():
         rows = ((NAMES[Leg.HEROKU], record.costs.heroku or "–"), (NAMES[Leg.EKS], record.costs.eks or "–"))
         blocks.append(Table("Cost, as told by who asked for this report", ("Leg", "Cost"), rows))
@@ -59,6 +100,36 @@ def comparison(record: Record, spans: tuple[Stage, ...], scale: TimeScale | None
         if scale is not None:
             blocks += _charts(history, spans, scale)
     return Section("Before and after", tuple(blocks))
+
+
+def _releases(record: Record) -> str:
+    """Return that the record spans releases; ``""`` if it does not, or nothing tells."""
+    baseline = record.plan.status.baseline
+    known = baseline.record if baseline is not None else None
+    text = releases_text(known.releases, known.last_release) if known is not None else ""
+    return f"{text[:1].upper()}{text[1:]}: figures of before it are of other code or configuration." if text else ""
+
+
+def _used(record: Record) -> tuple[tuple[Cell, ...], ...]:
+    """Return what was used before and after; only what either tells."""
+    after = record.history.used if record.history is not None else {}
+    before = record.week.used if record.week is not None else {}
+    return tuple(
+        (
+            what,
+            said(known.usual) if known else "–",
+            _most(known, said),
+            said(after[quantity] / one) if quantity in after else "–",
+        )
+        for what, name, quantity, one, said in _USED
+        if (known := before.get(name)) is not None or quantity in after
+    )
+
+
+def _most(known: UsedBefore | None, said: Callable[[float], str]) -> str:
+    if known is None:
+        return "–"
+    return said(known.most) + (f" of {said(known.limit)}" if known.limit is not None else "")
 
 
 def _of_the_record(record: Record) -> list[tuple[Span, Figures]]:

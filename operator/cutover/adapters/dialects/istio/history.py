@@ -53,16 +53,6 @@ class IstioHistory:
             **{name: self._quantile(plan, "increase", seconds, part) for name, part in _QUANTILES.items()},
         }
 
-    def throttled(self, plan: Plan, seconds: float) -> str:
-        """Return the query for throttling, by cAdvisor's counters of the workload's Pods."""
-        pods = matcher("pod", [plan.spec.eks.workload_ref.name]).removesuffix('"') + '-[^-]+-[^-]+"'
-        where = f'{matcher("namespace", [plan.namespace])},{pods},container!=""'
-        stopped, all_periods = (
-            f"sum by (pod, container) (rate(container_cpu_cfs_{name}_total{{{where}}}[{milliseconds(seconds)}]))"
-            for name in ("throttled_periods", "periods")
-        )
-        return f"max({stopped} / ({all_periods} > 0))"
-
     def _requests(self, plan: Plan, function: str, seconds: float) -> str:
         return self._sum(plan, function, "istio_requests_total", seconds)
 

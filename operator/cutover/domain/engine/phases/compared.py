@@ -5,6 +5,7 @@ from __future__ import annotations
 from cutover.api.v1alpha1 import BaselineSource, BaselineStatus, ComparisonStatus, MigrationPlanStatus
 from cutover.domain.baseline.comparison import LEAST_REQUESTS, compare, mix_text
 from cutover.domain.baseline.record import Record, RecordReading, added, counts_by, same_hours
+from cutover.domain.baseline.released import releases_text
 from cutover.domain.baseline.week import ANSWERS, dispersion
 from cutover.domain.commands.annotations import Skippable, assignment, skip_hold
 from cutover.domain.engine.context import Context
@@ -92,6 +93,8 @@ def _result(
     if not found.differs:
         return _noted(status, recorded, comparison.evolve(verdict="Alike", message=mixes))
     said = f"Heroku {found.what} since the takeover than it did before: {mixes}"
+    if recorded.record is not None and (mark := releases_text(recorded.record.releases, recorded.record.last_release)):
+        said += f"; {mark}"
     anew = ComparisonStatus(since=context.time, verdict="Differs", message=said, earlier=tuple(counted))
     return _held(context, _noted(status, recorded, anew), anew)
 

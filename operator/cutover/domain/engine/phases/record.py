@@ -89,8 +89,15 @@ def record_status(record: Record, config_map: str) -> RecordStatus:
         peak_per_second=float(f"{busiest.rate:.4g}"),
         peak_hour=busiest.hour,
         dispersion=float(f"{dispersion(record, 'errors'):.3g}"),
+        releases=record.released.number if record.released is not None else None,
+        last_release=_last_release(record),
         config_map=config_map,
     )
+
+
+def _last_release(record: Record) -> datetime | None:
+    marks = record.released.newest if record.released is not None else ()
+    return datetime.fromtimestamp(marks[-1].at, UTC) if marks else None
 
 
 def _reading(status: MigrationPlanStatus) -> Outcome:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from cutover.domain.baseline.used import NOTHING, with_record
 from cutover.domain.dynos import DAYS, DynoUse
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.check import PASSED, Check, Facts, Finding, warned
@@ -20,13 +21,15 @@ LEAST_LOAD = 0.2
 
 def judge(plan: Plan, facts: Facts) -> Finding:
     """Compare the app's container with the dynos."""
-    workload, use = workload_of(plan, facts.inventory), facts.dynos
+    workload = workload_of(plan, facts.inventory)
+    use = with_record(facts.dynos, facts.record.most if facts.record is not None else NOTHING)
     if workload is None or use is None:
         return PASSED
     found = "; ".join(_found(workload.app, use))
     if not found:
         return PASSED
-    return warned(f"by the last {DAYS} days of the dynos {found}; to begin with: {sizing_for(use).yaml}")
+    since = f"the last {DAYS} days of the dynos" + (" and the record before them" if use != facts.dynos else "")
+    return warned(f"by {since} {found}; to begin with: {sizing_for(use).yaml}")
 
 
 def _found(app: Container, use: DynoUse) -> Iterator[str]:

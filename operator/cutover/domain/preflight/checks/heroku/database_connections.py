@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cutover.domain.baseline.used import NOTHING
 from cutover.domain.heroku import HerokuApp, HerokuReading
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.check import PASSED, Facts, Finding, warned
@@ -47,23 +48,30 @@ def judge(plan: Plan, app: HerokuApp, reading: HerokuReading, facts: Facts) -> F
         for addon in app.addons or ()
         if addon.service == "heroku-postgresql" and (limit := limit_of(addon.plan)) is not None
     ]
-    if workload is None or each is None or not limits:
+    record = facts.record.most if facts.record is not None else NOTHING
+    if workload is None or each is None or not (limits or record.connection_limit):
         return PASSED
-    limit, addon = max(limits, key=lambda one: one[0])  # the smaller ones are not the main database
+    if record.connection_limit:  # what the database says itself
+        limit, allows = round(record.connection_limit), f"{record.database or 'the database'} allows"
+        said = f"; in the record of the time before it had {record.connections or 0.0:.0f} at most"
+    else:
+        limit, addon = max(limits, key=lambda one: one[0])  # the smaller ones are not the main database
+        allows = f"{addon.service} {addon.plan} allows"
+        said = " (heroku pg:info has your database's own number)"
     dynos = sum(one.quantity for one in app.processes or () if one.kind != "release")
     eks, heroku = each * workload.most_replicas, each * dynos
     if eks + heroku <= limit:
         return PASSED
     return warned(
         f"{workload.most_replicas} replicas open up to {eks} connections and {dynos} dynos with the same pools {heroku}, and"
-        f" {addon.service} {addon.plan} allows {limit} (heroku pg:info has your database's own number): if EKS uses it, make"
-        " pools smaller while both run, or put PgBouncer between"
+        f" {allows} {limit}{said}: if EKS uses it, make pools smaller while both run, or put PgBouncer between"
     )
 
 
 CHECK = heroku_check(
     "database-connections",
-    "the pools of EKS' most replicas and of the dynos together fit into the limit of the Heroku Postgres plan",
+    "the pools of EKS' most replicas and of the dynos together fit into the limit of the Heroku Postgres plan, or into the"
+    " one that [the record](baseline.md) has",
     judge,
     reads=WORKLOAD_READS,
 )

@@ -1,0 +1,1 @@
+"""The cluster's own metrics: cAdvisor's of containers, and CoreDNS'."""
