@@ -1,0 +1,191 @@
+"""From the record to a reference: what is normal of each metric in an hour of the week, and how sure that is.
+
+An hour of the cutover is another week than those of the record. So its real fraction differs from what was counted by chance,
+as few requests tell little, and because weeks differ. The first is known from the counts, the second from the record itself:
+from how much the same hours of it differ. Two forms of that are looked for, and the wider counts: bad requests in clumps, of
+which a busy hour averages many out, and whole hours that are better or worse, of which it averages none.
+
+Both make the counts weigh less: so many requests without any dispersion would tell as much. The upper limit is that of the
+weighed counts (:func:`cutover.domain.evidence.metrics.upper_limit`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from statistics import median
+from typing import NamedTuple
+
+from cutover.api.v1alpha1 import BaselineSource
+from cutover.domain.baseline.record import Record, counts_by
+from cutover.domain.baseline.week import ANSWERS
+from cutover.domain.evidence.hourly import HOURS, HourlyReference, Normal, hour_of_week
+from cutover.domain.evidence.live_key import exceeds
+from cutover.domain.evidence.metrics import LATENCIES, counts_of, upper_limit
+from cutover.domain.evidence.rules import GateRules, MetricName, MetricRule
+
+#: Hours of the day, which are taken together where the hour of the week has too few requests.
+_DAY = 24
+#: The same hours, at least, of a week and of a day. One alone does not tell whether it was usual.
+_LEAST_HOURS = {HOURS: 2, _DAY: 3}
+#: Pairs of the same hours without which nothing is known of how much they differ.
+_LEAST_DEGREES = 24
+#: Standard errors that are added to the dispersion: its upper limit at about 99 %.
+_DISPERSION_ERRORS = 2.33
+#: An hour of the week with so many times the least requests is sure enough, however sure that hour of all days is.
+_PLENTY = 4.0
+
+Cell = tuple[float, float]
+"""Bad and all requests of an hour."""
+
+
+class Spread(NamedTuple):
+    """How much the same hours differ, as an upper limit.
+
+    Parameters
+    ----------
+    clumps
+        Variance of the counts in multiples of what chance makes, at least 1.
+    drift
+        Variance of the fraction from hour to hour, relative to its square.
+    """
+
+    clumps: float
+    drift: float
+
+
+def hourly_reference(
+    record: Record, rules: GateRules, thresholds: tuple[float | None, float | None]
+) -> HourlyReference:
+    """Return what is normal in each hour of the week.
+
+    Parameters
+    ----------
+    record
+        The record. Its latencies count only where the plan's gateways took them.
+    rules
+        The plan's rules: all limits together are exceeded by chance with ``reference_doubt`` in a week, for each metric.
+    thresholds
+        X1 and X2, milliseconds; ``None`` for unknown.
+    """
+    judged = {rule.name: rule for rule in rules.metrics}
+    known = thresholds if record.source == BaselineSource.GATEWAY else (None, None)
+    slow_by = dict(zip(LATENCIES, known, strict=True))
+    hours: dict[MetricName, list[Normal | None]] = {}
+    for name, rule in judged.items():
+        bound = slow_by.get(name)
+        if name in ANSWERS or bound is not None:
+            hours[name] = _hours(_cells(record, name, bound), rule, rules.reference_doubt / HOURS)
+    hours = {name: normals for name, normals in hours.items() if any(normals)}
+    slow, very_slow = (bound or 0.0 for bound in known)
+    return HourlyReference.of(hours, codes=rules.codes, thresholds=(slow, very_slow))
+
+
+def _cells(record: Record, name: MetricName, bound: float | None) -> list[tuple[int, Cell]]:
+    """Return the bad and all requests of each recorded hour, with its hour of the week."""
+    cells = list[tuple[int, Cell]]()
+    for hour in record.hours:
+        if not hour.minutes:
+            continue
+        if bound is None:
+            bad, total = counts_of(hour.counts, name)
+        else:
+            counts = counts_by(hour, bound)
+            bad, total = counts.slow, counts.timed
+        if total >= 1:
+            cells.append((hour_of_week(hour.start), (min(max(bad, 0.0), total), total)))
+    return cells
+
+
+def _hours(cells: Sequence[tuple[int, Cell]], rule: MetricRule, doubt: float) -> list[Normal | None]:
+    # With fewer, no bad request at all would not be known to be below the floor.
+    least = -math.log(doubt) / rule.floor
+    by_week, by_day = (_group(cells, rule, doubt, period) for period in (HOURS, _DAY))
+    found = list[Normal | None]()
+    for number in range(HOURS):
+        of_week, of_day = by_week.get(number), by_day.get(number % _DAY)
+        best = of_week
+        if of_day is not None and (of_week is None or of_week[0] < min(_PLENTY * least, of_day[0])):
+            best = of_day
+        found.append(best[1] if best is not None and best[0] >= least else None)
+    return found
+
+
+def _group(
+    cells: Iterable[tuple[int, Cell]], rule: MetricRule, doubt: float, period: int
+) -> dict[int, tuple[float, Normal]]:
+    """Return what is normal in each hour of a period, with the requests that the hour's weigh as much as."""
+    groups: dict[int, list[Cell]] = {}
+    for number, cell in cells:
+        groups.setdefault(number % period, []).append(cell)
+    kept = {number: without_incidents(group, rule) for number, group in groups.items()}
+    spread = spread_of(kept.values())
+    if spread is None:
+        return {}
+    found = dict[int, tuple[float, Normal]]()
+    for number, group in kept.items():
+        if len(group) >= _LEAST_HOURS[period]:
+            bad, total = sum(bad for bad, _ in group), sum(total for _, total in group)
+            weight = weight_of(bad, total, len(group), spread)
+            found[number] = weight, Normal(bad / total, upper_limit(bad / total * weight, weight, doubt))
+    return found
+
+
+def without_incidents(group: Sequence[Cell], rule: MetricRule) -> list[Cell]:
+    """Return the hours without those that would have been harm without a record, too: an incident is no habit.
+
+    An hour that is as bad in most weeks is one. Neither does an hour count that has more bad requests by chance.
+    """
+    usual, tolerance = median(bad / total for bad, total in group), rule.alone or rule.harm
+    limit = max(tolerance.ratio * usual + tolerance.margin, rule.floor)
+    return [(bad, total) for bad, total in group if not exceeds(bad, limit * total)]
+
+
+def spread_of(groups: Iterable[Sequence[Cell]]) -> Spread | None:
+    """Return how much the hours within groups differ; ``None`` if too few are the same hours."""
+    pearson = squares = by_chance = means = 0.0
+    degrees = seen = 0
+    for group in groups:
+        if len(group) < 2:
+            continue
+        seen += len(group) - 1
+        every = sum(total for _, total in group)
+        fraction = sum(bad for bad, _ in group) / every
+        if not 0 < fraction < 1:
+            continue
+        degrees += len(group) - 1
+        for bad, total in group:
+            square, variance, others = (
+                (bad - total * fraction) ** 2,
+                total * fraction * (1 - fraction),
+                1 - total / every,
+            )
+            pearson += square / variance
+            squares += square
+            by_chance += variance * others
+            means += (total * fraction) ** 2 * others
+    if seen < _LEAST_DEGREES:
+        return None
+    if not degrees:
+        return Spread(1.0, 0.0)
+    unsure = 1.0 + _DISPERSION_ERRORS * math.sqrt(2.0 / degrees)
+    drift = (squares * unsure - by_chance) / means if means else 0.0
+    return Spread(max(unsure * pearson / degrees, 1.0), max(drift, 0.0))
+
+
+def weight_of(bad: float, total: float, hours: int, spread: Spread) -> float:
+    """Return the requests without dispersion that tell as much of another such hour as these hours do.
+
+    Parameters
+    ----------
+    bad, total
+        Counts of the hours together.
+    hours
+        How many there are.
+    spread
+        How much they differ.
+    """
+    fraction = (bad + 1.0) / (total + 2.0)
+    # Variance of the fraction of an hour, in multiples of that of one request.
+    of_hour = max((spread.clumps - 1.0) * hours / total, spread.drift * fraction / (1.0 - fraction))
+    return 1.0 / (1.0 / total + of_hour * (1.0 + 1.0 / hours))
