@@ -475,12 +475,11 @@ def test_a_source_that_is_taken_out_of_the_plan_is_no_reference_any_more() -> No
 
 def test_harm_at_100_that_the_floor_hides_holds_with_a_record_and_is_not_seen_without() -> None:
     """Probes are answered alike, so that it waits for a person."""
-    found = {}
+    found, terms = {}, {"soak": "3h", "gates": {"block": "15s", "warmUp": "15s"}}
     for source in ("Drain", None):
-        w = world(whole(record(answers=USUAL)), soak="3h") if source else World(spec=plan_spec(soak="3h"))
-        w.until_judging(100)
-        w.run(600)
-        w.eks = Leg(errors=0.008)
-        w.run(2400)
+        w = world(whole(record(answers=USUAL)), **terms) if source else World(spec=plan_spec(**terms))
+        w.until_judging(100, within=3600)
+        w.eks = Leg(errors=0.009)
+        w.run(1200)
         found[source] = (w.status.reason, w.status.weight)
     assert found == {"Drain": ("HarmUnconfirmed", 100), None: ("Soaking", 100)}
