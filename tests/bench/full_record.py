@@ -33,7 +33,7 @@ USUAL = np.array([0.001, 0.04, 0.001, 0.02])
 
 
 @dataclass(frozen=True)
-class World:
+class Conditions:
     """What a service is like, before the takeover and after it, on either leg.
 
     Parameters
@@ -62,17 +62,17 @@ class World:
 
 
 WORLDS = {
-    "the weeks are alike": World(),
-    "hours differ by a fifth": World(hourly=0.2),
-    "hours differ by half, days by a fifth": World(hourly=0.5, daily=0.2),
-    "bad requests ten at a time": World(clump=10),
-    "a job makes five minutes five times worse": World(job=5.0),
-    "four times as many every night": World(night=4.0, hourly=0.2),
-    "all of it": World(hourly=0.3, daily=0.2, clump=5, job=3.0, night=3.0, incidents=2.0),
+    "the weeks are alike": Conditions(),
+    "hours differ by a fifth": Conditions(hourly=0.2),
+    "hours differ by half, days by a fifth": Conditions(hourly=0.5, daily=0.2),
+    "bad requests ten at a time": Conditions(clump=10),
+    "a job makes five minutes five times worse": Conditions(job=5.0),
+    "four times as many every night": Conditions(night=4.0, hourly=0.2),
+    "all of it": Conditions(hourly=0.3, daily=0.2, clump=5, job=3.0, night=3.0, incidents=2.0),
 }
 
 
-def busy(at: float, world: World) -> float:
+def busy(at: float, world: Conditions) -> float:
     """Return the part of the busiest hour's requests."""
     return 1.0 if world.flat else 0.1 + 0.9 * (0.5 - 0.5 * math.cos(2 * math.pi * at / DAY)) ** 2
 
@@ -80,11 +80,11 @@ def busy(at: float, world: World) -> float:
 class Service:
     """The service in one run: its fractions by the hour, drawn once."""
 
-    def __init__(self, world: World, rate: float, seed: Sequence[int]) -> None:
+    def __init__(self, world: Conditions, rate: float, seed: Sequence[int]) -> None:
         self.world, self.rate, self.rng = world, rate, np.random.default_rng(seed)
         hours = 24 * 7 * 4
-        every = np.repeat(self.rng.normal(-world.daily**2 / 2, world.daily, (hours // 24, 4)), 24, axis=0)
-        self._level = np.exp(every + self.rng.normal(-world.hourly**2 / 2, world.hourly, (hours, 4)))
+        every = np.repeat(self.rng.normal(-(world.daily**2) / 2, world.daily, (hours // 24, 4)), 24, axis=0)
+        self._level = np.exp(every + self.rng.normal(-(world.hourly**2) / 2, world.hourly, (hours, 4)))
         number = self.rng.poisson(world.incidents * 4)
         self._incidents = sorted(START + self.rng.uniform(0, 4 * WEEK, number))
 
@@ -126,7 +126,7 @@ class Service:
 class Case:
     """What is asked of one run; ``errors`` begin an hour after the weight was seen."""
 
-    world: World
+    world: Conditions
     rate: float
     weight: int
     hours: float
@@ -137,7 +137,9 @@ def watch(case: Case, seed: int) -> tuple[float, float]:
     """Return the seconds until EKS is worse without the record and with it, from the onset on; infinity for never."""
     service = Service(case.world, case.rate, (seed, int(100 * case.rate), case.weight))
     hours = hourly_reference(service.record(), RULES, (X1, X2))
-    begin = START + 2 * WEEK + float(service.rng.integers(0, 7 * 24)) * HOUR + float(service.rng.integers(0, 240)) * BLOCK
+    begin = (
+        START + 2 * WEEK + float(service.rng.integers(0, 7 * 24)) * HOUR + float(service.rng.integers(0, 240)) * BLOCK
+    )
     steps = Counts()
     for number in range(120):
         steps += service.counts(begin - 1800 + BLOCK * number, BLOCK, part=0.7)
@@ -198,10 +200,17 @@ def nulls(weight: int, worlds: Sequence[str], runs: int, rates: Sequence[float],
 
 
 def harms(
-    weight: int, worlds: Sequence[str], errors: Sequence[float], runs: int, rates: Sequence[float], pool: ProcessPoolExecutor
+    weight: int,
+    worlds: Sequence[str],
+    errors: Sequence[float],
+    runs: int,
+    rates: Sequence[float],
+    pool: ProcessPoolExecutor,
 ) -> None:
     """Print how soon errors that begin after an hour are seen."""
-    print(f"\n0.1 % errors and more from one moment on, {weight} %: the median of {runs}, within 3 h, without / with a record")
+    print(
+        f"\n0.1 % errors and more from one moment on, {weight} %: the median of {runs}, within 3 h, without / with a record"
+    )
     for name in worlds:
         for rate in rates:
             cells = []

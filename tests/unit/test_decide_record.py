@@ -414,7 +414,9 @@ STEPS = [{"weight": weight, "hold": "30s"} for weight in (10, 75, 100)]
 
 
 def references(w: World) -> dict[str, str | None]:
-    return {gate.name: gate.reference for gate in w.status.gates if gate.name in ("errors", "slow", "refused", "alive")}
+    return {
+        gate.name: gate.reference for gate in w.status.gates if gate.name in ("errors", "slow", "refused", "alive")
+    }
 
 
 def test_the_gates_say_what_eks_is_held_against() -> None:
@@ -423,7 +425,12 @@ def test_the_gates_say_what_eks_is_held_against() -> None:
     assert set(references(w).values()) == {"Heroku", None}
     assert references(w)["alive"] is None
     w.until_judging(75)
-    assert references(w) == {"errors": "HerokuAndRecord", "slow": "Heroku", "refused": "HerokuAndRecord", "alive": None}
+    assert references(w) == {
+        "errors": "HerokuAndRecord",
+        "slow": "Heroku",
+        "refused": "HerokuAndRecord",
+        "alive": None,
+    }
     w.until_judging(100)
     w.restart()  # the record is not read again: what is normal is in the status
     w.record = None

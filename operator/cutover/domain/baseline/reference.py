@@ -64,7 +64,8 @@ def hourly_reference(
     record
         The record. Its latencies count only where the plan's gateways took them.
     rules
-        The plan's rules: all limits together are exceeded by chance with ``reference_doubt`` in a week, for each metric.
+        The plan's rules. A metric exceeds an upper limit in any hour of a week with a chance of at most ``reference_doubt``, and
+        a reached fraction in one hour with at most ``alpha``.
     thresholds
         X1 and X2, milliseconds; ``None`` for unknown.
     """
@@ -75,7 +76,7 @@ def hourly_reference(
     for name, rule in judged.items():
         bound = slow_by.get(name)
         if name in ANSWERS or bound is not None:
-            hours[name] = _hours(_cells(record, name, bound), rule, rules.reference_doubt / HOURS)
+            hours[name] = _hours(_cells(record, name, bound), rule, rules)
     hours = {name: normals for name, normals in hours.items() if any(normals)}
     slow, very_slow = (bound or 0.0 for bound in known)
     return HourlyReference.of(hours, codes=rules.codes, thresholds=(slow, very_slow))
@@ -97,10 +98,11 @@ def _cells(record: Record, name: MetricName, bound: float | None) -> list[tuple[
     return cells
 
 
-def _hours(cells: Sequence[tuple[int, Cell]], rule: MetricRule, doubt: float) -> list[Normal | None]:
+def _hours(cells: Sequence[tuple[int, Cell]], rule: MetricRule, rules: GateRules) -> list[Normal | None]:
+    doubt = rules.reference_doubt / HOURS
     # With fewer, no bad request at all would not be known to be below the floor.
     least = -math.log(doubt) / rule.floor
-    by_week, by_day = (_group(cells, rule, doubt, period) for period in (HOURS, _DAY))
+    by_week, by_day = (_group(cells, rule, period, doubt, rules.alpha) for period in (HOURS, _DAY))
     found = list[Normal | None]()
     for number in range(HOURS):
         of_week, of_day = by_week.get(number), by_day.get(number % _DAY)
@@ -112,7 +114,7 @@ def _hours(cells: Sequence[tuple[int, Cell]], rule: MetricRule, doubt: float) ->
 
 
 def _group(
-    cells: Iterable[tuple[int, Cell]], rule: MetricRule, doubt: float, period: int
+    cells: Iterable[tuple[int, Cell]], rule: MetricRule, period: int, doubt: float, seldom: float
 ) -> dict[int, tuple[float, Normal]]:
     """Return what is normal in each hour of a period, with the requests that the hour's weigh as much as."""
     groups: dict[int, list[Cell]] = {}
@@ -126,8 +128,10 @@ def _group(
     for number, group in kept.items():
         if len(group) >= _LEAST_HOURS[period]:
             bad, total = sum(bad for bad, _ in group), sum(total for _, total in group)
-            weight = weight_of(bad, total, len(group), spread)
-            found[number] = weight, Normal(bad / total, upper_limit(bad / total * weight, weight, doubt))
+            counted, weight = bad / total, weight_of(bad, total, len(group), spread)
+            of_weeks = weight_of(bad, total, len(group), spread, counted_well=True)
+            reached = upper_limit(counted * of_weeks, of_weeks, seldom) if of_weeks < math.inf else counted
+            found[number] = weight, Normal(reached, upper_limit(counted * weight, weight, doubt))
     return found
 
 
@@ -173,7 +177,7 @@ def spread_of(groups: Iterable[Sequence[Cell]]) -> Spread | None:
     return Spread(max(unsure * pearson / degrees, 1.0), max(drift, 0.0))
 
 
-def weight_of(bad: float, total: float, hours: int, spread: Spread) -> float:
+def weight_of(bad: float, total: float, hours: int, spread: Spread, *, counted_well: bool = False) -> float:
     """Return the requests without dispersion that tell as much of another such hour as these hours do.
 
     Parameters
@@ -184,8 +188,11 @@ def weight_of(bad: float, total: float, hours: int, spread: Spread) -> float:
         How many there are.
     spread
         How much they differ.
+    counted_well
+        Whether to leave out that few requests tell little: infinite where hours do not differ.
     """
     fraction = (bad + 1.0) / (total + 2.0)
     # Variance of the fraction of an hour, in multiples of that of one request.
     of_hour = max((spread.clumps - 1.0) * hours / total, spread.drift * fraction / (1.0 - fraction))
-    return 1.0 / (1.0 / total + of_hour * (1.0 + 1.0 / hours))
+    variance = of_hour * (1.0 + 1.0 / hours) + (0.0 if counted_well else 1.0 / total)
+    return 1.0 / variance if variance else math.inf

@@ -1,11 +1,11 @@
 """Heroku's record of the weeks before as a reference: what is normal in each hour of the week.
 
-It is used where no live Heroku leg gives a reference, or a thin one. A fraction of an hour has two sides: the counted one, and
-an upper limit that is as far above it as the record's own weeks differ (:mod:`cutover.domain.baseline.reference`). Of another
-machine at another time, it only ever decides against EKS together with what Heroku did in the earlier steps:
+It is used where no live Heroku leg gives a reference, or a thin one. Of an hour two fractions are known: one that it reaches
+now and then, as weeks differ, and an upper limit that is hardly ever exceeded (:mod:`cutover.domain.baseline.reference`). The
+record is of another time and maybe of another place, so that EKS is judged by the worse of it and of Heroku in the earlier steps:
 
 - At 100 % it replaces the floors of :func:`cutover.domain.evidence.metrics.frozen_limit`, which are there because nothing is
-  known of the hour. Where the record's hour is worse than the earlier steps were, more is tolerated.
+  known of the hour. Where the record's hour reaches more than the earlier steps had, more is tolerated.
 - Above 50 % it is a second witness beside a thin Heroku (:func:`cutover.domain.evidence.betting.with_witness`).
 """
 
@@ -42,13 +42,13 @@ class Normal(NamedTuple):
 
     Parameters
     ----------
-    usual
-        The fraction that was counted.
+    reached
+        A fraction that the hour reaches in one week of many, as weeks differ; at least the one that was counted.
     upper
-        A fraction that the real one hardly ever exceeds, by the record's dispersion.
+        A fraction that the real one hardly ever exceeds, for all that is not known of it.
     """
 
-    usual: float
+    reached: float
     upper: float
 
 
@@ -83,7 +83,7 @@ class HourlyReference:
     Parameters
     ----------
     tables
-        By metric, for each hour of the week the usual and the upper fraction as 16-bit numbers; an upper one of 0 is unknown.
+        By metric, for each hour of the week the reached and the upper fraction as 16-bit numbers; an upper one of 0 is unknown.
     codes
         Which codes counted as refused or redirected, in words.
     thresholds
@@ -106,7 +106,7 @@ class HourlyReference:
                 if normal is None:
                     numbers += (0, 0)
                 else:
-                    numbers += (round(_MOST * normal.usual), max(min(math.ceil(_MOST * normal.upper), _MOST), 1))
+                    numbers += (round(_MOST * normal.reached), max(min(math.ceil(_MOST * normal.upper), _MOST), 1))
             tables[name] = _TABLE.pack(*numbers)
         return cls(tables, codes, thresholds)
 
@@ -120,8 +120,8 @@ class HourlyReference:
             if self.thresholds[which] != evidence.thresholds[which]:
                 return None
         # A block that ends with an hour belongs to it.
-        usual, upper = struct.unpack_from(">2H", table, 4 * hour_of_week(evidence.last_end - 1e-3))
-        return Normal(usual / _MOST, upper / _MOST) if upper else None
+        reached, upper = struct.unpack_from(">2H", table, 4 * hour_of_week(evidence.last_end - 1e-3))
+        return Normal(reached / _MOST, upper / _MOST) if upper else None
 
 
 NO_REFERENCE = HourlyReference()
@@ -133,8 +133,8 @@ def limits_alone(
     """Return what is tolerated at 100 %; ``None`` if nothing is known of a latency.
 
     The limit of the hour is never below what a live Heroku would have allowed that does as the record's hour did, nor below
-    the same of Heroku in the earlier steps: the gateways counted those, and not the router's logs. That the record is not
-    sure of an hour makes no limit wider than it is without a record.
+    the same of Heroku in the earlier steps: the gateways counted those, and not the router's logs. That weeks differ makes it
+    wider than without a record; that the record has few requests does not.
     """
     frozen = frozen_limit(evidence, rule, rule.harm, rules.reference_doubt)
     normal = hours.normal(evidence, rule.name) if hours is not None else None
@@ -145,7 +145,7 @@ def limits_alone(
         alone = max(_tolerated(rule, normal.upper), rule.floor)
         return Limits(alone, alone, by_record=True)
     steps = upper_limit(bad, total, rules.reference_doubt)
-    moment = max(frozen, _tolerated(rule, normal.upper)) if normal.usual > steps else frozen
+    moment = max(frozen, _tolerated(rule, normal.reached))
     return Limits(moment, min(moment, _tolerated(rule, max(normal.upper, steps))), by_record=True)
 
 
