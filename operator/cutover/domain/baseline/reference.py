@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from statistics import median
+from statistics import median_low
 from typing import NamedTuple
 
 from cutover.api.v1alpha1 import BaselineSource
@@ -21,6 +21,7 @@ from cutover.domain.baseline.record import Record, counts_by
 from cutover.domain.baseline.week import ANSWERS
 from cutover.domain.evidence.hourly import HOURS, HourlyReference, Normal, hour_of_week
 from cutover.domain.evidence.live_key import exceeds
+from cutover.domain.evidence.memory import SICK_FACTOR
 from cutover.domain.evidence.metrics import LATENCIES, counts_of, upper_limit
 from cutover.domain.evidence.rules import GateRules, MetricName, MetricRule
 
@@ -52,6 +53,14 @@ class Spread(NamedTuple):
 
     clumps: float
     drift: float
+
+
+class _Known(NamedTuple):
+    """What is normal in an hour, its requests, and how many they weigh as much as."""
+
+    requests: float
+    weight: float
+    normal: Normal
 
 
 def hourly_reference(
@@ -99,24 +108,26 @@ def _cells(record: Record, name: MetricName, bound: float | None) -> list[tuple[
 
 
 def _hours(cells: Sequence[tuple[int, Cell]], rule: MetricRule, rules: GateRules) -> list[Normal | None]:
-    doubt = rules.reference_doubt / HOURS
-    # With fewer, no bad request at all would not be known to be below the floor.
-    least = -math.log(doubt) / rule.floor
-    by_week, by_day = (_group(cells, rule, period, doubt, rules.alpha) for period in (HOURS, _DAY))
+    least = _least(rule, rules)
+    by_week, by_day = (_group(cells, rule, period, rules) for period in (HOURS, _DAY))
     found = list[Normal | None]()
     for number in range(HOURS):
         of_week, of_day = by_week.get(number), by_day.get(number % _DAY)
         best = of_week
-        if of_day is not None and (of_week is None or of_week[0] < min(_PLENTY * least, of_day[0])):
+        if of_day is not None and (of_week is None or of_week.weight < min(_PLENTY * least, of_day.weight)):
             best = of_day
-        found.append(best[1] if best is not None and best[0] >= least else None)
+        found.append(best.normal if best is not None and best.requests >= least else None)
     return found
 
 
-def _group(
-    cells: Iterable[tuple[int, Cell]], rule: MetricRule, period: int, doubt: float, seldom: float
-) -> dict[int, tuple[float, Normal]]:
-    """Return what is normal in each hour of a period, with the requests that the hour's weigh as much as."""
+def _least(rule: MetricRule, rules: GateRules) -> float:
+    """Return the fewest requests that tell anything: with fewer, none that is bad would not be known to be below the floor."""
+    return -math.log(rules.reference_doubt / HOURS) / rule.floor
+
+
+def _group(cells: Iterable[tuple[int, Cell]], rule: MetricRule, period: int, rules: GateRules) -> dict[int, _Known]:
+    """Return what is normal in each hour of a period. None reaches more than the worst hour of the record did."""
+    doubt, least = rules.reference_doubt / HOURS, _least(rule, rules)
     groups: dict[int, list[Cell]] = {}
     for number, cell in cells:
         groups.setdefault(number % period, []).append(cell)
@@ -124,24 +135,26 @@ def _group(
     spread = spread_of(kept.values())
     if spread is None:
         return {}
-    found = dict[int, tuple[float, Normal]]()
+    worst = max((bad / total for group in kept.values() for bad, total in group if total >= least), default=0.0)
+    found = dict[int, _Known]()
     for number, group in kept.items():
         if len(group) >= _LEAST_HOURS[period]:
             bad, total = sum(bad for bad, _ in group), sum(total for _, total in group)
             counted, weight = bad / total, weight_of(bad, total, len(group), spread)
             of_weeks = weight_of(bad, total, len(group), spread, counted_well=True)
-            reached = upper_limit(counted * of_weeks, of_weeks, seldom) if of_weeks < math.inf else counted
-            found[number] = weight, Normal(reached, upper_limit(counted * weight, weight, doubt))
+            reached = upper_limit(counted * of_weeks, of_weeks, rules.alpha) if of_weeks < math.inf else counted
+            reached = max(min(reached, worst), counted)
+            found[number] = _Known(total, weight, Normal(reached, upper_limit(counted * weight, weight, doubt)))
     return found
 
 
 def without_incidents(group: Sequence[Cell], rule: MetricRule) -> list[Cell]:
-    """Return the hours without those that would have been harm without a record, too: an incident is no habit.
+    """Return the hours without incidents: those beyond the floor and far worse than the same hours of most weeks.
 
-    An hour that is as bad in most weeks is one. Neither does an hour count that has more bad requests by chance.
+    An hour that is as bad in most weeks is a habit, and one that has more bad requests by chance is no incident.
     """
-    usual, tolerance = median(bad / total for bad, total in group), rule.alone or rule.harm
-    limit = max(tolerance.ratio * usual + tolerance.margin, rule.floor)
+    usual = median_low(bad / total for bad, total in group)
+    limit = max(SICK_FACTOR * usual, rule.floor)
     return [(bad, total) for bad, total in group if not exceeds(bad, limit * total)]
 
 
