@@ -43,7 +43,7 @@ class Conditions:
     clump
         Bad requests come so many at a time.
     job
-        Factor on all fractions in five minutes of each hour.
+        Factor on the errors of five minutes of each hour; over the hour they are as usual.
     night
         Factor on all fractions from 3 to 5 every night.
     incidents
@@ -66,7 +66,7 @@ WORLDS = {
     "hours differ by a fifth": Conditions(hourly=0.2),
     "hours differ by half, days by a fifth": Conditions(hourly=0.5, daily=0.2),
     "bad requests ten at a time": Conditions(clump=10),
-    "a job makes five minutes five times worse": Conditions(job=5.0),
+    "a job makes five times the errors for five minutes": Conditions(job=5.0),
     "four times as many every night": Conditions(night=4.0, hourly=0.2),
     "all of it": Conditions(hourly=0.3, daily=0.2, clump=5, job=3.0, night=3.0, incidents=2.0),
 }
@@ -96,7 +96,7 @@ class Service:
         if self.world.job != 1.0:
             inside = at % HOUR < 300
             quiet = (1 - self.world.job / 12) / (11 / 12)
-            parts = parts * (self.world.job if inside else max(quiet, 0.1))
+            parts = parts * np.array([self.world.job if inside else max(quiet, 0.1), 1, 1, 1])
         if any(begin <= at < begin + 600 for begin in self._incidents):
             parts = parts + np.array([0.1, 0, 0, 0])
         return np.minimum(parts, 0.9)

@@ -26,7 +26,7 @@ from cutover.domain.evidence.betting import SAFETY_FIRST, SAFETY_FLOW, THIN_WEIG
 from cutover.domain.evidence.blocks import Counts
 from cutover.domain.evidence.combining import RatioJudgement, combine
 from cutover.domain.evidence.edits import follow_tolerances
-from cutover.domain.evidence.hourly import HourlyReference, limits_alone, witness_limit
+from cutover.domain.evidence.hourly import HourlyReference, limits_alone
 from cutover.domain.evidence.judgement import Judgement, MetricJudgement
 from cutover.domain.evidence.memory import SICK_REQUESTS, both_unhealthy, recent_sum
 from cutover.domain.evidence.metrics import bag_of, check_weights, counts_of, frozen_limit, ratio, reference_of
@@ -267,7 +267,7 @@ def _metric(
     elif weight >= 100:
         reference = Reference.RECORD if limits is not None and limits.by_record else Reference.EARLIER_STEPS
     else:
-        thin = weight > THIN_WEIGHT and witness_limit(evidence, rule, rules, hours) is not None
+        thin = weight > THIN_WEIGHT and hours.normal(evidence, rule.name) is not None
         reference = Reference.HEROKU_AND_RECORD if thin else Reference.HEROKU
     heroku_bad, heroku_total = counts_of(evidence.total[0], rule.name)
     eks_bad, eks_total = counts_of(evidence.total[1], rule.name)
