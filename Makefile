@@ -9,7 +9,7 @@ export CUTOVER_CACHE := $(CACHE)
 STATE ?= $(CACHE)/stacks/default
 TRY ?= $(CACHE)/stacks/try
 
-.PHONY: help demo demo-stop try try-break try-heal try-stop test test-build test-long test-unit test-kmock test-demoapps test-prometheus test-apiserver test-e2e lint format stack-build stack-up stack-down status logs crds docs dashboards diagrams site lock bench bench-full bench-gates bench-answers bench-users bench-sampler bench-scale bench-drain image image-push image-sign kind
+.PHONY: help demo demo-stop try try-break try-heal try-stop test test-build test-long test-unit test-kmock test-demoapps test-prometheus test-apiserver test-e2e lint format stack-build stack-up stack-down status logs crds docs dashboards diagrams site lock bench bench-full bench-record bench-gates bench-answers bench-users bench-sampler bench-scale bench-drain image image-push image-sign kind
 
 help:  ## What can be done here
 	@grep -hE '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -105,6 +105,9 @@ bench-gates: $(VENV)/.ready  ## The gate beside other rules, simulated
 
 bench-full: $(VENV)/.ready  ## Days at 100 %, and how soon a dead leg is left there, simulated
 	@$(PYTHON) tests/bench/full.py $(ARGS)
+
+bench-record: $(VENV)/.ready  ## What Heroku's record is worth at 100 % and above 50 %, simulated
+	@$(PYTHON) tests/bench/full_record.py $(ARGS)
 
 bench-answers: $(VENV)/.ready  ## The gate and the mix of answers, simulated
 	@$(PYTHON) tests/bench/gates_answers.py $(ARGS)

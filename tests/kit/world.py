@@ -58,7 +58,7 @@ from cutover.domain.engine.actions import (
     WakeAtBlock,
     WriteStatus,
 )
-from cutover.domain.engine.context import resolve
+from cutover.domain.engine.context import Context, resolve
 from cutover.domain.engine.decide import decide
 from cutover.domain.engine.phases.takeover import REFUSALS
 from cutover.domain.engine.probe_intervals import eks_probe_interval, pair_interval, paired_step, probe_interval
@@ -985,5 +985,6 @@ def _evidence(plan: Plan, seen: Observation) -> gate.Evidence:
             probe=seen.probe,
             revision=desired_revision(status),
             can=seen.capabilities,
+            hours=Context(plan, seen, 0.0).hours,
         )
     )

@@ -21,6 +21,7 @@ from cutover.domain.commands.annotations import SKIP_ANNOTATION
 from cutover.domain.engine.phases.compared import LONGEST_SECONDS
 from cutover.domain.engine.support import not_yet_supported
 from cutover.domain.evidence.blocks import Counts
+from cutover.domain.evidence.hourly import load_hours
 from cutover.domain.heroku import HerokuApp, HerokuReading, Process
 from cutover.domain.preflight import registry
 
@@ -417,3 +418,87 @@ def test_replicas_that_would_get_far_more_than_a_dyno_are_a_warning() -> None:
     assert "HorizontalPodAutoscaler pdf" in warned(w, dynos(8))["baseline-capacity"]
     w.target = replace(w.target, replicas=None)
     assert warned(w, dynos(80)) == {}
+
+
+# ------------------------------------------------------------------------------------- a reference for what comes later
+
+STEPS = [{"weight": weight, "hold": "30s"} for weight in (10, 75, 100)]
+
+
+def references(w: World) -> dict[str, str | None]:
+    return {
+        gate.name: gate.reference for gate in w.status.gates if gate.name in ("errors", "slow", "refused", "alive")
+    }
+
+
+def test_the_gates_say_what_eks_is_held_against() -> None:
+    w = world(whole(record(answers=USUAL)), steps=STEPS, soak="1h")
+    w.until_judging(10)
+    assert set(references(w).values()) == {"Heroku", None}
+    assert references(w)["alive"] is None
+    w.until_judging(75)
+    assert references(w) == {
+        "errors": "HerokuAndRecord",
+        "slow": "Heroku",
+        "refused": "HerokuAndRecord",
+        "alive": None,
+    }
+    w.until_judging(100)
+    w.restart()  # the record is not read again: what is normal is in the status
+    w.record = None
+    w.run(60)
+    assert references(w) == {"errors": "Record", "slow": "EarlierSteps", "refused": "Record", "alive": None}
+    (errors,) = [gate for gate in w.status.gates if gate.name == "errors"]
+    assert errors.ratios is not None
+    assert errors.ratios.tolerated is not None
+    assert errors.ratios.tolerated < 0.01
+    assert "% tolerated by the record of this hour" in errors.sentence
+
+
+def test_the_gateways_own_times_are_a_reference_too() -> None:
+    latency = {"name": "latency", "latency": {"slowMs": 25, "verySlowMs": 100}}
+    gates = {"block": "5s", "warmUp": "5s", "slos": [{"name": "errors", "errors": {}}, latency]}
+    known = record(source="Gateway", answers=USUAL)
+    w = world(whole(known), source="Gateway", steps=STEPS, soak="1h", gates=gates, skips="TakeoverDiffers")
+    w.until(lambda status: status.baseline is not None and status.baseline.hours is not None)
+    assert w.status.baseline is not None
+    assert w.status.baseline.hours is not None
+    assert {"errors", "slow", "verySlow", "refused"} <= load_hours(w.status.baseline.hours).tables.keys()
+
+
+@pytest.mark.parametrize("source", [None, "Drain"])
+def test_without_a_record_that_fits_it_is_as_ever(source: str | None) -> None:
+    """No source, or a person has skipped that Heroku is not what was recorded."""
+    if source is None:
+        w = World(spec=plan_spec(steps=STEPS, soak="1h"), on_decision=check)
+    else:
+        w = world(whole(record(answers={**USUAL, "refused": 0.2})), skips="TakeoverDiffers", steps=STEPS, soak="1h")
+    w.until_judging(100, within=3 * LONGEST_SECONDS)
+    w.run(30)
+    expected = "EarlierSteps" if source else None
+    assert references(w) == {"errors": expected, "slow": expected, "refused": expected, "alive": None}
+    assert w.status.baseline is not None
+    assert w.status.baseline.hours is None
+    (errors,) = [gate for gate in w.status.gates if gate.name == "errors"]
+    assert errors.ratios is not None
+    assert errors.ratios.tolerated == 0.01
+
+
+def test_a_source_that_is_taken_out_of_the_plan_is_no_reference_any_more() -> None:
+    w = world(whole(record(answers=USUAL)), steps=STEPS, soak="1h")
+    w.until_judging(100)
+    w.edit(baseline={})
+    w.run(30)
+    assert set(references(w).values()) == {None}
+
+
+def test_harm_at_100_that_the_floor_hides_holds_with_a_record_and_is_not_seen_without() -> None:
+    """Probes are answered alike, so that it waits for a person."""
+    found, terms = {}, {"soak": "3h", "gates": {"block": "15s", "warmUp": "15s"}}
+    for source in ("Drain", None):
+        w = world(whole(record(answers=USUAL)), **terms) if source else World(spec=plan_spec(**terms))
+        w.until_judging(100, within=3600)
+        w.eks = Leg(errors=0.009)
+        w.run(1200)
+        found[source] = (w.status.reason, w.status.weight)
+    assert found == {"Drain": ("HarmUnconfirmed", 100), None: ("Soaking", 100)}

@@ -17,8 +17,9 @@ from tests.kit.world import plan_spec
 from cutover.domain.baseline.document import KEY, LONGEST, MOST_HOLES, config_map, document
 from cutover.domain.baseline.outlook import quiet_steps, step_hours
 from cutover.domain.baseline.record import HOUR, MINUTES, Hour, Reach, Record, counts_by, quantile, same_hours
-from cutover.domain.baseline.week import HOURS, by_week, dispersion, hour_of_week, name_of, peak, rates
+from cutover.domain.baseline.week import by_week, dispersion, name_of, peak, rates
 from cutover.domain.evidence.blocks import Counts
+from cutover.domain.evidence.hourly import HOURS, hour_of_week
 
 INF = math.inf
 _MINUTES = st.lists(st.sampled_from([0, MINUTES]) | st.integers(0, MINUTES), min_size=1, max_size=60)

@@ -53,6 +53,7 @@ class BaselineChanges(TypedDict, total=False):
     backtest: BacktestStatus | None
     record: RecordStatus | None
     takeover: ComparisonStatus | None
+    hours: Opaque | None
 
 
 class ComparisonChanges(TypedDict, total=False):

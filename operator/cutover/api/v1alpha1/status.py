@@ -192,6 +192,10 @@ class GateNumbers:
     ratios: GateRatios | None = Field(default=None, description="Bad fractions of both legs.")
     evidence: EvidenceStatus | None = Field(default=None, description="Evidence of a comparison.")
     limits: GateLimits | None = Field(default=None, description="Limits of the gate.")
+    reference: str | None = Field(
+        default=None,
+        description="With baseline.source, what EKS is held against for harm: Heroku, HerokuAndRecord, EarlierSteps or Record.",
+    )
     value: float | None = Field(default=None, description="Newest value of a bound.")
     outside_seconds: float | None = Field(
         default=None,
@@ -359,6 +363,11 @@ class BaselineStatus(Model):
     )
     takeover: ComparisonStatus | None = Field(
         default=None, description="Heroku since the takeover, compared with the same hours before."
+    )
+    hours: Opaque | None = Field(
+        default=None,
+        description="What was normal for Heroku in each hour of the week, as JSON for the operator itself; absent without a"
+        " record, or where Heroku has differed from it since the takeover.",
     )
 
     def evolve(self, **changes: Unpack[BaselineChanges]) -> Self:

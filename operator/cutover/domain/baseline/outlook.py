@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from cutover.api.v1alpha1 import Approval, MigrationPlanSpec, Schedule
 from cutover.domain import schedule
 from cutover.domain.baseline.record import HOUR
-from cutover.domain.baseline.week import HOURS, hour_of_week
+from cutover.domain.evidence.hourly import HOURS, hour_of_week
 
 #: Less than this part of the busiest hour's requests is quiet: what fails under load is not seen then.
 QUIET = 0.25

@@ -7,16 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
-from cutover.domain.baseline.record import HOUR, Hour, Record, added, added_buckets, counts_by
+from cutover.domain.baseline.record import Hour, Record, added, added_buckets, counts_by
 from cutover.domain.baseline.used import NOTHING, Used, most_of
 from cutover.domain.evidence.blocks import Counts
+from cutover.domain.evidence.hourly import HOURS, hour_of_week
 from cutover.domain.evidence.metrics import counts_of
 from cutover.domain.evidence.rules import MetricName
 
-HOURS = 168
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-#: Hour of the week in which Unix time begins, a Thursday.
-_FIRST = 72
 #: The metrics of answers, which do not depend on the plan's thresholds.
 ANSWERS: tuple[MetricName, ...] = ("errors", "refused", "redirected")
 #: Part of the hours that the dispersion leaves out, those that differ most: an incident of an hour is no habit.
@@ -74,11 +72,6 @@ class Peak:
     def hour(self) -> str:
         """Its hour of the week, in words; ``""`` if no hour is known."""
         return "" if self.at is None else name_of(hour_of_week(self.at))
-
-
-def hour_of_week(at: float) -> int:
-    """Return the hour of the week, in UTC, that a time in Unix seconds lies in."""
-    return (math.floor(at / HOUR) + _FIRST) % HOURS
 
 
 def name_of(number: int) -> str:

@@ -31,6 +31,7 @@ def consume_blocks(context: Context, status: MigrationPlanStatus) -> Checkpoint:
         revision=desired_revision(status),
         can=can,
         safety_from=safe_from,
+        hours=context.hours,
     )
     custom = ingest_custom_slos(
         before,
@@ -50,7 +51,7 @@ def assess_gates(context: Context, status: MigrationPlanStatus, checkpoint: Chec
     """Judge all gates together: the mesh's metrics and the custom SLOs."""
     weight, next_weight = _weights(context, status)
     rules = context.rules
-    mesh = judge(load_evidence(checkpoint), rules=rules, weight=weight, next_weight=next_weight)
+    mesh = judge(load_evidence(checkpoint), rules=rules, weight=weight, next_weight=next_weight, hours=context.hours)
     gates = context.slos.gates
     asked = {(custom.name, custom.query_digest) for custom in gates}
     recorded = status.baseline.bounds if status.baseline else ()

@@ -10,6 +10,7 @@ from functools import cached_property
 from cutover.api.v1alpha1 import MigrationPlanSpec, MigrationPlanStatus
 from cutover.api.v1alpha1.templates import Template
 from cutover.domain.engine.outcome import NEXT_BLOCK, Requeue
+from cutover.domain.evidence.hourly import NO_REFERENCE, HourlyReference, load_hours
 from cutover.domain.evidence.judge import GateRules
 from cutover.domain.evidence.lengths import in_force
 from cutover.domain.evidence.pairs import ProbeKey, probe_key
@@ -89,6 +90,14 @@ class Context:
     def rules(self) -> GateRules:
         """The judge's rules."""
         return gate_rules(self.spec)
+
+    @cached_property
+    def hours(self) -> HourlyReference | None:
+        """What was normal for Heroku in each hour of the week; ``None`` if the plan asks for no record of that time."""
+        recorded = self.plan.status.baseline
+        if self.spec.baseline.source is None or recorded is None or recorded.record is None:
+            return None
+        return load_hours(recorded.hours) if recorded.hours is not None else NO_REFERENCE
 
     @cached_property
     def slos(self) -> Resolution:

@@ -9,6 +9,7 @@ from cutover.domain.evidence.alive import DEAD_RATIO, wager_alive
 from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.clumps import calm, note_pool
 from cutover.domain.evidence.edits import follow_thresholds, follow_tolerances
+from cutover.domain.evidence.hourly import HourlyReference, limits_alone, witness_limit
 from cutover.domain.evidence.memory import both_unhealthy, recent_sum, remember
 from cutover.domain.evidence.metrics import bag_of, check_weights, counts_of, frozen_limit, plausible
 from cutover.domain.evidence.mix import wager_differences
@@ -28,6 +29,11 @@ THIN_REQUESTS, THIN_FRACTION = 50.0, 0.8
 The cap is also smaller without a control, where nothing cancels an incident that Heroku would have had as well."""
 DEAD_CAP = 0.3 * WAY
 """Nats that a pool may contribute without a control if nearly all requests fail (`DEAD_RATIO`)."""
+THIN_WEIGHT, TEMPER = 50.0, 2.0
+"""Above this weight Heroku's side is thin, and the logarithms of evidence of harm are divided."""
+HOUR_FRACTION = 1.0 / 3.0
+"""The part of the cap of harm for what is only above the limit of the record's hour. The record says what is normal of an hour,
+not of its minutes: so it takes some ten of them, and a job that makes five bad ones in each hour is not harm."""
 
 SAFETY_FIRST, SAFETY_FLOW = 0.6, 16.0
 """Money of the safety test: most at its first bet in a step; the rest flows in, 0.01 in the first 15 s, then ever more
@@ -79,7 +85,14 @@ def learn(evidence: Evidence, block: Block, rules: GateRules = _USUAL) -> Eviden
 
 
 def consume(
-    evidence: Evidence, block: Block, *, rules: GateRules, weight: float, next_weight: float, observed_at: float
+    evidence: Evidence,
+    block: Block,
+    *,
+    rules: GateRules,
+    weight: float,
+    next_weight: float,
+    observed_at: float,
+    hours: HourlyReference | None = None,
 ) -> Evidence:
     """Return the evidence after one more block.
 
@@ -96,6 +109,8 @@ def consume(
         Percent of requests to EKS now and after the next advance (100 if there is no next advance).
     observed_at
         Unix seconds at which the share was observed; the warm-up counts from there.
+    hours
+        What is normal in each hour of the week; ``None`` for a plan without a record of the time before.
 
     Raises
     ------
@@ -125,7 +140,7 @@ def consume(
             pool_trusted=trusted,
         )
         if _ripe(evidence, weight):
-            evidence = _wager_metrics(evidence, rules=rules, weight=weight, next_weight=next_weight)
+            evidence = _wager_metrics(evidence, rules=rules, weight=weight, next_weight=next_weight, hours=hours)
     return remember(evidence, block, rules=rules, weight=weight)
 
 
@@ -163,7 +178,9 @@ def _ripe(evidence: Evidence, weight: float) -> bool:
     return requests >= enough or evidence.pool_seconds >= POOL_SECONDS
 
 
-def _wager_metrics(evidence: Evidence, *, rules: GateRules, weight: float, next_weight: float) -> Evidence:
+def _wager_metrics(
+    evidence: Evidence, *, rules: GateRules, weight: float, next_weight: float, hours: HourlyReference | None
+) -> Evidence:
     """Bet the pooled blocks on every metric, for harm and (if trusted) for safety, and empty the pool."""
     intervals = evidence.pool_seconds / CAP_SECONDS
     caps = min(intervals, POOLED_CAP)
@@ -175,17 +192,19 @@ def _wager_metrics(evidence: Evidence, *, rules: GateRules, weight: float, next_
     # this takes are no incident of a minute. Without this cap a dead leg takes twelve pools; *alive*, which is faster,
     # needs a control.
     dead_cap = DEAD_CAP if weight >= 100 and eks.errors >= DEAD_RATIO * eks.requests else 0.0
-    temper = 2.0 if 50 < weight < 100 else 1.0
+    temper = TEMPER if THIN_WEIGHT < weight < 100 else 1.0
     harm, observed = dict(evidence.harm), dict(evidence.observed)
     for rule in rules.metrics:
         psis = strengths(rule.name)
-        worse = factors(evidence.pool, evidence, rule, rule.harm, psis, weight, 1.0, rules.reference_doubt)
+        # Without a control, a shared incident is one on EKS alone, and nobody can have learned of it.
+        most = rules.calm_cap * scale if weight < 100 and calm(evidence, rule.name) else harm_cap
+        most = max(most, dead_cap) if rule.name == "errors" else most
+        worse = _harm_factors(
+            evidence, rule, rules, weight, hours, temper=temper, cap=most, hour_cap=harm_cap * HOUR_FRACTION
+        )
         if worse is not None:
             bags = harm if rule.enforced else observed
-            # Without a control, a shared incident is one on EKS alone, and nobody can have learned of it.
-            most = rules.calm_cap * scale if weight < 100 and calm(evidence, rule.name) else harm_cap
-            most = max(most, dead_cap) if rule.name == "errors" else most
-            bags[rule.name] = wager.bet(bag_of(bags, rule.name, psis), worse, cap=most, temper=temper)
+            bags[rule.name] = wager.bet(bag_of(bags, rule.name, psis), worse, cap=most)
     evidence = evidence._replace(harm=harm, observed=observed)
     evidence = wager_differences(evidence, rules=rules, cap=harm_cap, weight=weight)
     if evidence.pool_trusted:
@@ -193,6 +212,65 @@ def _wager_metrics(evidence: Evidence, *, rules: GateRules, weight: float, next_
             evidence, rules=rules, weight=weight, next_weight=next_weight, cap=rules.safety_cap * caps
         )
     return note_pool(evidence, rules)._replace(pool=(Counts(), Counts()), pool_seconds=0.0)
+
+
+def _harm_factors(
+    evidence: Evidence,
+    rule: MetricRule,
+    rules: GateRules,
+    weight: float,
+    hours: HourlyReference | None,
+    *,
+    temper: float,
+    cap: float,
+    hour_cap: float,
+) -> tuple[float, ...] | None:
+    """Return the log factors of the pool against "EKS is not worse", tempered; ``None`` if there is nothing to compare with."""
+    psis, (bad, total) = strengths(rule.name), counts_of(evidence.pool[1], rule.name)
+    if weight >= 100:
+        limits = limits_alone(evidence, rule, rules, hours)
+        if limits is None:
+            return None
+        moment = wager.log_factors(psis, bad, 0.0, total, 0.0, limits.moment)
+        if limits.hour >= limits.moment:
+            return moment
+        return with_hour(moment, wager.log_factors(psis, bad, 0.0, total, 0.0, limits.hour), cap, hour_cap)
+    both = factors(evidence.pool, evidence, rule, rule.harm, psis, weight, 1.0)
+    if both is None or temper == 1.0:
+        return both
+    limit = witness_limit(evidence, rule, rules, hours)
+    alone = None if limit is None else wager.log_factors(psis, bad, 0.0, total, 0.0, limit)
+    return with_witness(both, alone, temper)
+
+
+def with_hour(moment: tuple[float, ...], hour: tuple[float, ...], cap: float, hour_cap: float) -> tuple[float, ...]:
+    """Return the log factors against the limit of an hour and against the wider one of any moment, each up to its own cap.
+
+    A bet on more than a wider limit never gains more than the same bet on more than a narrower one. So the larger of both,
+    lowered by caps, is at most the factor against the narrower limit, whose expectation is at most 1 within that limit.
+    It is never below the factor against the wider limit: no harm is found later than without the record.
+    """
+    return tuple([max(min(wide, cap), min(narrow, hour_cap)) for wide, narrow in zip(moment, hour, strict=True)])
+
+
+def with_witness(both: tuple[float, ...], alone: tuple[float, ...] | None, temper: float) -> tuple[float, ...]:
+    """Return the log factors of a thin Heroku, tempered unless the record finds EKS as much worse.
+
+    It is never above the factor of the live Heroku, whose expectation is at most 1 however bad Heroku is, and whatever the
+    record says: what hits both legs still cancels.
+
+    Parameters
+    ----------
+    both
+        EKS against the live Heroku.
+    alone
+        EKS against the limit of the record's hour; ``None`` if it does not know the hour.
+    temper
+        Divides the first.
+    """
+    if alone is None:
+        return tuple([live / temper for live in both])
+    return tuple([min(live, max(record, live / temper)) for live, record in zip(both, alone, strict=True)])
 
 
 def _wager_safety(evidence: Evidence, *, rules: GateRules, weight: float, next_weight: float, cap: float) -> Evidence:
@@ -248,13 +326,12 @@ def factors(
     psis: tuple[float, ...],
     weight: float,
     reach: float,
-    doubt: float = 1.0,
 ) -> tuple[float, ...] | None:
     """Return the log factors of counts (Heroku, EKS); ``None`` if there is nothing to compare with."""
     bad_a, total_a = counts_of(counts[0], rule.name)
     bad_b, total_b = counts_of(counts[1], rule.name)
     if weight >= 100:
-        limit = frozen_limit(evidence, rule, tolerance, doubt)
+        limit = frozen_limit(evidence, rule, tolerance)
         if limit is None:
             return None
         return wager.log_factors(psis, bad_b, 0.0, total_b, 0.0, limit)

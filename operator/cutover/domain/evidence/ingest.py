@@ -12,6 +12,7 @@ from cutover.api.v1alpha1 import Checkpoint, Share
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.confirmation import collect, confirmed
 from cutover.domain.evidence.edits import follow_release
+from cutover.domain.evidence.hourly import HourlyReference
 from cutover.domain.evidence.judge import Evidence, GateRules, begin_step, consume, learn
 from cutover.domain.evidence.live_key import live_key
 from cutover.domain.evidence.mix import recounted
@@ -34,13 +35,15 @@ def ingest(
     revision: str,
     can: Capabilities,
     safety_from: float = 0.0,
+    hours: HourlyReference | None = None,
 ) -> Checkpoint:
     """Ingest blocks: first to confirm the weight at the gateway, from then on as evidence.
 
     A block counts only if it lies wholly after the change of weight (to confirm it) or after the confirmation (as
     evidence), so that no judgement mixes two steps. What confirms a weight depends on what the provider can do
     (:mod:`cutover.domain.evidence.confirmation`). No weight is confirmed while a probe returns another revision. Blocks that
-    began before ``safety_from`` are no evidence of safety: a leg has changed what it runs since.
+    began before ``safety_from`` are no evidence of safety: a leg has changed what it runs since. ``hours`` is what is normal in
+    each hour of the week, for a plan with a record of the time before.
     """
     evidence, pace = load_evidence(checkpoint), load_pace(checkpoint.pace)
     if next_weight > checkpoint.next_weight > 0:
@@ -76,12 +79,18 @@ def ingest(
             evidence = learn(evidence, block, rules)
         else:
             evidence = consume(
-                evidence, block, rules=rules, weight=weight, next_weight=next_weight, observed_at=observed_at
+                evidence,
+                block,
+                rules=rules,
+                weight=weight,
+                next_weight=next_weight,
+                observed_at=observed_at,
+                hours=hours,
             )
             if block.start < safety_from:
                 evidence = follow_release(evidence)
     if consumed_until != checkpoint.consumed_until:
-        pace = _turned(pace, evidence, rules)
+        pace = _turned(pace, evidence, rules, hours)
     return checkpoint.evolve(
         live_at=live_at,
         observed_at=observed_at,
@@ -96,9 +105,9 @@ def ingest(
     )
 
 
-def _turned(pace: Pace, evidence: Evidence, rules: GateRules) -> Pace:
+def _turned(pace: Pace, evidence: Evidence, rules: GateRules, hours: HourlyReference | None) -> Pace:
     """Note since when the live key is turned without a break."""
-    if not pace.newest or not live_key(pace, evidence, rules):
+    if not pace.newest or not live_key(pace, evidence, rules, hours):
         return pace._replace(turned_since=None)
     return pace if pace.turned_since is not None else pace._replace(turned_since=pace.newest[-1].end)
 

@@ -22,15 +22,24 @@ import math
 
 from cutover.domain.evidence import wager
 from cutover.domain.evidence.alive import ALIVE_FRACTION, share_off, share_over
-from cutover.domain.evidence.betting import SAFETY_FIRST, SAFETY_FLOW, begin_step, consume, learn
+from cutover.domain.evidence.betting import SAFETY_FIRST, SAFETY_FLOW, THIN_WEIGHT, begin_step, consume, learn
 from cutover.domain.evidence.blocks import Counts
 from cutover.domain.evidence.combining import RatioJudgement, combine
 from cutover.domain.evidence.edits import follow_tolerances
+from cutover.domain.evidence.hourly import HourlyReference, limits_alone
 from cutover.domain.evidence.judgement import Judgement, MetricJudgement
 from cutover.domain.evidence.memory import SICK_REQUESTS, both_unhealthy, recent_sum
 from cutover.domain.evidence.metrics import bag_of, check_weights, counts_of, frozen_limit, ratio, reference_of
 from cutover.domain.evidence.mix import differences, good_answers
-from cutover.domain.evidence.rules import ALIVE, CAP_SECONDS, DEFAULT_METRICS, GateRules, MetricRule, Tolerance
+from cutover.domain.evidence.rules import (
+    ALIVE,
+    CAP_SECONDS,
+    DEFAULT_METRICS,
+    GateRules,
+    MetricRule,
+    Reference,
+    Tolerance,
+)
 from cutover.domain.evidence.wager import BETTER, Bag, Evidence, strengths
 from cutover.domain.verdicts import Verdict
 
@@ -62,14 +71,21 @@ PATIENCE_SECONDS = 600.0
 """Seconds: evidence of safety that takes longer is a reason to hold."""
 
 
-def judge(evidence: Evidence, *, rules: GateRules, weight: float, next_weight: float) -> Judgement:
+def judge(
+    evidence: Evidence,
+    *,
+    rules: GateRules,
+    weight: float,
+    next_weight: float,
+    hours: HourlyReference | None = None,
+) -> Judgement:
     """Judge the evidence.
 
     Parameters
     ----------
     evidence
         The evidence so far.
-    rules, weight, next_weight
+    rules, weight, next_weight, hours
         As for `consume`.
 
     Raises
@@ -106,7 +122,7 @@ def judge(evidence: Evidence, *, rules: GateRules, weight: float, next_weight: f
             verdict = Verdict.PASS
         else:
             verdict = _unproven(evidence, rule, wait[1], rules=rules, weight=weight, next_weight=next_weight)
-        metrics.append(_metric(evidence, rule, verdict, wealth[rule.name], safety, rules, weight))
+        metrics.append(_metric(evidence, rule, verdict, wealth[rule.name], safety, rules, weight, hours))
     least_safe = min((metric.safety for metric in metrics if metric.enforced), default=rules.safety_limit)
     requests, seconds = max(wait[0] for wait in waits), max(wait[1] for wait in waits)
 
@@ -243,7 +259,16 @@ def _metric(
     safety: float,
     rules: GateRules,
     weight: float,
+    hours: HourlyReference | None,
 ) -> MetricJudgement:
+    limits = limits_alone(evidence, rule, rules, hours) if weight >= 100 else None
+    if hours is None:
+        reference = None
+    elif weight >= 100:
+        reference = Reference.RECORD if limits is not None and limits.by_record else Reference.EARLIER_STEPS
+    else:
+        thin = weight > THIN_WEIGHT and hours.normal(evidence, rule.name) is not None
+        reference = Reference.HEROKU_AND_RECORD if thin else Reference.HEROKU
     heroku_bad, heroku_total = counts_of(evidence.total[0], rule.name)
     eks_bad, eks_total = counts_of(evidence.total[1], rule.name)
     return MetricJudgement(
@@ -259,8 +284,9 @@ def _metric(
         eks_bad=eks_bad,
         eks_total=eks_total,
         compared=weight < 100,
-        tolerated=frozen_limit(evidence, rule, rule.harm, rules.reference_doubt) if weight >= 100 else None,
+        tolerated=limits.hour if limits is not None else None,
         rule=rule,
+        reference=reference,
     )
 
 

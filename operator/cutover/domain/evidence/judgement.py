@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from cutover.domain.evidence.mix import NONE as NO_DIFFERENCES
 from cutover.domain.evidence.mix import Differences
-from cutover.domain.evidence.rules import ALIVE, MetricRule
+from cutover.domain.evidence.rules import ALIVE, MetricRule, Reference
 from cutover.domain.verdicts import Verdict
 
 
@@ -38,6 +38,8 @@ class MetricJudgement(NamedTuple):
         Without a control, the tolerated fraction of EKS' requests; else ``None``.
     rule
         The rule of the metric; ``None`` for ``alive``.
+    reference
+        What EKS is held against for harm; ``None`` for ``alive``, and where the plan has no record of the time before.
     """
 
     name: str
@@ -54,6 +56,7 @@ class MetricJudgement(NamedTuple):
     compared: bool = True
     tolerated: float | None = None
     rule: MetricRule | None = None
+    reference: Reference | None = None
 
 
 class Judgement(NamedTuple):

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from cutover.api.durations import span
 from cutover.domain.evidence.blocks import Counts
-from cutover.domain.evidence.metrics import counts_of, frozen_limit, upper_limit
+from cutover.domain.evidence.hourly import HourlyReference, limits_alone
+from cutover.domain.evidence.metrics import counts_of, upper_limit
 from cutover.domain.evidence.mix import good_answers, hardly_good
 from cutover.domain.evidence.pace import Pace
 from cutover.domain.evidence.rules import ALIVE, ALONE, GateRules
@@ -45,7 +46,7 @@ class LiveKey(NamedTuple):
         return bool(self.metric)
 
 
-def live_key(pace: Pace, evidence: Evidence, rules: GateRules) -> LiveKey:
+def live_key(pace: Pace, evidence: Evidence, rules: GateRules, hours: HourlyReference | None = None) -> LiveKey:
     """Return the key by the newest blocks.
 
     Parameters
@@ -56,12 +57,15 @@ def live_key(pace: Pace, evidence: Evidence, rules: GateRules) -> LiveKey:
         The judge's state: its reference is Heroku's record, while Heroku had requests and was well.
     rules
         The plan's rules.
+    hours
+        What is normal in each hour of the week; ``None`` for a plan without a record of the time before. The key looks at
+        seconds, so an hour that was worse before is tolerated, and one that was better proves nothing.
     """
     usual = pace.usual
     limits = [
-        (rule.name, limit)
+        (rule.name, tolerated.moment)
         for rule in rules.metrics
-        if rule.enforced and (limit := frozen_limit(evidence, rule, rule.harm, rules.reference_doubt)) is not None
+        if rule.enforced and (tolerated := limits_alone(evidence, rule, rules, hours)) is not None
     ]
     good, throttled = good_answers(evidence.reference), _throttled_limit(evidence.reference, rules.reference_doubt)
     for seconds, counts in pace.windows():
@@ -71,9 +75,9 @@ def live_key(pace: Pace, evidence: Evidence, rules: GateRules) -> LiveKey:
             )
         for name, limit in limits:
             bad, total = counts_of(counts, name)
-            if _exceeds(bad, limit * total):
+            if exceeds(bad, limit * total):
                 return LiveKey(name, f"{name}: EKS {bad:,.0f} of {total:,.0f} requests {_last(seconds)}, {_by(limit)}")
-        if rules.same_answers and _exceeds(counts.throttled, throttled * counts.requests):
+        if rules.same_answers and exceeds(counts.throttled, throttled * counts.requests):
             share = f"{counts.throttled:,.0f} of {counts.requests:,.0f} requests {_last(seconds)}"
             return LiveKey("throttled", f"EKS throttled {share}, {_by(throttled)}")
         well = good.of(counts)
@@ -94,7 +98,8 @@ def _throttled_limit(reference: Counts, doubt: float) -> float:
     return min(ALONE.ratio * normal + ALONE.margin, (1.0 + normal) / 2.0)
 
 
-def _exceeds(bad: float, expected: float) -> bool:
+def exceeds(bad: float, expected: float) -> bool:
+    """Tell whether bad requests are far above the tolerated number, by more than chance."""
     # The first comparison is nearly always enough.
     return bad > expected and bad > expected + DEVIATIONS * math.sqrt(expected) + MARGIN_EVENTS
 

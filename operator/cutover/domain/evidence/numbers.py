@@ -69,6 +69,7 @@ def numbers_of(metric: MetricJudgement, kind: GateKind = GateKind.COMPARATIVE) -
         limits=limits_of(metric.rule.harm, metric.rule.advance, metric.rule.codes)
         if metric.rule is not None
         else None,
+        reference=metric.reference,
     )
 
 

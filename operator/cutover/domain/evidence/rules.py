@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from typing import Literal
 
@@ -12,6 +13,20 @@ MetricName = Literal["errors", "slow", "verySlow", "refused", "redirected"]
 
 ANSWERS: tuple[MetricName, ...] = ("refused", "redirected")
 """The metrics of the mix of answers, which has to be the same on both legs."""
+
+
+class Reference(StrEnum):
+    """What EKS' requests are held against."""
+
+    HEROKU = "Heroku"
+    """Heroku's requests at the same time."""
+    HEROKU_AND_RECORD = "HerokuAndRecord"
+    """The same, and the record's hour as a second witness: above 50 %, where Heroku is thin."""
+    EARLIER_STEPS = "EarlierSteps"
+    """Heroku's requests in the earlier steps: at 100 %."""
+    RECORD = "Record"
+    """The record's hour of the week, and Heroku's requests in the earlier steps: at 100 %."""
+
 
 ALIVE = "alive"
 """Name of the metric that tells whether a leg answers at all."""

@@ -12,7 +12,7 @@ from typing import assert_never
 from cutover.api.durations import span
 from cutover.api.v1alpha1 import GateKind, GateLimits, GateNumbers, Mode, format_duration
 from cutover.domain.evidence.mix import Differences, top_codes
-from cutover.domain.evidence.rules import ALIVE
+from cutover.domain.evidence.rules import ALIVE, Reference
 
 #: Codes of a leg in a sentence and in the status.
 TOLD_CODES = 5
@@ -44,7 +44,8 @@ def counted(gate: GateNumbers) -> str:
     if heroku is None:
         unknown = ", not judged: what is normal for Heroku is not known"
         tolerated = f", {100 * ratios.tolerated:.2g} % tolerated" if ratios.tolerated is not None else unknown
-        return f"{said} of {eks.total:,.0f} {what}, no control{tolerated}"
+        by = " by the record of this hour" if gate.reference == Reference.RECORD else ""
+        return f"{said} of {eks.total:,.0f} {what}, no control{tolerated}{by}"
     return f"{said} vs Heroku {_leg(ratios.heroku, gate.kind)} over {eks.total:,.0f}/{heroku.total:,.0f} {what}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cutover.api.v1alpha1 import BaselineSource, BaselineStatus, ComparisonStatus, MigrationPlanStatus
 from cutover.domain.baseline.comparison import LEAST_REQUESTS, compare, mix_text
 from cutover.domain.baseline.record import Record, RecordReading, added, counts_by, same_hours
+from cutover.domain.baseline.reference import hourly_reference
 from cutover.domain.baseline.released import releases_text
 from cutover.domain.baseline.week import ANSWERS, dispersion
 from cutover.domain.commands.annotations import Skippable, assignment, skip_hold
@@ -14,6 +15,7 @@ from cutover.domain.engine.outcome import NEXT_BLOCK, Outcome
 from cutover.domain.engine.people import note_skips, skip
 from cutover.domain.engine.wanted import COMPARED
 from cutover.domain.evidence.blocks import Counts
+from cutover.domain.evidence.hourly import keep_hours
 from cutover.domain.evidence.ingest import load_evidence
 from cutover.domain.evidence.rules import MetricName
 from cutover.domain.evidence.tolerances import thresholds
@@ -85,18 +87,28 @@ def _result(
             f"too few requests to compare Heroku with: {after.requests:,.0f} since the takeover, and"
             f" {before.requests:,.0f} in the same hours before"
         )
-        return _noted(status, recorded, comparison.evolve(verdict="TooFew", message=message))
+        return _usable(context, _noted(status, recorded, comparison.evolve(verdict="TooFew", message=message)), record)
     metrics: tuple[MetricName, ...] = (*ANSWERS, "slow")
     spread = {metric: dispersion(record, metric, slow) for metric in metrics}
     found = compare(before, after, spread, context.rules.harm_limit)
     mixes = f"since the takeover {mix_text(after)}, and in the same hours before {mix_text(before)}"
     if not found.differs:
-        return _noted(status, recorded, comparison.evolve(verdict="Alike", message=mixes))
+        return _usable(context, _noted(status, recorded, comparison.evolve(verdict="Alike", message=mixes)), record)
     said = f"Heroku {found.what} since the takeover than it did before: {mixes}"
     if recorded.record is not None and (mark := releases_text(recorded.record.releases, recorded.record.last_release)):
         said += f"; {mark}"
     anew = ComparisonStatus(since=context.time, verdict="Differs", message=said, earlier=tuple(counted))
     return _held(context, _noted(status, recorded, anew), anew)
+
+
+def _usable(context: Context, status: MigrationPlanStatus, record: Record) -> MigrationPlanStatus:
+    """Keep what is normal in each hour of the week for the steps, and for 100 %.
+
+    Where a person skips a difference there is no such reference: Heroku is not what was recorded.
+    """
+    assert status.baseline is not None, "it was compared"
+    hours = hourly_reference(record, context.rules, thresholds(context.spec, status))
+    return status.evolve(baseline=status.baseline.evolve(hours=keep_hours(hours)))
 
 
 def _comparable_threshold(context: Context, status: MigrationPlanStatus, record: Record) -> float | None:

@@ -76,7 +76,7 @@ def _live(context: Context, checkpoint: Checkpoint, assessment: Assessment, prob
     """Return the key of the users' requests."""
     pace, rules = load_pace(checkpoint.pace), context.rules
     if pace.newest and abs(context.now - pace.newest[-1].end) <= BLOCK_LIFETIME_SECONDS:
-        if key := live_key(pace, load_evidence(checkpoint), rules):
+        if key := live_key(pace, load_evidence(checkpoint), rules, context.hours):
             return key
         if probes is ProbeKey.EKS_WORSE and failing_since(pace, context.seen.pairs.row_since):
             return LiveKey(ALIVE, "every request failed since the probes do")
