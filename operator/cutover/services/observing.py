@@ -143,6 +143,7 @@ class Observer:
         )
         self.kept: BackgroundFact[str] = BackgroundFact("keeping Heroku's record", now=self._now, news=wake)
         self._record_asked: RecordQuestion | None = None
+        self._compares: bool | None = None
         self.backtest: BackgroundFact[BacktestStatus] = BackgroundFact("backtest", now=self._now, news=wake)
 
     async def look(self, plan: Plan) -> tuple[Observation, float]:
@@ -214,7 +215,10 @@ class Observer:
         if self._legs not in (None, legs):
             for fact in (self.heroku, self.releases, self.rollout):
                 fact.drop_until_wanted()  # of what the plan named before
-        self._legs = legs
+        values = plan.spec.preflight.config.compare_values
+        if self._compares not in (None, values):
+            self.heroku.drop_until_wanted()  # with fingerprints of values, or without
+        self._legs, self._compares = legs, values
         slow, very_slow = thresholds(plan.spec, plan.status)
         subscription = replace(ports.dialect.subscription(plan), slow_ms=slow, very_slow_ms=very_slow)
         sources = ports.sources(plan.namespace)
