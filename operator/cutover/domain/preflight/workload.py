@@ -181,6 +181,11 @@ class Workload:
                     return container
         return self.containers[0]
 
+    def has_port(self, name: str) -> bool:
+        """Tell whether a container has a port of a name. Containers that a webhook adds are not known."""
+        every = (*self.containers, *self.init_containers)
+        return any(port.get("name") == name for one in every for port in _list(one.body.get("ports")))
+
     @property
     def port(self) -> int | None:
         """The number of the port that gets the users' requests; ``None`` if it is not known."""
