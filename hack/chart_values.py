@@ -50,6 +50,9 @@ FILES: Mapping[str, type[BaseModel]] = {
 }
 _NAMES: Schema = {"type": "array", "items": {"type": "string", "minLength": 1}}
 _TEXTS: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
+_NAMESPACE: Schema = {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"}
+_OBJECT_NAME: Schema = {"type": "string", "pattern": "^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$"}
+_OBJECT_NAMES: Schema = {"type": "array", "items": _OBJECT_NAME}
 _OBJECTS: Schema = {"type": "array", "items": {"type": "object"}}
 #: Values that become fields of Kubernetes' objects, where their default does not say enough.
 KUBERNETES: Mapping[str, Schema] = {
@@ -75,14 +78,23 @@ KUBERNETES: Mapping[str, Schema] = {
         "items": {
             "type": "object",
             "properties": {
-                "namespace": {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"},
-                "name": {"type": "string", "pattern": "^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$"},
+                "namespace": _NAMESPACE,
+                "name": _OBJECT_NAME,
             },
             "required": ["namespace", "name"],
             "additionalProperties": False,
         },
     },
     "reportsVolume.claim": {"type": "string", "pattern": "^([a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?)?$"},
+    "heroku.configSources": {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": {"namespace": _NAMESPACE, "secrets": _OBJECT_NAMES, "configMaps": _OBJECT_NAMES},
+            "required": ["namespace"],
+            "additionalProperties": False,
+        },
+    },
     "prometheus.secrets": _NAMES,
     "notifications.secrets": _NAMES,
     "approvals.accounts": _NAMES,

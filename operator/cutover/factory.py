@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from cutover.adapters.traffic.istio.live import RouteCache
 from cutover.adapters.traffic.istio.provider import IstioTraffic
 from cutover.adapters.traffic.istio.rendering import DevelopmentHeroku
 from cutover.api.v1alpha1 import BacktestStatus
+from cutover.domain.fingerprints import Fingerprints
 from cutover.domain.journal.reports import ReportLinks
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.inventory import ClusterSettings
@@ -116,7 +118,8 @@ async def wired(
         proxied = [name for name, gateway in settings.gateway_urls.items() if gateway.proxy_protocol]
         leg_probe = HttpLegProbe(cluster, gateways, proxied=proxied)
         stack.push_async_callback(leg_probe.close)
-        heroku = HerokuClient(settings.heroku_api_url)
+        fingerprints = Fingerprints(secrets.token_bytes(32))
+        heroku = HerokuClient(settings.heroku_api_url, fingerprints=fingerprints)
         stack.push_async_callback(heroku.close)
         answers = HttpAnswers(cluster, gateways, proxied=proxied)
         stack.push_async_callback(answers.close)
@@ -148,6 +151,7 @@ async def wired(
             backtest=Backtests(drain_namespace=settings.drain_namespace).forecast,
             notifier=notifier,
             heroku=heroku_api,
+            fingerprints=fingerprints,
             reports=reports,
             resolver=DnsResolver(),
             heroku_record=DrainRecord(sources.for_slos, samplers.now),
@@ -208,6 +212,7 @@ def assemble(
     backtest: Callable[[Plan, BlockSubscription], Coroutine[Any, Any, BacktestStatus]],
     notifier: Notifier,
     heroku: HerokuApi | None = None,
+    fingerprints: Fingerprints | None = None,
     reports: Reports | None = None,
     resolver: Resolver | None = None,
     heroku_record: HerokuRecord | None = None,
@@ -220,7 +225,9 @@ def assemble(
         plans=KubernetesPlans(cluster, os.environ.get("HOSTNAME", ""), settings.selector),
         traffic=IstioTraffic(cluster, routes, development, settings.cluster_domain),
         inventories=KubernetesInventories(
-            cluster, ClusterSettings(settings.gateway_namespaces, settings.cluster_domain)
+            cluster,
+            ClusterSettings(settings.gateway_namespaces, settings.cluster_domain),
+            fingerprints=fingerprints,
         ),
         leg_probe=leg_probe,
         answers=answers,

@@ -111,6 +111,27 @@ def test_keys_of_heroku_are_read_by_name_only_where_that_is_asked_for() -> None:
         assert binding["subjects"] == [{"kind": "ServiceAccount", "name": RELEASE, "namespace": NAMESPACE}]
 
 
+def test_what_apps_take_variables_from_is_read_by_name_only_where_that_is_asked_for() -> None:
+    sources = [
+        {"namespace": "shop", "secrets": ["pdf"], "configMaps": ["pdf", "common"]},
+        {"namespace": "shop", "secrets": ["pdf", "mail"]},
+        {"namespace": "docs", "configMaps": ["docs"]},
+        {"namespace": "empty"},
+    ]
+    items = rendered("rbac.yaml", heroku={"configSources": sources})
+    found = {
+        role["metadata"]["namespace"]: {rule["resources"][0]: rule["resourceNames"] for rule in role["rules"]}
+        for role in of_kind(items, "Role")
+    }
+    assert found == {
+        "docs": {"configmaps": ["docs"]},
+        "shop": {"configmaps": ["pdf", "common"], "secrets": ["pdf", "mail"]},
+    }
+    rules = [rule for role in of_kind(items, "Role") for rule in role["rules"]]
+    assert all(rule["verbs"] == ["get"] and rule["resourceNames"] for rule in rules)
+    assert {one["metadata"]["namespace"] for one in of_kind(items, "RoleBinding")} == {"docs", "shop"}
+
+
 def test_the_account_mounts_its_token_nowhere_else() -> None:
     (account,) = of_kind(rendered("rbac.yaml"), "ServiceAccount")
     assert account["automountServiceAccountToken"] is False

@@ -58,13 +58,21 @@ def app_answers() -> dict[str, Any]:
             },
         ],
         "/sni-endpoints": [
-            {"name": "x", "domains": ["pdf.example.com"], "ssl_cert": {"expires_at": "2027-02-10T08:00:00Z"}}
+            {
+                "name": "x",
+                "domains": ["01234567-89ab-cdef-0123-456789abcdef"],
+                "ssl_cert": {
+                    "expires_at": "2027-02-10T08:00:00Z",
+                    "cert_domains": ["pdf.example.com", "*.Example.com"],
+                },
+            }
         ],
         "/addons": [
             {
                 "addon_service": {"name": "heroku-postgresql"},
                 "plan": {"name": "heroku-postgresql:standard-0"},
                 "config_vars": ["DATABASE_URL"],
+                "billed_price": {"cents": 5000, "contract": False, "metered": False, "unit": "month"},
                 "web_url": SECRETS[0],
             }
         ],

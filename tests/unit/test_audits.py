@@ -16,10 +16,11 @@ from tests.kit.world import plan_spec
 from cutover.api.v1alpha1 import CheckResult
 from cutover.domain.plan import Plan
 from cutover.domain.preflight import registry
-from cutover.domain.preflight.check import Facts
+from cutover.domain.preflight.check import Facts, Finding
 from cutover.domain.preflight.commands import Command, commands
 from cutover.domain.preflight.inventory import Inventory
-from cutover.domain.preflight.workload import quantity, selects
+from cutover.domain.preflight.listening import ports_told
+from cutover.domain.preflight.workload import Container, quantity, selects
 from cutover.domain.resources import (
     DEPLOYMENTS,
     HORIZONTAL_POD_AUTOSCALERS,
@@ -58,18 +59,24 @@ def inventory(deployment: Json) -> Inventory:
     )
 
 
-def findings(deployment: Json) -> dict[str, str]:
-    """Return the messages of the audits that warn, by their names."""
+def judged(deployment: Json) -> dict[str, Finding]:
+    """Return what the audits find, by their names."""
     facts = Facts(inventory=inventory(deployment))
     found = {check.name: check.judge(plan(), facts) for check in AUDITS}
-    assert {one.result for one in found.values()} <= {CheckResult.PASSED, CheckResult.WARNED}
-    return {name: one.message for name, one in sorted(found.items()) if one.message}
+    assert {one.result for one in found.values()} <= {CheckResult.PASSED, CheckResult.WARNED, CheckResult.FAILED}
+    return {name: one for name, one in sorted(found.items()) if one.message}
+
+
+def findings(deployment: Json) -> dict[str, str]:
+    """Return the messages of the audits that find something, by their names."""
+    return {name: one.message for name, one in judged(deployment).items()}
 
 
 @pytest.mark.parametrize("deployment", CORPUS, ids=lambda body: body["metadata"]["name"])
 def test_what_is_found_in_a_deployment(deployment: Json) -> None:
-    found = findings(deployment)
-    assert ", ".join(found) == deployment["metadata"]["annotations"]["finds"], found
+    found, told = judged(deployment), deployment["metadata"]["annotations"]
+    assert ", ".join(found) == told["finds"], found
+    assert ", ".join(name for name, one in found.items() if one.result is CheckResult.FAILED) == told.get("fails", "")
 
 
 def test_each_audit_finds_something_in_the_corpus_and_passes_somewhere() -> None:
@@ -93,6 +100,42 @@ def test_a_message_says_the_numbers_and_what_to_do() -> None:
     assert "12 replicas with 20 connections each open up to 240" in findings(by_name["throttled"])["connections"]
     assert "has 10 s to end" in findings(by_name["little-left"])["shutdown"]
     assert "api.payments.example.com: with ndots 5" in findings(by_name["no-budget"])["dns-search"]
+
+
+def test_what_proves_harm_can_be_skipped_all_the_same() -> None:
+    for deployment in CORPUS:
+        for name in filter(None, deployment["metadata"]["annotations"].get("fails", "").split(", ")):
+            skipped = plan_spec(preflight={"skip": [{"check": name, "reason": "a webhook adds it"}]})
+            asked = Plan("shop", "pdf", "1", 1, skipped)
+            (status,) = (one for one in registry.again(asked, inventory(deployment)) if one.check == name)
+            assert (status.result, status.message) == (CheckResult.SKIPPED, "skipped: a webhook adds it")
+
+
+@pytest.mark.parametrize(
+    ("container", "ports"),
+    [
+        ({"command": ["gunicorn", "x", "-b", "0.0.0.0:8000", "--bind=[::]:8001"]}, {8000, 8001}),
+        ({"command": ["gunicorn", "x", "-b:8000"]}, {8000}),
+        ({"command": ["gunicorn", "x", "-b", "0.0.0.0:8000", "-b", "unix:/run/x.sock"]}, set()),
+        ({"command": ["gunicorn", "x", "-b", "0.0.0.0:8000", "-c", "conf.py"]}, {8000}),
+        ({"command": ["gunicorn", "x"], "env": [{"name": "PORT", "value": "8000"}]}, set()),
+        ({"command": ["gunicorn", "x", "-b", "0.0.0.0:$PORT"]}, set()),
+        ({"command": ["gunicorn", "x", "-b", ":$(PORT)"], "env": [{"name": "PORT", "value": "80"}]}, {80}),
+        ({"command": ["uvicorn", "x:app", "--port", "8000"]}, {8000}),
+        ({"command": ["uvicorn", "x:app", "--port", "8000", "--uds", "/run/x.sock"]}, set()),
+        ({"command": ["sh", "-c", "cd /app && exec granian x:app --port 8000"]}, {8000}),
+        ({"command": ["sh", "-c", "nginx && exec uvicorn x:app --port 8000"]}, set()),
+        ({"command": ["sh", "-c", "uvicorn x:app --port 8000 & exec nginx"]}, set()),
+        ({"command": ["sh", "-c", "nginx & exec uvicorn x:app --port 8000"]}, set()),
+        ({"command": ["hypercorn", "x:app", "--bind", "0.0.0.0:8000", "--insecure-bind", "0.0.0.0:80"]}, set()),
+        ({"command": ["daphne", "-p8000", "x:app"]}, {8000}),
+        ({"command": ["puma", "-p", "3000"]}, set()),
+        ({"command": ["./start.sh"]}, set()),
+        ({}, set()),
+    ],
+)
+def test_a_port_is_told_only_where_the_command_proves_it(container: Json, ports: set[int]) -> None:
+    assert ports_told(Container("web", container)) == ports
 
 
 def test_no_value_of_a_variable_is_told_but_the_names_of_hosts() -> None:

@@ -17,7 +17,7 @@ from cutover.domain.decommission import LONGEST_MESSAGE, checklist
 from cutover.domain.dns import HostRecord
 from cutover.domain.engine.actions import Decision, WriteStatus
 from cutover.domain.engine.decide import decide
-from cutover.domain.heroku import Addon, Certificate, Domain, HerokuApp, HerokuReading, Process
+from cutover.domain.heroku import Addon, Certificate, Domain, HerokuApp, HerokuReading, Price, Process
 from cutover.domain.plan import Plan
 
 ORDER = ["dns", "requests", "jobs", "dynos", "plan", "domains", "databases", "add-ons", "drains", "app"]
@@ -28,7 +28,11 @@ APP = HerokuApp(
     processes=(Process("web", 2, "Standard-1X"), Process("worker", 1, "Standard-2X"), Process("clock", 0, "Basic")),
     domains=(Domain("acme-pdf-1a2b3c.herokuapp.com"), Domain("pdf.example.com", "quiet-moon-1234.herokudns.com")),
     certificates=(Certificate(("pdf.example.com",), datetime(2027, 2, 10, tzinfo=UTC)),),
-    addons=(Addon("heroku-postgresql", "standard-0"), Addon("scheduler", "standard"), Addon("papertrail", "choklad")),
+    addons=(
+        Addon("heroku-postgresql", "standard-0", price=Price(5000)),
+        Addon("scheduler", "standard", price=Price(0)),
+        Addon("papertrail", "choklad", price=Price(750)),
+    ),
     drains=2,
 )
 #: The same app once everything is switched off but the app itself.
@@ -70,15 +74,32 @@ def test_what_runs_on() -> None:
         "dns": "DNS leads pdf.example.com to quiet-moon-1234.herokudns.com: point it at the gateway, and wait 60 min or more",
         "requests": "41 requests came to Heroku's router in the last 24 h",
         "jobs": "worker (1), scheduler run on: move each job to EKS",
-        "dynos": "2 Standard-1X dynos run on, and cost as before: heroku maintenance:on --app acme-pdf for a day",
+        "dynos": "2 Standard-1X dynos run on, 2,190 dyno-hours a month with the other process types: heroku maintenance:on --app"
+        " acme-pdf for a day",
         "domains": "pdf.example.com: remove them once DNS has left",
-        "databases": "heroku-postgresql standard-0: find out who uses it",
-        "add-ons": "papertrail choklad: keep what they have recorded",
+        "databases": "heroku-postgresql standard-0, $50.00 a month: find out who uses it",
+        "add-ons": "papertrail choklad, $7.50 a month: keep what they have recorded",
         "drains": "2 log drains: heroku drains:remove",
         "app": "revoke the API key",
     }.items():
         assert says in items[name].message, name
     assert "certificate there ends on 2027-02-10" in items["domains"].message
+
+
+@pytest.mark.parametrize(
+    ("prices", "says"),
+    [
+        ((Price(750), Price(125_050)), "$1,258.00 a month"),
+        ((Price(0),), "$0.00 a month"),
+        ((None, Price(750)), "$7.50 a month and 1 at a price that is not known"),
+        ((None,), "1 at a price that is not known"),
+        ((Price(0, contract=True), Price(3, "unit", metered=True)), "1 by contract and 1 by use"),
+        ((Price(2, "hour"),), "1 at a price that is not known"),
+    ],
+)
+def test_what_add_ons_cost_as_far_as_the_api_says(prices: tuple[Price | None, ...], says: str) -> None:
+    others = replace(APP, addons=tuple(Addon("papertrail", price=price) for price in prices))
+    assert f", {says}: keep" in listed(HerokuReading(others, at=1.0))["add-ons"].message
 
 
 def test_what_is_done() -> None:
@@ -114,7 +135,10 @@ APPS = st.builds(
     own_hostname=TEXTS,
     processes=st.none() | st.lists(st.builds(Process, TEXTS, st.integers(0, 999), TEXTS), max_size=30).map(tuple),
     domains=st.none() | st.lists(st.builds(Domain, TEXTS, TEXTS), max_size=30).map(tuple),
-    addons=st.none() | st.lists(st.builds(Addon, TEXTS, TEXTS), max_size=30).map(tuple),
+    addons=st.none()
+    | st.lists(
+        st.builds(Addon, TEXTS, TEXTS, st.just(()), st.none() | st.builds(Price, st.integers())), max_size=30
+    ).map(tuple),
     drains=st.none() | st.integers(0, 9),
 )
 

@@ -30,6 +30,7 @@ from cutover.domain.heroku import (
     Certificate,
     Domain,
     HerokuApp,
+    Price,
     Process,
     pace,
 )
@@ -79,8 +80,8 @@ async def test_what_is_read_of_an_app(client: HerokuClient, heroku: PlayedHeroku
             Domain("acme-pdf-1a2b3c4d5e6f.herokuapp.com"),
             Domain("pdf.example.com", "quiet-moon-1234.herokudns.com", "cert issued"),
         ),
-        certificates=(Certificate(("pdf.example.com",), datetime(2027, 2, 10, 8, tzinfo=UTC)),),
-        addons=(Addon("heroku-postgresql", "standard-0", ("DATABASE_URL",)),),
+        certificates=(Certificate(("pdf.example.com", "*.example.com"), datetime(2027, 2, 10, 8, tzinfo=UTC)),),
+        addons=(Addon("heroku-postgresql", "standard-0", ("DATABASE_URL",), Price(5000)),),
         features=frozenset({"preboot"}),
         stack="heroku-24",
         region="eu",

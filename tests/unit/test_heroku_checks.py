@@ -14,6 +14,7 @@ from cutover.api.v1alpha1 import CheckStatus
 from cutover.domain.heroku import Addon, Certificate, Domain, HerokuApp, HerokuReading, Process
 from cutover.domain.plan import Plan
 from cutover.domain.preflight import registry
+from cutover.domain.releases import certificates_ending
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 #: The app of the plain plan, with nothing to find.
@@ -52,6 +53,71 @@ def found(asked: Plan, reading: HerokuReading | None) -> dict[str, CheckStatus]:
 
 def reading(**changes: Any) -> HerokuReading:
     return HerokuReading(replace(APP, **changes), at=NOW.timestamp())
+
+
+SOON = NOW + timedelta(days=10)
+
+
+@pytest.mark.parametrize(
+    ("names", "covered"),
+    [
+        (("pdf.example.com",), True),
+        (("*.example.com",), True),
+        (("www.example.com", "*.example.com"), True),
+        (("example.com",), False),
+        (("*.pdf.example.com",), False),
+        (("*.com",), False),  # a wildcard of a certificate stands for one label
+        ((), False),
+    ],
+)
+def test_wildcards_of_certificates_cover_hosts_as_for_clients_of_tls(names: tuple[str, ...], *, covered: bool) -> None:
+    assert Certificate(names, SOON).covers("PDF.example.com") is covered
+    told = found(plan(), reading(certificates=(Certificate(names, SOON),)))
+    assert ("heroku-certificate" in told) is covered, "that it ends soon concerns a host that it is for"
+    assert bool(certificates_ending(("pdf.example.com",), (Certificate(names, SOON),), SOON + timedelta(1))) is covered
+
+
+def test_a_wildcard_of_the_plan_needs_the_same_of_a_certificate() -> None:
+    wildcard = Certificate(("*.example.com",), SOON)
+    assert wildcard.covers("*.example.com")
+    assert not wildcard.covers("*.shop.example.com")
+    assert not Certificate(("a.example.com",), SOON).covers("*.example.com")
+
+
+@pytest.mark.parametrize(
+    ("certificates", "result", "says"),
+    [
+        ((Certificate(("*.example.com",), NOW + timedelta(days=60)),), "", ""),
+        (
+            (Certificate(("pdf.example.com",), NOW - timedelta(days=1)),),
+            "Failed",
+            "pdf.example.com (ended on 2026-11-29)",
+        ),
+        ((Certificate(("www.example.com",), NOW + timedelta(days=60)),), "Failed", "pdf.example.com (none is for it)"),
+        ((), "Failed", "pdf.example.com (none is for it)"),
+        (None, "", ""),
+        ((Certificate((), NOW - timedelta(days=1)),), "", ""),
+        ((Certificate(("pdf.example.com",), SOON),), "Warned", "ends on 2026-12-10"),
+        (
+            (
+                Certificate(("pdf.example.com",), NOW - timedelta(days=1)),
+                Certificate(("*.example.com",), NOW + timedelta(days=60)),
+            ),
+            "",
+            "",
+        ),
+    ],
+)
+def test_a_certificate_that_the_gateway_would_refuse_holds_the_plan(
+    certificates: tuple[Certificate, ...] | None, result: str, says: str
+) -> None:
+    asked = plan(hostname="quiet-moon-1234.herokudns.com", hostHeader="Public")
+    told = found(asked, reading(certificates=certificates)).get("heroku-certificate")
+    assert (told.result if told else "") == result
+    assert says in (told.message if told else "")
+    # By the app's own name the gateway asks another router's certificate, which Heroku renews whatever DNS says.
+    by_app = found(plan(), reading(certificates=certificates)).get("heroku-certificate")
+    assert by_app is None or by_app.result == "Warned"
 
 
 def test_without_a_key_and_without_a_finding_nothing_is_said() -> None:

@@ -23,7 +23,15 @@ from cutover.domain.preflight import checks, docs, registry
 from cutover.domain.preflight.check import Check, Facts, Finding, Read, Stage, judged, refused, unknown, warned
 from cutover.domain.preflight.checks.istio.kinds import GATEWAYS, VIRTUAL_SERVICES
 from cutover.domain.preflight.inventory import Inventory, key_names
-from cutover.domain.resources import HORIZONTAL_POD_AUTOSCALERS, PLANS, POD_DISRUPTION_BUDGETS, SECRETS, Json, Resource
+from cutover.domain.resources import (
+    HORIZONTAL_POD_AUTOSCALERS,
+    PLANS,
+    POD_DISRUPTION_BUDGETS,
+    SECRETS,
+    SERVICES,
+    Json,
+    Resource,
+)
 from cutover.domain.traffic import Leg, Probe
 from cutover.ports.errors import Gone, Unavailable
 from sandbox.manifests import chart_rules
@@ -71,6 +79,28 @@ def test_a_target_that_is_ready_passes(ownership: str) -> None:
 def test_who_comes_by_the_gateway_already_is_not_warned_of_its_address() -> None:
     told = [of for of in OWNERSHIPS if "client-address" in results(registry.before_takeover(plan(of), None))]
     assert told == ["Generate"]
+
+
+@pytest.mark.parametrize(
+    ("selector", "says"),
+    [
+        ({"app": "pdf"}, ""),
+        (None, ""),  # its endpoints are somebody's own
+        ({"app": "pdf", "release": "blue"}, "whose template has no label release: blue"),
+        (
+            {"app": "letters"},
+            "Service pdf does not select the Pods of Deployment pdf, whose template has no label app: letters",
+        ),
+    ],
+)
+def test_a_service_that_selects_other_pods_holds_the_plan(selector: dict[str, str] | None, says: str) -> None:
+    ready = plan()
+    known = READY.inventory(ready)
+    service = named("shop", "pdf", spec={"ports": [{"port": 80}], "selector": selector})
+    known = replace(known, objects={**known.objects, SERVICES: {("shop", "pdf"): service}})
+    (found,) = (one for one in registry.before_takeover(ready, known) if one.check == "service")
+    assert found.result == ("Failed" if says else "Passed")
+    assert says in found.message
 
 
 def test_which_checks_are_made_depends_on_the_plan() -> None:

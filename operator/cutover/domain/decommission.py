@@ -10,12 +10,14 @@ from collections.abc import Iterator, Sequence
 from cutover.api.durations import span
 from cutover.api.v1alpha1 import DecommissionItem, DecommissionState, OnDelete
 from cutover.domain.dns import HostRecord
-from cutover.domain.heroku import HerokuApp, HerokuReading
+from cutover.domain.heroku import Addon, HerokuApp, HerokuReading
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.checks.heroku.heroku_addons import STORES
 from cutover.domain.preflight.checks.heroku.heroku_processes import SCHEDULERS
 from cutover.domain.texts import listed, plain, shorten
 
+#: Hours of a month, by which dynos are counted: Heroku's API has no price of a dyno.
+MONTH_HOURS = 730
 #: Characters of a message.
 LONGEST_MESSAGE = 400
 
@@ -115,12 +117,15 @@ def _dynos(app: HerokuApp | None, name: str) -> Found:
         " there is no way back"
     )
     if app is None or app.processes is None:
-        return UNKNOWN, f"web dynos may run on, and cost as before: {how}"
-    web = [f"{one.quantity} {one.size}" for one in app.processes if one.kind == "web" and one.quantity]
+        return UNKNOWN, f"web dynos may run on, each for {MONTH_HOURS} dyno-hours a month: {how}"
+    running = [one for one in app.processes if one.quantity and one.kind != "release"]
+    web = [f"{one.quantity} {one.size}" for one in running if one.kind == "web"]
     if not web:
         return DONE, "no web dyno runs"
     again = "; maintenance mode is on" if app.maintenance else ""
-    return OPEN, f"{listed(web)} dynos run on, and cost as before{again}: {how}"
+    hours = sum(one.quantity for one in running) * MONTH_HOURS
+    more = " with the other process types" if len(web) < len(running) else ""
+    return OPEN, f"{listed(web)} dynos run on, {hours:,} dyno-hours a month{more}{again}: {how}"
 
 
 def _plan(plan: Plan) -> Found:
@@ -158,23 +163,22 @@ def _databases(app: HerokuApp | None, name: str) -> Found:
     how = "find out who uses it (EKS itself, other apps by attachments, reports), copy the data, keep a backup, then remove it"
     if app is None or app.addons is None:
         return UNKNOWN, f"databases and caches may be on Heroku, and EKS may use them: {how}"
-    stores = [_named(one.service, one.plan) for one in app.addons if one.service.startswith(STORES)]
+    stores = [one for one in app.addons if one.service.startswith(STORES)]
     if not stores:
         return DONE, f"{name} has no add-on that keeps data"
-    return OPEN, f"{listed(stores)}: {how}; until then it costs, and its credentials may change"
+    return OPEN, f"{listed(map(_named, stores))}, {_cost(stores)}: {how}; until then its credentials may change"
 
 
 def _addons(app: HerokuApp | None, name: str) -> Found:
     if app is None or app.addons is None:
         return UNKNOWN, f"add-ons cost until they are removed: heroku addons --app {name}"
-    others = [
-        _named(one.service, one.plan)
-        for one in app.addons
-        if not one.service.startswith(STORES) and one.service not in SCHEDULERS
-    ]
+    others = [one for one in app.addons if not one.service.startswith(STORES) and one.service not in SCHEDULERS]
     if not others:
         return DONE, f"{name} has no other add-on"
-    return OPEN, f"{listed(others)}: keep what they have recorded, then heroku addons:destroy; they cost until then"
+    return (
+        OPEN,
+        f"{listed(map(_named, others))}, {_cost(others)}: keep what they have recorded, then heroku addons:destroy",
+    )
 
 
 def _drains(app: HerokuApp | None, name: str) -> Found:
@@ -200,8 +204,23 @@ def _app(heroku: HerokuReading | None, name: str) -> Found:
     )
 
 
-def _named(service: str, plan: str) -> str:
-    return f"{service} {plan}".strip()
+def _named(addon: Addon) -> str:
+    return f"{addon.service} {addon.plan}".strip()
+
+
+def _cost(addons: Sequence[Addon]) -> str:
+    """Return what add-ons cost, as far as Heroku's API says."""
+    prices = [one.price for one in addons if one.price is not None]
+    monthly = [one.cents for one in prices if one.unit == "month" and not one.contract and not one.metered]
+    others = {
+        "by contract": sum(one.contract for one in prices),
+        "by use": sum(one.metered and not one.contract for one in prices),
+    }
+    texts = [f"${sum(monthly) / 100:,.2f} a month"] if monthly else []
+    texts += [f"{number} {how}" for how, number in others.items() if number]
+    if unknown := len(addons) - len(monthly) - sum(others.values()):
+        texts.append(f"{unknown} at a price that is not known")
+    return " and ".join(texts)
 
 
 def still_open(items: Sequence[DecommissionItem]) -> Iterator[str]:

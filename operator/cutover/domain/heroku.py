@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+
+from cutover.domain.fingerprints import ConfigValues
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +53,40 @@ class Certificate:
     Parameters
     ----------
     domains
-        The names that it serves.
+        The names that it was issued for, in lower case, also as ``*.example.com``.
     expires
         When it ends.
     """
 
     domains: tuple[str, ...]
     expires: datetime
+
+    def covers(self, host: str) -> bool:
+        """Tell whether the certificate is for a host, as clients of TLS do: a wildcard stands for one label."""
+        host = host.lower()
+        return host in self.domains or (not host.startswith("*") and f"*.{host.partition('.')[2]}" in self.domains)
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What Heroku bills for an add-on.
+
+    Parameters
+    ----------
+    cents
+        US cents for each unit.
+    unit
+        The unit, such as ``month``.
+    contract
+        Whether a contract has the price instead.
+    metered
+        Whether it is billed by use.
+    """
+
+    cents: int
+    unit: str = "month"
+    contract: bool = False
+    metered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +101,14 @@ class Addon:
         Its plan without the service's name, such as ``standard-0``; ``""`` if it is not known.
     config_vars
         Names of the config vars that it sets.
+    price
+        What Heroku bills for it; ``None`` if the API does not say.
     """
 
     service: str
     plan: str = ""
     config_vars: tuple[str, ...] = ()
+    price: Price | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +205,8 @@ class HerokuApp:
         Heroku's region, such as ``us`` or ``eu``; ``""`` if it is not known.
     config_vars
         Names of its config vars; ``None`` where the key may not see them, as its scope is ``read``. No value is kept.
+    config_values
+        Fingerprints of their values; ``None`` where the plan does not ask for them.
     buildpacks
         The buildpacks that built it, such as ``heroku/ruby``, or URLs without credentials; ``None`` where the key may not
         see them.
@@ -191,6 +225,7 @@ class HerokuApp:
     stack: str = ""
     region: str = ""
     config_vars: frozenset[str] | None = None
+    config_values: ConfigValues | None = field(default=None, hash=False)
     buildpacks: tuple[str, ...] | None = None
     drains: int | None = None
 

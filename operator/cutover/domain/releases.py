@@ -135,7 +135,7 @@ def certificates_ending(
     """Return the hosts whose last certificate on Heroku ends before a time, with that end."""
     found = {}
     for host in hosts:
-        ends = [one.expires for one in certificates if host.lower() in one.domains]
+        ends = [one.expires for one in certificates if one.covers(host)]
         if ends and max(ends) < by:
             found[host] = max(ends)
     return found

@@ -42,7 +42,7 @@ class LegWatch:
 
     def __init__(self, ports: Ports, *, now: Callable[[], float], news: Callable[[], None]) -> None:
         self._ports = ports
-        self._named: tuple[str, str] | None = None
+        self._named: tuple[str, str, bool] | None = None
         self._app: BackgroundFact[HerokuApp] = BackgroundFact(
             "Heroku's API: app", now=now, news=news, is_news=_differs
         )
@@ -56,8 +56,12 @@ class LegWatch:
         self.facts: tuple[BackgroundFact[Any], ...] = (self._app, self._releases, self._rollout)
 
     def name(self, plan: Plan) -> None:
-        """Note the app and the workload that the plan names. Answers about other names are dropped."""
-        named = plan.spec.heroku.app, plan.spec.eks.workload_ref.name
+        """Note the app and the workload that the plan names, and whether values are compared. Other answers are dropped."""
+        named = (
+            plan.spec.heroku.app,
+            plan.spec.eks.workload_ref.name,
+            plan.spec.preflight.config.compare_values,  # with fingerprints of values, or without
+        )
         if self._named not in (None, named):
             for fact in self.facts:
                 fact.drop_until_wanted()

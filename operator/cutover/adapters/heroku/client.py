@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
@@ -21,7 +22,8 @@ import msgspec
 
 from cutover.adapters.heroku import models
 from cutover.adapters.masking import masked
-from cutover.domain.heroku import LEFT_FOR_OTHERS, Addon, Certificate, Domain, HerokuApp, Process, Release, pace
+from cutover.domain.fingerprints import ConfigValues, Fingerprints
+from cutover.domain.heroku import LEFT_FOR_OTHERS, Addon, Certificate, Domain, HerokuApp, Price, Process, Release, pace
 from cutover.domain.texts import digest, plain, shorten
 from cutover.ports.errors import Unavailable
 
@@ -78,6 +80,8 @@ class HerokuClient:
         For tests.
     now
         Returns monotonic seconds.
+    fingerprints
+        What stands for values of config vars, where a plan has them compared.
 
     Attributes
     ----------
@@ -94,6 +98,7 @@ class HerokuClient:
         *,
         transport: httpx.AsyncBaseTransport | None = None,
         now: Callable[[], float] = time.monotonic,
+        fingerprints: Fingerprints | None = None,
     ) -> None:
         self._client = httpx.AsyncClient(
             base_url=url,
@@ -102,7 +107,7 @@ class HerokuClient:
             timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
             follow_redirects=False,
         )
-        self._now = now
+        self._now, self._fingerprints = now, fingerprints
         self._budgets: OrderedDict[str, _Budget] = OrderedDict()
         self._kept: OrderedDict[tuple[str, str, str], tuple[str, bytes, str]] = OrderedDict()
         self._kept_bytes = 0
@@ -114,7 +119,7 @@ class HerokuClient:
         """Close the connections."""
         await self._client.aclose()
 
-    async def app(self, name: str, key: str) -> HerokuApp:
+    async def app(self, name: str, key: str, *, values: bool = False) -> HerokuApp:
         """Return an app, as far as a key may see it.
 
         Parameters
@@ -123,6 +128,8 @@ class HerokuClient:
             The app's name.
         key
             An API key or an OAuth token; the scope ``read`` is enough.
+        values
+            Whether fingerprints of the config vars' values are kept.
 
         Raises
         ------
@@ -141,7 +148,7 @@ class HerokuClient:
         features = await self._list(key, f"{path}/features", models.Feature)
         buildpacks = await self._list(key, f"{path}/buildpack-installations", models.BuildpackInstallation)
         drains = await self._list(key, f"{path}/log-drains", models.LogDrain, keep=False)
-        config_vars = await self._config_vars(key, f"{path}/config-vars")
+        config_vars, config_values = await self._config_vars(key, f"{path}/config-vars", values=values)
         return HerokuApp(
             name=app.name,
             maintenance=app.maintenance,
@@ -156,17 +163,26 @@ class HerokuClient:
             stack=app.stack.name if app.stack is not None else "",
             region=app.region.name if app.region is not None else "",
             config_vars=config_vars,
+            config_values=config_values,
             buildpacks=_seen(buildpacks, _buildpack),
             drains=len(drains) if drains is not None else None,
         )
 
-    async def _config_vars(self, key: str, path: str) -> frozenset[str] | None:
-        """Return the names of the config vars; ``None`` where the key may not see them. No value is kept."""
+    async def _config_vars(
+        self, key: str, path: str, *, values: bool
+    ) -> tuple[frozenset[str] | None, ConfigValues | None]:
+        """Return the names of the config vars, ``None`` where the key may not see them, and fingerprints of their values."""
         try:
             found, _ = await self._get(key, path, dict[str, msgspec.Raw], keep=False)
         except Hidden:
-            return None
-        return frozenset(found)
+            return None, None
+        if not values or self._fingerprints is None:
+            return frozenset(found), None
+        known = ((name, _value(raw)) for name, raw in found.items())
+        of = self._fingerprints.of
+        return frozenset(found), ConfigValues(
+            {name: of(value) for name, value in known if value is not None}, self._fingerprints
+        )
 
     async def releases(self, name: str, key: str) -> tuple[Release, ...]:
         """Return an app's newest releases, the newest first, with one request.
@@ -305,6 +321,8 @@ def _size(answer: tuple[str, bytes, str]) -> int:
     return sum(map(len, answer)) + 512  # small answers are less than their entry
 
 
+#: What may stand in the place of a masked value, beside null.
+_MASKED = re.compile(r"[*\u2022]{3,}")
 _USED_UP = "the account's requests to Heroku's API are used up; asked again within 15 minutes"
 _CAUSES = {401: "key", 402: "key", 403: "hidden", 404: "hidden", 429: "rate-limit"}
 
@@ -312,6 +330,15 @@ _CAUSES = {401: "key", 402: "key", 403: "hidden", 404: "hidden", 429: "rate-limi
 def _account(key: str) -> str:
     """Return what stands for a key. Keys of one account learn of each other by what the account has left."""
     return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
+
+
+def _value(raw: msgspec.Raw) -> str | None:
+    """Return the value of a config var; ``None`` if Heroku does not tell it, as it is masked."""
+    try:
+        value = msgspec.json.decode(raw, type=str | None)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return None if value is None or _MASKED.fullmatch(value) else value
 
 
 def _kind(path: str) -> str:
@@ -375,7 +402,13 @@ def _process(entry: models.FormationEntry) -> Process:
 
 def _addon(entry: models.Addon) -> Addon:
     service = entry.addon_service.name
-    return Addon(service, entry.plan.name.removeprefix(f"{service}:"), entry.config_vars)
+    return Addon(service, entry.plan.name.removeprefix(f"{service}:"), entry.config_vars, _price(entry.billed_price))
+
+
+def _price(given: models.BilledPrice | None) -> Price | None:
+    if given is None or (given.cents is None and not given.contract and not given.metered):
+        return None
+    return Price(round(given.cents or 0), given.unit or "month", given.contract, given.metered)
 
 
 def _buildpack(entry: models.BuildpackInstallation) -> str:
@@ -395,4 +428,6 @@ def _has_end(endpoint: models.SniEndpoint) -> bool:
 def _certificate(endpoint: models.SniEndpoint) -> Certificate:
     assert endpoint.ssl_cert is not None, "see _has_end"
     assert endpoint.ssl_cert.expires_at is not None, "see _has_end"
-    return Certificate(tuple(name.lower() for name in endpoint.domains), endpoint.ssl_cert.expires_at)
+    # The names that it is attached to stand in where the answer does not have those that it was issued for.
+    names = endpoint.ssl_cert.cert_domains or endpoint.domains
+    return Certificate(tuple(name.lower() for name in names), endpoint.ssl_cert.expires_at)

@@ -60,7 +60,8 @@ class KeyedHerokuApi:
 
     async def app(self, plan: Plan) -> HerokuApp:
         """Return the plan's app. Raises Unavailable."""
-        return await self._with_key(plan, lambda key: self._client.app(plan.spec.heroku.app, key))
+        values = plan.spec.preflight.config.compare_values
+        return await self._with_key(plan, lambda key: self._client.app(plan.spec.heroku.app, key, values=values))
 
     async def releases(self, plan: Plan) -> tuple[Release, ...]:
         """Return the newest releases of the plan's app. Raises Unavailable."""

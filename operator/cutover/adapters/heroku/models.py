@@ -43,16 +43,26 @@ class DomainEntry(Struct, frozen=True):
 
 
 class Certificate(Struct, frozen=True):
-    """The certificate of an SNI endpoint."""
+    """The certificate of an SNI endpoint, with the names that it was issued for."""
 
     expires_at: datetime | None = None
+    cert_domains: tuple[str, ...] = ()
 
 
 class SniEndpoint(Struct, frozen=True):
-    """One of ``GET /apps/{app}/sni-endpoints``."""
+    """One of ``GET /apps/{app}/sni-endpoints``. Its ``domains`` are those of the app that it is attached to."""
 
     domains: tuple[str, ...] = ()
     ssl_cert: Certificate | None = None
+
+
+class BilledPrice(Struct, frozen=True):
+    """What an add-on costs."""
+
+    cents: float | None = None
+    unit: str = ""
+    contract: bool = False
+    metered: bool = False
 
 
 class Addon(Struct, frozen=True):
@@ -61,6 +71,7 @@ class Addon(Struct, frozen=True):
     addon_service: Named = Named()
     plan: Named = Named()
     config_vars: tuple[str, ...] = ()
+    billed_price: BilledPrice | None = None
 
 
 class Buildpack(Struct, frozen=True):

@@ -7,16 +7,19 @@ which its checks declare them: an older one may not have what another plan wrote
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 from collections.abc import Iterable, Mapping, Sequence
 
 from cutover.adapters.kube.answers import Forbidden
 from cutover.adapters.kube.client import Cluster
+from cutover.domain.fingerprints import Fingerprint, Fingerprints
 from cutover.domain.plan import Plan
 from cutover.domain.preflight import registry
 from cutover.domain.preflight.caps import Rooms
 from cutover.domain.preflight.check import Read
 from cutover.domain.preflight.inventory import ClusterSettings, Inventory, Key, Listing
-from cutover.domain.resources import Json, Resource
+from cutover.domain.resources import CONFIG_MAPS, SECRETS, Json, Resource
 from cutover.ports.errors import Gone
 
 #: Seconds for which a list serves.
@@ -32,10 +35,14 @@ class KubernetesInventories:
         The API server.
     settings
         Settings of the cluster that the checks need.
+    fingerprints
+        What stands for the values of ConfigMaps and Secrets; ``None``: nothing does. No check gets a value.
     """
 
-    def __init__(self, cluster: Cluster, settings: ClusterSettings | None = None) -> None:
-        self._cluster = cluster
+    def __init__(
+        self, cluster: Cluster, settings: ClusterSettings | None = None, *, fingerprints: Fingerprints | None = None
+    ) -> None:
+        self._cluster, self._fingerprints = cluster, fingerprints
         self._settings = settings or ClusterSettings()
         self._lists: dict[Resource, asyncio.Task[Listing]] = {}  # under way
         self._following: dict[Resource, asyncio.Task[Listing]] = {}
@@ -83,11 +90,28 @@ class KubernetesInventories:
 
     async def _find(self, resource: Resource, key: Key, unread: dict[Resource, str]) -> Json | None:
         try:
-            return await self._cluster.get(resource, *key)
+            body = await self._cluster.get(resource, *key)
+            return self._without_values(resource, body) if resource in (CONFIG_MAPS, SECRETS) else body
         except Gone:
             return None
         except Forbidden as refusal:
             unread[resource] = str(refusal)
+            return None
+
+    def _without_values(self, resource: Resource, body: Json) -> Json:
+        """Return a ConfigMap or Secret with fingerprints in place of its values."""
+        found = {key: self._fingerprint(resource, value) for key, value in (body.get("data") or {}).items()}
+        # Annotations may have the values, too: kubectl apply keeps the whole object in one.
+        kept = ("namespace", "name", "ownerReferences")
+        metadata = {name: body["metadata"][name] for name in kept if name in body["metadata"]}
+        return {"metadata": metadata, "data": found, "binaryData": dict.fromkeys(body.get("binaryData") or ())}
+
+    def _fingerprint(self, resource: Resource, value: str) -> Fingerprint | None:
+        if self._fingerprints is None:
+            return None
+        try:
+            return self._fingerprints.of(base64.b64decode(value, validate=True) if resource == SECRETS else value)
+        except (binascii.Error, ValueError):
             return None
 
     async def _list(self, read: Read) -> Listing:

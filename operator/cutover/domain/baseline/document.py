@@ -18,8 +18,9 @@ from cutover.domain.baseline.record import HOUR, MINUTES, Reach, Record, quantil
 from cutover.domain.baseline.released import Released
 from cutover.domain.baseline.thresholds import LEAST_REQUESTS, choose_thresholds
 from cutover.domain.baseline.used import Used, summary
-from cutover.domain.baseline.week import ANSWERS, by_week, dispersion, hour_of_week, name_of, peak
+from cutover.domain.baseline.week import ANSWERS, by_week, dispersion, name_of, peak
 from cutover.domain.evidence.blocks import Counts
+from cutover.domain.evidence.hourly import hour_of_week
 from cutover.domain.marks import FIELD_MANAGER, MANAGED_BY_LABEL, PLAN_LABEL, PLAN_UID_ANNOTATION
 from cutover.domain.resources import CONFIG_MAPS, PLANS, Json
 from cutover.domain.texts import plain, shorten

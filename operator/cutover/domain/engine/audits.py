@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cutover.api.v1alpha1 import CheckResult
 from cutover.domain.engine.actions import Event
 from cutover.domain.engine.context import Context
 from cutover.domain.engine.outcome import Outcome
 from cutover.domain.engine.wanted import audits_wanted
 from cutover.domain.journal.ledger import note
-from cutover.domain.preflight.registry import REPEATED, warnings
+from cutover.domain.preflight.registry import FINDINGS, REPEATED, findings
 
 #: Names of the checks that are judged again.
 _NAMES = frozenset(check.name for check in REPEATED)
@@ -24,13 +23,13 @@ def tell_audits(context: Context, outcome: Outcome) -> Outcome:
     known = tuple(one for one in status.preflight if one.check in _NAMES)
     if known == found:
         return outcome
-    told = {one.check for one in known if one.result is CheckResult.WARNED}
-    new = [one for one in found if one.result is CheckResult.WARNED and one.check not in told]
+    told = {(one.check, one.result) for one in known}
+    new = [one for one in found if one.result in FINDINGS and (one.check, one.result) not in told]
     others = tuple(one for one in status.preflight if one.check not in _NAMES)
     status = status.evolve(preflight=(*others, *found))
     if not new:
         return replace(outcome, status=status)
-    message = f"since the takeover the audits find: {warnings(new)}"
+    message = f"since the takeover the audits find: {findings(new)}"
     weight = status.weight or 0
     ledger = note(status, "Audit", to=weight, reason="NewFindings", message=message, now=context.time)
     event = Event("Warning", "NewFindings", message)

@@ -1,18 +1,22 @@
-"""What audits have in common: they look at the workload, and warn of all they find."""
+"""What audits have in common: they look at the workload, warn of what they find, and fail where it proves harm to users."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
 from cutover.domain.plan import Plan
-from cutover.domain.preflight.check import PASSED, Check, Facts, Finding, warned
+from cutover.domain.preflight.check import PASSED, Check, Facts, Finding, judged, warned
 from cutover.domain.preflight.workload import WORKLOAD_READS, Workload, workload_of
 
 #: A function that returns what is wrong with a workload: sentences that say what to do.
 Audit = Callable[[Workload], Iterable[str]]
 
 
-def audit(name: str, passes_when: str, find: Audit) -> Check:
+def _nothing(workload: Workload) -> Iterable[str]:  # noqa: ARG001
+    return ()
+
+
+def audit(name: str, passes_when: str, find: Audit, *, harms: Audit = _nothing) -> Check:
     """Return the check for an audit.
 
     Parameters
@@ -20,14 +24,18 @@ def audit(name: str, passes_when: str, find: Audit) -> Check:
     name, passes_when
         As for :class:`~cutover.domain.preflight.check.Check`.
     find
-        Finds what is wrong with a workload.
+        Finds what may be wrong with a workload, which a manifest alone does not prove.
+    harms
+        Finds what certainly harms users, whatever the app is: this holds the plan, unless it skips the check.
     """
 
     def judge(plan: Plan, facts: Facts) -> Finding:
         workload = workload_of(plan, facts.inventory)
-        # A Deployment that is missing is told by the check for it.
-        found = "; ".join(find(workload)) if workload is not None else ""
-        return warned(found) if found else PASSED
+        if workload is None:
+            return PASSED  # told by the check of the Deployment
+        harm = tuple(harms(workload))
+        found = "; ".join((*harm, *find(workload)))
+        return judged(found) if harm else warned(found) if found else PASSED
 
     return Check(
         name=name,

@@ -108,12 +108,17 @@ def key_of(body: Json) -> Key:
 
 
 def key_names(body: Json) -> Json:
-    """Keep only the names of the keys of a ConfigMap or Secret, and who makes it. No value is kept, even of a ConfigMap."""
+    """Keep only the names of the keys of a ConfigMap or Secret, and who makes it."""
     metadata = body["metadata"]
     names = {*(body.get("data") or ()), *(body.get("binaryData") or ())}
     owners = [f"{one.get('kind')} {one.get('name')}" for one in metadata.get("ownerReferences") or ()]
     kept: Json = {"metadata": {"namespace": metadata["namespace"], "name": metadata["name"]}, "keys": sorted(names)}
     return {**kept, "owners": owners} if owners else kept
+
+
+def key_fingerprints(body: Json) -> Json:
+    """Keep what :func:`key_names` keeps, and the fingerprints that stand for the values: by key, ``None`` where there are none."""
+    return {**key_names(body), "values": dict(body.get("data") or {})}
 
 
 def only_spec(*fields: str) -> Callable[[Json], Json]:

@@ -16,6 +16,8 @@ _PROCESSES_ENV = (
 )
 _THREADS_ENV = ("RAILS_MAX_THREADS", "MAX_THREADS", "PUMA_THREADS", "PUMA_MAX_THREADS", "GUNICORN_THREADS")
 _POOL_ENV = ("DB_POOL", "DATABASE_POOL", "DB_POOL_SIZE", "DATABASE_POOL_SIZE", "PGPOOLSIZE", "POOL_SIZE")
+#: Variables that size an app for its dyno or container.
+SIZES = (*_PROCESSES_ENV, *_THREADS_ENV, *_POOL_ENV)
 _POOLERS = ("pgbouncer", "pgcat", "pgpool")
 #: Servers whose flags for workers and threads are known.
 _SERVERS = ("puma", "gunicorn", "uvicorn", "hypercorn", "granian", "unicorn")

@@ -34,6 +34,8 @@ CHECKS = _found()
 REPEATED = tuple(check for check in CHECKS if check.repeats)
 #: Finds who else sends requests to the plan's legs, also after preflight.
 _NEIGHBOURS = next(check for check in CHECKS if check.name == "service-unshared")
+#: Results of audits that find something.
+FINDINGS = (CheckResult.WARNED, CheckResult.FAILED)
 #: Characters of warnings that are told whole at the takeover.
 LONGEST_WARNING = 400
 #: Names that ``preflight.skip`` may use.
@@ -176,7 +178,11 @@ def warnings(statuses: Sequence[CheckStatus]) -> str:
 
     Where they are too long for an Event or a line of the ledger, only the checks are named.
     """
-    found = [status for status in statuses if status.result is CheckResult.WARNED]
+    return findings([status for status in statuses if status.result is CheckResult.WARNED])
+
+
+def findings(found: Sequence[CheckStatus]) -> str:
+    """Return the messages of checks as a sentence; where it is too long, only their names."""
     told = "; ".join(f"{status.check}: {status.message}" for status in found)
     if len(told) <= LONGEST_WARNING:
         return told

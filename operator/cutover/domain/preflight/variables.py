@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.check import Read
-from cutover.domain.preflight.inventory import Inventory, Key, key_names
-from cutover.domain.preflight.workload import Container, Workload, app_of
+from cutover.domain.preflight.inventory import Inventory, Key, key_fingerprints, key_names
+from cutover.domain.preflight.workload import RELOADER, Container, Workload, app_of
 from cutover.domain.resources import CONFIG_MAPS, SECRETS, Resource
 
 #: Fields of ``envFrom``, and the kinds that they name.
 _SOURCES = {"configMapRef": CONFIG_MAPS, "secretRef": SECRETS}
+#: The same for ``valueFrom``.
+_SINGLE_SOURCES = {"configMapKeyRef": CONFIG_MAPS, "secretKeyRef": SECRETS}
 #: Programs that set variables and then run the app, by how the command begins.
 _INJECTORS = (
     *("doppler run", "chamber exec", "sops exec-env", "op run", "berglas exec", "infisical run", "teller run"),
@@ -20,8 +22,6 @@ _INJECTORS = (
 )
 #: Annotations of Pods by which others add variables or files of variables.
 _INJECTING = ("vault.hashicorp.com/agent-inject", "vault.security.banzaicloud.io/", "operator.1password.io/inject")
-#: Annotations of Stakater's Reloader, on the Deployment: Pods are replaced when their ConfigMaps and Secrets change.
-_RELOADER = "reloader.stakater.com/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def variables_of(plan: Plan, workload: Workload, inventory: Inventory) -> Variab
     """
     app = workload.app
     names, unread, owners = set(app.env), list[str](), list[str]()
-    for kind, name, prefix in _sources(app):
+    for kind, name, prefix in whole_sources(app):
         body = inventory.objects.get(kind, {}).get((plan.namespace, name))
         if body is None:
             unread.append(f"{kind.kind} {name}")
@@ -73,10 +73,10 @@ def variables_of(plan: Plan, workload: Workload, inventory: Inventory) -> Variab
 def is_reloaded(workload: Workload) -> bool:
     """Tell whether something replaces the Pods when their ConfigMaps and Secrets change, as far as the manifest tells."""
     metadata = workload.deployment.get("metadata") or {}
-    return any(str(name).startswith(_RELOADER) for name in metadata.get("annotations") or ())
+    return any(str(name).startswith(RELOADER) for name in metadata.get("annotations") or ())
 
 
-def _sources(app: Container) -> Iterator[tuple[Resource, str, str]]:
+def whole_sources(app: Container) -> Iterator[tuple[Resource, str, str]]:
     """Return the ConfigMaps and Secrets all of whose keys become variables, with their prefixes."""
     for one in app.body.get("envFrom") or ():
         for field, kind in _SOURCES.items():
@@ -96,13 +96,42 @@ def _injected(workload: Workload) -> str:
     return next(found, "") or next(marked, "")
 
 
+def single_sources(app: Container) -> Iterator[tuple[str, Resource, str, str]]:
+    """Return the variables that are one key of a ConfigMap or Secret: variable, kind, name of the object, key."""
+    for one in app.body.get("env") or ():
+        origin = one.get("valueFrom") or {}
+        for field, kind in _SINGLE_SOURCES.items():
+            if name := (origin.get(field) or {}).get("name"):
+                yield str(one.get("name")), kind, str(name), str(origin[field].get("key"))
+
+
 def _keys_of(kind: Resource) -> Read:
     def follows(plan: Plan, known: Inventory) -> list[Key]:
         app = app_of(plan, known)
-        return [(plan.namespace, name) for of, name, _ in _sources(app) if of == kind] if app is not None else []
+        return [(plan.namespace, name) for of, name, _ in whole_sources(app) if of == kind] if app is not None else []
 
-    return Read(kind, keep=key_names, wanted=lambda plan: plan.spec.preflight.config.read_keys, follows=follows)
+    def wanted(plan: Plan) -> bool:
+        config = plan.spec.preflight.config
+        return config.read_keys and not config.compare_values
+
+    return Read(kind, keep=key_names, wanted=wanted, follows=follows)
+
+
+def _values_of(kind: Resource) -> Read:
+    def follows(plan: Plan, known: Inventory) -> list[Key]:
+        app = app_of(plan, known)
+        if app is None:
+            return []
+        found = [name for of, name, _ in whole_sources(app) if of == kind]
+        found += [name for _, of, name, _ in single_sources(app) if of == kind]
+        return [(plan.namespace, name) for name in dict.fromkeys(found)]
+
+    return Read(
+        kind, keep=key_fingerprints, wanted=lambda plan: plan.spec.preflight.config.compare_values, follows=follows
+    )
 
 
 #: The ConfigMaps and Secrets of ``envFrom``: the names of their keys only, and only where the plan asks for it.
 KEYS = (_keys_of(CONFIG_MAPS), _keys_of(SECRETS))
+#: All ConfigMaps and Secrets that variables come from, with fingerprints of their values, where the plan asks for that.
+VALUES = (_values_of(CONFIG_MAPS), _values_of(SECRETS))

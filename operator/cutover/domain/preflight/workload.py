@@ -23,11 +23,22 @@ _SUFFIXES = {"": 1.0, "n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 
 #: Bytes of a MiB.
 MEBIBYTE = 2**20
 
+#: Annotations of Stakater's Reloader, on the Deployment: Pods are replaced when their ConfigMaps and Secrets change.
+RELOADER = "reloader.stakater.com/"
+
+
+def _kept(body: Json) -> Json:
+    """Keep what of a Deployment is looked at. Of its annotations, whose size nothing bounds, that is those of Reloader."""
+    kept = trimmed(body, "spec", "status")
+    reloader = [name for name in body["metadata"].get("annotations") or () if name.startswith(RELOADER)][:10]
+    return {**kept, "metadata": {**kept["metadata"], "annotations": dict.fromkeys(reloader, "")}} if reloader else kept
+
+
 SERVICE = Read(SERVICES, names=lambda plan: [(plan.namespace, plan.spec.eks.service.name)])
 DEPLOYMENT = Read(
     DEPLOYMENTS,
     names=lambda plan: [(plan.namespace, plan.spec.eks.workload_ref.name)],
-    keep=lambda body: trimmed(body, "spec", "status"),
+    keep=_kept,
 )
 AUTOSCALERS = Read(HORIZONTAL_POD_AUTOSCALERS, keep=only_spec("scaleTargetRef", "minReplicas", "maxReplicas"))
 #: What :func:`workload_of` needs.
@@ -169,6 +180,11 @@ class Workload:
                 if self.target_port is not None and self.target_port in (port.get("containerPort"), port.get("name")):
                     return container
         return self.containers[0]
+
+    def has_port(self, name: str) -> bool:
+        """Tell whether a container has a port of a name. Containers that a webhook adds are not known."""
+        every = (*self.containers, *self.init_containers)
+        return any(port.get("name") == name for one in every for port in _list(one.body.get("ports")))
 
     @property
     def port(self) -> int | None:

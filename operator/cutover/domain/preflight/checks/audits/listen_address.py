@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from cutover.domain.preflight.audit import audit
 from cutover.domain.preflight.commands import Command
+from cutover.domain.preflight.listening import ports_told
 from cutover.domain.preflight.workload import Container, Workload
 
 _LOOPBACK = re.compile(r"^(?:https?://|tcp://)?(?:127\.\d+\.\d+\.\d+|localhost|\[?::1\]?)(?::\d+)?$")
@@ -26,6 +27,25 @@ _DEVELOPMENT: tuple[tuple[frozenset[str], tuple[str, ...]], ...] = (
     (frozenset({"artisan", "serve"}), ("--host",)),
 )
 _ADDRESS_FLAGS = ("--host", "--bind", "-b", "--hostname", "-H")
+
+
+def harms(workload: Workload) -> Iterator[str]:
+    """Find a port that the Service sends to, and that nothing in the Pod has or listens at."""
+    app, target = workload.app, workload.target_port
+    if isinstance(target, str) and not workload.has_port(target):
+        yield (
+            f"the Service sends to the port named {target}, which no container has, so that it has no endpoints and all requests"
+            " fail: name a port of the container so, or correct targetPort"
+        )
+        return
+    wanted, told = workload.port, ports_told(app)
+    alone = len(workload.containers) == 1 and not any(one.restarts_always for one in workload.init_containers)
+    if told and wanted is not None and wanted not in told and alone and app.main is not None:
+        ports = " and ".join(map(str, sorted(told)))
+        yield (
+            f"container {app.name} is started by {app.main.program} at port {ports}, and the Service sends to {wanted}, where"
+            " nothing listens: make them the same"
+        )
 
 
 def find(workload: Workload) -> Iterator[str]:
@@ -67,6 +87,8 @@ def _loopback(app: Container, main: Command) -> str:
 
 CHECK = audit(
     "listen-address",
-    "the app's server does not listen on 127.0.0.1, and `PORT` is the port that the Service sends to",
+    "the app's server does not listen on 127.0.0.1, and `PORT` is the port that the Service sends to; fails where no container has"
+    " that port, or where the only server of the Pod is told to listen at another",
     find,
+    harms=harms,
 )

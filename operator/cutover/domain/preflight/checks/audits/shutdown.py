@@ -13,12 +13,21 @@ HEROKU_SECONDS = 30
 _SLEEP = re.compile(r"\bsleep\s+([0-9.]+)")
 
 
+def harms(workload: Workload) -> Iterator[str]:
+    """Find Pods that are killed without SIGTERM: gateways learn later that they are gone, and each such request fails."""
+    if workload.pod.get("terminationGracePeriodSeconds") == 0:
+        yield (
+            "terminationGracePeriodSeconds is 0, so each Pod that ends is killed with its requests under way, and what gateways"
+            f" send to it until they know fails: set it to {HEROKU_SECONDS} or more, as on Heroku"
+        )
+
+
 def find(workload: Workload) -> Iterator[str]:
     """Find a grace period that is too short, and requests that still arrive while the app stops."""
     app = workload.app
     given = workload.pod.get("terminationGracePeriodSeconds")
     grace = given if isinstance(given, int) else HEROKU_SECONDS
-    if grace < HEROKU_SECONDS:
+    if 0 < grace < HEROKU_SECONDS:
         yield (
             f"SIGKILL comes {grace} s after SIGTERM, and on Heroku {HEROKU_SECONDS} s: set terminationGracePeriodSeconds to"
             f" {HEROKU_SECONDS} or more"
@@ -59,4 +68,5 @@ CHECK = audit(
     "shutdown",
     "the app has Heroku's 30 s between SIGTERM and SIGKILL, and a `preStop` hook that waits until no more requests come",
     find,
+    harms=harms,
 )

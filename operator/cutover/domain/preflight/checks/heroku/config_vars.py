@@ -1,9 +1,11 @@
 """Check ``config-vars``: what is configured on Heroku is configured on EKS, too, by the names of the variables.
 
-Most of what fails in a migration was never set. Values are not compared: the operator reads none.
+Most of what fails in a migration was never set. Values are compared by another check, and only where a plan asks for it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from cutover.domain.heroku import HerokuApp, HerokuReading
 from cutover.domain.plan import Plan
@@ -42,14 +44,15 @@ def judge(plan: Plan, app: HerokuApp, reading: HerokuReading, facts: Facts) -> F
     # Those of add-ons are told with the add-ons.
     others = {name for addon in app.addons or () for name in addon.config_vars}
     meant = (*plan.spec.preflight.config.only_on_heroku, *ONLY_BUILDS)
-    missing = [
-        name
-        for name in sorted(app.config_vars - variables.names - others)
-        if not any(name.startswith(one[:-1]) if one.endswith("*") else name == one for one in meant)
-    ]
+    missing = [name for name in sorted(app.config_vars - variables.names - others) if not is_named(name, meant)]
     if not missing or variables.injected:
         return PASSED
     return warned(_told(app, workload.app.name, missing, variables))
+
+
+def is_named(name: str, by: Iterable[str]) -> bool:
+    """Tell whether a variable is among names, of which some end with ``*`` and stand for all that begin so."""
+    return any(name.startswith(one[:-1]) if one.endswith("*") else name == one for one in by)
 
 
 def _told(app: HerokuApp, container: str, missing: list[str], variables: Variables) -> str:
@@ -68,7 +71,7 @@ def _told(app: HerokuApp, container: str, missing: list[str], variables: Variabl
 CHECK = heroku_check(
     "config-vars",
     "each config var of Heroku has a variable of the same name in the app's container, or is listed in"
-    " `preflight.config.onlyOnHeroku` ([how](audits.md#config-vars)); values are not compared",
+    " `preflight.config.onlyOnHeroku` ([how](audits.md#config-vars))",
     judge,
     reads=WORKLOAD_READS,
     may_read=KEYS,
