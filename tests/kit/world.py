@@ -63,6 +63,7 @@ from cutover.domain.engine.decide import decide
 from cutover.domain.engine.phases.takeover import REFUSALS
 from cutover.domain.engine.wanted import (
     answers_wanted,
+    audit_asked_at,
     capacity_wanted,
     eks_probe_interval,
     keeping_wanted,
@@ -348,6 +349,7 @@ class World:
             news=self.news if releases_wanted(status) else None,
             rollout=self.rollout if releases_wanted(status) else None,
             unwritten=self.unwritten,
+            asked_anew=audit_asked_at(status) is not None,
         )
 
     def _read_own(self, own: CustomSlo) -> SloReading:

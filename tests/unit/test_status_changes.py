@@ -8,6 +8,7 @@ import pytest
 
 from cutover.api.model import Model
 from cutover.api.v1alpha1 import (
+    AuditStatus,
     BaselineStatus,
     Checkpoint,
     CustomSloEvidence,
@@ -16,6 +17,7 @@ from cutover.api.v1alpha1 import (
     Phase,
 )
 from cutover.api.v1alpha1.changes import (
+    AuditChanges,
     BaselineChanges,
     CheckpointChanges,
     CustomSloChanges,
@@ -27,6 +29,7 @@ from cutover.api.v1alpha1.changes import (
 @pytest.mark.parametrize(
     ("model", "changes"),
     [
+        (AuditStatus, AuditChanges),
         (BaselineStatus, BaselineChanges),
         (Checkpoint, CheckpointChanges),
         (CustomSloEvidence, CustomSloChanges),

@@ -24,9 +24,11 @@ from cutover.domain.engine.phases.takeover import REFUSALS
 from cutover.domain.engine.wanted import (
     advice_interval,
     answers_wanted,
+    audit_asked_at,
     backtest_wanted,
     baselines_wanted,
     capacity_wanted,
+    compares_again,
     custom_slos_wanted,
     eks_probe_interval,
     keeping_wanted,
@@ -209,6 +211,7 @@ class Observer:
 
     async def _observe(self, plan: Plan) -> Observation:
         ports, errors = self._ports, list[str]()
+        self._renew(plan)
         self._since = min(self._since, ports.now(plan))
         legs = plan.spec.heroku.app, plan.spec.eks.workload_ref.name
         if self._legs not in (None, legs):
@@ -228,13 +231,14 @@ class Observer:
         histogram = await self._histogram(plan, subscription, errors) if may else None
         templates = ports.templates(plan.namespace)
         probe, eks = self._probes(plan), self._eks_probe(plan)
+        answers = self._answers(plan, probe, eks)
         record = self._record(plan)
         readings = self._understood(
             "answers to custom SLOs",
             lambda: self._custom_slos(plan, templates if may else None),
             lambda _: dict[str, SloReading](),  # their blocks are missing, which holds
         )
-        return Observation(
+        seen = Observation(
             traffic=traffic,
             capabilities=ports.traffic.capabilities,
             inventory=inventory,
@@ -243,7 +247,7 @@ class Observer:
             probe=probe,
             eks_probe=eks or self.pairing.eks,
             pairs=self.pairing.pairs,
-            answers=self._answers(plan, probe, eks),
+            answers=answers,
             prepared_for=self._working.prepared_for(plan),
             samples=samples,
             histogram=histogram,
@@ -267,6 +271,35 @@ class Observer:
             clock_ahead=ports.now(plan) - ports.clock.now(),
             remember_in=self._working.remember_in(plan),
         )
+        awaited = answers is None and answers_wanted(plan, (probe, eks), ports.traffic.capabilities)
+        return self._asked_anew(plan, seen) if not awaited else seen
+
+    def _renew(self, plan: Plan) -> None:
+        """Have all that somebody asks for by an annotation looked at once more."""
+        since = audit_asked_at(plan.status)
+        if since is None:
+            return
+        self.answers.renew(since)
+        self.advice.renew(since)
+        self.heroku.renew(self._heroku_since(plan, since))
+
+    def _asked_anew(self, plan: Plan, seen: Observation) -> Observation:
+        """Return the observation with whether somebody who asks for audits can be answered."""
+        since = audit_asked_at(plan.status)
+        if since is None or not (
+            self.answers.renewed(since)
+            and self.advice.renewed(since)
+            and self.heroku.renewed(self._heroku_since(plan, since))
+        ):
+            return seen
+        return replace(seen, asked_anew=True, not_asked=(*seen.errors, *self.advice.problems))
+
+    def _heroku_since(self, plan: Plan, since: float) -> float:
+        """Return since when an answer of Heroku's API is new enough for a request: its account has few requests a minute."""
+        api = self._ports.heroku
+        if api is None or advice_interval(plan.status) is None:
+            return -math.inf
+        return since - URGENT_HEROKU_SECONDS * api.pace(plan)
 
     def _understood(self, what: str, read: Callable[[], T], otherwise: Callable[[str], T]) -> T:
         """Read evidence; with a problem where that fails, as a command to roll back has to be obeyed without evidence."""
@@ -287,7 +320,8 @@ class Observer:
                 provider = self._ports.traffic
                 traffic = await provider.get(plan, route_wanted(plan, provider.capabilities))
             if status.phase is Phase.PREFLIGHT:
-                inventory = await self._ports.inventories.inventory(plan)
+                anew = audit_asked_at(status) is not None
+                inventory = await self._ports.inventories.inventory(plan, fresh=anew)
         except (Conflict, Gone, Unavailable) as outage:
             errors.append(str(outage))
         return traffic, inventory
@@ -418,7 +452,9 @@ class Observer:
             return None
         asked = self.answers.fact.value
         answered = asked is not None and asked.question == question(plan)
-        fact = self.answers.keep(lambda: self._compare(plan), ANSWERS_SECONDS if answered else 0.0)
+        # After the takeover somebody asks for them, once.
+        lifetime = math.inf if compares_again(plan.status) else ANSWERS_SECONDS
+        fact = self.answers.keep(lambda: self._compare(plan), lifetime if answered else 0.0)
         return fact.value.answers if answered and fact.value is not None else None
 
     async def _compare(self, plan: Plan) -> Asked:

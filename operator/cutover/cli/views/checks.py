@@ -38,13 +38,31 @@ def checks(found: Sequence[CheckStatus], *, everything: bool) -> RenderableType:
     return made
 
 
-def differences(plan: Plan, alike: Sequence[CheckStatus], now: datetime) -> RenderableType:
-    """Return what the operator saw of both legs' answers."""
+def looked(plan: Plan) -> list[RenderableType]:
+    """Return what the operator could not look at for whoever asked it to; nothing if it looked at all."""
+    audit = plan.status.audit
+    if audit is None or not audit.message:
+        return []
+    return [Text(""), Text(f"Not looked at: {plain(audit.message)}")]
+
+
+def differences(plan: Plan, alike: Sequence[CheckStatus], now: datetime, *, fresh: bool) -> RenderableType:
+    """Return what the operator saw of both legs' answers.
+
+    Parameters
+    ----------
+    fresh
+        Whether it was asked to compare them for this view.
+    """
     status = plan.status
-    parts: list[RenderableType] = [
-        Text("Before the takeover, by the operator's own requests", "bold"),
-        checks(alike, everything=True),
-    ]
+    audit = status.audit
+    title = "Both legs, asked by the operator now" if fresh else "As the operator saw it last"
+    if not fresh and audit is not None and audit.answered_at is not None:
+        title += f"; asked for {age(audit.answered_at, now)} ago"
+    parts: list[RenderableType] = [Text(title, "bold")]
+    if alike or not fresh:
+        parts.append(checks(alike, everything=True))
+    parts += looked(plan)
     answers = status.answers
     if answers is not None and (answers.heroku or answers.eks):
         since = f" ({age(status.since, now)})" if status.since is not None else ""
