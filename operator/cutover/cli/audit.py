@@ -46,7 +46,7 @@ def audit(
 ) -> int:
     """Run preflight's checks now, with your own rights and by the operator. Exits with 6 where one fails."""
     seconds = seconds_of(timeout)
-    found = plan_of(session, plan, filename, session.namespace)
+    found = plan_of(session, plan, filename, lambda: session.namespace)
     request, problem = "", ""
     if plan is not None and not cached:
         try:
