@@ -69,7 +69,9 @@ class Reader:
             timeout=1500,
         )
         done = Done(ran.returncode, ran.stdout, ran.stderr, time.monotonic() - began)
-        print(f"{began - self.began:5.0f} s $ kubectl {' '.join(arguments)}\n{ran.stdout}{ran.stderr}", flush=True)
+        # Data is for programs, and long.
+        shown = f"{ran.stdout[:200]} …\n" if {"json", "yaml"} & set(arguments) else ran.stdout
+        print(f"{began - self.began:5.0f} s $ kubectl {' '.join(arguments)}\n{shown}{ran.stderr}", flush=True)
         assert code is None or done.code == code, f"{arguments} ended with {done.code}\n{done.out}\n{done.err}"
         assert "Traceback" not in done.err
         return done
@@ -135,7 +137,13 @@ INIT = (
 @pytest.mark.timeout(7200)
 def test_from_nothing_to_the_first_step(reader: Reader) -> None:
     began = time.monotonic()
-    made = reader.cutover(*INIT, "--rate", f"{RATE:g}")
+    # The Pods of this stack are not those that answer, so that the Service has to be named.
+    refused = reader.cutover(*INIT, "--rate", f"{RATE:g}", code=Exit.ERROR)
+    assert (
+        f"no Service selects the Pods of {SERVICE}; namespace shop has: {SERVICE}; choose one by --service"
+        in refused.said
+    )
+    made = reader.cutover(*INIT, "--rate", f"{RATE:g}", "--service", SERVICE)
     assert "has not judged" not in made.said
     (reader.folder / "plan.yaml").write_text(made.out, encoding="utf-8")
     reader.cutover("audit", "-f", "plan.yaml")

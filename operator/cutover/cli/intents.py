@@ -247,7 +247,7 @@ def _refuse(plan: Plan, annotations: Mapping[str, str], annotation: str) -> None
     status = plan.status.evolve(void=None)
     for one in refusals(annotations, spec=plan.spec, status=status):
         if one.annotation == annotation:
-            raise refused(f"{plan.key}: {one}")
+            raise refused(f"{plan.key}: {one.beforehand}")
 
 
 def _void(plan: Plan, annotation: str) -> bool:
@@ -354,7 +354,10 @@ def ceiling(plan: Plan, weight: int) -> Intent:
     elif weight > before and held_back is not None and held_back.weight <= weight:
         effects.append(f"The step at {held_back.weight} % is approved by it, and may begin on evidence.")
         effects.append("Steps after it that need an approval still need their own.")
-    effects.append(f"No step above {weight} % begins.")
+    if weight < 100:
+        effects.append(f"No step above {weight} % begins.")
+    elif not effects:
+        effects.append("No step is held back any more, and each begins on evidence.")
 
     def seen(now: MigrationPlanStatus) -> str:
         if weight == 0 and current:

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cutover.api.v1alpha1 import CheckResult, CheckStatus
+from cutover.api.v1alpha1 import CheckResult, CheckStatus, Phase
 from cutover.cli.views.parts import EKS, HEROKU, age
 from cutover.cli.views.screen import CHECKS
 from cutover.domain.plan import Plan
@@ -75,11 +75,9 @@ def differences(plan: Plan, alike: Sequence[CheckStatus], now: datetime, *, fres
         for code in codes:
             counts = answers.heroku.get(code, 0), answers.eks.get(code, 0)
             made.add_row(code, *(_part(count, total) for count, total in zip(counts, totals, strict=True)))
-        parts += [
-            Text(""),
-            Text(f"Users' answers in this step{since}, at {status.weight or 0} % to EKS", "bold"),
-            made,
-        ]
+        back = status.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
+        when = "before they went back to Heroku" if back else f"in this step{since}, at {status.weight or 0} % to EKS"
+        parts += [Text(""), Text(f"Users' answers {when}", "bold"), made]
     if status.probes is not None and status.probes.sentence:
         parts += [Text(""), Text("Pairs of probes", "bold"), Text(plain(status.probes.sentence))]
     return Group(*parts)
