@@ -114,7 +114,7 @@ WITHOUT_SERVICE = {"target": replace(READY, ports=None)}
     [
         ({"preflight": {"skip": [{"check": NAME, "reason": "we know"}]}}, {}, "preflight.skip names answers-alike"),
         ({"suspend": True}, {}, "spec.suspend is set, and the operator has no route yet"),
-        ({}, WITHOUT_SERVICE, "begins once the checks before it pass"),
+        ({}, WITHOUT_SERVICE, "before the trial, which begins once the checks pass"),
     ],
 )
 def test_where_the_legs_are_not_asked_the_status_says_why(
@@ -122,8 +122,20 @@ def test_where_the_legs_are_not_asked_the_status_says_why(
 ) -> None:
     audit = ask(World(spec=plan_spec(**spec), **world).run(20))
     assert audit.answered_at is not None
-    assert audit.message.startswith("the legs' answers were not compared: ")
+    assert audit.message.startswith("the legs' answers: ")
     assert audit.message.endswith(why)
+
+
+def test_who_asks_just_after_the_plan_was_applied_gets_the_answers_of_the_trial() -> None:
+    world = World(spec=plan_spec(), target=READY)
+    world.annotations = {AUDIT_ANNOTATION: "now"}
+    world.until(lambda _: world.stored.audit is not None and world.stored.audit.answered_at is not None, within=120)
+    audit = world.stored.audit
+    assert audit is not None
+    assert audit.answered_at is not None
+    assert audit.answered_at > audit.asked_at
+    assert audit.message == ""
+    assert alike(world)[0] is CheckResult.PASSED
 
 
 def test_while_users_go_back_it_waits() -> None:

@@ -67,7 +67,7 @@ def test_what_is_written_is_a_command_that_the_operator_takes(ask: Ask, name: st
     assert read(intent.annotation, value) is not None
     given = {**plan.annotations, intent.annotation: value}
     assert not list(refusals(given, spec=plan.spec, status=plan.status))
-    assert intent.effects[-1] == f"Written: {intent.annotation}={value}"
+    assert intent.effects[-1] == f"This writes {intent.annotation}={value}"
 
 
 def test_a_refusal_of_what_is_not_written_yet_names_nothing_to_remove() -> None:

@@ -218,7 +218,7 @@ def _command(
     _refuse(plan, given, command.annotation)
     return Intent(
         question=question,
-        effects=(*effects, f"Written: {command.annotation}={value}"),
+        effects=(*effects, f"This writes {command.annotation}={value}"),
         patch={"metadata": {"annotations": {command.annotation: value}}},
         git=_annotation_change(plan, command.annotation, value, question) if git is None else git,
         seen=seen,
@@ -386,7 +386,7 @@ def _edit(
 
     return Intent(
         question=question,
-        effects=(*effects, f"Written: spec.{name}: {_yaml(before)} -> {_yaml(value)}"),
+        effects=(*effects, f"This writes spec.{name}: {_yaml(before)} -> {_yaml(value)}"),
         patch={"spec": {name: value}},
         git=_spec_change(plan, name, before, value, message),
         seen=seen_by_operator,

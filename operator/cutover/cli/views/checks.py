@@ -13,6 +13,7 @@ from cutover.api.v1alpha1 import CheckResult, CheckStatus, Phase
 from cutover.cli.views.parts import EKS, HEROKU, age
 from cutover.cli.views.screen import CHECKS
 from cutover.domain.plan import Plan
+from cutover.domain.preflight.checks import answers_alike
 from cutover.domain.texts import plain
 
 _ORDER = (CheckResult.FAILED, CheckResult.UNKNOWN, CheckResult.WARNED, CheckResult.SKIPPED, CheckResult.PASSED)
@@ -56,7 +57,9 @@ def differences(plan: Plan, alike: Sequence[CheckStatus], now: datetime, *, fres
     """
     status = plan.status
     audit = status.audit
-    title = "Both legs, asked by the operator now" if fresh else "As the operator saw it last"
+    compared = any(one.check == answers_alike.NAME for one in alike)
+    title = "Both legs, asked by the operator now" if compared else "Both legs"
+    title = title if fresh else "As the operator saw it last"
     if not fresh and audit is not None and audit.answered_at is not None:
         title += f"; asked for {age(audit.answered_at, now)} ago"
     parts: list[RenderableType] = [Text(title, "bold")]

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cutover.api.v1alpha1 import LONGEST_MESSAGE, AuditStatus, CheckResult, CheckStatus, Phase
+from cutover.api.v1alpha1 import LONGEST_MESSAGE, AuditStatus, CheckResult, CheckStatus
 from cutover.domain.commands.annotations import AUDIT_ANNOTATION, audit_request
 from cutover.domain.engine.actions import Event
 from cutover.domain.engine.context import Context
 from cutover.domain.engine.outcome import Outcome
-from cutover.domain.engine.wanted import audit_asked_at, audits_wanted, compares_again, trial_begun
+from cutover.domain.engine.wanted import audit_asked_at, audits_wanted, compares_again
 from cutover.domain.journal.ledger import note
 from cutover.domain.preflight.checks import answers_alike
 from cutover.domain.preflight.registry import REPEATED, compared_again, warnings
 from cutover.domain.texts import plain, shorten
 
+_BEFORE_TRIAL = (
+    "the operator's requests have no route at the gateway before the trial, which begins once the checks pass"
+)
 #: Names of the checks that are judged again at each step.
 _NAMES = frozenset(check.name for check in REPEATED)
 
@@ -65,9 +68,11 @@ def _answer(context: Context, outcome: Outcome) -> Outcome:
         return replace(outcome, status=status.evolve(audit=noted), requeue=0)
     if audit_asked_at(context.plan.status) is None or not context.seen.asked_anew:
         return outcome
-    message = shorten(
-        plain("; ".join(filter(None, (_not_compared(context), *context.seen.not_asked)))), LONGEST_MESSAGE
-    )
+    why = _not_compared(context)
+    if why == _BEFORE_TRIAL and outcome.hold is None:
+        return outcome  # it goes on by itself, so that the legs are asked soon
+    problems = (f"the legs' answers: {why}" if why else "", *context.seen.not_asked)
+    message = shorten(plain("; ".join(filter(None, problems))), LONGEST_MESSAGE)
     answered = audit.evolve(answered_at=context.time, message=message)
     return replace(outcome, status=status.evolve(audit=answered))
 
@@ -78,13 +83,9 @@ def _not_compared(context: Context) -> str:
     if context.seen.answers is not None:
         return ""
     if plan.spec.preflight.reason_to_skip(answers_alike.NAME) is not None:
-        why = f"preflight.skip names {answers_alike.NAME}"
-    elif not context.seen.capabilities.probes_eks:
-        why = "the traffic provider cannot ask EKS"
-    elif plan.spec.suspend and plan.status.weight is None:
-        why = "spec.suspend is set, and the operator has no route yet"
-    elif plan.status.phase is Phase.PREFLIGHT and trial_begun(plan):
-        why = "no probe has met the trial's route at the gateway yet"
-    else:
-        why = "the trial gives the operator's requests a route, and begins once the checks before it pass"
-    return f"the legs' answers were not compared: {why}"
+        return f"preflight.skip names {answers_alike.NAME}"
+    if not context.seen.capabilities.probes_eks:
+        return "the traffic provider cannot ask EKS"
+    if plan.spec.suspend and plan.status.weight is None:
+        return "spec.suspend is set, and the operator has no route yet"
+    return _BEFORE_TRIAL
