@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from tests.kit import builders
 from tests.kit.alike import PAGE, AlikeAnswers
 from tests.kit.loop_rig import LoopRig
 from tests.kit.states import checked_world, judging_world, rolled_back
@@ -22,7 +23,7 @@ from cutover.domain.commands.annotations import AUDIT_ANNOTATION
 from cutover.domain.engine.decide import decide
 from cutover.domain.engine.wanted import audit_asked_at
 from cutover.domain.plan import Plan
-from cutover.domain.traffic import Leg
+from cutover.domain.traffic import Leg, Probe
 
 NAME = "answers-alike"
 GONE = PathAnswers("/", NoAnswer("users have the operator's route"), PAGE, PAGE, replace(PAGE, status=404))
@@ -218,3 +219,26 @@ async def test_the_operator_asks_both_legs_once_and_then_answers() -> None:
         await loop.reconcile()
     assert len(answers.asked) == 3
     loop._observer.stop()
+
+
+async def test_in_the_trial_answers_of_a_moment_ago_are_asked_for_once_more() -> None:
+    rig, answers = LoopRig(), Counting()
+    answers.holding.set()
+    observer = rig.loop()._observer
+    observer._ports = replace(observer._ports, answers=answers)
+    trying = {"phase": "Preflight", "attempt": 1, "route": {"trial": "VirtualService docs/cutover-pdf"}}
+    plan = observer._working.plan = builders.plan(status=trying)
+    there = Probe(0.0, "a1-trial", healthy=True, detail="HTTP 200", status=200)
+    async with asyncio.timeout(10):
+        while observer._answers(plan, there, None) is None:  # noqa: ASYNC110  # a call is what makes it go on
+            await asyncio.sleep(0.001)
+    rig.now += 5
+    asked_at = datetime.fromtimestamp(rig.now, UTC)
+    waiting = replace(plan, status=plan.status.evolve(audit=AuditStatus(request="now", asked_at=asked_at)))
+    for _ in range(3):
+        observer._renew(waiting)
+        assert observer._answers(waiting, there, None) is not None, "those of before are there meanwhile"
+        await asyncio.sleep(0.01)
+    assert answers.asked.count("users") == 2
+    assert observer.answers.renewed(rig.now)
+    observer.stop()
