@@ -136,6 +136,7 @@ LONG_STAGES: tuple[Stage, ...] = (
     (Run("weathering", ("tests/e2e/test_weathering.py",), _HOURS),),
     (Run("long requests", ("tests/e2e/test_unnoticed.py",), _HOURS),),
     (Run("tutorial", ("tests/long/tutorial.py",), _HOURS),),
+    (Run("plugin", ("tests/long/plugin.py",), _HOURS),),
 )
 #: What makes those tests long.
 _LONG_ENVIRONMENT = {"KILL_MATRIX": "full", "OUTAGES": "full", "HYPOTHESIS": "long"}

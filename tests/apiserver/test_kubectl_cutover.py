@@ -8,8 +8,10 @@ from __future__ import annotations
 import itertools
 import json
 import tarfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,14 +23,20 @@ from tests.kit import builders
 from tests.kit.chart import Json, rendered
 from typer.testing import CliRunner, Result
 
-from cutover.api.v1alpha1 import LedgerEntry, MigrationPlanStatus, Phase
+from cutover.api.v1alpha1 import AuditStatus, CheckResult, CheckStatus, LedgerEntry, MigrationPlanStatus, Phase
 from cutover.cli import cluster as cli_cluster
 from cutover.cli import get as cli_get
 from cutover.cli.app import app
 from cutover.cli.cluster import FIELD_MANAGER, Cluster, Target
 from cutover.cli.exits import CliError, Exit
 from cutover.cli.live import Feed
-from cutover.domain.commands.annotations import APPROVE_ANNOTATION, ROLLBACK_ANNOTATION, read
+from cutover.domain.commands.annotations import (
+    APPROVE_ANNOTATION,
+    AUDIT_ANNOTATION,
+    ROLLBACK_ANNOTATION,
+    audit_request,
+    read,
+)
 from cutover.domain.plan import Plan
 from cutover.domain.resources import PLANS
 from devstack.stack import Stack
@@ -453,16 +461,81 @@ def test_a_draft_of_what_is_not_there(run: Program) -> None:
 
 
 def test_an_audit_with_few_rights_says_what_could_not_be_read(run: Program) -> None:
-    done = run("audit", "pdf", "-o", "json", user="vic")
+    done = run("audit", "pdf", "--cached", "-o", "json", user="vic")
     assert done.exit_code == 0, "what is unknown has not failed"
     found = {one["check"]: one for one in json.loads(done.stdout)["now"]}
     assert found["service"]["result"] == "Unknown"
     assert "vic needs verb get on services" in found["service"]["message"]
-    mine = run("audit", "pdf", "-o", "json")
+    mine = run("audit", "pdf", "--cached", "-o", "json")
     assert mine.exit_code == Exit.FOUND
     found = {one["check"]: one for one in json.loads(mine.stdout)["now"]}
     assert found["service"]["result"] == "Failed"
     assert "gate-queries" not in found
+
+
+@contextmanager
+def answering(run: Program, result: str, message: str = "") -> Iterator[None]:
+    """Answer the next request for audits, as the operator does."""
+
+    def answer() -> None:
+        until(lambda: AUDIT_ANNOTATION in (run.body()["metadata"].get("annotations") or {}))
+        request = audit_request(run.body()["metadata"]["annotations"][AUDIT_ANNOTATION])
+        asked = AuditStatus(request=request, asked_at=datetime.now(UTC))
+        run.status("pdf", HELD.evolve(audit=asked))
+        alike = CheckStatus(check="answers-alike", result=CheckResult(result), message=message)
+        answered = asked.evolve(answered_at=datetime.now(UTC))
+        run.status("pdf", HELD.evolve(audit=answered, preflight=(alike,)))
+
+    operator = threading.Thread(target=answer)
+    operator.start()
+    yield
+    operator.join()
+
+
+@pytest.mark.parametrize("user", ["eve", JANE])
+def test_who_may_write_has_the_operator_compare_both_legs(run: Program, user: str) -> None:
+    with answering(run, "Warned", "/: EKS answers with HTTP 404 instead of HTTP 200"):
+        done = run("diff", "pdf", user=user)
+    assert (done.exit_code, done.stderr.count("Traceback")) == (Exit.FOUND, 0)
+    assert "Both legs, asked by the operator now" in done.stdout
+    assert "EKS answers with HTTP 404" in done.stdout
+    body = run.body()
+    assert body["metadata"]["annotations"][AUDIT_ANNOTATION].startswith(f"by {user} at 20")
+    (entry,) = [one for one in body["metadata"]["managedFields"] if one["manager"] == FIELD_MANAGER]
+    assert f"f:{AUDIT_ANNOTATION}" in json.dumps(entry)
+    last = run("diff", "pdf", "--cached", "-o", "json", user="vic")
+    assert last.exit_code == Exit.FOUND
+    found = json.loads(last.stdout)
+    assert found["checks"][0]["result"] == "Warned"
+    assert found["audit"]["answeredAt"] >= found["audit"]["askedAt"]
+
+
+def test_legs_that_answer_alike_and_an_audit_by_both(run: Program) -> None:
+    with answering(run, "Passed"):
+        assert run("diff", "pdf", user="eve").exit_code == Exit.DONE
+    run.plan()
+    with answering(run, "Passed"):
+        done = run("audit", "pdf", "--all", user="eve")
+    assert "Now, by the operator" in done.stdout
+    assert "answers-alike" in done.stdout
+
+
+def test_who_may_only_look_has_nobody_asked(run: Program) -> None:
+    done = run("diff", "pdf", user="vic")
+    assert done.exit_code == Exit.ERROR
+    said = " ".join(done.stderr.split())
+    assert "vic needs verb patch on migrationplans" in said
+    assert "--cached shows what the operator saw last" in said
+    assert AUDIT_ANNOTATION not in (run.body()["metadata"].get("annotations") or {})
+    assert "the operator was not asked anew: " in " ".join(run("audit", "pdf", user="vic").stderr.split())
+
+
+def test_without_an_operator_nobody_answers(run: Program) -> None:
+    for command in ("diff", "audit"):
+        done = run(command, "pdf", "--timeout", "1s", user="eve")
+        assert done.exit_code == Exit.NOT_YET, done.stderr
+        assert "the operator has not taken note within 1 s" in " ".join(done.stderr.split())
+    assert run("diff", "pdf", "--timeout", "soon").exit_code == Exit.USAGE
 
 
 def test_a_bundle_has_what_helps_and_nothing_secret(run: Program, tmp_path: Path) -> None:

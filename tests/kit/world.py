@@ -64,6 +64,7 @@ from cutover.domain.engine.phases.takeover import REFUSALS
 from cutover.domain.engine.probe_intervals import eks_probe_interval, pair_interval, paired_step, probe_interval
 from cutover.domain.engine.wanted import (
     answers_wanted,
+    audit_asked_at,
     capacity_wanted,
     keeping_wanted,
     least_coverage,
@@ -345,6 +346,7 @@ class World:
             news=self.news if releases_wanted(status) else None,
             rollout=self.rollout if releases_wanted(status) else None,
             unwritten=self.unwritten,
+            asked_anew=audit_asked_at(status) is not None,
         )
 
     def _read_own(self, own: CustomSlo) -> SloReading:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,11 +12,11 @@ import pytest
 from tests.kit.target import POD_TEMPLATE, READY
 from tests.kit.world import World, plan_spec
 
-from cutover.api.v1alpha1 import CheckResult, CheckStatus, MigrationPlanStatus, Phase
-from cutover.domain.commands.annotations import AUDIT_ANNOTATION
+from cutover.api.v1alpha1 import AuditStatus, CheckResult, CheckStatus, MigrationPlanStatus, Phase
 from cutover.domain.dns import HostRecord
 from cutover.domain.dynos import DynoUse
 from cutover.domain.engine.decide import decide
+from cutover.domain.engine.wanted import audit_asked_at
 from cutover.domain.plan import Plan
 from cutover.domain.preflight import registry
 from cutover.domain.preflight.check import Read
@@ -136,6 +137,8 @@ class Rig:
     async def look(self, plan: Plan) -> SimpleNamespace:
         """Return what is known once the questions of this look are answered."""
         for _ in range(2):
+            if (since := audit_asked_at(plan.status)) is not None:
+                self.advice.renew(since)
             known = SimpleNamespace(
                 dns=self.advice.dns(plan),
                 dynos=self.advice.dynos(plan),
@@ -160,13 +163,12 @@ def in_phase(phase: Phase, weight: int | None = None, **fields: Any) -> Plan:
     return replace(Plan("shop", "pdf", "1", 1, spec, status), **fields)
 
 
-async def test_audits_are_run_once_for_each_step_each_spec_and_when_somebody_asks(rig: Rig) -> None:
+async def test_audits_are_run_once_for_each_step_and_each_spec(rig: Rig) -> None:
     plans = [
         in_phase(Phase.SHIFTING, 10),
         in_phase(Phase.SHIFTING, 25),
         in_phase(Phase.SHIFTING, 25, generation=2),
-        in_phase(Phase.SHIFTING, 25, generation=2, annotations={AUDIT_ANNOTATION: "now"}),
-        in_phase(Phase.SOAKING, 100, generation=2, annotations={AUDIT_ANNOTATION: "now"}),
+        in_phase(Phase.SOAKING, 100, generation=2),
     ]
     for number, plan in enumerate(plans, start=1):
         for _ in range(3):
@@ -176,6 +178,47 @@ async def test_audits_are_run_once_for_each_step_each_spec_and_when_somebody_ask
     assert rig.asked.reads[0] == registry.again_reads(plans[0])
     assert (await rig.look(in_phase(Phase.BASELINE, 0))).audits is None
     assert len(rig.asked.reads) == len(plans)
+
+
+def asked(plan: Plan, at: float) -> Plan:
+    """Return a plan for which somebody waits since a time, in Unix seconds."""
+    audit = AuditStatus(request="now", asked_at=datetime.fromtimestamp(at, UTC))
+    return replace(plan, status=plan.status.evolve(audit=audit))
+
+
+@pytest.mark.parametrize("phase", [Phase.BASELINE, Phase.SHIFTING, Phase.COMPLETED, Phase.ROLLED_BACK])
+async def test_audits_are_run_once_more_for_each_request(rig: Rig, phase: Phase) -> None:
+    plan = in_phase(phase, 10)
+    await rig.look(plan)
+    before = len(rig.asked.reads)
+    for number in (1, 2):
+        rig.now += 10
+        since, waiting = rig.now, asked(plan, rig.now)
+        for _ in range(3):
+            assert (await rig.look(waiting)).audits == ()
+            assert rig.advice.renewed(since)
+            rig.now += 1
+        assert len(rig.asked.reads) == before + number
+        await rig.look(plan)
+
+
+async def test_in_preflight_all_advice_is_asked_for_once_more(rig: Rig) -> None:
+    plan = in_phase(Phase.PREFLIGHT)
+    await rig.look(plan)
+    rig.now += 10
+    await rig.look(asked(plan, rig.now))
+    assert (len(rig.asked.hosts), rig.asked.dynos_asked) == (2, 2)
+    assert rig.advice.renewed(rig.now)
+
+
+async def test_a_request_whose_audits_cannot_be_run_is_answered_with_the_reason(rig: Rig) -> None:
+    plan = in_phase(Phase.SHIFTING, 10)
+    await rig.look(plan)
+    rig.asked.away = True
+    rig.now += 10
+    await rig.look(asked(plan, rig.now))
+    assert rig.advice.renewed(rig.now)
+    assert rig.advice.problems == ("audits: away",)
 
 
 async def test_audits_that_could_not_be_run_are_run_later(rig: Rig) -> None:

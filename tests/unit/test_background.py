@@ -137,6 +137,45 @@ async def test_an_outage_is_told_in_its_own_words_and_is_no_fault() -> None:
     fact.stop()
 
 
+async def test_it_is_asked_for_once_more_where_somebody_waits_and_how_that_ends_is_news() -> None:
+    desk = Desk(answers=["same", "same", Unavailable("away")])
+    fact = desk.fact(is_news=lambda before, after: before != after)
+    fact.keep(desk.ask, math.inf)
+    await turns()
+    assert (desk.asked, desk.news) == (1, 1)
+    for asked in (2, 3):
+        desk.now += 10
+        fact.renew(desk.now)
+        assert not fact.renewed(desk.now)
+        assert fact.keep(desk.ask, math.inf).value == "same", "the answer of before stays until there is another"
+        for _ in range(3):
+            await turns()
+            fact.keep(desk.ask, math.inf)
+        assert (desk.asked, desk.news) == (asked, asked)
+        assert fact.renewed(desk.now)
+    assert fact.fact.problem == "away"
+    fact.stop()
+
+
+async def test_a_request_from_before_somebody_waited_is_not_the_answer() -> None:
+    desk = Desk(holding=asyncio.Event())
+    fact = desk.fact(is_news=lambda *_: False)
+    fact.keep(desk.ask, math.inf)
+    await turns()
+    desk.now += 10
+    fact.renew(desk.now)
+    fact.keep(desk.ask, math.inf)
+    assert desk.holding is not None
+    desk.holding.set()
+    await turns()
+    assert (desk.asked, desk.news, fact.renewed(desk.now)) == (1, 1, False)
+    fact.keep(desk.ask, math.inf)
+    await turns()
+    assert (desk.asked, desk.news, fact.renewed(desk.now)) == (2, 2, True)
+    fact.drop()
+    assert fact.renewed(desk.now + 10), "nobody asks, so that nothing is waited for"
+
+
 async def test_a_failure_of_what_is_asked_for_once_is_tried_again() -> None:
     desk = Desk(answers=[OSError("refused")])
     fact = desk.fact()

@@ -67,7 +67,19 @@ def test_what_is_written_is_a_command_that_the_operator_takes(ask: Ask, name: st
     assert read(intent.annotation, value) is not None
     given = {**plan.annotations, intent.annotation: value}
     assert not list(refusals(given, spec=plan.spec, status=plan.status))
-    assert intent.effects[-1] == f"Written: {intent.annotation}={value}"
+    assert intent.effects[-1] == f"This writes {intent.annotation}={value}"
+
+
+def test_a_refusal_of_what_is_not_written_yet_names_nothing_to_remove() -> None:
+    plan = plan_of("in mid-cutover")
+    low = replace(plan, spec=plan.spec.model_copy(update={"ceiling": 50}))
+    with pytest.raises(CliError, match=r"spec.ceiling is 50; raise it to 100, then ask again$"):
+        intents.forward(low, JANE)
+
+
+def test_raising_the_ceiling_to_100_forbids_nothing() -> None:
+    assert not any("No step above" in one for one in intents.ceiling(plan_of(HoldReason.CEILING), 100).effects)
+    assert "No step above 10 % begins." in intents.ceiling(plan_of("in mid-cutover"), 10).effects
 
 
 REFUSED: list[tuple[Ask, str, str]] = [

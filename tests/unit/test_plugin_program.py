@@ -187,11 +187,22 @@ class File(io.StringIO):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "ANSI_X3.4-1968", "iso-8859-1", "utf-8", "UTF8"])
-def test_without_utf_8_there_is_only_ascii(encoding: str) -> None:
+def test_without_utf_8_there_is_only_ascii(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LC_ALL", raising=False)
     file = File(encoding)
     console(file).print("25 % → 0 %: ███░░ … é")
     utf8 = "utf" in encoding.lower()
     assert file.getvalue() == ("25 % → 0 %: ███░░ … é\n" if utf8 else "25 % > 0 %: ###.. ~ ?\n")
+
+
+@pytest.mark.parametrize(("locale", "plain"), [("C", True), ("POSIX", True), ("C.UTF-8", False), ("", False)])
+def test_who_names_the_locale_c_gets_ascii(locale: str, plain: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", locale)
+    file = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    console(file).print("10 → 25 %")
+    file.flush()
+    written = file.buffer.getvalue().decode()  # type: ignore[attr-defined]
+    assert written == ("10 > 25 %\n" if plain else "10 → 25 %\n")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])

@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 from tests.kit.screens import body_of, held_for, in_phase, seen
 from tests.kit.states import HOLD_CASES, PHASE_CASES, judging_world
 
-from cutover.api.v1alpha1 import GateKind, GateLimits, GateStatus, Mode
+from cutover.api.v1alpha1 import AnswersStatus, GateKind, GateLimits, GateStatus, Mode
 from cutover.cli import intents
 from cutover.cli.app import app
 from cutover.cli.terminal import ascii_only, lines
@@ -268,10 +268,18 @@ def test_lengths(seconds: float, text: str) -> None:
 def test_differences_of_the_legs() -> None:
     plan, now = in_phase("in mid-cutover")
     alike = [one for one in plan.status.preflight if one.check == "answers-alike"]
-    text = lines(differences(plan, alike, now))
+    text = lines(differences(plan, alike, now, fresh=False))
     assert re.search(r"answers-alike +Passed", text)
-    text = lines(differences(seen(judging_world(10).run(60))[0], alike, now))
+    text = lines(differences(seen(judging_world(10).run(60))[0], alike, now, fresh=True))
     assert re.search(r"^200 +1,349 \(99.9 %\) +150 \(100 %\)$", text, re.MULTILINE)
+
+
+def test_answers_of_before_a_rollback_are_not_told_as_those_of_now() -> None:
+    plan, now = in_phase("rolled back")
+    answers = AnswersStatus(heroku={"200": 90}, eks={"500": 10})
+    text = lines(differences(replace(plan, status=plan.status.evolve(answers=answers)), (), now, fresh=True))
+    assert "Users' answers before they went back to Heroku" in text
+    assert "in this step" not in text
 
 
 def test_checks_that_fail_come_first() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from cutover.api.model import Model
 from cutover.api.v1alpha1 import (
+    AuditStatus,
     BaselineStatus,
     Checkpoint,
     CustomSloEvidence,
@@ -18,6 +19,7 @@ from cutover.api.v1alpha1 import (
     Phase,
 )
 from cutover.api.v1alpha1.changes import (
+    AuditChanges,
     BaselineChanges,
     CheckpointChanges,
     CustomSloChanges,
@@ -29,6 +31,7 @@ from cutover.api.v1alpha1.changes import (
 @pytest.mark.parametrize(
     ("model", "changes"),
     [
+        (AuditStatus, AuditChanges),
         (BaselineStatus, BaselineChanges),
         (Checkpoint, CheckpointChanges),
         (CustomSloEvidence, CustomSloChanges),

@@ -51,7 +51,7 @@ app.command(
 
 def main() -> None:
     """Run the program."""
-    app()
+    app(prog_name=app.info.name)
 
 
 if __name__ == "__main__":

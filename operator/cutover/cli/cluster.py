@@ -92,7 +92,7 @@ class Cluster:
             TypeError,
             ValueError,
         ) as no:
-            said = plain(masked(" ".join(str(no).split())))
+            said = plain(masked(" ".join(str(no).split()))).rstrip(".")
             raise CliError(
                 f"no cluster: {said}; name a kubeconfig by --kubeconfig or KUBECONFIG, and a context by --context"
             ) from None

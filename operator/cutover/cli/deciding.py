@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from cutover.api.durations import parse_duration
 from cutover.api.v1alpha1 import MigrationPlanStatus
 from cutover.cli import intents
+from cutover.cli.asking import LOOK_SECONDS, seconds_of
 from cutover.cli.exits import CliError, Exit
 from cutover.cli.intents import Author, Intent
 from cutover.cli.session import PlanName, Session, now, readable, tell, write
@@ -19,9 +19,6 @@ from cutover.domain.commands.annotations import rollback as rollback_command
 from cutover.domain.resources import PLANS, Json
 from cutover.domain.texts import plain
 from cutover.ports.errors import Gone, Unavailable
-
-#: Seconds between two looks for the effect.
-LOOK_SECONDS = 1.0
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Git = Annotated[bool, typer.Option("--git", help="Write nothing: print the change to commit instead.")]
@@ -135,10 +132,7 @@ def _author(session: Session) -> Author:
 
 
 def _carry_out(session: Session, body: Json, intent: Intent, yes: bool, git: bool, timeout: str) -> int:
-    try:
-        seconds = parse_duration(timeout).total_seconds()
-    except ValueError as error:
-        raise CliError(f"--timeout: {error}", Exit.USAGE) from None
+    seconds = seconds_of(timeout)
     if git:
         if not intent.git:
             raise CliError(

@@ -107,8 +107,10 @@ def service_of(draft: Draft, workload: Json, services: Sequence[Json]) -> Draft:
         labels = template.get("labels") or {}
         found = [one for one in services if _selects((one.get("spec") or {}).get("selector"), labels)]
         if len(found) != 1:
-            there = ", ".join(sorted(one["metadata"]["name"] for one in found)) or "none"
-            raise CliError(f"Services that select the Pods of {draft.workload}: {there}; choose one by --service")
+            there = ", ".join(sorted(one["metadata"]["name"] for one in found or services)) or "none"
+            several = f"several Services select the Pods of {draft.workload}: {there}"
+            none = f"no Service selects the Pods of {draft.workload}; namespace {draft.namespace} has: {there}"
+            raise CliError(f"{several if found else none}; choose one by --service")
     spec = found[0].get("spec") or {}
     port = draft.port or _port(found[0]["metadata"]["name"], spec.get("ports") or ())
     return replace(draft, service=found[0]["metadata"]["name"], port=port)

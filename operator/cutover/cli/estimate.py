@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -14,7 +15,7 @@ from cutover.domain.plan import Plan
 
 PlanOrNone = Annotated[
     str | None,
-    typer.Argument(metavar="[PLAN]", help="The plan's name; not with --filename.", autocompletion=plan_names),
+    typer.Argument(metavar="PLAN", help="The plan's name; not with --filename.", autocompletion=plan_names),
 ]
 File = Annotated[
     str | None,
@@ -50,13 +51,15 @@ def estimate(
         screen().print(render(made, found.spec, told.text if told is not None else ""))
 
 
-def plan_of(session: Session, name: str | None, filename: str | None, namespace: str = "default") -> Plan:
-    """Return the plan of a name, or of a file, whose plan is in ``namespace`` if it names none. Raises CliError."""
+def plan_of(
+    session: Session, name: str | None, filename: str | None, namespace: Callable[[], str] = lambda: "default"
+) -> Plan:
+    """Return the plan of a name, or of a file, whose plan is in ``namespace()`` if it names none. Raises CliError."""
     if (name is None) is (filename is None):
         raise CliError("name a plan, or a file by --filename", Exit.USAGE)
     if name is not None:
         return session.plan(name)
     try:
-        return read_plan(str(filename), None, namespace)
+        return read_plan(str(filename), None, namespace())
     except PlanFileError as error:
         raise CliError(str(error)) from None

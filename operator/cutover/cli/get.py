@@ -11,7 +11,6 @@ from rich.text import Text
 from cutover.cli.live import Feed
 from cutover.cli.session import (
     Output,
-    OutputOption,
     Session,
     WatchOption,
     now,
@@ -28,6 +27,16 @@ AllNamespaces = Annotated[bool, typer.Option("--all-namespaces", "-A", help="Pla
 Selector = Annotated[str, typer.Option("--selector", "-l", help="Label selector.", show_default=False)]
 
 
+class Listed(StrEnum):
+    """Form of a list of plans."""
+
+    TABLE = Output.TABLE
+    WIDE = Output.WIDE
+    JSON = Output.JSON
+    YAML = Output.YAML
+    NAME = "name"
+
+
 class Sort(StrEnum):
     """Order of plans."""
 
@@ -39,25 +48,27 @@ def get(
     session: Session,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PLAN]...", help="Only these plans.", autocompletion=plan_names, show_default=False),
+        typer.Argument(metavar="PLAN", help="Only these plans.", autocompletion=plan_names, show_default=False),
     ] = None,
     all_namespaces: AllNamespaces = False,
     selector: Selector = "",
-    output: OutputOption = Output.TABLE,
+    output: Annotated[
+        Listed, typer.Option("--output", "-o", help="Form of the output.", show_default=False)
+    ] = Listed.TABLE,
     sort: Annotated[Sort, typer.Option(help="Plans that need somebody first, or by name.")] = Sort.TROUBLE,
     watch: WatchOption = False,
 ) -> None:
     """Show plans in a table, those first that need somebody."""
     found = _found(session, names or [], all_namespaces, selector)
-    if output is Output.NAME:
+    if output is Listed.NAME:
         for body in found:
             print(f"migrationplan.cutover.dev/{body['metadata']['name']}")
-    elif output in (Output.JSON, Output.YAML):
+    elif output in (Listed.JSON, Listed.YAML):
         items = [without_managed_fields(body) for body in found]
         whole = items[0] if names and len(items) == 1 else {"apiVersion": "v1", "kind": "List", "items": items}
-        show(whole, output)
+        show(whole, Output(output))
     else:
-        _table(session, found, all_namespaces, output, sort)
+        _table(session, found, all_namespaces, sort, wide_table=output is Listed.WIDE)
     if watch:
         _watch(session, names or [], all_namespaces)
 
@@ -70,18 +81,16 @@ def _found(session: Session, names: list[str], everywhere: bool, selector: str) 
     return [body for body in found if not names or body["metadata"]["name"] in names]
 
 
-def _table(session: Session, found: list[Json], everywhere: bool, output: Output, sort: Sort) -> None:
+def _table(session: Session, found: list[Json], everywhere: bool, sort: Sort, *, wide_table: bool) -> None:
     if not found:
         tell(
             "No plans found"
             + ("." if everywhere else f" in namespace {session.namespace}; -A looks in all namespaces.")
         )
         return
-    made = table(
-        rows(found, by_trouble=sort is Sort.TROUBLE), now(), namespaces=everywhere, wide=output is Output.WIDE
-    )
+    made = table(rows(found, by_trouble=sort is Sort.TROUBLE), now(), namespaces=everywhere, wide=wide_table)
     out = wide()
-    out.print(made, crop=False, no_wrap=output is Output.WIDE)
+    out.print(made, crop=False, no_wrap=wide_table)
 
 
 def _watch(session: Session, names: list[str], everywhere: bool) -> None:

@@ -50,7 +50,8 @@ def init(
     ] = None,
     manual: Annotated[bool, typer.Option("--manual", help="A person approves each step.")] = False,
     flux: Annotated[
-        Path | None, typer.Option("--flux", help="Write Flux' files into this folder of a fleet repository, too.")
+        Path | None,
+        typer.Option("--flux", metavar="DIR", help="Write Flux' files into this folder of a fleet repository, too."),
     ] = None,
     source: Annotated[str, typer.Option("--source", help="With --flux: name of the GitRepository.")] = "fleet",
 ) -> None:

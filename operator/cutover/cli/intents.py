@@ -219,7 +219,7 @@ def _command(
     _refuse(plan, given, command.annotation)
     return Intent(
         question=question,
-        effects=(*effects, f"Written: {command.annotation}={value}"),
+        effects=(*effects, f"This writes {command.annotation}={value}"),
         patch={"metadata": {"annotations": {command.annotation: value}}},
         git=_annotation_change(plan, command.annotation, value, question) if git is None else git,
         seen=seen,
@@ -248,7 +248,7 @@ def _refuse(plan: Plan, annotations: Mapping[str, str], annotation: str) -> None
     status = plan.status.evolve(void=None)
     for one in refusals(annotations, spec=plan.spec, status=status):
         if one.annotation == annotation:
-            raise refused(f"{plan.key}: {one}")
+            raise refused(f"{plan.key}: {one.beforehand}")
 
 
 def _void(plan: Plan, annotation: str) -> bool:
@@ -355,7 +355,10 @@ def ceiling(plan: Plan, weight: int) -> Intent:
     elif weight > before and held_back is not None and held_back.weight <= weight:
         effects.append(f"The step at {held_back.weight} % is approved by it, and may begin on evidence.")
         effects.append("Steps after it that need an approval still need their own.")
-    effects.append(f"No step above {weight} % begins.")
+    if weight < 100:
+        effects.append(f"No step above {weight} % begins.")
+    elif not effects:
+        effects.append("No step is held back any more, and each begins on evidence.")
 
     def seen(now: MigrationPlanStatus) -> str:
         if weight == 0 and current:
@@ -384,7 +387,7 @@ def _edit(
 
     return Intent(
         question=question,
-        effects=(*effects, f"Written: spec.{name}: {_yaml(before)} -> {_yaml(value)}"),
+        effects=(*effects, f"This writes spec.{name}: {_yaml(before)} -> {_yaml(value)}"),
         patch={"spec": {name: value}},
         git=_spec_change(plan, name, before, value, message),
         seen=seen_by_operator,

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from cutover.api.problems import problem_text
 from cutover.api.v1alpha1 import LedgerEntry
 from cutover.cli.cluster import Cluster
-from cutover.cli.exits import CliError
+from cutover.cli.exits import CliError, Exit
 from cutover.cli.session import Session
 from cutover.domain.managed_fields import owners
 from cutover.domain.marks import PLAN_LABEL
@@ -140,7 +140,7 @@ def _form(output: str) -> tuple[str, Path | None]:
         return output, None
     form = Path(output).suffix.removeprefix(".").lower()
     if form not in (HTML, MARKDOWN):
-        raise CliError(f"--output {output}: write html, md, or a file that ends with .html or .md")
+        raise CliError(f"--output {output}: write html, md, or a file that ends with .html or .md", Exit.USAGE)
     return form, Path(output)
 
 

@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 import yaml
 from pydantic import ValidationError
 from rich.console import Console
+from typer.models import OptionInfo
 
 from cutover.api.problems import problem_text
 from cutover.cli.cluster import Cluster, Target, hint
@@ -34,11 +35,10 @@ INTERRUPTED = 130
 class Output(StrEnum):
     """Form of an output."""
 
-    TABLE = ""
+    TABLE = "table"
     WIDE = "wide"
     JSON = "json"
     YAML = "yaml"
-    NAME = "name"
 
 
 class Session:
@@ -170,9 +170,7 @@ def plan_names(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 PlanName = Annotated[str, typer.Argument(metavar="PLAN", help="The plan's name.", autocompletion=plan_names)]
-OutputOption = Annotated[
-    Output, typer.Option("--output", "-o", help="Form of the output: json, yaml, wide or name.", show_default=False)
-]
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Form of the output.", show_default=False)]
 WatchOption = Annotated[bool, typer.Option("--watch", "-w", help="Go on showing it as it changes, until Ctrl-C.")]
 
 _COMMON: dict[str, Any] = {
@@ -185,7 +183,8 @@ _COMMON: dict[str, Any] = {
     "context": (Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig.")], None),
     "kubeconfig": (
         Annotated[
-            Path | None, typer.Option("--kubeconfig", help="Kubeconfig; by default KUBECONFIG or ~/.kube/config.")
+            Path | None,
+            typer.Option("--kubeconfig", metavar="FILE", help="Kubeconfig; by default KUBECONFIG or ~/.kube/config."),
         ],
         None,
     ),
@@ -216,6 +215,8 @@ def connected(command: Callable[..., int | None]) -> Callable[..., None]:
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
         for name, (kind, default) in _COMMON.items()
     ]
+    for parameter in (*own, *shared):
+        _name_value(parameter)
     parameters = [*(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own), *shared]
 
     def run(**values: Any) -> None:
@@ -230,6 +231,18 @@ def connected(command: Callable[..., int | None]) -> Callable[..., None]:
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {one.name: one.annotation for one in parameters}
     return run
+
+
+def _name_value(parameter: inspect.Parameter) -> None:
+    """Have the help name what an option takes, such as NAMESPACE, rather than a type of Python's; nothing for a flag."""
+    kind, *infos = get_args(parameter.annotation)
+    for info in infos:
+        choices = isinstance(kind, type) and issubclass(kind, StrEnum)
+        if isinstance(info, OptionInfo) and info.metavar is None and not choices:
+            # In Annotated, typer has the first declaration as the default until the command is built.
+            declared = (info.default, *(info.param_decls or ()))
+            long = next((one for one in declared if isinstance(one, str) and one.startswith("--")), parameter.name)
+            info.metavar = "" if kind is bool else long.removeprefix("--").replace("-", "_").upper()
 
 
 def _where(connection: Json) -> str:

@@ -100,8 +100,6 @@ def _show(
 ) -> Plan:
     """Show a plan as a view of a number of lines, or as data; return it as it was at first."""
     body = session.body(name)
-    if output is Output.NAME:
-        raise CliError("-o name is for get", Exit.USAGE)
     if output in (Output.JSON, Output.YAML):
         if watch:
             raise CliError("--watch shows a view; without it -o json and -o yaml give data", Exit.USAGE)

@@ -65,7 +65,9 @@ def console(file: TextIO | None = None, *, columns: int | None = None) -> Consol
         Columns; ``None`` for the terminal's, or ``COLUMNS``, or 80.
     """
     file = file or sys.stdout
-    utf8 = (file.encoding or "ascii").lower().replace("-", "").startswith("utf8")
+    # Python takes the locale C for UTF-8; whoever names it by LC_ALL wants ASCII.
+    asks_ascii = os.environ.get("LC_ALL") in ("C", "POSIX")
+    utf8 = not asks_ascii and (file.encoding or "ascii").lower().replace("-", "").startswith("utf8")
     if columns is None and not file.isatty() and not os.environ.get("COLUMNS", "").isdecimal():
         columns = SCREEN_COLUMNS
     target: TextIO = file if utf8 and file.isatty() else _File(file, utf8=utf8)  # type: ignore[assignment]

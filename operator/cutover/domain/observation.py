@@ -64,7 +64,8 @@ class Observation:
     pairs
         What is known from probes of both legs in pairs.
     answers
-        The answers that users get now, and those of both legs; asked in the trial before the takeover only.
+        The answers that users get now, and those of both legs, in the trial before the takeover; later those of both legs,
+        where somebody asks for them.
     prepared_for
         Seconds since this process first saw the objects that the route refers to.
     samples
@@ -103,6 +104,10 @@ class Observation:
         Requests at Heroku's router in the last 24 h, as the drain recorded them; once Completed only.
     audits
         What the audits find in this step; ``None`` before they were run.
+    asked_anew
+        Whether all that is looked at for somebody who asks for audits was looked at since the request.
+    not_asked
+        What of it gave no answer, with the reason.
     unwritten
         Whether the last write of the route failed, as the status says. Until a write succeeds, the route is written
         before the status.
@@ -141,6 +146,8 @@ class Observation:
     dynos: DynoUse | None = None
     last_requests: float | None = None
     audits: tuple[CheckStatus, ...] | None = None
+    asked_anew: bool = False
+    not_asked: tuple[str, ...] = ()
     unwritten: bool = False
     clock_ahead: float = 0.0
     remember_in: float | None = None

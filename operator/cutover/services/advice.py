@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable
 
 from cutover.api.v1alpha1 import CheckStatus, Phase
-from cutover.domain.commands.annotations import AUDIT_ANNOTATION
 from cutover.domain.dns import HostRecord
 from cutover.domain.dynos import DynoUse
 from cutover.domain.engine.wanted import advice_interval, audits_wanted
@@ -41,7 +40,8 @@ class Advice:
         self._audits: BackgroundFact[tuple[CheckStatus, ...]] = BackgroundFact(
             "audits",
             now=now,
-            news=lambda: None,  # the next block starts a reconcile soon enough
+            news=news,
+            is_news=lambda *_: False,  # the next block starts a reconcile soon enough, unless somebody waits
         )
         self._audited: tuple[object, ...] = ()
 
@@ -49,6 +49,21 @@ class Advice:
         """Stop all requests."""
         for fact in (self._dns, self._dynos, self._requests, self._audits):
             fact.stop()
+
+    def renew(self, since: float) -> None:
+        """Have all that is asked for asked anew, unless that was done since (Unix seconds)."""
+        for fact in (self._dns, self._dynos, self._requests, self._audits):
+            fact.renew(since)
+
+    def renewed(self, since: float) -> bool:
+        """Tell whether all that is asked for was asked anew."""
+        return all(fact.renewed(since) for fact in (self._dns, self._dynos, self._requests, self._audits))
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What gave no answer lately, with the reason."""
+        facts = (self._dns, self._dynos, self._requests, self._audits)
+        return tuple(f"{fact.name}: {fact.fact.problem}" for fact in facts if fact.fact.problem)
 
     def dns(self, plan: Plan) -> tuple[HostRecord, ...]:
         """Return what DNS says about the hosts, as far as it was asked."""
@@ -84,11 +99,11 @@ class Advice:
         ).value
 
     def audits(self, plan: Plan) -> tuple[CheckStatus, ...] | None:
-        """Return what the audits find; run once for each step, each spec and each value of the annotation."""
+        """Return what the audits find; run once for each step and each spec, and when somebody asks for it."""
         if not audits_wanted(plan.status):
             self._audits.drop_until_wanted()
             return None
-        of = (plan.status.attempt, plan.status.weight, plan.generation, plan.annotations.get(AUDIT_ANNOTATION, ""))
+        of = plan.status.attempt, plan.status.weight, plan.generation
         if of != self._audited:
             self._audited = of
             self._audits.forget()

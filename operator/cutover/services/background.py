@@ -39,12 +39,15 @@ class Fact(Generic[T]):
         Why the newest request gave no answer; ``""`` if it gave an answer.
     failures
         Consecutive requests without an answer.
+    tried_at
+        Unix seconds at which the newest request was made that has ended, with or without an answer.
     """
 
     value: T | None = None
     at: float = -math.inf
     problem: str = ""
     failures: int = 0
+    tried_at: float = -math.inf
 
     def stale(self, now: float, lifetime: float) -> bool:
         """Tell whether the answer is older than its lifetime. An answer from the future is stale: the clock was set back."""
@@ -61,7 +64,7 @@ class BackgroundFact(Generic[T]):
     Parameters
     ----------
     name
-        The fact's name in the log.
+        The fact's name, for the log and for people.
     now
         Returns Unix seconds.
     news
@@ -84,9 +87,16 @@ class BackgroundFact(Generic[T]):
         self._name, self._now, self._news, self._is_news, self._patience = name, now, news, is_news, patience
         self._fact: Fact[T] = Fact()
         self._asked_at: float | None = None
+        self._since = -math.inf
+        self._kept = False
         self._ask: Callable[[], Coroutine[Any, Any, T]] | None = None
         self._running: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def name(self) -> str:
+        """The fact's name."""
+        return self._name
 
     @property
     def fact(self) -> Fact[T]:
@@ -107,7 +117,7 @@ class BackgroundFact(Generic[T]):
         lifetime
             Seconds until an answer is stale.
         """
-        self._ask = ask
+        self._ask, self._kept = ask, True
         self._cancel_timer()
         if self._running is None or self._running.done():
             left = self._left(lifetime)
@@ -117,6 +127,20 @@ class BackgroundFact(Generic[T]):
                 self._timer = asyncio.get_running_loop().call_later(left, self._start)
         return self._fact
 
+    def renew(self, since: float) -> None:
+        """Have :meth:`keep` request the fact again unless that was done since, whatever its lifetime. How it ends is news.
+
+        Parameters
+        ----------
+        since
+            Unix seconds.
+        """
+        self._since = max(self._since, since)
+
+    def renewed(self, since: float) -> bool:
+        """Tell whether a request has ended that was made since, or nobody keeps the fact now."""
+        return not self._kept or self._fact.tried_at >= since
+
     def forget(self) -> None:
         """Drop the outdated answer. A request that is under way may still answer."""
         self._fact = Fact()
@@ -125,6 +149,7 @@ class BackgroundFact(Generic[T]):
         """Forget, and make no request until :meth:`keep` is called again."""
         self.forget()
         self.stop()
+        self._kept = False
 
     def drop_until_wanted(self) -> None:
         """Drop, and request at once when :meth:`keep` is called again: for facts that are wanted in few phases."""
@@ -140,6 +165,8 @@ class BackgroundFact(Generic[T]):
     def _left(self, lifetime: float) -> float:
         """Return the seconds until the next request."""
         if self._asked_at is None or (self._fact.value is None and not self._fact.failures and math.isinf(lifetime)):
+            return 0.0
+        if self._asked_at < self._since:
             return 0.0
         elapsed = self._now() - self._asked_at
         if self._fact.failures:
@@ -158,21 +185,22 @@ class BackgroundFact(Generic[T]):
         try:
             value = await ask()
         except Unavailable as outage:
-            self._failed(str(outage))
+            self._failed(str(outage), asked_at)
             return
         except Exception as fault:
             log.exception("background fact failed", fact=self._name)
-            self._failed(repr(fault))
+            self._failed(repr(fault), asked_at)
             return
         if self._now() - asked_at > self._patience:
             return
-        before = self._fact.value
-        self._fact = Fact(value, asked_at)
-        if self._is_news(before, value):
+        before = self._fact
+        self._fact = Fact(value, asked_at, tried_at=asked_at)
+        if before.tried_at < self._since or self._is_news(before.value, value):
             self._news()
 
-    def _failed(self, problem: str) -> None:
-        self._fact = replace(self._fact, problem=problem, failures=self._fact.failures + 1)
+    def _failed(self, problem: str, asked_at: float) -> None:
+        failures = self._fact.failures + 1
+        self._fact = replace(self._fact, problem=problem, failures=failures, tried_at=asked_at)
         self._news()
 
     def _cancel_timer(self) -> None:

@@ -41,7 +41,7 @@ def question(plan: Plan) -> tuple[object, ...]:
 
 
 async def compare(answers: Answers, plan: Plan) -> Asked:
-    """Ask for each path, one after the other: users' way and both legs at once, and then Heroku once more."""
+    """Ask for each path, one after the other: users' way (until the takeover) and both legs at once, and Heroku once more."""
     found = [await _ask(answers, plan, path) for path in plan.spec.traffic.probe.paths]
     return Asked(question(plan), tuple(found))
 
@@ -55,9 +55,16 @@ async def _said(asking: Coroutine[Any, Any, Page | NoAnswer], plan: Plan) -> Pag
         return NoAnswer(f"it could not be asked for: {fault!r}")
 
 
+async def _users(answers: Answers, plan: Plan, path: str) -> Page | NoAnswer:
+    """Ask as users do, until they have the operator's route: then they get what the legs answer."""
+    if plan.status.weight is None:
+        return await _said(answers.of_users(plan, path), plan)
+    return NoAnswer("users have the operator's route")
+
+
 async def _ask(answers: Answers, plan: Plan, path: str) -> PathAnswers:
     users, heroku, eks = await asyncio.gather(
-        _said(answers.of_users(plan, path), plan),
+        _users(answers, plan, path),
         _said(answers.of_leg(plan, Leg.HEROKU, path), plan),
         _said(answers.of_leg(plan, Leg.EKS, path), plan),
     )

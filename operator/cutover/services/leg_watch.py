@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -67,6 +68,14 @@ class LegWatch:
                 fact.drop_until_wanted()
         self._named = named
 
+    def renew(self, plan: Plan, since: float) -> None:
+        """Have Heroku's API asked about the app once more, for somebody who asked at ``since``, in Unix seconds."""
+        self._app.renew(self._new_enough(plan, since))
+
+    def renewed(self, plan: Plan, since: float) -> bool:
+        """Tell whether what Heroku's API says about the app is new enough for who asked at ``since``, in Unix seconds."""
+        return self._app.renewed(self._new_enough(plan, since))
+
     def stop(self) -> None:
         """Stop all requests."""
         for fact in self.facts:
@@ -116,6 +125,13 @@ class LegWatch:
         rolling = known is not None and not known.complete
         seconds = ROLLING_SECONDS if rolling else ROLLOUT_SECONDS * (1 + spread_part(plan.uid) / 4)
         return self._rollout.keep(lambda: self._read_rollout(plan), seconds).value
+
+    def _new_enough(self, plan: Plan, since: float) -> float:
+        """Return since when an answer is new enough for a request: an account has few requests a minute."""
+        api = self._ports.heroku
+        if api is None or advice_interval(plan.status) is None:
+            return -math.inf
+        return since - URGENT_HEROKU_SECONDS * api.pace(plan)
 
     async def _read_rollout(self, plan: Plan) -> Rollout | None:
         """Read EKS' workload; ``None`` without one, which the probes of EKS show sooner."""

@@ -22,9 +22,11 @@ from cutover.domain.baseline.record import HOUR, KeptRecord, RecordReading
 from cutover.domain.engine.context import resolve
 from cutover.domain.engine.wanted import (
     answers_wanted,
+    audit_asked_at,
     backtest_wanted,
     baselines_wanted,
     capacity_wanted,
+    compares_again,
     custom_slos_wanted,
     keeping_wanted,
     neighbours_wanted,
@@ -162,6 +164,7 @@ class Observer:
 
     async def _observe(self, plan: Plan) -> Observation:
         ports, errors = self._ports, list[str]()
+        self._renew(plan)
         self._since = min(self._since, ports.now(plan))
         self.legs.name(plan)
         slow, very_slow = thresholds(plan.spec, plan.status)
@@ -178,13 +181,14 @@ class Observer:
         templates = ports.templates(plan.namespace)
         probe = self.probes.heroku(plan)
         eks_alone, eks_paired = self.probes.eks(plan)
+        answers = self._answers(plan, probe, eks_alone)
         record = self._record(plan)
         readings = self._understood(
             "answers to custom SLOs",
             lambda: self._custom_slos(plan, templates if may else None),
             lambda _: dict[str, SloReading](),  # their blocks are missing, which holds
         )
-        return Observation(
+        seen = Observation(
             traffic=traffic,
             capabilities=ports.traffic.capabilities,
             inventory=inventory,
@@ -193,7 +197,7 @@ class Observer:
             probe=probe,
             eks_probe=eks_alone or eks_paired,
             pairs=self.probes.pairs,
-            answers=self._answers(plan, probe, eks_alone),
+            answers=answers,
             prepared_for=self._working.prepared_for(plan),
             samples=samples,
             histogram=histogram,
@@ -217,6 +221,26 @@ class Observer:
             clock_ahead=ports.now(plan) - ports.clock.now(),
             remember_in=self._working.remember_in(plan),
         )
+        awaited = answers is None and answers_wanted(plan, (probe, eks_alone), ports.traffic.capabilities)
+        return self._asked_anew(plan, seen) if not awaited else seen
+
+    def _renew(self, plan: Plan) -> None:
+        """Have all that somebody asks for by an annotation looked at once more."""
+        since = audit_asked_at(plan.status)
+        if since is None:
+            return
+        self.answers.renew(since)
+        self.advice.renew(since)
+        self.legs.renew(plan, since)
+
+    def _asked_anew(self, plan: Plan, seen: Observation) -> Observation:
+        """Return the observation with whether somebody who asks for audits can be answered."""
+        since = audit_asked_at(plan.status)
+        if since is None or not (
+            self.answers.renewed(since) and self.advice.renewed(since) and self.legs.renewed(plan, since)
+        ):
+            return seen
+        return replace(seen, asked_anew=True, not_asked=(*seen.errors, *self.advice.problems))
 
     def _understood(self, what: str, read: Callable[[], T], otherwise: Callable[[str], T]) -> T:
         """Read evidence; with a problem where that fails, as a command to roll back has to be obeyed without evidence."""
@@ -237,7 +261,8 @@ class Observer:
                 provider = self._ports.traffic
                 traffic = await provider.get(plan, route_wanted(plan, provider.capabilities))
             if status.phase is Phase.PREFLIGHT:
-                inventory = await self._ports.inventories.inventory(plan)
+                anew = audit_asked_at(status) is not None
+                inventory = await self._ports.inventories.inventory(plan, fresh=anew)
         except (Conflict, Gone, Unavailable) as outage:
             errors.append(str(outage))
         return traffic, inventory
@@ -342,7 +367,9 @@ class Observer:
             return None
         asked = self.answers.fact.value
         answered = asked is not None and asked.question == question(plan)
-        fact = self.answers.keep(lambda: self._compare(plan), ANSWERS_SECONDS if answered else 0.0)
+        # After the takeover somebody asks for them, once.
+        lifetime = math.inf if compares_again(plan.status) else ANSWERS_SECONDS
+        fact = self.answers.keep(lambda: self._compare(plan), lifetime if answered else 0.0)
         return fact.value.answers if answered and fact.value is not None else None
 
     async def _compare(self, plan: Plan) -> Asked:

@@ -55,8 +55,10 @@ from cutover.api.v1alpha1.plan import Weekday as Weekday
 from cutover.api.v1alpha1.plan import Window as Window
 from cutover.api.v1alpha1.status import LEDGER_LENGTH as LEDGER_LENGTH
 from cutover.api.v1alpha1.status import LONGEST_MESSAGE as LONGEST_MESSAGE
+from cutover.api.v1alpha1.status import LONGEST_REQUEST as LONGEST_REQUEST
 from cutover.api.v1alpha1.status import AnswersStatus as AnswersStatus
 from cutover.api.v1alpha1.status import ApprovedStep as ApprovedStep
+from cutover.api.v1alpha1.status import AuditStatus as AuditStatus
 from cutover.api.v1alpha1.status import BacktestStatus as BacktestStatus
 from cutover.api.v1alpha1.status import BacktestStep as BacktestStep
 from cutover.api.v1alpha1.status import BaselineStatus as BaselineStatus

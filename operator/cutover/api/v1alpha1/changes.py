@@ -14,6 +14,7 @@ from cutover.api.opaque import Opaque
 from cutover.api.v1alpha1.status import (
     AnswersStatus,
     ApprovedStep,
+    AuditStatus,
     BacktestStatus,
     BaselineStatus,
     BlockStatus,
@@ -41,6 +42,13 @@ from cutover.api.v1alpha1.status import (
     SpecSnapshot,
     TemplateDigests,
 )
+
+
+class AuditChanges(TypedDict, total=False):
+    """Fields of :class:`AuditStatus` that its answer changes."""
+
+    answered_at: datetime | None
+    message: str
 
 
 class BaselineChanges(TypedDict, total=False):
@@ -140,6 +148,7 @@ class StatusChanges(TypedDict, total=False):
     estimate: Estimate | None
     templates: tuple[ResolvedTemplate, ...]
     preflight: tuple[CheckStatus, ...]
+    audit: AuditStatus | None
     decommission: tuple[DecommissionItem, ...]
     baseline: BaselineStatus | None
     blocks: BlockStatus | None

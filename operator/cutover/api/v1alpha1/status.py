@@ -16,6 +16,7 @@ from cutover.api.v1alpha1.gates import Mode
 
 if TYPE_CHECKING:
     from cutover.api.v1alpha1.changes import (
+        AuditChanges,
         BaselineChanges,
         CheckpointChanges,
         ComparisonChanges,
@@ -255,6 +256,33 @@ class CheckStatus(Model):
         # For the API server alone: a longer one, which an earlier version wrote, is cut with the next write.
         json_schema_extra={"maxLength": LONGEST_MESSAGE},
     )
+
+
+#: Characters that are kept of the annotation ``cutover.dev/audit``.
+LONGEST_REQUEST = 120
+
+
+class AuditStatus(Model):
+    """What somebody asked for by the annotation ``cutover.dev/audit``: the audits, and both legs' answers, as they are now."""
+
+    request: str = Field(
+        description="Value of the annotation.",
+        # For the API server alone, as for CheckStatus.
+        json_schema_extra={"maxLength": LONGEST_REQUEST},
+    )
+    asked_at: Time = Field(description="When the operator took note of it.")
+    answered_at: Time | None = Field(
+        default=None, description="When all of it had been looked at and was in status.preflight; absent before."
+    )
+    message: str = Field(
+        default="",
+        description="What could not be looked at, and why; empty if all of it was.",
+        json_schema_extra={"maxLength": LONGEST_MESSAGE},
+    )
+
+    def evolve(self, **changes: Unpack[AuditChanges]) -> Self:
+        """Return a copy with some fields changed: mypy checks their names and types, and nothing does at run time."""
+        return self.model_copy(update=changes)
 
 
 class DecommissionState(StrEnum):
@@ -649,6 +677,9 @@ class MigrationPlanStatus(Model):
     )
     templates: tuple[ResolvedTemplate, ...] = Field(default=(), description="Gate templates that are in force.")
     preflight: tuple[CheckStatus, ...] = Field(default=(), description="Result of each preflight check.")
+    audit: AuditStatus | None = Field(
+        default=None, description="The last request for the audits and both legs' answers; absent before any."
+    )
     decommission: tuple[DecommissionItem, ...] = Field(
         default=(),
         description="What to switch off on Heroku, in this order, once the plan is Completed; empty before.",

@@ -9,10 +9,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cutover.api.v1alpha1 import CheckResult, CheckStatus
+from cutover.api.v1alpha1 import CheckResult, CheckStatus, Phase
 from cutover.cli.views.parts import EKS, HEROKU, age
 from cutover.cli.views.screen import CHECKS
 from cutover.domain.plan import Plan
+from cutover.domain.preflight.checks import answers_alike
 from cutover.domain.texts import plain
 
 _ORDER = (CheckResult.FAILED, CheckResult.UNKNOWN, CheckResult.WARNED, CheckResult.SKIPPED, CheckResult.PASSED)
@@ -38,13 +39,33 @@ def checks(found: Sequence[CheckStatus], *, everything: bool) -> RenderableType:
     return made
 
 
-def differences(plan: Plan, alike: Sequence[CheckStatus], now: datetime) -> RenderableType:
-    """Return what the operator saw of both legs' answers."""
+def looked(plan: Plan) -> list[RenderableType]:
+    """Return what the operator could not look at for whoever asked it to; nothing if it looked at all."""
+    audit = plan.status.audit
+    if audit is None or not audit.message:
+        return []
+    return [Text(""), Text(f"Not looked at: {plain(audit.message)}")]
+
+
+def differences(plan: Plan, alike: Sequence[CheckStatus], now: datetime, *, fresh: bool) -> RenderableType:
+    """Return what the operator saw of both legs' answers.
+
+    Parameters
+    ----------
+    fresh
+        Whether it was asked to compare them for this view.
+    """
     status = plan.status
-    parts: list[RenderableType] = [
-        Text("Before the takeover, by the operator's own requests", "bold"),
-        checks(alike, everything=True),
-    ]
+    audit = status.audit
+    compared = any(one.check == answers_alike.NAME for one in alike)
+    title = "Both legs, asked by the operator now" if compared else "Both legs"
+    title = title if fresh else "As the operator saw it last"
+    if not fresh and audit is not None and audit.answered_at is not None:
+        title += f"; asked for {age(audit.answered_at, now)} ago"
+    parts: list[RenderableType] = [Text(title, "bold")]
+    if alike or not fresh:
+        parts.append(checks(alike, everything=True))
+    parts += looked(plan)
     answers = status.answers
     if answers is not None and (answers.heroku or answers.eks):
         since = f" ({age(status.since, now)})" if status.since is not None else ""
@@ -57,11 +78,9 @@ def differences(plan: Plan, alike: Sequence[CheckStatus], now: datetime) -> Rend
         for code in codes:
             counts = answers.heroku.get(code, 0), answers.eks.get(code, 0)
             made.add_row(code, *(_part(count, total) for count, total in zip(counts, totals, strict=True)))
-        parts += [
-            Text(""),
-            Text(f"Users' answers in this step{since}, at {status.weight or 0} % to EKS", "bold"),
-            made,
-        ]
+        back = status.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
+        when = "before they went back to Heroku" if back else f"in this step{since}, at {status.weight or 0} % to EKS"
+        parts += [Text(""), Text(f"Users' answers {when}", "bold"), made]
     if status.probes is not None and status.probes.sentence:
         parts += [Text(""), Text("Pairs of probes", "bold"), Text(plain(status.probes.sentence))]
     return Group(*parts)

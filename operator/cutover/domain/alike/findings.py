@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cutover.api.v1alpha1 import HerokuLeg
 from cutover.domain.alike import advice
@@ -92,6 +92,24 @@ def findings(answers: Sequence[PathAnswers], host: str, heroku: HerokuLeg) -> tu
     return tuple(sorted(found, key=lambda one: not one.fails))
 
 
+def findings_of_legs(answers: Sequence[PathAnswers], host: str) -> tuple[Finding, ...]:
+    """Return what differs between the legs' answers, once users have the operator's route.
+
+    Parameters
+    ----------
+    answers, host
+        As for :func:`findings`.
+    """
+    found = list[Finding]()
+    for each in answers:
+        if isinstance(each.heroku, NoAnswer):
+            found.append(_silent(each.path, each.heroku))
+        elif _noise(each) is None:
+            found.append(_by_turns(each.path, each.heroku, each.again))
+        found += _legs(each, host)
+    return tuple(found)
+
+
 #: Findings that are told, and characters of each and of the paths that it is about: the status has to have room for it.
 MOST_FINDINGS, LONGEST_FINDING, LONGEST_PATHS = 4, 320, 100
 
@@ -117,7 +135,7 @@ def _takeover(answers: PathAnswers, host: str, heroku: HerokuLeg) -> Iterator[Fi
     path, users, later, url = answers.path, answers.users, answers.heroku, f"https://{host}{answers.path}"
     if isinstance(later, NoAnswer):
         served = isinstance(users, Page) and users.status < 500
-        yield Finding(path, f"Heroku gives no answer through the gateway ({later.reason})", fails=served)
+        yield replace(_silent(path, later), fails=served)
         return
     if isinstance(users, NoAnswer):
         text = f"what users get now is not known ({users.reason})"
@@ -130,11 +148,7 @@ def _takeover(answers: PathAnswers, host: str, heroku: HerokuLeg) -> Iterator[Fi
         return
     noise = _noise(answers)
     if noise is None:
-        again = answers.again.reason if isinstance(answers.again, NoAnswer) else answers.again.summary
-        text = (
-            f"Heroku answers by turns with {later.summary} and {again}; choose a path that is answered alike each time"
-        )
-        yield Finding(path, text)
+        yield _by_turns(path, later, answers.again)
         return
     found = [
         one
@@ -151,6 +165,18 @@ def _takeover(answers: PathAnswers, host: str, heroku: HerokuLeg) -> Iterator[Fi
 
 #: How what was found of Heroku begins.
 _HEROKU = "Heroku answers through the gateway with"
+
+
+def _silent(path: str, heroku: NoAnswer) -> Finding:
+    return Finding(path, f"Heroku gives no answer through the gateway ({heroku.reason})")
+
+
+def _by_turns(path: str, heroku: Page, again: Page | NoAnswer) -> Finding:
+    other = again.reason if isinstance(again, NoAnswer) else again.summary
+    return Finding(
+        path,
+        f"Heroku answers by turns with {heroku.summary} and {other}; choose a path that is answered alike each time",
+    )
 
 
 def _legs(answers: PathAnswers, host: str) -> Iterator[Finding]:

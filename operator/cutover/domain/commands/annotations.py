@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from cutover.api.v1alpha1 import GROUP
+from cutover.api.v1alpha1 import GROUP, LONGEST_REQUEST
 from cutover.domain.holds import HoldReason
-from cutover.domain.texts import shorten
+from cutover.domain.texts import fitted, plain, shorten
 
 #: Command to roll back, for one attempt: ``a1``.
 ROLLBACK_ANNOTATION = f"{GROUP}/rollback"
@@ -27,7 +27,8 @@ APPROVE_ANNOTATION = f"{GROUP}/approve"
 SKIP_ANNOTATION = f"{GROUP}/skip-hold"
 #: Command to begin a step in place of evidence that its traffic does not bring: ``a1-w25``.
 PROCEED_ANNOTATION = f"{GROUP}/proceed"
-#: Asks for the audits to be run again now, by any new value: it moves nothing, and is no command.
+#: Asks for the audits to be run again now, and for both legs' answers to be compared, by any new value: it moves nothing, and
+#: is no command.
 AUDIT_ANNOTATION = f"{GROUP}/audit"
 ANNOTATIONS = (ROLLBACK_ANNOTATION, FORWARD_ANNOTATION, APPROVE_ANNOTATION, SKIP_ANNOTATION, PROCEED_ANNOTATION)
 #: Commands that name no step.
@@ -212,6 +213,11 @@ def approve(attempt: int, weight: int) -> Command:
 def skip_hold(attempt: int, weight: int, *holds: Skippable) -> Command:
     """Return the command that lets a step begin in spite of holds."""
     return Command(SKIP_ANNOTATION, attempt, weight, frozenset(holds))
+
+
+def audit_request(text: str) -> str:
+    """Return what the status keeps of a request for audits: the same for the same text, and safe to show."""
+    return fitted(plain(text.strip()), LONGEST_REQUEST)
 
 
 def quote(text: str) -> str:

@@ -48,6 +48,8 @@ _INSTEAD: Mapping[str, str] = {
     HoldReason.UNDECIDED: "only evidence moves weight up; mend EKS, or edit the gates in Git",
     HoldReason.STEP_TIMEOUT: "only evidence moves weight up; it goes on once the step has passed",
 }
+#: What to do about a command that does not count any more.
+_ANEW = "remove it, then give it anew"
 #: Holds that there are before the first step only.
 FIRST_STEP_HOLDS = frozenset({Skippable.BASELINE_INCOMPLETE, Skippable.TAKEOVER_DIFFERS})
 _NEVER = "it means that users may be harmed, or that harm could not be seen; mend its cause"
@@ -80,6 +82,11 @@ class Refusal:
     def subject(self) -> str:
         """Annotation and value: the same refusal is recorded once."""
         return f"{self.annotation}={self.value}"
+
+    @property
+    def beforehand(self) -> str:
+        """Why it would be refused, and what to do, for somebody who has not written it yet."""
+        return self.why.replace(_ANEW, "ask again")
 
     def __str__(self) -> str:
         """Return the refusal as a sentence."""
@@ -146,10 +153,6 @@ def _why_not(command: Command, text: str, right: str, spec: MigrationPlanSpec, s
             " AskPeople in Git"
         )
     return ""
-
-
-#: A command that does not count any more.
-_ANEW = "remove it, then give it anew"
 
 
 def _why_not_forward(spec: MigrationPlanSpec, status: MigrationPlanStatus, *, void: bool) -> str:

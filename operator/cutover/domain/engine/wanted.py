@@ -151,9 +151,32 @@ def neighbours_wanted(status: MigrationPlanStatus) -> bool:
     return status.reason == HoldReason.SHARE_NOT_OBSERVED
 
 
+#: Phases in which both legs have a route of the operator's, and none is just being moved to.
+_ROUTED = (Phase.BASELINE, Phase.SHIFTING, Phase.SOAKING, Phase.COMPLETED, Phase.ROLLED_BACK)
+
+
+def audit_asked_at(status: MigrationPlanStatus) -> float | None:
+    """Return the Unix seconds since when a request for audits waits for its answer; ``None`` if none does.
+
+    While users are taken over or go back, it waits until that is done.
+    """
+    audit = status.audit
+    if audit is None or audit.answered_at is not None:
+        return None
+    before = status.phase in (Phase.PENDING, Phase.PREFLIGHT) and status.weight is None
+    return audit.asked_at.timestamp() if before or status.phase in _ROUTED else None
+
+
 def audits_wanted(status: MigrationPlanStatus) -> bool:
-    """Tell whether the audits are run again at each step: the plan moves users, or has moved all of them lately."""
-    return status.phase in (Phase.SHIFTING, Phase.SOAKING)
+    """Tell whether the audits are run again: at each step, and at 100 %; otherwise where somebody asks for them."""
+    return status.phase in (Phase.SHIFTING, Phase.SOAKING) or (
+        status.phase in _ROUTED and audit_asked_at(status) is not None
+    )
+
+
+def compares_again(status: MigrationPlanStatus) -> bool:
+    """Tell whether both legs' answers are compared once more, after the takeover, because somebody asks for it."""
+    return status.weight is not None and status.phase in _ROUTED and audit_asked_at(status) is not None
 
 
 #: Seconds between two questions of the same kind whose answers only advise: in preflight, where people mend what they are
@@ -210,7 +233,7 @@ def trial_begun(plan: Plan) -> bool:
 
 
 def answers_wanted(plan: Plan, probes: Iterable[Probe | None], can: Capabilities) -> bool:
-    """Tell whether to ask for the answers that users get now and will get: the gateway has the trial's route.
+    """Tell whether to ask for the answers that are compared: the gateway has the trial's route, or somebody asks for it later.
 
     Parameters
     ----------
@@ -221,7 +244,8 @@ def answers_wanted(plan: Plan, probes: Iterable[Probe | None], can: Capabilities
     can
         What the traffic provider can do.
     """
+    if not can.probes_eks or plan.spec.preflight.reason_to_skip(answers_alike.NAME) is not None:
+        return False
     wanted = desired_revision(plan.status)
     there = any(probe is not None and probe.revision == wanted for probe in probes)
-    skipped = plan.spec.preflight.reason_to_skip(answers_alike.NAME) is not None
-    return trial_begun(plan) and there and can.probes_eks and not skipped
+    return (trial_begun(plan) and there) or compares_again(plan.status)

@@ -259,6 +259,7 @@ def _significant(status: MigrationPlanStatus) -> Iterable[Any]:
             (check.check, check.result, check.message if check.check not in PROBED else "")
             for check in status.preflight
         ),
+        status.audit,
         status.decommission,
         status.baseline,
         status.templates,

@@ -36,8 +36,12 @@ REPEATED = tuple(check for check in CHECKS if check.repeats)
 _NEIGHBOURS = next(check for check in CHECKS if check.name == "service-unshared")
 #: Results of audits that find something.
 FINDINGS = (CheckResult.WARNED, CheckResult.FAILED)
+#: Compares both legs' answers, also after preflight.
+_ALIKE = next(check for check in CHECKS if check.name == "answers-alike")
 #: Characters of warnings that are told whole at the takeover.
 LONGEST_WARNING = 400
+#: How the message of an advisory check begins whose objects could not be read.
+UNREAD = "not looked at: "
 #: Names that ``preflight.skip`` may use.
 NAMES = tuple(check.name for check in CHECKS)
 #: Names of the checks whose messages change with every probe.
@@ -108,6 +112,19 @@ def again(plan: Plan, inventory: Inventory) -> tuple[CheckStatus, ...]:
         if check.applies(plan.spec)
     )
     return tuple(status for status in found if status.result is not CheckResult.PASSED)
+
+
+def compared_again(plan: Plan, answers: Sequence[PathAnswers]) -> CheckStatus:
+    """Judge both legs' answers to the plan's paths once more, after the takeover.
+
+    Parameters
+    ----------
+    plan
+        The plan.
+    answers
+        The answers of both legs.
+    """
+    return _status(_ALIKE, plan, _ALIKE.judge(plan, Facts(answers=answers, asks_eks=True)))
 
 
 def in_trial(
@@ -222,7 +239,7 @@ def _finding(check: Check, plan: Plan, inventory: Inventory | None, facts: Facts
     missing = [inventory.unread[read.resource] for read in check.reads if read.resource in inventory.unread]
     if missing:
         why = "; ".join(dict.fromkeys(missing))
-        return warned(f"not looked at: {why}") if check.advisory else unknown(why)
+        return warned(f"{UNREAD}{why}") if check.advisory else unknown(why)
     return check.judge(plan, replace(facts, inventory=inventory))
 
 

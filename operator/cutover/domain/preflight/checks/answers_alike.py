@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cutover.api.v1alpha1 import CheckResult
-from cutover.domain.alike.findings import findings, summary
+from cutover.domain.alike.findings import findings, findings_of_legs, summary
 from cutover.domain.plan import Plan
 from cutover.domain.preflight.check import PASSED, Check, Facts, Finding, Stage, judged, unknown, warned
 
@@ -11,8 +11,11 @@ NAME = "answers-alike"
 
 
 def judge(plan: Plan, facts: Facts) -> Finding:
-    """Judge the answers to the plan's paths. Once users have the operator's route there is nothing to compare with."""
+    """Judge the answers to the plan's paths. Once users have the operator's route, only the legs can be compared."""
     if plan.status.weight is not None:
+        if facts.answers is not None:
+            differ = findings_of_legs(facts.answers, plan.spec.traffic.asked_host)
+            return warned(summary(differ)) if differ else PASSED
         before = (one for one in plan.status.preflight if one.check == NAME)
         return next(
             (Finding(one.result, one.message) for one in before if one.result is not CheckResult.UNKNOWN),
@@ -31,8 +34,8 @@ def judge(plan: Plan, facts: Facts) -> Finding:
 CHECK = Check(
     name=NAME,
     passes_when="users get from Heroku through the gateway what they get now: status, redirects, content type, cookies."
-    " [What is compared, and what to do](answers-alike.md). It warns where EKS answers otherwise than Heroku. Asked once,"
-    " before users have the operator's route",
+    " [What is compared, and what to do](answers-alike.md). It warns where EKS answers otherwise than Heroku. Asked"
+    " before users have the operator's route, and of both legs when somebody asks for it later",
     stage=Stage.TRIAL,
     judge=judge,
     awaited=True,
