@@ -129,7 +129,7 @@ def observing(answers: Answering) -> tuple[LoopRig, Known, Callable[[], tuple[Ow
     ports = replace(observer._ports, answers=answers)
     observer._ports = ports
     observer._working.plan = a_plan()
-    return rig, observer._answers, lambda: observer._owed
+    return rig, observer._answers, lambda: observer.probes._owed
 
 
 def a_plan(*paths: str, **spec: Any) -> Plan:

@@ -140,7 +140,7 @@ def eks_is_worse(w: World) -> None:
 @pytest.mark.parametrize(
     ("weight", "prepare", "why"),
     [
-        (0, lambda w: setattr(w, "heroku", DEAD), "nothing is on EKS"),
+        (0, lambda w: setattr(w, "heroku", DEAD), "no traffic is on EKS"),
         (10, suspended, "spec.suspend is set; set it to false"),
         (10, lowered, "spec.ceiling is 50; raise it to 100"),
         (10, lambda w: None, "Heroku answers, and while it does only evidence moves weight up"),

@@ -97,7 +97,7 @@ REFUSED: list[tuple[Ask, str, str]] = [
     (lambda plan: intents.skip(plan, JANE), HoldReason.BOTH_LEGS_UNHEALTHY, "cannot be skipped: it means that users"),
     (lambda plan: intents.skip(plan, JANE, ("Lunch",)), "in mid-cutover", "there is no hold Lunch"),
     (lambda plan: intents.skip(plan, JANE), "in mid-cutover", "is not held; name what to skip: OutsideWindow"),
-    (lambda plan: intents.forward(plan, JANE), "before the first step", "nothing is on EKS"),
+    (lambda plan: intents.forward(plan, JANE), "before the first step", "no traffic is on EKS"),
     (intents.retry, "in mid-cutover", "another attempt begins after a rollback only"),
 ]
 
