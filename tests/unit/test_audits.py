@@ -10,6 +10,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.kit.audited import inventory
 from tests.kit.target import named
 from tests.kit.world import plan_spec
 
@@ -36,27 +37,6 @@ AUDITS = registry.REPEATED
 
 def plan() -> Plan:
     return Plan("shop", "pdf", "1", 1, plan_spec())
-
-
-def inventory(deployment: Json) -> Inventory:
-    """Return what is read for a plan whose target is a Deployment of the corpus."""
-    told = deployment["metadata"].get("annotations", {})
-    port = told.get("service", "80")
-    service = {"ports": [{"port": 80, "targetPort": int(port) if port.isdecimal() else port}]}
-    scaled = {"scaleTargetRef": {"kind": "Deployment", "name": "pdf"}, "maxReplicas": int(told.get("hpa", "1"))}
-    budget = yaml.safe_load(told.get("pdb", "{maxUnavailable: 1}"))
-    labels = deployment["spec"].get("template", {}).get("metadata", {}).get("labels")
-    budgets = [named("shop", "pdf", spec={"selector": {"matchLabels": labels}, **budget})] if budget != "none" else []
-    return Inventory(
-        objects={
-            DEPLOYMENTS: {("shop", "pdf"): deployment},
-            SERVICES: {("shop", "pdf"): named("shop", "pdf", spec=service)},
-        },
-        lists={
-            HORIZONTAL_POD_AUTOSCALERS: [named("shop", "pdf", spec=scaled)] if "hpa" in told else [],
-            POD_DISRUPTION_BUDGETS: budgets,
-        },
-    )
 
 
 def judged(deployment: Json) -> dict[str, Finding]:

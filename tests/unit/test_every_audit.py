@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.kit.audited import inventory as of_corpus
 from tests.kit.record import END, record
 from tests.kit.target import READY, named
 from tests.kit.world import plan_spec
-from tests.unit.test_audits import inventory as of_corpus
 
 from cutover.api.v1alpha1 import CheckResult
 from cutover.domain.dns import HostRecord

@@ -68,7 +68,10 @@ def test_the_service_is_the_one_that_selects_the_pods() -> None:
     assert (found.service, found.port) == ("pdf", 80)
     with pytest.raises(CliError, match="pdf, pdf-canary; choose one by --service"):
         service_of(DRAFT, workload(), [service(), service("pdf-canary")])
-    with pytest.raises(CliError, match="select the Pods of pdf: none"):
+    with pytest.raises(
+        CliError,
+        match="no Service selects the Pods of pdf; namespace documents has: db, headless, none; choose one by --service",
+    ):
         service_of(DRAFT, workload(), others)
     with pytest.raises(CliError, match="has no Service web; there are: pdf"):
         service_of(replace(DRAFT, service="web"), workload(), [service()])
