@@ -68,9 +68,11 @@ class BackgroundFact(Generic[T]):
     now
         Returns Unix seconds.
     news
-        Called after an answer that ``is_news``, and after a failure.
+        Called after an answer that ``is_news``, after a failure, and after whatever :meth:`renew` asked for.
     is_news
         Tells whether an answer differs from the previous answer; by default every answer does.
+    quiet
+        Whether only what :meth:`renew` asked for is news: the next reconcile comes soon enough.
     patience
         Seconds after which an answer is dropped because its request is too old: the machine slept meanwhile.
     """
@@ -82,9 +84,11 @@ class BackgroundFact(Generic[T]):
         now: Callable[[], float],
         news: Callable[[], None],
         is_news: Callable[[T | None, T], bool] = _always,
+        quiet: bool = False,
         patience: float = math.inf,
     ) -> None:
         self._name, self._now, self._news, self._is_news, self._patience = name, now, news, is_news, patience
+        self._quiet = quiet
         self._fact: Fact[T] = Fact()
         self._asked_at: float | None = None
         self._since = -math.inf
@@ -195,13 +199,14 @@ class BackgroundFact(Generic[T]):
             return
         before = self._fact
         self._fact = Fact(value, asked_at, tried_at=asked_at)
-        if before.tried_at < self._since or self._is_news(before.value, value):
+        if before.tried_at < self._since or (not self._quiet and self._is_news(before.value, value)):
             self._news()
 
     def _failed(self, problem: str, asked_at: float) -> None:
-        failures = self._fact.failures + 1
-        self._fact = replace(self._fact, problem=problem, failures=failures, tried_at=asked_at)
-        self._news()
+        before = self._fact
+        self._fact = replace(before, problem=problem, failures=before.failures + 1, tried_at=asked_at)
+        if before.tried_at < self._since or not self._quiet:
+            self._news()
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
