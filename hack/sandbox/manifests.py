@@ -38,8 +38,8 @@ def target(service: str, port: int) -> list[Json]:
     port
         The loopback port that the EKS demo app listens on for the service.
     """
-    # The pods carry another label than the Service selects: they exist for the Deployment's status only.
-    pods = {"app": f"{service}-pods"}
+    # The Service selects the Deployment's Pods, as it should, and these have no address. So what the WorkloadEntry names answers.
+    pods = {"app": service}
     return [
         {
             "apiVersion": "apps/v1",
@@ -75,13 +75,13 @@ def target(service: str, port: int) -> list[Json]:
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": {"name": service, "namespace": NAMESPACE},
-            "spec": {"selector": {"app": service}, "ports": [{"name": "http", "port": 80}]},
+            "spec": {"selector": pods, "ports": [{"name": "http", "port": 80}]},
         },
         {
             "apiVersion": "networking.istio.io/v1",
             "kind": "WorkloadEntry",
             "metadata": {"name": service, "namespace": NAMESPACE},
-            "spec": {"address": "127.0.0.1", "labels": {"app": service}, "ports": {"http": port}},
+            "spec": {"address": "127.0.0.1", "labels": pods, "ports": {"http": port}},
         },
     ]
 
