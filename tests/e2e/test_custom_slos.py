@@ -150,7 +150,7 @@ def test_a_changed_template_waits_for_the_next_step(environment: Environment) ->
     """
     template = yaml.safe_load((manifests.ROOT / "examples" / "gate-templates" / "cpu-throttling.yaml").read_text())
     environment.stack.apply([template])
-    pods = environment.api.call(f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app=templated-pods")["items"]
+    pods = environment.api.call(f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app=templated")["items"]
     environment.apps.label_pod("templated", pods[0]["metadata"]["name"])
     environment.knobs("eks", "templated").set(throttled_ratio=0.1)
     values = {"for": "10s", "window": "20s", "scrapeInterval": "5s"}
