@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cutover.api.v1alpha1 import Approval, InsufficientTraffic, MigrationPlan
@@ -173,5 +173,6 @@ def test_flux_gets_its_kustomization() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.text(max_size=30))
+@example("/pages,all")
 def test_whatever_somebody_types_stays_a_text(value: str) -> None:
     assert yaml.safe_load(f"[{quoted(value)}]") == [value]

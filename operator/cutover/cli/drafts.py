@@ -265,8 +265,10 @@ def _rendered(template: str, **values: Any) -> str:
 
 def quoted(text: str) -> str:
     """Return a text as a YAML scalar: plain where it reads the same so, otherwise in double quotes."""
-    plain_enough = text and text[0].isalpha() and all(one.isalnum() or one in "-._/" for one in text)
-    return text if (plain_enough or text.startswith("/")) and yaml.safe_load(text) == text else _in_quotes(text)
+    plain_enough = (
+        text and (text[0].isalpha() or text[0] == "/") and all(one.isalnum() or one in "-._/" for one in text)
+    )
+    return text if plain_enough and yaml.safe_load(text) == text else _in_quotes(text)
 
 
 def _in_quotes(text: str) -> str:
