@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -117,6 +118,19 @@ async def test_history_of_prometheus_is_in_it() -> None:
     cluster = Cluster()
     await written(cluster, [completed().plan], history=history)
     assert "Latency, 95th percentile" in cluster.created[0]["data"]["report.html"]
+
+
+async def test_plans_that_end_together_wait_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each waits from its own end: fifty rollbacks at once are reported soon after, and not half an hour later."""
+    hour = 3600.0
+    cluster = Cluster()
+    writer = ReportWriter([ConfigMapReports(cluster)], cluster, lambda record: asyncio.sleep(0, record), ManualClock(AT.timestamp()), settle=hour)  # type: ignore[arg-type]  # fmt: skip
+    for number in range(3):
+        writer.tell(replace(completed().plan, uid=str(number)))
+    later = time.monotonic() + hour
+    monkeypatch.setattr("cutover.services.reports.time", SimpleNamespace(monotonic=lambda: later))
+    await done(writer)
+    assert len(cluster.created) == 3
 
 
 @pytest.mark.parametrize("phase", [phase for phase in Phase if phase not in (Phase.COMPLETED, Phase.ROLLED_BACK)])

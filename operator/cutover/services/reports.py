@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,8 +38,11 @@ HISTORY_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
+    """A report that waits; ``due`` is a time of the monotonic clock, in seconds."""
+
     plan: Plan
     name: str
+    due: float
 
 
 class ReportWriter:
@@ -97,7 +101,7 @@ class ReportWriter:
         name = report_name(plan.uid, plan.name, entry)
         if self._names.get(plan.uid) != name:
             self._names[plan.uid] = name
-            self._waiting.put_nowait(_Waiting(plan, name))
+            self._waiting.put_nowait(_Waiting(plan, name, time.monotonic() + self._settle))
 
     def forget(self, uid: str) -> None:
         """Forget a plan that was deleted; a report that waits is still written."""
@@ -108,7 +112,7 @@ class ReportWriter:
         """Write reports, one after the other. Never returns."""
         while True:
             one = await self._waiting.get()
-            await asyncio.sleep(self._settle)
+            await asyncio.sleep(one.due - time.monotonic())  # those that waited behind others are due
             try:
                 await self._write(one)
             except Exception as fault:  # a bug: no plan may wait for it, and the next report may be made all the same
