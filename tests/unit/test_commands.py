@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.kit.world import plan_spec
 
@@ -172,9 +172,8 @@ def test_what_is_written_is_read_as_it_was_meant(command: Command) -> None:
 )
 def test_what_is_read_can_be_written(annotation: str, text: str) -> None:
     command = read(annotation, text)
-    assume(command is not None)
-    assert command is not None
-    assert read(annotation, write(command)) == command
+    # Most of what is drawn is refused; the tables above have what is read.
+    assert command is None or read(annotation, write(command)) == command
 
 
 @pytest.mark.parametrize(
