@@ -100,9 +100,9 @@ _SCENARIOS = (
     "tests/e2e/test_answers_alike.py",
     "tests/e2e/test_behind_a_load_balancer.py",
 )
-#: Two lanes. The scenarios of the first have reaction times to meet and need two thirds of a core; in its second stage each
-#: worker has a stack of its own, for one cutover at a time. The tests of the other lane compute, or start programs and wait
-#: for what these say: they fill the cores with what the first lane leaves, and take longer where it leaves less.
+#: The scenarios of the first lane have reaction times to meet and need two thirds of a core; in its second stage each worker
+#: has a stack of its own, for one cutover at a time. The tests of the second lane compute, those of the third start programs
+#: and wait for what these say: they fill the cores with what the first lane leaves, and take longer where it leaves less.
 LANES: tuple[Lane, ...] = (
     Lane(
         (
@@ -110,12 +110,10 @@ LANES: tuple[Lane, ...] = (
             (Run("disturbed stacks", _DISTURBING, _workers(4, "load")),),
         )
     ),
+    Lane(((Run("unit and kmock", ("tests/unit", "tests/kmock"), _workers(2, "worksteal")),),), niceness=10),
     Lane(
         (
-            (
-                Run("unit and kmock", ("tests/unit", "tests/kmock"), _workers(2, "worksteal")),
-                Run("apiserver", ("tests/apiserver",), _workers(2, "loadfile")),
-            ),
+            (Run("apiserver", ("tests/apiserver",), _workers(2, "loadfile")),),
             (Run("prometheus and demoapps", ("tests/prometheus", "tests/demoapps")),),
         ),
         niceness=10,
