@@ -17,8 +17,9 @@ from typing import Any, TextIO
 
 import pytest
 
-#: Minutes that a layer may take on two cores that nobody else uses, with all programs built.
-BUDGETS = {"unit": 5.0, "kmock": 3.0, "apiserver": 6.0, "prometheus": 3.0, "demoapps": 1.0, "e2e": 14.0}
+#: Minutes for which a layer may compute, programs that it starts included: together two cores have them in 25 minutes. How long
+#: a layer takes says less, as all go beside each other.
+BUDGETS = {"unit": 12.0, "kmock": 3.0, "apiserver": 9.0, "prometheus": 2.0, "demoapps": 1.0, "e2e": 23.0}
 _SLOWEST = 10
 
 
@@ -82,15 +83,15 @@ def report(timings: Iterable[Timing]) -> Iterator[str]:
         layers[timing.layer].add(timing)
         tests[timing.test][0] += timing.stop - timing.start
         tests[timing.test][1] += timing.cpu
-    yield f"{'layer':12} {'tests':>6} {'took':>8} {'budget':>8} {'in tests':>9} {'computing':>10}"
+    yield f"{'layer':12} {'tests':>6} {'took':>8} {'in tests':>9} {'computing':>10} {'budget':>8}"
     over = []
     for name, layer in sorted(layers.items(), key=lambda item: item[1].start):
-        took, budget = layer.stop - layer.start, BUDGETS.get(name)
-        if budget and took > 60 * budget:
+        budget = BUDGETS.get(name)
+        if budget and layer.cpu > 60 * budget:
             over.append(name)
         yield (
-            f"{name:12} {len(layer.tests):6} {_minutes(took):>8} {_minutes(60 * budget) if budget else '-':>8} "
-            f"{_minutes(layer.worked):>9} {_minutes(layer.cpu):>10}{'  OVER BUDGET' if name in over else ''}"
+            f"{name:12} {len(layer.tests):6} {_minutes(layer.stop - layer.start):>8} {_minutes(layer.worked):>9} "
+            f"{_minutes(layer.cpu):>10} {_minutes(60 * budget) if budget else '-':>8}{'  OVER BUDGET' if name in over else ''}"
         )
     yield f"the {_SLOWEST} slowest tests, and how much of that they computed:"
     slowest = sorted(tests.items(), key=lambda item: item[1][0], reverse=True)
@@ -98,7 +99,7 @@ def report(timings: Iterable[Timing]) -> Iterator[str]:
         f"{took:7.1f} s {cpu:6.1f} s  {' '.join(test.split()):.140}" for test, (took, cpu) in slowest[:_SLOWEST]
     )
     if over:
-        yield f"OVER BUDGET: {', '.join(over)}. Make waits shorter, or move what needs real minutes to make test-long."
+        yield f"OVER BUDGET: {', '.join(over)}. Have tests share what they start, or move many cases to make test-long."
 
 
 class Written:
