@@ -81,16 +81,16 @@ async def test_a_rollback_does_not_queue_behind_checkpoints() -> None:
         await asyncio.sleep(0.01)
         assert "virtualservices" in cluster.asked[-1]
         cluster.answers.set()
-        await asyncio.wait_for(rollback, 1)
+        await asyncio.wait_for(rollback, 30)
 
 
 async def test_who_waits_for_others_still_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """All plans' checkpoints come at the end of the same block; the last of them must not time out for it."""
     cluster = Slow()
-    cluster._timeout, cluster.seconds = 0.5, 0.2
+    cluster._timeout, cluster.seconds = 2.0, 0.6
     cluster.answers.set()
     async with storm(cluster, 4 * CONNECTIONS) as writes:
-        await asyncio.wait_for(asyncio.gather(*writes), 10)
+        await asyncio.wait_for(asyncio.gather(*writes), 60)
     assert len(cluster.asked) == 4 * CONNECTIONS
     assert not cluster.errors
 
@@ -100,7 +100,7 @@ async def test_who_waits_too_long_looks_again(monkeypatch: pytest.MonkeyPatch) -
     cluster = Slow()
     async with storm(cluster, CONNECTIONS + 1) as writes:
         with pytest.raises(Unavailable, match="busy with other requests"):
-            await asyncio.wait_for(writes[-1], 1)
+            await asyncio.wait_for(writes[-1], 30)
         cluster.answers.set()
         await asyncio.gather(*writes[:-1])
         # The place of the one that went is not lost.
