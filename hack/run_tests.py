@@ -110,13 +110,13 @@ LANES: tuple[Lane, ...] = (
             (Run("disturbed stacks", _DISTURBING, _workers(4, "load")),),
         )
     ),
-    Lane(((Run("unit and kmock", ("tests/unit", "tests/kmock"), _workers(2, "worksteal")),),), niceness=5),
+    Lane(((Run("unit and kmock", ("tests/unit", "tests/kmock"), _workers(2, "worksteal")),),), niceness=10),
     Lane(
         (
             (Run("apiserver", ("tests/apiserver",), _workers(2, "loadfile")),),
             (Run("prometheus and demoapps", ("tests/prometheus", "tests/demoapps")),),
         ),
-        niceness=5,
+        niceness=10,
     ),
 )
 _HOURS = ("-o", "timeout=7200")
