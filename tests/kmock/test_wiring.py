@@ -177,6 +177,8 @@ async def test_the_next_operator_goes_on_where_the_last_one_was(world: KopfRig, 
     async with world.running():
         await world.api.write(PLANS, plan_body())
         await world.until_phase("Baseline")
+        # It is read in the background, and written down when it is known.
+        await world.until("what EKS runs is known", lambda: "eks" in world.status().get("releases", {}))
     before, writes = world.status(), world.api.calls("PUT")
     async with world.running():
         reconciles = world.reconciles()
