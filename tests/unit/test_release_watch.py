@@ -179,3 +179,13 @@ class _Counts:
     errors: dict[str, int] = {}  # noqa: RUF012
     queries = refused = rounds_skipped = 0
     last_success = lateness = 0.0
+
+
+async def test_what_is_known_of_one_app_is_not_taken_for_another(rig: LoopRig, heroku: PlayedHerokuApi) -> None:
+    loop = rig.loop()
+    await until(rig, loop, lambda known: known.heroku_version == 42)
+    rig.spec["heroku"]["app"] = "acme-other"  # of which the API knows nothing
+    rig.edit(generation=2)
+    rig.deliver()
+    known = await until(rig, loop, lambda known: known.of.startswith("acme-other"))
+    assert (known.heroku_version, known.dynos) == (None, None)
