@@ -190,10 +190,10 @@ def test_the_heroku_leg_through_tls(apps: DemoApps, tmp_path: Path) -> None:
         # From when a change was made, until just before the next.
         spans, since = [], 0.0
         for change in changes:
-            time.sleep(0.22)
+            time.sleep(0.6)
             spans.append((since, time.time()))
             since = change()
-        time.sleep(0.22)
+        time.sleep(0.6)
         load.settle(since + 0.15)
         records = load.records(HEROKU)
     # Those under way at a change may be answered by what came before it, or after.
