@@ -12,7 +12,10 @@ from tests.kit.states import checked_world, judging_world
 from tests.kit.world import DEAD, HEALTHY, Leg, World
 
 from cutover.api.v1alpha1 import LedgerEntry, MigrationPlanStatus, Phase
+from cutover.domain.backtest.few_requests import needs
 from cutover.domain.commands.annotations import PROCEED_ANNOTATION
+from cutover.domain.evidence.rules import CAP_SECONDS
+from cutover.domain.evidence.tolerances import gate_rules
 
 JANE = "by jane@example.com at 2027-01-11T10:00:00Z"
 ASK = {**gates_of(), "insufficientTraffic": "AskPeople"}
@@ -57,6 +60,18 @@ def test_an_estimate_is_there_from_the_first_minute_on_and_holds(rate: float) ->
     w.until(lambda status: status.weight == 25, within=4 * estimate.seconds + 60)
     assert w.now - begun == pytest.approx(estimate.seconds, rel=0.5, abs=30)
     assert w.stored.estimate is None, "a new weight has not been seen yet"
+
+
+def test_what_a_step_takes_at_least_holds_where_requests_are_many() -> None:
+    """A bet gains only so much in its time, so a step takes as long with ten times the requests."""
+    steps = [{"weight": 10, "hold": "10s"}, {"weight": 25, "hold": "10s"}, {"weight": 100, "hold": "10s"}]
+    w = judging_world(10, steps=steps, rate=500.0)
+    least = needs(w.plan().spec.steps, gate_rules(w.plan().spec), w.rate)[0].seconds
+    began = w.status.checkpoint.observed_at
+    assert began is not None
+    w.until(lambda status: status.weight == 25, within=4 * least)
+    assert least <= w.now - began <= least + 2 * CAP_SECONDS
+    assert least > 60
 
 
 def test_without_any_request_there_is_no_estimate_and_it_says_so() -> None:

@@ -13,9 +13,10 @@ from itertools import pairwise
 
 from cutover.api.durations import span
 from cutover.api.v1alpha1 import InsufficientTraffic, MigrationPlanSpec, Step
+from cutover.domain.evidence.betting import SAFETY_FIRST
 from cutover.domain.evidence.judge import PATIENCE_SECONDS, least_requests
 from cutover.domain.evidence.pairs import PairedStep, pairs_needed
-from cutover.domain.evidence.rules import GateRules
+from cutover.domain.evidence.rules import CAP_SECONDS, GateRules
 
 #: Pairs of probes a second, for a plan that has no rate.
 _USUAL_RATE = 1.0
@@ -34,7 +35,7 @@ class Need:
     requests
         Fewest EKS requests, by the evidence and ``minRequests``.
     seconds
-        Seconds for so many, and for the step's hold.
+        Seconds for so many, for the bets on them, each of which may gain only so much, and for the step's hold.
     """
 
     weight: int
@@ -54,10 +55,15 @@ def needs(steps: Sequence[Step], rules: GateRules, rate: float) -> tuple[Need, .
     rate
         Requests of the service per second, above 0.
     """
+    bets = (
+        CAP_SECONDS * math.ceil(math.log(rules.safety_limit / SAFETY_FIRST) / rules.safety_cap)
+        if rules.metrics
+        else 0.0
+    )
     found = []
     for step, following in pairwise(steps):
         requests = max(least_requests(rules, following.weight), step.min_requests or 0)
-        proof = requests / (rate * step.weight / 100) + rules.warm_up_seconds
+        proof = max(requests / (rate * step.weight / 100), bets) + rules.warm_up_seconds
         found.append(Need(step.weight, requests, max(proof, step.hold.total_seconds())))
     return tuple(found)
 
