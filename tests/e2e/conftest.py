@@ -22,9 +22,9 @@ from .playing import Scenario, set_rate
 from .readers import readers
 from .recorded import DRAIN_NAMESPACE, RECORDED
 
-#: Scenarios at once, with three hundred requests a second; the next begins when one has ended. With ten, requests wait on
-#: two cores.
-_AT_ONCE = 6
+#: Scenarios at once, with three hundred requests a second or a few more; the next begins when one has ended. With many more,
+#: requests wait on two cores.
+_AT_ONCE = 10
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,8 +15,11 @@ from sandbox.manifests import Json
 
 Scenario = Callable[[Environment], None]
 
-#: Requests per second to each service that a scenario uses.
-RATE = 50.0
+#: Requests per second to each service that a scenario uses. Evidence of safety grows to what a step needs in 75 s at most
+#: rates, as each block may say only so much: more requests would take the cores and no less time.
+RATE = 30.0
+#: The same where evidence of harm is waited for, which grows with the requests.
+BUSY = 100.0
 
 
 def scenario(service: str, *others: str, minutes: float) -> Callable[[Scenario], Any]:

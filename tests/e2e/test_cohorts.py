@@ -120,7 +120,7 @@ def counted(environment: Environment, destination: str) -> float:
     return float(found[0]["value"][1]) if found else 0.0
 
 
-@scenario("cohorts", minutes=5.5)
+@scenario("cohorts", minutes=5.75)
 def test_users_stay_on_their_leg_until_a_step_moves_them(environment: Environment) -> None:
     """Shares are exact at each step, nobody goes back but by a rollback, which voids all cookies; testers count nowhere."""
     service, host = "cohorts", manifests.public_host("cohorts")

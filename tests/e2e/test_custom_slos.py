@@ -15,9 +15,6 @@ from sandbox.manifests import NAMESPACE, Json
 from .observing import NAMED, at_weight, plan
 from .playing import decisions, path, rolled_back, scenario, set_rate, start
 
-#: A cutover with a custom SLO is about that gate; few requests are enough for the others.
-_RATE = 40.0
-
 
 def _with(*slos: Json) -> dict[str, Any]:
     return {**NAMED, "slos": [*NAMED["slos"], *slos]}
@@ -65,11 +62,11 @@ def _tells(entry: Json, gate: str, *, between: tuple[float, float]) -> None:
     assert low < said["value"] <= high, said
 
 
-@scenario("drought", minutes=4.5)
+@scenario("drought", minutes=4.75)
 def test_a_drought_is_waited_out(environment: Environment) -> None:
     """100 requests/s, then 0.2, then 100 again: nothing moves in between, in either direction."""
     manifest = plan("drought", steps=[{"weight": 10, "hold": "10s"}, {"weight": 100, "hold": "5s"}])
-    start(environment, manifest, rate=100)
+    start(environment, manifest)
     at_weight(environment, "drought", 10)
     set_rate(environment, "drought", 0.2)
     environment.until_status("drought", 240, reason="InsufficientTraffic")
@@ -83,11 +80,11 @@ def test_a_drought_is_waited_out(environment: Environment) -> None:
     assert path(environment.status("drought")) == [10, 100]
 
 
-@scenario("checkout", minutes=5)
+@scenario("checkout", minutes=4)
 def test_failing_checkouts_roll_back(environment: Environment) -> None:
     """Well, the service moves on; when a fifth of its checkouts fail on EKS, with 200, it comes back."""
     steps = [{"weight": 10, "hold": "20s"}, {"weight": 25, "hold": "10m"}, {"weight": 100}]
-    start(environment, plan("checkout", gates=_with(CHECKOUT), steps=steps), rate=_RATE)
+    start(environment, plan("checkout", gates=_with(CHECKOUT), steps=steps))
     at_weight(environment, "checkout", 25)
     [_, moved] = decisions(environment.status("checkout"), "Advance")
     [said] = [one for one in moved["gates"] if one["name"] == "checkout"]
@@ -108,7 +105,7 @@ def test_a_breached_bound_rolls_back(environment: Environment) -> None:
     """40 % of CFS periods are throttled at 25 %, and no request fails or is slow: only the bound sees it."""
     slo = {"name": "throttling", "bound": _throttled(_OWN_CONTAINER)}
     steps = [{"weight": 25, "hold": "10m"}, {"weight": 100}]
-    start(environment, plan("throttled", gates=_with(slo), steps=steps), rate=_RATE)
+    start(environment, plan("throttled", gates=_with(slo), steps=steps))
     at_weight(environment, "throttled", 25)
     onset = environment.knobs("eks", "throttled").set(throttled_ratio=0.4)
     status = rolled_back(environment, "throttled", 150)
@@ -123,13 +120,13 @@ def test_a_breached_bound_rolls_back(environment: Environment) -> None:
     _nothing_failed(environment, "throttled")
 
 
-@scenario("observed", minutes=3)
+@scenario("observed", minutes=3.5)
 def test_an_observing_gate_moves_nothing(environment: Environment) -> None:
     """Its bound is breached from the first moment on: shown as failed, and the cutover goes to its end."""
     slo = {"name": "throttling", "mode": "Observe", "bound": _throttled(_OWN_CONTAINER)}
     environment.knobs("eks", "observed").set(throttled_ratio=0.4)
     steps = [{"weight": 25, "hold": "60s"}, {"weight": 100, "hold": "5s"}]
-    start(environment, plan("observed", gates=_with(slo), steps=steps), rate=_RATE)
+    start(environment, plan("observed", gates=_with(slo), steps=steps))
     at_weight(environment, "observed", 25)
 
     def shown() -> bool:
@@ -158,7 +155,7 @@ def test_a_changed_template_waits_for_the_next_step(environment: Environment) ->
     reference = {"kind": "ClusterGateTemplate", "name": "cpu-throttling", "parameters": parameters}
     slo = {"name": "throttling", "template": reference}
     steps = [{"weight": 10, "hold": "60s"}, {"weight": 25, "hold": "10m"}, {"weight": 100}]
-    start(environment, plan("templated", gates=_with(slo), steps=steps), rate=_RATE)
+    start(environment, plan("templated", gates=_with(slo), steps=steps))
     at_weight(environment, "templated", 10)
     time.sleep(10)
     for parameter in template["spec"]["parameters"]:
@@ -184,7 +181,7 @@ def test_a_typo_is_refused_before_anything_moves(environment: Environment) -> No
     wrong = 'sum(rate(container_cpu_cfs_periods_total{namespace="{{ namespace }}"[1m]))'
     slo = {"name": "throttling", "bound": _throttled(_OWN_CONTAINER, query=wrong)}
     steps = [{"weight": 10, "hold": "10m"}, {"weight": 100}]
-    start(environment, plan("typo", gates=_with(slo), steps=steps), rate=_RATE)
+    start(environment, plan("typo", gates=_with(slo), steps=steps))
     environment.until_status("typo", 60, reason="PreflightFailed")
     time.sleep(15)
     status = environment.status("typo")

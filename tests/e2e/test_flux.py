@@ -46,7 +46,7 @@ def test_a_plan_in_git(environment: Environment) -> None:
         _edits_are_undone(environment, flux)
 
         flux.commit(in_git(ceiling=25))
-        environment.until_status(SERVICE, 60, weight=25)
+        environment.until_status(SERVICE, 180, weight=25)
         _a_commit_in_mid_step(environment, flux)
 
         # A revert of the pull request that raised the ceiling.
@@ -89,11 +89,15 @@ def _a_commit_in_mid_step(environment: Environment, flux: Flux) -> None:
 
 
 def _pruned(environment: Environment, flux: Flux) -> None:
-    """The finalizer puts the traffic to rest first; Flux waits for that."""
+    """The finalizer puts the traffic to rest first; Flux does not wait for that."""
     removed = flux.commit({FILE: None})
     environment.until("Flux is done", lambda: flux.applied(SERVICE) == removed, 60)
-    plans = environment.api.call("/apis/cutover.dev/v1alpha1/migrationplans")["items"]
-    assert SERVICE not in [plan["metadata"]["name"] for plan in plans]
+
+    def gone() -> bool:
+        plans = environment.api.call("/apis/cutover.dev/v1alpha1/migrationplans")["items"]
+        return SERVICE not in [plan["metadata"]["name"] for plan in plans]
+
+    environment.until("the plan is gone", gone, 30)
     assert environment.routed_weight(SERVICE) == 0, "it was not Completed, so it rests on Heroku"
     note = environment.api.call(f"/api/v1/namespaces/{manifests.NAMESPACE}/configmaps/git-note")
     assert note["data"] == NOTE["data"]

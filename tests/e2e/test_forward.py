@@ -9,10 +9,10 @@ from sandbox.manifests import NAMESPACE
 
 from .forwarding import ask, served, way_back_opens, without_way_back
 from .observing import at_weight, plan
-from .playing import RATE, decisions, path, scenario, start
+from .playing import BUSY, decisions, path, scenario, start
 
 
-@scenario("forwarded", minutes=3)
+@scenario("forwarded", minutes=2.25)
 def test_a_person_sends_all_users_to_eks_while_heroku_hangs(environment: Environment) -> None:
     """At 25 % Heroku hangs; a person gives the word; then Heroku is well again, and the cutover ends on EKS."""
     service = "forwarded"
@@ -37,7 +37,7 @@ def test_a_person_sends_all_users_to_eks_while_heroku_hangs(environment: Environ
     environment.until_status(service, 180, phase="Completed")
 
 
-@scenario("lifeboat", minutes=6)
+@scenario("lifeboat", minutes=5.5)
 def test_the_plan_sends_all_users_to_eks_while_heroku_answers_h99(environment: Environment) -> None:
     """EKS is proven at 25 %, then Heroku answers H99 for a minute; afterwards EKS dies, and Heroku takes all back."""
     service = "lifeboat"
@@ -54,7 +54,7 @@ def test_the_plan_sends_all_users_to_eks_while_heroku_answers_h99(environment: E
     environment.stack.apply([autoscaler])
     steps = [{"weight": 25, "hold": "1h"}, {"weight": 50}, {"weight": 100}]
     forward = {"action": "Forward", "after": "1m"}
-    start(environment, plan(service, steps=steps, soak="1h", onHerokuDown=forward), rate=2 * RATE)
+    start(environment, plan(service, steps=steps, soak="1h", onHerokuDown=forward), rate=BUSY)
     at_weight(environment, service, 25)
     environment.until(
         "EKS is proven at 25 %", lambda: bool(environment.status(service)["checkpoint"].get("provenAt")), 300

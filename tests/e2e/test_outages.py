@@ -15,7 +15,7 @@ from sandbox.manifests import Json
 
 from .forwarding import FORWARD, ask, served, way_back_opens, without_way_back
 from .observing import UNHURRIED, at_weight, judged_until, plan, rescue
-from .playing import RATE, decisions, path, start
+from .playing import BUSY, decisions, path, start
 
 
 @pytest.mark.uses("survivor", minutes=4)
@@ -26,7 +26,7 @@ def test_a_cutover_outlives_prometheus_operator_and_api_server(alone: Environmen
     assert load is not None
     # What takes longer than its hold at 10 % and 25 % is the outage and the ceiling.
     steps = [{"weight": weight, "hold": hold} for weight, hold in ((10, "20s"), (25, "20s"), (50, "40s"), (100, "5s"))]
-    start(environment, plan("survivor", UNHURRIED, steps=steps, ceiling=25, soak="5s"), rate=2 * RATE)
+    start(environment, plan("survivor", UNHURRIED, steps=steps, ceiling=25, soak="5s"), rate=BUSY)
 
     at_weight(environment, "survivor", 10)
     environment.stack.stop_process("prometheus")
@@ -106,7 +106,7 @@ def test_a_cutover_outlives_a_gateway_and_the_data_of_prometheus(alone: Environm
     environment, load = alone, alone.load
     assert load is not None
     steps = [{"weight": weight, "hold": hold} for weight, hold in ((10, "100s"), (50, "60s"), (100, "5s"))]
-    start(environment, plan("keeper", UNHURRIED, steps=steps, soak="5s"), rate=2 * RATE)
+    start(environment, plan("keeper", UNHURRIED, steps=steps, soak="5s"), rate=BUSY)
 
     environment.stack.start_process("envoy-1")
     at_weight(environment, "keeper", 10)
@@ -141,7 +141,7 @@ def test_a_cutover_outlives_a_gateway_and_the_data_of_prometheus(alone: Environm
     # Those that were under way in the gateway that ended.
     ended = [record for record in failed if record.status == 0 and lost - 1 <= record.at <= lost + 1]
     print("cut off with the gateway:", len(ended))
-    assert len(ended) <= RATE
+    assert len(ended) <= BUSY / 2
     assert failed == ended
 
 

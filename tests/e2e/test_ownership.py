@@ -53,7 +53,7 @@ def plan(service: str, ownership: str) -> Json:
     return manifests.plan(service, gates=NAMED, steps=STEPS, soak="10s", traffic=in_own(service, ownership))
 
 
-@scenario("delegate", minutes=2.75)
+@scenario("delegate", minutes=3.75)
 def test_a_root_in_git_that_delegates(environment: Environment) -> None:
     """Users are served before, while and after the delegate comes; Flux applies the root every second."""
     plain = virtual_service("delegate", {"route": [to_heroku("delegate")]})

@@ -25,7 +25,7 @@ from sandbox.interposer import Fault, Interposer, Mode, Seen
 from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE
 
 from .observing import UNHURRIED, at_weight, failed, plan, rescue, told
-from .playing import RATE, decisions, path, start
+from .playing import BUSY, decisions, path, start
 
 FULL = os.environ.get("OUTAGES") == "full"
 SINCE = "cutover_rollback_waiting_since_timestamp_seconds"
@@ -180,7 +180,7 @@ def test_a_cutover_outlives_whatever_goes_away(line: Line) -> None:
     steps = [
         {"weight": weight, "hold": f"{hold:.0f}s"} for weight, hold in zip((*weights, 100), (*holds, 5), strict=True)
     ]
-    start(environment, plan(service, UNHURRIED, steps=steps), rate=2 * RATE)
+    start(environment, plan(service, UNHURRIED, steps=steps), rate=BUSY)
     harmed: list[tuple[float, float]] = []
     ends: list[tuple[str, float]] = []
     for weight, part in zip(weights, parts, strict=True):
