@@ -1,7 +1,8 @@
-"""Runs the layers of the tests as several runs of pytest: waiting layers beside each other, computing layers apart.
+"""Runs the layers of the tests as several runs of pytest: what computes beside what waits.
 
-``make test`` calls it. Stages follow each other; the runs of a stage go beside each other. What a run prints is kept
-and shown whole if it fails. At the end come the time of each layer, and pytest's closing line for all runs together.
+``make test`` calls it. Lanes go beside each other. The stages of a lane follow each other; the runs of a stage go beside
+each other. What a run prints is kept and shown whole if it fails. At the end come the time of each layer, and pytest's
+closing line for all runs together.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -50,6 +51,25 @@ class Run:
     options: tuple[str, ...] = ()
 
 
+Stage = tuple[Run, ...]
+
+
+@dataclass(frozen=True)
+class Lane:
+    """Stages that follow each other.
+
+    Parameters
+    ----------
+    stages
+        Runs of a stage go beside each other.
+    niceness
+        How much its processes leave the cores to other lanes' (0 to 19).
+    """
+
+    stages: tuple[Stage, ...]
+    niceness: int = 0
+
+
 def _workers(count: int, distribution: str) -> tuple[str, ...]:
     return "-n", str(count), "--dist", distribution
 
@@ -80,24 +100,24 @@ _SCENARIOS = (
     "tests/e2e/test_answers_alike.py",
     "tests/e2e/test_behind_a_load_balancer.py",
 )
-#: By stage. The first fills both cores: its tests compute, or start programs and wait for what these say. The scenarios of the
-#: second have reaction times to meet, and need two thirds of a core; what runs beside them waits most of the time. In the
-#: third each worker has a stack of its own, for one cutover at a time.
-STAGES: tuple[tuple[Run, ...], ...] = (
-    (
-        Run("unit and kmock", ("tests/unit", "tests/kmock"), _workers(2, "worksteal")),
-        Run("apiserver", ("tests/apiserver",), _workers(2, "loadfile")),
+#: The first lane is about reactions in real time: wiring, then scenarios, which need two thirds of a core, then disturbances,
+#: in which each worker has a stack of its own for one cutover at a time. The tests of the second start programs and wait for
+#: what these say; those of the third compute only. Both fill the cores with what the first leaves.
+LANES: tuple[Lane, ...] = (
+    Lane(
+        (
+            (Run("kmock", ("tests/kmock",), _workers(2, "worksteal")),),
+            (Run("scenarios", _SCENARIOS), Run("prometheus and demoapps", ("tests/prometheus", "tests/demoapps"))),
+            (Run("disturbed stacks", _DISTURBING, _workers(4, "load")),),
+        )
     ),
-    (
-        Run("scenarios", _SCENARIOS),
-        Run("prometheus and demoapps", ("tests/prometheus", "tests/demoapps")),
-    ),
-    (Run("disturbed stacks", _DISTURBING, _workers(4, "load")),),
+    Lane(((Run("apiserver", ("tests/apiserver",), _workers(2, "loadfile")),),), niceness=10),
+    Lane(((Run("unit", ("tests/unit",), _workers(2, "worksteal")),),), niceness=19),
 )
 _HOURS = ("-o", "timeout=7200")
 #: What needs real minutes, or all of many cases: docs/development.md says why. It has no short run beside it, as that is in
 #: the others.
-LONG_STAGES: tuple[tuple[Run, ...], ...] = (
+LONG_STAGES: tuple[Stage, ...] = (
     (
         Run(
             "kills",
@@ -115,19 +135,19 @@ LONG_STAGES: tuple[tuple[Run, ...], ...] = (
 _LONG_ENVIRONMENT = {"KILL_MATRIX": "full", "OUTAGES": "full", "HYPOTHESIS": "long"}
 
 
-def _command(run: Run, options: Sequence[str]) -> list[str]:
-    return [sys.executable, "-m", "pytest", *run.paths, *run.options, *options]
+def _command(run: Run, options: Sequence[str], niceness: int = 0) -> list[str]:
+    return ["nice", "-n", str(niceness), sys.executable, "-m", "pytest", *run.paths, *run.options, *options]
 
 
 class _Started:
     """A run that has begun."""
 
-    def __init__(self, run: Run, options: Sequence[str], folder: Path) -> None:
+    def __init__(self, run: Run, niceness: int, options: Sequence[str], folder: Path) -> None:
         self.name = run.name
         stem = run.name.replace(" ", "-")
         self._log, timings = folder / f"{stem}.log", folder / f"{stem}.jsonl"
         self._written = budgets.Written(timings)
-        command = _command(run, [*options, "--timings", str(timings)])
+        command = _command(run, [*options, "--timings", str(timings)], niceness)
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self._told: set[str] = set()
@@ -166,32 +186,42 @@ class _Started:
                     self.process.wait(_END_SECONDS)
 
 
-@contextmanager
-def _beside_each_other(runs: Sequence[Run], options: Sequence[str], folder: Path) -> Iterator[list[_Started]]:
+def _play(lanes: Sequence[Lane], options: Sequence[str], folder: Path) -> list[_Started]:
+    """Run all lanes to their ends; tell of failures as they come, of ends, and now and then that there is progress."""
+    finished: list[_Started] = []
+    spoke = time.monotonic()
     with ExitStack() as stack:
-        started = []
-        for run in runs:
-            started.append(_Started(run, options, folder))
-            stack.callback(started[-1].stop)
-        yield started
 
+        def begin(lane: Lane, stage: Stage) -> list[_Started]:
+            started = []
+            for run in stage:
+                started.append(_Started(run, lane.niceness, options, folder))
+                stack.callback(started[-1].stop)
+            return started
 
-def _watch(started: Sequence[_Started]) -> None:
-    """Tell of failures as they come, of ends, and now and then that there is progress; return when all have ended."""
-    open_runs, spoke = list(started), time.monotonic()
-    while open_runs:
-        time.sleep(_LOOK_SECONDS)
-        for run in list(open_runs):
-            ended = run.ended
-            for test in run.new_failures():
-                _say(f"FAILED {test}")
-            if ended:
-                open_runs.remove(run)
-                _say(f"{run.name}: {_counted(budgets.outcomes(run.timings()))}")
+        waiting = {lane: list(lane.stages) for lane in lanes}
+        running: dict[Lane, list[_Started]] = {lane: [] for lane in lanes}
+        while any(running.values()) or any(waiting.values()):
+            for lane, started in running.items():
+                if not started and waiting[lane]:
+                    stage = waiting[lane].pop(0)
+                    _say(f"{', '.join(run.name for run in stage)}: begun")
+                    started += begin(lane, stage)
+                for run in list(started):
+                    ended = run.ended
+                    for test in run.new_failures():
+                        _say(f"FAILED {test}")
+                    if ended:
+                        started.remove(run)
+                        finished.append(run)
+                        _say(f"{run.name}: {_counted(budgets.outcomes(run.timings()))}")
+                        spoke = time.monotonic()
+            if time.monotonic() > spoke + _HEARTBEAT_SECONDS:
+                under_way = (run for started in running.values() for run in started)
+                _say("; ".join(f"{run.name}: {budgets.outcomes(run.timings()).total()} done" for run in under_way))
                 spoke = time.monotonic()
-        if open_runs and time.monotonic() > spoke + _HEARTBEAT_SECONDS:
-            _say("; ".join(f"{run.name}: {budgets.outcomes(run.timings()).total()} done" for run in open_runs))
-            spoke = time.monotonic()
+            time.sleep(_LOOK_SECONDS)
+    return finished
 
 
 def _counted(outcomes: Counter[str]) -> str:
@@ -216,27 +246,25 @@ def main() -> int:
     own, options = parser.parse_known_args()
     if own.long:
         os.environ.update(_LONG_ENVIRONMENT)
-    stages = [_of_layer(stage, own.layer) for stage in (LONG_STAGES if own.long else STAGES)]
-    if [len(stage) for stage in stages if stage] == [1]:
+    lanes = [_of_layer(lane, own.layer) for lane in ((Lane(LONG_STAGES),) if own.long else LANES)]
+    runs = [run for lane in lanes for stage in lane.stages for run in stage]
+    if len(runs) == 1:
         # Nothing to keep apart: it is shown as it comes.
-        (run,) = (run for stage in stages for run in stage)
-        return subprocess.call(_command(run, options), cwd=ROOT)
+        return subprocess.call(_command(runs[0], options), cwd=ROOT)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    finished: list[_Started] = []
     with tempfile.TemporaryDirectory(prefix="cutover-tests-") as logs:
-        for stage in filter(None, stages):
-            _say(", ".join(run.name for run in stage))
-            with _beside_each_other(stage, options, Path(logs)) as started:
-                _watch(started)
-            finished += started
-        return _summary(finished)
+        return _summary(_play(lanes, options, Path(logs)))
 
 
-def _of_layer(stage: Sequence[Run], layer: str) -> list[Run]:
-    """Return what there is to run of a stage for one layer, or for all of them."""
+def _of_layer(lane: Lane, layer: str) -> Lane:
+    """Return what there is to run of a lane for one layer, or for all of them."""
     folder = str(Path("tests", layer))
-    chosen = (replace(run, paths=tuple(path for path in run.paths if path.startswith(folder))) for run in stage)
-    return [run for run in chosen if run.paths]
+
+    def chosen(stage: Stage) -> Stage:
+        some = (replace(run, paths=tuple(path for path in run.paths if path.startswith(folder))) for run in stage)
+        return tuple(run for run in some if run.paths)
+
+    return replace(lane, stages=tuple(filter(None, map(chosen, lane.stages))))
 
 
 def _summary(finished: Sequence[_Started]) -> int:

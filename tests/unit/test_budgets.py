@@ -71,6 +71,8 @@ def test_every_layer_is_run_and_has_a_budget() -> None:
 
 def test_make_test_runs_every_file_once() -> None:
     """Whoever adds a file to a layer of which single files are named has to say where it is run."""
-    paths = [TESTS.parent / path for stage in run_tests.STAGES for run in stage for path in run.paths]
+    paths = [
+        TESTS.parent / path for lane in run_tests.LANES for stage in lane.stages for run in stage for path in run.paths
+    ]
     files = [file for path in paths for file in ([path] if path.is_file() else path.rglob("test_*.py"))]
     assert sorted(files) == sorted(TESTS.rglob("test_*.py"))
