@@ -7,15 +7,24 @@ import http.client
 import json
 import ssl
 import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from devstack.support import StackError
+
+# How long a server may ask for patience, as it does for a moment after a CRD came.
+_PATIENCE_SECONDS = 60.0
+
+
+class NotFoundError(StackError):
+    """There is no such object, or no such kind of objects."""
 
 
 def fetch(url: str, *, timeout: float = 2.0) -> bytes:
@@ -60,6 +69,7 @@ class KubeApi:
         cluster = config["clusters"][0]["cluster"]
         self._url: str = cluster["server"]
         self._kept = threading.local()
+        self._plurals: dict[tuple[str, str], tuple[str, bool]] = {}
         self._headers = {"Authorization": f"Bearer {config['users'][0]['user']['token']}"}
         self._context = ssl.create_default_context(cafile=cluster["certificate-authority"])
         self._opener = _opener(self._context)
@@ -119,7 +129,93 @@ class KubeApi:
             with self.open(path, method=method, body=body) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
-            raise _refused(method, path, error.read()) from error
+            raise _refused(method, path, error.read(), error.code) from error
+
+    def merge(self, path: str, body: Mapping[str, Any], field_manager: str) -> None:
+        """Merge a patch into an object.
+
+        Parameters
+        ----------
+        path
+            Of the object, below the server's address.
+        body
+            The fields that change.
+        field_manager
+            On whose behalf.
+
+        Raises
+        ------
+        StackError, OSError
+            As for `call`.
+        """
+        options = urllib.parse.urlencode({"fieldManager": field_manager})
+        self._patiently("PATCH", f"{path}?{options}", body, "application/merge-patch+json")
+
+    def apply(self, manifest: Mapping[str, Any], field_manager: str) -> None:
+        """Apply one object as ``kubectl apply --server-side --force-conflicts`` does, whose start alone computes longer.
+
+        Parameters
+        ----------
+        manifest
+            The object.
+        field_manager
+            On whose behalf.
+
+        Raises
+        ------
+        StackError
+            When the API server refuses, or does not know the kind.
+        OSError
+            When it cannot be reached.
+        """
+        options = urllib.parse.urlencode({"fieldManager": field_manager, "force": "true", "fieldValidation": "Strict"})
+        self._patiently("PATCH", f"{self._path(manifest)}?{options}", manifest, "application/apply-patch+yaml")
+
+    def delete(self, manifest: Mapping[str, Any]) -> bool:
+        """Have an object deleted, and tell whether there was one.
+
+        Parameters
+        ----------
+        manifest
+            The object; its kind and its name count.
+
+        Raises
+        ------
+        StackError, OSError
+            As for `apply`.
+        """
+        try:
+            self._patiently("DELETE", self._path(manifest))
+        except NotFoundError:
+            return False
+        return True
+
+    def _path(self, manifest: Mapping[str, Any]) -> str:
+        version, kind, metadata = manifest["apiVersion"], manifest["kind"], manifest["metadata"]
+        group = f"/apis/{version}" if "/" in version else f"/api/{version}"
+        if (version, kind) not in self._plurals:
+            for found in self._read(group)["resources"]:
+                if "/" not in found["name"]:
+                    self._plurals[version, found["kind"]] = found["name"], found["namespaced"]
+        if (version, kind) not in self._plurals:
+            raise StackError(f"the API server knows no {kind} of {version}")
+        plural, namespaced = self._plurals[version, kind]
+        place = f"/namespaces/{metadata.get('namespace', 'default')}" if namespaced else ""
+        return f"{group}{place}/{plural}/{urllib.parse.quote(metadata['name'])}"
+
+    def _patiently(self, method: str, path: str, body: object = None, content_type: str = "application/json") -> None:
+        """Write, and again as long as the server says when to come back, which clients have to heed."""
+        end = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                with self.open(path, method=method, body=body, content_type=content_type, timeout=30.0) as answer:
+                    answer.read()
+                return
+            except urllib.error.HTTPError as error:
+                later = error.headers.get("Retry-After")
+                if later is None or time.monotonic() > end:
+                    raise _refused(method, path, error.read(), error.code) from error
+                time.sleep(float(later))
 
     def _read(self, path: str) -> Any:
         """Read over a connection that is kept for the thread's next read: what is polled must not cost handshakes."""
@@ -143,9 +239,10 @@ class KubeApi:
             raise
         self._kept.connection = connection
         if answer.status >= 300:
-            raise _refused("GET", path, text)
+            raise _refused("GET", path, text, answer.status)
         return json.loads(text)
 
 
-def _refused(method: str, path: str, text: bytes) -> StackError:
-    return StackError(f"{method} {path}: {text.decode('utf-8', 'replace').strip()}")
+def _refused(method: str, path: str, text: bytes, status: int) -> StackError:
+    kind = NotFoundError if status == http.client.NOT_FOUND else StackError
+    return kind(f"{method} {path}: {text.decode('utf-8', 'replace').strip()}")

@@ -25,7 +25,7 @@ from devstack import config, supervisor
 from devstack.api import KubeApi, fetch
 from devstack.build import Programs, ensure_programs
 from devstack.pki import ensure_keys
-from devstack.support import StackError, cache_root, is_free, tail, try_lock, write_atomically
+from devstack.support import StackError, cache_root, documents, is_free, tail, try_lock, write_atomically
 
 # Below the range from which the kernel takes ports for outgoing connections.
 _PORT_RANGE = range(20000, 32000, 20)
@@ -33,6 +33,7 @@ _START_SECONDS = 120.0
 _POLL_SECONDS = 0.05
 _TERM_SECONDS = 5.0
 _TOKEN_SECONDS = 30 * 24 * 3600
+_CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 # Garbage collection of idle Go programs costs more CPU than the memory it saves is worth here.
 _GO_ENVIRONMENT = {"GOGC": "200"}
 _ISTIOD_ENVIRONMENT = {
@@ -285,8 +286,7 @@ class Stack:
         if not record.exists() or record.read_text() != str(programs.istio_crds):
             self._log("installing Istio's CRDs")
             self.apply([_namespace(name) for name in (config.ISTIO_NAMESPACE, config.INGRESS_NAMESPACE)])
-            self.apply(programs.istio_crds.read_text())
-            self.wait_established("crd", "--all")
+            self.install_crds(programs.istio_crds.read_text())
             write_atomically(record, str(programs.istio_crds))
         self._log("starting istiod and the gateway")
         self._spawn("istiod")
@@ -474,13 +474,13 @@ class Stack:
             raise StackError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout
 
-    def wait_established(self, *what: str, seconds: float = 60.0) -> None:
-        """Wait until CRDs are served.
+    def install_crds(self, manifests: str | Iterable[Mapping[str, Any]], *, seconds: float = 60.0) -> None:
+        """Apply CRDs and wait until they are served.
 
         Parameters
         ----------
-        what
-            Which: names, or a file, as kubectl takes them.
+        manifests
+            YAML text, or objects; nothing but CRDs.
         seconds
             Longest time to wait.
 
@@ -489,17 +489,31 @@ class Stack:
         StackError
             When they are not served in time.
         """
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                self.kubectl("wait", "--for=condition=Established", *what, f"--timeout={seconds:.0f}s")
-            except StackError as error:
-                # kubectl gives up at once on an object whose status has no conditions yet.
-                if "accessor error" not in str(error) or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.1)
-            else:
-                return
+        crds = _objects(manifests)
+        self.apply(crds)
+        self.wait_established(*(crd["metadata"]["name"] for crd in crds), seconds=seconds)
+
+    def wait_established(self, *names: str, seconds: float = 60.0) -> None:
+        """Wait until CRDs are served.
+
+        Parameters
+        ----------
+        names
+            Their names.
+        seconds
+            Longest time to wait.
+
+        Raises
+        ------
+        StackError
+            When they are not served in time.
+        """
+        api, deadline = self.api(), time.monotonic() + seconds
+        for name in names:
+            while not _established(api.call(f"{_CRDS}/{name}")):
+                if time.monotonic() > deadline:
+                    raise StackError(f"{name} is not served after {seconds:g} s")
+                time.sleep(_POLL_SECONDS)
 
     def apply(self, manifests: str | Iterable[Mapping[str, Any]], *, field_manager: str = "devstack") -> None:
         """Apply objects server-side, taking over fields that another manager has.
@@ -510,11 +524,30 @@ class Stack:
             YAML text, or objects.
         field_manager
             On whose behalf.
+
+        Raises
+        ------
+        StackError
+            When the API server refuses one of them, or cannot be reached.
         """
-        text = manifests if isinstance(manifests, str) else yaml.safe_dump_all(list(manifests))
-        self.kubectl(
-            "apply", "--server-side", "--force-conflicts", f"--field-manager={field_manager}", "-f", "-", stdin=text
-        )
+        api = self.api()
+        for manifest in _objects(manifests):
+            try:
+                api.apply(manifest, field_manager)
+            except OSError as error:
+                raise StackError(f"{manifest['kind']} {manifest['metadata']['name']}: {error}") from error
+
+    def delete(self, manifests: Iterable[Mapping[str, Any]]) -> None:
+        """Have objects deleted, as far as they are there, without waiting until they are gone.
+
+        Parameters
+        ----------
+        manifests
+            The objects; their kinds and names count.
+        """
+        api = self.api()
+        for manifest in manifests:
+            api.delete(manifest)
 
     def api(self) -> KubeApi:
         """Return a small client of the API server, as the administrator."""
@@ -813,6 +846,16 @@ class Stack:
                 return False
             time.sleep(_POLL_SECONDS)
         return True
+
+
+def _objects(manifests: str | Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return documents(manifests) if isinstance(manifests, str) else list(manifests)
+
+
+def _established(crd: Mapping[str, Any]) -> bool:
+    # They are null for a moment.
+    conditions = crd.get("status", {}).get("conditions") or ()
+    return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
 
 
 def _namespace(name: str) -> dict[str, Any]:

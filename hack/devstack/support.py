@@ -9,6 +9,9 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 # Below the blocks that stacks take their ports from.
 _PORTS = range(12000, 20000)
@@ -72,6 +75,19 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def documents(text: str) -> list[Any]:
+    """Return the documents of a YAML text that are not empty.
+
+    Parameters
+    ----------
+    text
+        The text.
+    """
+    # CRDs are a megabyte of it, for which the parser that is written in Python takes ten times as long.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return [document for document in yaml.load_all(text, loader) if document is not None]
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:

@@ -11,15 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import yaml
-
 from demoapps.apps import DemoApps, KnobHandle
 from demoapps.load import Load, Target
 from devstack.api import KubeApi
 from devstack.stack import Stack
 from sandbox import manifests
 from sandbox.guard import Guard
-from sandbox.manifests import NAMESPACE, OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, ROOT, Json
+from sandbox.manifests import NAMESPACE, OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, Json
 from sandbox.operator_process import OperatorProcess
 
 #: Of a request when all is well. Next to it the machine's own unevenness is small, and no bound of the histogram is near.
@@ -124,15 +122,12 @@ class Environment:
     def install(self) -> None:
         """Apply the CRDs, the operator's rights and the services."""
         self._log("applying the CRDs, the operator's rights and the services")
-        crds = [yaml.safe_load(path.read_text()) for path in sorted((ROOT / "crds").glob("*.yaml"))]
-        self.stack.apply(crds)
+        self.stack.install_crds(manifests.crds())
         self.stack.apply(manifests.operator_rights(manifests.chart_rules()))
         objects: list[Json] = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}]
         for service in self.services:
             objects += manifests.target(service, self.apps.eks_ports[service])
         self.stack.apply(objects)
-        names = [f"crd/{crd['metadata']['name']}" for crd in crds]
-        self.stack.wait_established(*names)
 
     # ------------------------------------------------------------------------------------------------- the operator
 
@@ -240,9 +235,7 @@ class Environment:
 
     def patch(self, name: str, body: Json) -> None:
         """Change a plan, as a person would with ``kubectl patch``."""
-        self.stack.kubectl(
-            "-n", NAMESPACE, "patch", "migrationplan", name, "--type=merge", "--patch", json.dumps(body)
-        )
+        self.api.merge(f"{_PLANS}/{name}", body, "kubectl-patch")
 
     def virtual_service(self, name: str) -> Json:
         """Read the VirtualService that carries a plan's weights."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
+import signal
 import tarfile
 import threading
 import time
@@ -82,9 +84,8 @@ class Flux:
             When the controller does not come up.
         """
         programs = ensure_flux()
-        self._stack.apply(programs.crds.read_text(encoding="utf-8"))
-        names = [f"crd/{kind}" for kind in ("gitrepositories.source.toolkit.fluxcd.io", *_OWN_KINDS)]
-        self._stack.wait_established(*names)
+        # The controller ends without any of them: it watches all kinds of sources that it can apply.
+        self._stack.install_crds(programs.crds.read_text(encoding="utf-8"))
         self._stack.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}])
         self._archives.mkdir(parents=True, exist_ok=True)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(self._archives)))
@@ -101,7 +102,9 @@ class Flux:
         self._until("the controller is ready", lambda: _answers(f"http://127.0.0.1:{health}/readyz"), _START_SECONDS)
 
     def stop(self) -> None:
-        """Stop serving the repository; the controller ends with the stack."""
+        """End the controller, which would go on reconciling as long as the stack runs, and stop serving the repository."""
+        with contextlib.suppress(StackError):  # it, or the stack, has ended already
+            supervisor.call(self._stack.state_dir, {"do": "signal", "name": _NAME, "number": int(signal.SIGKILL)})
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
@@ -179,8 +182,8 @@ class Flux:
     def reconcile(self, name: str) -> None:
         """Have a Kustomization reconciled now, as ``flux reconcile`` does, and wait until it has been handled."""
         asked = str(time.time_ns())
-        annotation = f"reconcile.fluxcd.io/requestedAt={asked}"
-        self._stack.kubectl("-n", NAMESPACE, "annotate", "--overwrite", f"kustomization/{name}", annotation)
+        annotations = {"reconcile.fluxcd.io/requestedAt": asked}
+        self.api.merge(f"{_KUSTOMIZATIONS}/{name}", {"metadata": {"annotations": annotations}}, "flux")
         self._until(
             f"{name} is reconciled",
             lambda: self.kustomization(name).get("status", {}).get("lastHandledReconcileAt") == asked,
@@ -198,15 +201,6 @@ class Flux:
             if time.monotonic() > end:
                 raise StackError(f"not within {seconds:g} s: {what}. The controller's log:\n{self.log()[-3000:]}")
             time.sleep(_LOOK_SECONDS)
-
-
-#: Without which the controller ends: it watches all kinds of sources that it can apply.
-_OWN_KINDS = (
-    "kustomizations.kustomize.toolkit.fluxcd.io",
-    "buckets.source.toolkit.fluxcd.io",
-    "ocirepositories.source.toolkit.fluxcd.io",
-    "externalartifacts.source.toolkit.fluxcd.io",
-)
 
 
 def _answers(url: str) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from devstack.support import documents
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE = "shop"
@@ -111,6 +114,13 @@ def plan(service: str, **overrides: Any) -> Json:
         "metadata": {"name": service, "namespace": NAMESPACE},
         "spec": spec | overrides,
     }
+
+
+@functools.cache
+def crds() -> list[Json]:
+    """Return the operator's CRDs."""
+    files = sorted((ROOT / "crds").glob("*.yaml"))
+    return [crd for file in files for crd in documents(file.read_text(encoding="utf-8"))]
 
 
 def chart_rules() -> list[Json]:

@@ -13,32 +13,11 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from tests.kit.control_plane import ControlPlane
 
 from cutover.adapters.kube.client import Cluster
-from devstack.build import Programs
 from devstack.stack import Stack
-from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, chart_rules, operator_rights
-
-ROOT = Path(__file__).parents[2]
-CRDS = ROOT / "crds"
-
-
-class _ControlPlane(Stack):
-    """The development stack without what these tests have no use for."""
-
-    @property
-    def process_names(self) -> tuple[str, ...]:
-        return ("etcd", "kube-apiserver")
-
-    def _command(self, name: str) -> tuple[list[str | Path], dict[str, str]]:
-        command, environment = super()._command(name)
-        # As in a cluster: the chart has a priority level.
-        return [part for part in command if part != "--enable-priority-and-fairness=false"], environment
-
-    def _start_all(self, programs: Programs) -> None:
-        for name in self.process_names:
-            self._spawn(name)
-            self._wait_healthy(name)
+from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, chart_rules, crds, operator_rights
 
 
 class Api:
@@ -47,6 +26,7 @@ class Api:
     def __init__(self, stack: Stack) -> None:
         self.kubeconfig = stack.kubeconfig
         self.kubectl = stack.kubectl_path
+        self.kubectl_cache = stack.state_dir / "kubectl-cache"
         config = yaml.safe_load(stack.kubeconfig.read_text(encoding="utf-8"))
         self.url: str = config["clusters"][0]["cluster"]["server"]
         token = config["users"][0]["user"]["token"]
@@ -63,6 +43,10 @@ class Api:
         answer = self.client.request(method, path, json=body, params=parameters)
         return answer.status_code, answer.json()
 
+    def plan(self, namespace: str, name: str = "pdf") -> dict[str, Any]:
+        """Return a plan; for what is asked again and again, where a process for each time computes too long."""
+        return self.call("GET", f"/apis/cutover.dev/v1alpha1/namespaces/{namespace}/migrationplans/{name}")[1]
+
 
 @dataclass(frozen=True)
 class Kubectl:
@@ -74,6 +58,8 @@ class Kubectl:
     def __call__(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
         """Return what it prints, on both outputs."""
         command = [str(self.api.kubectl), "--kubeconfig", str(self.api.kubeconfig), "--namespace", self.namespace]
+        # Not that of the person who runs the tests, where an earlier server of this port may have left its kinds.
+        command += ["--cache-dir", str(self.api.kubectl_cache)]
         done = subprocess.run(
             [*command, *arguments],
             input=stdin,
@@ -87,28 +73,25 @@ class Kubectl:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """Etcd and the API server, for as long as the tests run."""
-    with _ControlPlane(tmp_path_factory.mktemp("control-plane")) as stack:
+    with ControlPlane(tmp_path_factory.mktemp("control-plane")) as stack:
         yield stack
 
 
 @pytest.fixture(scope="session")
 def api(stack: Stack) -> Iterator[Api]:
     """The API server with our CRDs."""
+    stack.install_crds(crds())
     api = Api(stack)
-    kubectl = Kubectl(api, "default")
-    kubectl("apply", "--server-side", "-f", str(CRDS))
-    stack.wait_established("-f", str(CRDS))
     yield api
     api.client.close()
 
 
 @pytest.fixture(scope="session")
-def istio_crds(stack: Stack, api: Api) -> None:
+def istio_crds(stack: ControlPlane, api: Api) -> None:
     """Istio's CRDs, for tests that write routing objects."""
-    stack.apply(stack.programs.istio_crds.read_text(encoding="utf-8"))
-    stack.wait_established("crd", "--all")
+    stack.install_istio()
 
 
 _numbers = count(1)

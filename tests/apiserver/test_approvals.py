@@ -94,8 +94,7 @@ def people(api: Api, stack: Stack) -> Iterator[Person]:
     stack.apply([{**admin, "roleRef": reference, "subjects": subjects}])
     until(in_force)
     yield found
-    for item in (*reversed(policy), admin):
-        stack.kubectl("delete", item["kind"], item["metadata"]["name"])
+    stack.delete((*reversed(policy), admin))
     until(lambda: not in_force())
 
 

@@ -47,10 +47,7 @@ def assert_refused(answer: tuple[int, dict[str, Any]], says: tuple[str, ...]) ->
 @pytest.fixture(scope="module", autouse=True)
 def _template_crds(stack: Stack, api: Any) -> None:
     """The CRDs of the templates, beside that of the plans."""
-    for kind in crd.KINDS:
-        file = str(ROOT / "crds" / kind.file)
-        stack.kubectl("apply", "--server-side", "-f", file)
-        stack.wait_established("-f", file)
+    stack.install_crds(load(ROOT / "crds" / kind.file) for kind in crd.KINDS)
 
 
 @pytest.mark.parametrize("kind", crd.KINDS, ids=lambda kind: kind.name)

@@ -20,15 +20,14 @@ from typing import Any, NamedTuple
 
 import pytest
 from tests.kit.builders import plan_body_of
+from tests.kit.control_plane import ControlPlane
 from tests.kit.waiting import until
 
 from cutover import main
 from cutover.adapters.traffic.istio.live import ROUTING_KINDS
 from cutover.api.v1alpha1 import MigrationPlanStatus, Phase
-from devstack.build import Programs
-from devstack.stack import Stack
 from devstack.support import StackError
-from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, chart_rules, operator_rights
+from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, chart_rules, crds, operator_rights
 from sandbox.operator_process import OperatorProcess
 
 ROOT = Path(__file__).parents[2]
@@ -52,25 +51,6 @@ ESCAPES = re.findall(
 Json = dict[str, Any]
 
 
-class ControlPlane(Stack):
-    """The API server with the controllers that delete."""
-
-    @property
-    def process_names(self) -> tuple[str, ...]:
-        return ("etcd", "kube-apiserver", "kube-controller-manager")
-
-    def _start_all(self, programs: Programs) -> None:
-        for name in self.process_names:
-            self._spawn(name)
-            self._wait_healthy(name)
-
-    def install_crds(self) -> None:
-        """Apply the operator's CRDs and wait until they are served."""
-        folder = str(ROOT / "crds")
-        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", folder)
-        self.wait_established("-f", folder)
-
-
 class Cluster:
     """What a test does and sees as an administrator."""
 
@@ -81,17 +61,15 @@ class Cluster:
     def namespace(self) -> str:
         """Make a fresh namespace; one of another test would still be in mid-deletion."""
         name = f"shop-{next(self._numbers)}"
-        self.kubectl("create", "namespace", name)
+        self._api.call(PATHS["namespace"], method="POST", body={"metadata": {"name": name}})
         return name
 
     def shifted(self, namespace: str, *names: str, weight: int = 50, worse: bool = False, **spec: Any) -> None:
         """Make plans that are at a weight; a running operator brings their routes about."""
         for name in names:
             self.stack.apply([plan_body_of(namespace, name, **spec)])
-            patch = json.dumps({"status": shifted_status(weight, worse=worse).to_wire()})
-            self.kubectl(
-                "-n", namespace, "patch", "mplan", name, "--subresource=status", "--type=merge", "--patch", patch
-            )
+            status = shifted_status(weight, worse=worse).to_wire()
+            self._api.merge(f"{PATHS['mplan'].format(namespace)}/{name}/status", {"status": status}, "cutover")
 
     def looked_after(self, namespace: str, *names: str, weight: int = 50) -> None:
         """Wait until the operator has the plans in hand: the finalizer is there, and the route is written."""
@@ -167,10 +145,9 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with ControlPlane(tmp_path_factory.mktemp("deletion")) as stack:
-        stack.install_crds()
-        stack.apply(stack.programs.istio_crds.read_text(encoding="utf-8"))
-        stack.wait_established("crd", "--all")
+    with ControlPlane(tmp_path_factory.mktemp("deletion"), "garbagecollector", "namespace") as stack:
+        stack.install_crds(crds())
+        stack.install_istio()
         stack.apply(operator_rights(chart_rules()))
         kubeconfig = stack.service_account_kubeconfig(OPERATOR_NAMESPACE, OPERATOR_ACCOUNT)
         settings = {
@@ -293,10 +270,10 @@ def test_a_namespace_that_is_deleted_while_nobody_looks_waits_for_the_operator(c
     with cluster.running():
         cluster.looked_after(namespace, "pdf", "png")
     cluster.kubectl("delete", "namespace", namespace, "--wait=false")
-    remaining = 'jsonpath={.status.conditions[?(@.type=="NamespaceFinalizersRemaining")].message}'
 
     def said() -> str:
-        return cluster.kubectl("get", "namespace", namespace, "-o", remaining)
+        conditions = (cluster.get(namespace, "namespace", namespace) or {})["status"].get("conditions", ())
+        return "".join(one["message"] for one in conditions if one["type"] == "NamespaceFinalizersRemaining")
 
     until("the namespace says what it waits for", lambda: FINALIZER in said())
     assert cluster.weight(namespace, "pdf") is None, "the routes did not wait"
@@ -345,7 +322,7 @@ def test_the_operator_uninstalled_before_its_plans(cluster: Cluster) -> None:
         until("the CRD gone", lambda: cluster.get(namespace, "crd", CRD) is None)
         assert {cluster.weight(namespace, name) for name in plans} == {50}
     finally:
-        cluster.stack.install_crds()
+        cluster.stack.install_crds(crds())
         cluster.stack.apply(operator_rights(chart_rules()))
 
 
@@ -364,7 +341,7 @@ def test_the_crd_deleted_under_a_running_operator(cluster: Cluster) -> None:
     with cluster.running():
         until("it waits", lambda: "waiting for the kinds to watch" in cluster.operator.log())
         assert cluster.operator.healthy()
-        cluster.stack.install_crds()
+        cluster.stack.install_crds(crds())
         cluster.shifted(namespace, "later")
         cluster.looked_after(namespace, "later")
         cluster.kubectl("-n", namespace, "delete", "mplan", "later", "--wait=false")
@@ -378,7 +355,7 @@ def test_a_signal_ends_an_operator_that_waits_for_its_crd(cluster: Cluster) -> N
             cluster.operator.stop(signal.SIGTERM)
         assert cluster.operator.exit_code == 0
     finally:
-        cluster.stack.install_crds()
+        cluster.stack.install_crds(crds())
 
 
 def test_an_operator_outlasts_crds_that_are_renewed(cluster: Cluster) -> None:
@@ -397,7 +374,7 @@ def test_an_operator_outlasts_crds_that_are_renewed(cluster: Cluster) -> None:
         cluster.kubectl("-n", namespace, "delete", "mplan", "pdf", "--wait=false")
         cluster.gone(namespace, "pdf")
         assert cluster.operator.pid is not None
-    cluster.stack.install_crds()
+    cluster.stack.install_crds(crds())
 
 
 def test_a_kind_of_istios_that_goes_and_comes_back(cluster: Cluster) -> None:
@@ -414,7 +391,7 @@ def test_a_kind_of_istios_that_goes_and_comes_back(cluster: Cluster) -> None:
         until("it says what is missing", lambda: "not watched, as the API server" in cluster.operator.log())
         cluster.shifted(namespace, "png")
         until("it looks after plans", lambda: FINALIZER in cluster.metadata(namespace, "png").get("finalizers", []))
-        cluster.stack.apply(cluster.stack.programs.istio_crds.read_text(encoding="utf-8"))
+        cluster.stack.install_istio()
         until("the process gone", lambda: cluster.operator.pid is None, 60)
     assert cluster.operator.exit_code == main.EXIT_OTHER_KINDS
     with cluster.running():

@@ -158,7 +158,7 @@ FINALIZER = '{"metadata": {"finalizers": ["cutover.dev/traffic"]}}'
 
 
 @pytest.mark.usefixtures("istio_crds")
-def test_a_route_in_git_is_left_alone_from_its_mark_on(api: Any, kubectl: Any, flux: Flux, namespace: str) -> None:
+def test_a_route_in_git_is_left_alone_from_its_mark_on(api: Any, flux: Flux, namespace: str) -> None:
     """A team's VirtualService in the same folder: Flux puts weights back until the takeover has marked it, and then no more."""
     name = f"route-{namespace}"
     route: Json = {
@@ -171,26 +171,27 @@ def test_a_route_in_git_is_left_alone_from_its_mark_on(api: Any, kubectl: Any, f
     flux.apply(flux_examples.migration(name, wait=False))
     until("it is applied", lambda: flux.ready(name)[0] == "True")
 
+    path = f"/apis/networking.istio.io/v1/namespaces/{namespace}/virtualservices/pdf"
+
     def written(weight: int, **annotations: str) -> None:
-        path = f"/apis/networking.istio.io/v1/namespaces/{namespace}/virtualservices/pdf"
         _, live = api.call("GET", path)
         live["metadata"].setdefault("annotations", {}).update(annotations)
         live["spec"]["http"][0]["route"] = legs(weight)
         code, answer = api.call("PUT", path, live, fieldManager="cutover")
         assert code == 200, answer
 
-    def weight() -> str:
-        return kubectl("get", "virtualservice", "pdf", "-o", "jsonpath={.spec.http[0].route[1].weight}")
+    def weight() -> int:
+        return int(api.call("GET", path)[1]["spec"]["http"][0]["route"][1]["weight"])
 
     written(10)
     flux.reconcile(name)
-    assert weight() == "0", "the reason for preflight's check route-writers"
+    assert weight() == 0, "the reason for preflight's check route-writers"
     written(10, **{DISABLED: "disabled"})
     flux.reconcile(name)
-    assert weight() == "10"
+    assert weight() == 10
     flux.commit({f"{name}/route.yaml": None, f"{name}/empty.yaml": "# no route any more\n"})
     until("the commit is applied", lambda: flux.applied(name) == flux.attempted(name) == flux.head)
-    assert weight() == "10", "nor is it pruned"
+    assert weight() == 10, "nor is it pruned"
 
 
 def legs(weight: int) -> list[Json]:

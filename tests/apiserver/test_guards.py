@@ -40,6 +40,11 @@ def plan(namespace: str) -> Plan:
     return builders.plan(namespace=namespace, status=MigrationPlanStatus(attempt=1, weight=25))
 
 
+def uid_of(stack: Stack, schema: str) -> str:
+    path = f"/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas/{schema}"
+    return str(stack.api().call(path)["metadata"]["uid"])
+
+
 @pytest.fixture
 def applied(stack: Stack) -> Iterator[Any]:
     """Apply objects of the cluster, and delete them afterwards."""
@@ -50,8 +55,7 @@ def applied(stack: Stack) -> Iterator[Any]:
         stack.apply(items)
 
     yield make
-    for item in reversed(made):
-        stack.kubectl("delete", item["kind"], item["metadata"]["name"], "--ignore-not-found")
+    stack.delete(reversed(made))
 
 
 #: Istio's, as its istiod registers it once it runs, with a service that nobody answers for.
@@ -91,7 +95,7 @@ async def test_a_rollback_is_refused_while_istios_webhook_is_away_and_arrives_wh
     assert "rev.validation.istio.io" in str(refusal.value)
     stored = await cluster.get(VIRTUAL_SERVICES, plan.namespace, "cutover-pdf")
     assert split_weight(stored, plan) == 25  # it does not say 0
-    stack.kubectl("delete", "validatingwebhookconfiguration", WEBHOOK["metadata"]["name"])  # type: ignore[index]
+    stack.delete([WEBHOOK])
     end = time.monotonic() + 30
     while time.monotonic() < end:
         try:
@@ -150,7 +154,7 @@ def test_leases_and_rollbacks_go_by_a_priority_of_their_own(
     applied: Any, stack: Stack, operator_kubeconfig: Path, namespace: str
 ) -> None:
     applied(rendered("flowcontrol.yaml"))
-    uid = json.loads(stack.kubectl("get", "flowschema", "cutover", "-o", "json"))["metadata"]["uid"]
+    uid = uid_of(stack, "cutover")
     token = yaml.safe_load(operator_kubeconfig.read_text())["users"][0]["user"]["token"]
     route = f"/apis/networking.istio.io/v1/namespaces/{namespace}/virtualservices/cutover-pdf"
     lease = f"/apis/coordination.k8s.io/v1/namespaces/{OPERATOR_NAMESPACE}/leases/cutover"
@@ -320,7 +324,7 @@ async def test_a_flood_that_throttles_tenants_throttles_neither_lease_nor_rollba
         await until(goes_on)
         await until(is_throttled)  # without the chart's
         applied(rendered("flowcontrol.yaml"))
-        uid = json.loads(stack.kubectl("get", "flowschema", "cutover", "-o", "json"))["metadata"]["uid"]
+        uid = uid_of(stack, "cutover")
         await until(lambda: is_of(uid))
         for _ in range(20):
             assert not await is_throttled()

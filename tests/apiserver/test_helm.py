@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -19,11 +20,12 @@ import pytest
 import yaml
 from tests.kit import builders
 from tests.kit.chart import CHART, CRDS, NEEDED, Json, Refused, helm
+from tests.kit.control_plane import ControlPlane
 from tests.kit.pod import Pod, run_once, services
 
 from cutover.settings import PREFIX, Settings
-from devstack.build import Programs
-from devstack.stack import Stack
+from devstack.api import NotFoundError
+from sandbox.manifests import crds
 
 SYSTEM = "cutover-system"
 PLANS = "/apis/cutover.dev/v1alpha1/namespaces/{}/migrationplans"
@@ -34,25 +36,8 @@ TAKING_OVER = ("--take-ownership", "--force-conflicts")
 TOKEN, HOOK, KEY = "prometheus-token-4711", "webhook-0815", "heroku-key-42"
 
 
-class ControlPlane(Stack):
+class Releases(ControlPlane):
     """An API server of its own, as CRDs go here; with the controller that aggregates roles."""
-
-    @property
-    def process_names(self) -> tuple[str, ...]:
-        return ("etcd", "kube-apiserver", "kube-controller-manager")
-
-    def _command(self, name: str) -> tuple[list[str | Path], dict[str, str]]:
-        command, environment = super()._command(name)
-        return [
-            "--controllers=clusterrole-aggregation-controller" if str(part).startswith("--controllers") else part
-            for part in command
-            if part != "--enable-priority-and-fairness=false"
-        ], environment
-
-    def _start_all(self, programs: Programs) -> None:
-        for name in self.process_names:
-            self._spawn(name)
-            self._wait_healthy(name)
 
     def helm(self, *arguments: str, values: Json | None = None) -> str:
         """Run Helm as the administrator."""
@@ -69,10 +54,9 @@ class ControlPlane(Stack):
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    with ControlPlane(tmp_path_factory.mktemp("helm")) as stack:
-        stack.apply(stack.programs.istio_crds.read_text(encoding="utf-8"))
-        stack.wait_established("crd", "--all")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Releases]:
+    with Releases(tmp_path_factory.mktemp("helm"), "clusterrole-aggregation-controller") as stack:
+        stack.install_istio()
         names = (SYSTEM, "shop", "books", "mail")
         stack.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in names])
         yield stack
@@ -86,12 +70,12 @@ def until(what: str, condition: Callable[[], Any], seconds: float = 30) -> Any:
     return found
 
 
-def plan_in(cluster: ControlPlane, namespace: str, name: str = "pdf") -> None:
+def plan_in(cluster: Releases, namespace: str, name: str = "pdf") -> None:
     cluster.apply([builders.plan_body(name, namespace)])
 
 
-def status_of(cluster: ControlPlane, namespace: str, name: str = "pdf") -> Json:
-    status: Json = cluster.api().call(f"{PLANS.format(namespace)}/{name}")["status"]
+def status_of(cluster: Releases, namespace: str, name: str = "pdf") -> Json:
+    status: Json = cluster.api().call(f"{PLANS.format(namespace)}/{name}").get("status", {})
     return status
 
 
@@ -139,7 +123,7 @@ def secret(name: str, **data: str) -> Json:
 
 
 @pytest.fixture(scope="module")
-def values(cluster: ControlPlane, outside: Outside) -> Json:
+def values(cluster: Releases, outside: Outside) -> Json:
     """Values that use whatever the chart mounts, and the Secrets that they name."""
     cluster.apply(
         [
@@ -161,7 +145,7 @@ def values(cluster: ControlPlane, outside: Outside) -> Json:
 
 
 @pytest.fixture(scope="module")
-def installed(cluster: ControlPlane, values: Json) -> None:
+def installed(cluster: Releases, values: Json) -> None:
     """The first installation, in the order of the documentation."""
     with pytest.raises(Refused, match="install the chart cutover-crds first"):
         cluster.install("cutover", **values)
@@ -171,7 +155,7 @@ def installed(cluster: ControlPlane, values: Json) -> None:
 
 @pytest.fixture(scope="module")
 def pod(
-    cluster: ControlPlane, installed: None, outside: Outside, tmp_path_factory: pytest.TempPathFactory
+    cluster: Releases, installed: None, outside: Outside, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Pod]:
     folder = tmp_path_factory.mktemp("pod")
     found = Pod(cluster, SYSTEM, "cutover", folder, CUTOVER_HEROKU_API_URL=outside.url)
@@ -180,7 +164,7 @@ def pod(
     found.stop()
 
 
-def test_the_operator_works_from_what_the_chart_says(cluster: ControlPlane, pod: Pod, outside: Outside) -> None:
+def test_the_operator_works_from_what_the_chart_says(cluster: Releases, pod: Pod, outside: Outside) -> None:
     plan_in(cluster, "shop")
     checks = until("judged", lambda: status_of(cluster, "shop").get("preflight"))
     assert {"Passed", "Failed"} <= {one["result"] for one in checks}
@@ -214,7 +198,7 @@ NOT_IN_THE_CHART = {
 }
 
 
-def test_no_setting_is_forgotten(cluster: ControlPlane, pod: Pod, tmp_path: Path) -> None:
+def test_no_setting_is_forgotten(cluster: Releases, pod: Pod, tmp_path: Path) -> None:
     needed = {"url": "http://prometheus.example", "tokenSecret": {"name": "metrics"}}
     cluster.install("settings", namespace="settings", prometheus=needed, gateTemplates={"install": False})
     other = Pod(cluster, "settings", "settings", tmp_path)
@@ -224,13 +208,17 @@ def test_no_setting_is_forgotten(cluster: ControlPlane, pod: Pod, tmp_path: Path
     cluster.helm("uninstall", "settings", "--namespace", "settings")
 
 
-def test_helm_test_passes_while_a_process_acts(cluster: ControlPlane, pod: Pod) -> None:
+def test_helm_test_passes_while_a_process_acts(cluster: Releases, pod: Pod) -> None:
     path = f"/api/v1/namespaces/{SYSTEM}/pods/cutover-test"
     with services(cluster, pod) as proxy, ThreadPoolExecutor(1) as beside:
-        testing = beside.submit(cluster.helm, "test", "cutover", "--namespace", SYSTEM, "--timeout", "60s")
+        testing = beside.submit(cluster.helm, "test", "cutover", "--namespace", SYSTEM, "--timeout", "240s")
 
-        def started() -> Json | None:
-            return cluster.api().call(path) if "pod/cutover-test" in cluster.names("pods", "-n", SYSTEM) else None
+        api = cluster.api()
+
+        def started() -> Any:
+            with suppress(NotFoundError):
+                return api.call(path)
+            return None
 
         test = until("the test's Pod", started)
         done = run_once(test, proxy)
@@ -249,16 +237,18 @@ def test_helm_test_passes_while_a_process_acts(cluster: ControlPlane, pod: Pod) 
         assert "elsewhere" in done.stderr
 
 
-def test_wrong_values_change_nothing(cluster: ControlPlane, values: Json) -> None:
+def test_wrong_values_change_nothing(cluster: Releases, values: Json) -> None:
     before = cluster.helm("history", "cutover", "--namespace", SYSTEM)
     with pytest.raises(Refused, match="/logLevel"):
         cluster.install("cutover", **{**values, "logLevel": "LOUD"})
     assert cluster.helm("history", "cutover", "--namespace", SYSTEM) == before
 
 
-def test_roles_are_part_of_those_of_kubernetes(cluster: ControlPlane, installed: None) -> None:
+def test_roles_are_part_of_those_of_kubernetes(cluster: Releases, installed: None) -> None:
+    api = cluster.api()
+
     def verbs(role: str) -> set[str]:
-        rules = json.loads(cluster.kubectl("get", "clusterrole", role, "-o", "json"))["rules"] or []
+        rules = api.call(f"/apis/rbac.authorization.k8s.io/v1/clusterroles/{role}")["rules"] or []
         return {verb for rule in rules if "migrationplans" in rule.get("resources", ()) for verb in rule["verbs"]}
 
     reads = {"get", "list", "watch"}
@@ -271,7 +261,7 @@ def test_roles_are_part_of_those_of_kubernetes(cluster: ControlPlane, installed:
 
 
 def test_a_second_release_works_beside_the_first(
-    cluster: ControlPlane, pod: Pod, outside: Outside, tmp_path: Path
+    cluster: Releases, pod: Pod, outside: Outside, tmp_path: Path
 ) -> None:
     cluster.install("second", prometheus={"url": outside.url}, namespaces=["books"], replicas=1)
     owner = "{.items[*].metadata.annotations.meta\\.helm\\.sh/release-name}"
@@ -295,7 +285,7 @@ def test_a_second_release_works_beside_the_first(
 FIELD = ("spec", "properties", "onDelete")
 
 
-def field(cluster: ControlPlane) -> Json | None:
+def field(cluster: Releases) -> Json | None:
     """Return a field of the plans' CRD that an old one does not have."""
     found: Any = cluster.api().call(
         "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/migrationplans.cutover.dev"
@@ -320,7 +310,7 @@ def old(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def bare(cluster: ControlPlane) -> None:
+def bare(cluster: Releases) -> None:
     """A cluster without releases and CRDs; so the tests with it are the last."""
     for release in json.loads(cluster.helm("list", "--namespace", SYSTEM, "--output", "json")):
         cluster.helm("uninstall", release["name"], "--namespace", SYSTEM)
@@ -332,7 +322,7 @@ def bare(cluster: ControlPlane) -> None:
     cluster.kubectl("delete", "-f", str(CRDS / "files"), "--ignore-not-found")
 
 
-def kept(cluster: ControlPlane) -> None:
+def kept(cluster: Releases) -> None:
     """Uninstall all, and find the CRDs, the plan and the gate templates as they were."""
     for release in ("cutover", "cutover-crds"):
         cluster.helm("uninstall", release, "--namespace", SYSTEM)
@@ -343,7 +333,7 @@ def kept(cluster: ControlPlane) -> None:
 
 
 @pytest.mark.usefixtures("bare")
-def test_crds_are_upgraded_and_stay(cluster: ControlPlane, old: Path) -> None:
+def test_crds_are_upgraded_and_stay(cluster: Releases, old: Path) -> None:
     cluster.install("cutover-crds", old, SYSTEM, "--wait")
     cluster.install("cutover")
     assert field(cluster) is None
@@ -358,9 +348,9 @@ def test_crds_are_upgraded_and_stay(cluster: ControlPlane, old: Path) -> None:
 
 
 @pytest.mark.usefixtures("bare")
-def test_crds_that_kubectl_has_applied_are_taken_over(cluster: ControlPlane, old: Path) -> None:
+def test_crds_that_kubectl_has_applied_are_taken_over(cluster: Releases, old: Path) -> None:
     cluster.kubectl("apply", "--server-side", "-f", str(old / "files"))
-    cluster.wait_established("-f", str(old / "files"))
+    cluster.wait_established(*(crd["metadata"]["name"] for crd in crds()))
     cluster.install("cutover")
     plan_in(cluster, "mail", "mail")
     with pytest.raises(Refused, match="cannot be imported into the current release"):

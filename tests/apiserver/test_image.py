@@ -134,7 +134,7 @@ def settings(health: int) -> Mapping[str, str]:
 
 
 @pytest.mark.usefixtures("istio_crds")
-def test_the_operator_runs_from_it(pod: int, kubectl: Any, namespace: str) -> None:
+def test_the_operator_runs_from_it(pod: int, kubectl: Any, api: Any, namespace: str) -> None:
     """It logs in by its account, answers its probe, and takes a plan in hand."""
 
     def healthy() -> bool:
@@ -146,4 +146,4 @@ def test_the_operator_runs_from_it(pod: int, kubectl: Any, namespace: str) -> No
     until("healthy", healthy)
     kubectl("apply", "-f", "-", stdin=json.dumps(plan_body_of(namespace)))
 
-    until("seen", lambda: kubectl("get", "mplan", "pdf", "-o", "jsonpath={.status.phase}") == "Preflight")
+    until("seen", lambda: api.plan(namespace).get("status", {}).get("phase") == "Preflight")

@@ -134,8 +134,7 @@ def program(api: Api, stack: Stack, istio_crds: None) -> Iterator[Program]:
 
     until(in_force)
     yield program
-    for item in reversed(policy):
-        stack.kubectl("delete", item["kind"], item["metadata"]["name"])
+    stack.delete(reversed(policy))
 
 
 @pytest.fixture

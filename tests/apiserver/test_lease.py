@@ -231,11 +231,13 @@ def start(operator_kubeconfig: Path, namespace: str, tmp_path: Path) -> Iterator
 
 
 @pytest.mark.usefixtures("istio_crds", "lease")
-def test_operators_take_over_from_each_other(start: Callable[[], Process], kubectl: Any, namespace: str) -> None:
+def test_operators_take_over_from_each_other(
+    start: Callable[[], Process], kubectl: Any, api: Any, namespace: str
+) -> None:
     kubectl("apply", "-f", "-", stdin=json.dumps(plan_body_of(namespace)))
 
     def observed(generation: int) -> bool:
-        return kubectl("get", "mplan", "pdf", "-o", "jsonpath={.status.observedGeneration}") == str(generation)
+        return bool(api.plan(namespace).get("status", {}).get("observedGeneration") == generation)
 
     first = start()
     _until("the first acts", lambda: first.leading == 1 and first.healthy)

@@ -136,5 +136,4 @@ async def test_the_guard_takes_no_config_map_of_another_name(account: Any, stack
                 await asyncio.sleep(0.2)
         assert (await keep(cluster, ended_now(namespace))).written.total() == 1
     finally:
-        for item in policy:
-            stack.kubectl("delete", item["kind"], item["metadata"]["name"], "--ignore-not-found")
+        stack.delete(policy)

@@ -24,7 +24,9 @@ from sandbox import manifests
 from sandbox.manifests import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE
 
 ROOT = Path(__file__).parents[2]
+Json = dict[str, Any]
 SHARD = "cutover.dev/shard"
+ROUTES = "/apis/networking.istio.io/v1/namespaces/{}/virtualservices"
 #: Seconds in which what must not happen would have happened.
 QUIET = 3.0
 
@@ -82,9 +84,10 @@ def create(kubectl: Any, namespace: str, api: Any) -> Callable[..., None]:
     def create(name: str, shard: str | None) -> None:
         body = manifests.plan(name)
         body["metadata"] |= {"namespace": namespace, "labels": {SHARD: shard} if shard else {}}
-        kubectl("create", "-f", "-", stdin=json.dumps(body))
-        path = f"/apis/cutover.dev/v1alpha1/namespaces/{namespace}/migrationplans/{name}"
-        stored = api.call("GET", path)[1]
+        plans = f"/apis/cutover.dev/v1alpha1/namespaces/{namespace}/migrationplans"
+        created, stored = api.call("POST", plans, body)
+        assert created == 201, stored
+        path = f"{plans}/{name}"
         stored["status"] = {"phase": "Shifting", "attempt": 1, "weight": 25, "observedGeneration": 1}
         status, answer = api.call("PUT", f"{path}/status", stored)
         assert status == 200, answer
@@ -110,18 +113,24 @@ def shards(plans: None, operator_kubeconfig: Path, namespace: str, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("istio_crds")
-def test_each_plan_has_one_operator_and_a_label_moves_it(shards: dict[str, Shard], kubectl: Any) -> None:
+def test_each_plan_has_one_operator_and_a_label_moves_it(
+    shards: dict[str, Shard], kubectl: Any, api: Any, namespace: str
+) -> None:
     a, b = shards["a"], shards["b"]
     _until("each looks after its own", lambda: (a.plans, b.plans) == ({"pdf", "mail"}, {"search"}))
     # They are counted after their first reconcile, which writes the timestamps above as it goes.
     _until("and counts them", lambda: (a.counted, b.counted) == (2, 1))
 
-    def route(name: str, path: str) -> str:
-        said: str = kubectl("get", "virtualservice", f"cutover-{name}", "-o", f"jsonpath={path}", check=False)
-        return said
+    def route(name: str) -> Json:
+        found: Json = api.call("GET", f"{ROUTES.format(namespace)}/cutover-{name}")[1]
+        return found
 
-    _until("the routes are there", lambda: all(_weights(route, name) == "75 25" for name in ("pdf", "mail", "search")))
-    before = route("pdf", "{.metadata.resourceVersion}")
+    def weights(name: str) -> list[int]:
+        split = [one for one in route(name).get("spec", {}).get("http", ()) if one["name"] == "split"]
+        return [leg["weight"] for one in split for leg in one["route"]]
+
+    _until("the routes are there", lambda: all(weights(name) == [75, 25] for name in ("pdf", "mail", "search")))
+    before = route("pdf")["metadata"]["resourceVersion"]
     finalizers = kubectl("get", "mplan", "pdf", "-o", "jsonpath={.metadata.finalizers}")
     assert "cutover.dev/traffic" in finalizers
 
@@ -130,12 +139,12 @@ def test_each_plan_has_one_operator_and_a_label_moves_it(shards: dict[str, Shard
     time.sleep(QUIET)
     assert (a.plans, b.plans) == ({"mail"}, {"search", "pdf"})
     assert (a.counted, b.counted) == (1, 2)
-    assert route("pdf", "{.metadata.resourceVersion}") == before, "its traffic was touched"
+    assert route("pdf")["metadata"]["resourceVersion"] == before, "its traffic was touched"
     assert kubectl("get", "mplan", "pdf", "-o", "jsonpath={.metadata.finalizers}") == finalizers
 
     # Whom it belongs to now puts it to rest.
-    kubectl("delete", "mplan", "pdf", "--timeout=20s")
-    assert _weights(route, "pdf") == "100 0"
+    kubectl("delete", "mplan", "pdf", "--timeout=60s")
+    assert weights("pdf") == [100, 0]
     _until("nobody looks after it any more", lambda: (a.plans, b.plans) == ({"mail"}, {"search"}))
 
     # Nobody has looked at what no operator selects.
@@ -188,10 +197,6 @@ async def test_a_plan_of_another_operator_is_gone(
         await plans.read(namespace, "pdf")
     with pytest.raises(Gone):
         await plans.read(namespace, "mail")
-
-
-def _weights(route: Callable[[str, str], str], name: str) -> str:
-    return route(name, '{.spec.http[?(@.name=="split")].route[*].weight}')
 
 
 def _until(what: str, condition: Callable[[], bool], seconds: float = 90) -> None:

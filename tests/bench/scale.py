@@ -79,10 +79,9 @@ class ScaleStack(AuditedStack):
             self._wait_healthy(name)
         names = (INGRESS, NAMESPACE)
         self.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in names])
-        self.apply(programs.istio_crds.read_text())
-        self.apply([yaml.safe_load(path.read_text()) for path in sorted((ROOT / "crds").glob("*.yaml"))])
+        self.install_crds(programs.istio_crds.read_text())
+        self.install_crds(manifests.crds())
         self.apply(manifests.operator_rights(manifests.chart_rules()))
-        self.wait_established("crd", "--all")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import tempfile
@@ -11,6 +12,7 @@ from typing import Any
 import yaml
 
 from devstack.readymade import ensure_tools
+from devstack.support import documents
 
 CHARTS = Path(__file__).parents[2] / "charts"
 CHART, CRDS = CHARTS / "cutover", CHARTS / "cutover-crds"
@@ -39,9 +41,15 @@ def rendered(template: str = "", /, *, release: str = RELEASE, namespace: str = 
     Refused
         If Helm does.
     """
-    text = helm("template", release, str(CHART), "--namespace", namespace, values={**NEEDED, **given})
+    text = _templated(release, namespace, json.dumps({**NEEDED, **given}))
     found = [item for item in text.split("\n---\n") if not template or f"/templates/{template}\n" in item]
-    return [item for part in found for item in yaml.safe_load_all(part) if item]
+    return [item for part in found for item in documents(part) if item]
+
+
+@functools.cache
+def _templated(release: str, namespace: str, values: str) -> str:
+    """Render the chart; each of its values once, as Helm computes longer than what reads them."""
+    return helm("template", release, str(CHART), "--namespace", namespace, values=json.loads(values))
 
 
 def helm(*arguments: str, values: Json | None = None, kubeconfig: Path | None = None) -> str:
@@ -68,7 +76,7 @@ def helm(*arguments: str, values: Json | None = None, kubeconfig: Path | None = 
         # Nothing of the person who runs the tests: no repositories, no plugins, no cluster.
         environment = {f"HELM_{name}_HOME": f"{folder}/{name}" for name in ("CACHE", "CONFIG", "DATA")}
         environment |= {"HOME": folder, "KUBECONFIG": str(kubeconfig or "/nowhere")}
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
     if done.returncode:
         raise Refused(done.stderr.strip())
     return done.stdout

@@ -106,6 +106,8 @@ class KopfRig:
 
     Attributes
     ----------
+    request_timeout
+        Seconds for which the operator waits for an answer of the API server; a busy machine gives none for a while.
     operator
         The running operator, or the last that ran. It has a thread and a loop of its own, as Kopf takes every task of its
         loop for its own when it stops.
@@ -117,6 +119,7 @@ class KopfRig:
     settings: Settings
     block_feed: FakeBlockFeed
     slo_feed: FakeSloFeed = field(default_factory=FakeSloFeed)
+    request_timeout: float = 3.0
     operator: Operator | None = None
     leftovers: list[str] = field(default_factory=list)
 
@@ -135,7 +138,7 @@ class KopfRig:
     def reconciles(self, name: str = "pdf") -> int:
         return RECONCILES.get(f"{NAMESPACE}/{name}", 0)
 
-    async def until(self, what: str, condition: Callable[[], Any], seconds: float = 20.0) -> None:
+    async def until(self, what: str, condition: Callable[[], Any], seconds: float = 60.0) -> None:
         """Wait for something; a machine may be busy, and the wait ends as soon as it is there."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -144,7 +147,7 @@ class KopfRig:
             await asyncio.sleep(0.02)
         raise AssertionError(f"not within {seconds:g} s: {what}; {self.status()}")
 
-    async def until_phase(self, phase: str, name: str = "pdf", seconds: float = 20.0) -> None:
+    async def until_phase(self, phase: str, name: str = "pdf", seconds: float = 60.0) -> None:
         await self.until(f"{name}: {phase}", lambda: self.status(name).get("phase") == phase, seconds)
 
     @asynccontextmanager
@@ -157,7 +160,7 @@ class KopfRig:
             nonlocal stop
             loop, flag = asyncio.get_running_loop(), asyncio.Event()
             stop = lambda: loop.call_soon_threadsafe(flag.set)  # noqa: E731
-            cluster = await Cluster.connect(self.settings.kubeconfig, request_timeout=0.5)
+            cluster = await Cluster.connect(self.settings.kubeconfig, request_timeout=self.request_timeout)
             self.operator = factory.assemble(
                 self.settings,
                 cluster,
@@ -192,7 +195,7 @@ class KopfRig:
             yield
         finally:
             stop()
-            await asyncio.to_thread(thread.join, 15)
+            await asyncio.to_thread(thread.join, 60)
             assert not thread.is_alive(), "the operator does not stop"
             assert errors == []
 
@@ -252,7 +255,7 @@ async def looked_after(world: KopfRig) -> None:
     await world.until("the finalizer", lambda: FINALIZER in (world.plan() or {})["metadata"].get("finalizers", ()))
 
 
-async def gone(world: KopfRig, seconds: float = 20.0) -> None:
+async def gone(world: KopfRig, seconds: float = 60.0) -> None:
     """Wait until the plan is away, and the operator has forgotten it."""
     await world.until("gone", lambda: world.plan() is None, seconds)
     assert world.operator is not None

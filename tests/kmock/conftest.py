@@ -12,6 +12,7 @@ import yaml
 from structlog.typing import EventDict
 from tests.kit.fake_api import FakeApi
 from tests.kit.kopf_harness import RECONCILES, FakeBlockFeed, KopfRig, make_target
+from tests.kit.trust import one_authority
 
 import kmock
 from cutover.domain.engine import probe_intervals
@@ -37,6 +38,8 @@ def world(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kopf
     config = {"current-context": "fake", "contexts": [context], "clusters": clusters, "users": users}
     kubeconfig.write_text(yaml.safe_dump(config))
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    for name, value in one_authority(tmp_path).items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(handlers, "START_SPREAD", 0.0)
     monkeypatch.setattr(preflight, "PREPARED_SECONDS", 0.0)
     monkeypatch.setattr(handlers, "DELETION_RETRY_SECONDS", 0.1)

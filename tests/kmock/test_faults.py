@@ -67,7 +67,7 @@ async def test_a_takeover_is_made_once_whatever_fails(world: KopfRig) -> None:
             await world.api.write(PLANS, plan_body(name))
         for name in names:
             # A check that got no answer is repeated ten seconds later.
-            await world.until_phase("Baseline", name, 90.0)
+            await world.until_phase("Baseline", name, 240.0)
             assert world.weight(name) == 0
             ledger = [entry["decision"] for entry in world.status(name)["ledger"]]
             assert ledger.count("TakeOver") == 1, name

@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,8 @@ import yaml
 from tests.kit.builders import NAMESPACE, plan_body
 from tests.kit.fake_api import PLANS, VIRTUAL_SERVICES, FakeApi, Json
 from tests.kit.kopf_harness import make_target, parsed, route, shifting
+from tests.kit.operator_forks import OperatorForks
+from tests.kit.trust import one_authority
 
 import kmock
 from cutover.adapters.traffic.istio.live import split_weight, stamped_revision
@@ -32,22 +33,14 @@ from cutover.domain.revision import HEADER
 from kmock import Request
 
 STRIDE = 1 if os.environ.get("KILL_MATRIX") == "full" else 4
-#: Runs side by side: each is a process that mostly starts.
+#: Runs side by side: each is a process that mostly waits.
 AT_ONCE = 3
-#: Without the spread, which is for a thousand plans; and with a clock that is as wrong as a file says.
-OPERATOR = """
-import os, pathlib, time
 
-clock, real = pathlib.Path(os.environ["CLOCK"]), time.time
-time.time = lambda: real() + float(clock.read_text())
 
-from cutover import main
-from cutover.kopf_app import handlers
-from cutover.domain.engine.phases import preflight
-
-handlers.START_SPREAD = preflight.PREPARED_SECONDS = 0.0
-main.main()
-"""
+@pytest.fixture(scope="module")
+def forks() -> Iterator[OperatorForks]:
+    with OperatorForks() as started:
+        yield started
 
 
 class KillingApi(FakeApi):
@@ -149,7 +142,12 @@ async def serving() -> AsyncIterator[KillingApi]:
 
 
 async def tell(
-    story: Story, api: KillingApi, folder: Path, kill_at: tuple[int, str] | None = None, set_clock: float | None = None
+    forks: OperatorForks,
+    story: Story,
+    api: KillingApi,
+    folder: Path,
+    kill_at: tuple[int, str] | None = None,
+    set_clock: float | None = None,
 ) -> tuple[Ending, list[str]]:
     """Play a story; return how it ends, and the writes that the operator made.
 
@@ -163,26 +161,25 @@ async def tell(
         if story.command is not None:
             await api.merge(PLANS, NAMESPACE, "pdf", dict(story.command))
         environment = _environment(api, url, folder)
-        process, before = await _start(environment), 0
+        process, before = forks.start(environment), 0
         api.kill_at, api.kill = kill_at, lambda: process.kill()
         if set_clock is not None:
             api.kill = functools.partial(_set_clock, folder, set_clock)
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 # Quiet for a while: neither a write that is still to come nor one that is repeated.
                 quiet, writes = 0, -1
                 while quiet < 10:
                     await asyncio.sleep(0.1)
                     if process.returncode is not None:
                         assert process.returncode == -9, f"the operator ended with {process.returncode}"
-                        process, before = await _start(environment), api.calls("GET", "migrationplans")
+                        process, before = forks.start(environment), api.calls("GET", "migrationplans")
                     # Whoever was started last has to have seen how things are.
                     there = _ended(api, story) and api.calls("GET", "migrationplans") > before
                     quiet = quiet + 1 if there and len(api.numbered) == writes else 0
                     writes = len(api.numbered)
         finally:
-            if process.returncode is None:
-                process.kill()
+            process.kill()
             await process.wait()
         return _ending(api), api.numbered
 
@@ -221,8 +218,8 @@ def _environment(api: KillingApi, gateway_url: str, folder: Path) -> dict[str, s
     kubeconfig.write_text(yaml.safe_dump(config), encoding="utf-8")
     return {
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": os.pathsep.join(sys.path),
         "CLOCK": str(folder / "clock"),
+        **one_authority(folder),
         "CUTOVER_KUBECONFIG": str(kubeconfig),
         "CUTOVER_PROMETHEUS_URL": "http://127.0.0.1:9",  # nobody is there, and nobody is asked for these stories
         "CUTOVER_GATEWAY_URLS": f'{{"istio-ingress/public": "{gateway_url}"}}',
@@ -237,22 +234,27 @@ def _set_clock(folder: Path, seconds: float) -> None:
     new.replace(folder / "clock")
 
 
-async def _start(environment: Mapping[str, str]) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-c", OPERATOR, env=dict(environment), stdout=asyncio.subprocess.DEVNULL
-    )
+#: How stories end that nobody disturbs, by their names.
+_undisturbed: dict[str, tuple[Ending, list[str]]] = {}
+
+
+async def left_alone(forks: OperatorForks, story: Story, folder: Path) -> tuple[Ending, list[str]]:
+    """Play a story without disturbance, once for all tests."""
+    if story.name not in _undisturbed:
+        async with serving() as api:
+            _undisturbed[story.name] = await tell(forks, story, api, folder / "undisturbed")
+    return _undisturbed[story.name]
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
-async def test_a_killed_process_changes_nothing(story: Story, tmp_path: Path) -> None:
-    async with serving() as api:
-        undisturbed, writes = await tell(story, api, tmp_path / "undisturbed")
+async def test_a_killed_process_changes_nothing(story: Story, forks: OperatorForks, tmp_path: Path) -> None:
+    undisturbed, writes = await left_alone(forks, story, tmp_path)
     points = [(number, when) for number in range(len(writes)) for when in ("before", "after")][::STRIDE]
     slots, found = asyncio.Semaphore(AT_ONCE), list[str]()
 
     async def killed(api: KillingApi, number: int, when: str) -> None:
         async with slots:
-            ending, _ = await tell(story, api, tmp_path / f"{number}-{when}", (number, when))
+            ending, _ = await tell(forks, story, api, tmp_path / f"{number}-{when}", (number, when))
         if ending != undisturbed:
             found.append(f"{when} {writes[number]}: {ending}")
 
@@ -266,10 +268,11 @@ async def test_a_killed_process_changes_nothing(story: Story, tmp_path: Path) ->
 
 @pytest.mark.parametrize("seconds", [3600.0, -3600.0])
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
-async def test_a_clock_that_is_set_changes_nothing(story: Story, seconds: float, tmp_path: Path) -> None:
-    async with serving() as api:
-        undisturbed, writes = await tell(story, api, tmp_path / "undisturbed")
+async def test_a_clock_that_is_set_changes_nothing(
+    story: Story, seconds: float, forks: OperatorForks, tmp_path: Path
+) -> None:
+    undisturbed, writes = await left_alone(forks, story, tmp_path)
     for number in range(len(writes))[:: 2 * STRIDE]:
         async with serving() as api:
-            ending, _ = await tell(story, api, tmp_path / str(number), (number, "after"), seconds)
+            ending, _ = await tell(forks, story, api, tmp_path / str(number), (number, "after"), seconds)
         assert ending == undisturbed, writes[number]

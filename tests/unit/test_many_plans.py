@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -160,6 +161,21 @@ async def test_a_reading_that_fails_or_is_left_does_not_spoil_the_next() -> None
     await asyncio.sleep(0.005)
     leaving.cancel()
     assert (await staying)[0]["number"] == 2
+
+
+async def test_a_reading_that_fails_when_nobody_waits_for_it_any_more_is_told_to_nobody() -> None:
+    told = list[Any]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, problem: told.append(problem))
+    cluster = Listed()
+    cluster.failing = True
+    leaving = asyncio.create_task(KubernetesInventories(cluster)._list(ROUTES))
+    await asyncio.sleep(0.005)
+    leaving.cancel()
+    await asyncio.sleep(0.05)
+    assert (leaving.cancelled(), cluster.lists) == (True, [VIRTUAL_SERVICES])
+    del leaving  # it has the reading in its traceback
+    gc.collect()
+    assert told == []
 
 
 async def test_a_list_serves_for_a_moment_and_not_what_has_to_be_new(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,6 +127,8 @@ class KubernetesInventories:
         following = self._following.get(read.resource)
         if following is None:
             following = asyncio.create_task(self._list_after(read, self._lists.get(read.resource)))
+            # Who waits for it may have ended before it fails, and then nobody has to be told.
+            following.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._following[read.resource] = following
         return await asyncio.shield(following)
 
