@@ -189,6 +189,7 @@ class Counting(AlikeAnswers):
         return await super().of_leg(plan, leg, path)
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_the_operator_asks_both_legs_once_and_then_answers() -> None:
     rig, answers = LoopRig(), Counting()
     loop = rig.loop()
@@ -221,6 +222,7 @@ async def test_the_operator_asks_both_legs_once_and_then_answers() -> None:
     loop._observer.stop()
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_in_the_trial_answers_of_a_moment_ago_are_asked_for_once_more() -> None:
     rig, answers = LoopRig(), Counting()
     answers.holding.set()
