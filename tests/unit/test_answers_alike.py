@@ -138,7 +138,7 @@ def a_plan(*paths: str, **spec: Any) -> Plan:
 
 
 async def answered(known: Callable[[], tuple[PathAnswers, ...] | None]) -> tuple[PathAnswers, ...]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (found := known()) is None:  # noqa: ASYNC110  # a call is what makes it go on
             await asyncio.sleep(0.001)
     return found
