@@ -271,14 +271,6 @@ def branches(scenario: str, step: Step) -> list[Branch]:
     ]
 
 
-def steps(scenario: str) -> tuple[Step, ...]:
-    """Return what is done to the clocks of a scenario."""
-    return (
-        *(() if scenario in CALENDAR else SET),
-        *(() if scenario in OTHERWISE else (*SLEPT, UNTOLD)),
-    )
-
-
 @functools.cache
 def disturbed(scenario: str, of: tuple[Step, ...]) -> dict[str, list[Any]]:
     """Return what became of the migration by the step: all of them go the same way until something is done."""
@@ -288,8 +280,9 @@ def disturbed(scenario: str, of: tuple[Step, ...]) -> dict[str, list[Any]]:
 
 
 def outcomes(scenario: str, step: Step) -> list[Any]:
-    # All moments are too many for one test.
-    return disturbed(scenario, (step,) if FULL else steps(scenario))[step.name]
+    # Those of one test function, as others may be run by another worker; and all moments are too many for one test.
+    together = next(some for some in (SET, SLEPT, (UNTOLD,)) if step in some)
+    return disturbed(scenario, (step,) if FULL else together)[step.name]
 
 
 @pytest.mark.parametrize("step", SET, ids=lambda step: step.name)
