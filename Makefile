@@ -9,7 +9,7 @@ export CUTOVER_CACHE := $(CACHE)
 STATE ?= $(CACHE)/stacks/default
 TRY ?= $(CACHE)/stacks/try
 
-.PHONY: help demo demo-stop try try-break try-heal try-stop test test-build test-long test-unit test-kmock test-demoapps test-prometheus test-apiserver test-e2e lint format stack-build stack-up stack-down status logs crds docs dashboards diagrams site lock bench bench-full bench-record bench-gates bench-answers bench-users bench-sampler bench-scale bench-drain image image-push image-sign kind
+.PHONY: help demo demo-stop try try-break try-heal try-stop test test-build test-long test-unit test-wiring test-kmock test-demoapps test-prometheus test-apiserver test-e2e lint format stack-build stack-up stack-down status logs crds docs dashboards diagrams site lock bench bench-full bench-record bench-gates bench-answers bench-users bench-sampler bench-scale bench-drain image image-push image-sign kind
 
 help:  ## What can be done here
 	@grep -hE '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -45,7 +45,7 @@ test-build: $(VENV)/.ready  # the stack, and what only the tests need
 test: test-build  ## All tests
 	@$(PYTHON) -m run_tests $(ARGS)
 
-test-unit test-kmock: $(VENV)/.ready  ## One layer of the tests
+test-unit test-wiring test-kmock: $(VENV)/.ready  ## One layer of the tests
 	@$(PYTHON) -m run_tests --layer $(@:test-%=%) $(ARGS)
 
 test-demoapps test-prometheus test-apiserver test-e2e: test-build

@@ -100,13 +100,13 @@ _SCENARIOS = (
     "tests/e2e/test_answers_alike.py",
     "tests/e2e/test_behind_a_load_balancer.py",
 )
-#: The first lane is about reactions in real time: wiring, then scenarios, which need two thirds of a core, then disturbances,
+#: The first lane is about reactions in real time: sockets and Kopf, then scenarios, which need two thirds of a core, then disturbances,
 #: in which each worker has a stack of its own for one cutover at a time. The tests of the second start programs and wait for
 #: what these say; those of the third compute only. Both fill the cores with what the first leaves.
 LANES: tuple[Lane, ...] = (
     Lane(
         (
-            (Run("kmock", ("tests/kmock",), _workers(2, "worksteal")),),
+            (Run("wiring and kmock", ("tests/wiring", "tests/kmock"), _workers(2, "worksteal")),),
             (Run("scenarios", _SCENARIOS), Run("prometheus and demoapps", ("tests/prometheus", "tests/demoapps"))),
             (Run("disturbed stacks", _DISTURBING, _workers(4, "load")),),
         )

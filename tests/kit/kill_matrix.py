@@ -20,9 +20,13 @@ import functools
 import inspect
 import json
 import math
+import os
+import pickle
 import selectors
+import traceback
+import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -632,6 +636,77 @@ class Killed(BaseException):
     """The process is dead: it makes no calls any more, whatever its handlers try."""
 
 
+@dataclass(frozen=True)
+class Branch:
+    """A run that goes as others do until something is done to the world at one of its calls.
+
+    Parameters
+    ----------
+    disturb
+        The call's number, and what is done.
+    most
+        Seconds of the world's time after which it is given up.
+    told
+        Returns what is wanted of it, as values that can be pickled.
+    """
+
+    disturb: Disturbance
+    most: float
+    told: Callable[[Run], Any]
+
+
+@dataclass
+class _Forks:
+    """Branches off a run: coroutines cannot be copied, but the process that runs them can be."""
+
+    branches: Sequence[Branch]
+    results: dict[int, Any] = field(default_factory=dict)
+    #: The branch that this process is, and where it tells its result.
+    branch: Branch | None = None
+    pipe: int = -1
+
+    def at(self, recorder: Recorder) -> None:
+        """Run all branches of this call to their ends; in the process of one, change the world and go on."""
+        for number, branch in enumerate(self.branches):
+            if self.branch is None and branch.disturb[0] == recorder.calls:
+                self._fork(number, branch, recorder)
+        if self.branch is None and recorder.calls >= max(branch.disturb[0] for branch in self.branches):
+            recorder.ended = True
+            raise Killed
+
+    def _fork(self, number: int, branch: Branch, recorder: Recorder) -> None:
+        reads, writes = os.pipe()
+        loop = asyncio.get_running_loop()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Threads of the test runner are not needed there.
+            process = os.fork()
+        if process == 0:
+            os.close(reads)
+            asyncio._set_running_loop(loop)  # asyncio takes it from whoever is forked
+            self.branch, self.pipe = branch, writes
+            recorder.most = branch.most
+            branch.disturb[1](recorder.world)
+            return
+        os.close(writes)
+        with os.fdopen(reads, "rb") as pipe:
+            text = pipe.read()
+        os.waitpid(process, 0)
+        self.results[number] = pickle.loads(text) if text else _Failed("it has ended without a word")
+
+    def end(self, result: object) -> None:
+        """Tell the result of a branch, and end its process without any of what is to be done at the end of the tests."""
+        with os.fdopen(self.pipe, "wb") as pipe:
+            pickle.dump(result, pipe)
+        os._exit(0)
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """A branch that raised an exception."""
+
+    text: str
+
+
 @dataclass
 class Recorder:
     """Numbers the calls, and keeps the world at each of them.
@@ -644,12 +719,17 @@ class Recorder:
         Number of the call at which the process dies.
     disturb
         What is done to the world at a call, and its number; the process goes on.
+    forks
+        Runs that branch off.
     """
 
     world: KillableWorld
     keep: bool = False
     kill_at: int = 0
     disturb: Disturbance | None = None
+    forks: _Forks | None = None
+    #: Seconds after which the run is given up.
+    most: float = math.inf
     calls: int = 0
     ended: bool = False
     points: dict[tuple[int, float], Point] = field(default_factory=dict)
@@ -663,6 +743,8 @@ class Recorder:
             raise Killed
         if self.disturb is not None and self.calls == self.disturb[0]:
             self.disturb[1](self.world)
+        if self.forks is not None and self.forks.branch is None:
+            self.forks.at(self)
         if not self.keep:
             return
         key = (self.world.written, self.world.now)
@@ -799,7 +881,13 @@ class Run:
 
 
 def run(
-    world: KillableWorld, *, most: float, keep: bool = False, kill_at: int = 0, disturb: Disturbance | None = None
+    world: KillableWorld,
+    *,
+    most: float,
+    keep: bool = False,
+    kill_at: int = 0,
+    disturb: Disturbance | None = None,
+    forks: _Forks | None = None,
 ) -> Run:
     """Let a new process look after the plan until it is at its end.
 
@@ -813,9 +901,11 @@ def run(
         Number of the call at which it dies; :class:`Killed` is raised then.
     disturb
         What is done to the world at a call, and its number.
+    forks
+        What :func:`branched` needs.
     """
-    recorder = Recorder(world, keep, kill_at, disturb)
-    deadline = world.now + most
+    recorder = Recorder(world, keep, kill_at, disturb, forks, most)
+    began = world.now
 
     async def lives() -> None:
         wired, traffic = ports(world, recorder)
@@ -834,11 +924,11 @@ def run(
 
         world.listeners.append(told)
         running = asyncio.create_task(_looks_after(world, loop, recorder))
-        while not (world.settled or recorder.ended) and world.now < deadline:  # noqa: ASYNC110 - time is what it waits for
+        while not (world.settled or recorder.ended) and world.now - began < recorder.most:  # noqa: ASYNC110 - time is what it waits for
             await asyncio.sleep(1.0)
         world.expect(
             recorder.ended or world.settled,
-            f"no end within {most:.0f} s: {world.stored.reason}: {world.stored.message}",
+            f"no end within {recorder.most:.0f} s: {world.stored.reason}: {world.stored.message}",
         )
         killed, recorder.ended = recorder.ended, True
         running.cancel()
@@ -856,6 +946,29 @@ def run(
     world.listeners.clear()
     faults = tuple(f"{line['event']}: {line}" for line in lines if line["log_level"] == "error")
     return Run(world, list(recorder.points.values()), recorder.calls, faults)
+
+
+def branched(world: KillableWorld, branches: Sequence[Branch]) -> list[Any]:
+    """Let a new process look after the plan in several ways, and compute once what they have in common.
+
+    Returns what each branch told, in their order.
+    """
+    forks = _Forks(branches)
+    result: object = None
+    try:
+        other = run(world, most=max(branch.most for branch in branches), forks=forks)
+        result = forks.branch.told(other) if forks.branch is not None else None
+    except Killed:
+        result = _Failed("it was killed")
+    except BaseException:
+        if forks.branch is None:
+            raise
+        result = _Failed(traceback.format_exc())
+    if forks.branch is not None:
+        forks.end(result)
+    failed = [one.text for one in forks.results.values() if isinstance(one, _Failed)]
+    assert not failed, "\n".join(failed)
+    return [forks.results[number] for number in range(len(branches))]
 
 
 async def _looks_after(world: KillableWorld, loop: PlanLoop, recorder: Recorder) -> None:

@@ -9,15 +9,19 @@ from tests.kit.kill_matrix import (
     Comparison,
     Happening,
     KillableWorld,
+    Run,
     Scenario,
     at_gateway,
     revision_at_gateway,
     rolled_back_to,
+    run,
 )
 from tests.kit.world import Leg, plan_spec
 
 from cutover.api.v1alpha1 import Phase
 
+#: Seconds of the world's time in which any scenario is at its end.
+LONGEST = 900.0
 GATES = {
     "block": "5s",
     "warmUp": "5s",
@@ -188,6 +192,16 @@ def begin(scenario: Scenario) -> KillableWorld:
     world.values |= {"lag": 0.1, "throttling": 0.1}
     world.wrong["checkout"] = (0.01, 0.01)
     return world
+
+
+_undisturbed: dict[str, Run] = {}
+
+
+def undisturbed(scenario: Scenario) -> Run:
+    """Return the run in which nothing else happens, with the world at each point; it is computed once."""
+    if scenario.name not in _undisturbed:
+        _undisturbed[scenario.name] = run(begin(scenario), most=LONGEST, keep=True)
+    return _undisturbed[scenario.name]
 
 
 def told(found: list[Comparison]) -> str:

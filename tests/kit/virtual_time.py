@@ -31,7 +31,7 @@ class VirtualTime:
 
 @pytest.fixture
 async def virtual_time(monkeypatch: pytest.MonkeyPatch) -> VirtualTime:
-    """Replace the event loop's clock and ``time.time``.
+    """Replace the event loop's clock, and those of ``time``.
 
     For tests without sockets, processes and threads: what these do takes no time, as the loop does not wait for them.
     """
@@ -48,4 +48,6 @@ async def virtual_time(monkeypatch: pytest.MonkeyPatch) -> VirtualTime:
     monkeypatch.setattr(loop, "_clock_resolution", 1e-6)
     monkeypatch.setattr(loop._selector, "select", jump)  # type: ignore[attr-defined]
     monkeypatch.setattr(time, "time", clock.wall)
+    monkeypatch.setattr(time, "monotonic", clock.now)
+    monkeypatch.setattr(time, "clock_gettime", lambda _: clock.now())
     return clock

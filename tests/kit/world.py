@@ -577,6 +577,8 @@ class World:
             self._count(late[1], late[2], DEAD)
 
     def _count(self, name: str, requests: float, leg: Leg) -> None:
+        if not requests:
+            return
         more = Counts(
             requests,
             requests * leg.errors,

@@ -138,12 +138,13 @@ def a_plan(*paths: str, **spec: Any) -> Plan:
 
 
 async def answered(known: Callable[[], tuple[PathAnswers, ...] | None]) -> tuple[PathAnswers, ...]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (found := known()) is None:  # noqa: ASYNC110  # a call is what makes it go on
             await asyncio.sleep(0.001)
     return found
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_answers_are_asked_for_once_and_again_after_a_while() -> None:
     answers, plan = Answering(), a_plan()
     rig, known, owed = observing(answers)
@@ -162,6 +163,7 @@ async def test_answers_are_asked_for_once_and_again_after_a_while() -> None:
     assert answers.asked == ["/", "/"]
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_an_edit_of_what_is_asked_makes_answers_of_before_nothing() -> None:
     answers = Answering()
     _, known, _ = observing(answers)
@@ -180,6 +182,7 @@ async def test_nothing_is_asked_by_a_plan_that_skips_it() -> None:
     assert answers.asked == []
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_bug_in_asking_is_told_in_place_of_an_answer() -> None:
     _, known, _ = observing(Answering(fault=RuntimeError("no such thing")))
     (found,) = await answered(lambda: known(a_plan(), THERE, None))

@@ -189,6 +189,7 @@ class Counting(AlikeAnswers):
         return await super().of_leg(plan, leg, path)
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_the_operator_asks_both_legs_once_and_then_answers() -> None:
     rig, answers = LoopRig(), Counting()
     loop = rig.loop()
@@ -205,7 +206,7 @@ async def test_the_operator_asks_both_legs_once_and_then_answers() -> None:
     assert rig.stored.audit == noted, "while the legs are asked nothing is answered"
     answers.holding.set()
     loop._wake.clear()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await loop._wake.wait()  # the answers are news
         while (audit := rig.stored.audit) is None or audit.answered_at is None:
             await asyncio.sleep(0.001)
@@ -221,6 +222,7 @@ async def test_the_operator_asks_both_legs_once_and_then_answers() -> None:
     loop._observer.stop()
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_in_the_trial_answers_of_a_moment_ago_are_asked_for_once_more() -> None:
     rig, answers = LoopRig(), Counting()
     answers.holding.set()
@@ -229,7 +231,7 @@ async def test_in_the_trial_answers_of_a_moment_ago_are_asked_for_once_more() ->
     trying = {"phase": "Preflight", "attempt": 1, "route": {"trial": "VirtualService docs/cutover-pdf"}}
     plan = observer._working.plan = builders.plan(status=trying)
     there = Probe(0.0, "a1-trial", healthy=True, detail="HTTP 200", status=200)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while observer._answers(plan, there, None) is None:  # noqa: ASYNC110  # a call is what makes it go on
             await asyncio.sleep(0.001)
     rig.now += 5

@@ -76,6 +76,7 @@ async def test_one_request_at_a_time() -> None:
     fact.stop()
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_the_next_request_waits_for_no_call() -> None:
     desk = Desk()
     fact = desk.fact()
@@ -228,6 +229,7 @@ async def test_only_news_is_told() -> None:
     fact.stop()
 
 
+@pytest.mark.usefixtures("virtual_time")
 @pytest.mark.parametrize("under_way", [False, True])
 async def test_what_is_not_wanted_any_more_is_neither_known_nor_asked_for(under_way: bool) -> None:
     desk = Desk(holding=asyncio.Event())

@@ -531,7 +531,7 @@ def run(arguments: list[str], text: str, **environ: str) -> subprocess.Completed
         env={**{k: v for k, v in os.environ.items() if not k.startswith("CUTOVER_")}, **environ},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=500,
         check=False,
     )
 
@@ -628,11 +628,11 @@ async def test_a_replay_ends_with_the_plan_that_asked_for_it(monkeypatch: pytest
     port = server.sockets[0].getsockname()[1]
     monkeypatch.setenv("CUTOVER_PROMETHEUS_URL", f"http://127.0.0.1:{port}")
     task = asyncio.create_task(Backtests().forecast(Plan("shop", "pdf", "", 1, spec()), TARGET))
-    await asyncio.wait_for(asked.wait(), 30)
+    await asyncio.wait_for(asked.wait(), 300)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(task, 5)  # Prometheus is given 10 s
-    await asyncio.wait_for(gone.wait(), 5)
+    await asyncio.wait_for(gone.wait(), 60)
     server.close()
 
 

@@ -20,8 +20,21 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.kit.kill_matrix import Comparison, Happening, KillableWorld, Run, Scenario, at_gateway, compare, cover, run
-from tests.kit.kill_scenarios import SCENARIOS, begin, told
+from tests.kit import kill_scenarios
+from tests.kit.kill_matrix import (
+    Branch,
+    Comparison,
+    Happening,
+    KillableWorld,
+    Run,
+    Scenario,
+    at_gateway,
+    branched,
+    compare,
+    cover,
+    run,
+)
+from tests.kit.kill_scenarios import LONGEST, SCENARIOS, begin, told
 from tests.kit.loop_rig import LoopRig
 from tests.kit.sampler_rig import SamplerRig
 from tests.kit.world import START
@@ -40,9 +53,9 @@ SEED = int(os.environ.get("KILL_MATRIX_SEED", "1"))
 #: Moments of each scenario for each disturbance.
 MOMENTS = 3
 HOUR = 3600.0
-#: Seconds of the world's time in which any scenario is at its end; and by which it may come earlier or later: reconciles begin
-#: at other times, blocks are judged a block later, and a clock is compared again.
-LONGEST, SLACK = 900.0, 15.0
+#: Seconds by which the end may come earlier or later: reconciles begin at other times, blocks are judged a block later, and a
+#: clock is compared again.
+SLACK = 15.0
 #: Seconds until a weight that was taken back is asked for again.
 AGAIN = 240.0
 
@@ -142,9 +155,8 @@ ALSO = tuple(
 ALL = {one.name: one for one in (*ALSO, *BY_THE_CLOCK)}
 
 
-@functools.cache
 def undisturbed(scenario: str) -> Run:
-    return run(begin(ALL[scenario]), most=LONGEST, keep=True)
+    return kill_scenarios.undisturbed(ALL[scenario])
 
 
 #: What an hour makes another story of: the calendar has changed, or users went by an edited route for so long.
@@ -210,9 +222,8 @@ def seen_by_probes_first(world: KillableWorld) -> None:
             return
 
 
-def judge(scenario: str, step: Step, number: int) -> Comparison:
+def judge(scenario: str, step: Step, number: int, other: Run) -> Comparison:
     truth = undisturbed(scenario)
-    other = run(begin(ALL[scenario]), most=LONGEST + 2 * step.slept, disturb=(number, step.do))
     most = step.slept + (2 * SLACK if step.slept else SLACK)
     if step.slept and withdrawn(other.world):
         most += AGAIN
@@ -235,10 +246,49 @@ def judge(scenario: str, step: Step, number: int) -> Comparison:
     )
 
 
+@dataclass(frozen=True)
+class Unknowing:
+    """What became of a machine that does not know that it slept."""
+
+    phase: Phase | None
+    happened: bool
+    gone: bool
+    broken: tuple[str, ...]
+    faults: tuple[str, ...]
+
+
+def what_became(other: Run) -> Unknowing:
+    world = other.world
+    return Unknowing(world.stored.phase, bool(world.happened), world.gone, tuple(world.broken), other.faults)
+
+
+def branches(scenario: str, step: Step) -> list[Branch]:
+    if step is UNTOLD:
+        return [Branch((number, step.do), LONGEST + 2 * HOUR, what_became) for number in moments(scenario, step)]
+    return [
+        Branch((number, step.do), LONGEST + 2 * step.slept, functools.partial(judge, scenario, step, number))
+        for number in moments(scenario, step)
+    ]
+
+
+@functools.cache
+def disturbed(scenario: str, of: tuple[Step, ...]) -> dict[str, list[Any]]:
+    """Return what became of the migration by the step: all of them go the same way until something is done."""
+    wanted = {step.name: branches(scenario, step) for step in of}
+    told = iter(branched(begin(ALL[scenario]), [branch for some in wanted.values() for branch in some]))
+    return {name: [next(told) for _ in some] for name, some in wanted.items()}
+
+
+def outcomes(scenario: str, step: Step) -> list[Any]:
+    # Those of one test function, as others may be run by another worker; and all moments are too many for one test.
+    together = next(some for some in (SET, SLEPT, (UNTOLD,)) if step in some)
+    return disturbed(scenario, (step,) if FULL else together)[step.name]
+
+
 @pytest.mark.parametrize("step", SET, ids=lambda step: step.name)
 @pytest.mark.parametrize("scenario", [name for name in ALL if name not in CALENDAR])
 def test_a_clock_that_is_set_changes_nothing(scenario: str, step: Step, table: list[Row]) -> None:
-    found = [judge(scenario, step, number) for number in moments(scenario, step)]
+    found = outcomes(scenario, step)
     table.append((scenario, step.name, found))
     assert not any(one.differences for one in found), told(found)
 
@@ -247,7 +297,7 @@ def test_a_clock_that_is_set_changes_nothing(scenario: str, step: Step, table: l
 @pytest.mark.parametrize("scenario", [name for name in ALL if name not in OTHERWISE])
 def test_a_machine_that_slept_does_what_is_due(scenario: str, step: Step, table: list[Row]) -> None:
     """What happened meanwhile is judged with what Prometheus has of it; a timeout that is over is over."""
-    found = [judge(scenario, step, number) for number in moments(scenario, step)]
+    found = outcomes(scenario, step)
     table.append((scenario, step.name, found))
     assert not any(one.differences for one in found), told(found)
 
@@ -255,15 +305,21 @@ def test_a_machine_that_slept_does_what_is_due(scenario: str, step: Step, table:
 @pytest.mark.parametrize("scenario", [name for name in ALL if name not in OTHERWISE])
 def test_a_machine_that_does_not_know_that_it_slept_raises_nothing_unseen(scenario: str) -> None:
     """Until clocks are compared it may judge the requests of an hour ago by the weight of now, and go back for it."""
-    for number in moments(scenario, UNTOLD):
-        other = run(begin(ALL[scenario]), most=LONGEST + 2 * HOUR, disturb=(number, UNTOLD.do))
-        broken = [text for text in other.world.broken if "no end within" not in text]
+    for other in outcomes(scenario, UNTOLD):
         assert not other.faults
-        assert not broken
-        if ALL[scenario].end is None and other.world.happened:
-            assert other.world.gone
+        assert not [text for text in other.broken if "no end within" not in text]
+        if ALL[scenario].end is None and other.happened:
+            assert other.gone
         else:  # it may go back before the weight at which it would have been deleted
-            assert other.world.stored.phase in (ALL[scenario].end, Phase.ROLLED_BACK)
+            assert other.phase in (ALL[scenario].end, Phase.ROLLED_BACK)
+
+
+def test_a_branch_is_what_a_run_of_its_own_is() -> None:
+    scenario = "errors at 25 %"
+    for step in (SET[1], SLEPT[0]):
+        number, found = moments(scenario, step)[-1], outcomes(scenario, step)[-1]
+        alone = run(begin(ALL[scenario]), most=LONGEST + 2 * step.slept, disturb=(number, step.do))
+        assert judge(scenario, step, number, alone) == found
 
 
 # ------------------------------------------------------------------------------------------------------- part by part

@@ -178,6 +178,7 @@ async def test_a_connection_that_has_ended_is_in_no_way() -> None:
     assert len(places) == 1
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_connection_without_an_app_ends_after_a_while() -> None:
     places, connection = Places[Connection](), Connection()
     places.enter(connection, 0.0)

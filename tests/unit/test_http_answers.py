@@ -40,6 +40,12 @@ NO_CLUSTER = cast("Cluster", None)
 STATUS = {"phase": "Preflight", "attempt": 1}
 
 
+@pytest.fixture(autouse=True)
+def _time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever answers in these tests does so in this time, however busy the machine is."""
+    monkeypatch.setattr("cutover.adapters.traffic.istio.gateway_client.TIMEOUT", 120.0)
+
+
 def a_plan(ownership: str = "Generate", **probe: Any) -> Plan:
     istio: dict[str, Any] = {"hosts": [HOST], "gateways": [GATEWAY], "ownership": ownership}
     if ownership != "Generate":
@@ -279,7 +285,7 @@ async def test_of_a_long_answer_the_beginning_is_read() -> None:
 
 
 async def test_an_answer_that_goes_on_for_long_is_compared_by_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cutover.adapters.traffic.istio.gateway_client.TIMEOUT", 0.2)
+    monkeypatch.setattr("cutover.adapters.traffic.istio.gateway_client.TIMEOUT", 3.0)
 
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"x-cutover-leg": "eks", "content-type": "text/event-stream"})

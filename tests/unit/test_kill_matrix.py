@@ -8,7 +8,6 @@ Pairs of points for two kills in a run are drawn by ``KILL_MATRIX_SEED``. The ta
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 import os
 import random
@@ -16,6 +15,7 @@ import typing
 from collections.abc import Iterator
 
 import pytest
+from tests.kit import kill_scenarios
 from tests.kit.kill_matrix import (
     AWAY,
     Comparison,
@@ -28,7 +28,7 @@ from tests.kit.kill_matrix import (
     killed,
     run,
 )
-from tests.kit.kill_scenarios import SCENARIOS, begin, told
+from tests.kit.kill_scenarios import LONGEST, SCENARIOS, begin, told
 
 from cutover.api.v1alpha1 import Phase
 from cutover.domain.engine.phases.preflight import PREPARED_SECONDS
@@ -40,8 +40,6 @@ SEED = int(os.environ.get("KILL_MATRIX_SEED", "1"))
 PAIRS = 20 if FULL else 1
 #: Seconds until a killed process is replaced: at once, and so late that what matters happens meanwhile.
 SOON, LATE = 1.0, 45.0
-#: Seconds of the world's time in which any scenario is at its end.
-LONGEST = 900.0
 #: Seconds by which a kill may delay an end, besides the absence: reconciles begin at other times than they would have, blocks
 #: are judged a block later, and a write is tried again.
 SLACK = 10.0
@@ -52,9 +50,8 @@ EDIT_SLACK = 10.0
 PAIRS_SLACK = 12.0
 
 
-@functools.cache
 def undisturbed(scenario: str) -> Run:
-    return run(begin(next(one for one in SCENARIOS if one.name == scenario)), most=LONGEST, keep=True)
+    return kill_scenarios.undisturbed(next(one for one in SCENARIOS if one.name == scenario))
 
 
 def kinds_before(scenario: str) -> set[Kind]:

@@ -55,6 +55,12 @@ class FakeCluster:
 NO_CLUSTER = cast("Cluster", FakeCluster(None, []))
 
 
+@pytest.fixture(autouse=True)
+def _time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever answers in these tests does so in this time, however busy the machine is."""
+    monkeypatch.setattr("cutover.adapters.traffic.istio.gateway_client.TIMEOUT", 120.0)
+
+
 async def probe_at(url: str, leg: Leg = Leg.HEROKU) -> Probe:
     gateway = HttpLegProbe(NO_CLUSTER, {"istio-ingress/public": url}, now=lambda: 1700.0)
     try:

@@ -73,6 +73,7 @@ async def storm(cluster: Slow, size: int) -> AsyncIterator[list[asyncio.Task[Jso
     await asyncio.gather(*writes, return_exceptions=True)
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_rollback_does_not_queue_behind_checkpoints() -> None:
     cluster = Slow()
     async with storm(cluster, 1000):
@@ -85,6 +86,7 @@ async def test_a_rollback_does_not_queue_behind_checkpoints() -> None:
         await asyncio.wait_for(rollback, 30)
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_who_waits_for_others_still_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """All plans' checkpoints come at the end of the same block; the last of them must not time out for it."""
     cluster = Slow()
@@ -96,6 +98,7 @@ async def test_who_waits_for_others_still_has_its_own_time(monkeypatch: pytest.M
     assert not cluster.errors
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_who_waits_too_long_looks_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kubernetes, "QUEUE_SECONDS", 0.05)
     cluster = Slow()
@@ -134,6 +137,7 @@ class Listed(Cluster):
 ROUTES, ENTRIES = Read(VIRTUAL_SERVICES), Read(SERVICE_ENTRIES)
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_plans_that_begin_together_read_all_routes_once() -> None:
     cluster = Listed()
     inventories = KubernetesInventories(cluster)
@@ -150,6 +154,7 @@ async def test_plans_that_begin_together_read_all_routes_once() -> None:
     assert len(cluster.lists) == 4, "an answer is kept for nobody who asks later"
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_reading_that_fails_or_is_left_does_not_spoil_the_next() -> None:
     cluster = Listed()
     inventories = KubernetesInventories(cluster)
@@ -163,6 +168,7 @@ async def test_a_reading_that_fails_or_is_left_does_not_spoil_the_next() -> None
     assert (await staying)[0]["number"] == 2
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_reading_that_fails_when_nobody_waits_for_it_any_more_is_told_to_nobody() -> None:
     told = list[Any]()
     asyncio.get_running_loop().set_exception_handler(lambda _, problem: told.append(problem))
@@ -178,6 +184,7 @@ async def test_a_reading_that_fails_when_nobody_waits_for_it_any_more_is_told_to
     assert told == []
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_list_serves_for_a_moment_and_not_what_has_to_be_new(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster, derived = Listed(), list[int]()
 
@@ -229,6 +236,7 @@ def traffic() -> Iterator[Counting]:
     return traffic
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_what_has_not_changed_is_not_compared_again(traffic: Counting) -> None:
     known = plan()
     first = await traffic.get(known, 25)
@@ -237,6 +245,7 @@ async def test_what_has_not_changed_is_not_compared_again(traffic: Counting) -> 
     assert traffic.rendered == 1
 
 
+@pytest.mark.usefixtures("virtual_time")
 @pytest.mark.parametrize("what", ["weight", "spec", "uid", "route", "companion", "attempt"])
 async def test_what_has_changed_is(traffic: Counting, what: str) -> None:
     known = plan()

@@ -292,6 +292,7 @@ async def test_a_read_that_fails_after_a_conflict_is_tried_again(script: Callabl
     assert requests_in(world.stored) == 10
 
 
+@pytest.mark.usefixtures("virtual_time")
 @pytest.mark.parametrize("what", ["status", "read"])
 async def test_a_plan_that_is_gone_ends_its_loop(script: Callable[[Script], None], what: str) -> None:
     world = LoopRig()
@@ -302,6 +303,7 @@ async def test_a_plan_that_is_gone_ends_its_loop(script: Callable[[Script], None
     assert world.done[-1] == what, "it ends with what tells it, and writes nothing after"
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_another_plan_by_the_same_name_ends_the_loop(script: Callable[[Script], None]) -> None:
     """It has a loop of its own."""
     world = LoopRig()
@@ -313,6 +315,7 @@ async def test_another_plan_by_the_same_name_ends_the_loop(script: Callable[[Scr
     assert world.wire == {}
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_fault_of_ours_does_not_end_the_loop(
     script: Callable[[Script], None], monkeypatch: pytest.MonkeyPatch, events: list[Any]
 ) -> None:
@@ -349,6 +352,7 @@ async def test_what_cannot_be_read_is_told_and_not_guessed(monkeypatch: pytest.M
     assert seen[0].errors == ("get virtualservices docs/cutover-pdf: no answer",)
 
 
+@pytest.mark.usefixtures("virtual_time")
 @pytest.mark.parametrize(("reason", "asked"), [("ShareNotObserved", 1), ("Judging", 0)])
 async def test_who_else_sends_to_the_legs_is_read_while_the_share_does_not_fit(
     monkeypatch: pytest.MonkeyPatch, reason: str, asked: int
@@ -578,6 +582,7 @@ async def test_a_plan_that_is_being_deleted_is_left_to_the_deletion(script: Call
     assert world.done == []
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_finalizing_waits_for_the_pass_that_is_under_way(
     script: Callable[[Script], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -637,6 +642,7 @@ async def test_an_outage_of_the_api_server_does_not_fill_the_memory(script: Call
     assert requests_in(world.stored) == sum(block.requests for block in world.blocks)
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_tool_that_fights_over_the_route_gets_no_answer_at_its_own_pace(
     script: Callable[[Script], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -660,6 +666,7 @@ async def test_a_tool_that_fights_over_the_route_gets_no_answer_at_its_own_pace(
 # ------------------------------------------------------------------------------------------------------------ the probe
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_probe_that_hangs_does_not_delay_a_rollback(script: Callable[[Script], None]) -> None:
     world, never = LoopRig(), asyncio.Event()
 
@@ -679,6 +686,7 @@ async def test_a_probe_that_hangs_does_not_delay_a_rollback(script: Callable[[Sc
     assert world.probes == 1  # one at a time
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_probe_that_cannot_be_made_is_told(script: Callable[[Script], None]) -> None:
     world = LoopRig()
 
@@ -721,6 +729,7 @@ async def test_a_way_back_that_is_open_is_asked_for_more_seldom(script: Callable
     assert await asked(60) >= 4
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_the_next_probe_waits_for_no_reconcile(
     monkeypatch: pytest.MonkeyPatch, script: Callable[[Script], None]
 ) -> None:
@@ -786,6 +795,7 @@ async def test_a_rollback_that_was_written_without_an_answer_is_told(
     assert loop.rollbacks == 1
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_rollback_waits_for_no_preflight(script: Callable[[Script], None]) -> None:
     slots, answers = asyncio.Semaphore(2), asyncio.Event()
     script(roll_back)
@@ -843,6 +853,7 @@ async def test_a_block_is_noted_as_judged_once_whatever_becomes_of_the_write(scr
     assert counted_so_far() - before == 1
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_write_that_waits_keeps_no_other_plan_from_going_back(script: Callable[[Script], None]) -> None:
     worlds = [LoopRig() for _ in range(20)]
     slots, answers = asyncio.Semaphore(2), asyncio.Event()
@@ -873,6 +884,7 @@ async def test_a_write_that_waits_keeps_no_other_plan_from_going_back(script: Ca
     await asyncio.gather(*ticks)
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_clock_that_is_set_back_stops_no_probe(script: Callable[[Script], None]) -> None:
     world = LoopRig()
     script(quiet)
@@ -884,6 +896,7 @@ async def test_a_clock_that_is_set_back_stops_no_probe(script: Callable[[Script]
         world.now -= 3600 if asked == 1 else -1
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_probe_with_news_wakes_the_loop(script: Callable[[Script], None]) -> None:
     world = LoopRig()
     script(quiet)
@@ -896,6 +909,7 @@ async def test_a_probe_with_news_wakes_the_loop(script: Callable[[Script], None]
         world.now += 60
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_loop_that_ends_leaves_nothing_behind(script: Callable[[Script], None]) -> None:
     world = LoopRig()
 
@@ -915,6 +929,7 @@ async def test_a_loop_that_ends_leaves_nothing_behind(script: Callable[[Script],
     assert world.watched is None
 
 
+@pytest.mark.usefixtures("virtual_time")
 @pytest.mark.parametrize("move", [advance, roll_back, checkpointed])
 @pytest.mark.parametrize("where", ["looking", "writing"])
 async def test_a_loop_that_ends_in_the_middle_of_a_reconcile_forgets_its_plan(
@@ -949,6 +964,7 @@ async def test_a_loop_that_ends_in_the_middle_of_a_reconcile_forgets_its_plan(
     assert (world.done, world.probes) == before
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_loop_that_is_told_to_ends(script: Callable[[Script], None]) -> None:
     world = LoopRig()
     script(quiet)
@@ -997,6 +1013,7 @@ async def test_while_judging_a_checkpoint_is_written_about_once_a_minute() -> No
     assert world.now - world.stored.checkpoint.consumed_until <= 60 + BLOCK
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_checkpoint_lets_others_decide_first_but_news_does_not_wait_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -1042,6 +1059,7 @@ async def test_nothing_new_nothing_written() -> None:
 # ------------------------------------------------------------------------------------------------- requests of our own
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_probes_of_eks_are_taken_out_of_its_counts() -> None:
     """They go the users' way, so that the metrics count them as users' requests."""
     w = LoopRig(spec={**SPEC, "traffic": {**SPEC["traffic"], "probe": {"rate": 1}}})

@@ -600,6 +600,7 @@ async def test_server_that_is_away_is_asked_rarely(trouble: Callable[[httpx.Requ
     assert told[0].startswith(NAME)
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_one_query_finds_out_that_it_is_back() -> None:
     server = Flaky()
     asked = client(server, cooldown=0.05)
@@ -652,6 +653,7 @@ async def test_time_outs_keep_the_circuit_closed() -> None:
     assert server.calls == 20
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_time_out_after_an_outage_opens_it_again() -> None:
     """Or those that wait would hang one after the other."""
     server = Flaky()
@@ -681,9 +683,11 @@ def clock_ahead(seconds: Callable[[], float], delay: Callable[[], float] = lambd
         await asyncio.sleep(delay() / 2)
         return answer([{"metric": {}, "value": [said, f"{said:.3f}"]}], "vector")
 
-    return PrometheusClient(URL, transport=httpx.MockTransport(handle))
+    # Asked each time: the tests' clock takes the place of the real one.
+    return PrometheusClient(URL, transport=httpx.MockTransport(handle), now=lambda: time.time())
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_skew_is_measured_and_does_not_jitter() -> None:
     ahead = 0.2
     asked = clock_ahead(lambda: ahead)
@@ -701,12 +705,14 @@ async def test_skew_is_measured_and_does_not_jitter() -> None:
     assert asked.skew == pytest.approx(-5, abs=0.6)
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_half_the_round_trip_is_not_skew() -> None:
     asked = clock_ahead(lambda: 2.0, lambda: 0.4)
     await asked.compare_clocks()
     assert asked.skew == pytest.approx(2, abs=0.15)
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_long_round_trip_says_nothing() -> None:
     asked = clock_ahead(lambda: 30.0, lambda: 1.2)
     await asked.compare_clocks()

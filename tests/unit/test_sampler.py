@@ -723,6 +723,7 @@ async def test_histogram_before_anything(world: SamplerRig) -> None:
         await world.sampler.histogram(world.target(0, since=START - 99))
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_run_serves_new_plans_at_once_and_survives_a_surprise(
     world: SamplerRig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

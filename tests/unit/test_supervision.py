@@ -36,6 +36,7 @@ async def test_services_end_with_the_body() -> None:
     assert ended == ["cancelled"]
 
 
+@pytest.mark.usefixtures("virtual_time")
 @pytest.mark.parametrize(("service", "text"), [(failing, "ValueError\\('a surprise'\\)"), (returning, "ended")])
 async def test_the_body_ends_with_a_service(service: Any, text: str) -> None:
     others = list[str]()
@@ -49,6 +50,7 @@ async def test_the_body_ends_with_a_service(service: Any, text: str) -> None:
     assert task.cancelling() == 0
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_body_that_fails_or_is_cancelled_by_others_is_no_failed_service() -> None:
     with pytest.raises(KeyError):
         async with running({"block feed": never_ending([])}):

@@ -53,7 +53,7 @@ class Served:
                 writer.write(part)
                 await writer.drain()
                 await asyncio.sleep(0)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 return await read_answer(reader)
         finally:
             writer.transport.abort()
@@ -66,12 +66,10 @@ class Served:
 
 
 async def until(happened: Callable[[], object]) -> None:
-    """Wait, for 5 s at most."""
-    for _ in range(500):
-        if happened():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it did not happen")
+    """Wait, for a minute at most."""
+    async with asyncio.timeout(60):
+        while not happened():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -266,7 +264,7 @@ async def test_many_connections_that_say_nothing_make_room(served: Served, monke
     monkeypatch.setattr(server, "MOST_CONNECTIONS", 10)
     silent = [await served.connect() for _ in range(30)]
     assert (await served.send(request_line())).status == 200
-    ended = [await asyncio.wait_for(reader.read(), 5) for reader, _ in silent[:20]]
+    ended = [await asyncio.wait_for(reader.read(), 60) for reader, _ in silent[:20]]
     assert ended == [b""] * 20
     for _, writer in silent:
         writer.transport.abort()
@@ -277,7 +275,7 @@ async def test_a_connection_that_says_nothing_ends(served: Served, monkeypatch: 
     for said in (b"", b"POST / HTTP/1.1\r\nHost: x\r\nA: "):
         reader, writer = await served.connect()
         writer.write(said)
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert await asyncio.wait_for(reader.read(), 60) == b""
         writer.close()
 
 
@@ -298,7 +296,7 @@ async def test_bodies_wait_until_there_is_room_for_them(served: Served, monkeypa
     await until(lambda: served.room.left < 1400)
     for (_, writer), (_, body) in zip(slow, frames, strict=True):
         writer.write(body[-1:])
-    answers = [await asyncio.wait_for(read_answer(reader), 5) for reader, _ in slow]
+    answers = [await asyncio.wait_for(read_answer(reader), 60) for reader, _ in slow]
     assert {answer.status for answer in answers} == {200}
     assert served.record.of("acme-pdf").requests == {("200", ""): 50}
     assert served.room.left == 3000
@@ -342,7 +340,7 @@ async def test_connections_whose_requests_are_refused_make_room(
     monkeypatch.setattr(server, "MOST_CONNECTIONS", 10)
     refused = [await stalled(served, PDF, "logplex:wrong") for _ in range(10)]
     for reader, _ in refused:
-        assert (await asyncio.wait_for(read_answer(reader), 5)).status == 401
+        assert (await asyncio.wait_for(read_answer(reader), 60)).status == 401
     assert (await served.send(request_line())).status == 200
     for _, writer in refused:
         writer.transport.abort()
@@ -369,7 +367,7 @@ async def test_whoever_leaves_answers_what_is_there_and_takes_no_more(served: Se
     await asyncio.sleep(0.1)
     answer = await served.send(request_line(), identity="2")  # nobody has heard yet that it leaves
     assert (answer.status, answer.closes) == (200, True)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while True:
             try:
                 (await served.connect())[1].transport.abort()
@@ -377,11 +375,11 @@ async def test_whoever_leaves_answers_what_is_there_and_takes_no_more(served: Se
                 break
             await asyncio.sleep(0.02)
     writer.write(body[10:])
-    answer = await asyncio.wait_for(read_answer(reader), 5)
+    answer = await asyncio.wait_for(read_answer(reader), 60)
     assert (answer.status, answer.closes) == (200, True)
     await leaving
     assert served.record.of("acme-pdf").requests == {("200", ""): 2}
-    assert await asyncio.wait_for(idle_reader.read(), 5) == b""
+    assert await asyncio.wait_for(idle_reader.read(), 60) == b""
     idle_writer.close()
     writer.close()
 
@@ -418,7 +416,7 @@ async def test_any_bytes_on_the_wire_end_nothing(served: Served, caplog: pytest.
         writer.write(bytes(whole))
         writer.write_eof()
         with contextlib.suppress(ConnectionError):
-            await asyncio.wait_for(reader.read(), 5)
+            await asyncio.wait_for(reader.read(), 60)
         writer.transport.abort()
     assert served.record.apps.keys() == {"acme-pdf", "acme-shop", ""}
     assert served.record.of("acme-shop").lines == {}

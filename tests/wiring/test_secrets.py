@@ -306,7 +306,7 @@ async def test_the_process_tells_no_secret(behaviour: str, tmp_path: Path) -> No
 
         async def during() -> str:
             seen = ""
-            async with aiohttp.ClientSession() as session, asyncio.timeout(15):
+            async with aiohttp.ClientSession() as session, asyncio.timeout(120):
                 while not seen:
                     await asyncio.sleep(0.5)
                     try:
