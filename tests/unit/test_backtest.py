@@ -8,8 +8,8 @@ import json
 import math
 import os
 import random
-import signal
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
