@@ -90,6 +90,7 @@ from cutover.api.v1alpha1.status.in_force import ResolvedTemplate as ResolvedTem
 from cutover.api.v1alpha1.status.in_force import SpecSnapshot as SpecSnapshot
 from cutover.api.v1alpha1.status.ledger import LEDGER_LENGTH as LEDGER_LENGTH
 from cutover.api.v1alpha1.status.ledger import LedgerEntry as LedgerEntry
+from cutover.api.v1alpha1.status.ledger import NewReleases as NewReleases
 from cutover.api.v1alpha1.status.plan import BlockStatus as BlockStatus
 from cutover.api.v1alpha1.status.plan import Condition as Condition
 from cutover.api.v1alpha1.status.plan import HeldStatus as HeldStatus

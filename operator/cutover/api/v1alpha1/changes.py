@@ -90,6 +90,7 @@ class LedgerEntryChanges(TypedDict, total=False):
     message: str
     gates: tuple[GateNumbers, ...]
     queries: tuple[str, ...]
+    edited: tuple[str, ...]
 
 
 class ReleasesChanges(TypedDict, total=False):

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 LEDGER_LENGTH = 30
 
 
+class NewReleases(Model):
+    """Releases on Heroku that an entry of the ledger is about."""
+
+    named: tuple[int, ...] = Field(default=(), description="Versions that the message names, oldest first.")
+    more: int = Field(default=0, description="How many there are besides.")
+
+
 class LedgerEntry(Model):
     """One decision with its numbers."""
 
@@ -36,6 +43,11 @@ class LedgerEntry(Model):
         default=None,
         description="Who asked for it, and when: as the annotation says, or the field manager that wrote it or the spec.",
     )
+    edited: tuple[str, ...] = Field(
+        default=(),
+        description="What an edit changed: fields of the spec by path, steps as steps.25, and gates that are judged as gates.errors.",
+    )
+    releases: NewReleases | None = Field(default=None, description="Releases on Heroku that it is about.")
 
     def evolve(self, **changes: Unpack[LedgerEntryChanges]) -> Self:
         """Return a copy with some fields changed: mypy checks their names and types, and nothing does at run time."""
