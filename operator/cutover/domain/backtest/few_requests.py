@@ -14,7 +14,7 @@ from itertools import pairwise
 from cutover.api.durations import span
 from cutover.api.v1alpha1 import InsufficientTraffic, MigrationPlanSpec, Step
 from cutover.domain.evidence.judge import PATIENCE_SECONDS, least_requests
-from cutover.domain.evidence.pairs import PairedStep, pairs_needed
+from cutover.domain.evidence.paired_safety import PairedStep, pairs_needed
 from cutover.domain.evidence.rules import GateRules
 
 #: Pairs of probes a second, for a plan that has no rate.
