@@ -17,21 +17,20 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
 from typing import NamedTuple, TypeVar
 
 from cutover.domain.baseline.histogram import Histogram
-from cutover.domain.evidence.counters import Counter, CounterLabels
-from cutover.domain.evidence.counting import Reading, cumulative
 from cutover.domain.evidence.lengths import UNSEEN_SECONDS
-from cutover.domain.evidence.scrapes import REACH_IN_SCRAPES, Result, Source, source_of
+from cutover.domain.evidence.scrapes import Result, Source, source_of
 from cutover.domain.observation import Samples
 from cutover.ports.block_feed import BlockSubscription, Dialect
 from cutover.ports.clock import Clock
 from cutover.ports.errors import QueryFailed, Unavailable
 from cutover.ports.prometheus import Prometheus, unavailable_if_malformed
 from cutover.services.block_queue import BlockQueue
+from cutover.services.counter_reads import CounterReads, reach_of
 from cutover.services.foreign_counters import ForeignCounters, read_foreign_counters
 from cutover.services.isolation import Isolation
 from cutover.services.reading import (
@@ -40,7 +39,6 @@ from cutover.services.reading import (
     OLDEST_BLOCK,
     SCRAPE_JITTER,
     blocks_of,
-    range_selector,
 )
 from cutover.services.rhythm import Rhythms, read_rhythms
 from cutover.services.server_time import ServerTime
@@ -64,9 +62,6 @@ _SAME_PHASE = 0.25
 #: Fraction of a scrape interval after which the sampler checks again for an awaited scrape.
 _LOOK_AGAIN = 0.05
 _LONGEST_SLEEP = 60.0
-#: Up to this age a histogram is summed exactly, from samples; beyond it Prometheus sums it, and extrapolates a little.
-_EXACT_HISTOGRAM = 900.0
-_LONGEST_HISTOGRAM = 24 * 3600.0
 
 _T = TypeVar("_T")
 
@@ -106,10 +101,6 @@ class Sampler:
     ----------
     refused
         Counters that named the gateways and were of other scrape targets, each time they were seen.
-    queries, errors
-        Queries made, and how many of them failed.
-    last_success
-        Unix seconds of the last answer.
     lateness
         Seconds between when the last blocks could be read and when they were.
     waits
@@ -129,13 +120,9 @@ class Sampler:
         time: ServerTime | None = None,
     ) -> None:
         self.refused = 0
-        self.queries = 0
-        self.errors = 0
-        self.last_success = 0.0
         self.lateness = 0.0
         self.waits = 0
         self.settle = settle
-        self._prometheus = prometheus
         self._dialect = dialect
         self._clock = clock
         self._on_samples = on_samples
@@ -152,6 +139,7 @@ class Sampler:
         self._find_rhythms_at = 0.0 if rhythms is None else math.inf  # by the operator's clock
         self._foreign = ForeignCounters()
         self._time = time or ServerTime(prometheus, clock)
+        self._reads = CounterReads(prometheus, dialect, self._time)
 
     def now(self) -> float:
         """Return Unix seconds by Prometheus' clock, as well as it is known."""
@@ -195,44 +183,23 @@ class Sampler:
         return Samples(feed.deliver(), feed.error, self._seen_interval(feed))
 
     async def histogram(self, subscription: BlockSubscription) -> Histogram:
-        """Return Heroku's latency histogram since ``subscription.since``, of at most the last 24 hours.
+        """Return Heroku's latency histogram since ``subscription.since``, of at most the last 24 hours. Raises Unavailable."""
+        return await self._reads.histogram(subscription, self.now() - self.settle)
 
-        Raises
-        ------
-        Unavailable
-            If Prometheus does not answer.
-        """
-        end = self.now() - self.settle
-        start = max(subscription.since, end - _LONGEST_HISTOGRAM)
-        if start >= end:
-            return Histogram({})
-        selector, labels = self._dialect.heroku_latencies(subscription), self._dialect.labels
-        bounds: dict[float, float] = {}
-        if end - start <= _EXACT_HISTOGRAM:
-            reach = _reach(subscription.scrape_seconds)
-            window = end - start + reach
-            presence, buckets = await asyncio.gather(
-                self._presence(subscription.observers, window, end), self._counters(selector, window, end)
-            )
-            with unavailable_if_malformed(self._dialect.labels.product):
-                reading = Reading()
-                reading.add_presence(presence)
-                reading.add_counters(buckets)
-                namespaces = subscription.observers
-                bounds = cumulative(reading, subscription.heroku, namespaces, start=start, end=end, reach=reach)
-        else:
-            present = f"max_over_time({range_selector(self._dialect.presence(subscription.observers), end - start)})"
-            increases = f"increase({range_selector(selector, end - start)})"
-            expression = f"sum by (le) ({increases} and on (namespace, pod, job, instance) {present})"
-            result = await self._answer(self._prometheus.query(expression, end))
-            with unavailable_if_malformed(self._dialect.labels.product):
-                for item in result:
-                    bound = labels.milliseconds(item["metric"]["le"])
-                    bounds[bound] = bounds.get(bound, 0.0) + float(item["value"][1])
-        rising, most = dict[float, float](), 0.0
-        for bound in sorted(bounds):
-            rising[bound] = most = max(most, bounds[bound])
-        return Histogram(rising)
+    @property
+    def queries(self) -> int:
+        """Queries made."""
+        return self._reads.queries
+
+    @property
+    def errors(self) -> int:
+        """Queries that failed, and comparisons of clocks."""
+        return self._reads.errors
+
+    @property
+    def last_success(self) -> float:
+        """Unix seconds of the last answer."""
+        return self._reads.last_success
 
     async def run(self) -> None:
         """Deliver blocks to all plans. Never returns."""
@@ -299,7 +266,7 @@ class Sampler:
             try:
                 await self._time.compare()
             except Unavailable as outage:
-                self.errors += 1
+                self._reads.errors += 1
                 self._failed(self._feeds, str(outage))
                 return False
         if not self._rhythms_are_known():
@@ -339,7 +306,7 @@ class Sampler:
         """
         namespaces = sorted({name for feed in self._feeds.values() for name in feed.subscription.observers})
         self._find_rhythms_at = self._clock.now() + _RETRY_SECONDS
-        found = await read_rhythms(self._prometheus, self._dialect, namespaces, now, self._answer)
+        found = await read_rhythms(self._reads.prometheus, self._dialect, namespaces, now, self._reads.answer)
         # No gateway has served a request yet, or was scraped since.
         self._find_rhythms_at = self._clock.now() + (_RHYTHM_SECONDS if found.intervals else UNSEEN_SECONDS)
         await self._find_foreign_counters(namespaces, now)
@@ -359,7 +326,9 @@ class Sampler:
         """Look for counters that name the gateways and are of other scrape targets. Blocks do not depend on it."""
         before = self._foreign
         with contextlib.suppress(Unavailable):
-            self._foreign = await self._answer(read_foreign_counters(self._prometheus, self._dialect, namespaces, now))
+            self._foreign = await self._reads.answer(
+                read_foreign_counters(self._reads.prometheus, self._dialect, namespaces, now)
+            )
             self.refused += self._foreign.counters
         if self._foreign.told.keys() - before.told.keys():
             _logger.warning("%s", self._foreign.sentence)
@@ -415,7 +384,7 @@ class Sampler:
         try:
             # Presence before counters: a scrape that presence shows is in the counters, too.
             seen = min(self.now(), last + self.settle + scrape)
-            presence = await self._presence(namespaces, seen - start + _reach(scrape), seen)
+            presence = await self._reads.presence(namespaces, seen - start + reach_of(scrape), seen)
             with unavailable_if_malformed(self._dialect.labels.product):
                 postponed = self._postpone(presence, span, last, apart=apart)
         except Unavailable as outage:
@@ -445,10 +414,12 @@ class Sampler:
         self, span: _Span, end: float, feeds: dict[str, BlockQueue], presence: Result
     ) -> Iterable[Source]:
         """Read the blocks of some plans; return the gateways with counters. Raises Unavailable."""
-        start, length, reach = span.start, span.length, _reach(span.scrape)
+        start, length, reach = span.start, span.length, reach_of(span.scrape)
         # A subscription that changes while Prometheus evaluates takes effect with the next read.
         subscriptions = {key: feed.subscription for key, feed in feeds.items()}
-        reading = await self._read(list(subscriptions.values()), end - start + reach, end, presence)
+        reading = await self._reads.read(
+            list(subscriptions.values()), end - start + reach, end, presence, self._foreign.sentence
+        )
         if end + self.settle > self.now():
             # The skew is known only now, and by Prometheus' clock the read was too early.
             return ()
@@ -466,22 +437,6 @@ class Sampler:
                 self._on_samples(key)
         self.refused += sum(reading.refused.values())
         return reading.counting()
-
-    async def _read(
-        self, subscriptions: Sequence[BlockSubscription], window: float, end: float, presence: Result
-    ) -> Reading:
-        selectors = self._dialect.counters(
-            subscriptions, {leg for one in subscriptions for leg in (one.heroku, one.eks)}
-        )
-        reading = Reading(self._foreign.sentence)
-        with unavailable_if_malformed(self._dialect.labels.product):
-            reading.add_presence(presence)
-        for selector in selectors:
-            counters = await self._counters(selector, window, end)
-            with unavailable_if_malformed(self._dialect.labels.product):
-                reading.add_counters(counters)
-            del counters  # before the next answer, as each may be long
-        return reading
 
     def _postpone(self, presence: Result, span: _Span, end: float, *, apart: bool) -> bool:
         """Tell whether a scrape of a gateway is due before the end of a block and not visible yet.
@@ -544,35 +499,11 @@ class Sampler:
             if began:
                 self._on_samples(key)
 
-    async def _presence(self, namespaces: Sequence[str], window: float, at: float) -> Result:
-        return await self._answer(
-            self._prometheus.query(range_selector(self._dialect.presence(namespaces), window), at)
-        )
-
-    async def _counters(self, selector: str, window: float, at: float) -> Sequence[Counter[CounterLabels]]:
-        labels = self._dialect.labels
-        return await self._answer(self._prometheus.counters(range_selector(selector, window), at, labels))
-
-    async def _answer(self, answer: Awaitable[_T]) -> _T:
-        self.queries += 1
-        try:
-            result = await answer
-        except Unavailable:
-            self.errors += 1
-            raise
-        self.last_success = self.now()
-        return result
-
 
 def _legs(subscription: BlockSubscription) -> tuple[object, ...]:
     """Return what a plan cannot change without starting over."""
     one = subscription
     return one.heroku, one.eks, one.observers, one.block_seconds, one.scrape_seconds
-
-
-def _reach(scrape: float) -> float:
-    """Return the seconds before a sample in which its predecessor must lie."""
-    return REACH_IN_SCRAPES * scrape
 
 
 def _apart(one: float, other: float, scrape: float) -> float:
