@@ -18,12 +18,12 @@ import contextlib
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import groupby, pairwise
+from itertools import groupby
 from typing import NamedTuple, TypeVar
 
 from cutover.domain.baseline.histogram import Histogram
 from cutover.domain.evidence.lengths import UNSEEN_SECONDS
-from cutover.domain.evidence.scrapes import Result, Source, source_of
+from cutover.domain.evidence.scrapes import Result, Source
 from cutover.domain.observation import Samples
 from cutover.ports.block_feed import BlockSubscription, Dialect
 from cutover.ports.clock import Clock
@@ -33,11 +33,11 @@ from cutover.services.block_queue import BlockQueue
 from cutover.services.counter_reads import CounterReads, reach_of
 from cutover.services.foreign_counters import ForeignCounters, read_foreign_counters
 from cutover.services.isolation import Isolation
+from cutover.services.late_scrapes import LOOK_AGAIN, LateScrapes
 from cutover.services.reading import (
     LONGEST_REPLAY,
     MOST_WAITING,
     OLDEST_BLOCK,
-    SCRAPE_JITTER,
     blocks_of,
 )
 from cutover.services.rhythm import Rhythms, read_rhythms
@@ -54,13 +54,9 @@ _APART_AT_ONCE = 2
 #: Limits of one query, which bound its answer: a long time for few destinations, or a short time for many.
 _SHORTEST_REPLAY, _DESTINATION_SECONDS = 300.0, 60_000.0
 _RETRY_SECONDS = 5.0
-#: Seconds until the times of the gateways' scrapes are read again, and the shift that is ignored. They are read sooner where
-#: the last two scrapes are further apart, or closer, than known, by more than a fraction.
+#: Seconds until the times of the gateways' scrapes are read again, and the shift that is ignored, as a fraction.
 _RHYTHM_SECONDS = 600.0
-_ODD = 0.25
 _SAME_PHASE = 0.25
-#: Fraction of a scrape interval after which the sampler checks again for an awaited scrape.
-_LOOK_AGAIN = 0.05
 _LONGEST_SLEEP = 60.0
 
 _T = TypeVar("_T")
@@ -103,8 +99,6 @@ class Sampler:
         Counters that named the gateways and were of other scrape targets, each time they were seen.
     lateness
         Seconds between when the last blocks could be read and when they were.
-    waits
-        Times that blocks were postponed because a scrape was not visible yet.
     """
 
     def __init__(
@@ -121,7 +115,6 @@ class Sampler:
     ) -> None:
         self.refused = 0
         self.lateness = 0.0
-        self.waits = 0
         self.settle = settle
         self._dialect = dialect
         self._clock = clock
@@ -132,9 +125,7 @@ class Sampler:
             False: asyncio.Event(),
             True: asyncio.Event(),
         }  # by whether it is about plans that are read apart
-        self._gateways: dict[int, frozenset[Source]] = {}  # with counters when blocks of a length were read last
-        self._awaited = 0.0  # end of the block that was postponed last
-        self._patience = 0.0  # as ``settle``, where that turned out to be too short
+        self._late = LateScrapes()
         self._rhythms = rhythms
         self._find_rhythms_at = 0.0 if rhythms is None else math.inf  # by the operator's clock
         self._foreign = ForeignCounters()
@@ -195,6 +186,11 @@ class Sampler:
     def errors(self) -> int:
         """Queries that failed, and comparisons of clocks."""
         return self._reads.errors
+
+    @property
+    def waits(self) -> int:
+        """Times that blocks were postponed because a scrape was not visible yet."""
+        return self._late.waits
 
     @property
     def last_success(self) -> float:
@@ -357,7 +353,7 @@ class Sampler:
             return max(self._find_rhythms_at if self._rhythms_are_known() else 0.0, not_before) + self._time.skew
         if feed.waiting() >= MOST_WAITING:
             return math.inf
-        settled = feed.fetched + feed.subscription.block_seconds + max(self.settle, self._patience)
+        settled = feed.fetched + feed.subscription.block_seconds + max(self.settle, self._late.patience)
         return max(settled, not_before + self._time.skew)
 
     def _rhythms_are_known(self) -> bool:
@@ -392,7 +388,7 @@ class Sampler:
             return
         if postponed:
             for feed in feeds.values():
-                feed.wait(_LOOK_AGAIN * scrape, self._clock.now())
+                feed.wait(LOOK_AGAIN * scrape, self._clock.now())
             return
         gateways: set[Source] = set()
         slots = asyncio.Semaphore(_APART_AT_ONCE if apart else _CHUNKS_AT_ONCE)
@@ -408,7 +404,7 @@ class Sampler:
 
         await asyncio.gather(*(serve(chunk, end) for chunk, end in chunks))
         if gateways and not apart:
-            self._gateways[length] = frozenset(gateways)
+            self._late.note(length, gateways)
 
     async def _serve_chunk(
         self, span: _Span, end: float, feeds: dict[str, BlockQueue], presence: Result
@@ -439,38 +435,14 @@ class Sampler:
         return reading.counting()
 
     def _postpone(self, presence: Result, span: _Span, end: float, *, apart: bool) -> bool:
-        """Tell whether a scrape of a gateway is due before the end of a block and not visible yet.
-
-        A scrape is visible when it has ended, which may take a scrape interval, or longer where servers forward samples. A
-        block that is cut without it would lack its increments, and so would the next block.
-        """
-        now, gateways, deadlines = self.now(), self._gateways.get(span.length), list[float]()
-        counting, as_known = {source.namespace for source in gateways or ()}, set[str]()
-        for item in presence:
-            labels = item["metric"]
-            # Before the first block every target counts.
-            if gateways is None or source_of(labels, labels.get("namespace", "")) in gateways:
-                times = [sample[0] for sample in item["values"]]  # failed scrapes have a sample, too
-                interval = min((later - at for at, later in pairwise(times)), default=span.scrape)
-                if len(times) > 1 and abs(times[-1] - times[-2] - span.scrape) < _ODD * span.scrape:
-                    as_known.add(labels.get("namespace", ""))
-                due = times[-1] + interval
-                if due - SCRAPE_JITTER <= end:
-                    deadlines.append(due + interval + self.settle)
-        late = any(now < deadline for deadline in deadlines)
+        """Tell whether blocks have to wait for a scrape of a gateway that is due and not visible yet."""
+        now, due = self.now(), self._late.due(presence, span.length, span.scrape, end, self.settle)
         if apart:  # plans that are read late say nothing about how late scrapes are
-            return late
-        if late:
-            self.waits += 1
-            self._awaited = end
+            return due.late(now)
+        if self._late.postpones(due, span.scrape, end, now):
             return True
-        if not (as_known and counting <= as_known) and not math.isinf(self._find_rhythms_at):
+        if due.odd and not math.isinf(self._find_rhythms_at):
             self._find_rhythms_at = 0.0  # with the next block
-        # The next block is read about as late as this one: where all scrapes are late that saves queries.
-        if self._awaited != end:
-            self._patience = max(0.0, self._patience - _LOOK_AGAIN * span.scrape)
-        elif not deadlines:
-            self._patience = min(now - end - _LOOK_AGAIN * span.scrape, span.scrape)
         return False
 
     def _refused(self, chunk: dict[str, BlockQueue], span: _Span, end: float, text: str) -> None:
