@@ -12,6 +12,7 @@ from cutover.api.v1alpha1 import MigrationPlanStatus
 from cutover.cli.asking import LOOK_SECONDS, seconds_of
 from cutover.cli.exits import CliError, Exit
 from cutover.cli.intents import commands, edits
+from cutover.cli.intents.git import caution, from_git
 from cutover.cli.intents.intent import Author, Intent
 from cutover.cli.session import PlanName, Session, now, readable, tell, write
 from cutover.domain.commands.annotations import Skippable, assignment
@@ -140,7 +141,7 @@ def _carry_out(session: Session, body: Json, intent: Intent, yes: bool, git: boo
             )
         write(f"{intent.git}\n")
         return Exit.DONE
-    for effect in filter(None, (*intent.effects, git.caution(intent, git.from_git(body)))):
+    for effect in filter(None, (*intent.effects, caution(intent, from_git(body)))):
         tell(f"- {effect}")
     _ask(intent.question, session, yes)
     before = readable(body).status
