@@ -29,6 +29,7 @@ from cutover.ports.block_feed import BlockSubscription, Dialect
 from cutover.ports.clock import Clock
 from cutover.ports.errors import QueryFailed, Unavailable
 from cutover.ports.prometheus import Prometheus, unavailable_if_malformed
+from cutover.services.block_boundaries import RHYTHM_SECONDS, Boundaries
 from cutover.services.block_queue import BlockQueue
 from cutover.services.counter_reads import CounterReads, reach_of
 from cutover.services.foreign_counters import ForeignCounters, read_foreign_counters
@@ -54,9 +55,6 @@ _APART_AT_ONCE = 2
 #: Limits of one query, which bound its answer: a long time for few destinations, or a short time for many.
 _SHORTEST_REPLAY, _DESTINATION_SECONDS = 300.0, 60_000.0
 _RETRY_SECONDS = 5.0
-#: Seconds until the times of the gateways' scrapes are read again, and the shift that is ignored, as a fraction.
-_RHYTHM_SECONDS = 600.0
-_SAME_PHASE = 0.25
 _LONGEST_SLEEP = 60.0
 
 _T = TypeVar("_T")
@@ -126,8 +124,7 @@ class Sampler:
             True: asyncio.Event(),
         }  # by whether it is about plans that are read apart
         self._late = LateScrapes()
-        self._rhythms = rhythms
-        self._find_rhythms_at = 0.0 if rhythms is None else math.inf  # by the operator's clock
+        self._boundaries = Boundaries(clock, rhythms)
         self._foreign = ForeignCounters()
         self._time = time or ServerTime(prometheus, clock)
         self._reads = CounterReads(prometheus, dialect, self._time)
@@ -144,7 +141,7 @@ class Sampler:
         """
         since = max(subscription.since, self.now() - OLDEST_BLOCK)
         # Before the scrapes were seen there are no block boundaries yet.
-        position = since if self._rhythms is None else self._first_after(since, subscription)
+        position = self._boundaries.first_after(since, subscription) if self._boundaries.known else since
         feed = self._feeds.get(key)
         if feed is None or _legs(feed.subscription) != _legs(subscription):
             self._feeds[key] = BlockQueue(subscription, position, position)
@@ -228,7 +225,7 @@ class Sampler:
         """Read what is readable now, of the plans that are read apart or of the others."""
         if not apart and self._feeds and not await self._prepare():
             return
-        if self._rhythms is None:
+        if not self._boundaries.known:
             return
         self._end_limits()
         now = self.now()
@@ -241,7 +238,7 @@ class Sampler:
             self.lateness = max(0.0, now - max(start + length for start, length, _ in groups) - self.settle)
         # Up-to-date plans first: they must not wait for a long replay.
         for (start, length, scrape), feeds in sorted(groups.items(), key=lambda group: -group[0][0]):
-            due = self._boundary(now - self.settle, length, scrape)
+            due = self._boundaries.last(now - self.settle, length, scrape)
             await self._serve(_Span(start, length, scrape), due, feeds, apart=apart)
 
     def _end_limits(self) -> None:
@@ -265,29 +262,16 @@ class Sampler:
                 self._reads.errors += 1
                 self._failed(self._feeds, str(outage))
                 return False
-        if not self._rhythms_are_known():
-            began = self._rhythms is None
+        if not self._boundaries.recent:
+            began = not self._boundaries.known
             try:
                 await self._find_rhythms(self.now())
             except Unavailable as outage:
-                if self._rhythms is None:
+                if not self._boundaries.known:
                     self._failed(self._feeds, str(outage))
-            if began and self._rhythms is not None:
+            if began and self._boundaries.known:
                 self._changed[True].set()
         return True
-
-    def _boundary(self, at: float, length: int, scrape: float) -> float:
-        """Return the last block boundary at or before a time."""
-        phase = self._rhythms.phases.get(scrape, 0.0) if self._rhythms is not None else 0.0
-        return math.floor((at - phase) / length) * length + phase
-
-    def _first_after(self, since: float, wanted: BlockSubscription) -> float:
-        """Return the first block boundary at or after a time.
-
-        A block that ``since`` divides is left out, as a part of it may have been consumed.
-        """
-        before = self._boundary(since, wanted.block_seconds, wanted.scrape_seconds)
-        return before if before == since else before + wanted.block_seconds
 
     async def _find_rhythms(self, now: float) -> None:
         """Find out how often and when the gateways are scraped, and let blocks end just after the scrapes.
@@ -301,20 +285,20 @@ class Sampler:
             If Prometheus does not answer.
         """
         namespaces = sorted({name for feed in self._feeds.values() for name in feed.subscription.observers})
-        self._find_rhythms_at = self._clock.now() + _RETRY_SECONDS
+        self._boundaries.look_in(_RETRY_SECONDS)
         found = await read_rhythms(self._reads.prometheus, self._dialect, namespaces, now, self._reads.answer)
         # No gateway has served a request yet, or was scraped since.
-        self._find_rhythms_at = self._clock.now() + (_RHYTHM_SECONDS if found.intervals else UNSEEN_SECONDS)
+        self._boundaries.look_in(RHYTHM_SECONDS if found.intervals else UNSEEN_SECONDS)
         await self._find_foreign_counters(namespaces, now)
-        before = self._rhythms or Rhythms()
-        phases = {scrape: self._settled_phase(scrape, phase) for scrape, phase in found.phases.items()}
-        changed = {scrape for scrape, phase in phases.items() if before.phases.get(scrape) != phase}
-        began, self._rhythms = self._rhythms is None, found.over(before, phases)
+        began = not self._boundaries.known
+        changed = self._boundaries.learn(
+            found, [(feed.delivered, feed.subscription.scrape_seconds) for feed in self._feeds.values()]
+        )
         for key, feed in self._feeds.items():
             if began or feed.subscription.scrape_seconds in changed:
                 # Blocks that are not read yet get the new boundaries.
                 feed.blocks.clear()
-                feed.delivered = feed.fetched = self._first_after(feed.delivered, feed.subscription)
+                feed.delivered = feed.fetched = self._boundaries.first_after(feed.delivered, feed.subscription)
             if self._seen_interval(feed) not in (None, feed.subscription.scrape_seconds):
                 self._on_samples(key)
 
@@ -329,37 +313,19 @@ class Sampler:
         if self._foreign.told.keys() - before.told.keys():
             _logger.warning("%s", self._foreign.sentence)
 
-    def _settled_phase(self, scrape: float, phase: float) -> float:
-        """Return the phase so far, or that of the blocks that were consumed before a restart, if it still fits the scrapes."""
-        known: Iterable[float]
-        if self._rhythms is not None:
-            known = [self._rhythms.phases[scrape]] if scrape in self._rhythms.phases else []
-        else:
-            known = (
-                feed.delivered % scrape
-                for feed in self._feeds.values()
-                if feed.subscription.scrape_seconds == scrape and (feed.delivered * 4).is_integer()
-            )
-        return next((one for one in known if _apart(one, phase, scrape) <= _SAME_PHASE), phase)
-
     def _seen_interval(self, feed: BlockQueue) -> float | None:
         """Return the seconds between two scrapes of a plan's gateways, as seen lately."""
-        return self._rhythms.interval(feed.subscription.observers) if self._rhythms is not None else None
+        return self._boundaries.interval(feed.subscription.observers)
 
     def _readable_at(self, feed: BlockQueue) -> float:
         """Return when the next block of a plan can be read, by Prometheus' clock."""
         not_before = feed.not_before if feed.pauses(self._clock.now()) else 0.0
-        if self._rhythms is None:
-            return max(self._find_rhythms_at if self._rhythms_are_known() else 0.0, not_before) + self._time.skew
+        if not self._boundaries.known:
+            return max(self._boundaries.look_at if self._boundaries.recent else 0.0, not_before) + self._time.skew
         if feed.waiting() >= MOST_WAITING:
             return math.inf
         settled = feed.fetched + feed.subscription.block_seconds + max(self.settle, self._late.patience)
         return max(settled, not_before + self._time.skew)
-
-    def _rhythms_are_known(self) -> bool:
-        """Tell whether what is known of the gateways' scrapes is recent enough."""
-        left = self._find_rhythms_at - self._clock.now()
-        return math.isinf(left) or 0 < left <= 2 * _RHYTHM_SECONDS
 
     def _next_read(self, *, apart: bool) -> float:
         # At least once a minute: the clock may have been set.
@@ -441,8 +407,8 @@ class Sampler:
             return due.late(now)
         if self._late.postpones(due, span.scrape, end, now):
             return True
-        if due.odd and not math.isinf(self._find_rhythms_at):
-            self._find_rhythms_at = 0.0  # with the next block
+        if due.odd and not math.isinf(self._boundaries.look_at):
+            self._boundaries.look_at = 0.0  # with the next block
         return False
 
     def _refused(self, chunk: dict[str, BlockQueue], span: _Span, end: float, text: str) -> None:
@@ -476,12 +442,6 @@ def _legs(subscription: BlockSubscription) -> tuple[object, ...]:
     """Return what a plan cannot change without starting over."""
     one = subscription
     return one.heroku, one.eks, one.observers, one.block_seconds, one.scrape_seconds
-
-
-def _apart(one: float, other: float, scrape: float) -> float:
-    """Return the seconds between two phases, modulo the scrape interval."""
-    distance = abs(one - other) % scrape
-    return min(distance, scrape - distance)
 
 
 def _chunks(feeds: dict[str, BlockQueue], size: int) -> Iterator[dict[str, BlockQueue]]:

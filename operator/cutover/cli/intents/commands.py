@@ -1,4 +1,4 @@
-"""Operator commands: annotations that ask for something once."""
+"""Operator commands, which are annotations that ask for something once."""
 
 from __future__ import annotations
 

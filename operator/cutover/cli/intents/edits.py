@@ -1,4 +1,4 @@
-"""Edits of the spec."""
+"""Edits of the spec by a person."""
 
 from __future__ import annotations
 

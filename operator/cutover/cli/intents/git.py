@@ -1,4 +1,4 @@
-"""The same for Git: what applies a plan from there, and the change to commit."""
+"""What applies a plan from Git, and the change to commit there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The steps: weights with their holds."""
+"""Steps, which are weights with their holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ledger: past decisions with their numbers."""
+"""The ledger, which is past decisions with their numbers."""
 
 from __future__ import annotations
 
