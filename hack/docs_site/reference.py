@@ -204,7 +204,7 @@ class _Requests:
 class _Queries:
     """No queries to Prometheus."""
 
-    queries = errors = refused = rounds_skipped = 0
+    queries = errors = refused = rounds_skipped = rounds_late = late_samples = 0
     last_success = lateness = 0.0
 
 

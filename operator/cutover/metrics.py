@@ -93,9 +93,23 @@ class Queries(Protocol):
 class SloQueryCounts(Protocol):
     """Counts of the queries for custom SLOs."""
 
-    queries: int
-    errors: int
     rounds_skipped: int
+
+    @property
+    def queries(self) -> int:
+        """Queries made."""
+
+    @property
+    def errors(self) -> int:
+        """Queries that failed."""
+
+    @property
+    def rounds_late(self) -> int:
+        """Rounds that began late, because no slot was free."""
+
+    @property
+    def late_samples(self) -> int:
+        """Samples that became visible after their block was read."""
 
 
 class Sent(Protocol):
@@ -329,6 +343,16 @@ class OperatorCollector(Collector):
             "cutover_slo_rounds_skipped",
             "Rounds of a plan's queries for custom SLOs that were skipped because the previous round was under way.",
             value=self._custom_slos.rounds_skipped,
+        )
+        yield CounterMetricFamily(
+            "cutover_slo_rounds_late",
+            "Rounds of a plan's queries for custom SLOs that began late because others had not ended.",
+            value=self._custom_slos.rounds_late,
+        )
+        yield CounterMetricFamily(
+            "cutover_slo_late_samples",
+            "Times that samples for custom SLOs became visible after their block was read.",
+            value=self._custom_slos.late_samples,
         )
         skew = GaugeMetricFamily(
             "cutover_prometheus_clock_skew_seconds",

@@ -26,7 +26,9 @@ from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.judge import Evidence, GateRules, consume, judge
 from cutover.domain.evidence.live_key import failing_since, live_key
 from cutover.domain.evidence.pace import Pace, keep_pace
-from cutover.domain.evidence.pairs import NO_PAIRS, Pair, ProbeKey, Worth, probe_key, take
+from cutover.domain.evidence.pairs import NO_PAIRS, take
+from cutover.domain.evidence.probe_key import ProbeKey, probe_key
+from cutover.domain.evidence.worth import Pair, Worth
 
 DAY = 86_400
 #: Seconds from the end of a block until it is judged, and from a decision until the gateway has the route.

@@ -24,6 +24,8 @@ class SloQueries:
     queries: int = 40
     errors: int = 2
     rounds_skipped: int = 3
+    rounds_late: int = 2
+    late_samples: int = 1
 
 
 @dataclass

@@ -77,8 +77,9 @@ from cutover.domain.evidence import judge as gate
 from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.ingest import ingest, load_evidence
 from cutover.domain.evidence.lengths import in_force
-from cutover.domain.evidence.pairs import NO_PAIRS, Pair, Pairs, enter, take, worth
+from cutover.domain.evidence.pairs import NO_PAIRS, Pairs, enter, take
 from cutover.domain.evidence.tolerances import answers_slo, gate_rules
+from cutover.domain.evidence.worth import Pair, worth
 from cutover.domain.heroku import HerokuNews
 from cutover.domain.observation import Observation, Samples
 from cutover.domain.plan import Plan

@@ -66,6 +66,8 @@ class Counts:
     queries: int = 10
     refused: int = 0
     rounds_skipped: int = 0
+    rounds_late: int = 0
+    late_samples: int = 0
     last_success: float = 0.0
     lateness: float = 0.25
 

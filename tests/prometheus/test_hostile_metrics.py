@@ -103,7 +103,7 @@ async def test_an_app_that_exposes_a_gateways_metrics_changes_nothing(
             async with sampling(live):
                 await live.usable(4)
                 histogram = await live.sampler.histogram(live.subscription)
-                monkeypatch.setattr("cutover.services.sampler._EXACT_HISTOGRAM", 0.0)
+                monkeypatch.setattr("cutover.services.counter_reads._EXACT_HISTOGRAM", 0.0)
                 summed = await live.sampler.histogram(live.subscription)
                 foreign = await read_foreign_counters(live.client, IstioDialect(), [NAMESPACE], time.time())
             await stamps(prometheus.url, found)

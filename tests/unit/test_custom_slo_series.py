@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from tests.kit.fake_tsdb import START, FakePrometheus
 
 from cutover.domain.evidence.blocks import Block, Counts
-from cutover.domain.slo import series as own_series
-from cutover.domain.slo.series import Count, SeriesReading, blocks_of, count, rise
+from cutover.domain.slo.expressions import rise
+from cutover.domain.slo.ratio import Count, block_length, blocks_of
+from cutover.domain.slo.series import MEMORY_SECONDS, SeriesReading, count
 
 LENGTH = 30
 REACH = 75.0
@@ -426,7 +427,7 @@ def test_windows_make_no_difference_where_jobs_and_counters_come_and_go(
 
 @pytest.mark.parametrize(("scrape", "length"), [(1, 15), (15, 15), (20, 30), (30, 30), (45, 45), (300, 300)])
 def test_blocks_are_whole_blocks_of_the_plan(scrape: int, length: int) -> None:
-    assert own_series.block_length(15, scrape) == length
+    assert block_length(15, scrape) == length
 
 
 def test_presence_of_many_targets_is_asked_by_job() -> None:
@@ -436,4 +437,4 @@ def test_presence_of_many_targets_is_asked_by_job() -> None:
         reading.add_selector(1, [{"metric": labels, "values": [[START, "1"]]}])
     assert reading.presence_query() == 'up{job=~"app"}'
     assert SeriesReading().presence_query() == ""
-    assert own_series.MEMORY_SECONDS >= REACH
+    assert MEMORY_SECONDS >= REACH

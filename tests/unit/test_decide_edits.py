@@ -516,7 +516,7 @@ def lowers(old: MigrationPlanSpec, new: MigrationPlanSpec, *, judged: bool) -> I
             or (step.timeout is not None and now.timeout is None)
             or (step.timeout and step.on_timeout is OnTimeout.ROLL_BACK and now.on_timeout is OnTimeout.HOLD)
         ):
-            yield f"step {step.weight} %"
+            yield f"steps.{step.weight}"
     if judged:
         slos = {slo.name: slo for slo in new.gates.slos}
         for slo in old.gates.slos:
@@ -526,20 +526,15 @@ def lowers(old: MigrationPlanSpec, new: MigrationPlanSpec, *, judged: bool) -> I
             # The gates of latencies and answers stand in the ledger by their two metrics.
             name = "errors" if slo.errors is not None else "slow" if slo.latency is not None else "refused"
             if kept is None or (slo.mode is Mode.ENFORCE and kept.mode is Mode.OBSERVE) or kept.errors != slo.errors:
-                yield f"gate {name}"
+                yield f"gates.{name}"
 
 
 def named(guard: str, lines: list[LedgerEntry]) -> bool:
     """Tell whether lines of the ledger name a guard."""
-    if guard.startswith("gate "):
-        word = {"Gates": guard.removeprefix("gate "), "Edit": "gates.slos"}
-        return any(e.decision in word and word[e.decision] in e.message for e in lines)
-    for entry in lines:
-        steps = re.search(r"steps ([\d, ]+) %", entry.message)
-        listed = steps is not None and guard.removeprefix("step ").removesuffix(" %") in steps[1].split(", ")
-        if entry.decision == "Edit" and (re.search(rf"\b{re.escape(guard)}", entry.message) or listed):
-            return True
-    return False
+    if guard.startswith("gates.") and guard != "gates.falseRollbackRate":
+        field = {"Gates": guard, "Edit": "gates.slos"}
+        return any(entry.decision in field and field[entry.decision] in entry.edited for entry in lines)
+    return any(entry.decision == "Edit" and guard in entry.edited for entry in lines)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from cutover.api.v1alpha1 import MigrationPlan
-from cutover.api.v1alpha1.plan import Approval
+from cutover.api.v1alpha1.spec.steps import Approval
 from cutover.domain.commands.annotations import read
 from demo.playground import PLAN, what_to_type
 

@@ -118,7 +118,7 @@ class _Nothing:
 
 
 class _NoQueries:
-    queries = errors = refused = rounds_skipped = 0
+    queries = errors = refused = rounds_skipped = rounds_late = late_samples = 0
     last_success = lateness = 0.0
 
 

@@ -29,7 +29,8 @@ from cutover.domain.evidence.judge import (
     learn,
 )
 from cutover.domain.evidence.metrics import upper_limit
-from cutover.domain.evidence.wager import BETTER, DEAD, TOP, WORSE, Purse, bet, log_factors
+from cutover.domain.evidence.purse import Purse
+from cutover.domain.evidence.wager import BETTER, DEAD, TOP, WORSE, bet, log_factors
 from cutover.domain.verdicts import Verdict
 
 RULES = GateRules()

@@ -280,7 +280,7 @@ async def test_a_takeover_sees_what_an_earlier_plan_sends_to_another_service(
         edited = cluster.route()
         edit(edited)
         cluster.store(edited)
-        traffic.cache = RouteCache()
+        traffic.cache.drop(edited)
     plan = make_plan(status={"phase": "Preflight"})
     service = plan.spec.eks.service.model_copy(update={"name": "pdf-v2"})
     heroku = plan.spec.heroku.model_copy(update={"hostname": "acme-pdf-2.herokuapp.com"})

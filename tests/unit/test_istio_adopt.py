@@ -18,7 +18,6 @@ from tests.kit.target import listed_routes
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio import adopt as istio_adopt
-from cutover.adapters.traffic.istio.live import RouteCache
 from cutover.adapters.traffic.istio.rendering import probe_value
 from cutover.api.v1alpha1 import HostHeader, OnDelete
 from cutover.domain.engine.support import not_yet_supported
@@ -510,7 +509,7 @@ async def test_annotations_taken_off_neither_stop_a_rollback_nor_the_deletion() 
     edited = copy.deepcopy(team.virtual_service)
     edited["metadata"] |= {"annotations": {}, "labels": {}}
     team.store(edited, "kubectl-replace")
-    traffic.cache = RouteCache()
+    traffic.cache.drop(team.virtual_service)
     await traffic.finalize(shifting, OnDelete.HEROKU)
     assert weights(team.http[0]) == {OUR_HEROKU: 100, EKS: 0}
     await traffic.set(plan(status={"phase": "RollingBack", "weight": 0}), 0)

@@ -21,7 +21,7 @@ from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio.gateway_client import KEPT, address
 from cutover.adapters.traffic.istio.leg_probe import HttpLegProbe
 from cutover.adapters.traffic.istio.rendering import probe_value, render
-from cutover.domain.evidence.pairs import Worth, worth
+from cutover.domain.evidence.worth import Worth, worth
 from cutover.domain.plan import Plan
 from cutover.domain.resources import Json, Resource
 from cutover.domain.revision import Split

@@ -19,7 +19,7 @@ from tests.kit import builders
 from tests.kit.loop_rig import LoopRig
 
 from cutover.api.v1alpha1 import LedgerEntry, MigrationPlanStatus, Phase
-from cutover.api.v1alpha1.status import GateCounts, GateNumbers, LegCounts
+from cutover.api.v1alpha1.status.gates import GateCounts, GateNumbers, LegCounts
 from cutover.domain.plan import Plan
 from cutover.logs import configure_logging
 from cutover.services.ledger_log import LedgerLog

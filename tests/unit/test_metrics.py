@@ -116,6 +116,8 @@ def test_without_plans_the_operator_tells_of_itself() -> None:
     assert value(samples, "cutover_slo_queries_total") == 40
     assert value(samples, "cutover_slo_query_errors_total") == 2
     assert value(samples, "cutover_slo_rounds_skipped_total") == 3
+    assert value(samples, "cutover_slo_rounds_late_total") == 2
+    assert value(samples, "cutover_slo_late_samples_total") == 1
     assert value(samples, "cutover_prometheus_clock_skew_seconds", source="") == 1.5
     assert value(samples, "cutover_leader") == 1
     assert value(samples, "cutover_notifications_sent_total", receiver="chat") == 7

@@ -133,7 +133,7 @@ async def test_a_command_to_roll_back_is_obeyed_whatever_evidence_does(
 
     feed, method = part.split(".")
     monkeypatch.setattr(type(getattr(loop._ports, feed)), method, broken)
-    monkeypatch.setattr("cutover.services.observing.custom_slos_wanted", lambda _: True)
+    monkeypatch.setattr("cutover.services.slo_readings.custom_slos_wanted", lambda _: True)
     await loop.reconcile()
     assert world.stored.phase is Phase.SHIFTING
     world.edit(annotations={"cutover.dev/rollback": "a1"})

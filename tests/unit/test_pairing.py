@@ -10,7 +10,9 @@ import pytest
 from tests.kit import builders
 
 from cutover.api.v1alpha1 import Checkpoint, MigrationPlanStatus, Phase
-from cutover.domain.evidence.pairs import IN_A_ROW, PairedStep, Pairs
+from cutover.domain.evidence.paired_safety import PairedStep
+from cutover.domain.evidence.pairs import Pairs
+from cutover.domain.evidence.probe_key import IN_A_ROW
 from cutover.domain.plan import Plan
 from cutover.domain.traffic import Leg, Probe
 from cutover.scale.turns import Turns

@@ -12,21 +12,10 @@ from hypothesis import strategies as st
 
 from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.own_requests import LATEST_SECONDS, Owed, owed_for, settle
-from cutover.domain.evidence.pairs import (
-    IN_A_ROW,
-    NO_PAIRS,
-    OVER_SECONDS,
-    Pair,
-    PairedStep,
-    Pairs,
-    ProbeKey,
-    Worth,
-    enter,
-    outage_seconds,
-    probe_key,
-    take,
-    worth,
-)
+from cutover.domain.evidence.paired_safety import PairedStep
+from cutover.domain.evidence.pairs import NO_PAIRS, OVER_SECONDS, Pairs, enter, take
+from cutover.domain.evidence.probe_key import IN_A_ROW, ProbeKey, outage_seconds, probe_key
+from cutover.domain.evidence.worth import Pair, Worth, worth
 from cutover.domain.traffic import Leg, Probe
 
 LIMIT = 100.0

@@ -13,9 +13,9 @@ from tests.kit.states import checked_world, judging_world
 from tests.kit.world import World
 
 from cutover.api.v1alpha1 import MigrationPlan, Phase
-from cutover.cli import intents
 from cutover.cli.exits import CliError, Exit
-from cutover.cli.intents import Author, Intent
+from cutover.cli.intents import commands, edits, git
+from cutover.cli.intents.intent import Author, Intent
 from cutover.domain.commands.annotations import read
 from cutover.domain.commands.refusals import refusals
 from cutover.domain.holds import HoldReason
@@ -27,11 +27,11 @@ Ask = Callable[[Plan], Intent]
 
 
 def rollback(plan: Plan) -> Intent:
-    return intents.rollback(plan, JANE)
+    return commands.rollback(plan, JANE)
 
 
 def approve(plan: Plan) -> Intent:
-    return intents.approve(plan, JANE)
+    return commands.approve(plan, JANE)
 
 
 def annotation(intent: Intent) -> str:
@@ -43,14 +43,14 @@ WRITES: list[tuple[Ask, str, str]] = [
     (rollback, "in mid-cutover", f"a1 by jane@example.com at {AT}"),
     (rollback, "soaking", f"a1 by jane@example.com at {AT}"),
     (approve, HoldReason.AWAITING_APPROVAL, f"a1-w25 by jane@example.com at {AT}"),
-    (lambda plan: intents.proceed(plan, JANE), HoldReason.AWAITING_DECISION, f"a1-w25 by jane@example.com at {AT}"),
-    (lambda plan: intents.skip(plan, JANE), HoldReason.FROZEN, f"a1-w10/Frozen by jane@example.com at {AT}"),
+    (lambda plan: commands.proceed(plan, JANE), HoldReason.AWAITING_DECISION, f"a1-w25 by jane@example.com at {AT}"),
+    (lambda plan: commands.skip(plan, JANE), HoldReason.FROZEN, f"a1-w10/Frozen by jane@example.com at {AT}"),
     (
-        lambda plan: intents.skip(plan, JANE, ("HoldTime", "Frozen")),
+        lambda plan: commands.skip(plan, JANE, ("HoldTime", "Frozen")),
         "in mid-cutover",
         f"a1-w50/Frozen,HoldTime by jane@example.com at {AT}",
     ),
-    (lambda plan: intents.forward(plan, JANE), HoldReason.HEROKU_CANNOT_TAKE_BACK, f"a1 by jane@example.com at {AT}"),
+    (lambda plan: commands.forward(plan, JANE), HoldReason.HEROKU_CANNOT_TAKE_BACK, f"a1 by jane@example.com at {AT}"),
 ]
 
 
@@ -74,12 +74,12 @@ def test_a_refusal_of_what_is_not_written_yet_names_nothing_to_remove() -> None:
     plan = plan_of("in mid-cutover")
     low = replace(plan, spec=plan.spec.model_copy(update={"ceiling": 50}))
     with pytest.raises(CliError, match=r"spec.ceiling is 50; raise it to 100, then ask again$"):
-        intents.forward(low, JANE)
+        commands.forward(low, JANE)
 
 
 def test_raising_the_ceiling_to_100_forbids_nothing() -> None:
-    assert not any("No step above" in one for one in intents.ceiling(plan_of(HoldReason.CEILING), 100).effects)
-    assert "No step above 10 % begins." in intents.ceiling(plan_of("in mid-cutover"), 10).effects
+    assert not any("No step above" in one for one in edits.ceiling(plan_of(HoldReason.CEILING), 100).effects)
+    assert "No step above 10 % begins." in edits.ceiling(plan_of("in mid-cutover"), 10).effects
 
 
 REFUSED: list[tuple[Ask, str, str]] = [
@@ -87,18 +87,18 @@ REFUSED: list[tuple[Ask, str, str]] = [
     (approve, "rolled back", "no step can begin in this attempt"),
     (approve, "soaking", "there is no step above"),
     (
-        lambda plan: intents.approve(plan, JANE, 30),
+        lambda plan: commands.approve(plan, JANE, 30),
         HoldReason.AWAITING_APPROVAL,
         "no step at 30 % ahead; there are 25 %, 100 %",
     ),
-    (lambda plan: intents.approve(plan, JANE, 10), HoldReason.AWAITING_APPROVAL, "no step at 10 % ahead"),
-    (lambda plan: intents.proceed(plan, JANE), HoldReason.INSUFFICIENT_TRAFFIC, "set it to AskPeople in Git"),
-    (lambda plan: intents.skip(plan, JANE), HoldReason.CEILING, "Ceiling cannot be skipped: raise spec.ceiling"),
-    (lambda plan: intents.skip(plan, JANE), HoldReason.BOTH_LEGS_UNHEALTHY, "cannot be skipped: it means that users"),
-    (lambda plan: intents.skip(plan, JANE, ("Lunch",)), "in mid-cutover", "there is no hold Lunch"),
-    (lambda plan: intents.skip(plan, JANE), "in mid-cutover", "is not held; name what to skip: OutsideWindow"),
-    (lambda plan: intents.forward(plan, JANE), "before the first step", "no traffic is on EKS"),
-    (intents.retry, "in mid-cutover", "another attempt begins after a rollback only"),
+    (lambda plan: commands.approve(plan, JANE, 10), HoldReason.AWAITING_APPROVAL, "no step at 10 % ahead"),
+    (lambda plan: commands.proceed(plan, JANE), HoldReason.INSUFFICIENT_TRAFFIC, "set it to AskPeople in Git"),
+    (lambda plan: commands.skip(plan, JANE), HoldReason.CEILING, "Ceiling cannot be skipped: raise spec.ceiling"),
+    (lambda plan: commands.skip(plan, JANE), HoldReason.BOTH_LEGS_UNHEALTHY, "cannot be skipped: it means that users"),
+    (lambda plan: commands.skip(plan, JANE, ("Lunch",)), "in mid-cutover", "there is no hold Lunch"),
+    (lambda plan: commands.skip(plan, JANE), "in mid-cutover", "is not held; name what to skip: OutsideWindow"),
+    (lambda plan: commands.forward(plan, JANE), "before the first step", "no traffic is on EKS"),
+    (edits.retry, "in mid-cutover", "another attempt begins after a rollback only"),
 ]
 
 
@@ -113,10 +113,10 @@ def test_what_the_operator_would_refuse_is_not_written(ask: Ask, name: str, why:
 DONE: list[tuple[Ask, str, str]] = [
     (rollback, "rolled back", "is RolledBack already"),
     (rollback, "rolling back", "is RollingBack already"),
-    (lambda plan: intents.forward(plan, JANE), "soaking", "is at 100 % already"),
-    (intents.suspend, HoldReason.SUSPENDED, "is suspended already"),
-    (intents.resume, "in mid-cutover", "is not suspended"),
-    (lambda plan: intents.ceiling(plan, 25), HoldReason.CEILING, "has the ceiling 25 already"),
+    (lambda plan: commands.forward(plan, JANE), "soaking", "is at 100 % already"),
+    (edits.suspend, HoldReason.SUSPENDED, "is suspended already"),
+    (edits.resume, "in mid-cutover", "is not suspended"),
+    (lambda plan: edits.ceiling(plan, 25), HoldReason.CEILING, "has the ceiling 25 already"),
 ]
 
 
@@ -144,7 +144,7 @@ def test_a_second_approval_is_told() -> None:
 
 @pytest.mark.parametrize("name", ["auth0|jane", "", "x" * 200, "a at b"])
 def test_who_cannot_be_named_is_not(name: str) -> None:
-    intent = intents.rollback(plan_of("in mid-cutover"), Author(name, JANE.at))
+    intent = commands.rollback(plan_of("in mid-cutover"), Author(name, JANE.at))
     assert annotation(intent) == f"a1 at {AT}"
 
 
@@ -168,29 +168,29 @@ def test_the_effects_of_commands_are_seen() -> None:
     w = checked_world(steps=[{"weight": 10, "hold": "10s"}, {"weight": 25, "approval": "Manual"}, {"weight": 100}])
     w.until_reason("AwaitingApproval")
     obeyed(w, approve, "the step at 25 % has begun")
-    obeyed(w, intents.suspend, "nothing rises")
-    obeyed(w, intents.resume, "it goes on")
-    obeyed(w, lambda plan: intents.ceiling(plan, 10), "the ceiling is 10 %")
+    obeyed(w, edits.suspend, "nothing rises")
+    obeyed(w, edits.resume, "it goes on")
+    obeyed(w, lambda plan: edits.ceiling(plan, 10), "the ceiling is 10 %")
     obeyed(w, rollback, "all traffic is on Heroku")
-    obeyed(w, intents.retry, "attempt 2 has begun")
+    obeyed(w, edits.retry, "attempt 2 has begun")
 
 
 def test_a_ceiling_of_nothing_rolls_back() -> None:
     w = judging_world(25)
-    obeyed(w, lambda plan: intents.ceiling(plan, 0), "all traffic is on Heroku")
+    obeyed(w, lambda plan: edits.ceiling(plan, 0), "all traffic is on Heroku")
 
 
 def test_a_skip_lets_the_step_begin() -> None:
     freeze = {"from": "2027-01-01T00:00:00Z", "to": "2027-02-01T00:00:00Z", "reason": "winter sale"}
     w = checked_world(schedule={"freezes": [freeze]}).until_reason("Frozen")
-    obeyed(w, lambda plan: intents.skip(plan, JANE), "the step at 10 % has begun")
+    obeyed(w, lambda plan: commands.skip(plan, JANE), "the step at 10 % has begun")
 
 
 def test_a_word_ahead_of_time_is_not_waited_for() -> None:
     w = checked_world(steps=[{"weight": 10, "hold": "10m"}, {"weight": 100, "approval": "Manual"}]).until_judging(10)
     intent = approve(seen(w)[0])
     assert intent.later.startswith("it counts when the step is ready; now Judging: ")
-    early = intents.rollback(in_phase("baseline")[0], JANE)
+    early = commands.rollback(in_phase("baseline")[0], JANE)
     assert early.later == "the plan is in Baseline; it counts before the first step begins"
 
 
@@ -199,7 +199,7 @@ def test_a_word_ahead_of_time_is_not_waited_for() -> None:
 
 def test_the_change_for_git_is_the_same_word() -> None:
     plan = plan_of(HoldReason.CEILING)
-    intent = intents.ceiling(plan, 50)
+    intent = edits.ceiling(plan, 50)
     assert intent.git.splitlines()[1:] == [
         "--- a/pdf.yaml",
         "+++ b/pdf.yaml",
@@ -212,7 +212,7 @@ def test_the_change_for_git_is_the_same_word() -> None:
     given = approve(plan_of(HoldReason.AWAITING_APPROVAL)).git
     assert f'+    cutover.dev/approve: "a1-w25 by jane@example.com at {AT}"' in given
     assert "+  ceiling: 0" in rollback(plan_of("in mid-cutover")).git
-    assert intents.forward(plan_of(HoldReason.HEROKU_CANNOT_TAKE_BACK), JANE).git == ""
+    assert commands.forward(plan_of(HoldReason.HEROKU_CANNOT_TAKE_BACK), JANE).git == ""
 
 
 @pytest.mark.parametrize(
@@ -239,11 +239,11 @@ def test_the_change_for_git_is_the_same_word() -> None:
     ],
 )
 def test_who_applies_a_plan_from_git(metadata: dict[str, Any], who: str) -> None:
-    assert intents.from_git({"metadata": metadata}) == who
+    assert git.from_git({"metadata": metadata}) == who
     plan = plan_of("in mid-cutover")
-    said = intents.caution(intents.suspend(plan), who)
+    said = git.caution(edits.suspend(plan), who)
     assert said == "" if not who else "undoes an edit of its spec at the next interval" in said
-    assert ("leaves this annotation alone" in intents.caution(rollback(plan), who)) is bool(who)
+    assert ("leaves this annotation alone" in git.caution(rollback(plan), who)) is bool(who)
 
 
 def test_a_ceiling_between_steps_with_affinity() -> None:
@@ -253,6 +253,6 @@ def test_a_ceiling_between_steps_with_affinity() -> None:
     body = {"apiVersion": "cutover.dev/v1alpha1", "kind": "MigrationPlan", "metadata": {"name": "pdf"}, "spec": spec}
     sticky = replace(plan, spec=MigrationPlan.from_wire(body).spec)
     with pytest.raises(CliError, match="name the weight of one of the steps"):
-        intents.ceiling(sticky, 30)
-    assert intents.ceiling(sticky, 50).patch == {"spec": {"ceiling": 50}}
+        edits.ceiling(sticky, 30)
+    assert edits.ceiling(sticky, 50).patch == {"spec": {"ceiling": 50}}
     assert plan.status.phase is Phase.SHIFTING

@@ -13,15 +13,17 @@ from rich.console import Console, RenderableType
 from tests.kit.screens import body_of, held_for, in_phase, seen
 from tests.kit.states import HOLD_CASES, PHASE_CASES, judging_world
 
+from cutover.api.durations import brief
 from cutover.api.v1alpha1 import AnswersStatus, GateKind, GateLimits, GateStatus, Mode
-from cutover.cli import intents
 from cutover.cli.app import app
+from cutover.cli.intents import commands
+from cutover.cli.intents.intent import Author
 from cutover.cli.terminal import ascii_only, lines
 from cutover.cli.views.advice import HOLDS, advice
 from cutover.cli.views.checks import checks, differences
 from cutover.cli.views.explanation import explain, render
 from cutover.cli.views.history import history
-from cutover.cli.views.parts import bar, length
+from cutover.cli.views.parts import bar
 from cutover.cli.views.screen import screen, way_to
 from cutover.cli.views.table import Trouble, board, line, row, rows, table
 from cutover.domain.holds import HoldReason
@@ -114,7 +116,7 @@ def test_what_an_advice_says_to_skip_can_be_skipped() -> None:
     for reason, named in advised.items():
         plan, now = held_for(reason)
         assert named == reason
-        intents.skip(plan, intents.Author("jane", now), (named,))
+        commands.skip(plan, Author("jane", now), (named,))
 
 
 # ---------------------------------------------------------------------------------------------------------- snapshots
@@ -262,7 +264,7 @@ def test_a_bar_shows_whatever_is_there(part: float, full: int) -> None:
     ("seconds", "text"), [(0, "0s"), (-5, "0s"), (59, "59s"), (252, "4m12s"), (11_100, "3h5m"), (260_000, "3d")]
 )
 def test_lengths(seconds: float, text: str) -> None:
-    assert length(seconds) == text
+    assert brief(seconds) == text
 
 
 def test_differences_of_the_legs() -> None:

@@ -177,7 +177,7 @@ async def test_maintenance_mode_is_asked_for_at_once_where_heroku_fails(rig: Loo
 class _Counts:
     requests: dict[str, int] = {}  # noqa: RUF012
     errors: dict[str, int] = {}  # noqa: RUF012
-    queries = refused = rounds_skipped = 0
+    queries = refused = rounds_skipped = rounds_late = late_samples = 0
     last_success = lateness = 0.0
 
 

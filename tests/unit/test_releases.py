@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +22,9 @@ from tests.kit.world import DEAD, START, World
 from cutover.api.v1alpha1 import LedgerEntry, LegName, Phase, ReleasesStatus
 from cutover.domain.engine.probe_intervals import paired_step
 from cutover.domain.engine.wanted import releases_wanted
-from cutover.domain.evidence.pairs import NO_PAIRS, Pair, PairedStep, Worth, enter, take
+from cutover.domain.evidence.paired_safety import PairedStep
+from cutover.domain.evidence.pairs import NO_PAIRS, enter, take
+from cutover.domain.evidence.worth import Pair, Worth
 from cutover.domain.heroku import Certificate, HerokuApp, HerokuNews, Process, Release
 from cutover.domain.releases import EKS_SETTLES_SECONDS, HEROKU_SETTLES_SECONDS, compare
 from cutover.domain.resources import Json
@@ -536,9 +537,10 @@ def test_no_release_is_lost_or_told_twice(moves: list[str]) -> None:
         for entry in status.ledger:
             if entry.decision == "Change":
                 told.setdefault((entry.at, entry.message[:60]), entry)  # old messages are cut
-    text = " ".join(entry.message for entry in told.values() if entry.reason == "HerokuReleased")
-    named = Counter(int(found) for found in re.findall(r"\bv(\d+)", text))
-    more = sum(map(int, re.findall(r"(\d+) more", text)))
+    released = [entry.releases for entry in told.values() if entry.releases is not None]
+    assert len(released) == sum(entry.reason == "HerokuReleased" for entry in told.values())
+    named = Counter(version for one in released for version in one.named)
+    more = sum(one.more for one in released)
     assert set(named.values()) <= {1}
     assert sum(named.values()) + more == version - 42
     assert sum(entry.reason == "EksRolledOut" for entry in told.values()) <= image - 1

@@ -168,7 +168,7 @@ async def test_trouble_of_one_group_is_not_that_of_the_others(world: SamplerRig)
                 raise Unavailable("too much")
             return await world.tsdb.query(promql, at)
 
-    world.sampler._prometheus = Partly()
+    world.sampler._reads.prometheus = Partly()
     await world.read(2)
     assert len(world.sampler.take("ns/15").blocks) == 2
     assert world.sampler.take("ns/30").error == "too much"

@@ -19,8 +19,9 @@ from cutover.domain.slo.custom import CustomSlo, SloReading
 from cutover.domain.verdicts import Verdict
 from cutover.ports.errors import PartialAnswer, QueryRefused, Unavailable
 from cutover.ports.slo_feed import SloSubscription
-from cutover.services import slo_feed
-from cutover.services.slo_feed import REFUSED_SECONDS, PrometheusSloFeed
+from cutover.services import slo_queries
+from cutover.services.slo_feed import PrometheusSloFeed
+from cutover.services.slo_queries import REFUSED_SECONDS
 
 LENGTH = 15
 Labels = Mapping[str, str]
@@ -518,7 +519,7 @@ async def test_query_that_hangs_delays_its_own_plan_only() -> None:
 @pytest.mark.usefixtures("virtual_time")
 async def test_plans_that_hang_have_few_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of them keeps others waiting once, and then only its like."""
-    monkeypatch.setattr("cutover.services.slo_feed._QUICK_SECONDS", 0.02)
+    monkeypatch.setattr("cutover.services.slo_queries._QUICK_SECONDS", 0.02)
     world = FeedRig()
     world.server.hanging["hangs"] = asyncio.Event()
     for number in range(30):
@@ -627,7 +628,7 @@ async def test_a_selector_of_too_many_samples_is_read_in_smaller_pieces(
     world: FeedRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await world.to(START + 40 * LENGTH, step=40 * LENGTH)
-    monkeypatch.setattr(slo_feed, "MOST_SAMPLES", 120)  # of six series: 20 scrapes
+    monkeypatch.setattr(slo_queries, "MOST_SAMPLES", 120)  # of six series: 20 scrapes
     world.own.watch("ns/pdf", target(ratio()))
     await world.to(world.clock.time + 1)
     problem = world.own.take("ns/pdf")["jobs"].problem

@@ -1,4 +1,4 @@
-"""Durations as text: the form in a plan, and the form in a message."""
+"""Durations as text: the forms in a plan, in a table and in a message."""
 
 from __future__ import annotations
 
@@ -32,16 +32,26 @@ def parse_duration(text: str) -> timedelta:
 
 def format_duration(value: timedelta) -> str:
     """Return a duration as a plan has it: ``1h30m``."""
-    left = int(value.total_seconds())
+    return "".join(_parts(int(value.total_seconds()))) or "0s"
+
+
+def brief(seconds: float) -> str:
+    """Return a length of time for a table, as kubectl has it, in at most two units: ``4m12s``, ``3h5m``, ``5d``."""
+    whole = max(0, int(seconds))
+    parts = _parts(whole)
+    return "".join(parts[: 1 if whole >= 3 * 86_400 else 2]) or "0s"
+
+
+def _parts(seconds: int) -> list[str]:
     parts = []
     for unit, size in _UNITS:
-        count, left = divmod(left, size)
+        count, seconds = divmod(seconds, size)
         if count:
             parts.append(f"{count}{unit}")
-    return "".join(parts) or "0s"
+    return parts
 
 
-def span(seconds: float, *, exact: bool = False) -> str:
+def span(seconds: float, *, exact: bool = False, minutes_from: float = 100) -> str:
     """Return a length of time for a message: ``45 s``, ``6 min``, ``1.5 h``, ``3.0 days``.
 
     Parameters
@@ -51,12 +61,16 @@ def span(seconds: float, *, exact: bool = False) -> str:
     exact
         Whether to keep the seconds beside minutes, as ``2 min 5 s``, for a time that is compared with a limit. By default
         the text has two or three digits, as for an estimate.
+    minutes_from
+        Seconds from which on minutes are told.
     """
+    if math.isinf(seconds):
+        return "never"
     seconds = math.ceil(seconds) if 0 < seconds < 1 else seconds
     if exact:
         minutes, rest = divmod(round(seconds), 60)
         return f"{minutes} min" + (f" {rest} s" if rest else "") if minutes else f"{rest} s"
-    if seconds < 100:
+    if seconds < minutes_from:
         return f"{seconds:.0f} s"
     if seconds < 100 * 60:
         return f"{seconds / 60:.0f} min"

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
@@ -36,6 +37,8 @@ from cutover.settings import PrometheusServer, PrometheusServers, Settings, Sett
 #: Exit codes: the false rollback rate is within the plan's, there is no forecast, the rate is above the plan's.
 WITHIN, NO_FORECAST, ABOVE = 0, 1, 2
 _DAY = 86_400.0
+#: Seconds stay seconds for longer in a column, so that its rows can be compared.
+_in_column = partial(span, minutes_from=1000)
 
 
 async def _forecast(
@@ -122,20 +125,14 @@ def table(predicted: Forecast, plan: Plan, subscription: BlockSubscription) -> s
         "                     median      median    90 %       median    90 %   rolled back   stuck",
     ]
     lines += [
-        f"{step.weight:>3} → {step.next_weight:>3} %   {step.requests:>12,.0f}   {_time(step.proven_seconds):>9}  "
-        f"{_time(step.slowest_proven_seconds):>6}    {_time(step.seconds):>9}  {_time(step.slowest_seconds):>6}   "
+        f"{step.weight:>3} → {step.next_weight:>3} %   {step.requests:>12,.0f}   {_in_column(step.proven_seconds):>9}  "
+        f"{_in_column(step.slowest_proven_seconds):>6}    {_in_column(step.seconds):>9}  {_in_column(step.slowest_seconds):>6}   "
         f"{step.rolled_back:>11}   {step.undecided + step.record_ended:>5}"
         for step in predicted.steps
     ]
     if predicted.notes:
         lines += ["", *predicted.notes]
     return "\n".join(lines)
-
-
-def _time(seconds: float) -> str:
-    if math.isinf(seconds):
-        return "never"
-    return f"{seconds:.0f} s" if seconds < 1000 else span(seconds)
 
 
 def to_json(predicted: Forecast, code: int) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from cutover.api.v1alpha1 import MigrationPlanStatus
-from cutover.cli import intents
 from cutover.cli.asking import LOOK_SECONDS, seconds_of
 from cutover.cli.exits import CliError, Exit
-from cutover.cli.intents import Author, Intent
+from cutover.cli.intents import commands, edits
+from cutover.cli.intents.git import caution, from_git
+from cutover.cli.intents.intent import Author, Intent
 from cutover.cli.session import PlanName, Session, now, readable, tell, write
 from cutover.domain.commands.annotations import Skippable, assignment
 from cutover.domain.commands.annotations import rollback as rollback_command
@@ -39,7 +40,7 @@ def rollback(session: Session, plan: PlanName, yes: Yes = False, git: Git = Fals
         command = assignment(rollback_command(attempt_of(body)))
         by_hand = f"kubectl -n {body['metadata']['namespace']} annotate mplan {plan} --overwrite {command}"
         raise CliError(f"{error}. To go back without it: {by_hand}") from None
-    return _carry_out(session, body, intents.rollback(found, _author(session)), yes, git, timeout)
+    return _carry_out(session, body, commands.rollback(found, _author(session)), yes, git, timeout)
 
 
 def approve(
@@ -52,13 +53,13 @@ def approve(
 ) -> int:
     """Approve a step with approval: Manual. It still needs its evidence."""
     body = session.body(plan)
-    return _carry_out(session, body, intents.approve(readable(body), _author(session), weight), yes, git, timeout)
+    return _carry_out(session, body, commands.approve(readable(body), _author(session), weight), yes, git, timeout)
 
 
 def proceed(session: Session, plan: PlanName, yes: Yes = False, git: Git = False, timeout: Timeout = "2m") -> int:
     """Let the next step begin where traffic brings no evidence, if the plan asks people."""
     body = session.body(plan)
-    return _carry_out(session, body, intents.proceed(readable(body), _author(session)), yes, git, timeout)
+    return _carry_out(session, body, commands.proceed(readable(body), _author(session)), yes, git, timeout)
 
 
 def skip(
@@ -78,31 +79,31 @@ def skip(
 ) -> int:
     """Let the next step begin in spite of a window, a freeze, or another hold that can be skipped."""
     body = session.body(plan)
-    return _carry_out(session, body, intents.skip(readable(body), _author(session), holds or ()), yes, git, timeout)
+    return _carry_out(session, body, commands.skip(readable(body), _author(session), holds or ()), yes, git, timeout)
 
 
 def forward(session: Session, plan: PlanName, yes: Yes = False, git: Git = False, timeout: Timeout = "2m") -> int:
     """Send all users to EKS while Heroku is down."""
     body = session.body(plan)
-    return _carry_out(session, body, intents.forward(readable(body), _author(session)), yes, git, timeout)
+    return _carry_out(session, body, commands.forward(readable(body), _author(session)), yes, git, timeout)
 
 
 def suspend(session: Session, plan: PlanName, yes: Yes = False, git: Git = False, timeout: Timeout = "1m") -> int:
     """Hold the weight where it is. Harm still leads back."""
     body = session.body(plan)
-    return _carry_out(session, body, intents.suspend(readable(body)), yes, git, timeout)
+    return _carry_out(session, body, edits.suspend(readable(body)), yes, git, timeout)
 
 
 def resume(session: Session, plan: PlanName, yes: Yes = False, git: Git = False, timeout: Timeout = "1m") -> int:
     """Go on after suspend."""
     body = session.body(plan)
-    return _carry_out(session, body, intents.resume(readable(body)), yes, git, timeout)
+    return _carry_out(session, body, edits.resume(readable(body)), yes, git, timeout)
 
 
 def retry(session: Session, plan: PlanName, yes: Yes = False, git: Git = False, timeout: Timeout = "1m") -> int:
     """Begin another attempt after a rollback."""
     body = session.body(plan)
-    return _carry_out(session, body, intents.retry(readable(body)), yes, git, timeout)
+    return _carry_out(session, body, edits.retry(readable(body)), yes, git, timeout)
 
 
 def ceiling(
@@ -115,7 +116,7 @@ def ceiling(
 ) -> int:
     """Set the highest weight. Raising it approves the step that it held back."""
     body = session.body(plan)
-    return _carry_out(session, body, intents.ceiling(readable(body), weight), yes, git, timeout)
+    return _carry_out(session, body, edits.ceiling(readable(body), weight), yes, git, timeout)
 
 
 def attempt_of(body: Json) -> int:
@@ -140,7 +141,7 @@ def _carry_out(session: Session, body: Json, intent: Intent, yes: bool, git: boo
             )
         write(f"{intent.git}\n")
         return Exit.DONE
-    for effect in filter(None, (*intent.effects, intents.caution(intent, intents.from_git(body)))):
+    for effect in filter(None, (*intent.effects, caution(intent, from_git(body)))):
         tell(f"- {effect}")
     _ask(intent.question, session, yes)
     before = readable(body).status

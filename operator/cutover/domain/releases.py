@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from cutover.api.v1alpha1 import LegName, MigrationPlanStatus, ReleasesStatus
+from cutover.api.v1alpha1 import LegName, MigrationPlanStatus, NewReleases, ReleasesStatus
 from cutover.domain.heroku import Certificate, HerokuApp, HerokuNews, Release
 from cutover.domain.rollout import CODE, CONFIG, RESTART, Rollout, parts_changed
 from cutover.domain.texts import fitted, plain, shorten
@@ -44,11 +44,14 @@ class Change:
         What changed, in a sentence.
     often
         Whether it comes so often that one entry for each weight is enough.
+    releases
+        Releases on Heroku that it is about.
     """
 
     reason: str
     message: str
     often: bool = False
+    releases: NewReleases | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +166,10 @@ def _released(before: ReleasesStatus, current: Release, releases: tuple[Release,
     changed = " and ".join(sorted(kinds))
     named = [_named(one) for one in news[-MOST_NAMED:]]
     unseen = max(current.version - known - sum(known < one.version <= current.version for one in releases), 0)
-    more = f"{count} more, " if (count := unseen + len(news) - len(named)) else ""
+    told = NewReleases(named=tuple(one.version for one in news[-MOST_NAMED:]), more=unseen + len(news) - len(named))
+    more = f"{told.more} more, " if told.more else ""
     return (
-        Change("HerokuReleased", f"Heroku released {more}{', '.join(named)}: {changed} changed"),
+        Change("HerokuReleased", f"Heroku released {more}{', '.join(named)}: {changed} changed", releases=told),
         f"{changed} ({'' if not more else '…, '}{', '.join(named)})",
     )
 

@@ -113,7 +113,7 @@ class Probe:
         the response had none.
     healthy
         Whether an app answered: no 5xx, and of Heroku no routing fault and no "no such app" page. What the answer is worth
-        to users is another question, which :func:`cutover.domain.evidence.pairs.worth` answers by its status.
+        to users is another question, which :func:`cutover.domain.evidence.worth.worth` answers by its status.
     detail
         The answer, for people: ``HTTP 503 (H10)``, ``connection refused``.
     failures

@@ -7,52 +7,44 @@ What cannot be read is reported as missing, not guessed. Slow requests run besid
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
 import structlog
 
 from cutover.api.v1alpha1 import BacktestStatus, Phase
-from cutover.api.v1alpha1.templates import Template
 from cutover.domain.alike.findings import PathAnswers
 from cutover.domain.alike.page import Page
 from cutover.domain.baseline.histogram import Histogram
-from cutover.domain.baseline.record import HOUR, KeptRecord, RecordReading
-from cutover.domain.engine.context import resolve
 from cutover.domain.engine.wanted import (
     answers_wanted,
     audit_asked_at,
     backtest_wanted,
-    baselines_wanted,
     capacity_wanted,
     compares_again,
-    custom_slos_wanted,
-    keeping_wanted,
     neighbours_wanted,
     route_wanted,
     samples_wanted,
 )
-from cutover.domain.evidence.lengths import in_force
 from cutover.domain.evidence.pairs import NO_PAIRS
 from cutover.domain.evidence.tolerances import thresholds, thresholds_wanted
 from cutover.domain.observation import Observation, Samples
 from cutover.domain.plan import Plan
 from cutover.domain.preflight import capacity, registry
 from cutover.domain.preflight.inventory import Inventory
-from cutover.domain.slo.custom import CustomSlo, SloReading
+from cutover.domain.slo.custom import SloReading
 from cutover.domain.traffic import Probe, TrafficState
 from cutover.ports.all import Ports
 from cutover.ports.block_feed import BlockSubscription
 from cutover.ports.errors import Conflict, Gone, Unavailable
-from cutover.ports.records import RecordQuestion
-from cutover.ports.slo_feed import SloSubscription
-from cutover.scale.turns import spread_part
 from cutover.services.advice import Advice
 from cutover.services.background import BackgroundFact
 from cutover.services.comparing import Asked, compare, question
 from cutover.services.leg_watch import LegWatch
 from cutover.services.probing import Probing
+from cutover.services.record_watch import RecordWatch
+from cutover.services.slo_readings import SloReadings
 from cutover.services.working_status import PENDING_BLOCKS, WorkingStatus
 
 log = structlog.get_logger("cutover")
@@ -63,8 +55,6 @@ T = TypeVar("T")
 CAPACITY_SECONDS, NEIGHBOURS_SECONDS = 30.0, 60.0
 #: Seconds until answers that users get are asked for again, while something about them holds the takeover.
 ANSWERS_SECONDS = 30.0
-#: Seconds after a whole hour in which the plans that wait for their record ask how far it reaches by now.
-RECORD_SETTLE_SECONDS, RECORD_SPREAD_SECONDS = 120.0, 600.0
 #: Where a reconcile begins or ends so many seconds late, the machine slept.
 SLEPT_SECONDS = 60.0
 
@@ -97,13 +87,10 @@ class Observer:
         self.neighbours: BackgroundFact[Inventory] = BackgroundFact(
             "other routes to the legs", now=self._now, news=wake, is_news=_first, patience=SLEPT_SECONDS
         )
+        self._slos = SloReadings(ports, working)
         self.legs = LegWatch(ports, now=self._now, news=wake)
         self.advice = Advice(ports, now=self._now, news=wake)
-        self.record: BackgroundFact[tuple[RecordQuestion, RecordReading]] = BackgroundFact(
-            "Heroku's record", now=self._now, news=wake
-        )
-        self.kept: BackgroundFact[str] = BackgroundFact("keeping Heroku's record", now=self._now, news=wake)
-        self._record_asked: RecordQuestion | None = None
+        self.record = RecordWatch(ports, now=self._now, news=wake)
         self.backtest: BackgroundFact[BacktestStatus] = BackgroundFact("backtest", now=self._now, news=wake)
 
     async def look(self, plan: Plan) -> tuple[Observation, float]:
@@ -146,7 +133,6 @@ class Observer:
         self.legs.stop()
         self.advice.stop()
         self.record.stop()
-        self.kept.stop()
         self.backtest.stop()
         if self._working.plan is not None:
             self._ports.block_feed.forget(self._working.plan.key)
@@ -182,10 +168,10 @@ class Observer:
         probe = self.probes.heroku(plan)
         eks_alone, eks_paired = self.probes.eks(plan)
         answers = self._answers(plan, probe, eks_alone)
-        record = self._record(plan)
+        record = self.record.reading(plan)
         readings = self._understood(
             "answers to custom SLOs",
-            lambda: self._custom_slos(plan, templates if may else None),
+            lambda: self._slos.readings(plan, templates if may else None, self._since),
             lambda _: dict[str, SloReading](),  # their blocks are missing, which holds
         )
         seen = Observation(
@@ -202,7 +188,7 @@ class Observer:
             samples=samples,
             histogram=histogram,
             record=record,
-            kept=self._kept(plan, record),
+            kept=self.record.kept(plan, record),
             errors=tuple(errors),
             since=self._since,
             slo_readings=readings,
@@ -309,55 +295,6 @@ class Observer:
             errors.append("Heroku's latencies are not understood; the operator's log has the reason")
         return None
 
-    # ------------------------------------------------------------------------------------------------------ custom SLOs
-
-    def _custom_slos(self, plan: Plan, templates: Mapping[str, Template | str] | None) -> Mapping[str, SloReading]:
-        """Return new readings of the custom SLOs, with the blocks that wait for a write.
-
-        Without ``templates`` nothing is queried.
-        """
-        working, feed = self._working, self._ports.slo_feed
-        wanted = templates is not None and custom_slos_wanted(plan.status)
-        gates = resolve(plan, templates).gates if templates is not None and wanted else ()
-        if not gates:
-            feed.forget(plan.key)
-            working.pending_custom = {}
-            return {}
-        readings: Mapping[str, SloReading] = {}
-        if max(map(len, working.pending_custom.values()), default=0) < PENDING_BLOCKS:
-            feed.watch(plan.key, self._slo_subscription(plan, gates))
-            readings = feed.take(plan.key)
-        else:
-            feed.forget(plan.key)
-        for name, reading in readings.items():
-            if reading.blocks:
-                working.pending_custom[name] = (*working.pending_custom.get(name, ()), *reading.blocks)
-        pending = {name: SloReading(blocks=blocks) for name, blocks in working.pending_custom.items()}
-        return {
-            **pending,
-            **{
-                name: replace(reading, blocks=working.pending_custom.get(name, ()))
-                for name, reading in readings.items()
-            },
-        }
-
-    def _slo_subscription(self, plan: Plan, gates: tuple[CustomSlo, ...]) -> SloSubscription:
-        status, checkpoint = plan.status, plan.status.checkpoint
-        consumed = (
-            {evidence.gate: evidence.consumed_until for evidence in checkpoint.custom_slos} if checkpoint else {}
-        )
-        # Before the takeover, since this process first saw the plan: the current time would advance with every reconcile.
-        start = checkpoint.consumed_until if checkpoint else self._since
-        waiting = {name: blocks[-1].end for name, blocks in self._working.pending_custom.items()}
-        return SloSubscription(
-            source=plan.spec.gates.prometheus or "",
-            gates=gates,
-            block_seconds=in_force(plan.spec, status).seconds,
-            since={gate.name: waiting.get(gate.name, consumed.get(gate.name, start)) for gate in gates},
-            judged_from=checkpoint.observed_at if checkpoint and status.weight else None,
-            baselines=frozenset(baselines_wanted(status, gates)),
-        )
-
     # ---------------------------------------------------------------------------------------------- beside the loop
 
     def _answers(self, plan: Plan, *probes: Probe | None) -> tuple[PathAnswers, ...] | None:
@@ -389,42 +326,6 @@ class Observer:
         fact = self.capacity.keep(lambda: self._ports.inventories.inventory(plan, capacity.READS), CAPACITY_SECONDS)
         return None if fact.stale(self._now(), 2 * CAPACITY_SECONDS) else fact.value
 
-    def _record(self, plan: Plan) -> RecordReading | None:
-        """Return what is known of Heroku's record, where the plan asks for one. It is asked for once an hour."""
-        records = self._ports.records
-        question = records.question(plan) if records is not None else None
-        if records is None or question is None or isinstance(question, str):
-            self.record.drop()
-            return RecordReading(impossible=question) if isinstance(question, str) else None
-        known = self.record.fact.value
-        if question != self._record_asked and not (known is not None and _answered(question, known)):
-            self.record.drop()
-            self.kept.drop()
-            known = None
-        self._record_asked = question
-
-        async def read() -> tuple[RecordQuestion, RecordReading]:
-            return question, await records.read(plan, question, known[1] if known is not None else None)
-
-        # What is kept is not read again: it is the record from which users are moved.
-        lifetime = math.inf if self.kept.fact.value is not None or question.until is not None else 0.0
-        if known is not None and math.isfinite(lifetime):
-            asked_at = self.record.fact.at
-            following = (math.floor(asked_at / HOUR) + 1) * HOUR + RECORD_SETTLE_SECONDS
-            lifetime = following + RECORD_SPREAD_SECONDS * spread_part(plan.uid) - asked_at
-        fact = self.record.keep(read, lifetime)
-        return replace(fact.value[1] if fact.value is not None else RecordReading(), problem=fact.problem)
-
-    def _kept(self, plan: Plan, reading: RecordReading | None) -> KeptRecord | None:
-        """Return whether the record is kept in full, and keep it shortly before the takeover."""
-        records, record = self._ports.records, reading.record if reading is not None else None
-        if records is None or record is None or not keeping_wanted(plan.status):
-            if plan.status.weight is not None:
-                self.kept.drop()
-            return None
-        fact = self.kept.keep(lambda: records.keep(plan, record), math.inf)
-        return KeptRecord(fact.value or "", fact.problem) if fact.value is not None or fact.problem else None
-
     def _neighbours(self, plan: Plan) -> Inventory | None:
         """Return the objects that say who else sends requests to the legs."""
         if not neighbours_wanted(plan.status):
@@ -439,13 +340,6 @@ class Observer:
             self.backtest.drop()
             return None
         return self.backtest.keep(lambda: self._ports.backtest(plan, subscription), math.inf).value
-
-
-def _answered(question: RecordQuestion, known: tuple[RecordQuestion, RecordReading]) -> bool:
-    """Tell whether a record that was read before the takeover is the one that is asked for after it."""
-    asked, reading = known
-    same = replace(asked, least=question.least, until=question.until) == question
-    return same and reading.record is not None and reading.record.reach.until == question.until
 
 
 def _first(before: Inventory | None, inventory: Inventory) -> bool:  # noqa: ARG001

@@ -13,8 +13,10 @@ from typing import Protocol
 import structlog
 
 from cutover.domain.engine.probe_intervals import paired_step
-from cutover.domain.evidence.pairs import IN_A_ROW, NO_PAIRS, Pair, Pairs, enter, take, worth
+from cutover.domain.evidence.pairs import NO_PAIRS, Pairs, enter, take
+from cutover.domain.evidence.probe_key import IN_A_ROW
 from cutover.domain.evidence.tolerances import thresholds
+from cutover.domain.evidence.worth import Pair, worth
 from cutover.domain.plan import Plan
 from cutover.domain.traffic import Leg, Probe
 from cutover.ports.leg_probe import LegProbe

@@ -17,30 +17,29 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from itertools import groupby, pairwise
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import NamedTuple, TypeVar
 
 from cutover.domain.baseline.histogram import Histogram
-from cutover.domain.evidence.counters import Counter, CounterLabels
-from cutover.domain.evidence.counting import Reading, cumulative
 from cutover.domain.evidence.lengths import UNSEEN_SECONDS
-from cutover.domain.evidence.scrapes import REACH_IN_SCRAPES, Result, Source, source_of
+from cutover.domain.evidence.scrapes import Result, Source
 from cutover.domain.observation import Samples
 from cutover.ports.block_feed import BlockSubscription, Dialect
 from cutover.ports.clock import Clock
 from cutover.ports.errors import QueryFailed, Unavailable
 from cutover.ports.prometheus import Prometheus, unavailable_if_malformed
+from cutover.services.block_boundaries import RHYTHM_SECONDS, Boundaries
 from cutover.services.block_queue import BlockQueue
+from cutover.services.counter_reads import CounterReads, reach_of
 from cutover.services.foreign_counters import ForeignCounters, read_foreign_counters
 from cutover.services.isolation import Isolation
+from cutover.services.late_scrapes import LOOK_AGAIN, LateScrapes
 from cutover.services.reading import (
     LONGEST_REPLAY,
     MOST_WAITING,
     OLDEST_BLOCK,
-    SCRAPE_JITTER,
     blocks_of,
-    range_selector,
 )
 from cutover.services.rhythm import Rhythms, read_rhythms
 from cutover.services.server_time import ServerTime
@@ -56,17 +55,7 @@ _APART_AT_ONCE = 2
 #: Limits of one query, which bound its answer: a long time for few destinations, or a short time for many.
 _SHORTEST_REPLAY, _DESTINATION_SECONDS = 300.0, 60_000.0
 _RETRY_SECONDS = 5.0
-#: Seconds until the times of the gateways' scrapes are read again, and the shift that is ignored. They are read sooner where
-#: the last two scrapes are further apart, or closer, than known, by more than a fraction.
-_RHYTHM_SECONDS = 600.0
-_ODD = 0.25
-_SAME_PHASE = 0.25
-#: Fraction of a scrape interval after which the sampler checks again for an awaited scrape.
-_LOOK_AGAIN = 0.05
 _LONGEST_SLEEP = 60.0
-#: Up to this age a histogram is summed exactly, from samples; beyond it Prometheus sums it, and extrapolates a little.
-_EXACT_HISTOGRAM = 900.0
-_LONGEST_HISTOGRAM = 24 * 3600.0
 
 _T = TypeVar("_T")
 
@@ -106,14 +95,8 @@ class Sampler:
     ----------
     refused
         Counters that named the gateways and were of other scrape targets, each time they were seen.
-    queries, errors
-        Queries made, and how many of them failed.
-    last_success
-        Unix seconds of the last answer.
     lateness
         Seconds between when the last blocks could be read and when they were.
-    waits
-        Times that blocks were postponed because a scrape was not visible yet.
     """
 
     def __init__(
@@ -129,13 +112,8 @@ class Sampler:
         time: ServerTime | None = None,
     ) -> None:
         self.refused = 0
-        self.queries = 0
-        self.errors = 0
-        self.last_success = 0.0
         self.lateness = 0.0
-        self.waits = 0
         self.settle = settle
-        self._prometheus = prometheus
         self._dialect = dialect
         self._clock = clock
         self._on_samples = on_samples
@@ -145,13 +123,11 @@ class Sampler:
             False: asyncio.Event(),
             True: asyncio.Event(),
         }  # by whether it is about plans that are read apart
-        self._gateways: dict[int, frozenset[Source]] = {}  # with counters when blocks of a length were read last
-        self._awaited = 0.0  # end of the block that was postponed last
-        self._patience = 0.0  # as ``settle``, where that turned out to be too short
-        self._rhythms = rhythms
-        self._find_rhythms_at = 0.0 if rhythms is None else math.inf  # by the operator's clock
+        self._late = LateScrapes()
+        self._boundaries = Boundaries(clock, rhythms)
         self._foreign = ForeignCounters()
         self._time = time or ServerTime(prometheus, clock)
+        self._reads = CounterReads(prometheus, dialect, self._time)
 
     def now(self) -> float:
         """Return Unix seconds by Prometheus' clock, as well as it is known."""
@@ -165,7 +141,7 @@ class Sampler:
         """
         since = max(subscription.since, self.now() - OLDEST_BLOCK)
         # Before the scrapes were seen there are no block boundaries yet.
-        position = since if self._rhythms is None else self._first_after(since, subscription)
+        position = self._boundaries.first_after(since, subscription) if self._boundaries.known else since
         feed = self._feeds.get(key)
         if feed is None or _legs(feed.subscription) != _legs(subscription):
             self._feeds[key] = BlockQueue(subscription, position, position)
@@ -195,44 +171,28 @@ class Sampler:
         return Samples(feed.deliver(), feed.error, self._seen_interval(feed))
 
     async def histogram(self, subscription: BlockSubscription) -> Histogram:
-        """Return Heroku's latency histogram since ``subscription.since``, of at most the last 24 hours.
+        """Return Heroku's latency histogram since ``subscription.since``, of at most the last 24 hours. Raises Unavailable."""
+        return await self._reads.histogram(subscription, self.now() - self.settle)
 
-        Raises
-        ------
-        Unavailable
-            If Prometheus does not answer.
-        """
-        end = self.now() - self.settle
-        start = max(subscription.since, end - _LONGEST_HISTOGRAM)
-        if start >= end:
-            return Histogram({})
-        selector, labels = self._dialect.heroku_latencies(subscription), self._dialect.labels
-        bounds: dict[float, float] = {}
-        if end - start <= _EXACT_HISTOGRAM:
-            reach = _reach(subscription.scrape_seconds)
-            window = end - start + reach
-            presence, buckets = await asyncio.gather(
-                self._presence(subscription.observers, window, end), self._counters(selector, window, end)
-            )
-            with unavailable_if_malformed(self._dialect.labels.product):
-                reading = Reading()
-                reading.add_presence(presence)
-                reading.add_counters(buckets)
-                namespaces = subscription.observers
-                bounds = cumulative(reading, subscription.heroku, namespaces, start=start, end=end, reach=reach)
-        else:
-            present = f"max_over_time({range_selector(self._dialect.presence(subscription.observers), end - start)})"
-            increases = f"increase({range_selector(selector, end - start)})"
-            expression = f"sum by (le) ({increases} and on (namespace, pod, job, instance) {present})"
-            result = await self._answer(self._prometheus.query(expression, end))
-            with unavailable_if_malformed(self._dialect.labels.product):
-                for item in result:
-                    bound = labels.milliseconds(item["metric"]["le"])
-                    bounds[bound] = bounds.get(bound, 0.0) + float(item["value"][1])
-        rising, most = dict[float, float](), 0.0
-        for bound in sorted(bounds):
-            rising[bound] = most = max(most, bounds[bound])
-        return Histogram(rising)
+    @property
+    def queries(self) -> int:
+        """Queries made."""
+        return self._reads.queries
+
+    @property
+    def errors(self) -> int:
+        """Queries that failed, and comparisons of clocks."""
+        return self._reads.errors
+
+    @property
+    def waits(self) -> int:
+        """Times that blocks were postponed because a scrape was not visible yet."""
+        return self._late.waits
+
+    @property
+    def last_success(self) -> float:
+        """Unix seconds of the last answer."""
+        return self._reads.last_success
 
     async def run(self) -> None:
         """Deliver blocks to all plans. Never returns."""
@@ -265,7 +225,7 @@ class Sampler:
         """Read what is readable now, of the plans that are read apart or of the others."""
         if not apart and self._feeds and not await self._prepare():
             return
-        if self._rhythms is None:
+        if not self._boundaries.known:
             return
         self._end_limits()
         now = self.now()
@@ -278,7 +238,7 @@ class Sampler:
             self.lateness = max(0.0, now - max(start + length for start, length, _ in groups) - self.settle)
         # Up-to-date plans first: they must not wait for a long replay.
         for (start, length, scrape), feeds in sorted(groups.items(), key=lambda group: -group[0][0]):
-            due = self._boundary(now - self.settle, length, scrape)
+            due = self._boundaries.last(now - self.settle, length, scrape)
             await self._serve(_Span(start, length, scrape), due, feeds, apart=apart)
 
     def _end_limits(self) -> None:
@@ -299,32 +259,19 @@ class Sampler:
             try:
                 await self._time.compare()
             except Unavailable as outage:
-                self.errors += 1
+                self._reads.errors += 1
                 self._failed(self._feeds, str(outage))
                 return False
-        if not self._rhythms_are_known():
-            began = self._rhythms is None
+        if not self._boundaries.recent:
+            began = not self._boundaries.known
             try:
                 await self._find_rhythms(self.now())
             except Unavailable as outage:
-                if self._rhythms is None:
+                if not self._boundaries.known:
                     self._failed(self._feeds, str(outage))
-            if began and self._rhythms is not None:
+            if began and self._boundaries.known:
                 self._changed[True].set()
         return True
-
-    def _boundary(self, at: float, length: int, scrape: float) -> float:
-        """Return the last block boundary at or before a time."""
-        phase = self._rhythms.phases.get(scrape, 0.0) if self._rhythms is not None else 0.0
-        return math.floor((at - phase) / length) * length + phase
-
-    def _first_after(self, since: float, wanted: BlockSubscription) -> float:
-        """Return the first block boundary at or after a time.
-
-        A block that ``since`` divides is left out, as a part of it may have been consumed.
-        """
-        before = self._boundary(since, wanted.block_seconds, wanted.scrape_seconds)
-        return before if before == since else before + wanted.block_seconds
 
     async def _find_rhythms(self, now: float) -> None:
         """Find out how often and when the gateways are scraped, and let blocks end just after the scrapes.
@@ -338,20 +285,20 @@ class Sampler:
             If Prometheus does not answer.
         """
         namespaces = sorted({name for feed in self._feeds.values() for name in feed.subscription.observers})
-        self._find_rhythms_at = self._clock.now() + _RETRY_SECONDS
-        found = await read_rhythms(self._prometheus, self._dialect, namespaces, now, self._answer)
+        self._boundaries.look_in(_RETRY_SECONDS)
+        found = await read_rhythms(self._reads.prometheus, self._dialect, namespaces, now, self._reads.answer)
         # No gateway has served a request yet, or was scraped since.
-        self._find_rhythms_at = self._clock.now() + (_RHYTHM_SECONDS if found.intervals else UNSEEN_SECONDS)
+        self._boundaries.look_in(RHYTHM_SECONDS if found.intervals else UNSEEN_SECONDS)
         await self._find_foreign_counters(namespaces, now)
-        before = self._rhythms or Rhythms()
-        phases = {scrape: self._settled_phase(scrape, phase) for scrape, phase in found.phases.items()}
-        changed = {scrape for scrape, phase in phases.items() if before.phases.get(scrape) != phase}
-        began, self._rhythms = self._rhythms is None, found.over(before, phases)
+        began = not self._boundaries.known
+        changed = self._boundaries.learn(
+            found, [(feed.delivered, feed.subscription.scrape_seconds) for feed in self._feeds.values()]
+        )
         for key, feed in self._feeds.items():
             if began or feed.subscription.scrape_seconds in changed:
                 # Blocks that are not read yet get the new boundaries.
                 feed.blocks.clear()
-                feed.delivered = feed.fetched = self._first_after(feed.delivered, feed.subscription)
+                feed.delivered = feed.fetched = self._boundaries.first_after(feed.delivered, feed.subscription)
             if self._seen_interval(feed) not in (None, feed.subscription.scrape_seconds):
                 self._on_samples(key)
 
@@ -359,42 +306,26 @@ class Sampler:
         """Look for counters that name the gateways and are of other scrape targets. Blocks do not depend on it."""
         before = self._foreign
         with contextlib.suppress(Unavailable):
-            self._foreign = await self._answer(read_foreign_counters(self._prometheus, self._dialect, namespaces, now))
+            self._foreign = await self._reads.answer(
+                read_foreign_counters(self._reads.prometheus, self._dialect, namespaces, now)
+            )
             self.refused += self._foreign.counters
         if self._foreign.told.keys() - before.told.keys():
             _logger.warning("%s", self._foreign.sentence)
 
-    def _settled_phase(self, scrape: float, phase: float) -> float:
-        """Return the phase so far, or that of the blocks that were consumed before a restart, if it still fits the scrapes."""
-        known: Iterable[float]
-        if self._rhythms is not None:
-            known = [self._rhythms.phases[scrape]] if scrape in self._rhythms.phases else []
-        else:
-            known = (
-                feed.delivered % scrape
-                for feed in self._feeds.values()
-                if feed.subscription.scrape_seconds == scrape and (feed.delivered * 4).is_integer()
-            )
-        return next((one for one in known if _apart(one, phase, scrape) <= _SAME_PHASE), phase)
-
     def _seen_interval(self, feed: BlockQueue) -> float | None:
         """Return the seconds between two scrapes of a plan's gateways, as seen lately."""
-        return self._rhythms.interval(feed.subscription.observers) if self._rhythms is not None else None
+        return self._boundaries.interval(feed.subscription.observers)
 
     def _readable_at(self, feed: BlockQueue) -> float:
         """Return when the next block of a plan can be read, by Prometheus' clock."""
         not_before = feed.not_before if feed.pauses(self._clock.now()) else 0.0
-        if self._rhythms is None:
-            return max(self._find_rhythms_at if self._rhythms_are_known() else 0.0, not_before) + self._time.skew
+        if not self._boundaries.known:
+            return max(self._boundaries.look_at if self._boundaries.recent else 0.0, not_before) + self._time.skew
         if feed.waiting() >= MOST_WAITING:
             return math.inf
-        settled = feed.fetched + feed.subscription.block_seconds + max(self.settle, self._patience)
+        settled = feed.fetched + feed.subscription.block_seconds + max(self.settle, self._late.patience)
         return max(settled, not_before + self._time.skew)
-
-    def _rhythms_are_known(self) -> bool:
-        """Tell whether what is known of the gateways' scrapes is recent enough."""
-        left = self._find_rhythms_at - self._clock.now()
-        return math.isinf(left) or 0 < left <= 2 * _RHYTHM_SECONDS
 
     def _next_read(self, *, apart: bool) -> float:
         # At least once a minute: the clock may have been set.
@@ -415,7 +346,7 @@ class Sampler:
         try:
             # Presence before counters: a scrape that presence shows is in the counters, too.
             seen = min(self.now(), last + self.settle + scrape)
-            presence = await self._presence(namespaces, seen - start + _reach(scrape), seen)
+            presence = await self._reads.presence(namespaces, seen - start + reach_of(scrape), seen)
             with unavailable_if_malformed(self._dialect.labels.product):
                 postponed = self._postpone(presence, span, last, apart=apart)
         except Unavailable as outage:
@@ -423,7 +354,7 @@ class Sampler:
             return
         if postponed:
             for feed in feeds.values():
-                feed.wait(_LOOK_AGAIN * scrape, self._clock.now())
+                feed.wait(LOOK_AGAIN * scrape, self._clock.now())
             return
         gateways: set[Source] = set()
         slots = asyncio.Semaphore(_APART_AT_ONCE if apart else _CHUNKS_AT_ONCE)
@@ -439,16 +370,18 @@ class Sampler:
 
         await asyncio.gather(*(serve(chunk, end) for chunk, end in chunks))
         if gateways and not apart:
-            self._gateways[length] = frozenset(gateways)
+            self._late.note(length, gateways)
 
     async def _serve_chunk(
         self, span: _Span, end: float, feeds: dict[str, BlockQueue], presence: Result
     ) -> Iterable[Source]:
         """Read the blocks of some plans; return the gateways with counters. Raises Unavailable."""
-        start, length, reach = span.start, span.length, _reach(span.scrape)
+        start, length, reach = span.start, span.length, reach_of(span.scrape)
         # A subscription that changes while Prometheus evaluates takes effect with the next read.
         subscriptions = {key: feed.subscription for key, feed in feeds.items()}
-        reading = await self._read(list(subscriptions.values()), end - start + reach, end, presence)
+        reading = await self._reads.read(
+            list(subscriptions.values()), end - start + reach, end, presence, self._foreign.sentence
+        )
         if end + self.settle > self.now():
             # The skew is known only now, and by Prometheus' clock the read was too early.
             return ()
@@ -467,55 +400,15 @@ class Sampler:
         self.refused += sum(reading.refused.values())
         return reading.counting()
 
-    async def _read(
-        self, subscriptions: Sequence[BlockSubscription], window: float, end: float, presence: Result
-    ) -> Reading:
-        selectors = self._dialect.counters(
-            subscriptions, {leg for one in subscriptions for leg in (one.heroku, one.eks)}
-        )
-        reading = Reading(self._foreign.sentence)
-        with unavailable_if_malformed(self._dialect.labels.product):
-            reading.add_presence(presence)
-        for selector in selectors:
-            counters = await self._counters(selector, window, end)
-            with unavailable_if_malformed(self._dialect.labels.product):
-                reading.add_counters(counters)
-            del counters  # before the next answer, as each may be long
-        return reading
-
     def _postpone(self, presence: Result, span: _Span, end: float, *, apart: bool) -> bool:
-        """Tell whether a scrape of a gateway is due before the end of a block and not visible yet.
-
-        A scrape is visible when it has ended, which may take a scrape interval, or longer where servers forward samples. A
-        block that is cut without it would lack its increments, and so would the next block.
-        """
-        now, gateways, deadlines = self.now(), self._gateways.get(span.length), list[float]()
-        counting, as_known = {source.namespace for source in gateways or ()}, set[str]()
-        for item in presence:
-            labels = item["metric"]
-            # Before the first block every target counts.
-            if gateways is None or source_of(labels, labels.get("namespace", "")) in gateways:
-                times = [sample[0] for sample in item["values"]]  # failed scrapes have a sample, too
-                interval = min((later - at for at, later in pairwise(times)), default=span.scrape)
-                if len(times) > 1 and abs(times[-1] - times[-2] - span.scrape) < _ODD * span.scrape:
-                    as_known.add(labels.get("namespace", ""))
-                due = times[-1] + interval
-                if due - SCRAPE_JITTER <= end:
-                    deadlines.append(due + interval + self.settle)
-        late = any(now < deadline for deadline in deadlines)
+        """Tell whether blocks have to wait for a scrape of a gateway that is due and not visible yet."""
+        now, due = self.now(), self._late.due(presence, span.length, span.scrape, end, self.settle)
         if apart:  # plans that are read late say nothing about how late scrapes are
-            return late
-        if late:
-            self.waits += 1
-            self._awaited = end
+            return due.late(now)
+        if self._late.postpones(due, span.scrape, end, now):
             return True
-        if not (as_known and counting <= as_known) and not math.isinf(self._find_rhythms_at):
-            self._find_rhythms_at = 0.0  # with the next block
-        # The next block is read about as late as this one: where all scrapes are late that saves queries.
-        if self._awaited != end:
-            self._patience = max(0.0, self._patience - _LOOK_AGAIN * span.scrape)
-        elif not deadlines:
-            self._patience = min(now - end - _LOOK_AGAIN * span.scrape, span.scrape)
+        if due.odd and not math.isinf(self._boundaries.look_at):
+            self._boundaries.look_at = 0.0  # with the next block
         return False
 
     def _refused(self, chunk: dict[str, BlockQueue], span: _Span, end: float, text: str) -> None:
@@ -544,41 +437,11 @@ class Sampler:
             if began:
                 self._on_samples(key)
 
-    async def _presence(self, namespaces: Sequence[str], window: float, at: float) -> Result:
-        return await self._answer(
-            self._prometheus.query(range_selector(self._dialect.presence(namespaces), window), at)
-        )
-
-    async def _counters(self, selector: str, window: float, at: float) -> Sequence[Counter[CounterLabels]]:
-        labels = self._dialect.labels
-        return await self._answer(self._prometheus.counters(range_selector(selector, window), at, labels))
-
-    async def _answer(self, answer: Awaitable[_T]) -> _T:
-        self.queries += 1
-        try:
-            result = await answer
-        except Unavailable:
-            self.errors += 1
-            raise
-        self.last_success = self.now()
-        return result
-
 
 def _legs(subscription: BlockSubscription) -> tuple[object, ...]:
     """Return what a plan cannot change without starting over."""
     one = subscription
     return one.heroku, one.eks, one.observers, one.block_seconds, one.scrape_seconds
-
-
-def _reach(scrape: float) -> float:
-    """Return the seconds before a sample in which its predecessor must lie."""
-    return REACH_IN_SCRAPES * scrape
-
-
-def _apart(one: float, other: float, scrape: float) -> float:
-    """Return the seconds between two phases, modulo the scrape interval."""
-    distance = abs(one - other) % scrape
-    return min(distance, scrape - distance)
 
 
 def _chunks(feeds: dict[str, BlockQueue], size: int) -> Iterator[dict[str, BlockQueue]]:

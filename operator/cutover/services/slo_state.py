@@ -13,6 +13,7 @@ from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.scrapes import Source
 from cutover.domain.slo import bounds
 from cutover.domain.slo.custom import CustomSlo, QueryProblem
+from cutover.domain.verdicts import Verdict
 from cutover.ports.slo_feed import SloSubscription
 from cutover.services.reading import LONGEST_REPLAY
 
@@ -94,6 +95,11 @@ class SloState:
         while len(self.blocks) > _KEPT:
             self.blocks.popleft()
         return blocks
+
+    def note(self, verdict: Verdict, message: str, now: float) -> None:
+        """Note a problem; it lasts since its verdict began."""
+        known = self.problem
+        self.problem = QueryProblem(verdict, message, known.since if known and known.verdict is verdict else now)
 
 
 @dataclass(slots=True, eq=False)

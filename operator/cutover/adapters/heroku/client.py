@@ -8,38 +8,38 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
 import msgspec
 
-from cutover.adapters.heroku import models
-from cutover.adapters.masking import masked
+from cutover.adapters.heroku import entries, models
 from cutover.domain.fingerprints import ConfigValues, Fingerprints
-from cutover.domain.heroku import LEFT_FOR_OTHERS, Addon, Certificate, Domain, HerokuApp, Price, Process, Release, pace
-from cutover.domain.texts import digest, plain, shorten
+from cutover.domain.heroku import LEFT_FOR_OTHERS, HerokuApp, Release, pace
 from cutover.ports.errors import Unavailable
 
 API = "https://api.heroku.com"
+
 #: Releases that are read: those that a busy team makes while nothing is asked for an hour.
 MOST_RELEASES = 20
-#: Characters of what Heroku says of a release.
-LONGEST_DESCRIPTION = 100
+
 #: Seconds without a request after 429, doubled each time; Heroku names none.
 FIRST_PAUSE, LONGEST_PAUSE = 30.0, 900.0
+
 #: Seconds for a connection, and for an answer.
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 15.0
+
 #: Bytes of an answer that are read, and pages of a list.
 LARGEST_ANSWER, MOST_PAGES = 2_000_000, 20
+
 #: Bytes of all answers that are kept for their ETag, and accounts whose budgets are remembered.
 MOST_KEPT, MOST_ACCOUNTS = 8 * 1024 * 1024, 1000
+
 #: Requests at the same time, of all plans.
 CONCURRENT = 4
 
@@ -153,18 +153,21 @@ class HerokuClient:
             name=app.name,
             maintenance=app.maintenance,
             own_hostname=(urlsplit(app.web_url or "").hostname or ""),
-            processes=_seen(formation, _process),
-            domains=_seen([one for one in domains if one.hostname] if domains is not None else None, _domain),
-            certificates=_seen(
-                [one for one in endpoints if _has_end(one)] if endpoints is not None else None, _certificate
+            processes=entries.seen(formation, entries.process),
+            domains=entries.seen(
+                [one for one in domains if one.hostname] if domains is not None else None, entries.domain
             ),
-            addons=_seen(addons, _addon),
+            certificates=entries.seen(
+                [one for one in endpoints if entries.has_end(one)] if endpoints is not None else None,
+                entries.certificate,
+            ),
+            addons=entries.seen(addons, entries.addon),
             features=frozenset(one.name for one in features if one.enabled) if features is not None else None,
             stack=app.stack.name if app.stack is not None else "",
             region=app.region.name if app.region is not None else "",
             config_vars=config_vars,
             config_values=config_values,
-            buildpacks=_seen(buildpacks, _buildpack),
+            buildpacks=entries.seen(buildpacks, entries.buildpack),
             drains=len(drains) if drains is not None else None,
         )
 
@@ -178,7 +181,7 @@ class HerokuClient:
             return None, None
         if not values or self._fingerprints is None:
             return frozenset(found), None
-        known = ((name, _value(raw)) for name, raw in found.items())
+        known = ((name, entries.config_value(raw)) for name, raw in found.items())
         of = self._fingerprints.of
         return frozenset(found), ConfigValues(
             {name: of(value) for name, value in known if value is not None}, self._fingerprints
@@ -205,7 +208,7 @@ class HerokuClient:
             found, _ = await self._get(key, path, list[models.Release], newest)
         except Hidden:
             raise Unavailable(f"the key may not see the releases of the app {name}, or there is no such app") from None
-        return tuple(map(_release, found))
+        return tuple(map(entries.release, found))
 
     def pace(self, key: str) -> float:
         """Return how many times as seldom as usual to ask with a key, by what its account has left."""
@@ -321,9 +324,8 @@ def _size(answer: tuple[str, bytes, str]) -> int:
     return sum(map(len, answer)) + 512  # small answers are less than their entry
 
 
-#: What may stand in the place of a masked value, beside null.
-_MASKED = re.compile(r"[*\u2022]{3,}")
 _USED_UP = "the account's requests to Heroku's API are used up; asked again within 15 minutes"
+
 _CAUSES = {401: "key", 402: "key", 403: "hidden", 404: "hidden", 429: "rate-limit"}
 
 
@@ -332,36 +334,10 @@ def _account(key: str) -> str:
     return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
 
 
-def _value(raw: msgspec.Raw) -> str | None:
-    """Return the value of a config var; ``None`` if Heroku does not tell it, as it is masked."""
-    try:
-        value = msgspec.json.decode(raw, type=str | None)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    return None if value is None or _MASKED.fullmatch(value) else value
-
-
 def _kind(path: str) -> str:
     """Return what a request is for."""
     parts = path.split("/")
     return parts[3] if len(parts) > 3 else "app"
-
-
-def _release(entry: models.Release) -> Release:
-    code = (entry.slug and entry.slug.id) or (entry.oci_image and entry.oci_image.id) or ""
-    return Release(
-        entry.version,
-        digest(code) if code else "",
-        shorten(plain(masked(entry.description or "")), LONGEST_DESCRIPTION),
-        current=entry.current,
-        succeeded=entry.status in ("", "succeeded"),
-        at=_with_zone(entry.created_at),
-    )
-
-
-def _with_zone(at: datetime | None) -> datetime | None:
-    """Return a time with its zone; one without is taken as UTC, in which Heroku's are."""
-    return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at
 
 
 def _refusal(status: int, body: bytes, path: str) -> Exception:
@@ -386,48 +362,3 @@ def _refusal(status: int, body: bytes, path: str) -> Exception:
 
 def _last(path: str) -> str:
     return path.rsplit("/", 1)[-1]
-
-
-_S = TypeVar("_S")
-
-
-def _seen(entries: list[_T] | None, read: Callable[[_T], _S]) -> tuple[_S, ...] | None:
-    return tuple(map(read, entries)) if entries is not None else None
-
-
-def _process(entry: models.FormationEntry) -> Process:
-    size = entry.dyno_size.name if entry.dyno_size is not None else entry.size
-    return Process(entry.type, entry.quantity, size or "")
-
-
-def _addon(entry: models.Addon) -> Addon:
-    service = entry.addon_service.name
-    return Addon(service, entry.plan.name.removeprefix(f"{service}:"), entry.config_vars, _price(entry.billed_price))
-
-
-def _price(given: models.BilledPrice | None) -> Price | None:
-    if given is None or (given.cents is None and not given.contract and not given.metered):
-        return None
-    return Price(round(given.cents or 0), given.unit or "month", given.contract, given.metered)
-
-
-def _buildpack(entry: models.BuildpackInstallation) -> str:
-    name = entry.buildpack.name or entry.buildpack.url
-    # A URL may have a password, or a token in its query.
-    return name.partition("?")[0].rsplit("@", 1)[-1].removeprefix("https://") if "://" in name else name
-
-
-def _domain(entry: models.DomainEntry) -> Domain:
-    return Domain((entry.hostname or "").lower(), (entry.cname or "").lower(), entry.acm_status or "")
-
-
-def _has_end(endpoint: models.SniEndpoint) -> bool:
-    return endpoint.ssl_cert is not None and endpoint.ssl_cert.expires_at is not None
-
-
-def _certificate(endpoint: models.SniEndpoint) -> Certificate:
-    assert endpoint.ssl_cert is not None, "see _has_end"
-    assert endpoint.ssl_cert.expires_at is not None, "see _has_end"
-    # The names that it is attached to stand in where the answer does not have those that it was issued for.
-    names = endpoint.ssl_cert.cert_domains or endpoint.domains
-    return Certificate(tuple(name.lower() for name in names), endpoint.ssl_cert.expires_at)

@@ -11,37 +11,23 @@ from datetime import datetime
 from typing import Literal, TypedDict
 
 from cutover.api.opaque import Opaque
-from cutover.api.v1alpha1.status import (
-    AnswersStatus,
-    ApprovedStep,
-    AuditStatus,
+from cutover.api.v1alpha1.status.baseline import (
     BacktestStatus,
     BaselineStatus,
-    BlockStatus,
     BoundBaseline,
-    Checkpoint,
-    CheckStatus,
     ComparisonStatus,
-    Condition,
-    CustomSloEvidence,
-    DecommissionItem,
-    Estimate,
-    EvidenceStatus,
-    GateNumbers,
-    GateStatus,
-    HeldStatus,
-    LedgerEntry,
-    LegName,
-    Phase,
-    ProbesStatus,
     RecordStatus,
-    ReleasesStatus,
-    ResolvedTemplate,
-    RouteRecord,
-    Share,
-    SpecSnapshot,
-    TemplateDigests,
 )
+from cutover.api.v1alpha1.status.checkpoint import Checkpoint, CustomSloEvidence
+from cutover.api.v1alpha1.status.decommission import DecommissionItem
+from cutover.api.v1alpha1.status.gates import EvidenceStatus, GateNumbers, GateStatus
+from cutover.api.v1alpha1.status.in_force import ApprovedStep, ResolvedTemplate, SpecSnapshot
+from cutover.api.v1alpha1.status.ledger import LedgerEntry
+from cutover.api.v1alpha1.status.plan import BlockStatus, Condition, HeldStatus, Phase
+from cutover.api.v1alpha1.status.preflight import AuditStatus, CheckStatus
+from cutover.api.v1alpha1.status.releases import LegName, ReleasesStatus, TemplateDigests
+from cutover.api.v1alpha1.status.requests import AnswersStatus, Estimate, ProbesStatus, Share
+from cutover.api.v1alpha1.status.route import RouteRecord
 
 
 class AuditChanges(TypedDict, total=False):
@@ -104,6 +90,7 @@ class LedgerEntryChanges(TypedDict, total=False):
     message: str
     gates: tuple[GateNumbers, ...]
     queries: tuple[str, ...]
+    edited: tuple[str, ...]
 
 
 class ReleasesChanges(TypedDict, total=False):

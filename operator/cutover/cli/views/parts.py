@@ -6,6 +6,7 @@ from datetime import datetime
 
 from rich.text import Text
 
+from cutover.api.durations import brief
 from cutover.api.v1alpha1 import Phase
 from cutover.domain.holds import ALARMING, HoldReason
 
@@ -19,24 +20,11 @@ PHASES = {
     Phase.ROLLED_BACK: "bold magenta",
 }
 VERDICTS = {"Pass": "green", "Fail": "bold red", "QueryError": "red", "Ambiguous": "red", "NoData": "yellow"}
-_UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 
 
 def age(then: datetime | None, now: datetime) -> str:
     """Return how long ago something was, as kubectl has it: ``45s``, ``4m12s``, ``3h5m``, ``2d``."""
-    return "" if then is None else length((now - then).total_seconds())
-
-
-def length(seconds: float) -> str:
-    """Return a length of time in at most two units: ``4m12s``."""
-    left, parts = max(0, int(seconds)), list[str]()
-    if left >= 3 * 86_400:
-        return f"{left // 86_400}d"
-    for unit, size in _UNITS:
-        count, left = divmod(left, size)
-        if count:
-            parts.append(f"{count}{unit}")
-    return "".join(parts[:2]) or "0s"
+    return "" if then is None else brief((now - then).total_seconds())
 
 
 def moment(value: str) -> datetime | None:

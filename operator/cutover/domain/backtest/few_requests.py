@@ -15,7 +15,7 @@ from cutover.api.durations import span
 from cutover.api.v1alpha1 import InsufficientTraffic, MigrationPlanSpec, Step
 from cutover.domain.evidence.betting import SAFETY_FIRST
 from cutover.domain.evidence.judge import PATIENCE_SECONDS, least_requests
-from cutover.domain.evidence.pairs import PairedStep, pairs_needed
+from cutover.domain.evidence.paired_safety import PairedStep, pairs_needed
 from cutover.domain.evidence.rules import CAP_SECONDS, GateRules
 
 #: Pairs of probes a second, for a plan that has no rate.

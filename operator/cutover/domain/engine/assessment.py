@@ -170,27 +170,37 @@ def _entry(metric: MetricJudgement, queries: Mapping[str, str]) -> GateStatus:
     )
 
 
-def edits(before: Sequence[GateStatus], after: Deferred[GateStatus]) -> tuple[str, ...]:
-    """Return, in words for the ledger, which gates were removed or judge otherwise than before."""
+class GateEdit(NamedTuple):
+    """A gate that was removed or judges otherwise than before, and what is other in words for the ledger."""
+
+    gate: str
+    text: str
+
+
+def edits(before: Sequence[GateStatus], after: Deferred[GateStatus]) -> tuple[GateEdit, ...]:
+    """Return which gates were removed or judge otherwise than before."""
     if isinstance(before, Deferred) and _terms(before) == _terms(after):  # nearly always, and quickly told
         return ()
     now = {gate.name: gate for gate in after}
-    said = []
+    said = list[GateEdit]()
     for old in before:
         new = now.get(old.name)
         if new is None:
-            said.append(f"{old.name} was removed" + (f" ({limits(old.kind, old.limits)})" if old.limits else ""))
+            was = f" ({limits(old.kind, old.limits)})" if old.limits else ""
+            said.append(GateEdit(old.name, f"{old.name} was removed{was}"))
             continue
         if old.mode is not new.mode:
-            said.append(f"{old.name}: {old.mode} → {new.mode}")
+            said.append(GateEdit(old.name, f"{old.name}: {old.mode} → {new.mode}"))
         if old.limits is not None and new.limits is not None:  # what an unknown limit was cannot be told
             if old.kind is not new.kind:
-                said.append(f"{old.name}: {old.kind} → {new.kind}, {limits(new.kind, new.limits)}")
+                said.append(GateEdit(old.name, f"{old.name}: {old.kind} → {new.kind}, {limits(new.kind, new.limits)}"))
                 continue
             if old.limits != new.limits:
-                said.append(f"{old.name}: {limits(old.kind, old.limits)} → {limits(new.kind, new.limits)}")
+                said.append(
+                    GateEdit(old.name, f"{old.name}: {limits(old.kind, old.limits)} → {limits(new.kind, new.limits)}")
+                )
         if None not in (old.query_digest, new.query_digest) and old.query_digest != new.query_digest:
-            said.append(f"{old.name} has other queries")
+            said.append(GateEdit(old.name, f"{old.name} has other queries"))
     return tuple(said)
 
 

@@ -13,7 +13,7 @@ from cutover.domain.engine.outcome import NEXT_BLOCK, Requeue
 from cutover.domain.evidence.hourly import NO_REFERENCE, HourlyReference, load_hours
 from cutover.domain.evidence.judge import GateRules
 from cutover.domain.evidence.lengths import in_force
-from cutover.domain.evidence.pairs import ProbeKey, probe_key
+from cutover.domain.evidence.probe_key import ProbeKey, probe_key
 from cutover.domain.evidence.tolerances import gate_rules
 from cutover.domain.observation import Observation
 from cutover.domain.plan import Plan

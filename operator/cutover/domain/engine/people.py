@@ -23,7 +23,7 @@ from cutover.domain.engine.moves import lower, roll_back
 from cutover.domain.engine.outcome import Outcome
 from cutover.domain.journal.ledger import note
 from cutover.domain.journal.spec_snapshot import changes as spec_changes
-from cutover.domain.journal.spec_snapshot import spec_snapshot
+from cutover.domain.journal.spec_snapshot import edited_fields, spec_snapshot
 from cutover.domain.steps import next_step
 
 # ------------------------------------------------------------------------------------------------------------- commands
@@ -128,7 +128,8 @@ def note_edits(context: Context, status: MigrationPlanStatus) -> MigrationPlanSt
     if before is not None and (text := spec_changes(before, after, gates=not numbers)):
         editor = _editor(context)
         text = f"edited{editor}: {text}"
-        status = _noted(context, status, "Edit", reason="PlanEdited", message=text, by=editor.strip())
+        edited = edited_fields(before, after, gates=not numbers)
+        status = _noted(context, status, "Edit", reason="PlanEdited", message=text, by=editor.strip(), edited=edited)
     if before is not None:
         status = _approved_by_ceiling(context, status, before.ceiling)
     return status.evolve(spec_snapshot=after)
@@ -224,10 +225,19 @@ def _noted(
     message: str,
     subject: str | None = None,
     by: str = "",
+    edited: tuple[str, ...] = (),
 ) -> MigrationPlanStatus:
     """Add a ledger entry for what moves no weight. The gates' numbers are left out, as they did not decide it."""
     without_gates, weight = status.evolve(gates=()), status.weight or 0
     ledger = note(
-        without_gates, decision, to=weight, reason=reason, message=message, subject=subject, by=by, now=context.time
+        without_gates,
+        decision,
+        to=weight,
+        reason=reason,
+        message=message,
+        subject=subject,
+        by=by,
+        now=context.time,
+        edited=edited,
     )
     return status.evolve(ledger=ledger)

@@ -9,7 +9,8 @@ from cutover.domain.commands.annotations import ROLLBACK_ANNOTATION, read
 from cutover.domain.engine.wanted import trial_begun, undoable
 from cutover.domain.evidence.lengths import in_force
 from cutover.domain.evidence.pace import load_pace
-from cutover.domain.evidence.pairs import PairedStep, Pairs
+from cutover.domain.evidence.paired_safety import PairedStep
+from cutover.domain.evidence.pairs import Pairs
 from cutover.domain.plan import Plan
 from cutover.domain.releases import safety_from
 from cutover.domain.steps import next_step

@@ -9,7 +9,8 @@ from cutover.api.v1alpha1 import Checkpoint, MigrationPlanStatus, ProbesStatus
 from cutover.domain.engine.context import Context
 from cutover.domain.evidence.ingest import load_evidence
 from cutover.domain.evidence.numbers import rounded
-from cutover.domain.evidence.pairs import FAILS, IN_A_ROW, NO_PAIRS, ProbeKey
+from cutover.domain.evidence.pairs import NO_PAIRS
+from cutover.domain.evidence.probe_key import FAILS, IN_A_ROW, ProbeKey
 from cutover.domain.holds import Hold, HoldReason
 
 #: Pairs after which the plan says that none of them counts.

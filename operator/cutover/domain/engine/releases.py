@@ -59,5 +59,13 @@ def _noted(context: Context, status: MigrationPlanStatus, change: Change) -> Mig
     if change.often and noted_since_move(status, CHANGE, change.reason):
         return status
     weight, without_gates = status.weight or 0, status.evolve(gates=())
-    ledger = note(without_gates, CHANGE, to=weight, reason=change.reason, message=change.message, now=context.time)
+    ledger = note(
+        without_gates,
+        CHANGE,
+        to=weight,
+        reason=change.reason,
+        message=change.message,
+        now=context.time,
+        releases=change.releases,
+    )
     return status.evolve(ledger=ledger)

@@ -29,7 +29,8 @@ from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.mix import control_alive, good_answers, judged_alive
 from cutover.domain.evidence.rules import WAY, GateRules
 from cutover.domain.evidence.share import Pool, exceeds_weight
-from cutover.domain.evidence.wager import DEAD, Bag, Evidence
+from cutover.domain.evidence.state import Evidence
+from cutover.domain.evidence.wager import DEAD, Bag
 
 ALIVE_FRACTION = 0.75
 """A leg is alive if it answers at least this fraction of the requests that its weight lets expect."""

@@ -14,7 +14,8 @@ from cutover.domain.evidence.memory import both_unhealthy, recent_sum, remember
 from cutover.domain.evidence.metrics import bag_of, check_weights, counts_of, frozen_limit, plausible
 from cutover.domain.evidence.mix import wager_differences
 from cutover.domain.evidence.rules import CAP_SECONDS, WAY, GateRules, MetricRule, Tolerance
-from cutover.domain.evidence.wager import BETTER, SHORT_MONEY, Bag, Evidence, strengths
+from cutover.domain.evidence.state import SHORT_MONEY, Evidence
+from cutover.domain.evidence.wager import BETTER, Bag, strengths
 
 POOLED_CAP = 4.0
 """A pool contributes at most this many caps."""

@@ -23,7 +23,8 @@ from collections.abc import Mapping
 from cutover.domain.evidence.blocks import Counts
 from cutover.domain.evidence.metrics import counts_of
 from cutover.domain.evidence.rules import GateRules, MetricName
-from cutover.domain.evidence.wager import TOP, Evidence
+from cutover.domain.evidence.state import Evidence
+from cutover.domain.evidence.wager import TOP
 
 CLUMPED = 1.5
 """Dispersion from which bad requests come in clumps."""

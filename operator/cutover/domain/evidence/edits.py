@@ -12,7 +12,7 @@ from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.clumps import without
 from cutover.domain.evidence.metrics import LATENCIES
 from cutover.domain.evidence.rules import GateRules, MetricName, MetricRule, Tolerance
-from cutover.domain.evidence.wager import Evidence
+from cutover.domain.evidence.state import Evidence
 
 
 def follow_tolerances(evidence: Evidence, rules: GateRules) -> Evidence:

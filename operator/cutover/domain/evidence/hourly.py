@@ -25,7 +25,7 @@ from cutover.api.opaque import Opaque
 from cutover.domain.evidence.metrics import LATENCIES, frozen_limit, reference_of, upper_limit
 from cutover.domain.evidence.mix import SESSIONS
 from cutover.domain.evidence.rules import ANSWERS, GateRules, MetricName, MetricRule
-from cutover.domain.evidence.wager import Evidence
+from cutover.domain.evidence.state import Evidence
 
 HOURS = 168
 """Hours of a week."""

@@ -40,7 +40,8 @@ from cutover.domain.evidence.rules import (
     Reference,
     Tolerance,
 )
-from cutover.domain.evidence.wager import BETTER, Bag, Evidence, strengths
+from cutover.domain.evidence.state import Evidence
+from cutover.domain.evidence.wager import BETTER, Bag, strengths
 from cutover.domain.verdicts import Verdict
 
 __all__ = [

@@ -17,7 +17,7 @@ from cutover.domain.evidence.metrics import counts_of, upper_limit
 from cutover.domain.evidence.mix import good_answers, hardly_good
 from cutover.domain.evidence.pace import Pace
 from cutover.domain.evidence.rules import ALIVE, ALONE, GateRules
-from cutover.domain.evidence.wager import Evidence
+from cutover.domain.evidence.state import Evidence
 
 BAD_FRACTION, LEAST_BAD = 0.5, 3
 """A window looks harmed if this fraction of its requests failed, and at least so many."""

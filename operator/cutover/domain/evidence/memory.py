@@ -9,7 +9,7 @@ from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.evidence.metrics import counts_of, ratio, reference_of
 from cutover.domain.evidence.mix import UNKNOWN_GOOD, add_codes, good_answers, hardly_good
 from cutover.domain.evidence.rules import GateRules, MetricName
-from cutover.domain.evidence.wager import Evidence, Recent
+from cutover.domain.evidence.state import Evidence, Recent
 
 RECENT_SECONDS, RECENT_BIN_SECONDS = 45.0, 15.0
 """The recent window and its slots, in seconds: with the current slot it is a minute at most."""

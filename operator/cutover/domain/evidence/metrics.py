@@ -9,7 +9,8 @@ from functools import lru_cache
 from cutover.domain.evidence import wager
 from cutover.domain.evidence.blocks import Counts
 from cutover.domain.evidence.rules import MetricName, MetricRule, Tolerance
-from cutover.domain.evidence.wager import Bag, Evidence
+from cutover.domain.evidence.state import Evidence
+from cutover.domain.evidence.wager import Bag
 
 LATENCIES: tuple[MetricName, MetricName] = ("slow", "verySlow")
 """The metrics of latency, in the order of their thresholds."""

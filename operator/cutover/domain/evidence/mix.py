@@ -15,7 +15,8 @@ from cutover.domain.evidence import wager
 from cutover.domain.evidence.blocks import Counts
 from cutover.domain.evidence.metrics import bag_of, counts_of
 from cutover.domain.evidence.rules import ANSWERS, GateRules, Tolerance
-from cutover.domain.evidence.wager import WORSE_ANSWERS, Bag, Evidence
+from cutover.domain.evidence.state import Evidence
+from cutover.domain.evidence.wager import WORSE_ANSWERS, Bag
 
 NORMAL_REQUESTS = 50.0
 """Requests of the reference from which it tells which answers are normal."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from itertools import takewhile
 
-from cutover.api.v1alpha1 import LEDGER_LENGTH, GateKind, LedgerEntry, MigrationPlanStatus
+from cutover.api.v1alpha1 import LEDGER_LENGTH, GateKind, LedgerEntry, MigrationPlanStatus, NewReleases
 from cutover.domain.evidence.numbers import numbers_only
 from cutover.domain.holds import QUIET, Hold
 from cutover.domain.texts import fitted, plain, shorten, shorten_together
@@ -36,11 +36,14 @@ def note(
     now: datetime,
     subject: str | None = None,
     by: str = "",
+    edited: tuple[str, ...] = (),
+    releases: NewReleases | None = None,
 ) -> tuple[LedgerEntry, ...]:
     """Return the ledger with one more decision, with the gates' numbers at that moment.
 
     A query is kept only in the latest entry that has it. If the ledger grows too long, the oldest entries lose first
-    their queries, then the gates' numbers, and last the end of their messages, which have the numbers that decided.
+    their queries, then the gates' numbers, and last the names of edited fields and the end of their messages, which have the
+    numbers that decided.
     """
     entry = LedgerEntry(
         at=now,
@@ -63,6 +66,8 @@ def note(
         ),
         subject=None if subject is None else plain(subject),
         by=shorten(plain(by.removeprefix("by ")), LONGEST_SUBJECT) or None,
+        edited=edited,
+        releases=releases,
     )
     repeated = set(entry.queries)
     before = (
@@ -91,11 +96,11 @@ def _without_gates(entry: LedgerEntry) -> LedgerEntry:
 
 
 def _with_short_message(entry: LedgerEntry) -> LedgerEntry:
-    return entry.evolve(message=shorten(entry.message, _SHORT_MESSAGE))
+    return entry.evolve(message=shorten(entry.message, _SHORT_MESSAGE), edited=())
 
 
 def _length(entry: LedgerEntry) -> int:
-    texts = (entry.message, entry.subject or "", entry.by or "", *entry.queries)
+    texts = (entry.message, entry.subject or "", entry.by or "", *entry.queries, *entry.edited)
     return _ENTRY + sum(len(text) + 4 for text in texts) + sum(_GATE + len(gate.name) for gate in entry.gates)
 
 

@@ -61,6 +61,24 @@ def changes(before: SpecSnapshot, after: SpecSnapshot, *, gates: bool) -> str:
     gates
         Whether to include changes of the gates.
     """
+    ceiling, fields, steps = _changes(before, after, gates=gates)
+    text = "; ".join((*ceiling.values(), *fields.values(), *steps.values()))
+    if len(text) <= _LONGEST_EDIT:
+        return text
+    names = (*ceiling, *fields, *([f"steps {', '.join(steps)} %"] if steps else ()))
+    return f"{', '.join(names)} were changed"
+
+
+def edited_fields(before: SpecSnapshot, after: SpecSnapshot, *, gates: bool) -> tuple[str, ...]:
+    """Return the paths of what :func:`changes` tells of; those of steps have their weight, such as ``steps.25``."""
+    ceiling, fields, steps = _changes(before, after, gates=gates)
+    return (*ceiling, *fields, *(f"steps.{weight}" for weight in steps))
+
+
+def _changes(
+    before: SpecSnapshot, after: SpecSnapshot, *, gates: bool
+) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """Return the changes of the ceiling, of other fields by path, and of steps by weight, each in words."""
     ceiling = {"ceiling": f"ceiling: {before.ceiling} → {after.ceiling}"} if before.ceiling != after.ceiling else {}
     # An older version of the operator may have stored fewer fields.
     fields = {
@@ -69,11 +87,7 @@ def changes(before: SpecSnapshot, after: SpecSnapshot, *, gates: bool) -> str:
         if before.fields.get(name, new) != new and (name != GATES or gates)
     }
     steps = {weight: text for weight in _weights(before, after) if (text := _edited_step(weight, before, after))}
-    text = "; ".join((*ceiling.values(), *fields.values(), *steps.values()))
-    if len(text) <= _LONGEST_EDIT:
-        return text
-    names = (*ceiling, *fields, *([f"steps {', '.join(steps)} %"] if steps else ()))
-    return f"{', '.join(names)} were changed"
+    return ceiling, fields, steps
 
 
 def _weights(before: SpecSnapshot, after: SpecSnapshot) -> Sequence[str]:

@@ -37,7 +37,7 @@ from cutover.domain.holds import Hold, HoldReason
 from cutover.domain.slo import bounds
 from cutover.domain.slo.bounds import BoundJudgement
 from cutover.domain.slo.custom import CustomSlo, QueryProblem, SloReading
-from cutover.domain.slo.series import block_length
+from cutover.domain.slo.ratio import block_length
 from cutover.domain.texts import plain, shorten
 from cutover.domain.verdicts import Verdict
 

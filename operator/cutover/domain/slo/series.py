@@ -1,9 +1,8 @@
-"""Blocks of a custom SLO's ratio, from the answers to its queries.
+"""Counts of a custom SLO's plain counter selectors.
 
-A plain counter selector is read as raw samples and counted like the gateways' counters (see
-:mod:`cutover.domain.evidence.counting`): every increment between two samples is in the block of the later sample, and only
-samples within the *reach* before a sample matter. Any other expression is evaluated at the blocks' ends, and its rise in
-between is the count; the effect of a restart on a sum is unknown then, and such a block is not judged.
+They are read as raw samples and counted like the gateways' counters (see :mod:`cutover.domain.evidence.counting`): every
+increment between two samples is in the block of the later sample, and only samples within the *reach* before a sample matter.
+Any other expression is in :mod:`cutover.domain.slo.expressions`.
 
 The differences from the gateways' counters are there because any process may count here:
 
@@ -23,54 +22,19 @@ import math
 from array import array
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
-from cutover.domain.evidence.blocks import Block, Counts
-from cutover.domain.evidence.scrapes import (
-    Doubts,
-    Result,
-    Scrapes,
-    Series,
-    Source,
-    Witnesses,
-    increment_of,
-    source_of,
-)
+from cutover.domain.evidence.scrapes import Doubts, Result, Scrapes, Series, Source, Witnesses, increment_of, source_of
 from cutover.domain.evidence.selectors import matcher
-from cutover.domain.slo.custom import differing
+from cutover.domain.slo.ratio import Count
 
 #: Seconds within which counters that come back at a scrape target are not new.
 MEMORY_SECONDS = 3600.0
-#: Blocks within which an expression that fell and is back at its old value has only recovered.
-LEAD_BLOCKS = 4
+
 #: Prometheus looks up to 256 alternatives of a matcher up by index; this stays below.
 _MOST_INSTANCES = 200
-_LEGS = ("Heroku", "EKS")
-_INF = math.inf
-
-#: Labels and values of the series that an expression has at one time.
-Values = list[tuple[Mapping[str, str], float]]
 
 #: Namespace and pod of a process that counts.
 Process = tuple[str, str]
-
-
-class Count(NamedTuple):
-    """The count of one query in one block, or why it is unknown."""
-
-    value: float
-    gap: str = ""
-
-
-def block_length(block_seconds: int, scrape_interval: float) -> int:
-    """Return the seconds of a ratio's block: a multiple of the plan's block, and at least a scrape interval."""
-    return math.ceil(scrape_interval / block_seconds) * block_seconds
-
-
-def query_names(*, good: bool) -> tuple[str, str, str, str]:
-    """Return the names of a ratio's four queries for messages, in the order of ``CustomSlo.queries``."""
-    events = "good" if good else "bad"
-    return f"{events} of Heroku", "total of Heroku", f"{events} of EKS", "total of EKS"
 
 
 class SeriesReading(Witnesses):
@@ -323,119 +287,6 @@ def _silent(reading: SeriesReading, processes: _Processes, start: float, end: fl
         for leg in (0, 1)
         if 2 * leg + 1 in processes and not heard[leg] and (serving[leg] or not heard[1 - leg])
     ]
-
-
-def rise(result: Result, *, start: float, end: float, length: int) -> list[Count]:
-    """Count the rise of an expression between the blocks' ends.
-
-    Parameters
-    ----------
-    result
-        Answer of ``query_range`` from `LEAD_BLOCKS` before ``start`` to ``end`` every ``length`` seconds.
-
-    Raises
-    ------
-    KeyError, TypeError, ValueError
-        If the result is not such an answer.
-    """
-    values = _values(result, start - LEAD_BLOCKS * length, end, length)
-    return [
-        _rise(values[number - LEAD_BLOCKS : number], values[number], values[number + 1])
-        for number in range(LEAD_BLOCKS, len(values) - 1)
-    ]
-
-
-def values_at(result: Result, at: float) -> Values:
-    """Return the series of a range query that have a value at a time.
-
-    Raises
-    ------
-    KeyError, TypeError, ValueError
-        If the result is not the answer of ``query_range``.
-    """
-    return [
-        (item["metric"], float(text))
-        for item in result
-        for time, text in item["values"]
-        if abs(float(time) - at) < 1e-3
-    ]
-
-
-def _values(result: Result, start: float, end: float, length: int) -> list[Values]:
-    values: list[Values] = [[] for _ in range(round((end - start) / length) + 1)]
-    for item in result:
-        for at, text in item["values"]:
-            which = round((float(at) - start) / length)
-            if 0 <= which < len(values):
-                values[which].append((item["metric"], float(text)))
-    return values
-
-
-def _rise(lead: Sequence[Values], before: Values, after: Values) -> Count:
-    for found in (after, before):
-        if len(found) > 1:
-            return Count(0.0, ambiguity(found))
-    if not before or not after:
-        return Count(0.0, "it has no value; where that means 0, add: or vector(0)")
-    (labels_before, first), (labels_after, last) = before[0], after[0]
-    if labels_before != labels_after:
-        return Count(0.0, "it is another series than before; add up all of them with sum()")
-    if not (0.0 <= first < _INF and 0.0 <= last < _INF):
-        return Count(0.0, f"it is {last:g}, which is no count")
-    if last < first:
-        return Count(
-            0.0, f"it fell from {first:.10g} to {last:.10g}; a plain counter selector would survive a restart"
-        )
-    # What a sum lost by a failed scrape comes back with the next scrape.
-    if any(first < value <= last for found in lead for _, value in found):
-        return Count(
-            0.0, f"it fell, and is back at {last:.10g}; a plain counter selector would survive a missed scrape"
-        )
-    return Count(last - first)
-
-
-def ambiguity(found: Values) -> str:
-    """Return the message for several series where one is expected."""
-    return f"it has {len(found)} series where one is expected, {differing([labels for labels, _ in found])}"
-
-
-def blocks_of(columns: Sequence[Sequence[Count]], *, good: bool, start: float, length: int) -> list[Block]:
-    """Combine the counts of the four queries into blocks.
-
-    Parameters
-    ----------
-    columns
-        Counts of each query, in the order of ``CustomSlo.queries``.
-    good
-        Whether the first query of each leg counts good events.
-    start
-        Unix seconds at which the first block begins.
-    length
-        Seconds of a block.
-    """
-    names = query_names(good=good)
-    blocks = []
-    for number, counts in enumerate(zip(*columns, strict=True)):
-        opens, closes = start + number * length, start + (number + 1) * length
-        gap = next((f"{name}: {count.gap}" for name, count in zip(names, counts, strict=True) if count.gap), "")
-        if not gap:
-            gap = next(
-                (
-                    f"more {names[0].split()[0]} events than all events on {_LEGS[leg]}"
-                    for leg in (0, 1)
-                    if counts[2 * leg].value > counts[2 * leg + 1].value
-                ),
-                "",
-            )
-        if gap:
-            blocks.append(Block(opens, closes, gap=gap))
-            continue
-        heroku, eks = (
-            Counts(total.value, total.value - events.value if good else events.value)
-            for events, total in (counts[:2], counts[2:])
-        )
-        blocks.append(Block(opens, closes, heroku, eks))
-    return blocks
 
 
 def _source(labels: Mapping[str, str]) -> Source:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cutover.api.v1alpha1 import Approval, MigrationPlanSpec, Mode, format_duration
 from cutover.api.v1alpha1.gates import Slo, ToleranceSpec
-from cutover.api.v1alpha1.plan import Step
+from cutover.api.v1alpha1.spec.steps import Step
 from cutover.report.page import Cell, Facts, Section, Table
 from cutover.report.record import Record
 from cutover.report.words import moment

@@ -11,15 +11,13 @@ from cutover.adapters.kube.answers import NotServed
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio import adopt as istio_adopt
 from cutover.adapters.traffic.istio.live import (
-    RESOURCES,
-    Key,
     Live,
     RouteCache,
-    key_of,
     not_on_heroku,
     split_weight,
     stamped_revision,
 )
+from cutover.adapters.traffic.istio.objects import Objects
 from cutover.adapters.traffic.istio.previews import Previews
 from cutover.adapters.traffic.istio.recorded import name_of, originals_of, recorded_originals, wrote
 from cutover.adapters.traffic.istio.rendering import DevelopmentHeroku, adopts, probe_routes, render
@@ -27,8 +25,6 @@ from cutover.adapters.traffic.istio.trial import ended_spec, trial_revision, tri
 from cutover.adapters.traffic.istio.whole import (
     CALLED_OFF_ANNOTATION,
     completed,
-    fitted,
-    merged,
     restored,
     takes_over,
     without_label,
@@ -111,15 +107,14 @@ class IstioTraffic:
     cache: RouteCache = field(default_factory=RouteCache)
     development: DevelopmentHeroku | None = None
     cluster_domain: str = "cluster.local"
-    # By object, the spec that was sent and the spec that the API server stored, where they differ: an admission webhook or a
-    # later version of Istio's CRDs may fill in fields. Otherwise every reconcile would find a difference and write again.
-    _answers: dict[Key, tuple[Json, Json]] = field(default_factory=dict, init=False)
     # By plan. Nearly every reconcile compares the same objects with the same plan again.
     _compared: dict[str, _Comparison] = field(default_factory=dict, init=False)
     _previews: Previews = field(init=False)
+    _objects: Objects = field(init=False)
 
     def __post_init__(self) -> None:
         self._previews = Previews(self.cluster)
+        self._objects = Objects(self.cluster, self.cache)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -142,7 +137,7 @@ class IstioTraffic:
         if wanted is None:
             bodies = bodies[-1:]
         # One after the other: nearly always all are in the cache, and a task for each would cost more than the reconcile.
-        live = [await self._live(body, fresh=fresh) for body in bodies]
+        live = [await self._objects.live(body, fresh=fresh) for body in bodies]
         state = await _beside(live[-1], self._compare, plan, wanted, bodies, live)
         # Missing and unwatched objects and the team's VirtualService are compared each time.
         if wanted is not None and not adopts(plan) and all(one is not None and one.watched for one in live):
@@ -161,7 +156,7 @@ class IstioTraffic:
             taken = completed(plan, split, taken, route, self.cluster_domain)
             originals = originals_of(plan, taken, route)
         bodies[-1] = self._tried(plan, wanted, bodies[-1], route) if isinstance(wanted, Trial) else taken
-        drifted = [one for one, body in zip(live, bodies, strict=True) if not self._matches(one, body)]
+        drifted = [one for one, body in zip(live, bodies, strict=True) if not self._objects.matches(one, body)]
         present = [one for one in drifted or live if one is not None]
         seen = None if route is None else self._weight(route, plan, takeover=before)
         stamped = "" if route is None else self._revision(route, plan)
@@ -186,7 +181,7 @@ class IstioTraffic:
         """Write what the route refers to, before the takeover; write only what differs. Raises Conflict, Unavailable."""
         await self._previews.read(plan)
         for body in self._render(plan, _ANY, self._previews.of(plan))[:-1]:
-            await self._write(body, await self._live(body), plan)
+            await self._objects.write(body, await self._objects.live(body), plan)
 
     async def try_out(self, plan: Plan, write: Try) -> None:
         """Give the probes of both legs a route, without a change for any user. Raises Conflict, Unavailable.
@@ -194,13 +189,13 @@ class IstioTraffic:
         See :meth:`cutover.ports.traffic.TrafficProvider.try_out`.
         """
         *supports, route = self._render(plan, write.trial, self._previews.of(plan))
-        known = await self._live(route)
+        known = await self._objects.live(route)
         self._expect(write.over, known, route)
         if adopts(plan) and (problem := route_adoptable.problem(plan, None if known is None else known.body)):
             raise Unavailable(f"not tried: {problem}")
         for body in supports:
-            await self._write(body, await self._live(body), plan)
-        await self._write(self._tried(plan, write.trial, route, known), known, plan)
+            await self._objects.write(body, await self._objects.live(body), plan)
+        await self._objects.write(self._tried(plan, write.trial, route, known), known, plan)
 
     async def give_back(self, plan: Plan, write: GiveBack) -> None:
         """Give users the routes back that they had before the takeover. Raises Conflict, Unavailable.
@@ -208,7 +203,7 @@ class IstioTraffic:
         See :meth:`cutover.ports.traffic.TrafficProvider.give_back`.
         """
         route = self._render(plan, write.trial)[-1]
-        known = await self._live(route)
+        known = await self._objects.live(route)
         self._expect(write.over, known, route)
         if known is None:
             return
@@ -220,9 +215,8 @@ class IstioTraffic:
             else {**known.body, "spec": {**route["spec"], "http": []}}
         )
         spec = trial_spec(body["spec"], body["spec"], plan, probes)
-        self.cache.drop(body)
         try:
-            await self.cluster.replace(VIRTUAL_SERVICES, {**body, "spec": spec})
+            await self._objects.replace({**body, "spec": spec})
         except Gone as error:
             raise Conflict(f"{error}; it existed a moment ago") from error
 
@@ -232,7 +226,7 @@ class IstioTraffic:
         if kind != VIRTUAL_SERVICES.kind:
             return
         try:
-            known = await self._live(
+            known = await self._objects.live(
                 {"kind": kind, "metadata": {"namespace": plan.namespace, "name": name}}, fresh=True
             )
         except NotServed:
@@ -246,7 +240,7 @@ class IstioTraffic:
         See :meth:`cutover.ports.traffic.TrafficProvider.set`.
         """
         route = self._render(plan, write.split)[-1]
-        known = await self._live(route)
+        known = await self._objects.live(route)
         self._expect(write.over, known, route)
         takeover = known is None
         if adopts(plan):
@@ -257,17 +251,17 @@ class IstioTraffic:
             if istio_adopt.live_weight(route["spec"], plan) is None:
                 where = f"VirtualService {plan.namespace}/{route['metadata']['name']}"
                 raise Unavailable(f"{where}: none of its http routes goes to a leg of the plan any more; put one back")
-        if write.supersedes and self._matches(known, route):
+        if write.supersedes and self._objects.matches(known, route):
             # The resourceVersion has to change, and a write without a change would keep it.
             route["metadata"]["annotations"][CALLED_OFF_ANNOTATION] = write.supersedes
         if not takeover:
             # The weights first: a rollback waits for nothing.
-            await self._write(route, known, plan)
+            await self._objects.write(route, known, plan)
         for body in self._render(plan, write.split, self._previews.of(plan))[:-1]:
-            await self._write(body, await self._live(body), plan)
+            await self._objects.write(body, await self._objects.live(body), plan)
         if takeover:
             # The route comes after what it refers to.
-            await self._write(route, known, plan)
+            await self._objects.write(route, known, plan)
 
     async def finalize(self, plan: Plan, rest: Finalize) -> None:
         """Leave traffic where the decision says, as the plan is deleted. Raises Conflict, Unavailable.
@@ -280,7 +274,7 @@ class IstioTraffic:
         self._previews.forget(plan)
         wanted = self._render(plan, _ANY)[-1]
         try:
-            known = await self._live(wanted, fresh=True)
+            known = await self._objects.live(wanted, fresh=True)
         except NotServed:
             return
         if known is None or await self._end_trial(plan, known):
@@ -343,8 +337,7 @@ class IstioTraffic:
             return False
         if trial_revision(spec, plan):
             ended = ended_spec(spec, plan, self.cluster_domain, teams=teams)
-            self.cache.drop(body)
-            await self.cluster.replace(VIRTUAL_SERVICES, {**body, "spec": ended})
+            await self._objects.replace({**body, "spec": ended})
         return True
 
     # ------------------------------------------------------------------------------------------------------- Adopt
@@ -365,67 +358,13 @@ class IstioTraffic:
                 spec = completed(plan, split, self._render(plan, split)[-1], live, self.cluster_domain)["spec"]
             metadata = {**metadata, "labels": without_label(metadata), "annotations": annotations}
             body = {**live.body, "metadata": metadata, "spec": spec}
-        self.cache.drop(body)
         try:
-            await self.cluster.replace(VIRTUAL_SERVICES, body)
+            await self._objects.replace(body)
         except Gone:
             return
-
-    # -------------------------------------------------------------------------------------------------- one object
 
     def _render(self, plan: Plan, route: Split | Trial, preview: PreviewPods | None = None) -> list[Json]:
         return render(plan, route, development=self.development, cluster_domain=self.cluster_domain, preview=preview)
-
-    async def _live(self, wanted: Json, *, fresh: bool = False) -> Live | None:
-        known = None if fresh else self.cache.get(wanted)
-        metadata = wanted["metadata"]
-        # The watch delivers labelled objects only. The team's may not have the label yet, and somebody may have removed it.
-        if known is not None and known.watched:
-            return known
-        try:
-            body = await self.cluster.get(RESOURCES[wanted["kind"]], metadata["namespace"], metadata["name"])
-        except Gone:
-            self.cache.drop(wanted)
-            return None
-        return self.cache.put(body)
-
-    def _matches(self, live: Live | None, wanted: Json) -> bool:
-        if live is None:
-            return False
-        metadata = live.body["metadata"]
-        if not all(
-            (metadata.get(part) or {}).get(name) == value
-            for part in ("labels", "annotations")
-            for name, value in wanted["metadata"][part].items()
-        ):
-            return False
-        asked, answered = self._answers.get(key_of(wanted), (None, None))
-        spec = live.body["spec"]
-        return bool(spec == wanted["spec"] or (asked == wanted["spec"] and answered == spec))
-
-    async def _write(self, wanted: Json, live: Live | None, plan: Plan) -> None:
-        if live is not None:
-            wanted = fitted(wanted, live.body, plan)
-        if self._matches(live, wanted):
-            return
-        resource = RESOURCES[wanted["kind"]]
-        try:
-            if live is None:
-                stored = await self.cluster.create(resource, wanted)
-            else:
-                stored = await self.cluster.replace(resource, merged(live.body, wanted, plan))
-        except Gone as error:
-            self.cache.drop(wanted)
-            raise Conflict(f"{error}; it existed a moment ago") from error
-        except (Conflict, Unavailable):
-            # After a time-out it is unknown whether the write was made: the next read goes to the API server.
-            self.cache.drop(wanted)
-            raise
-        self.cache.put(stored)
-        if stored["spec"] != wanted["spec"]:
-            self._answers[key_of(wanted)] = (wanted["spec"], stored["spec"])
-        else:
-            self._answers.pop(key_of(wanted), None)
 
 
 async def _beside(route: Live | None, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

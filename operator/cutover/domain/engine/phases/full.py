@@ -34,7 +34,7 @@ from cutover.domain.engine.probes import pairs_text
 from cutover.domain.evidence.ingest import load_evidence
 from cutover.domain.evidence.live_key import LiveKey, failing_since, live_key
 from cutover.domain.evidence.pace import load_pace
-from cutover.domain.evidence.pairs import ProbeKey
+from cutover.domain.evidence.probe_key import ProbeKey
 from cutover.domain.evidence.rules import ALIVE
 from cutover.domain.holds import Hold, HoldReason
 

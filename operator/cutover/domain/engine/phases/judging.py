@@ -130,8 +130,15 @@ def _with_verdicts(
     gates = assessment.status(context.seen.queries, mesh=weight > 0)
     if weight and complete and (edited := edits(status.gates, gates)):
         # No gate is weakened without a ledger entry.
-        text = "; ".join(edited)
-        ledger = note(status, "Gates", to=weight, reason="PlanEdited", message=text, now=context.time)
+        ledger = note(
+            status,
+            "Gates",
+            to=weight,
+            reason="PlanEdited",
+            message="; ".join(one.text for one in edited),
+            now=context.time,
+            edited=tuple(dict.fromkeys(f"gates.{one.gate}" for one in edited)),
+        )
         status = status.evolve(ledger=ledger)
     return status.evolve(
         checkpoint=checkpoint,
