@@ -145,8 +145,8 @@ class KubeApi:
 
         Raises
         ------
-        StackError, OSError
-            As for `call`.
+        StackError
+            When the API server refuses, or cannot be reached.
         """
         options = urllib.parse.urlencode({"fieldManager": field_manager})
         self._patiently("PATCH", f"{path}?{options}", body, "application/merge-patch+json")
@@ -164,9 +164,7 @@ class KubeApi:
         Raises
         ------
         StackError
-            When the API server refuses, or does not know the kind.
-        OSError
-            When it cannot be reached.
+            When the API server refuses, does not know the kind, or cannot be reached.
         """
         options = urllib.parse.urlencode({"fieldManager": field_manager, "force": "true", "fieldValidation": "Strict"})
         self._patiently("PATCH", f"{self._path(manifest)}?{options}", manifest, "application/apply-patch+yaml")
@@ -181,7 +179,7 @@ class KubeApi:
 
         Raises
         ------
-        StackError, OSError
+        StackError
             As for `apply`.
         """
         try:
@@ -190,11 +188,30 @@ class KubeApi:
             return False
         return True
 
+    def lists(self, version: str, plural: str) -> bool:
+        """Tell whether the API server lists a kind of objects.
+
+        Parameters
+        ----------
+        version
+            API group and version.
+        plural
+            The kind's name in paths.
+        """
+        try:
+            return any(found["name"] == plural for found in self._read(f"/apis/{version}")["resources"])
+        except NotFoundError:
+            return False
+
     def _path(self, manifest: Mapping[str, Any]) -> str:
         version, kind, metadata = manifest["apiVersion"], manifest["kind"], manifest["metadata"]
         group = f"/apis/{version}" if "/" in version else f"/api/{version}"
         if (version, kind) not in self._plurals:
-            for found in self._read(group)["resources"]:
+            try:
+                listed = self._read(group)["resources"]
+            except OSError as error:
+                raise StackError(f"GET {group}: {error}") from error
+            for found in listed:
                 if "/" not in found["name"]:
                     self._plurals[version, found["kind"]] = found["name"], found["namespaced"]
         if (version, kind) not in self._plurals:
@@ -216,6 +233,8 @@ class KubeApi:
                 if later is None or time.monotonic() > end:
                     raise _refused(method, path, error.read(), error.code) from error
                 time.sleep(float(later))
+            except OSError as error:
+                raise StackError(f"{method} {path}: {error}") from error
 
     def _read(self, path: str) -> Any:
         """Read over a connection that is kept for the thread's next read: what is polled must not cost handshakes."""

@@ -510,7 +510,7 @@ class Stack:
         """
         api, deadline = self.api(), time.monotonic() + seconds
         for name in names:
-            while not _established(api.call(f"{_CRDS}/{name}")):
+            while not _served(api, api.call(f"{_CRDS}/{name}")):
                 if time.monotonic() > deadline:
                     raise StackError(f"{name} is not served after {seconds:g} s")
                 time.sleep(_POLL_SECONDS)
@@ -532,10 +532,7 @@ class Stack:
         """
         api = self.api()
         for manifest in _objects(manifests):
-            try:
-                api.apply(manifest, field_manager)
-            except OSError as error:
-                raise StackError(f"{manifest['kind']} {manifest['metadata']['name']}: {error}") from error
+            api.apply(manifest, field_manager)
 
     def delete(self, manifests: Iterable[Mapping[str, Any]]) -> None:
         """Have objects deleted, as far as they are there, without waiting until they are gone.
@@ -852,10 +849,18 @@ def _objects(manifests: str | Iterable[Mapping[str, Any]]) -> list[Mapping[str, 
     return documents(manifests) if isinstance(manifests, str) else list(manifests)
 
 
-def _established(crd: Mapping[str, Any]) -> bool:
+def _served(api: KubeApi, crd: Mapping[str, Any]) -> bool:
     # They are null for a moment.
     conditions = crd.get("status", {}).get("conditions") or ()
-    return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
+    if not any(one["type"] == "Established" and one["status"] == "True" for one in conditions):
+        return False
+    # The API server lists its kinds a moment later.
+    spec = crd["spec"]
+    return all(
+        api.lists(f"{spec['group']}/{version['name']}", spec["names"]["plural"])
+        for version in spec["versions"]
+        if version["served"]
+    )
 
 
 def _namespace(name: str) -> dict[str, Any]:

@@ -45,7 +45,8 @@ class Api:
 
     def plan(self, namespace: str, name: str = "pdf") -> dict[str, Any]:
         """Return a plan; for what is asked again and again, where a process for each time computes too long."""
-        return self.call("GET", f"/apis/cutover.dev/v1alpha1/namespaces/{namespace}/migrationplans/{name}")[1]
+        code, plan = self.call("GET", f"/apis/cutover.dev/v1alpha1/namespaces/{namespace}/migrationplans/{name}")
+        return plan if code == httpx.codes.OK else {}
 
 
 @dataclass(frozen=True)

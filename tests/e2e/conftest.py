@@ -22,7 +22,7 @@ from .playing import Scenario, set_rate
 from .readers import readers
 from .recorded import DRAIN_NAMESPACE, RECORDED
 
-#: Scenarios at once, with three hundred requests a second or a few more; the next begins when one has ended. With many more,
+#: Scenarios at once; the next begins when one has ended. They send three to six hundred requests a second. With a thousand,
 #: requests wait on two cores.
 _AT_ONCE = 10
 

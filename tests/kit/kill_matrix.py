@@ -23,6 +23,7 @@ import math
 import os
 import pickle
 import selectors
+import signal
 import traceback
 import warnings
 from collections import Counter
@@ -688,16 +689,27 @@ class _Forks:
             branch.disturb[1](recorder.world)
             return
         os.close(writes)
-        with os.fdopen(reads, "rb") as pipe:
-            text = pipe.read()
-        os.waitpid(process, 0)
+        try:
+            with os.fdopen(reads, "rb") as pipe:
+                text = pipe.read()
+        except BaseException:  # the time of the test is over, say, of which the branch knows nothing
+            os.kill(process, signal.SIGKILL)
+            raise
+        finally:
+            os.waitpid(process, 0)
         self.results[number] = pickle.loads(text) if text else _Failed("it has ended without a word")
 
     def end(self, result: object) -> None:
         """Tell the result of a branch, and end its process without any of what is to be done at the end of the tests."""
-        with os.fdopen(self.pipe, "wb") as pipe:
-            pickle.dump(result, pipe)
-        os._exit(0)
+        try:
+            try:
+                text = pickle.dumps(result)
+            except (pickle.PicklingError, AttributeError, TypeError):
+                text = pickle.dumps(_Failed(traceback.format_exc()))
+            with os.fdopen(self.pipe, "wb") as pipe:
+                pipe.write(text)
+        finally:
+            os._exit(0)
 
 
 @dataclass(frozen=True)

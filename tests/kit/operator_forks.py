@@ -58,7 +58,7 @@ class OperatorForks:
 
     def __init__(self) -> None:
         self._operators: dict[int, ForkedOperator] = {}
-        self._begun: queue.Queue[ForkedOperator] = queue.Queue()
+        self._begun: queue.Queue[ForkedOperator | None] = queue.Queue()
         self._process = subprocess.Popen(
             [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
@@ -82,7 +82,10 @@ class OperatorForks:
         stdin = _pipe(self._process.stdin)
         stdin.write(f"{json.dumps(dict(environment))}\n")
         stdin.flush()
-        return self._begun.get(timeout=300)
+        begun = self._begun.get(timeout=300)
+        if begun is None:
+            raise RuntimeError(f"the process that operators are forked from has ended with {self._process.wait(60)}")
+        return begun
 
     def _listen(self) -> None:
         for line in _pipe(self._process.stdout):
@@ -90,8 +93,9 @@ class OperatorForks:
             if "code" in told:
                 self._operators[told["pid"]].returncode = told["code"]
             else:
-                self._operators[told["pid"]] = ForkedOperator(told["pid"])
-                self._begun.put(self._operators[told["pid"]])
+                operator = self._operators[told["pid"]] = ForkedOperator(told["pid"])
+                self._begun.put(operator)
+        self._begun.put(None)
 
 
 def _pipe(pipe: IO[str] | None) -> IO[str]:

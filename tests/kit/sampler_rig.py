@@ -11,8 +11,8 @@ from tests.kit.manual_clock import ManualClock
 
 from cutover.adapters.dialects.istio.counters import IstioDialect
 from cutover.ports.block_feed import BlockSubscription
-from cutover.services.rhythm import Rhythms
 from cutover.services.sampler import Sampler
+from cutover.services.scrape_timing import ScrapeTiming
 
 LENGTH = 15
 TARGET = BlockSubscription(HEROKU, EKS, (NAMESPACE,), 250.0, 1000.0, LENGTH, START)
@@ -24,7 +24,7 @@ class SamplerRig:
     def __init__(
         self, plans: int = 1, scrape_interval: float = 15.0, offset: float = 5.0, phase: float | None = 0.0
     ) -> None:
-        self.rhythms = None if phase is None else Rhythms({NAMESPACE: scrape_interval}, {scrape_interval: phase})
+        self.timing = None if phase is None else ScrapeTiming({NAMESPACE: scrape_interval}, {scrape_interval: phase})
         self.clock, self.tsdb, self.gateway = ManualClock(), FakePrometheus(), Gateway("gw-0")
         self.woken: list[str] = []
         self.sampler = self.fresh()
@@ -36,9 +36,7 @@ class SamplerRig:
         self.run_to(START)
 
     def fresh(self) -> Sampler:
-        self.sampler = Sampler(
-            self.tsdb, IstioDialect(), self.clock, on_samples=self.woken.append, rhythms=self.rhythms
-        )
+        self.sampler = Sampler(self.tsdb, IstioDialect(), self.clock, on_samples=self.woken.append, timing=self.timing)
         return self.sampler
 
     def set_clock(self, behind: float) -> None:

@@ -25,8 +25,8 @@ from cutover.adapters.dialects.istio.counters import IstioDialect
 from cutover.adapters.prometheus.client import PrometheusClient
 from cutover.domain.evidence.blocks import Block, Counts
 from cutover.ports.block_feed import BlockSubscription
-from cutover.services.rhythm import Rhythms, interval_of
 from cutover.services.sampler import Sampler
+from cutover.services.scrape_timing import ScrapeTiming, interval_of
 from devstack.support import free_port
 
 LENGTH = 2
@@ -190,7 +190,7 @@ class Watching:
             IstioDialect(),
             self.clock,
             settle=self.settle,
-            rhythms=None if self.phase is None else Rhythms({self.namespace: INTERVAL}, {INTERVAL: self.phase}),
+            timing=None if self.phase is None else ScrapeTiming({self.namespace: INTERVAL}, {INTERVAL: self.phase}),
             on_samples=self.consume,
         )
         self.sampler.watch("ns/pdf", self.subscription)

@@ -573,6 +573,10 @@ def test_whatever_is_edited_no_weight_jumps_and_no_guard_is_lowered_in_silence(
         judged = judged and w.status.phase in (Phase.SHIFTING, Phase.SOAKING)
         for guard in lowers(spec, w.spec, judged=judged):
             assert named(guard, lines), (guard, [(e.decision, e.message) for e in lines])
+        for entry in lines:
+            # People read the message, in which a step has its percent and a gate its name.
+            words = [field.removeprefix("steps.").removeprefix("gates.") for field in entry.edited]
+            assert all(word in entry.message for word in words), (entry.edited, entry.message)
         w.run(seconds)
         if w.status.phase in (Phase.ROLLED_BACK, Phase.COMPLETED):
             return

@@ -25,8 +25,11 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(garbage, "FIRST_SECONDS", 0.01)
     monkeypatch.setattr(garbage, "LATER_SECONDS", 0.01)
     thresholds = gc.get_threshold()
+    gc.unfreeze()  # what tests/conftest.py has frozen
     yield
     gc.unfreeze()
+    gc.collect()
+    gc.freeze()
     gc.set_threshold(*thresholds)
 
 

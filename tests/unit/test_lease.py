@@ -144,7 +144,6 @@ async def within(seconds: float, event: asyncio.Event) -> float:
 # ----------------------------------------------------------------------------------------------------------- the lease
 
 
-@pytest.mark.usefixtures("virtual_time")
 async def test_the_first_acts_and_gives_the_lease_back_at_its_end() -> None:
     leases = FakeLeases()
     async with candidate(leases, "a") as (election, actor, running):
@@ -156,7 +155,6 @@ async def test_the_first_acts_and_gives_the_lease_back_at_its_end() -> None:
         assert (election.leading, leases.holder) == (False, "")
 
 
-@pytest.mark.usefixtures("virtual_time")
 async def test_a_second_waits_and_acts_when_the_first_has_ended() -> None:
     leases = FakeLeases()
     async with candidate(leases, "a") as (_, first, _), candidate(leases, "b") as (waiting, second, _):
@@ -169,7 +167,6 @@ async def test_a_second_waits_and_acts_when_the_first_has_ended() -> None:
         assert leases.holder == "b"
 
 
-@pytest.mark.usefixtures("virtual_time")
 async def test_when_the_first_is_gone_a_second_acts_after_the_time_of_the_lease() -> None:
     leases = FakeLeases()
     async with candidate(leases, "a") as (first, actor, _):
@@ -182,7 +179,6 @@ async def test_when_the_first_is_gone_a_second_acts_after_the_time_of_the_lease(
             assert FAST.lease - 0.2 < took < FAST.lease + 1
 
 
-@pytest.mark.usefixtures("virtual_time")
 async def test_of_many_one_acts() -> None:
     leases = FakeLeases()
     elections = [Election(leases, LEASE, name, FAST) for name in "abcde"]
@@ -208,7 +204,6 @@ async def test_what_acts_may_fail() -> None:
     assert (election.leading, leases.holder) == (False, "")
 
 
-@pytest.mark.usefixtures("virtual_time")
 async def test_a_lease_that_cannot_be_given_back_is_not_waited_for() -> None:
     leases = FakeLeases()
     async with candidate(leases, "a") as (election, actor, running):
@@ -258,7 +253,6 @@ async def in_each(check: Callable[[Callable[[], Awaitable[Any]]], Awaitable[None
     assert dict(zip(FAULTS, results, strict=True)) == dict.fromkeys(FAULTS)
 
 
-@pytest.mark.usefixtures("virtual_time")
 async def test_an_outage_shorter_than_the_deadline_changes_nothing() -> None:
     async def check(fault: Callable[[], Awaitable[Any]]) -> None:
         leases = FakeLeases()
@@ -274,7 +268,6 @@ async def test_an_outage_shorter_than_the_deadline_changes_nothing() -> None:
     await in_each(check)
 
 
-@pytest.mark.usefixtures("virtual_time")
 async def test_an_outage_longer_than_the_deadline_ends_it_in_time() -> None:
     async def check(fault: Callable[[], Awaitable[Any]]) -> None:
         leases = FakeLeases()
@@ -292,7 +285,6 @@ async def test_an_outage_longer_than_the_deadline_ends_it_in_time() -> None:
     await in_each(check)
 
 
-@pytest.mark.usefixtures("virtual_time")
 async def test_who_waits_outlasts_every_outage() -> None:
     async def check(fault: Callable[[], Awaitable[Any]]) -> None:
         leases = FakeLeases()
@@ -306,7 +298,6 @@ async def test_who_waits_outlasts_every_outage() -> None:
     await in_each(check)
 
 
-@pytest.mark.usefixtures("virtual_time")
 async def test_a_problem_is_logged_once() -> None:
     leases = FakeLeases()
     message = (
@@ -321,7 +312,6 @@ async def test_a_problem_is_logged_once() -> None:
     assert "missing permission: operator needs verb get on leases of API group coordination.k8s.io" in problem
 
 
-@pytest.mark.usefixtures("virtual_time")
 async def test_who_lost_the_lease_says_why() -> None:
     leases = FakeLeases()
     async with candidate(leases, "a") as (_, actor, running):
@@ -333,7 +323,6 @@ async def test_who_lost_the_lease_says_why() -> None:
             await running
 
 
-@pytest.mark.usefixtures("virtual_time")
 async def test_an_election_as_it_goes_is_no_problem() -> None:
     leases = FakeLeases()
     with capture_logs() as logs:
@@ -371,7 +360,6 @@ async def test_a_process_that_was_frozen_knows_at_once(virtual_time: VirtualTime
         assert leases.holder == "a", "what is lost is not given back"
 
 
-@pytest.mark.usefixtures("virtual_time")
 async def test_the_deadline_counts_from_when_a_renewal_was_sent() -> None:
     leases = FakeLeases()
     async with candidate(leases, "a") as (election, actor, _):
@@ -387,7 +375,6 @@ async def test_the_deadline_counts_from_when_a_renewal_was_sent() -> None:
         assert election._until < module.elapsed() + FAST.deadline - 0.1
 
 
-@pytest.mark.usefixtures("virtual_time")
 async def test_a_suspended_machine_counts_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The monotonic clock of asyncio and of Linux does not."""
     leases = FakeLeases()
@@ -404,7 +391,6 @@ async def test_a_suspended_machine_counts_the_time(monkeypatch: pytest.MonkeyPat
 # ------------------------------------------------------------------------------------------------------- the wall clock
 
 
-@pytest.mark.usefixtures("virtual_time")
 @pytest.mark.parametrize("hours", [-1, 1])
 async def test_who_waits_does_not_go_by_the_wall_clock(monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
     """Set forward, it does not take what may still be held; set back, it does not wait for as long."""
@@ -419,7 +405,6 @@ async def test_who_waits_does_not_go_by_the_wall_clock(monkeypatch: pytest.Monke
         assert FAST.lease / 2 < took < FAST.lease + 1
 
 
-@pytest.mark.usefixtures("virtual_time")
 async def test_a_clock_that_is_set_back_while_the_lease_is_read_ends_no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     leases, wall = FakeLeases(), time.time
     read = leases.read_namespaced_lease

@@ -184,7 +184,6 @@ async def test_a_reading_that_fails_when_nobody_waits_for_it_any_more_is_told_to
     assert told == []
 
 
-@pytest.mark.usefixtures("virtual_time")
 async def test_a_list_serves_for_a_moment_and_not_what_has_to_be_new(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster, derived = Listed(), list[int]()
 

@@ -539,6 +539,9 @@ def test_no_release_is_lost_or_told_twice(moves: list[str]) -> None:
                 told.setdefault((entry.at, entry.message[:60]), entry)  # old messages are cut
     released = [entry.releases for entry in told.values() if entry.releases is not None]
     assert len(released) == sum(entry.reason == "HerokuReleased" for entry in told.values())
+    assert all(
+        f"v{version}" in entry.message for entry in told.values() if entry.releases for version in entry.releases.named
+    )
     named = Counter(version for one in released for version in one.named)
     more = sum(one.more for one in released)
     assert set(named.values()) <= {1}
