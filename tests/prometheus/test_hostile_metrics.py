@@ -33,8 +33,8 @@ from cutover.adapters.dialects.istio.counters import IstioDialect
 from cutover.adapters.prometheus.client import PrometheusClient
 from cutover.ports.block_feed import BlockSubscription
 from cutover.services.foreign_counters import read_foreign_counters
-from cutover.services.rhythm import Rhythms
 from cutover.services.sampler import Sampler
+from cutover.services.scrape_timing import ScrapeTiming
 
 NAMESPACE = "gateways"
 
@@ -184,7 +184,7 @@ async def serve(url: str, plans: Sequence[int]) -> tuple[dict[int, int], dict[in
         IstioDialect(),
         ShiftedClock(),
         settle=SETTLE,
-        rhythms=Rhythms({NAMESPACE: 1.0}, {1.0: 0.0}),
+        timing=ScrapeTiming({NAMESPACE: 1.0}, {1.0: 0.0}),
         on_samples=lambda _: news.set(),
     )
     since = float(math.ceil(time.time()))

@@ -16,7 +16,7 @@ from tests.kit.world import HANGING, World, check, plan_spec
 from cutover.api.v1alpha1 import CheckResult, Phase
 from cutover.domain.alike.findings import NoAnswer, PathAnswers
 from cutover.domain.alike.page import Page
-from cutover.domain.evidence.own_requests import Owed
+from cutover.domain.evidence.own_requests import OwnRequest
 from cutover.domain.plan import Plan
 from cutover.domain.traffic import Probe
 from cutover.services.observing import ANSWERS_SECONDS
@@ -122,14 +122,14 @@ THERE = Probe(0.0, "a1-trial", healthy=True, detail="HTTP 200", status=200)
 Known = Callable[..., tuple[PathAnswers, ...] | None]
 
 
-def observing(answers: Answering) -> tuple[LoopRig, Known, Callable[[], tuple[Owed, ...]]]:
+def observing(answers: Answering) -> tuple[LoopRig, Known, Callable[[], tuple[OwnRequest, ...]]]:
     """Return a loop's world, what its observer knows of answers, and what the metrics' counts owe."""
     rig = LoopRig()
     observer = rig.loop()._observer
     ports = replace(observer._ports, answers=answers)
     observer._ports = ports
     observer._working.plan = a_plan()
-    return rig, observer._answers, lambda: observer.probes._owed
+    return rig, observer._answers, lambda: observer.probes._own
 
 
 def a_plan(*paths: str, **spec: Any) -> Plan:

@@ -13,7 +13,7 @@ from tests.kit.world import plan_spec
 from cutover.api.v1alpha1 import BlockStatus, MigrationPlanStatus
 from cutover.domain.evidence.blocks import Block
 from cutover.domain.evidence.lengths import block_length, in_force, lengthened, next_length
-from cutover.services.rhythm import interval_of, rhythms_of
+from cutover.services.scrape_timing import interval_of, timing_of
 
 
 @pytest.mark.parametrize(
@@ -109,11 +109,11 @@ def test_of_gateways_that_differ_the_slowest_counts_and_what_does_not_count_requ
         {"metric": target(pod, space), "values": [[START - n * every, "1"] for n in range(6, -1, -1)]}
         for pod, space, every in (("a", NAMESPACE, 15), ("b", NAMESPACE, 30), ("c", "other", 5), ("x", NAMESPACE, 60))
     ]
-    rhythms = rhythms_of(last, presence)
-    assert rhythms.intervals == {NAMESPACE: 30.0, "other": 5.0}
-    assert rhythms.interval([NAMESPACE, "other"]) == 30.0
-    assert rhythms.interval(["nowhere"]) is None
-    assert set(rhythms.phases) == {5.0, 30.0}
+    timing = timing_of(last, presence)
+    assert timing.intervals == {NAMESPACE: 30.0, "other": 5.0}
+    assert timing.interval([NAMESPACE, "other"]) == 30.0
+    assert timing.interval(["nowhere"]) is None
+    assert set(timing.phases) == {5.0, 30.0}
 
 
 class Judged:

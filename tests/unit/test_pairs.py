@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cutover.domain.evidence.blocks import Block, Counts
-from cutover.domain.evidence.own_requests import LATEST_SECONDS, Owed, owed_for, settle
+from cutover.domain.evidence.own_requests import LATEST_SECONDS, OwnRequest, own_request, settle
 from cutover.domain.evidence.paired_safety import PairedStep
 from cutover.domain.evidence.pairs import NO_PAIRS, OVER_SECONDS, Pairs, enter, take
 from cutover.domain.evidence.probe_key import IN_A_ROW, ProbeKey, outage_seconds, probe_key
@@ -280,15 +280,15 @@ def test_each_step_has_evidence_of_its_own() -> None:
 # ------------------------------------------------------------------------------------------- the operator's own requests
 
 
-def owed(at: float, status: int = 200, seconds: float = 0.05) -> Owed:
+def owed(at: float, status: int = 200, seconds: float = 0.05) -> OwnRequest:
     probe = Probe(at, "", healthy=status < 500, detail="", status=status, seconds=seconds)
-    found = owed_for(probe, at, slow_ms=100, very_slow_ms=1000)
+    found = own_request(probe, at, slow_ms=100, very_slow_ms=1000)
     assert found is not None
     return found
 
 
 def test_what_the_gateway_did_not_count_is_not_owed() -> None:
-    assert owed_for(Probe(0.0, "", healthy=False, detail="no answer"), 0.0, slow_ms=None, very_slow_ms=None) is None
+    assert own_request(Probe(0.0, "", healthy=False, detail="no answer"), 0.0, slow_ms=None, very_slow_ms=None) is None
 
 
 def test_probes_are_no_users_requests() -> None:

@@ -34,6 +34,7 @@ FOLDERS = (_ROOT / "crds", _ROOT / "charts" / "cutover-crds" / "files")
 
 _HEADER = "# Generated from operator/cutover/api/ by `make crds`. Do not edit.\n"
 
+_AGE = ("Age", ".metadata.creationTimestamp", "date", 0)
 #: What ``kubectl get mplan`` shows: name, JSONPath, type, priority (1 is for ``-o wide``).
 COLUMNS = (
     ("Phase", ".status.phase", "string", 0),
@@ -46,7 +47,7 @@ COLUMNS = (
     ("Trouble", ".status.trouble", "integer", 1),
     ("Reason", ".status.reason", "string", 1),
     ("Message", ".status.message", "string", 1),
-    ("Age", ".metadata.creationTimestamp", "date", 0),
+    _AGE,
 )
 
 
@@ -83,7 +84,7 @@ class Kind:
         return f"{GROUP}_{self.plural}.yaml"
 
 
-_TEMPLATE_COLUMNS = (("Description", ".spec.description", "string", 0), COLUMNS[-1])
+_TEMPLATE_COLUMNS = (("Description", ".spec.description", "string", 0), _AGE)
 
 PLAN = Kind(MigrationPlan, PLURAL, "mplan", namespaced=True, columns=COLUMNS)
 KINDS = (

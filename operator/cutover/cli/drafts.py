@@ -203,7 +203,7 @@ def _written(weights: Sequence[int], hold: timedelta, rate: float | None, manual
     if rate is not None:
         for need in needs(_steps(weights, hold), GateRules(), rate):
             notes[need.weight] = (
-                f"at least {span(need.seconds)}: {need.requests:,.0f} requests to EKS prove the next one"
+                f"at least {span(need.seconds)}, with {need.requests:,.0f} requests to EKS or more, prove the next one"
             )
     return tuple(
         DraftStep(weight, "" if weight == 100 else format_duration(hold), manual, notes.get(weight, ""))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from typing import Any
 
 from cutover.api.v1alpha1 import CheckStatus, Phase
 from cutover.domain.dns import HostRecord
@@ -43,27 +44,27 @@ class Advice:
             news=news,
             quiet=True,
         )
+        self._facts: tuple[BackgroundFact[Any], ...] = (self._dns, self._dynos, self._requests, self._audits)
         self._audited: tuple[object, ...] = ()
 
     def stop(self) -> None:
         """Stop all requests."""
-        for fact in (self._dns, self._dynos, self._requests, self._audits):
+        for fact in self._facts:
             fact.stop()
 
     def renew(self, since: float) -> None:
         """Have all that is asked for asked anew, unless that was done since (Unix seconds)."""
-        for fact in (self._dns, self._dynos, self._requests, self._audits):
+        for fact in self._facts:
             fact.renew(since)
 
     def renewed(self, since: float) -> bool:
         """Tell whether all that is asked for was asked anew."""
-        return all(fact.renewed(since) for fact in (self._dns, self._dynos, self._requests, self._audits))
+        return all(fact.renewed(since) for fact in self._facts)
 
     @property
     def problems(self) -> tuple[str, ...]:
         """What gave no answer lately, with the reason."""
-        facts = (self._dns, self._dynos, self._requests, self._audits)
-        return tuple(f"{fact.name}: {fact.fact.problem}" for fact in facts if fact.fact.problem)
+        return tuple(f"{fact.name}: {fact.fact.problem}" for fact in self._facts if fact.fact.problem)
 
     def dns(self, plan: Plan) -> tuple[HostRecord, ...]:
         """Return what DNS says about the hosts, as far as it was asked."""

@@ -30,8 +30,8 @@ from cutover.ports.block_feed import BlockSubscription, Dialect
 from cutover.ports.errors import Unavailable
 from cutover.ports.prometheus import Prometheus, unavailable_if_malformed
 from cutover.services.reading import LONGEST_REPLAY, HerokuSamples, best_phase, blocks_of, heroku_samples
-from cutover.services.rhythm import read_rhythms
 from cutover.services.sampler import Sampler
+from cutover.services.scrape_timing import read_scrape_timing
 
 #: Seconds of history that are read at once, at least. Where Prometheus does not answer, the span is halved down to this.
 SHORTEST_READ = 300.0
@@ -124,8 +124,8 @@ async def read_length(
     Unavailable
         If Prometheus does not answer.
     """
-    rhythms = await read_rhythms(prometheus, dialect, subscription.observers, end)
-    blocks = next_length(plan.spec, plan.status.blocks, rhythms.interval(subscription.observers))
+    timing = await read_scrape_timing(prometheus, dialect, subscription.observers, end)
+    blocks = next_length(plan.spec, plan.status.blocks, timing.interval(subscription.observers))
     length = in_force(plan.spec, plan.status.evolve(blocks=blocks))
     return replace(subscription, block_seconds=length.seconds, scrape_seconds=length.scrape_seconds)
 

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Sequence
 
 from cutover.ports.block_feed import BlockSubscription
 from cutover.ports.clock import Clock
-from cutover.services.rhythm import Rhythms
+from cutover.services.scrape_timing import ScrapeTiming
 
-#: Seconds until the times of the gateways' scrapes are read again, and the shift that is ignored, as a fraction.
-RHYTHM_SECONDS = 600.0
+#: Seconds until the times of the gateways' scrapes are read again.
+TIMING_SECONDS = 600.0
+#: Seconds by which they may differ and be taken for the same.
 _SAME_PHASE = 0.25
 
 
@@ -25,7 +26,7 @@ class Boundaries:
     ----------
     clock
         The operator's clock.
-    rhythms
+    timing
         How often and when the gateways are scraped, where that is given and never looked at.
 
     Attributes
@@ -34,21 +35,21 @@ class Boundaries:
         Unix seconds, by the operator's clock, at which to look at the scrapes again.
     """
 
-    def __init__(self, clock: Clock, rhythms: Rhythms | None) -> None:
+    def __init__(self, clock: Clock, timing: ScrapeTiming | None) -> None:
         self._clock = clock
-        self._rhythms = rhythms
-        self.look_at = 0.0 if rhythms is None else math.inf
+        self._timing = timing
+        self.look_at = 0.0 if timing is None else math.inf
 
     @property
     def known(self) -> bool:
         """Whether the scrapes were seen: before, there are no boundaries."""
-        return self._rhythms is not None
+        return self._timing is not None
 
     @property
     def recent(self) -> bool:
         """Whether what is known of the gateways' scrapes is recent enough."""
         left = self.look_at - self._clock.now()
-        return math.isinf(left) or 0 < left <= 2 * RHYTHM_SECONDS
+        return math.isinf(left) or 0 < left <= 2 * TIMING_SECONDS
 
     def look_in(self, seconds: float) -> None:
         """Look at the scrapes again in some seconds."""
@@ -56,7 +57,7 @@ class Boundaries:
 
     def last(self, at: float, length: int, scrape: float) -> float:
         """Return the last block boundary at or before a time."""
-        phase = self._rhythms.phases.get(scrape, 0.0) if self._rhythms is not None else 0.0
+        phase = self._timing.phases.get(scrape, 0.0) if self._timing is not None else 0.0
         return math.floor((at - phase) / length) * length + phase
 
     def first_after(self, since: float, wanted: BlockSubscription) -> float:
@@ -69,9 +70,9 @@ class Boundaries:
 
     def interval(self, observers: Sequence[str]) -> float | None:
         """Return the seconds between two scrapes of some gateways, as seen lately."""
-        return self._rhythms.interval(observers) if self._rhythms is not None else None
+        return self._timing.interval(observers) if self._timing is not None else None
 
-    def learn(self, found: Rhythms, delivered: Sequence[tuple[float, float]]) -> set[float]:
+    def learn(self, found: ScrapeTiming, delivered: Sequence[tuple[float, float]]) -> set[float]:
         """Take over what was found; return the seconds between two scrapes whose blocks have other boundaries now.
 
         Parameters
@@ -81,16 +82,16 @@ class Boundaries:
         delivered
             Of each plan the end of the last delivered block, and the seconds between two scrapes.
         """
-        before = self._rhythms or Rhythms()
+        before = self._timing or ScrapeTiming()
         phases = {scrape: self._settled_phase(scrape, phase, delivered) for scrape, phase in found.phases.items()}
-        self._rhythms = found.over(before, phases)
+        self._timing = found.over(before, phases)
         return {scrape for scrape, phase in phases.items() if before.phases.get(scrape) != phase}
 
     def _settled_phase(self, scrape: float, phase: float, delivered: Sequence[tuple[float, float]]) -> float:
         """Return the phase so far, or that of the blocks that were consumed before a restart, if it still fits the scrapes."""
         known: Iterable[float]
-        if self._rhythms is not None:
-            known = [self._rhythms.phases[scrape]] if scrape in self._rhythms.phases else []
+        if self._timing is not None:
+            known = [self._timing.phases[scrape]] if scrape in self._timing.phases else []
         else:
             known = (end % scrape for end, interval in delivered if interval == scrape and (end * 4).is_integer())
         return next((one for one in known if _apart(one, phase, scrape) <= _SAME_PHASE), phase)

@@ -276,7 +276,7 @@ class Observer:
         since = working.pending[-1].end if working.pending else checkpoint.consumed_until
         feed.watch(plan.key, replace(subscription, since=since))
         news = feed.take(plan.key)
-        working.pending = (*working.pending, *self.probes.settle(news.blocks))
+        working.pending = (*working.pending, *self.probes.without_own_requests(news.blocks))
         return replace(news, blocks=working.pending)
 
     async def _histogram(self, plan: Plan, subscription: BlockSubscription, errors: list[str]) -> Histogram | None:
@@ -315,7 +315,7 @@ class Observer:
         for each in asked.answers:
             if isinstance(each.eks, Page):
                 now = self._ports.now(plan)
-                self.probes.owe(Probe(now, "", healthy=True, detail="", status=each.eks.status), now)
+                self.probes.note_request(Probe(now, "", healthy=True, detail="", status=each.eks.status), now)
         return asked
 
     def _capacity(self, plan: Plan) -> Inventory | None:

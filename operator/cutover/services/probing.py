@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from cutover.domain.engine.phases.takeover import REFUSALS
 from cutover.domain.engine.probe_intervals import eks_probe_interval, pair_interval, probe_interval
 from cutover.domain.evidence.blocks import Block
-from cutover.domain.evidence.own_requests import Owed, owed_for, settle
+from cutover.domain.evidence.own_requests import OwnRequest, own_request, without_own_requests
 from cutover.domain.evidence.pairs import Pairs
 from cutover.domain.evidence.tolerances import thresholds
 from cutover.domain.plan import Plan
@@ -23,7 +23,7 @@ from cutover.services.working_status import WorkingStatus
 #: plan an interval of its own, so that plans that started together do not stay in step.
 SELDOM_PROBE_SECONDS, WELL_PROBE_SECONDS, PROBE_SPREAD_SECONDS = 10.0, 20.0, 10.0
 #: Probes of EKS that wait for the block that has them: those of two minutes, two a second.
-MOST_OWED = 240
+MOST_OWN_REQUESTS = 240
 
 
 class Probing:
@@ -59,8 +59,8 @@ class Probing:
             )
             for leg, name in ((Leg.HEROKU, "Heroku"), (Leg.EKS, "EKS"))
         }
-        self._pairing = Pairing(ports, now=now, news=news, answered=self.owe)
-        self._owed: tuple[Owed, ...] = ()
+        self._pairing = Pairing(ports, now=now, news=news, answered=self.note_request)
+        self._own: tuple[OwnRequest, ...] = ()
 
     @property
     def pairs(self) -> Pairs:
@@ -93,19 +93,19 @@ class Probing:
             return None, self._pairing.eks
         return fact.keep(lambda: self._ask(plan, Leg.EKS), interval).value, self._pairing.eks
 
-    def owe(self, probe: Probe, at: float) -> None:
+    def note_request(self, probe: Probe, at: float) -> None:
         """Note a probe of EKS, which the metrics count as a user's request."""
         plan = self._working.plan
         if plan is None:
             return
         slow, very_slow = thresholds(plan.spec, plan.status)
-        if owed := owed_for(probe, at, slow_ms=slow, very_slow_ms=very_slow):
-            self._owed = (*self._owed[-MOST_OWED:], owed)
+        if own := own_request(probe, at, slow_ms=slow, very_slow_ms=very_slow):
+            self._own = (*self._own[-MOST_OWN_REQUESTS:], own)
 
-    def settle(self, blocks: Sequence[Block]) -> tuple[Block, ...]:
+    def without_own_requests(self, blocks: Sequence[Block]) -> tuple[Block, ...]:
         """Return new blocks without the operator's own requests."""
-        settled, self._owed = settle(blocks, self._owed)
-        return settled
+        cleared, self._own = without_own_requests(blocks, self._own)
+        return cleared
 
     def forget(self) -> None:
         """Drop what is known."""
@@ -135,7 +135,7 @@ class Probing:
         before, path = self.alone[leg].fact.value, plan.spec.traffic.probe.paths[0]
         probe = await ask(self._ports.leg_probe, plan, leg, path, now=lambda: self._ports.now(plan))
         if leg is Leg.EKS:
-            self.owe(probe, self._ports.now(plan))
+            self.note_request(probe, self._ports.now(plan))
         return counted(before, probe)
 
 

@@ -29,7 +29,7 @@ from cutover.ports.block_feed import BlockSubscription, Dialect
 from cutover.ports.clock import Clock
 from cutover.ports.errors import QueryFailed, Unavailable
 from cutover.ports.prometheus import Prometheus, unavailable_if_malformed
-from cutover.services.block_boundaries import RHYTHM_SECONDS, Boundaries
+from cutover.services.block_boundaries import TIMING_SECONDS, Boundaries
 from cutover.services.block_queue import BlockQueue
 from cutover.services.counter_reads import CounterReads, reach_of
 from cutover.services.foreign_counters import ForeignCounters, read_foreign_counters
@@ -41,7 +41,7 @@ from cutover.services.reading import (
     OLDEST_BLOCK,
     blocks_of,
 )
-from cutover.services.rhythm import Rhythms, read_rhythms
+from cutover.services.scrape_timing import ScrapeTiming, read_scrape_timing
 from cutover.services.server_time import ServerTime
 
 _logger = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class Sampler:
         Called with a plan's key when it has new blocks, and when an outage begins or ends.
     destinations_per_query
         Legs that one query reads.
-    rhythms
+    timing
         How often and when the gateways are scraped; by default as the samples show.
     time
         The server's time; given where several samplers share a server.
@@ -108,7 +108,7 @@ class Sampler:
         on_samples: Callable[[str], None],
         settle: float = 1.0,
         destinations_per_query: int = DESTINATIONS_PER_QUERY,
-        rhythms: Rhythms | None = None,
+        timing: ScrapeTiming | None = None,
         time: ServerTime | None = None,
     ) -> None:
         self.refused = 0
@@ -124,7 +124,7 @@ class Sampler:
             True: asyncio.Event(),
         }  # by whether it is about plans that are read apart
         self._late = LateScrapes()
-        self._boundaries = Boundaries(clock, rhythms)
+        self._boundaries = Boundaries(clock, timing)
         self._foreign = ForeignCounters()
         self._time = time or ServerTime(prometheus, clock)
         self._reads = CounterReads(prometheus, dialect, self._time)
@@ -265,7 +265,7 @@ class Sampler:
         if not self._boundaries.recent:
             began = not self._boundaries.known
             try:
-                await self._find_rhythms(self.now())
+                await self._find_scrape_timing(self.now())
             except Unavailable as outage:
                 if not self._boundaries.known:
                     self._failed(self._feeds, str(outage))
@@ -273,7 +273,7 @@ class Sampler:
                 self._changed[True].set()
         return True
 
-    async def _find_rhythms(self, now: float) -> None:
+    async def _find_scrape_timing(self, now: float) -> None:
         """Find out how often and when the gateways are scraped, and let blocks end just after the scrapes.
 
         Prometheus scrapes each target at a constant offset of its own. If a block ended just before the scrape, its last
@@ -286,9 +286,9 @@ class Sampler:
         """
         namespaces = sorted({name for feed in self._feeds.values() for name in feed.subscription.observers})
         self._boundaries.look_in(_RETRY_SECONDS)
-        found = await read_rhythms(self._reads.prometheus, self._dialect, namespaces, now, self._reads.answer)
+        found = await read_scrape_timing(self._reads.prometheus, self._dialect, namespaces, now, self._reads.answer)
         # No gateway has served a request yet, or was scraped since.
-        self._boundaries.look_in(RHYTHM_SECONDS if found.intervals else UNSEEN_SECONDS)
+        self._boundaries.look_in(TIMING_SECONDS if found.intervals else UNSEEN_SECONDS)
         await self._find_foreign_counters(namespaces, now)
         began = not self._boundaries.known
         changed = self._boundaries.learn(

@@ -26,7 +26,7 @@ SAME_INTERVAL = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Rhythms:
+class ScrapeTiming:
     """What the samples show of the gateways' scrapes.
 
     Parameters
@@ -40,22 +40,22 @@ class Rhythms:
     intervals: Mapping[str, float] = field(default_factory=dict)
     phases: Mapping[float, float] = field(default_factory=dict)
 
-    def over(self, before: Rhythms, phases: Mapping[float, float]) -> Rhythms:
-        """Return these rhythms with other phases, and with what was known before where nothing was seen now."""
-        return Rhythms({**before.intervals, **self.intervals}, {**before.phases, **phases})
+    def over(self, before: ScrapeTiming, phases: Mapping[float, float]) -> ScrapeTiming:
+        """Return this timing with other phases, and with what was known before where nothing was seen now."""
+        return ScrapeTiming({**before.intervals, **self.intervals}, {**before.phases, **phases})
 
     def interval(self, namespaces: Iterable[str]) -> float | None:
         """Return the scrape interval of the gateways of some namespaces; ``None`` if it was not seen."""
         return max((self.intervals[name] for name in namespaces if name in self.intervals), default=None)
 
 
-async def read_rhythms(
+async def read_scrape_timing(
     prometheus: Prometheus,
     dialect: Dialect,
     namespaces: Sequence[str],
     at: float,
     answer: Callable[[Awaitable[Result]], Awaitable[Result]] | None = None,
-) -> Rhythms:
+) -> ScrapeTiming:
     """Read how often and when the gateways of some namespaces are scraped.
 
     Parameters
@@ -89,7 +89,7 @@ async def read_rhythms(
     presence_query = range_selector(dialect.presence(namespaces), WINDOW_SECONDS)
     last, presence = await asyncio.gather(last_scrapes(), ask(presence_query))
     with unavailable_if_malformed(dialect.labels.product):
-        return rhythms_of(newest_of(presence) if last is None else last, presence)
+        return timing_of(newest_of(presence) if last is None else last, presence)
 
 
 def newest_of(presence: Result) -> Result:
@@ -97,8 +97,8 @@ def newest_of(presence: Result) -> Result:
     return [{"metric": item["metric"], "value": [0.0, item["values"][-1][0]]} for item in presence if item["values"]]
 
 
-def rhythms_of(last: Result, presence: Result) -> Rhythms:
-    """Return the rhythms, from the time of each counting gateway's last scrape and the samples of all gateways' ``up``.
+def timing_of(last: Result, presence: Result) -> ScrapeTiming:
+    """Return the timing, from the time of each counting gateway's last scrape and the samples of all gateways' ``up``.
 
     Raises
     ------
@@ -115,12 +115,12 @@ def rhythms_of(last: Result, presence: Result) -> Rhythms:
     for namespace, _, interval in known:
         intervals[namespace] = max(interval, intervals.get(namespace, 0.0))
     if not intervals and scrapes:  # a server without `up`
-        return Rhythms(phases={UNSEEN_SECONDS: best_phase(list(scrapes.values()), UNSEEN_SECONDS) or 0.0})
+        return ScrapeTiming(phases={UNSEEN_SECONDS: best_phase(list(scrapes.values()), UNSEEN_SECONDS) or 0.0})
     phases = {
         interval: best_phase([at for namespace, at, _ in known if intervals[namespace] == interval], interval) or 0.0
         for interval in set(intervals.values())
     }
-    return Rhythms(intervals, phases)
+    return ScrapeTiming(intervals, phases)
 
 
 def interval_of(times: Sequence[float]) -> float | None:

@@ -36,7 +36,7 @@ _SHORTEST_REPLAY = 60.0
 SKIPS_UNTIL_TOLD = 3
 #: Queries at a time of plans with slow queries: these plans wait for each other, and other plans do not wait for them. A
 #: plan is slow if its last round took more than the fraction of a block, or from its first query on that takes longer than
-#: the seconds.
+#: `QUICK_SECONDS` in `slo_queries`.
 _SLOW_TURNS = 2
 _SLOW_PART = 1 / 3
 #: Shortest and longest sleep between two checks of what is due; the longest because the clock may have been set.

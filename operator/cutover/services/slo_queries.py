@@ -36,7 +36,7 @@ MOST_SAMPLES = 25_000
 #: Seconds until a refused query is repeated unchanged.
 REFUSED_SECONDS = 60.0
 #: A query of a quick plan is given up after so many seconds; the plan is slow from then on.
-_QUICK_SECONDS = 5.0
+QUICK_SECONDS = 5.0
 #: Seconds after which a query is aborted, in case that its client does not abort it.
 _LONGEST_QUERY = 60.0
 #: A round whose first query comes so many seconds after it was due is late.
@@ -230,7 +230,7 @@ class SloQueries:
     async def _ask(self, plan: PlanState, call: Callable[[Prometheus], Awaitable[Result]]) -> Result:
         """Make a query. Raises QueryRefused, PartialAnswer, Unavailable; for a quick plan TimeoutError."""
         if not plan.slow:
-            return await self._answer(plan, call, _QUICK_SECONDS)
+            return await self._answer(plan, call, QUICK_SECONDS)
         try:
             return await self._answer(plan, call, _LONGEST_QUERY)
         except TimeoutError:

@@ -1,6 +1,6 @@
 """Takes the operator's own requests out of the counts: its probes of EKS go the users' way, and count as the users' there.
 
-Each probe that the plan's route answered is owed one request of its class. It is taken out of the first block that ends
+Each probe that the plan's route answered is one request of its class. It is taken out of the first block that ends
 after the answer and has such a request; a scrape may bring it one block later. So no share, no pace and no ratio of the
 users' requests has probes in it, but for a moment after a start, as probes of the process before are not known.
 """
@@ -19,7 +19,7 @@ LATEST_SECONDS = 120.0
 """Seconds after which a probe that no block showed is given up: the gateway did not count it."""
 
 
-class Owed(NamedTuple):
+class OwnRequest(NamedTuple):
     """One request that the metrics have, and users did not make.
 
     Parameters
@@ -37,7 +37,7 @@ class Owed(NamedTuple):
     counts: Counts
 
 
-def owed_for(probe: Probe, at: float, *, slow_ms: float | None, very_slow_ms: float | None) -> Owed | None:
+def own_request(probe: Probe, at: float, *, slow_ms: float | None, very_slow_ms: float | None) -> OwnRequest | None:
     """Return what the metrics have of an answered probe of EKS; ``None`` if they have nothing of it.
 
     Parameters
@@ -61,20 +61,22 @@ def owed_for(probe: Probe, at: float, *, slow_ms: float | None, very_slow_ms: fl
         redirected=float(answer is Answer.REDIRECTED),
         throttled=float(answer is Answer.THROTTLED),
     )
-    return Owed(at, code, counts)
+    return OwnRequest(at, code, counts)
 
 
-def settle(blocks: Iterable[Block], owed: Iterable[Owed]) -> tuple[tuple[Block, ...], tuple[Owed, ...]]:
-    """Return the blocks without the operator's own requests, and what is still owed.
+def without_own_requests(
+    blocks: Iterable[Block], own: Iterable[OwnRequest]
+) -> tuple[tuple[Block, ...], tuple[OwnRequest, ...]]:
+    """Return the blocks without the operator's own requests, and those that no block has shown yet.
 
     Parameters
     ----------
     blocks
         New blocks in the order of time.
-    owed
+    own
         In the order of the answers.
     """
-    settled, left = [], tuple(owed)
+    cleared, left = [], tuple(own)
     for block in blocks:
         eks, codes, waiting = block.eks, dict(block.eks_codes), []
         for one in left:
@@ -87,8 +89,8 @@ def settle(blocks: Iterable[Block], owed: Iterable[Owed]) -> tuple[tuple[Block, 
                 waiting.append(one)
         left = tuple(waiting)
         left_codes = {code: number for code, number in codes.items() if number > 0}
-        settled.append(block if eks is block.eks else replace(block, eks=eks, eks_codes=left_codes))
-    return tuple(settled), left
+        cleared.append(block if eks is block.eks else replace(block, eks=eks, eks_codes=left_codes))
+    return tuple(cleared), left
 
 
 def _without(counts: Counts, own: Counts) -> Counts | None:

@@ -3,11 +3,12 @@
 At 100 % no user's request goes to Heroku, so nothing in the metrics tells a fault of EKS from an incident that Heroku would
 have had as well, or from a change of the traffic. A pair does: both legs are asked the same.
 
-A pair speaks against EKS if Heroku answered it and EKS' answer is worth less (:class:`cutover.domain.evidence.worth.Worth`): an error where Heroku answers, a
-refusal where Heroku does not refuse, a slow answer where Heroku's is not. There are two ways to enough of them:
+A pair speaks against EKS if Heroku answered it and EKS' answer is worth less (:class:`cutover.domain.evidence.worth.Worth`): an
+error where Heroku answers, a refusal where Heroku does not refuse, a slow answer where Heroku's is not. There are two ways to
+enough of them:
 
-- **In a row**: six pairs one after the other, over some seconds. This finds a dead leg fast. It has no error
-  bound: an outage of EKS alone that lasts longer is what it is made to find.
+- **In a row**: pairs one after the other, as many as :mod:`cutover.domain.evidence.probe_key` says and for as long. This finds a
+  dead leg fast. It has no error bound: an outage of EKS alone that lasts longer is what it is made to find.
 - **By evidence**: at each level of worth the judge's bets (:mod:`cutover.domain.evidence.wager`) on pairs of 15 s, against
   "EKS answers worse in at most 1.25 times as many pairs as Heroku, plus 1 %". Ever reaching ``1/alpha`` has a chance of at
   most ``alpha`` as long as that holds, for all pairs that one process has asked. Levels are apart, so that a Heroku that is

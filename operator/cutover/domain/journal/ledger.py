@@ -16,9 +16,9 @@ LONGEST_MESSAGE, LONGEST_SUBJECT = 300, 150
 #: Characters of all queries of an entry, and of the whole ledger as JSON. With twelve gates and the longest queries the
 #: status stays below 44 KiB, without the templates in force; it is written every minute.
 LONGEST_QUERIES, LONGEST_LEDGER = 1200, 12_000
-#: Characters of an old message that was cut, of an entry besides its texts and gates, and of a gate's numbers (at most)
-#: besides its name.
-_SHORT_MESSAGE, _ENTRY, _GATE = 100, 150, 370
+#: Characters of an old message that was cut, of an entry besides its texts and gates, of a gate's numbers (at most) besides
+#: its name, of the releases of an entry besides their versions, and of a version.
+_SHORT_MESSAGE, _ENTRY, _GATE, _RELEASES, _VERSION = 100, 150, 370, 45, 8
 
 #: Decisions that do not change the weight: a hold before them and the same hold after them are one hold.
 _MOVES_NOTHING = ("Hold", "Repair", "Edit", "Refuse", "Audit", "Change")
@@ -101,7 +101,10 @@ def _with_short_message(entry: LedgerEntry) -> LedgerEntry:
 
 def _length(entry: LedgerEntry) -> int:
     texts = (entry.message, entry.subject or "", entry.by or "", *entry.queries, *entry.edited)
-    return _ENTRY + sum(len(text) + 4 for text in texts) + sum(_GATE + len(gate.name) for gate in entry.gates)
+    numbers = _RELEASES + _VERSION * len(entry.releases.named) if entry.releases is not None else 0
+    return (
+        _ENTRY + numbers + sum(len(text) + 4 for text in texts) + sum(_GATE + len(gate.name) for gate in entry.gates)
+    )
 
 
 def last_move(status: MigrationPlanStatus) -> LedgerEntry | None:

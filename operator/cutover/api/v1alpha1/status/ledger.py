@@ -45,9 +45,11 @@ class LedgerEntry(Model):
     )
     edited: tuple[str, ...] = Field(
         default=(),
-        description="What an edit changed: fields of the spec by path, steps as steps.25, and gates that are judged as gates.errors.",
+        description="What an edit changed: fields of the spec by path, steps as steps.25, and gates that are judged as gates.errors. Left out of old entries of a long ledger.",
     )
-    releases: NewReleases | None = Field(default=None, description="Releases on Heroku that it is about.")
+    releases: NewReleases | None = Field(
+        default=None, description="Releases on Heroku that the entry tells of; only with HerokuReleased."
+    )
 
     def evolve(self, **changes: Unpack[LedgerEntryChanges]) -> Self:
         """Return a copy with some fields changed: mypy checks their names and types, and nothing does at run time."""

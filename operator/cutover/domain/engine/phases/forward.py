@@ -127,7 +127,7 @@ def _commanded(
         return Forwarding(refuse_forward(context, status, f"{said}: it would be no rescue"))
     if well is None or context.seen.traffic is None:
         what = said if well is None else "the route cannot be read"
-        return Forwarding(status, waits=f"{asked}, once that can be answered for: {what}")
+        return Forwarding(status, waits=f"{asked}, once it is known to be a rescue; still missing: {what}")
     message = f"asked for by the annotation {FORWARD_ANNOTATION} {command.who}; {down}; {said}"
     return Forwarding(status, moves.forward(context, status, "Requested", message, by=command.who))
 

@@ -79,7 +79,7 @@ def _live(context: Context, checkpoint: Checkpoint, assessment: Assessment, prob
         if key := live_key(pace, load_evidence(checkpoint), rules, context.hours):
             return key
         if probes is ProbeKey.EKS_WORSE and failing_since(pace, context.seen.pairs.row_since):
-            return LiveKey(ALIVE, "every request failed since the probes do")
+            return LiveKey(ALIVE, "every request of a user has failed since the probes began to fail")
     if assessment.legs.worse:
         culprit = assessment.legs.main_metric
         return LiveKey(culprit, assessment.sentence(culprit))

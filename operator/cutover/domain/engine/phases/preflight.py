@@ -104,7 +104,7 @@ def _without_route(context: Context, status: MigrationPlanStatus) -> Outcome | N
     """Wait until no other route has the hosts, the gateways know the destinations, and the probes have a route."""
     traffic = context.seen.traffic
     if traffic is None:  # needed even if all checks are skipped
-        unread = "whether a route of an earlier plan is there could not be read"
+        unread = "it could not be read whether an earlier plan has left a route"
         return _failed(context, status, "; ".join((unread, *context.seen.errors)), requeue=2)
     if there := traffic.weight:
         otherwise = f"a route sends {there} % elsewhere already, and the takeover would send it all to Heroku"
