@@ -100,19 +100,29 @@ _SCENARIOS = (
     "tests/e2e/test_answers_alike.py",
     "tests/e2e/test_behind_a_load_balancer.py",
 )
-#: The first lane is about reactions in real time: sockets and Kopf, then scenarios, which need two thirds of a core, then disturbances,
-#: in which each worker has a stack of its own for one cutover at a time. The tests of the second start programs and wait for
-#: what these say; those of the third compute only. Both fill the cores with what the first leaves.
+#: The first lane is about reactions in real time: sockets and Kopf, then scenarios, which need a core, then disturbances, in
+#: which each worker has a stack of its own for one cutover at a time; what mostly waits goes beside these. The second starts
+#: programs and computes, with what the first leaves. Its priority is the lowest: programs have many threads, and each counts.
 LANES: tuple[Lane, ...] = (
     Lane(
         (
             (Run("wiring and kmock", ("tests/wiring", "tests/kmock"), _workers(2, "worksteal")),),
-            (Run("scenarios", _SCENARIOS), Run("prometheus and demoapps", ("tests/prometheus", "tests/demoapps"))),
-            (Run("disturbed stacks", _DISTURBING, _workers(4, "load")),),
+            (Run("scenarios", _SCENARIOS),),
+            (
+                Run("disturbed stacks", _DISTURBING, _workers(4, "load")),
+                Run("prometheus and demoapps", ("tests/prometheus", "tests/demoapps")),
+            ),
         )
     ),
-    Lane(((Run("apiserver", ("tests/apiserver",), _workers(2, "loadfile")),),), niceness=10),
-    Lane(((Run("unit", ("tests/unit",), _workers(2, "worksteal")),),), niceness=19),
+    Lane(
+        (
+            (
+                Run("apiserver", ("tests/apiserver",), _workers(2, "loadfile")),
+                Run("unit", ("tests/unit",), _workers(2, "worksteal")),
+            ),
+        ),
+        niceness=19,
+    ),
 )
 _HOURS = ("-o", "timeout=7200")
 #: What needs real minutes, or all of many cases: docs/development.md says why. It has no short run beside it, as that is in

@@ -257,7 +257,7 @@ class Environment:
         mine = [item for item in items if item["involvedObject"]["name"] == name]
         return sorted(mine, key=lambda item: item["metadata"]["creationTimestamp"])
 
-    def until(self, what: str, condition: Callable[[], bool], seconds: float, every: float = 1.0) -> float:
+    def until(self, what: str, condition: Callable[[], bool], seconds: float, every: float = 0.5) -> float:
         """Wait for a condition; return the Unix time at which it was seen.
 
         Raises

@@ -22,9 +22,9 @@ from .playing import Scenario, set_rate
 from .readers import readers
 from .recorded import DRAIN_NAMESPACE, RECORDED
 
-#: Scenarios at once; the next begins when one has ended. They send three to six hundred requests a second. With a thousand,
-#: requests wait on two cores.
-_AT_ONCE = 10
+#: Scenarios at once; the next begins when one has ended. They send three hundred requests a second. With six hundred, requests
+#: wait on two cores that other tests use, too.
+_AT_ONCE = 9
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -18,7 +18,7 @@ Scenario = Callable[[Environment], None]
 #: Requests per second to each service that a scenario uses. Evidence of safety grows to what a step needs in 75 s at most
 #: rates, as each block may say only so much: more requests would take the cores and no less time.
 RATE = 30.0
-#: The same where evidence of harm is waited for, which grows with the requests.
+#: The same where so little time is given that a block needs many.
 BUSY = 100.0
 
 

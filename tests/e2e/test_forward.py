@@ -9,7 +9,7 @@ from sandbox.manifests import NAMESPACE
 
 from .forwarding import ask, served, way_back_opens, without_way_back
 from .observing import at_weight, plan
-from .playing import BUSY, decisions, path, scenario, start
+from .playing import decisions, path, scenario, start
 
 
 @scenario("forwarded", minutes=2.25)
@@ -54,7 +54,7 @@ def test_the_plan_sends_all_users_to_eks_while_heroku_answers_h99(environment: E
     environment.stack.apply([autoscaler])
     steps = [{"weight": 25, "hold": "1h"}, {"weight": 50}, {"weight": 100}]
     forward = {"action": "Forward", "after": "1m"}
-    start(environment, plan(service, steps=steps, soak="1h", onHerokuDown=forward), rate=BUSY)
+    start(environment, plan(service, steps=steps, soak="1h", onHerokuDown=forward))
     at_weight(environment, service, 25)
     environment.until(
         "EKS is proven at 25 %", lambda: bool(environment.status(service)["checkpoint"].get("provenAt")), 300

@@ -156,6 +156,7 @@ def test_each_entry_of_the_ledger_is_one_line_with_its_numbers_and_who_asked() -
         "id": "uid-1/a1/2027-01-11T10:00:01Z/Advance/EvidenceOfSafety",
         "severity": "info",
         "queries": [],
+        "edited": [],
         "at": "2027-01-11T10:00:01Z",
         "attempt": 1,
         "decision": "Advance",
