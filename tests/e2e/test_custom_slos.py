@@ -13,7 +13,7 @@ from sandbox.environment import Environment
 from sandbox.manifests import NAMESPACE, Json
 
 from .observing import NAMED, at_weight, plan
-from .playing import RATE, decisions, path, rolled_back, scenario, set_rate, start
+from .playing import BUSY, decisions, path, rolled_back, scenario, set_rate, start
 
 
 def _with(*slos: Json) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def _tells(entry: Json, gate: str, *, between: tuple[float, float]) -> None:
 
 @scenario("drought", minutes=4.75)
 def test_a_drought_is_waited_out(environment: Environment) -> None:
-    """30 requests/s, then 0.2, then 30 again: nothing moves in between, in either direction."""
+    """30 requests/s, then 0.2, then 100: nothing moves in between, in either direction."""
     manifest = plan("drought", steps=[{"weight": 10, "hold": "10s"}, {"weight": 100, "hold": "5s"}])
     start(environment, manifest)
     at_weight(environment, "drought", 10)
@@ -75,7 +75,7 @@ def test_a_drought_is_waited_out(environment: Environment) -> None:
     assert (status["phase"], status["weight"], status["reason"]) == ("Shifting", 10, "InsufficientTraffic")
     assert environment.routed_weight("drought") == 10
     print("drought:", status["message"])
-    set_rate(environment, "drought", RATE)
+    set_rate(environment, "drought", BUSY)
     environment.until_status("drought", 240, phase="Completed")
     assert path(environment.status("drought")) == [10, 100]
 
