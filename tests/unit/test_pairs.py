@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cutover.domain.evidence.blocks import Block, Counts
-from cutover.domain.evidence.own_requests import LATEST_SECONDS, OwnRequest, own_request, settle
+from cutover.domain.evidence.own_requests import LATEST_SECONDS, OwnRequest, own_request, without_own_requests
 from cutover.domain.evidence.paired_safety import PairedStep
 from cutover.domain.evidence.pairs import NO_PAIRS, OVER_SECONDS, Pairs, enter, take
 from cutover.domain.evidence.probe_key import IN_A_ROW, ProbeKey, outage_seconds, probe_key
@@ -296,7 +296,7 @@ def test_probes_are_no_users_requests() -> None:
     probes = [owed(1.0), owed(2.0, 503), owed(3.0, 401), owed(4.0, 200, 2.0)]
     with_probes = users + sum((one.counts for one in probes), Counts())
     codes = {"200": 38.0, "401": 4.0, "503": 2.0}
-    (block,), left = settle([Block(0, 5, Counts(), with_probes, eks_codes=codes)], probes)
+    (block,), left = without_own_requests([Block(0, 5, Counts(), with_probes, eks_codes=codes)], probes)
     assert (block.eks, left) == (users, ())
     assert block.eks_codes == {"200": 36.0, "401": 3.0, "503": 1.0}
 
@@ -307,23 +307,23 @@ def test_a_probe_is_taken_out_of_the_block_that_shows_it() -> None:
         Block(0, 5, Counts(), Counts(requests=10, timed=10)),
         Block(5, 10, Counts(), Counts(requests=11, errors=1)),
     ]
-    settled, left = settle(blocks, [owed(4.9, 503)])
+    settled, left = without_own_requests(blocks, [owed(4.9, 503)])
     assert [(one.eks.requests, one.eks.errors) for one in settled] == [(10, 0), (10, 0)]
     assert not left
 
 
 def test_a_probe_waits_for_its_block_and_not_for_ever() -> None:
     probe = owed(7.0)
-    settled, left = settle([Block(0, 5, Counts(), Counts(requests=10, timed=10))], [probe])
+    settled, left = without_own_requests([Block(0, 5, Counts(), Counts(requests=10, timed=10))], [probe])
     assert (settled[0].eks.requests, left) == (10, (probe,))
     quiet = [Block(start, start + 5, Counts(), Counts()) for start in range(5, 5 + int(LATEST_SECONDS) + 10, 5)]
-    assert settle(quiet[:3], left)[1] == (probe,)
-    assert settle(quiet, left)[1] == ()
+    assert without_own_requests(quiet[:3], left)[1] == (probe,)
+    assert without_own_requests(quiet, left)[1] == ()
 
 
 def test_unusable_blocks_are_left_alone() -> None:
     block = Block(0, 5, Counts(), Counts(), gap="a scrape was missed")
-    assert settle([block], [owed(1.0)]) == ((block,), ())
+    assert without_own_requests([block], [owed(1.0)]) == ((block,), ())
 
 
 COUNTS = st.builds(
@@ -341,7 +341,7 @@ COUNTS = st.builds(
 def test_nothing_is_ever_taken_out_that_is_not_there(counts: list[Counts], probes: list[tuple[float, int]]) -> None:
     blocks = [Block(5 * i, 5 * i + 5, Counts(), one) for i, one in enumerate(counts)]
     waiting = [owed(at, status) for at, status in sorted(probes)]
-    settled, left = settle(blocks, waiting)
+    settled, left = without_own_requests(blocks, waiting)
     for before, after_ in zip(blocks, settled, strict=True):
         assert after_.heroku == before.heroku
         assert after_.eks.ok >= 0
