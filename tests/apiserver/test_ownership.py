@@ -176,7 +176,7 @@ class Watch:
             return any(body["metadata"]["resourceVersion"] == version for body in self._versions)
 
         version = last["metadata"]["resourceVersion"]
-        async with asyncio.timeout(10), self._news:
+        async with asyncio.timeout(120), self._news:
             await self._news.wait_for(there)
         return list(self._versions)
 
