@@ -207,7 +207,7 @@ async def watching(writers: Writers, name: str) -> AsyncIterator[Watch]:
 @asynccontextmanager
 async def working(write: Callable[[], None], pause: asyncio.Lock | None = None) -> AsyncIterator[None]:
     """Have somebody write all the time, three times at least; within ``pause``, if given."""
-    often = asyncio.Event()
+    often, ended = asyncio.Event(), asyncio.Event()
 
     async def work() -> None:
         for number in count(1):
@@ -215,6 +215,8 @@ async def working(write: Callable[[], None], pause: asyncio.Lock | None = None) 
                 await asyncio.to_thread(write)
             if number == 3:
                 often.set()
+            if ended.is_set():
+                return
             await asyncio.sleep(0.1)
 
     task, waiting = asyncio.create_task(work()), asyncio.create_task(often.wait())
@@ -223,8 +225,10 @@ async def working(write: Callable[[], None], pause: asyncio.Lock | None = None) 
         await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
         assert not task.done(), task.exception()
     finally:
-        task.cancel()
         waiting.cancel()
+        # A write in its thread cannot be cancelled, and must not meet what comes next.
+        ended.set()
+        await asyncio.wait((task,))
 
 
 async def keep(traffic: AskedTraffic, plan: Plan, weight: int, passes: int) -> None:
