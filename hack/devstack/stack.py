@@ -139,6 +139,7 @@ class Stack:
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._port_lock: int | None = None
         self._programs: Programs | None = None
+        self._administrator: KubeApi | None = None
         self._token = ""
 
     @classmethod
@@ -548,7 +549,9 @@ class Stack:
 
     def api(self) -> KubeApi:
         """Return a small client of the API server, as the administrator."""
-        return KubeApi(self.kubeconfig)
+        if self._administrator is None:
+            self._administrator = KubeApi(self.kubeconfig)
+        return self._administrator
 
     def service_account_kubeconfig(self, namespace: str, name: str) -> Path:
         """Return a kubeconfig with a fresh token of a ServiceAccount, valid for 30 days.
@@ -666,6 +669,7 @@ class Stack:
     def _write_files(self) -> None:
         self._token = ensure_keys(self.state_dir / "pki")
         self._write_kubeconfig(self.kubeconfig, "admin", self._token)
+        self._administrator = None  # it may be at another port than before
         flush_seconds = min(1.0, self.scrape_interval_seconds / 5)
         files = {
             "mesh.yaml": config.mesh(self.ports["istiod-grpc"]),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.kit.world import START, World, check, plan_spec
 
-from cutover.api.v1alpha1 import LEDGER_LENGTH, GateKind, GateNumbers, GateStatus, MigrationPlanStatus
+from cutover.api.v1alpha1 import LEDGER_LENGTH, GateKind, GateNumbers, GateStatus, MigrationPlanStatus, NewReleases
 from cutover.domain.journal.ledger import LONGEST_LEDGER, note, note_repair
 from cutover.domain.texts import shorten_together
 
@@ -81,6 +81,18 @@ def test_the_oldest_entries_of_a_long_ledger_lose_what_is_not_needed_to_understa
     assert told[-1]
     assert not told[0]
     assert [entry.message.split()[0] for entry in status.ledger] == [str(number) for number in range(LEDGER_LENGTH)]
+
+
+def test_releases_of_an_entry_count_in_the_length_of_the_ledger() -> None:
+    status = MigrationPlanStatus()
+    for number in range(LEDGER_LENGTH):
+        released = NewReleases(named=tuple(range(10_000 + number, 10_004 + number)), more=1000)
+        message = f"{number} {'m' * 290}"
+        ledger = note(status, "Change", to=0, reason="HerokuReleased", message=message, now=NOW, releases=released)
+        status = status.evolve(ledger=ledger)
+        told = sum(len(json.dumps(entry.to_wire(), separators=(",", ":"))) for entry in status.ledger)
+        assert told <= LONGEST_LEDGER
+    assert all(entry.releases is not None for entry in status.ledger)
 
 
 def test_a_repair_is_told_once_though_what_it_is_about_was_cut() -> None:

@@ -322,6 +322,16 @@ def test_a_branch_is_what_a_run_of_its_own_is() -> None:
         assert judge(scenario, step, number, alone) == found
 
 
+def test_a_branch_that_cannot_tell_its_result_ends_and_says_why() -> None:
+    """It must not go on as a second copy of the tests."""
+    scenario, mine = "errors at 25 %", os.getpid()
+    number = moments(scenario, SET[1])[-1]
+    branch = Branch((number, SET[1].do), LONGEST, told=lambda _: lambda: None)
+    with pytest.raises(AssertionError, match="pickle"):
+        branched(begin(ALL[scenario]), [branch])
+    assert os.getpid() == mine
+
+
 # ------------------------------------------------------------------------------------------------------- part by part
 
 
