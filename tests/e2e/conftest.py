@@ -22,9 +22,9 @@ from .playing import Scenario, set_rate
 from .readers import readers
 from .recorded import DRAIN_NAMESPACE, RECORDED
 
-#: Scenarios at once; the next begins when one has ended. They send three hundred requests a second. With six hundred, requests
-#: wait on two cores that other tests use, too.
-_AT_ONCE = 9
+#: Scenarios at once; the next begins when one has ended. They send 350 requests a second. With much more, requests wait on
+#: two cores that other tests use, too.
+_AT_ONCE = 7
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

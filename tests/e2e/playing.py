@@ -15,9 +15,9 @@ from sandbox.manifests import Json
 
 Scenario = Callable[[Environment], None]
 
-#: Requests per second to each service that a scenario uses. Evidence of safety grows to what a step needs in 75 s at most
-#: rates, as each block may say only so much: more requests would take the cores and no less time.
-RATE = 30.0
+#: Requests per second to each service that a scenario uses. Evidence of safety grows to what a step needs in 75 s, as each block
+#: may say only so much: more requests would take the cores and no less time, and with 30 it takes longer by chance.
+RATE = 50.0
 #: The same where so little time is given that a block needs many.
 BUSY = 100.0
 

@@ -64,7 +64,7 @@ def _tells(entry: Json, gate: str, *, between: tuple[float, float]) -> None:
 
 @scenario("drought", minutes=4.75)
 def test_a_drought_is_waited_out(environment: Environment) -> None:
-    """30 requests/s, then 0.2, then 100: nothing moves in between, in either direction."""
+    """50 requests/s, then 0.2, then 100: nothing moves in between, in either direction."""
     manifest = plan("drought", steps=[{"weight": 10, "hold": "10s"}, {"weight": 100, "hold": "5s"}])
     start(environment, manifest)
     at_weight(environment, "drought", 10)

@@ -11,7 +11,7 @@ from sandbox.manifests import NAMESPACE, Json
 
 from .observing import Rescue, at_weight, plan, rescue, within_sampling_bounds
 from .panels import OF_A_HOLD, OF_A_ROLLBACK, OF_FAILURES, empty
-from .playing import BUSY, RATE, decisions, rolled_back, scenario, set_rate, start
+from .playing import BUSY, decisions, rolled_back, scenario, start
 from .readers import report_by_its_link
 
 SCRAPE = 5.0
@@ -26,7 +26,7 @@ def _from_step(weight: int, service: str) -> Json:
     return plan(service, steps=[step for step in paced if step["weight"] >= weight])
 
 
-@scenario("healthy", minutes=7)
+@scenario("healthy", minutes=5.75)
 def test_a_healthy_service_is_moved(environment: Environment) -> None:
     """100 % and Completed; every step's share fits its weight; the shifting itself fails no request."""
     began = time.time()
@@ -77,7 +77,6 @@ def test_errors_from_25_percent_on_roll_back(environment: Environment) -> None:
     """5 % errors of the EKS leg."""
     start(environment, plan("errors"))
     at_weight(environment, "errors", 25)
-    set_rate(environment, "errors", 2 * RATE)
     onset = environment.knobs("eks", "errors").set(error_ratio=0.05)
     status = rolled_back(environment, "errors", 300)
     assert "errors" in status["message"]
@@ -93,7 +92,6 @@ def test_a_slow_tail_from_50_percent_on_rolls_back(environment: Environment) -> 
     """4 % of the EKS leg's requests get 3 s slower."""
     start(environment, plan("tail"))
     at_weight(environment, "tail", 50)
-    set_rate(environment, "tail", 2 * RATE)
     onset = environment.knobs("eks", "tail").set(slow_ratio=0.04, slow_ms=3000)
     rolled_back(environment, "tail", 360)
     print("slow tail at 50 %:", rescue(environment, "tail", onset, slow_s=1.0))
