@@ -8,19 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutover.drain.places import Places
-from cutover.drain.room import Room
+from cutover.drain.body_memory import BodyMemory
+from cutover.drain.connection_slots import ConnectionSlots
 
 
 class Body:
     """A body that is read until it is let go."""
 
-    def __init__(self, room: Room, app: str, size: int, log: list[str], name: str = "") -> None:
+    def __init__(self, room: BodyMemory, app: str, size: int, log: list[str], name: str = "") -> None:
         self._end = asyncio.Event()
         self.app, self.size, self.held = app, size, False
         self.task = asyncio.create_task(self._read(room, log, name or app))
 
-    async def _read(self, room: Room, log: list[str], name: str) -> str:
+    async def _read(self, room: BodyMemory, log: list[str], name: str) -> str:
         try:
             async with room.held(self.app, self.size, 600.0):
                 self.held = True
@@ -43,7 +43,7 @@ async def settle() -> None:
 
 
 async def test_an_app_has_its_share_and_its_bodies_keep_their_order() -> None:
-    room, log = Room(80, 20, 600.0), list[str]()
+    room, log = BodyMemory(80, 20, 600.0), list[str]()
     shop = [Body(room, "shop", 10, log, f"shop{number}") for number in range(5)]
     await settle()
     pdf = Body(room, "pdf", 10, log)
@@ -59,7 +59,7 @@ async def test_an_app_has_its_share_and_its_bodies_keep_their_order() -> None:
 
 
 async def test_where_all_of_it_is_taken_the_app_with_least_goes_before_those_that_came_first() -> None:
-    room, log = Room(40, 30, 600.0), list[str]()
+    room, log = BodyMemory(40, 30, 600.0), list[str]()
     held = [Body(room, app, 10, log) for app in ("a", "a", "b", "b")]
     waiting = [Body(room, "a", 10, log, "a again"), Body(room, "pdf", 10, log)]
     await settle()
@@ -73,7 +73,7 @@ async def test_where_all_of_it_is_taken_the_app_with_least_goes_before_those_tha
 
 
 async def test_where_all_of_it_is_taken_the_app_with_least_is_next_and_what_never_comes_is_cut() -> None:
-    room, log = Room(40, 20, 0.0), list[str]()
+    room, log = BodyMemory(40, 20, 0.0), list[str]()
     held = [Body(room, app, 10, log) for app in ("a", "a", "b", "b")]
     await settle()
     assert [body.held for body in held] == [True] * 4  # nobody waits, and nothing is cut
@@ -94,7 +94,7 @@ async def test_where_all_of_it_is_taken_the_app_with_least_is_next_and_what_neve
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 10), st.sampled_from(["come", "go"])), max_size=40))
 def test_the_room_is_never_more_than_full_and_all_of_it_comes_back(bodies: list[tuple[str, int, str]]) -> None:
     async def run() -> None:
-        room, log = Room(25, 12, 600.0), list[str]()
+        room, log = BodyMemory(25, 12, 600.0), list[str]()
         made = [Body(room, app, size, log, str(number)) for number, (app, size, _) in enumerate(bodies)]
         ends = dict(zip(made, (end for _, _, end in bodies), strict=True))
         while ends:
@@ -128,7 +128,7 @@ class Connection:
 
 
 async def test_the_oldest_connection_without_an_app_makes_room_first() -> None:
-    places = Places[Connection]()
+    places = ConnectionSlots[Connection]()
     first, second, own = Connection(), Connection(), Connection()
     for connection in (first, second, own):
         places.enter(connection, 600.0)
@@ -141,7 +141,7 @@ async def test_the_oldest_connection_without_an_app_makes_room_first() -> None:
 
 
 async def test_the_app_with_the_most_makes_room_with_its_newest_unless_it_has_its_part_only() -> None:
-    places = Places[Connection]()
+    places = ConnectionSlots[Connection]()
     made = {app: [Connection() for _ in range(number)] for app, number in (("a", 2), ("b", 3))}
     for app, connections in made.items():
         for connection in connections:
@@ -154,7 +154,7 @@ async def test_the_app_with_the_most_makes_room_with_its_newest_unless_it_has_it
 
 @pytest.mark.parametrize("most", [8, 16])
 async def test_apps_that_have_no_more_than_their_part_keep_it(most: int) -> None:
-    places = Places[Connection]()
+    places = ConnectionSlots[Connection]()
     made = [Connection() for _ in range(most)]
     for number, connection in enumerate(made):
         places.enter(connection, 600.0)
@@ -164,7 +164,7 @@ async def test_apps_that_have_no_more_than_their_part_keep_it(most: int) -> None
 
 
 async def test_a_connection_that_has_ended_is_in_no_way() -> None:
-    places = Places[Connection]()
+    places = ConnectionSlots[Connection]()
     made = [Connection() for _ in range(3)]
     for connection in made:
         places.enter(connection, 600.0)
@@ -180,7 +180,7 @@ async def test_a_connection_that_has_ended_is_in_no_way() -> None:
 
 @pytest.mark.usefixtures("virtual_time")
 async def test_a_connection_without_an_app_ends_after_a_while() -> None:
-    places, connection = Places[Connection](), Connection()
+    places, connection = ConnectionSlots[Connection](), Connection()
     places.enter(connection, 0.0)
     async with asyncio.timeout(30):
         while not connection.ended:  # noqa: ASYNC110

@@ -20,9 +20,9 @@ from tests.kit.logplex import Answer, Node, frame, head, overflow, read_answer, 
 
 from cutover.drain import server
 from cutover.drain.access import AccessFile
+from cutover.drain.body_memory import BodyMemory
 from cutover.drain.frames import Record, Refusal
 from cutover.drain.main import main
-from cutover.drain.room import Room
 from cutover.drain.server import LARGEST_BODY, Port, Receiver
 from cutover.settings import SettingsError
 
@@ -39,7 +39,7 @@ class Served:
     receiver: Port
     record: Record
     file: Path
-    room: Room
+    room: BodyMemory
     configured: list[bool] = field(default_factory=list)
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -80,7 +80,7 @@ async def served(tmp_path: Path, unused_tcp_port: int, monkeypatch: pytest.Monke
     configured: list[bool] = []
     answering = Receiver(AccessFile(path), record, on_configuration=configured.append)
     port = await Port(answering).open("127.0.0.1", unused_tcp_port)
-    yield Served(unused_tcp_port, port, record, path, answering._room, configured)
+    yield Served(unused_tcp_port, port, record, path, answering._body_memory, configured)
     await port.close(0)
 
 

@@ -17,22 +17,22 @@ import structlog
 from aiohttp import web
 
 from cutover.drain.access import AccessFile
+from cutover.drain.body_memory import BodyMemory
+from cutover.drain.connection_slots import ConnectionSlots
 from cutover.drain.faults import place_of
 from cutover.drain.frames import Frame, Record, Refusal
 from cutover.drain.otlp_body import JSON, PROTOBUF, BrokenBody, LargeBody, answer, read_export
 from cutover.drain.otlp_points import Names
-from cutover.drain.places import Places
-from cutover.drain.room import Room
 
 #: Bytes of a body; Logplex sends about 100 KiB.
 LARGEST_BODY = 1024 * 1024
-#: Bytes of all bodies that are read at a time, and of one app's. Where they are slow to come, many of the usual size have room.
+#: Bytes of all bodies that are read at a time, and of one app's. Where they are slow to come, many of the usual size find memory.
 MOST_BYTES, APP_BYTES = 8 * LARGEST_BODY, 2 * LARGEST_BODY
 #: Connections; each node of Logplex has a few.
 MOST_CONNECTIONS = 512
 #: Seconds for the first request's header, and for a body.
 HEADER_SECONDS, BODY_SECONDS = 10.0, 10.0
-#: Seconds that are left to all bodies once one waits for the whole room: it has an answer before Logplex gives up.
+#: Seconds that are left to all bodies once one waits for memory: it has an answer before Logplex gives up.
 PATIENCE_SECONDS = 2.0
 #: Seconds without a request after which a connection is closed. Logplex closes its own after 144.
 IDLE_SECONDS = 300.0
@@ -95,7 +95,7 @@ class Receiver:
         self._record = record
         self._on_configuration = on_configuration
         self._names = names
-        self._room = Room(MOST_BYTES, APP_BYTES, PATIENCE_SECONDS)
+        self._body_memory = BodyMemory(MOST_BYTES, APP_BYTES, PATIENCE_SECONDS)
         self._looked = self._now()
         self._told: dict[Refusal, float] = {}
         #: Whether connections are closed after their answer.
@@ -193,10 +193,10 @@ class Receiver:
             raise Refused(_TOO_LARGE, Refusal.TOO_LARGE)
 
     async def _body(self, request: web.BaseRequest, app: str) -> bytes:
-        """Read the body once there is room for it. Raises Refused; CancelledError where the sender has gone."""
+        """Read the body once there is memory for it. Raises Refused; CancelledError where the sender has gone."""
         size = request.content_length
         try:
-            async with self._room.held(app, LARGEST_BODY if size is None else size, BODY_SECONDS):
+            async with self._body_memory.held(app, LARGEST_BODY if size is None else size, BODY_SECONDS):
                 return await _body(request)
         except (TimeoutError, web.RequestPayloadError, ConnectionError):
             raise Refused(_UNAVAILABLE, Refusal.INCOMPLETE) from None
@@ -243,17 +243,17 @@ class Port:
         quiet = logging.getLogger("cutover.drain.http")
         quiet.setLevel(logging.CRITICAL)
         self._receiver = receiver
-        self._places = Places[web.RequestHandler]()
+        self._slots = ConnectionSlots[web.RequestHandler]()
         self._busy: set[web.RequestHandler] = set()
         self._idle = asyncio.Event()
         self._http = _Http(
-            self._places.left,
+            self._slots.left,
             self._answer,
             logger=quiet,
             access_log=None,  # paths may have a token
             keepalive_timeout=IDLE_SECONDS,
-            lingering_time=2.0,  # of refused ones, which make room for others meanwhile
-            handler_cancellation=True,  # who is gone does not wait for room
+            lingering_time=2.0,  # of refused ones, which give way to others meanwhile
+            handler_cancellation=True,  # who is gone does not wait for memory
             auto_decompress=False,
             read_bufsize=2**14,
         )
@@ -266,10 +266,10 @@ class Port:
         return self
 
     def _connected(self) -> asyncio.Protocol:
-        if not self._places.make(MOST_CONNECTIONS):
+        if not self._slots.make(MOST_CONNECTIONS):
             return _Closing()
         connection = self._http()
-        self._places.enter(connection, HEADER_SECONDS)
+        self._slots.enter(connection, HEADER_SECONDS)
         return connection
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
@@ -277,7 +277,7 @@ class Port:
         self._busy.add(connection)
         self._idle.clear()
         try:
-            return await self._receiver.answer(request, lambda app: self._places.own(connection, app))
+            return await self._receiver.answer(request, lambda app: self._slots.own(connection, app))
         except Exception as error:  # noqa: BLE001
             # The library would answer the same, and tell nobody.
             log.error("a request cannot be answered", fault=place_of(error))  # noqa: TRY400

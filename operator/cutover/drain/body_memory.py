@@ -1,8 +1,8 @@
-"""Room in memory for the bodies that are read at the same time, which apps share so that none is in another's way.
+"""Memory for the bodies that are read at the same time, which apps share so that none is in another's way.
 
-A body has room for all that it says to have before it is read, so that each that is read can end. An app has a part of the
-room at most, and its own bodies wait for each other in their order. Where the whole room is taken, the app that has least of
-it is next, and what is read then has to end soon.
+A body has memory for all that it says to have before it is read, so that each that is read can end. An app has a part of the
+memory at most, and its own bodies wait for each other in their order. Where all of it is taken, the app that has least of it
+is next, and what is read then has to end soon.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class _Waiting:
     admitted: asyncio.Future[None]
 
 
-class Room:
-    """Room for bytes.
+class BodyMemory:
+    """Memory for bodies, in bytes.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class Room:
     share
         Bytes of one app at most; no body is larger.
     patience
-        Seconds that bodies have left to them once somebody waits for the whole room.
+        Seconds that bodies have left to them once somebody waits for memory.
     """
 
     def __init__(self, size: int, share: int, patience: float) -> None:
@@ -52,7 +52,7 @@ class Room:
 
     @asynccontextmanager
     async def held(self, app: str, size: int, seconds: float) -> AsyncIterator[None]:
-        """Hold room while the context is open. Raises TimeoutError where the body takes too long.
+        """Hold memory while the context is open. Raises TimeoutError where the body takes too long.
 
         Parameters
         ----------
@@ -61,7 +61,7 @@ class Room:
         size
             Its bytes.
         seconds
-            Seconds that it may take, once it has room.
+            Seconds that it may take, once it has memory.
         """
         if app in self._waiting or not self._fits(app, size) or size > self.left:
             await self._turn(app, size)
@@ -95,7 +95,7 @@ class Room:
             self._admit()
 
     async def _turn(self, app: str, size: int) -> None:
-        """Wait for room."""
+        """Wait for memory."""
         self._number += 1
         one = _Waiting(app, size, self._number, asyncio.get_running_loop().create_future())
         self._waiting.setdefault(app, deque()).append(one)
@@ -118,7 +118,7 @@ class Room:
                 del self._waiting[one.app]
 
     def _admit(self) -> None:
-        """Give room to those whose turn it is."""
+        """Give memory to those whose turn it is."""
         while True:
             heads = [queue[0] for queue in self._waiting.values() if self._fits(queue[0].app, queue[0].size)]
             first = min(heads, key=lambda one: (self._used.get(one.app, 0), one.number), default=None)

@@ -1,4 +1,4 @@
-"""Places for connections: which app has each, and which connection is closed where all places are taken.
+"""Slots for connections: which app has each, and which connection is closed where all slots are taken.
 
 The oldest connection without credentials is closed first. If there is none, it is the newest connection of the app with the
 most connections, if that app has more than its part: what the app began to send earlier can end.
@@ -10,12 +10,12 @@ import asyncio
 from collections.abc import Hashable
 from typing import Generic, Protocol, TypeVar
 
-#: The part of all places, as a divisor, that an app may always have.
+#: The part of all slots, as a divisor, that an app may always have.
 _PART = 8
 
 
 class Connection(Hashable, Protocol):
-    """A connection that has a place."""
+    """A connection that has a slot."""
 
     def force_close(self) -> None:
         """End it."""
@@ -24,7 +24,7 @@ class Connection(Hashable, Protocol):
 _C = TypeVar("_C", bound=Connection)
 
 
-class Places(Generic[_C]):
+class ConnectionSlots(Generic[_C]):
     """The connections that are open."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Places(Generic[_C]):
                 del self._of[app]
 
     def make(self, most: int) -> bool:
-        """End a connection where there are so many. Return whether there is a place then."""
+        """End a connection where there are so many. Return whether there is a slot then."""
         if len(self) < most:
             return True
         if self._without_app:
