@@ -1,6 +1,6 @@
 """A real Prometheus with a history that is written by its remote-write protocol.
 
-See https://prometheus.io/docs/specs/prw/remote_write_spec/. It takes what is old into a window that is set for it.
+See https://prometheus.io/docs/specs/prw/remote_write_spec/.
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ import socket
 import struct
 import subprocess
 import time
+from collections import defaultdict
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 import httpx
-import yaml
 
 from devstack.build import ensure_programs
 
 Series = dict[tuple[tuple[str, str], ...], list[tuple[float, float]]]
 
-#: Samples of one request.
-_MOST = 2000
+#: What one request covers. A Prometheus takes samples of its last hour in any order.
+_REQUEST_SECONDS = 1800
 
 
 def _varint(number: int) -> bytes:
@@ -59,35 +60,39 @@ def _snappy(data: bytes) -> bytes:
     return b"".join(parts)
 
 
+def _in_time(series: Series) -> Iterator[Series]:
+    """Yield what each request covers, the oldest first."""
+    parts: defaultdict[int, Series] = defaultdict(dict)
+    for labels, samples in series.items():
+        for part, some in groupby(samples, key=lambda sample: int(sample[0] // _REQUEST_SECONDS)):
+            parts[part][labels] = list(some)
+    for part in sorted(parts):
+        yield parts[part]
+
+
 def write(http: httpx.Client, url: str, series: Series) -> None:
-    """Write series to a Prometheus."""
+    """Write series to a Prometheus, in the order of time.
+
+    Series after series would come out of order, and its compaction of such samples may end it (prometheus#16858).
+    """
     headers = {
         "Content-Type": "application/x-protobuf",
         "Content-Encoding": "snappy",
         "X-Prometheus-Remote-Write-Version": "0.1.0",
     }
-    for labels, samples in series.items():
-        for part in range(0, len(samples), _MOST):
-            body = _snappy(_write_request({labels: samples[part : part + _MOST]}))
-            answer = http.post(f"{url}/api/v1/write", content=body, headers=headers)
-            assert answer.status_code in (200, 204), answer.text
+    for part in _in_time(series):
+        answer = http.post(f"{url}/api/v1/write", content=_snappy(_write_request(part)), headers=headers)
+        assert answer.status_code in (200, 204), answer.text
 
 
 @contextlib.contextmanager
-def filled_prometheus(folder: Path, series: Series, *, window: str) -> Iterator[str]:
-    """Run a Prometheus with nothing but a history; yield its URL.
-
-    Parameters
-    ----------
-    window
-        How old samples may be, as Prometheus writes durations.
-    """
+def filled_prometheus(folder: Path, series: Series) -> Iterator[str]:
+    """Run a Prometheus with nothing but a history; yield its URL."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    configuration = {"storage": {"tsdb": {"out_of_order_time_window": window}}}
-    (folder / "prometheus.yaml").write_text(yaml.safe_dump(configuration))
+    (folder / "prometheus.yaml").write_text("{}")
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(
             [
@@ -109,7 +114,10 @@ def filled_prometheus(folder: Path, series: Series, *, window: str) -> Iterator[
                 time.sleep(0.05)
             else:
                 raise AssertionError((folder / "log").read_text())
-            write(http, url, series)
+            try:
+                write(http, url, series)
+            except httpx.HTTPError as exc:
+                raise AssertionError((folder / "log").read_text()[-5000:]) from exc
         yield url
     finally:
         process.terminate()

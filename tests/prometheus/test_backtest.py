@@ -118,7 +118,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict
     healthy, truth = history(HEROKU, end)
     sick, _ = history(SICK, end)
     series = sick | healthy | as_the_drain_counts(healthy)
-    with filled_prometheus(tmp_path_factory.mktemp("prometheus"), series, window="3d") as url:
+    with filled_prometheus(tmp_path_factory.mktemp("prometheus"), series) as url:
         yield url, truth
 
 

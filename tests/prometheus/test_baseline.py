@@ -183,7 +183,7 @@ def used(at: np.ndarray, end: float) -> Series:
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, History]]:
     history = made_up()
-    with filled_prometheus(tmp_path_factory.mktemp("prometheus"), history.series, window="20d") as url:
+    with filled_prometheus(tmp_path_factory.mktemp("prometheus"), history.series) as url:
         yield url, history
 
 
