@@ -74,49 +74,45 @@ def _workers(count: int, distribution: str) -> tuple[str, ...]:
     return "-n", str(count), "--dist", distribution
 
 
-#: One test at a time on a stack.
-_DISTURBING = (
-    "tests/e2e/test_high_availability.py",
-    "tests/e2e/test_outages.py",
-    "tests/e2e/test_weathering.py",
-)
-#: Several at a time on one stack; what needs that stack for itself comes after them.
+#: Several at a time on one stack.
 _SCENARIOS = (
+    "tests/e2e/test_answers_alike.py",
     "tests/e2e/test_cohorts.py",
-    "tests/e2e/test_cutover.py",
     "tests/e2e/test_custom_slos.py",
+    "tests/e2e/test_cutover.py",
     "tests/e2e/test_flux.py",
     "tests/e2e/test_forward.py",
     "tests/e2e/test_ownership.py",
-    "tests/e2e/test_long_requests.py",
     "tests/e2e/test_recorded.py",
     "tests/e2e/test_releases.py",
     "tests/e2e/test_takeover.py",
     "tests/e2e/test_team_routes.py",
     "tests/e2e/test_unnoticed.py",
-    "tests/e2e/test_visibility.py",
-    "tests/e2e/test_what_apps_see.py",
-    "tests/e2e/test_drain.py",
-    "tests/e2e/test_answers_alike.py",
+)
+#: One test at a time on a stack, as it disturbs all of it.
+_ALONE = (
     "tests/e2e/test_behind_a_load_balancer.py",
+    "tests/e2e/test_cohort_routes.py",
+    "tests/e2e/test_drain.py",
+    "tests/e2e/test_high_availability.py",
+    "tests/e2e/test_long_requests.py",
+    "tests/e2e/test_outages.py",
+    "tests/e2e/test_visibility.py",
+    "tests/e2e/test_weathering.py",
+    "tests/e2e/test_what_apps_see.py",
 )
 #: The first lane is about reactions in real time: the API server, sockets and Kopf, then whole cutovers. Many scenarios on one
-#: stack need a core; a disturbed stack plays one cutover, which needs a fifth of one. What mostly waits goes beside the
-#: API server's tests, which fail by chance beside more. The second lane only computes, with what the first leaves.
+#: stack need a core; a test that is alone on a stack needs a fifth of one. The second lane mostly waits for programs that it
+#: starts. The third only computes, with what the others leave.
 LANES: tuple[Lane, ...] = (
     Lane(
         (
-            (
-                Run("apiserver", ("tests/apiserver",), _workers(2, "loadfile")),
-                Run("prometheus and demoapps", ("tests/prometheus", "tests/demoapps")),
-            ),
+            (Run("apiserver", ("tests/apiserver",), _workers(2, "loadfile")),),
             (Run("wiring and kmock", ("tests/wiring", "tests/kmock"), _workers(2, "worksteal")),),
-            (
-                Run("scenarios", _SCENARIOS),
-                Run("disturbed stacks", _DISTURBING, _workers(2, "load")),
-            ),
+            (Run("scenarios", _SCENARIOS), Run("alone on a stack", _ALONE, _workers(3, "load"))),
         )
     ),
+    Lane(((Run("prometheus and demoapps", ("tests/prometheus", "tests/demoapps")),),)),
     Lane(((Run("unit", ("tests/unit",), _workers(2, "worksteal")),),), niceness=19),
 )
 _HOURS = ("-o", "timeout=7200")

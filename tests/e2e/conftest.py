@@ -2,7 +2,7 @@
 
 Scenarios that leave the stack alone run side by side, each on a service of its own: a cutover is mostly waiting, and on
 one machine the whole set takes little longer than its slowest member. A test is then the wait for its scenario. What
-disturbs the whole stack comes after them, or has a stack of its own in another run (`hack/run_tests.py`).
+disturbs the whole stack has one of its own in another run (`hack/run_tests.py`), or comes after them.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from .playing import Scenario, set_rate
 from .readers import readers
 from .recorded import DRAIN_NAMESPACE, RECORDED
 
-#: Scenarios at once; the next begins when one has ended. They send 350 requests a second. With much more, requests wait on
-#: two cores that other tests use, too.
+#: Scenarios at once; the next begins when one has ended. They send 300 to 450 requests a second. With 600, requests
+#: wait for seconds on two cores that other tests use, too.
 _AT_ONCE = 7
 
 

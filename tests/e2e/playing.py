@@ -47,7 +47,8 @@ def scenario(service: str, *others: str, minutes: float) -> Callable[[Scenario],
                 play(environment)
             finally:
                 # The cores are for the scenarios that still run.
-                set_rate(environment, service, 0)
+                for mine in (service, *others):
+                    set_rate(environment, mine, 0)
                 print(f"{service}: ended after {time.monotonic() - began:.0f} s")
 
         test.scenario = played  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from sandbox.manifests import NAMESPACE, Json
 
 from .observing import Rescue, at_weight, plan, rescue, within_sampling_bounds
 from .panels import OF_A_HOLD, OF_A_ROLLBACK, OF_FAILURES, empty
-from .playing import BUSY, decisions, rolled_back, scenario, start
+from .playing import BUSY, RATE, decisions, rolled_back, scenario, start
 from .readers import report_by_its_link
 
 SCRAPE = 5.0
@@ -132,7 +132,7 @@ def test_a_hung_leg_is_left_within_four_scrapes(environment: Environment) -> Non
 @scenario("signed-out", minutes=1.25)
 def test_users_who_are_signed_out_are_left_within_three_scrapes(environment: Environment) -> None:
     """EKS answers 401 to everybody at 10 %: no error, and fast."""
-    status, found = _other_answers(environment, "signed-out", 401)
+    status, found = _other_answers(environment, "signed-out", 401, rate=BUSY)
     assert found.seconds <= 3 * SCRAPE + REACTION
     assert status["answers"]["eks"]["401"] > 0
     assert "401" not in status["answers"]["heroku"]
@@ -145,9 +145,9 @@ def test_users_who_are_sent_away_are_brought_back(environment: Environment) -> N
     _other_answers(environment, "missing", 404)
 
 
-def _other_answers(environment: Environment, service: str, code: int) -> tuple[Json, Rescue]:
+def _other_answers(environment: Environment, service: str, code: int, *, rate: float = RATE) -> tuple[Json, Rescue]:
     """Let EKS answer everybody with a code at 10 %, and return the status after the rollback, and how users came to it."""
-    start(environment, plan(service, steps=[{"weight": 10, "hold": "10m"}, {"weight": 100}]), rate=BUSY)
+    start(environment, plan(service, steps=[{"weight": 10, "hold": "10m"}, {"weight": 100}]), rate=rate)
     at_weight(environment, service, 10)
     time.sleep(3 * SCRAPE)
     onset = environment.knobs("eks", service).set(status=code)

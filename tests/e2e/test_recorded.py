@@ -40,7 +40,7 @@ def test_two_weeks_are_waited_for_and_the_takeover_is_judged_by_them(environment
     with httpx.Client(trust_env=False, timeout=60) as http:
         write(http, environment.stack.prometheus_url, apart_from(series, *hole))
         baseline = {"source": "Drain", "window": f"{DAYS}d"}
-        start(environment, plan(RECORDED, GATES, baseline=baseline, steps=steps, soak="5s"), rate=100.0)
+        start(environment, plan(RECORDED, GATES, baseline=baseline, steps=steps, soak="5s"))
         environment.until_status(RECORDED, 120, reason="BaselineIncomplete")
         status = environment.status(RECORDED)
         assert "93% of 14d are recorded by Heroku's logs" in status["message"]

@@ -22,7 +22,7 @@ from .team_routes import in_own, own_heroku, to_delegate, to_heroku, virtual_ser
 FULL = os.environ.get("OUTAGES") == "full"
 FIRST_BYTE, LASTING = ("30s", 60) if FULL else ("4s", 7)
 WEIGHTS = (10, 25, 50, 100) if FULL else (50, 100)
-MINUTES = 10 if FULL else 1.75
+MINUTES = 10 if FULL else 3.25
 #: A page with what real ones have, the same on both legs.
 PAGE = "/article/7"
 #: Pages a second of each service, beside what lasts.
