@@ -20,8 +20,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from tests.kit import budgets
+
+from devstack.support import prioritize_session
 
 ROOT = Path(__file__).resolve().parents[1]
 _LOOK_SECONDS = 0.5
@@ -136,8 +139,36 @@ LONG_STAGES: tuple[Stage, ...] = (
 _LONG_ENVIRONMENT = {"KILL_MATRIX": "full", "OUTAGES": "full", "HYPOTHESIS": "long"}
 
 
-def _command(run: Run, options: Sequence[str], niceness: int = 0) -> list[str]:
-    return ["nice", "-n", str(niceness), sys.executable, "-m", "pytest", *run.paths, *run.options, *options]
+def _command(run: Run, options: Sequence[str]) -> list[str]:
+    return [sys.executable, "-m", "pytest", *run.paths, *run.options, *options]
+
+
+def begin(command: Sequence[str], niceness: int, output: BinaryIO) -> subprocess.Popen[bytes]:
+    """Begin a process that leaves the cores to others.
+
+    Parameters
+    ----------
+    command
+        The command.
+    niceness
+        How much it leaves (0 to 19). It has a session then, so that it also leaves them to other sessions, as stacks are.
+    output
+        Where it writes to.
+    """
+
+    def give_way() -> None:
+        os.nice(niceness)
+        prioritize_session(os.getpid())
+
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=niceness > 0,
+        preexec_fn=give_way if niceness > 0 else None,
+    )
 
 
 class _Started:
@@ -148,9 +179,9 @@ class _Started:
         stem = run.name.replace(" ", "-")
         self._log, timings = folder / f"{stem}.log", folder / f"{stem}.jsonl"
         self._written = budgets.Written(timings)
-        command = _command(run, [*options, "--timings", str(timings)], niceness)
+        command = _command(run, [*options, "--timings", str(timings)])
         with self._log.open("wb") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = begin(command, niceness, log)
         self._told: set[str] = set()
         self._looked_at = 0
 
@@ -193,7 +224,7 @@ def _play(lanes: Sequence[Lane], options: Sequence[str], folder: Path) -> list[_
     spoke = time.monotonic()
     with ExitStack() as stack:
 
-        def begin(lane: Lane, stage: Stage) -> list[_Started]:
+        def started_of(lane: Lane, stage: Stage) -> list[_Started]:
             started = []
             for run in stage:
                 started.append(_Started(run, lane.niceness, options, folder))
@@ -207,7 +238,7 @@ def _play(lanes: Sequence[Lane], options: Sequence[str], folder: Path) -> list[_
                 if not started and waiting[lane]:
                     stage = waiting[lane].pop(0)
                     _say(f"{', '.join(run.name for run in stage)}: begun")
-                    started += begin(lane, stage)
+                    started += started_of(lane, stage)
                 for run in list(started):
                     ended = run.ended
                     for test in run.new_failures():

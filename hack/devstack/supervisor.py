@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from devstack.support import StackError, tail, try_lock
+from devstack.support import StackError, prioritize_session, tail, try_lock
 
 _PR_SET_PDEATHSIG = 1
 _SOCKET = "control.sock"
@@ -226,23 +226,13 @@ class _Supervisor:
         return self._children[name].pid
 
 
-def _keep_priority() -> None:
-    """Give this session's processes the priority of the process that began it, beside other sessions' too.
-
-    Linux may share the cores between sessions first, and a new session begins at the normal priority whatever its process has
-    (https://man7.org/linux/man-pages/man7/sched.7.html, "The autogroup feature").
-    """
-    with contextlib.suppress(OSError):  # not every kernel has it
-        Path("/proc/self/autogroup").write_text(f"{os.getpriority(os.PRIO_PROCESS, 0)}\n", encoding="utf-8")
-
-
 def main() -> None:
     """Supervise the stack in the state directory named on the command line."""
     state = Path(sys.argv[1])
     if try_lock(state / _LOCK) is None:
         sys.exit(f"another supervisor runs in {state}; stop that stack first")
     (state / "supervisor.pid").write_text(f"{os.getpid()}\n")
-    _keep_priority()
+    prioritize_session(os.getpid())
     try:
         _Supervisor(state).run(owned=sys.argv[2] == "owned")
     finally:
