@@ -28,17 +28,19 @@ _AT_ONCE = 7
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have a long test and a short one that disturb the stack follow each other.
+    """Wait for scenarios in the order in which they begin; have a long test that disturbs the stack and a short one follow.
 
-    Each worker begins with two tests in a row (`hack/run_tests.py`).
+    No test waits long then for a scenario that has yet to begin, and each worker begins with two tests in a row
+    (`hack/run_tests.py`).
     """
 
-    def minutes(item: pytest.Item) -> float:
-        mark = item.get_closest_marker("uses")
-        return float(mark.kwargs.get("minutes", 0)) if mark is not None else 0.0
+    def minutes(item: pytest.Item, mark: str = "uses") -> float:
+        found = item.get_closest_marker(mark)
+        return float(found.kwargs.get("minutes", 0)) if found is not None else 0.0
 
     mine = [item for item in items if item.path.parent == Path(__file__).parent]
     scenarios = [item for item in mine if item.get_closest_marker("scenario") is not None]
+    scenarios.sort(key=lambda item: minutes(item, "scenario"), reverse=True)
     disturbing = sorted(filter(minutes, mine), key=minutes, reverse=True)
     half = (len(disturbing) + 1) // 2
     pairs = zip_longest(disturbing[:half], reversed(disturbing[half:]))
@@ -49,11 +51,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def scenarios_of(request: pytest.FixtureRequest) -> dict[str, Scenario]:
-    """Return the selected tests' scenarios, the longest first, by the service that each has for itself."""
+    """Return the scenarios of the selected tests, in their order, by the service that each has for itself."""
     marked = [(item.get_closest_marker("scenario"), item) for item in request.session.items]
-    chosen = [(mark, item) for mark, item in marked if mark is not None]
-    chosen.sort(key=lambda one: one[0].kwargs["minutes"], reverse=True)
-    return {mark.args[0]: item.obj.scenario for mark, item in chosen}
+    return {mark.args[0]: item.obj.scenario for mark, item in marked if mark is not None}
 
 
 def services_of(request: pytest.FixtureRequest) -> list[str]:
