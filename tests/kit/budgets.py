@@ -24,7 +24,7 @@ BUDGETS = {
     "wiring": 1.0,
     "kmock": 1.0,
     "apiserver": 9.5,
-    "prometheus": 2.0,
+    "prometheus": 2.5,
     "demoapps": 0.5,
     "e2e": 21.5,
 }
