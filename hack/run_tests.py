@@ -104,18 +104,23 @@ _ALONE = (
     "tests/e2e/test_weathering.py",
     "tests/e2e/test_what_apps_see.py",
 )
-#: The first lane is about reactions in real time: the API server, sockets and Kopf, then whole cutovers. Many scenarios on one
-#: stack need a core; a test that is alone on a stack needs a fifth of one. The second lane mostly waits for programs that it
-#: starts. The third only computes, with what the others leave.
+#: The first lane is about reactions in real time: the API server, sockets and Kopf, then many scenarios on one stack, which
+#: need a core. The second mostly waits for the programs that it starts; a test that is alone on a stack needs a fifth of a core,
+#: but the start of a stack needs one, so it is over when the scenarios begin. The third only computes, with what the others leave.
 LANES: tuple[Lane, ...] = (
     Lane(
         (
             (Run("apiserver", ("tests/apiserver",), _workers(2, "loadfile")),),
             (Run("wiring and kmock", ("tests/wiring", "tests/kmock"), _workers(2, "worksteal")),),
-            (Run("scenarios", _SCENARIOS), Run("alone on a stack", _ALONE, _workers(3, "load"))),
+            (Run("scenarios", _SCENARIOS),),
         )
     ),
-    Lane(((Run("prometheus and demoapps", ("tests/prometheus", "tests/demoapps")),),)),
+    Lane(
+        (
+            (Run("prometheus and demoapps", ("tests/prometheus", "tests/demoapps")),),
+            (Run("alone on a stack", _ALONE, _workers(3, "load")),),
+        )
+    ),
     Lane(((Run("unit", ("tests/unit",), _workers(2, "worksteal")),),), niceness=19),
 )
 _HOURS = ("-o", "timeout=7200")
