@@ -246,7 +246,17 @@ class Bench:
         )
         self.stack.kubectl(
             *("-n", NAMESPACE, "patch", "deployment", _WORKLOAD, "--subresource=status", "--type=merge", "--patch"),
-            json.dumps({"status": {"replicas": 2, "availableReplicas": 2, "readyReplicas": 2}}),
+            json.dumps(
+                {
+                    "status": {
+                        "replicas": 2,
+                        "availableReplicas": 2,
+                        "readyReplicas": 2,
+                        "updatedReplicas": 2,
+                        "observedGeneration": 1,
+                    }
+                }
+            ),
         )
         slots = asyncio.Semaphore(32)
         async with self._session() as session:
