@@ -105,8 +105,9 @@ _ALONE = (
     "tests/e2e/test_what_apps_see.py",
 )
 #: The first lane is about reactions in real time: the API server, sockets and Kopf, then many scenarios on one stack, which
-#: need a core. The second mostly waits for the programs that it starts; a test that is alone on a stack needs a fifth of a core,
-#: but the start of a stack needs one, so it is over when the scenarios begin. The third only computes, with what the others leave.
+#: need a core. The second mostly waits for the programs that it starts. A test that is alone on a stack needs a fifth of a core,
+#: but to start a stack takes a whole one: these stacks start before the scenarios do, which need theirs. The third only
+#: computes, with what the others leave.
 LANES: tuple[Lane, ...] = (
     Lane(
         (
@@ -163,7 +164,7 @@ def begin(command: Sequence[str], niceness: int, output: BinaryIO) -> subprocess
 
     def give_way() -> None:
         os.nice(niceness)
-        prioritize_session(os.getpid())
+        prioritize_session()
 
     return subprocess.Popen(
         command,

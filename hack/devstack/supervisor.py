@@ -232,7 +232,7 @@ def main() -> None:
     if try_lock(state / _LOCK) is None:
         sys.exit(f"another supervisor runs in {state}; stop that stack first")
     (state / "supervisor.pid").write_text(f"{os.getpid()}\n")
-    prioritize_session(os.getpid())
+    prioritize_session()
     try:
         _Supervisor(state).run(owned=sys.argv[2] == "owned")
     finally:

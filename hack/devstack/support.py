@@ -77,20 +77,14 @@ def is_free(port: int) -> bool:
     return True
 
 
-def prioritize_session(pid: int) -> None:
-    """Give the session of a process the priority (``nice``) that the process has.
+def prioritize_session() -> None:
+    """Give the session of this process the priority (``nice``) that the process has.
 
     Linux may share the cores between sessions first, and a session begins at normal priority whatever its processes have
     (https://man7.org/linux/man-pages/man7/sched.7.html, "The autogroup feature").
-
-    Parameters
-    ----------
-    pid
-        The process.
     """
     with suppress(OSError):  # not every kernel has it
-        niceness = os.getpriority(os.PRIO_PROCESS, pid)
-        Path(f"/proc/{pid}/autogroup").write_text(f"{niceness}\n", encoding="utf-8")
+        Path("/proc/self/autogroup").write_text(f"{os.getpriority(os.PRIO_PROCESS, 0)}\n", encoding="utf-8")
 
 
 def documents(text: str) -> list[Any]:

@@ -22,7 +22,7 @@ from .playing import Scenario, set_rate
 from .readers import readers
 from .recorded import DRAIN_NAMESPACE, RECORDED
 
-#: Scenarios at once; the next begins when one has ended. They send 300 to 450 requests a second. With 600, requests
+#: Scenarios at once; the next begins when one has ended. They send 200 to 500 requests a second. With 600, requests
 #: wait for seconds on two cores that other tests use, too.
 _AT_ONCE = 7
 

@@ -19,9 +19,8 @@ print(os.nice(0), Path("{AUTOGROUP}").read_text())
 """
 #: As the supervisor of a development stack does it.
 KEEPS = f"""
-import os
 from devstack.support import prioritize_session
-prioritize_session(os.getpid())
+prioritize_session()
 {PRIORITIES}
 """
 
