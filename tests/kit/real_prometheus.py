@@ -1,4 +1,4 @@
-"""A real Prometheus with scrape jobs of a test's own."""
+"""A real Prometheus with scrape jobs of a test's own, or with none."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ class RealPrometheus:
     def __init__(self, folder: Path, jobs: list[dict[str, Any]], *flags: str) -> None:
         self._folder = folder
         self._flags = flags
+        # It looks for its targets 5 s after its start.
+        self._up = "/api/v1/query?query=up==1" if jobs else "/api/v1/query?query=vector(1)"
         self._process: subprocess.Popen[bytes] | None = None
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
@@ -42,13 +44,16 @@ class RealPrometheus:
         with httpx.Client(trust_env=False) as http:
             for _ in range(1200):
                 try:
-                    # It looks for its targets 5 s after its start.
-                    if http.get(f"{self.url}/api/v1/query?query=up==1").json()["data"]["result"]:
+                    if http.get(f"{self.url}{self._up}").json()["data"]["result"]:
                         return
                 except (httpx.HTTPError, KeyError, ValueError):
                     pass
                 time.sleep(0.05)
-        raise AssertionError((self._folder / "log").read_text())
+        raise AssertionError(self.log())
+
+    def log(self) -> str:
+        """Return what it has logged."""
+        return (self._folder / "log").read_text()
 
     def stop(self, *, lose_data: bool = False) -> None:
         if self._process is not None:

@@ -6,18 +6,14 @@ See https://prometheus.io/docs/specs/prw/remote_write_spec/.
 from __future__ import annotations
 
 import contextlib
-import socket
 import struct
-import subprocess
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
 import httpx
-
-from devstack.build import ensure_programs
+from tests.kit.real_prometheus import RealPrometheus
 
 Series = dict[tuple[tuple[str, str], ...], list[tuple[float, float]]]
 
@@ -88,37 +84,14 @@ def write(http: httpx.Client, url: str, series: Series) -> None:
 @contextlib.contextmanager
 def filled_prometheus(folder: Path, series: Series) -> Iterator[str]:
     """Run a Prometheus with nothing but a history; yield its URL."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    (folder / "prometheus.yaml").write_text("{}")
-    with (folder / "log").open("ab") as log:
-        process = subprocess.Popen(
-            [
-                ensure_programs().prometheus,
-                f"--config.file={folder / 'prometheus.yaml'}",
-                f"--storage.tsdb.path={folder / 'data'}",
-                f"--web.listen-address=127.0.0.1:{port}",
-                "--web.enable-remote-write-receiver",
-            ],
-            stdout=log,
-            stderr=log,
-        )
+    prometheus = RealPrometheus(folder, [], "--web.enable-remote-write-receiver")
     try:
-        with httpx.Client(trust_env=False, timeout=30) as http:
-            for _ in range(1200):
-                with contextlib.suppress(httpx.HTTPError):
-                    if http.get(f"{url}/-/ready").status_code == 200:
-                        break
-                time.sleep(0.05)
-            else:
-                raise AssertionError((folder / "log").read_text())
-            try:
-                write(http, url, series)
-            except httpx.HTTPError as exc:
-                raise AssertionError((folder / "log").read_text()[-5000:]) from exc
-        yield url
+        prometheus.start()
+        try:
+            with httpx.Client(trust_env=False, timeout=30) as http:
+                write(http, prometheus.url, series)
+        except httpx.HTTPError as exc:
+            raise AssertionError(prometheus.log()[-5000:]) from exc
+        yield prometheus.url
     finally:
-        process.terminate()
-        process.wait(20)
+        prometheus.stop()
