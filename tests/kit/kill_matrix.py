@@ -823,6 +823,7 @@ def ports(world: KillableWorld, recorder: Recorder) -> tuple[Ports, IstioTraffic
         "sources": lambda namespace: (),
         "backtest": api.replay,
         "slots": asyncio.Semaphore(8),
+        "unhurried": asyncio.Semaphore(8),
         "notifier": HttpNotifier(()),
         "heroku": None,
         "heroku_record": None,

@@ -103,6 +103,7 @@ class Asked:
 
     def __init__(self) -> None:
         self.inventories = self.resolver = self.heroku_record = self
+        self.unhurried = asyncio.Semaphore(1)
         self.reads = list[tuple[Read, ...]]()
         self.hosts, self.dynos_asked, self.requests_asked = list[str](), 0, 0
         self.away = False

@@ -45,6 +45,23 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
+async def test_no_more_are_asked_for_at_a_time_than_there_are_slots() -> None:
+    desk, slots = Desk(holding=asyncio.Event()), asyncio.Semaphore(2)
+    facts = [desk.fact(slots=slots) for _ in range(5)]
+    for fact in facts:
+        fact.keep(desk.ask, math.inf)
+    await turns()
+    assert desk.asked == 2
+    facts[0].stop()  # who asks no more makes way
+    await turns()
+    assert desk.asked == 3
+    assert desk.holding is not None
+    desk.holding.set()
+    await turns()
+    assert desk.asked == 5
+    assert [fact.fact.value is not None for fact in facts] == [False, True, True, True, True]
+
+
 async def test_it_is_asked_for_once_and_kept_for_its_lifetime() -> None:
     desk = Desk()
     fact = desk.fact()

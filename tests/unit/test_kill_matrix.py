@@ -144,6 +144,7 @@ def test_every_port_is_called_by_some_scenario() -> None:
     hints = typing.get_type_hints(Ports)
     for own in (
         "slots",
+        "unhurried",
         "turns",
         "urgent_turns",
         "dialect",

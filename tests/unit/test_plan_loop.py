@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import structlog
 from tests.kit.loop_rig import BLOCK, SPEC, START, LoopRig, shifting
+from tests.kit.rollouts import deployment
 
 from cutover import metrics
 from cutover.adapters.notify import notifier as notify
@@ -25,6 +26,7 @@ from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.api.opaque import Opaque
 from cutover.api.v1alpha1 import (
     BaselineStatus,
+    Checkpoint,
     LedgerEntry,
     MigrationPlanStatus,
     OnDelete,
@@ -897,11 +899,67 @@ async def test_a_clock_that_is_set_back_stops_no_probe(script: Callable[[Script]
 
 
 @pytest.mark.usefixtures("virtual_time")
-async def test_a_probe_with_news_wakes_the_loop(script: Callable[[Script], None]) -> None:
-    world = LoopRig()
+@pytest.mark.parametrize(
+    ("status", "unhealthy", "news"),
+    [
+        (shifting(), False, False),
+        (shifting(), True, True),
+        (shifting(0, phase=Phase.BASELINE, checkpoint=Checkpoint(at=START, weight_since=START)), False, True),
+        (shifting(phase=Phase.ROLLING_BACK), False, True),
+    ],
+)
+async def test_the_first_probe_after_a_start_wakes_a_plan_that_waits_for_it_or_whose_heroku_fails(
+    script: Callable[[Script], None], status: MigrationPlanStatus, *, unhealthy: bool, news: bool
+) -> None:
+    world = LoopRig(status=status, unhealthy=unhealthy, deployment=deployment())
     script(quiet)
     loop = world.loop()
-    for news in (True, False):
+    await loop.reconcile()
+    loop._wake.clear()
+    await asyncio.sleep(0.01)
+    assert world.probes == 1
+    assert loop._wake.is_set() is news
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_a_rollout_wakes_the_loop_and_what_ran_at_the_start_does_not(script: Callable[[Script], None]) -> None:
+    world = LoopRig(status=shifting(10), deployment=deployment())
+    script(quiet)
+    loop = world.loop()
+    for changed in (False, True):
+        await loop.reconcile()
+        loop._wake.clear()
+        await asyncio.sleep(0.01)
+        assert loop._observer.legs.facts[-1].fact.value is not None
+        assert loop._wake.is_set() is changed
+        world.deployment = deployment(image="app:2")
+        world.now += 120
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_facts_that_no_decision_waits_for_do_not_delay_those_that_one_waits_for(
+    script: Callable[[Script], None],
+) -> None:
+    world = LoopRig(status=shifting(10), deployment=deployment())
+    script(quiet)
+    ports = replace(world.ports(), unhurried=asyncio.Semaphore(0))
+    loop = PlanLoop(ports, lambda: world.watch)
+    await loop.reconcile()
+    await asyncio.sleep(0.01)
+    assert world.probes == 1, "Heroku is probed"
+    assert loop._observer.legs.facts[-1].fact.value is None, "the rollout waits"
+    ports.unhurried.release()
+    await asyncio.sleep(0.01)
+    assert loop._observer.legs.facts[-1].fact.value is not None
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_a_probe_with_news_wakes_the_loop(script: Callable[[Script], None]) -> None:
+    world = LoopRig(deployment=deployment())
+    script(quiet)
+    loop = world.loop()
+    for unhealthy, news in ((False, False), (True, True), (False, True), (False, False)):
+        world.unhealthy = unhealthy
         loop._wake.clear()
         await loop.reconcile()
         await asyncio.sleep(0.01)

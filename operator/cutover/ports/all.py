@@ -26,6 +26,8 @@ from cutover.ports.slo_feed import SloFeed
 from cutover.ports.traffic import TrafficProvider
 from cutover.scale.turns import Turns
 
+#: Requests of all plans for background facts that no decision waits for, such as the audits', at a time.
+UNHURRIED_REQUESTS = 4
 #: Pairs of probes a second of all plans together: where nothing is wrong, and urgent ones, of plans that have to know at once. If more
 #: are due, as with a thousand plans at 100 %, or in an incident of many, each plan asks less often.
 CALM_PAIRS_PER_SECOND, URGENT_PAIRS_PER_SECOND = 30.0, 70.0
@@ -58,6 +60,8 @@ class Ports:
         Heroku's records of the time before the takeover.
     slots
         Bounds how many reconciles run at a time.
+    unhurried
+        Bounds how many requests for facts that no decision waits for run at a time.
     turns, urgent_turns
         Bound how many pairs of probes all plans together ask in a second. An urgent pair waits for no calm one.
     """
@@ -81,6 +85,7 @@ class Ports:
     resolver: Resolver | None = None
     heroku_record: HerokuRecord | None = None
     records: Records | None = None
+    unhurried: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UNHURRIED_REQUESTS))
     turns: Turns = field(default_factory=lambda: Turns(CALM_PAIRS_PER_SECOND))
     urgent_turns: Turns = field(default_factory=lambda: Turns(URGENT_PAIRS_PER_SECOND))
 

@@ -43,6 +43,7 @@ class Advice:
             now=now,
             news=news,
             quiet=True,
+            slots=ports.unhurried,
         )
         self._facts: tuple[BackgroundFact[Any], ...] = (self._dns, self._dynos, self._requests, self._audits)
         self._audited: tuple[object, ...] = ()

@@ -8,6 +8,7 @@ is no answer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
@@ -75,6 +76,9 @@ class BackgroundFact(Generic[T]):
         Whether only what :meth:`renew` asked for is news: the next reconcile comes soon enough.
     patience
         Seconds after which an answer is dropped because its request is too old: the machine slept meanwhile.
+    slots
+        Bounds how many requests of all plans run at a time, for facts that no plan waits for. Otherwise those of a thousand
+        plans that start together would delay the plans' first decisions.
     """
 
     def __init__(
@@ -86,7 +90,9 @@ class BackgroundFact(Generic[T]):
         is_news: Callable[[T | None, T], bool] = _always,
         quiet: bool = False,
         patience: float = math.inf,
+        slots: asyncio.Semaphore | None = None,
     ) -> None:
+        self._slots = slots
         self._name, self._now, self._news, self._is_news, self._patience = name, now, news, is_news, patience
         self._quiet = quiet
         self._fact: Fact[T] = Fact()
@@ -187,7 +193,8 @@ class BackgroundFact(Generic[T]):
 
     async def _answer(self, ask: Callable[[], Coroutine[Any, Any, T]], asked_at: float) -> None:
         try:
-            value = await ask()
+            async with self._slots or contextlib.nullcontext():
+                value = await ask()
         except Unavailable as outage:
             self._failed(str(outage), asked_at)
             return

@@ -53,9 +53,10 @@ class Probing:
         patience: float,
     ) -> None:
         self._ports, self._working, self._now = ports, working, now
+        self._seldom = False  # whether nothing waits for a probe of Heroku
         self.alone: dict[Leg, BackgroundFact[Probe]] = {
             leg: BackgroundFact(
-                f"probe of the {name} leg", now=now, news=news, is_news=_another_answer, patience=patience
+                f"probe of the {name} leg", now=now, news=news, is_news=self._is_news, patience=patience
             )
             for leg, name in ((Leg.HEROKU, "Heroku"), (Leg.EKS, "EKS"))
         }
@@ -125,8 +126,8 @@ class Probing:
         if interval is None:
             fact.drop()
             return None
-        probe = fact.fact.value
-        if probe is not None and probe.healthy and interval >= SELDOM_PROBE_SECONDS:
+        probe, self._seldom = fact.fact.value, interval >= SELDOM_PROBE_SECONDS
+        if probe is not None and probe.healthy and self._seldom:
             interval = WELL_PROBE_SECONDS + PROBE_SPREAD_SECONDS * spread_part(plan.uid)
         return fact.keep(lambda: self._ask(plan, Leg.HEROKU), interval).value
 
@@ -138,10 +139,12 @@ class Probing:
             self.note_request(probe, self._ports.now(plan))
         return counted(before, probe)
 
-
-def _another_answer(before: Probe | None, probe: Probe) -> bool:
-    """Tell whether a decision may depend on the difference."""
-    return before is None or _said(before) != _said(probe)
+    def _is_news(self, before: Probe | None, probe: Probe) -> bool:
+        """Tell whether a decision may depend on the difference."""
+        if before is None:
+            # After a start a judging plan finds a healthy Heroku at the end of its block; what waits for it asks again itself.
+            return not (self._seldom and probe.healthy)
+        return _said(before) != _said(probe)
 
 
 def _said(probe: Probe) -> tuple[str, bool, int]:
