@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.kit.builders import GATEWAY, PUBLIC_HOST
 from tests.kit.poison_objects import (
@@ -88,7 +88,8 @@ def decided(asked: Plan, inventory: Inventory) -> None:
     status = decision.status
     assert status.preflight, "the checks were not run"
     assert all(len(check.message) <= LONGEST_MESSAGE for check in status.preflight)
-    assert len(json.dumps(status.to_wire())) < MOST_BYTES
+    # As the API server stores it: in UTF-8.
+    assert len(json.dumps(status.to_wire(), ensure_ascii=False).encode()) < MOST_BYTES
     counted(lambda: registry.neighbours(asked, inventory))
 
 
@@ -273,6 +274,8 @@ def test_selectors_that_are_cut_count_as_on_the_same_proxies() -> None:
     count=st.sampled_from([1, 7, 900]),
     http=st.booleans(),
 )
+@example(text="𐐀", times=4000, count=1, http=False)
+@example(text="\x00", times=4000, count=900, http=True)
 def test_a_status_is_short_whatever_others_write(text: str, times: int, count: int, http: bool) -> None:
     long = text * times
     theirs = [
@@ -290,4 +293,5 @@ def test_a_status_is_short_whatever_others_write(text: str, times: int, count: i
     status = decide(PLAN, replace(observed(inventory), errors=(long, long)), 1_800_000_000.0).status
     assert status.preflight
     assert all(len(check.message) <= LONGEST_MESSAGE for check in status.preflight)
-    assert len(json.dumps(status.to_wire())) < MOST_BYTES
+    # As the API server stores it: in UTF-8.
+    assert len(json.dumps(status.to_wire(), ensure_ascii=False).encode()) < MOST_BYTES
