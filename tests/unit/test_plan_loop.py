@@ -938,18 +938,28 @@ async def test_a_rollout_wakes_the_loop_and_what_ran_at_the_start_does_not(scrip
 
 @pytest.mark.usefixtures("virtual_time")
 async def test_facts_that_no_decision_waits_for_do_not_delay_those_that_one_waits_for(
-    script: Callable[[Script], None],
+    script: Callable[[Script], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = LoopRig(status=shifting(10), deployment=deployment())
+    world, reads = LoopRig(status=shifting(10), deployment=deployment()), list[tuple[Read, ...]]()
+    inventory = world.inventory
+
+    async def noted(plan: Plan, wanted: tuple[Read, ...]) -> Inventory:
+        reads.append(wanted)
+        return await inventory(plan, wanted)
+
+    monkeypatch.setattr(world, "inventory", noted)
     script(quiet)
     ports = replace(world.ports(), unhurried=asyncio.Semaphore(0))
     loop = PlanLoop(ports, lambda: world.watch)
     await loop.reconcile()
     await asyncio.sleep(0.01)
     assert world.probes == 1, "Heroku is probed"
-    assert loop._observer.legs.facts[-1].fact.value is None, "the rollout waits"
+    assert not reads, "the rollout and the audits wait"
     ports.unhurried.release()
     await asyncio.sleep(0.01)
+    plan = loop.plan
+    assert plan is not None
+    assert set(reads) == {(DEPLOYMENT,), registry.again_reads(plan)}
     assert loop._observer.legs.facts[-1].fact.value is not None
 
 

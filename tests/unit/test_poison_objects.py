@@ -36,7 +36,7 @@ from tests.kit.target import OPEN_SERVER, READY, named
 
 from cutover.adapters.traffic.istio.live import RouteCache
 from cutover.adapters.traffic.istio.provider import LONG_ROUTE, IstioTraffic
-from cutover.api.v1alpha1 import LONGEST_MESSAGE
+from cutover.api.v1alpha1 import LONGEST_MESSAGE, MigrationPlanStatus
 from cutover.domain.engine.decide import decide
 from cutover.domain.plan import Plan
 from cutover.domain.preflight import registry
@@ -57,6 +57,11 @@ T = TypeVar("T")
 MOST_LINES = 500_000
 #: Bytes of a status in preflight.
 MOST_BYTES = 64 << 10
+
+
+def stored_bytes(status: MigrationPlanStatus) -> int:
+    """Return the length of a status as the API server stores it: as JSON in UTF-8."""
+    return len(json.dumps(status.to_wire(), ensure_ascii=False).encode())
 
 
 class TooMuchWork(BaseException):
@@ -88,8 +93,7 @@ def decided(asked: Plan, inventory: Inventory) -> None:
     status = decision.status
     assert status.preflight, "the checks were not run"
     assert all(len(check.message) <= LONGEST_MESSAGE for check in status.preflight)
-    # As the API server stores it: in UTF-8.
-    assert len(json.dumps(status.to_wire(), ensure_ascii=False).encode()) < MOST_BYTES
+    assert stored_bytes(status) < MOST_BYTES
     counted(lambda: registry.neighbours(asked, inventory))
 
 
@@ -293,5 +297,4 @@ def test_a_status_is_short_whatever_others_write(text: str, times: int, count: i
     status = decide(PLAN, replace(observed(inventory), errors=(long, long)), 1_800_000_000.0).status
     assert status.preflight
     assert all(len(check.message) <= LONGEST_MESSAGE for check in status.preflight)
-    # As the API server stores it: in UTF-8.
-    assert len(json.dumps(status.to_wire(), ensure_ascii=False).encode()) < MOST_BYTES
+    assert stored_bytes(status) < MOST_BYTES
