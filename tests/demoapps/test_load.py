@@ -91,7 +91,7 @@ def test_every_request_is_on_record_once(apps: DemoApps, tmp_path: Path) -> None
     assert all(record.latency >= record.sent_latency - 1e-5 > 0.003 for record in records)
 
 
-@pytest.mark.parametrize(("ratio", "connections"), [(0.0, range(1, 20)), (1.0, range(50, 1000))])
+@pytest.mark.parametrize(("ratio", "connections"), [(0.0, range(1, 21)), (1.0, range(21, 1000))])
 def test_users_come_and_go(tmp_path: Path, ratio: float, connections: range) -> None:
     """Each request on a connection of its own where that is asked for; none is lost by it."""
     peers: set[tuple[str, int]] = set()
@@ -112,7 +112,8 @@ def test_users_come_and_go(tmp_path: Path, ratio: float, connections: range) -> 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         gateway = f"http://127.0.0.1:{server.server_port}"
-        with Load(tmp_path, gateway, [Target(PDF, 100)], seed=7, new_connection_ratio=ratio) as load:
+        # On a busy machine requests are answered late, and each under way has a connection: so many, and no more.
+        with Load(tmp_path, gateway, [Target(PDF, 100)], seed=7, new_connection_ratio=ratio, max_in_flight=20) as load:
             time.sleep(1)
             load.settle(load.set_rate(PDF, 0))
             total = load.summary(PDF).total
@@ -169,18 +170,20 @@ def test_a_hang_times_out_counts_from_due_and_sheds_honestly(apps: DemoApps, tmp
     with eks_load(apps, tmp_path, 100, timeout_s=0.5, max_in_flight=30) as load:
         time.sleep(0.4)
         onset = apps.knobs("eks", "pdf").set(hang=True)
-        time.sleep(1)
+        time.sleep(1.6)
         over = apps.knobs("eks", "pdf").set(hang=False)
         load.settle(over)
-        hung = load.records(PDF, onset + 0.01, over - 0.5)
-        summary = load.summary(PDF, onset + 0.01, over - 0.5)
+        # Long before the hang ended: on a busy machine requests are sent after they were due, and time out later than asked.
+        since, until = onset + 0.01, over - 1
+        hung = load.records(PDF, since, until)
+        summary = load.summary(PDF, since, until)
     reasons = {record.reason for record in hung}
     assert reasons == {"timeout", "shed"}, "arrivals go on while nothing is answered"
     assert all(record.leg == "none" and record.status == 0 for record in hung)
     assert all(0.5 <= r.latency < 2 for r in hung if r.reason == "timeout")
     assert summary.shed == sum(record.reason == "shed" for record in hung)
     assert summary.total.requests == summary.total.failed == len(hung) - summary.shed
-    assert len(hung) == pytest.approx(100 * (over - onset - 0.51), rel=4 / math.sqrt(50))
+    assert len(hung) == pytest.approx(100 * (until - since), rel=4 / math.sqrt(50))
 
 
 def test_the_heroku_leg_through_tls(apps: DemoApps, tmp_path: Path) -> None:

@@ -48,8 +48,8 @@ class Note:
 class FakeGateway:
     """Istio's metrics on a port, made up at each scrape."""
 
-    def __init__(self, namespace: str, pod: str) -> None:
-        self.namespace, self.pod = namespace, pod
+    def __init__(self, namespace: str, pod: str, interval: float = INTERVAL) -> None:
+        self.namespace, self.pod, self.interval = namespace, pod, interval
         self.legs = f"{namespace}.herokuapp.com", f"{namespace}.shop.svc.cluster.local"
         self.notes: list[Note] = []
         self.refuse = 0  # so many scrapes
@@ -117,11 +117,12 @@ class FakeGateway:
 
 
 def job(name: str, gateways: Sequence[FakeGateway], **labels: str) -> dict[str, Any]:
-    """Return a scrape configuration."""
+    """Return a scrape configuration, for gateways with the same interval."""
+    (interval,) = {f"{round(gateway.interval * 1000)}ms" for gateway in gateways}
     return {
         "job_name": name,
-        "scrape_interval": f"{round(INTERVAL * 1000)}ms",
-        "scrape_timeout": f"{round(INTERVAL * 1000)}ms",
+        "scrape_interval": interval,
+        "scrape_timeout": interval,
         "params": {"by": [name]},
         "static_configs": [
             {
@@ -170,6 +171,8 @@ class Watching:
     settle: float = SETTLE
     phase: float | None = 0.0
     clock: ShiftedClock = ShiftedClock()
+    interval: float = INTERVAL
+    length: int = LENGTH
     blocks: list[Block] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -181,16 +184,18 @@ class Watching:
             (self.namespace,),
             250.0,
             1000.0,
-            LENGTH,
+            self.length,
             self.since,
-            scrape_seconds=INTERVAL,
+            scrape_seconds=self.interval,
         )
         self.sampler = Sampler(
             self.client,
             IstioDialect(),
             self.clock,
             settle=self.settle,
-            timing=None if self.phase is None else ScrapeTiming({self.namespace: INTERVAL}, {INTERVAL: self.phase}),
+            timing=None
+            if self.phase is None
+            else ScrapeTiming({self.namespace: self.interval}, {self.interval: self.phase}),
             on_samples=self.consume,
         )
         self.sampler.watch("ns/pdf", self.subscription)
@@ -236,7 +241,7 @@ async def stamps(url: str, found: dict[tuple[str, str, str], set[float]]) -> Non
     await client.close()
 
 
-async def interval_shows(url: str, namespace: str) -> None:
+async def interval_shows(url: str, namespace: str, interval: float) -> None:
     """Wait until the samples show the scrape interval: where a sampler learns it later, blocks begin anew."""
     client = PrometheusClient(url)
 
@@ -245,7 +250,7 @@ async def interval_shows(url: str, namespace: str) -> None:
         return {interval_of([at for at, _ in item["values"]]) for item in found}
 
     async with asyncio.timeout(30):
-        while await seen() != {INTERVAL}:  # noqa: ASYNC110 -- it tells nobody
+        while await seen() != {interval}:  # noqa: ASYNC110 -- it tells nobody
             await asyncio.sleep(INTERVAL)
     await client.close()
 
@@ -261,7 +266,7 @@ def truth(gateways: Sequence[FakeGateway], found: Stamps, block: Block, by: str)
                 continue
             # Where there is no such scrape Prometheus failed over it; the next has it, too. On a busy machine a gateway answers
             # late, so all that tells a scrape is that it began within an interval and is not that of an earlier answer.
-            stamp = max((at for at in scrapes if note.at - INTERVAL < at <= note.at), default=math.inf)
+            stamp = max((at for at in scrapes if note.at - gateway.interval < at <= note.at), default=math.inf)
             scrapes.discard(stamp)
             if stamp <= block.start:
                 before = note
@@ -287,7 +292,7 @@ def compare(
 ) -> list[str]:
     """Assert that all usable blocks are the truth, and say how many there are; return why others are not usable."""
     blocks = live.blocks
-    assert live.since <= blocks[0].start < live.since + 2 * LENGTH
+    assert live.since <= blocks[0].start < live.since + 2 * live.length
     assert [block.end for block in blocks[:-1]] == [block.start for block in blocks[1:]]
     largest, requests = 0.0, 0.0
     for block in blocks:
