@@ -5,13 +5,13 @@ Three people in one namespace: eve edits, jane approves, vic looks on. Git's acc
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from tests.kit import builders
 from tests.kit.chart import Json, rendered
+from tests.kit.waiting import until
 
 from cutover.domain.commands.annotations import ANNOTATIONS, read
 from devstack.stack import Stack
@@ -92,17 +92,10 @@ def people(api: Api, stack: Stack) -> Iterator[Person]:
     subjects = [{"apiGroup": RBAC, "kind": "User", "name": "admin-of-all"}]
     reference = {"apiGroup": RBAC, "kind": "ClusterRole", "name": "cluster-admin"}
     stack.apply([{**admin, "roleRef": reference, "subjects": subjects}])
-    until(in_force)
+    until("the policy is in force", in_force)
     yield found
     stack.delete((*reversed(policy), admin))
-    until(lambda: not in_force())
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.2)
+    until("the policy is gone", lambda: not in_force())
 
 
 def named(annotation: str, user: str) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from tests.kit.builders import plan_body_of
+from tests.kit.waiting import until
 
 from devstack.stack import Stack
 from sandbox.manifests import heroku_hostname
@@ -147,7 +148,7 @@ def test_of_two_plans_that_are_made_together_one_takes_over(world: TwoTeams) -> 
                     for key in pair.names
                 ]
     world.stack.apply(bodies)
-    _until("one of each pair", lambda: all(any(map(world.routes, pair.names)) for pair in pairs))
+    until("one of each pair", lambda: all(any(map(world.routes, pair.names)) for pair in pairs))
     time.sleep(5)  # for what must not come
     found = {pair: tuple(map(world.routes, world.before(pair))) for pair in pairs}
     assert found == dict.fromkeys(pairs, (True, False))
@@ -158,12 +159,5 @@ def test_of_two_plans_that_are_made_together_one_takes_over(world: TwoTeams) -> 
         assert check["result"] == "Failed"
         assert earlier.split("/")[1] in check["message"]
         # The other is kept by nothing but that nobody answers at the gateway, which is asked some seconds after its route is there.
-        _until(f"{earlier} is asked", lambda: "heroku-answers" in world.failed(earlier))  # noqa: B023 - called at once
+        until(f"{earlier} is asked", lambda: "heroku-answers" in world.failed(earlier))  # noqa: B023 - called at once
         assert world.failed(earlier) <= {"heroku-answers", "eks-answers", "answers-alike"}
-
-
-def _until(what: str, condition: Callable[[], bool], seconds: float = 60) -> None:
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < seconds, f"not within {seconds:g} s: {what}"
-        time.sleep(0.5)

@@ -8,7 +8,7 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from tests.kit import builders
 from tests.kit.chart import rendered
 from tests.kit.http_serving import certificate
 from tests.kit.routing import AskedTraffic
+from tests.kit.waiting import eventually
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.traffic.istio.live import split_weight
@@ -316,23 +317,18 @@ async def test_a_flood_that_throttles_tenants_throttles_neither_lease_nor_rollba
         async def goes_on() -> bool:
             return await asyncio.to_thread(flood) == 429
 
-        async def until(happens: Callable[[], Awaitable[bool]]) -> None:
-            async with asyncio.timeout(60):
-                while not await happens():  # noqa: ASYNC110
-                    await asyncio.sleep(0.1)
-
-        await until(goes_on)
-        await until(is_throttled)  # without the chart's
+        await eventually(goes_on)
+        await eventually(is_throttled)  # without the chart's
         applied(rendered("flowcontrol.yaml"))
         uid = uid_of(stack, "cutover")
-        await until(lambda: is_of(uid))
+        await eventually(lambda: is_of(uid))
         for _ in range(20):
             assert not await is_throttled()
         traffic = AskedTraffic(cluster)
         for weight in (0, 25, 0):
             await traffic.set(plan, weight)
         assert split_weight(await cluster.get(VIRTUAL_SERVICES, plan.namespace, "cutover-pdf"), plan) == 0
-        await until(goes_on)
+        await eventually(goes_on)
 
 
 async def test_with_namespaces_the_operator_writes_only_there(stack: Stack, namespace: str, plan: Plan) -> None:

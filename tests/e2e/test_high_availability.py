@@ -112,7 +112,7 @@ def test_another_one_goes_on_where_the_first_has_ended(alone: Environment, pair:
 
     version = environment.virtual_service("heir")["metadata"]["resourceVersion"]
     second.line.release()
-    environment.until("its write is refused", lambda: second.routes_answered(frozen - 60) == [409], 10)
+    environment.until("its write is refused", lambda: second.routes_answered(frozen - 60) == [409], 30)
     thawed = second.operator.send(signal.SIGCONT)
     second.operator.until_gone()
     assert second.operator.exit_code == EXIT_LEASE_LOST

@@ -175,7 +175,7 @@ def test_a_service_that_nobody_answers_behind_is_found_before_users_meet_it(envi
     found_first(environment, "nobody", "HTTP 503", "endpoints")
     assert spec(environment, "team-nobody")["http"][2:] == before["http"]
     environment.patch("nobody", {"spec": {"suspend": True}})
-    environment.until("nobody: as before", lambda: spec(environment, "team-nobody") == before, 15)
+    environment.until("nobody: as before", lambda: spec(environment, "team-nobody") == before, 60)
 
 
 @scenario("misnamed", "bystander", minutes=0.6)

@@ -287,7 +287,7 @@ def test_a_rollback_goes_first_when_the_way_is_there_again(line: Line) -> None:
         _until_rolled_back(environment, service, onset)
         print(" ", _requests(line.interposer.seen(back), back), flush=True)
         # The status says RolledBack before the reconcile that wrote it has ended.
-        environment.until("no rollback waits", lambda service=service: _waits(environment, service) == 0, 10)
+        environment.until("no rollback waits", lambda service=service: _waits(environment, service) == 0, 30)
 
     line.interposer.inject(Fault("delay", seconds=5.0))
     onset = _fails(environment, "slow-api")

@@ -156,7 +156,7 @@ async def test_a_stop_leaves_nothing_behind(world: KopfRig, target: None) -> Non
         await world.api.write(PLANS, plan_body())
         await world.until_phase("Baseline")
         started = time.monotonic()
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 20
     assert world.leftovers == []
     assert world.operator is not None
     assert world.operator.loops == {}
@@ -165,12 +165,12 @@ async def test_a_stop_leaves_nothing_behind(world: KopfRig, target: None) -> Non
 
 async def test_a_stop_does_not_wait_for_an_api_server_that_hangs(world: KopfRig) -> None:
     await world.api.write(PLANS, plan_body())
-    world.request_timeout = 5.0
+    world.request_timeout = 60.0
     async with world.running():
         hanging = world.api.fail("PUT", "/status", "hang")
         await world.until("some writes", lambda: hanging.hits >= 2)
         started = time.monotonic()
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 20
     assert world.leftovers == []
 
 

@@ -7,7 +7,7 @@ import math
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,6 +19,7 @@ import aiohttp
 import httpx
 import yaml
 from tests.kit.real_prometheus import RealPrometheus
+from tests.kit.waiting import eventually
 
 from cutover.adapters.clocks import SystemClock
 from cutover.adapters.dialects.istio.counters import IstioDialect
@@ -139,15 +140,6 @@ class Proxy:
         return not any(host in line and f'"{code}"' in line for line in text.splitlines())
 
 
-async def until(true: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until something is true; fail after a minute and a half."""
-    for _ in range(900):
-        if await true():
-            return
-        await asyncio.sleep(0.1)
-    raise AssertionError(true)
-
-
 async def test_no_request_is_lost_by_evictions(tmp_path: Path) -> None:
     proxy, blocks, clock = Proxy(), list[Block](), SystemClock()
     evicted = 0
@@ -185,7 +177,7 @@ async def test_no_request_is_lost_by_evictions(tmp_path: Path) -> None:
                 await asyncio.sleep(2 * length)
                 for number in range(ROUNDS):
                     await proxy.ask(http, EKS, "500", (3, 1, 1, 4, 2, 2)[number])
-                    await until(partial(proxy.forgot, http, EKS, "500"))
+                    await eventually(partial(proxy.forgot, http, EKS, "500"))
                     evicted += 1
                     await asyncio.sleep(1.3 * SCRAPE)  # at least one scrape is without it
                 ended = clock.now()
@@ -193,7 +185,7 @@ async def test_no_request_is_lost_by_evictions(tmp_path: Path) -> None:
                 async def all_are_read() -> bool:
                     return bool(blocks) and blocks[-1].end >= ended + length
 
-                await until(all_are_read)
+                await eventually(all_are_read)
             finally:
                 going_on.cancel()
                 sampling.cancel()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 from tests.kit import builders
+from tests.kit.waiting import eventually
 
 from cutover.api.v1alpha1 import Checkpoint, MigrationPlanStatus, Phase
 from cutover.domain.evidence.paired_safety import PairedStep
@@ -62,12 +63,6 @@ def every(seconds: float | None) -> Callable[[Pairs], float | None]:
     return lambda pairs: seconds
 
 
-async def until(reached: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not reached():  # noqa: ASYNC110  # what is waited for differs
-            await asyncio.sleep(0.001)
-
-
 def with_paths(plan: Plan, *paths: str) -> Plan:
     probe = plan.spec.traffic.probe.model_copy(update={"paths": paths})
     traffic = plan.spec.traffic.model_copy(update={"probe": probe})
@@ -77,7 +72,7 @@ def with_paths(plan: Plan, *paths: str) -> Plan:
 async def test_both_legs_are_asked_the_same_path_after_path() -> None:
     rig = Rig()
     rig.pairing.keep(with_paths(PLAN, "/", "/up"), every(0.001))
-    await until(lambda: rig.pairing.pairs.asked >= 4)
+    await eventually(lambda: rig.pairing.pairs.asked >= 4)
     rig.pairing.stop()
     assert [set(rig.gateway.asked[n : n + 2]) for n in (0, 2, 4, 6)] == [
         {(Leg.HEROKU, path), (Leg.EKS, path)} for path in ("/", "/up", "/", "/up")
@@ -101,11 +96,11 @@ async def test_a_leg_that_hangs_is_asked_on_and_not_without_end() -> None:
     rig = Rig()
     rig.gateway.hanging = asyncio.Event()
     rig.pairing.keep(PLAN, every(0.001))
-    await until(lambda: len(rig.gateway.asked) == 2 * MOST_UNDER_WAY)
+    await eventually(lambda: len(rig.gateway.asked) == 2 * MOST_UNDER_WAY)
     await asyncio.sleep(0.05)
     assert len(rig.gateway.asked) == 2 * MOST_UNDER_WAY
     rig.gateway.hanging.set()
-    await until(lambda: rig.pairing.pairs.asked >= MOST_UNDER_WAY)
+    await eventually(lambda: rig.pairing.pairs.asked >= MOST_UNDER_WAY)
     rig.pairing.stop()
 
 
@@ -113,11 +108,11 @@ async def test_a_row_wakes_the_loop_and_is_asked_more_often() -> None:
     rig = Rig()
     good = rig.gateway.answer
     rig.pairing.keep(PLAN, lambda pairs: 0.001 if pairs.row else 3600)
-    await until(lambda: rig.pairing.pairs.asked == 1)
+    await eventually(lambda: rig.pairing.pairs.asked == 1)
     failed = Probe(0.0, "a1-w100", healthy=False, detail="HTTP 503", status=503)
     rig.gateway.answer = lambda leg: failed if leg is Leg.EKS else good(leg)
     rig.pairing.keep(PLAN, lambda pairs: 0.001)
-    await until(lambda: rig.pairing.pairs.row >= IN_A_ROW + 2)
+    await eventually(lambda: rig.pairing.pairs.row >= IN_A_ROW + 2)
     rig.pairing.stop()
     assert rig.news >= 2 + 3, "the first, the change, and each from the sixth of a row on"
     assert rig.pairing.eks is not None
@@ -127,11 +122,11 @@ async def test_a_row_wakes_the_loop_and_is_asked_more_often() -> None:
 async def test_another_leg_is_asked_afresh() -> None:
     rig = Rig()
     rig.pairing.keep(PLAN, every(60))
-    await until(lambda: rig.pairing.pairs.asked == 1)
+    await eventually(lambda: rig.pairing.pairs.asked == 1)
     rig.pairing.keep(with_paths(PLAN, "/up"), every(60))
     assert rig.pairing.pairs.asked == 0
     assert rig.pairing.eks is None
-    await until(lambda: rig.pairing.pairs.asked == 1)
+    await eventually(lambda: rig.pairing.pairs.asked == 1)
     assert rig.gateway.asked[-1][1] == "/up"
     rig.pairing.keep(PLAN, every(None))
     assert rig.pairing.pairs.asked == 0, "where none are wanted, none are known"
@@ -140,7 +135,7 @@ async def test_another_leg_is_asked_afresh() -> None:
 async def test_other_headers_are_another_question() -> None:
     rig = Rig()
     rig.pairing.keep(PLAN, every(60))
-    await until(lambda: rig.pairing.pairs.asked == 1)
+    await eventually(lambda: rig.pairing.pairs.asked == 1)
     headers = [{"name": "Accept-Language", "value": "de"}]
     rig.pairing.keep(
         builders.plan(traffic={**builders.spec_fields()["traffic"], "probe": {"headers": headers}}), every(60)
@@ -175,7 +170,7 @@ async def test_a_fault_of_ours_is_a_failed_probe() -> None:
 
     rig.gateway.answer = fault
     rig.pairing.keep(PLAN, every(60))
-    await until(lambda: rig.pairing.pairs.asked == 1)
+    await eventually(lambda: rig.pairing.pairs.asked == 1)
     rig.pairing.stop()
     assert rig.pairing.pairs.both_failed == 1
     assert rig.pairing.heroku is not None
@@ -186,7 +181,7 @@ async def test_nothing_is_left_behind() -> None:
     rig = Rig()
     rig.gateway.hanging = asyncio.Event()
     rig.pairing.keep(PLAN, every(0.001))
-    await until(lambda: len(rig.gateway.asked) >= 4)
+    await eventually(lambda: len(rig.gateway.asked) >= 4)
     rig.pairing.stop()
     await asyncio.sleep(0.01)
     asked = len(rig.gateway.asked)
@@ -223,7 +218,7 @@ async def test_a_declared_rate_is_not_urgent() -> None:
     rig = Rig(gateway)
     plan = builders.plan(traffic={**builders.spec_fields()["traffic"], "probe": {"rate": 1}})
     rig.pairing.keep(plan, every(1.0 / plan.spec.traffic.probe.rate))
-    await until(lambda: rig.pairing.pairs.asked == 1)
+    await eventually(lambda: rig.pairing.pairs.asked == 1)
     rig.pairing.stop()
 
 
@@ -237,5 +232,5 @@ async def test_who_has_to_know_at_once_waits_for_no_other() -> None:
     await asyncio.sleep(0.01)
     assert rig.pairing.pairs.asked == 0
     rig.pairing.keep(PLAN, every(0.01))
-    await until(lambda: rig.pairing.pairs.asked >= 3)
+    await eventually(lambda: rig.pairing.pairs.asked >= 3)
     rig.pairing.stop()

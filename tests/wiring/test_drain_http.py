@@ -8,7 +8,7 @@ import logging
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import pytest
 import yaml
 from tests.kit.drain_process import PASSWORD, TOKEN, TOKENS, USER, drains_file
 from tests.kit.logplex import Answer, Node, frame, head, overflow, read_answer, request_line
+from tests.kit.waiting import eventually
 
 from cutover.drain import server
 from cutover.drain.access import AccessFile
@@ -65,13 +66,6 @@ class Served:
         return await self.exchange(head(token, credentials, identity, count, body, path=path) + body)
 
 
-async def until(happened: Callable[[], object]) -> None:
-    """Wait, for a minute at most."""
-    async with asyncio.timeout(60):
-        while not happened():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-
-
 @pytest.fixture
 async def served(tmp_path: Path, unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
     monkeypatch.setattr(server, "LOOK_SECONDS", 0.0)
@@ -116,7 +110,7 @@ async def test_a_frame_without_an_answer_comes_again_and_counts_once(served: Ser
     _, writer = await served.connect()
     writer.write(head(PDF, BASIC, ID, count, body) + body)
     await writer.drain()
-    await until(lambda: served.record.of("acme-pdf").requests)
+    await eventually(lambda: served.record.of("acme-pdf").requests)
     writer.transport.abort()  # counted, and the answer is lost
     count, body = frame([request_line()], dropped=4)
     assert (await served.exchange(head(PDF, BASIC, ID, count, body) + body)).status == 200
@@ -132,7 +126,7 @@ async def test_a_request_that_ends_in_its_middle_counts_nothing_and_comes_again(
         await writer.drain()
         writer.close()
         await reader.read()
-    await until(lambda: served.record.refused[Refusal.INCOMPLETE] == 3)
+    await eventually(lambda: served.record.refused[Refusal.INCOMPLETE] == 3)
     assert (await served.send(request_line(), request_line())).status == 200
     assert served.record.of("acme-pdf").requests == {("200", ""): 2}
     assert served.record.of("acme-pdf").dropped == {}
@@ -293,7 +287,7 @@ async def test_bodies_wait_until_there_is_room_for_them(served: Served, monkeypa
     for number, ((_, writer), (count, body)) in enumerate(zip(slow, frames, strict=True)):
         writer.write(head(PDF, BASIC, f"{number:032x}", count, body) + body[:-1])
         await writer.drain()
-    await until(lambda: served.room.left < 1400)
+    await eventually(lambda: served.room.left < 1400)
     for (_, writer), (_, body) in zip(slow, frames, strict=True):
         writer.write(body[-1:])
     answers = [await asyncio.wait_for(read_answer(reader), 60) for reader, _ in slow]
@@ -323,12 +317,12 @@ async def test_bodies_of_an_app_that_never_come_delay_no_other_app(
 ) -> None:
     monkeypatch.setattr(server, "BODY_SECONDS", 600.0)
     held = [await stalled(served, SHOP) for _ in range(24)]
-    await until(lambda: served.room.waiting == 22)
+    await eventually(lambda: served.room.waiting == 22)
     assert (await served.send(request_line())).status == 200
     assert served.room.left == server.MOST_BYTES - server.APP_BYTES
     for _, writer in held:
         writer.transport.abort()
-    await until(lambda: served.room.left == server.MOST_BYTES)  # who is gone does not wait
+    await eventually(lambda: served.room.left == server.MOST_BYTES)  # who is gone does not wait
     assert served.room.waiting == 0
     assert served.record.refused[Refusal.INCOMPLETE] == 24
 
@@ -350,9 +344,9 @@ async def test_connections_of_one_app_make_room_for_another(served: Served, monk
     monkeypatch.setattr(server, "MOST_CONNECTIONS", 16)
     monkeypatch.setattr(server, "BODY_SECONDS", 600.0)
     held = [await stalled(served, SHOP) for _ in range(16)]
-    await until(lambda: served.room.waiting == 14)
+    await eventually(lambda: served.room.waiting == 14)
     assert (await served.send(request_line())).status == 200
-    await until(lambda: served.room.waiting == 13)
+    await eventually(lambda: served.room.waiting == 13)
     for _, writer in held:
         writer.transport.abort()
 
