@@ -31,9 +31,9 @@ FROM_TEMPLATE: dict[str, Any] = {
 TEMPLATE = "ClusterGateTemplate/cpu-throttling"
 
 
-def template(limit: float, generation: int = 1) -> Template | str:
+def template(limit: float, generation: int = 1) -> Template:
     """Return the template, with the most that its bound allows."""
-    return from_object(
+    found = from_object(
         {
             "metadata": {"name": "cpu-throttling", "generation": generation},
             "spec": {
@@ -48,6 +48,8 @@ def template(limit: float, generation: int = 1) -> Template | str:
             },
         }
     )
+    assert isinstance(found, Template), found
+    return found
 
 
 def gates_of(*slos: dict[str, Any]) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def variables(
                 found[key] = chosen.get(key, (values or [""])[0])
             case "custom":
                 found[key] = variable["current"]["value"]
-            case "datasource":
+            case _:  # the data source
                 continue
     return found
 

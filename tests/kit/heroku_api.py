@@ -152,7 +152,7 @@ class PlayedHerokuApi:
                     self.close_connection = True
                     return
                 played.requests.append((self.path, dict(self.headers)))
-                status, headers, body = played._answer(self.path, self.headers)
+                status, headers, body = played._answer(self.path, dict(self.headers))
                 self.send_response(status)
                 if played.remaining is not None:
                     self.send_header("RateLimit-Remaining", str(played.remaining))

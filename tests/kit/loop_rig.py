@@ -18,7 +18,7 @@ from cutover.adapters.notify.notifier import HttpNotifier
 from cutover.adapters.traffic.istio.provider import CAPABILITIES as ISTIO
 from cutover.api.v1alpha1 import BacktestStatus, Checkpoint, MigrationPlanStatus, Phase
 from cutover.domain.baseline.histogram import Histogram
-from cutover.domain.engine.actions import Finalize, SetWeight
+from cutover.domain.engine.actions import EndTrial, Finalize, GiveBack, SetWeight, Try
 from cutover.domain.evidence.blocks import Block, Counts
 from cutover.domain.observation import Samples
 from cutover.domain.plan import Plan
@@ -189,6 +189,15 @@ class LoopRig:
 
     async def prepare(self, plan: Plan) -> None:
         self.done.append("prepare")
+
+    async def try_out(self, plan: Plan, write: Try) -> None:
+        raise AssertionError("no plan of these tests takes over")
+
+    async def end_trial(self, plan: Plan, end: EndTrial) -> None:
+        raise AssertionError("no plan of these tests takes over")
+
+    async def give_back(self, plan: Plan, write: GiveBack) -> None:
+        raise AssertionError("no plan of these tests takes over")
 
     async def set(self, plan: Plan, write: SetWeight) -> None:
         self.done.append(f"route {write.split.weight}")

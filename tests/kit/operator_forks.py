@@ -168,7 +168,7 @@ def _serve() -> None:
     from cutover.kopf_app import handlers
 
     # The spread is for a thousand plans.
-    handlers.START_SPREAD = preflight.PREPARED_SECONDS = 0.0  # type: ignore[misc]
+    handlers.START_SPREAD = preflight.PREPARED_SECONDS = 0.0
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)

@@ -132,6 +132,9 @@ class PlayedDialect:
     def last_scrapes(self, observers: Iterable[str]) -> str:
         raise AssertionError("nobody asks")
 
+    def foreign_counters(self, observers: Iterable[str]) -> str:
+        raise AssertionError("nobody asks")
+
     def counters(self, subscriptions: Sequence[BlockSubscription], legs: Iterable[str]) -> Sequence[str]:
         raise AssertionError("nobody asks")
 

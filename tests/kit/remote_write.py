@@ -39,8 +39,8 @@ def _write_request(series: Series) -> bytes:
     request = bytearray()
     for labels, samples in series.items():
         one = bytearray()
-        for name, value in sorted(labels):
-            one += _field(1, _field(1, name.encode()) + _field(2, value.encode()))
+        for name, text in sorted(labels):
+            one += _field(1, _field(1, name.encode()) + _field(2, text.encode()))
         for at, value in samples:
             one += _field(2, b"\x09" + struct.pack("<d", value) + b"\x10" + _varint(round(at * 1000)))
         request += _field(1, bytes(one))

@@ -15,7 +15,7 @@ from cutover.adapters.traffic.istio.provider import IstioTraffic
 from cutover.adapters.traffic.istio.rendering import render
 from cutover.api.v1alpha1 import OnDelete, RouteRecord
 from cutover.domain.engine import writes
-from cutover.domain.engine.actions import Finalize, SetWeight
+from cutover.domain.engine.actions import Finalize, RestingPlace, SetWeight
 from cutover.domain.plan import Plan
 from cutover.domain.resources import Json, Resource
 from cutover.domain.revision import Split, Trial, desired_split
@@ -111,7 +111,7 @@ class AskedTraffic(IstioTraffic):
             write = SetWeight(desired_split(plan.status, write), supersedes=supersedes)
         await super().set(plan, write)
 
-    async def finalize(self, plan: Plan, rest: Finalize | OnDelete) -> None:
+    async def finalize(self, plan: Plan, rest: Finalize | RestingPlace) -> None:
         await super().finalize(plan, writes.finalize(plan, rest) if isinstance(rest, OnDelete) else rest)
 
 
@@ -137,7 +137,7 @@ class RecordedTraffic(AskedTraffic):
         await self.get(plan, write if isinstance(write, int) else write.split)
         await super().set(self.known(plan), write, supersedes=supersedes)
 
-    async def finalize(self, plan: Plan, rest: Finalize | OnDelete) -> None:
+    async def finalize(self, plan: Plan, rest: Finalize | RestingPlace) -> None:
         await super().finalize(self.known(plan), rest)
 
     def known(self, plan: Plan) -> Plan:

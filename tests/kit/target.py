@@ -104,7 +104,7 @@ class Target:
     def inventory(self, plan: Plan) -> Inventory:
         """Return it as it is read for a plan."""
         eks, root = plan.spec.eks, root_key(plan)
-        service = deployment = gateway = None
+        service = deployment = None
         if self.ports is not None:
             service = named(plan.namespace, eks.service.name, spec={"ports": [{"port": port} for port in self.ports]})
         if self.replicas is not None:
@@ -120,15 +120,17 @@ class Target:
             reference = {"kind": "Deployment", "name": eks.workload_ref.name}
             limits = {"scaleTargetRef": reference, "maxReplicas": self.autoscaled_to}
             scaling = [named(plan.namespace, "pdf", spec=limits)]
-        if self.gateways:
-            gateway = {"spec": {"servers": list(self.servers)}}
-        named_gateways = [] if gateway is None else [named(*key, **gateway) for key in gateway_keys(plan)]
+        gateways = (
+            {key: named(*key, spec={"servers": list(self.servers)}) for key in gateway_keys(plan)}
+            if self.gateways
+            else {}
+        )
         team = [self._team(plan, *root)] if root is not None and self.team_route else []
         return Inventory(
             objects={
                 SERVICES: {**dict.fromkeys(services_named(plan)), (plan.namespace, eks.service.name): service},
                 DEPLOYMENTS: {(plan.namespace, eks.workload_ref.name): deployment},
-                GATEWAYS: {key: None if gateway is None else named(*key, **gateway) for key in gateway_keys(plan)},
+                GATEWAYS: {key: gateways.get(key) for key in gateway_keys(plan)},
                 VIRTUAL_SERVICES: {root: next(iter(team), None)} if root is not None else {},
             },
             lists={
@@ -137,7 +139,7 @@ class Target:
                 SERVICE_ENTRIES: [entry_claims(body) for body in self.entries],
                 HORIZONTAL_POD_AUTOSCALERS: scaling,
                 POD_DISRUPTION_BUDGETS: [{**BUDGET, "metadata": {**BUDGET["metadata"], "namespace": plan.namespace}}],
-                GATEWAYS: [*named_gateways, *self.other_gateways],
+                GATEWAYS: [*gateways.values(), *self.other_gateways],
             },
             settings=self.settings,
         )
@@ -147,7 +149,7 @@ class Target:
         fit: Json = {"delegate": {"name": route_name(plan)}}
         if istio.ownership is Ownership.ADOPT:
             fit = {"route": [{"destination": {"host": plan.spec.heroku.hostname}}]}
-        spec = {"hosts": list(istio.hosts), "gateways": list(qualified_gateways(plan))}
+        spec: Json = {"hosts": list(istio.hosts), "gateways": list(qualified_gateways(plan))}
         spec["http"] = [fit] if self.team_http is None else list(self.team_http)
         owned = [{"manager": writer, "fieldsV1": {"f:spec": {"f:http": {}}}} for writer in self.writers]
         body = named(namespace, name, spec=spec)

@@ -545,13 +545,14 @@ class World:
                 self.points.setdefault(name, []).append((end, value if self.odd is None else self.odd))
         for name, (heroku, eks) in self.wrong.items():
             last = self.blocks[-1]
-            legs = [
-                Counts(counts.requests / 10, counts.requests / 10 * part)
-                for counts, part in ((last.heroku, heroku), (last.eks, eks))
-            ]
-            if self.odd is not None:
-                legs = [Counts(self.odd, self.odd), Counts(self.odd, self.odd)]
-            self.events_of.setdefault(name, []).append(Block(last.start, last.end, *legs, gap=gap))
+
+            def counted(leg: Counts, part: float) -> Counts:
+                if self.odd is not None:
+                    return Counts(self.odd, self.odd)
+                return Counts(leg.requests / 10, leg.requests / 10 * part)
+
+            events = Block(last.start, last.end, counted(last.heroku, heroku), counted(last.eks, eks), gap=gap)
+            self.events_of.setdefault(name, []).append(events)
 
     def _propagate(self) -> None:
         if self._coming is not None and self.istiod_up and self.now >= self._coming[0]:
