@@ -8,7 +8,7 @@
 -- Reasons of the condition Held, see docs/holds.md. What is in neither list comes and goes by itself.
 local waits = {
   Suspended = true, AwaitingApproval = true, OutsideWindow = true, Frozen = true, Ceiling = true,
-  BaselineIncomplete = true, LegsDiffer = true,
+  AwaitingDecision = true, BaselineIncomplete = true, LegsDiffer = true,
 }
 local alarms = {
   InvalidSpec = true, Breach = true, StepTimeout = true, AnswersDiffer = true, SessionsNotShared = true,

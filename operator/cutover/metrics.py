@@ -245,7 +245,7 @@ class OperatorCollector(Collector):
         )
         yield _gauge(
             "cutover_evidence_of_harm",
-            "Evidence that EKS is worse; 1/falseRollbackRate rolls back.",
+            "Evidence that EKS is worse; at 1/falseRollbackRate the plan rolls back, or holds with onBreach: Hold.",
             ((key, status.evidence.harm) for key, status, _ in told if status.evidence is not None),
         )
         yield _gauge(
@@ -318,7 +318,7 @@ class OperatorCollector(Collector):
         )
         yield CounterMetricFamily(
             "cutover_refused_counters",
-            "Counters that named the gateways of plans and were of other scrape targets, each time they were seen.",
+            "Counters refused, as they name a plan's gateways but come from other scrape targets; counted each time they are seen.",
             value=self._prometheus.refused,
         )
         yield GaugeMetricFamily(

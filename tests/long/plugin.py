@@ -137,13 +137,7 @@ INIT = (
 @pytest.mark.timeout(7200)
 def test_from_nothing_to_the_first_step(reader: Reader) -> None:
     began = time.monotonic()
-    # The Pods of this stack are not those that answer, so that the Service has to be named.
-    refused = reader.cutover(*INIT, "--rate", f"{RATE:g}", code=Exit.ERROR)
-    assert (
-        f"no Service selects the Pods of {SERVICE}; namespace shop has: {SERVICE}; choose one by --service"
-        in refused.said
-    )
-    made = reader.cutover(*INIT, "--rate", f"{RATE:g}", "--service", SERVICE)
+    made = reader.cutover(*INIT, "--rate", f"{RATE:g}")
     assert "has not judged" not in made.said
     (reader.folder / "plan.yaml").write_text(made.out, encoding="utf-8")
     reader.cutover("audit", "-f", "plan.yaml")

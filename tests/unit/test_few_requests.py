@@ -142,7 +142,7 @@ def test_probes_that_eks_answers_worse_do_not_decide(eks: Leg) -> None:
     w.eks_to_probes = eks
     w.until_phase(Phase.ROLLED_BACK)
     assert [entry.to_weight for entry in lines(w, "Advance")] == [10]
-    assert "pairs of probes EKS answered" in lines(w, "RollBack")[0].message
+    assert "EKS answered worse than Heroku in" in lines(w, "RollBack")[0].message
 
 
 def test_a_person_is_not_asked_where_probes_decide() -> None:

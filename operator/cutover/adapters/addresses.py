@@ -37,7 +37,7 @@ class AddressRefused(OSError):
     """The operator may not connect to the address."""
 
     def __str__(self) -> str:
-        return "its address is of this machine or of the link"
+        return "its address is a loopback or link-local address"
 
 
 class NotPublicError(AddressRefused):

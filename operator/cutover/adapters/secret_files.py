@@ -35,5 +35,5 @@ def read_secret(file: Path, what: str, *, ascii_only: bool = True) -> str:
     if not text:
         raise CredentialsError(f"the {what} file is empty")
     if not text.isprintable() or (ascii_only and not text.isascii()):
-        raise CredentialsError(f"the {what} file has more than one line, or signs that cannot be sent")
+        raise CredentialsError(f"the {what} file has more than one line, or characters that cannot be sent")
     return text

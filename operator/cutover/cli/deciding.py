@@ -137,7 +137,7 @@ def _carry_out(session: Session, body: Json, intent: Intent, yes: bool, git: boo
     if git:
         if not intent.git:
             raise CliError(
-                "this word is for the present moment, and Git is not: it has no place in a commit", Exit.REFUSED
+                "this command counts only now and cannot be given by a commit; leave --git out", Exit.REFUSED
             )
         write(f"{intent.git}\n")
         return Exit.DONE

@@ -99,7 +99,7 @@ def _requests(requests: float | None) -> Found:
 
 
 def _jobs(app: HerokuApp | None) -> Found:
-    what = "move each job to EKS, see it run there, then stop it here, or it is done twice as long as both run"
+    what = "move each job to EKS, see it run there, then stop it here: while both run, each job is done twice"
     if app is None or app.processes is None or app.addons is None:
         return UNKNOWN, f"workers, clocks and the Scheduler may run on: {what} (heroku ps, heroku addons)"
     running = [

@@ -51,7 +51,7 @@ class Boundaries:
         left = self.look_at - self._clock.now()
         return math.isinf(left) or 0 < left <= 2 * TIMING_SECONDS
 
-    def look_in(self, seconds: float) -> None:
+    def look_again_in(self, seconds: float) -> None:
         """Look at the scrapes again in some seconds."""
         self.look_at = self._clock.now() + seconds
 

@@ -56,7 +56,7 @@ class LegWatch:
         #: All of them, by which tests wait.
         self.facts: tuple[BackgroundFact[Any], ...] = (self._app, self._releases, self._rollout)
 
-    def name(self, plan: Plan) -> None:
+    def note_names(self, plan: Plan) -> None:
         """Note the app and the workload that the plan names, and whether values are compared. Other answers are dropped."""
         named = (
             plan.spec.heroku.app,

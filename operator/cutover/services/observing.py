@@ -152,7 +152,7 @@ class Observer:
         ports, errors = self._ports, list[str]()
         self._renew(plan)
         self._since = min(self._since, ports.now(plan))
-        self.legs.name(plan)
+        self.legs.note_names(plan)
         slow, very_slow = thresholds(plan.spec, plan.status)
         subscription = replace(ports.dialect.subscription(plan), slow_ms=slow, very_slow_ms=very_slow)
         sources = ports.sources(plan.namespace)

@@ -285,10 +285,10 @@ class Sampler:
             If Prometheus does not answer.
         """
         namespaces = sorted({name for feed in self._feeds.values() for name in feed.subscription.observers})
-        self._boundaries.look_in(_RETRY_SECONDS)
+        self._boundaries.look_again_in(_RETRY_SECONDS)
         found = await read_scrape_timing(self._reads.prometheus, self._dialect, namespaces, now, self._reads.answer)
         # No gateway has served a request yet, or was scraped since.
-        self._boundaries.look_in(TIMING_SECONDS if found.intervals else UNSEEN_SECONDS)
+        self._boundaries.look_again_in(TIMING_SECONDS if found.intervals else UNSEEN_SECONDS)
         await self._find_foreign_counters(namespaces, now)
         began = not self._boundaries.known
         changed = self._boundaries.learn(

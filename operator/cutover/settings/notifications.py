@@ -64,7 +64,7 @@ class Receiver(FileModel):
     throttle: ThrottleSpec = Field(default=ThrottleSpec(), description="How much at most.")
     timeout: Annotated[Seconds, Field(ge=1, le=60)] = Field(default=10.0, description="How long one request may take.")
     allow: tuple[IPv4Network | IPv6Network, ...] = Field(
-        default=(), description="Networks on the operator's machine or link that may be connected to, as 127.0.0.0/8."
+        default=(), description="Loopback and link-local networks that may be connected to, such as 127.0.0.0/8."
     )
     tls: Tls = Field(default=Tls(), description="Certificates.")
 

@@ -219,7 +219,7 @@ def _reason(error: Exception) -> str:
         cause = cause.certificate_error
     match cause:
         case AddressRefused():
-            return "its address is of this machine or of the link, which needs allow in the file"
+            return "its address is a loopback or link-local address; permit it by allow in the receivers' file"
         case ssl.SSLCertVerificationError() if cause.verify_code in _WRONG_NAME:
             return "TLS: its certificate is for another name"
         case ssl.SSLError():

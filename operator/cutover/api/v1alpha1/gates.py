@@ -352,11 +352,11 @@ class Gates(Model):
     block: Annotated[Duration, within("1s", "60s", "15s")] | None = Field(
         default=None,
         description="Length of an observation interval; by default the shortest multiple of the gateways' scrape interval that"
-        " has 5 s. A shorter one than a scrape interval is lengthened, which the condition BlockLengthened tells.",
+        " has 5 s. A block shorter than a scrape interval is lengthened; the condition BlockLengthened tells it.",
     )
     warm_up: Annotated[Duration, within("0s", "1h", "30s")] = Field(
         default=timedelta(seconds=30),
-        description="Time at the start of a step in which only a dead leg is looked for.",
+        description="Warm-up at the start of a step, in which only a leg that does not answer is detected.",
     )
     insufficient_traffic: InsufficientTraffic = Field(
         default=InsufficientTraffic.HOLD,

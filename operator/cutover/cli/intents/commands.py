@@ -61,9 +61,9 @@ def forward(plan: Plan, author: Author) -> Intent:
     now = plan.status.weight or 0
     effects = (
         f"If Heroku is down and EKS answers well, all requests go to EKS at once ({now} % now).",
-        "Neither evidence of safety for it is asked for, nor the calendar, nor an approval.",
+        "This needs no evidence of safety, no calendar window and no approval.",
         "There is no way back until Heroku answers again.",
-        "If Heroku is not down, the operator refuses it, and the word does not count later.",
+        "If Heroku is not down, the operator refuses the command; it does not count later.",
     )
     return _command(
         plan,
@@ -92,7 +92,7 @@ def proceed(plan: Plan, author: Author) -> Intent:
     step = _step(plan, None)
     effects = [
         f"The step at {step.weight} % may begin without enough evidence, on your word, while nothing speaks against EKS.",
-        "From then on evidence decides again: harm leads back.",
+        "From then on evidence decides again: harm rolls the plan back, or holds it with onBreach: Hold.",
     ]
     return _for_step(plan, proceed_command(_attempt(plan), step.weight), author, step, effects, "Proceed with")
 

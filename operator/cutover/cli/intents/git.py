@@ -39,8 +39,8 @@ def caution(intent: Intent, applied_by: str) -> str:
     if intent.annotation:
         return f"{applied_by} leaves this annotation alone: it has a field manager of its own."
     return (
-        f"{applied_by} applies this plan from Git, and undoes an edit of its spec at the next interval. The word belongs to"
-        " Git: --git prints the change to commit."
+        f"{applied_by} applies this plan from Git, and undoes an edit of its spec at the next interval. Make the change in"
+        " Git: --git prints what to commit."
     )
 
 

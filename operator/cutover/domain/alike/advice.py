@@ -41,10 +41,10 @@ def of_takeover(aspect: Aspect, status: int, url: str, heroku: HerokuLeg) -> str
         case Aspect.STATUS if status >= 500:
             return "look into heroku logs"
         case Aspect.COOKIE | Aspect.HEADER | Aspect.SIZE | Aspect.ASSETS:
-            return "look whether a CDN or proxy before Heroku makes this today, and keep it or have the app do it"
+            return "check whether a CDN or proxy in front of Heroku adds this today; keep it, or have the app add it"
         case Aspect.STATUS | Aspect.LOCATION | Aspect.CONTENT_TYPE | Aspect.COOKIE_ATTRIBUTES | Aspect.LINK:
             if by_name:
-                hint = "; if it lets in by address, let the cluster's address in" if status in _DENIED else ""
+                hint = "; if it allows clients by IP address, allow the cluster's address" if status in _DENIED else ""
                 return (
                     f"the app seems to look at its Host, which is {heroku.hostname} through the gateway: set"
                     f" heroku.hostHeader: Public{hint}"

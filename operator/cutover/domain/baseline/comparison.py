@@ -62,7 +62,7 @@ def compare(before: Counts, after: Counts, spread: Mapping[MetricName, float], l
     spread
         By metric, how many times more it differs from day to day than by chance; 1 for a metric that is not named.
     limit
-        Evidence that is enough for one comparison. Several are made, and each needs that many times more.
+        Evidence at which one comparison alone differs. With several comparisons each needs that many times more.
     """
     found = list(_evidence(before, after, spread))
     worst, what = max(found, default=(0.0, ""))

@@ -66,7 +66,7 @@ class Assessment:
         return tuple(slo for slo in self.custom_slos if slo.gate.enforced and slo.verdict is not Verdict.PASS)
 
     @property
-    def mute(self) -> CustomSloJudgement | None:
+    def without_verdict(self) -> CustomSloJudgement | None:
         """An enforced custom SLO without a verdict, because its queries gave no usable answer."""
         return next((slo for slo in self.unmet if slo.verdict in _SILENT), None)
 
@@ -143,8 +143,8 @@ class Assessment:
             return f"exceeded ({bound.gate.name})"
         if legs.harm >= legs.harm_limit / 10:
             return f"harm {_percent(legs.harm, legs.harm_limit)}"
-        if mute := self.mute:
-            return f"{mute.verdict} ({mute.gate.name})"
+        if slo := self.without_verdict:
+            return f"{slo.verdict} ({slo.gate.name})"
         if at_full:
             return "no harm seen"  # there is no next step to be safe for
         if self.safe:

@@ -65,7 +65,7 @@ def incapable(context: Context) -> Hold | None:
 
 
 def blind(context: Context, checkpoint: Checkpoint) -> Hold | None:
-    """Return the hold for missing data: without data nothing moves, neither up nor down."""
+    """Return the hold for missing data: without data the gates move no weight; commands and a lowered ceiling still do."""
     samples = context.seen.samples
     if samples.error:
         return Hold(HoldReason.PROMETHEUS_UNAVAILABLE, samples.error)
@@ -76,7 +76,7 @@ def blind(context: Context, checkpoint: Checkpoint) -> Hold | None:
         detail = (
             f": {checkpoint.gap}"
             if checkpoint.gap
-            else "; is the gateway scraped, and does operator and Prometheus time agree?"
+            else "; does Prometheus scrape the gateway, and do its clock and the operator's agree?"
         )
         return Hold(HoldReason.NO_DATA, f"Prometheus has no usable counts of the gateway{detail}")
     return None

@@ -83,7 +83,9 @@ def heroku_denies(context: Context, status: MigrationPlanStatus) -> Hold | None:
     enough = IN_A_ROW if status.weight else FAILS
     if context.probes_say is not ProbeKey.ALIKE or context.seen.pairs.denied_row < enough:
         return None
-    said = "Heroku refuses or redirects what EKS answers well, in one pair of probes after the other: users get that there"
+    said = (
+        "in pair after pair of probes Heroku refuses or redirects what EKS answers well: users on Heroku get that, too"
+    )
     choice = "mend Heroku, or choose paths in traffic.probe.paths that both legs answer"
     return Hold(HoldReason.HEROKU_CANNOT_TAKE_BACK, f"{said}; {choice}")
 
@@ -103,7 +105,7 @@ def pairs_text(context: Context) -> str:
     answers = f"Heroku: {heroku.detail if heroku else 'no answer'}, EKS: {eks.detail if eks else 'no answer'}"
     if pairs.both_row >= FAILS:
         return f"probes of both legs fail ({answers})"
-    said = f"of {pairs.asked} pairs of probes EKS answered {pairs.against_eks} worse than Heroku"
+    said = f"EKS answered worse than Heroku in {pairs.against_eks} of {pairs.asked} pairs of probes"
     if pairs.row > 1:
         said += f", the last {pairs.row} in a row"
     return f"{said} ({answers})"

@@ -88,10 +88,10 @@ def doubted(context: Context, status: MigrationPlanStatus) -> Outcome | None:
     """
     traffic, weight = context.seen.traffic, status.weight or 0
     if weight > 0 and status.phase in _ON_HEROKU:
-        message = f"{weight} % → 0 %: the status asks for {weight} %, and in phase {status.phase} there is none"
+        message = f"{weight} % → 0 %: the status asks for {weight} %, but in phase {status.phase} EKS gets no requests"
         return go_down_to(context, status, 0, message)
     if weight < 100 and status.phase in _ON_EKS:
-        message = f"{weight} %: the status asks for {weight} %, and phase {status.phase} is for 100 %; judged again"
+        message = f"{weight} %: the status asks for {weight} %, but phase {status.phase} needs 100 %; back to Shifting, where it is judged"
         return go_down_to(context, status, weight, message)
     if traffic is None or traffic.weight is None or traffic.weight >= weight or _was_decided(status, traffic):
         return None

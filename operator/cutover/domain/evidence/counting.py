@@ -331,7 +331,7 @@ def _block(
     if found := reading.in_several_places(tallies):
         label = found.partition(" ")[0]
         gap = (
-            f"the gateways that count the plan's requests have the label {found}: these are several clusters, or twins of one;"
+            f"the gateways that count the plan's requests have the label {found}: Prometheus has several clusters, or copies of one;"
             f" set matchers: {{{label}: …}} for this Prometheus in the operator's settings"
         )
         return Block(start, end, gap=gap, ambiguous=True)

@@ -129,7 +129,7 @@ def _unknown_baseline(slo: BoundSlo, baseline: float | None) -> str:
         return ""
     times = times_before(slo.times_baseline)
     if baseline is None:
-        return f"tolerated is at most {times}, which is not known: it is recorded before the first step only; write max instead"
+        return f"tolerated is at most {times}, which is not known, as it is recorded only before the first step; write max instead"
     return f"tolerated is at most {times}, which was {baseline:.4g}; write max instead"
 
 

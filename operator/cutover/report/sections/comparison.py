@@ -57,8 +57,8 @@ _USED: tuple[tuple[str, str, Quantity, float, Callable[[float], str]], ...] = (
 )
 _BEFORE = (
     "Before is the record of the time before the takeover, by the hour. Dynos and databases are measured by Heroku, as the"
-    " drain tells; DNS and CPU limits are EKS' in both columns, where Pods had no users before. At 100 % it is the most of the"
-    " time; of the CPUs what is exceeded in a twentieth of it."
+    " drain tells; DNS and CPU limits are EKS' in both columns, where Pods had no users before. The column at 100 % has the"
+    " maximum of that time; for CPUs, the 95th percentile."
 )
 _HEAD = ("Leg", "When", "Requests", "Failed", "p50", "p95", "p99")
 _INTERPOLATED = (

@@ -33,8 +33,8 @@ class Baseline(Model):
 
     source: BaselineSource | None = Field(
         default=None,
-        description="Who counted Heroku's requests before the takeover: Drain, by the logs that cutover-drain takes, or Gateway,"
-        " by the gateways of traffic.istio. The takeover waits for the whole record, and Heroku is compared with it after."
+        description="Source of the counts of Heroku's requests before the takeover. Drain: cutover-drain, from Heroku's logs."
+        " Gateway: the gateways of traffic.istio. The takeover waits for the whole record, and Heroku is compared with it after."
         " Without a source nothing older than the takeover is compared.",
     )
     window: Annotated[Duration, within("1s", "90d", "14d")] = Field(

@@ -51,12 +51,12 @@ class ConfigSpec(Model):
     only_on_heroku: Annotated[tuple[ConfigVars, ...], once("onlyOnHeroku: write each name once")] = Field(
         default=(),
         max_length=200,
-        description="Config vars that EKS does without on purpose; with * at the end all that begin so.",
+        description="Config vars that EKS does not need; a * at the end stands for any rest of the name.",
     )
     differ_on_purpose: Annotated[tuple[ConfigVars, ...], once("differOnPurpose: write each name once")] = Field(
         default=(),
         max_length=200,
-        description="Config vars that have another value on EKS on purpose; with * at the end all that begin so.",
+        description="Config vars whose values differ on EKS on purpose; a * at the end stands for any rest of the name.",
     )
 
 

@@ -46,7 +46,7 @@ class BacktestStatus(Model):
 class RecordStatus(Model):
     """What Heroku did before the takeover; hour by hour in the ConfigMap."""
 
-    source: str = Field(description="Who counted: Drain or Gateway.")
+    source: str = Field(description="Source of the counts: Drain or Gateway.")
     since: Time = Field(description="Start of the record.")
     until: Time = Field(description="End of the record.")
     coverage: float = Field(description="Part of the window's minutes that were recorded without loss.")
@@ -55,13 +55,14 @@ class RecordStatus(Model):
     refused: float = Field(description="Fraction that was refused.")
     redirected: float = Field(description="Fraction that was redirected.")
     throttled: float = Field(description="Fraction that was throttled.")
-    median_ms: float | None = Field(default=None, description="Half of the requests took at most so long.")
-    p95_ms: float | None = Field(default=None, description="95 % of the requests took at most so long.")
-    p99_ms: float | None = Field(default=None, description="99 % of the requests took at most so long.")
+    median_ms: float | None = Field(default=None, description="Median latency, in milliseconds.")
+    p95_ms: float | None = Field(default=None, description="95th percentile of the latency, in milliseconds.")
+    p99_ms: float | None = Field(default=None, description="99th percentile of the latency, in milliseconds.")
     peak_per_second: float = Field(description="Requests per second in the busiest hour.")
     peak_hour: str = Field(default="", description="The busiest hour of the week, such as Tue 14:00, in UTC.")
     dispersion: float = Field(
-        default=1.0, description="How many times more the errors differ from day to day than by chance."
+        default=1.0,
+        description="How many times more than by chance the errors vary from day to day; 1 where they come one by one.",
     )
     releases: int | None = Field(
         default=None, description="Releases within the record; absent where neither the drain nor Heroku's API tells."

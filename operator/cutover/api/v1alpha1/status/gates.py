@@ -27,7 +27,7 @@ class EvidenceStatus:
     """Evidence of harm and of safety, and how much of each decides."""
 
     harm: float = Field(description="Evidence of harm.")
-    harm_limit: float = Field(description="Evidence of harm that rolls back.")
+    harm_limit: float = Field(description="Evidence of harm from which on EKS is worse.")
     safety: float | None = Field(default=None, description="Evidence that the next step is safe.")
     safety_limit: float | None = Field(default=None, description="Evidence of safety that the next step needs.")
 
@@ -76,10 +76,10 @@ class ToleranceStatus:
 class GateLimits:
     """Limits of a gate: ``harm`` and ``advance`` for a comparison, the other fields for a bound."""
 
-    harm: ToleranceStatus | None = Field(default=None, description="Beyond this EKS is worse.")
+    harm: ToleranceStatus | None = Field(default=None, description="Tolerance for harm: beyond it EKS is worse.")
     advance: ToleranceStatus | None = Field(
         default=None,
-        description="Within this the next step is safe. The margin is for all traffic: it is divided by the next weight.",
+        description="Tolerance for safety: within it the next step is safe. The margin is for all traffic: it is divided by the next weight.",
     )
     codes: str | None = Field(
         default=None, description="Which HTTP statuses count as refused or redirected; absent if all of them do."
@@ -110,7 +110,7 @@ class GateNumbers:
     limits: GateLimits | None = Field(default=None, description="Limits of the gate.")
     reference: str | None = Field(
         default=None,
-        description="With baseline.source, what EKS is held against for harm: Heroku, HerokuAndRecord, EarlierSteps or Record.",
+        description="With baseline.source, what EKS is compared with for harm: Heroku, HerokuAndRecord, EarlierSteps or Record.",
     )
     value: float | None = Field(default=None, description="Newest value of a bound.")
     outside_seconds: float | None = Field(

@@ -118,16 +118,18 @@ def _commanded(
         if since is None:
             since, status = context.now, status.evolve(checkpoint=checkpoint.evolve(forward_asked_at=context.now))
         if context.waited(since) < PATIENCE_SECONDS or not heroku_answers(context):
-            return Forwarding(status, waits=f"{asked}, if Heroku does not answer; it is asked")
+            return Forwarding(status, waits=f"{asked}, if Heroku is down; waiting for its probe to show that")
         why = "Heroku answers, and while it does only evidence moves weight up; when it is down give the command anew"
         status = status.evolve(checkpoint=checkpoint.evolve(forward_asked_at=None))
         return Forwarding(refuse_forward(context, status, why))
     well, said = _eks(context, checkpoint, assessment)
     if well is False:
-        return Forwarding(refuse_forward(context, status, f"{said}: it would be no rescue"))
+        return Forwarding(refuse_forward(context, status, f"EKS does not answer well either: {said}"))
     if well is None or context.seen.traffic is None:
         what = said if well is None else "the route cannot be read"
-        return Forwarding(status, waits=f"{asked}, once it is known to be a rescue; still missing: {what}")
+        return Forwarding(
+            status, waits=f"{asked}, once EKS is known to answer well and the route can be read; so far: {what}"
+        )
     message = f"asked for by the annotation {FORWARD_ANNOTATION} {command.who}; {down}; {said}"
     return Forwarding(status, moves.forward(context, status, "Requested", message, by=command.who))
 

@@ -105,7 +105,7 @@ def judge(context: Context, status: MigrationPlanStatus) -> Outcome:
     # lacks data or has a bound outside for a moment: either ends by itself, or becomes a failure or another hold.
     enough = not requests_short(current_step(context.spec, weight), assessment.legs)
     passed = hold is None and observed and ((assessment.legs.safe and enough) or weight == 100)
-    if not passed and assessment.mute is None and (ended := _timed_out(context, status, hold)):
+    if not passed and assessment.without_verdict is None and (ended := _timed_out(context, status, hold)):
         return ended
     if hold is not None:
         return held(context, status, hold)

@@ -65,7 +65,8 @@ def once_heroku_answers(context: Context, status: MigrationPlanStatus, asked: Ou
     if status.phase is not Phase.COMPLETED or not context.can.probes_leg or (fresh and heroku_answers(context)):
         return asked
     if not (fresh and heroku_fails(context)):
-        return Outcome(status, "AskingHeroku", f"{asked.message}; first Heroku is asked, as it may be gone", requeue=1)
+        message = f"{asked.message}; waiting for a probe of Heroku first, as its dynos may be gone"
+        return Outcome(status, "AskingHeroku", message, requeue=1)
     message = (
         f"{asked.message}; not done, as users would get no answer ({probe_text(context)}): all traffic stays on EKS until"
         " Heroku answers; start its dynos, or take the request back"

@@ -43,8 +43,8 @@ def soak(context: Context, status: MigrationPlanStatus, checkpoint: Checkpoint, 
         return held(context, status, Hold(HoldReason.INSUFFICIENT_TRAFFIC, message))
     if hold := _suspicion(assessment) or assessment.outside():
         return held(context, status, hold)
-    if mute := assessment.mute:
-        message = f"the soak is over, but gate {mute.gate.name} has no verdict: {mute.sentence}"
+    if slo := assessment.without_verdict:
+        message = f"the soak is over, but gate {slo.gate.name} has no verdict: {slo.sentence}"
         return Outcome(status, "Soaking", message, requeue=NEXT_BLOCK)
     if spec.suspend:
         message = "spec.suspend is set; set it to false to end the soak, which is over"
@@ -60,7 +60,7 @@ def _suspicion(assessment: Assessment) -> Hold | None:
     if legs.harm < HARM_HOLD and not missing:
         return None
     message = (
-        f"the soak is over, but not with evidence of harm {legs.harm:.0f} of {legs.harm_limit:.0f}; "
-        f"{counted(numbers_of(legs.alive))}; it goes on until that is settled"
+        f"the soak time is over, but EKS may harm users: evidence of harm {legs.harm:.0f} of {legs.harm_limit:.0f}; "
+        f"{counted(numbers_of(legs.alive))}; the soak goes on until that is resolved"
     )
     return Hold(HoldReason.UNDECIDED, message)

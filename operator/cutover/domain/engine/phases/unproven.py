@@ -61,7 +61,7 @@ def unproven(
         return held(context, status, Hold(HoldReason.INSUFFICIENT_TRAFFIC, message))
     by_probes = allowed is InsufficientTraffic.ACCEPT_PROBES
     if against := against_proceeding(assessment, load_evidence(checkpoint), status.estimate):
-        who = "probes do not count" if by_probes else "no person can decide this"
+        who = "probes cannot replace evidence" if by_probes else "a person cannot let the step begin"
         message = f"{message}; {who} now: {against}"
         return held(context, status, Hold(HoldReason.INSUFFICIENT_TRAFFIC, message))
     if by_probes:

@@ -26,8 +26,8 @@ def _found(record: HostRecord) -> Iterator[str]:
         )
     if record.ttl is not None and record.ttl > MOST_SECONDS:
         yield (
-            f"DNS lets others keep {record.host} for {record.ttl} s or more: after a change users go the old way for so long;"
-            " have 60 s before you change it"
+            f"the DNS TTL of {record.host} is {record.ttl} s or more: for so long after a change users go to the old address;"
+            " lower it to 60 s before you change the record"
         )
 
 

@@ -19,7 +19,7 @@ def find(workload: Workload) -> Iterator[str]:
     request, limit = app.resource("requests", "cpu"), app.resource("limits", "cpu")
     if request is None and limit is None:
         yield (
-            f"container {app.name} requests no CPU: on a busy node it gets what others leave; request what a dyno used"
+            f"container {app.name} requests no CPU: on a busy node it gets only CPU that other Pods leave; request what a dyno used"
         )
         return
     if request is None:
@@ -34,7 +34,7 @@ def find(workload: Workload) -> Iterator[str]:
         else ", and an autoscaler would count its percentages from it"
     )
     yield (
-        f"container {app.name} requests {request:g} CPU{beside}: a busy node leaves it no more{scaled}: request what the app"
+        f"container {app.name} requests {request:g} CPU{beside}: on a busy node it may get no more{scaled}: request what the app"
         " uses in a busy hour"
     )
 

@@ -52,8 +52,8 @@ def _restarts(app: Container, ready: Json | None, alive: Json) -> Iterator[str]:
     path = str((alive.get("httpGet") or {}).get("path") or "")
     if _ASKS_OTHERS.search(path.lower()):
         yield (
-            f"livenessProbe of container {app.name} asks {path}, which by its name asks others, too: when they fail all Pods"
-            " are restarted; ask whether the process answers, nothing else"
+            f"livenessProbe of container {app.name} asks {path}, whose name suggests that it checks dependencies, too: when"
+            " one fails, all Pods are restarted; check only that the process answers"
         )
     elif ready is not None and _asks(ready) and _asks(ready) == _asks(alive) and _patience(alive) <= _patience(ready):
         yield (

@@ -17,8 +17,8 @@ def harms(workload: Workload) -> Iterator[str]:
     """Find Pods that are killed without SIGTERM: gateways learn later that they are gone, and each such request fails."""
     if workload.pod.get("terminationGracePeriodSeconds") == 0:
         yield (
-            "terminationGracePeriodSeconds is 0, so each Pod that ends is killed with its requests under way, and what gateways"
-            f" send to it until they know fails: set it to {HEROKU_SECONDS} or more, as on Heroku"
+            "terminationGracePeriodSeconds is 0, so each Pod that ends is killed with its requests under way, and requests that"
+            f" gateways send before they learn of it fail: set terminationGracePeriodSeconds to {HEROKU_SECONDS} or more, as on Heroku"
         )
 
 

@@ -27,7 +27,7 @@ def find(workload: Workload) -> Iterator[str]:
     if main.shell and not main.replaces_shell:
         yield (
             f"container {app.name} is started by {main.shell} without exec, so that {main.shell} gets SIGTERM and {main.program}"
-            f" is killed without a word: write exec {main.short}"
+            f" gets no SIGTERM, only SIGKILL: write exec {main.short}"
         )
     if what := _RUNNERS.get(main.program):
         yield f"container {app.name} is started by {main.program}, which may not pass SIGTERM on to the app: {what}"

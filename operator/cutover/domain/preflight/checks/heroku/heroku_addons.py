@@ -47,7 +47,7 @@ def _found(plan: Plan, app: HerokuApp, workload: Workload, facts: Facts) -> Iter
         where = f"Heroku's region {app.region}" if app.region else "Heroku's region"
         yield (
             f"{app.name} keeps data in add-on {listed([_text(one) for one in kept])}: if EKS uses it too, each call goes to"
-            f" {where}, and its limit of connections is one for both; if EKS has a store of its own, users who change sides"
+            f" {where}, and both legs share its connection limit; if EKS has a store of its own, users who change legs"
             " lose what they wrote"
         )
     rotated = [one for one in kept if one.service in ROTATED]

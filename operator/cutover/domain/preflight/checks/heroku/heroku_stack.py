@@ -45,8 +45,8 @@ def _found(
     ends = ENDS.get(app.stack)
     if ends is not None and ends - datetime.fromtimestamp(reading.at, UTC).date() < TOLD_BEFORE:
         yield (
-            f"stack {app.stack} has its last day on {ends}: builds on it fail from then on or before, and a repair of"
-            f" {app.name} while it is the way back needs one; end the migration before, or move the app to a newer stack"
+            f"stack {app.stack} has its last day on {ends}: builds on it fail from then on, or earlier, and a fix of"
+            f" {app.name} while it is the way back needs a build; end the migration before, or move the app to a newer stack"
         )
     packs = app.buildpacks or ()
     if bring := [pack for pack in packs if any(part in pack.lower() for part in _BRING)]:

@@ -68,8 +68,8 @@ def _shared(claims: str) -> str:
     if not claims:
         return ""
     return (
-        f"routed by others too: {claims}; only requests that meet the plan's VirtualService move and are compared. See that"
-        " no older one has its paths, write one of these into traffic.probe.paths, and skip this check"
+        f"routed by others too: {claims}; only requests that match the plan's VirtualService move and are compared. Check"
+        " that no older VirtualService matches its paths, write one of its paths into traffic.probe.paths, and skip this check"
     )
 
 
