@@ -41,7 +41,8 @@ def estimate(
     requests = rate or (told.requests_per_second if told is not None else 0.0)
     if not requests:
         raise CliError(
-            f"{found.key}: no requests were counted in this step; name the service's rate, such as --rate 20",
+            f"{found.key}: no requests are counted in this step yet; ask again in a minute, or name the service's rate,"
+            " such as --rate 20",
             Exit.USAGE,
         )
     made = estimates(found.spec, requests)
