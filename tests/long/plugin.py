@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.kit.waiting import until
 
 from cutover.cli.exits import Exit
 from demo.playground import RATE, SERVICE
@@ -144,7 +145,7 @@ def test_from_nothing_to_the_first_step(reader: Reader) -> None:
     reader.kubectl("apply", "-f", "plan.yaml")
     reader.until("jsonpath={.status.weight}=10")
     print(f"init to weight 10: {time.monotonic() - began:.0f} s", flush=True)
-    reader.until("jsonpath={.status.estimate.requestsPerSecond}")
+    until("requests are counted", lambda: reader.status()["estimate"]["requestsPerSecond"] > 0)
     # What a person looks at, in every form.
     for command in ("status", "explain", "history", "get", "estimate", "audit", "diff"):
         reader.cutover(command, SERVICE)

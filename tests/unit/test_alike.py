@@ -329,7 +329,7 @@ def test_throttling_is_told_with_the_one_address_that_all_have() -> None:
 def test_what_a_cdn_may_have_made_warns(users: Page) -> None:
     fails, warns = told(users=users)
     assert fails == ""
-    assert "CDN or proxy before Heroku" in warns
+    assert "CDN or proxy in front of Heroku" in warns
 
 
 def test_an_error_of_the_app_is_in_its_log() -> None:

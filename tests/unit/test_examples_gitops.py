@@ -136,7 +136,16 @@ def test_health_of_each_phase(name: str) -> None:
     assert health(manifest(make()))[0] == HEALTH_OF_PHASES.get(name, "Healthy")
 
 
-PEOPLES = ("Suspended", "AwaitingApproval", "OutsideWindow", "Frozen", "Ceiling", "BaselineIncomplete", "LegsDiffer")
+PEOPLES = (
+    "Suspended",
+    "AwaitingApproval",
+    "AwaitingDecision",
+    "OutsideWindow",
+    "Frozen",
+    "Ceiling",
+    "BaselineIncomplete",
+    "LegsDiffer",
+)
 HEALTH_OF_HOLDS = {
     **dict.fromkeys(map(HoldReason, PEOPLES), "Suspended"),
     **dict.fromkeys(ALARMING, "Degraded"),

@@ -224,7 +224,7 @@ def _sockets(status: MigrationPlanStatus) -> str:
     ended = load_evidence(status.checkpoint).codes[1].get(UPGRADED, 0.0) if status.checkpoint is not None else 0.0
     if not ended:
         return ""
-    return f"; {ended:,.0f} upgraded connections (WebSockets) ended on EKS; open ones stay there until they close"
+    return f"; {ended:,.0f} WebSockets ended on EKS; open ones stay there"
 
 
 def end_rollback(context: Context, status: MigrationPlanStatus, reason: str, cause: str) -> Outcome:

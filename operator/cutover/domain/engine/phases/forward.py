@@ -124,7 +124,7 @@ def _commanded(
         return Forwarding(refuse_forward(context, status, why))
     well, said = _eks(context, checkpoint, assessment)
     if well is False:
-        return Forwarding(refuse_forward(context, status, f"EKS does not answer well either: {said}"))
+        return Forwarding(refuse_forward(context, status, f"{said}: going there would not help users"))
     if well is None or context.seen.traffic is None:
         what = said if well is None else "the route cannot be read"
         return Forwarding(
