@@ -20,6 +20,8 @@ from demoapps.apps import DemoApps
 from demoapps.load import Config, Load, Target
 from demoapps.records import Record, RecordLog, digest_of
 
+from .conftest import H12_S
+
 PDF = "pdf.example.com"
 HEROKU = "acme-pdf-1a2b3c.herokuapp.com"
 
@@ -216,7 +218,9 @@ def test_the_heroku_leg_through_tls(apps: DemoApps, tmp_path: Path) -> None:
     assert {record.status for record in down} == {503}
     hung = [record for record in records if spans[2][0] <= record.at < spans[2][1] - 0.1]
     assert hung
-    assert all(record.at + record.latency > spans[2][1] for record in hung)
+    # On a busy machine the hang may last for longer than the router waits.
+    early = [record for record in hung if record.at + record.latency <= spans[2][1]]
+    assert all(record.status == 503 and record.sent_latency > H12_S for record in early)
     # A request may be written to an open connection before its client sees that it was cut.
     assert {record.reason for record in refused} <= {"connect", "disconnected"}
     assert {record.reason for record in refused if record.at >= spans[4][0] + 0.05} == {"connect"}
