@@ -524,7 +524,7 @@ async def test_this_machine_is_not_asked(host: str, server: Server, receiver: Re
         await eventually(lambda: notifier.senders["chat"].failures >= 1)
     assert server.requests == []
     written_oddly = host in ("127.1", "2130706433")
-    assert ("no usable address" if written_oddly else "needs allow in the file") in logged[0]["problem"]
+    assert ("no usable address" if written_oddly else "permit it by allow") in logged[0]["problem"]
 
 
 @pytest.mark.parametrize(

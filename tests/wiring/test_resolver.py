@@ -151,7 +151,7 @@ def test_a_cache_says_what_is_left_so_the_longest_time_counts() -> None:
         (HostRecord("pdf.example.com", 60), ""),
         (HostRecord("pdf.example.com", 60, ("lb.eu-west-1.elb.amazonaws.com",)), ""),
         (HostRecord("pdf.example.com", problem="there is no such name"), ""),
-        (HostRecord("pdf.example.com", 3600), "lets others keep pdf.example.com for 3600 s"),
+        (HostRecord("pdf.example.com", 3600), "the DNS TTL of pdf.example.com is 3600 s or more"),
         (HostRecord("pdf.example.com", 60, ("x.herokudns.com",)), "do not come through the gateway"),
     ],
 )
