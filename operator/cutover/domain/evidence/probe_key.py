@@ -46,7 +46,7 @@ def probe_key(pairs: Pairs, now: float, *, limit: float, block_seconds: float) -
     now
         Unix seconds.
     limit
-        Evidence of harm from which on EKS is worse, ``1/alpha``.
+        Evidence of harm at which EKS counts as worse, ``1/alpha``.
     block_seconds
         Length of the plan's blocks.
     """

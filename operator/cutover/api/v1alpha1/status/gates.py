@@ -27,7 +27,7 @@ class EvidenceStatus:
     """Evidence of harm and of safety, and how much of each decides."""
 
     harm: float = Field(description="Evidence of harm.")
-    harm_limit: float = Field(description="Evidence of harm from which on EKS is worse.")
+    harm_limit: float = Field(description="Evidence of harm at which EKS counts as worse.")
     safety: float | None = Field(default=None, description="Evidence that the next step is safe.")
     safety_limit: float | None = Field(default=None, description="Evidence of safety that the next step needs.")
 

@@ -34,7 +34,7 @@ class ProbesStatus:
     both_failed: int = Field(description="Pairs in which neither leg answered.")
     in_a_row: int = Field(description="Newest pairs in a row that speak against EKS.")
     harm: float = Field(description="Evidence that EKS answers worse.")
-    harm_limit: float = Field(description="Evidence of harm from which on EKS is worse.")
+    harm_limit: float = Field(description="Evidence of harm at which EKS counts as worse.")
     verdict: str = Field(description="Alike, Unsure, EksWorse, HerokuFails, BothFail or Unknown.")
     safety: float | None = Field(
         default=None,
