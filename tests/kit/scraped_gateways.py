@@ -255,6 +255,18 @@ async def interval_shows(url: str, namespace: str, interval: float) -> None:
     await client.close()
 
 
+def scrape_of(answered_at: float, scrapes: set[float], interval: float) -> float | None:
+    """Take the scrape that an answer was for from those that are left, by their beginnings; ``None`` if it is not there.
+
+    On a busy machine an answer comes late, so all that tells its scrape is that it began within an interval and is not that of
+    an earlier answer.
+    """
+    stamp = max((at for at in scrapes if answered_at - interval < at <= answered_at), default=None)
+    if stamp is not None:
+        scrapes.remove(stamp)
+    return stamp
+
+
 def truth(gateways: Sequence[FakeGateway], found: Stamps, block: Block, by: str) -> tuple[Counts, Counts]:
     """Return what gateways counted in a block: what they had at the last scrape in it without what they had before."""
     heroku = eks = Counts()
@@ -264,10 +276,10 @@ def truth(gateways: Sequence[FakeGateway], found: Stamps, block: Block, by: str)
         for note in gateway.notes:
             if note.by != by:
                 continue
-            # Where there is no such scrape Prometheus failed over it; the next has it, too. On a busy machine a gateway answers
-            # late, so all that tells a scrape is that it began within an interval and is not that of an earlier answer.
-            stamp = max((at for at in scrapes if note.at - gateway.interval < at <= note.at), default=math.inf)
-            scrapes.discard(stamp)
+            # Where there is no such scrape Prometheus failed over it; the next has it, too.
+            stamp = scrape_of(note.at, scrapes, gateway.interval)
+            if stamp is None:
+                continue
             if stamp <= block.start:
                 before = note
             if stamp <= block.end:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import pytest
 from tests.kit.metrics_server import MetricsServer
 from tests.kit.real_prometheus import RealPrometheus
+from tests.kit.scraped_gateways import scrape_of
 
 from cutover.adapters.prometheus.client import PrometheusClient
 from cutover.api.v1alpha1.gates import BoundSlo, Mode, RatioSlo
@@ -192,10 +193,7 @@ def truth(apps: list[App], times: dict[tuple[str, str], set[float]]) -> list[tup
         for scrape in app.scrapes:
             if scrape.scraper != scraper:
                 continue
-            # On a busy machine an app answers late: its scrape began within an interval and is not that of an earlier answer.
-            stamp = max((at for at in known if scrape.at - INTERVAL < at <= scrape.at), default=None)
-            if stamp is not None:
-                known.remove(stamp)
+            if (stamp := scrape_of(scrape.at, known, INTERVAL)) is not None:
                 scrapes.append(scrape._replace(at=stamp))
         for before, after in pairwise(scrapes):
             same = before.life == after.life
